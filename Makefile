@@ -1,0 +1,277 @@
+# mpengine: the engine, its Lua bindings, the command and all that is checked about them.
+#
+#   make              build into build/; installs nothing, says what is missing
+#   make run          install what is missing, build, run scripts/pool.lua   (SCRIPT=, ARGS=)
+#   make test         install what is missing, build, run every test; `N passed, N failed` comes last
+#   make unit hosts spec                 one stage of the tests             (FILTER=, SPEC=, V=1)
+#   make check        lint and test
+#   make lint         layers, clang-format, luacheck; `make format` mends, `make tidy` runs clang-tidy
+#   make asan tsan valgrind              the tests under a checker, each in a tree of its own
+#   make bench        numbers beside Python's and the raw limits            (ROW=)
+#   make install uninstall               PREFIX=/usr/local DESTDIR=
+#   make engine       the libraries alone: needs no Lua
+#   make clean compile_commands.json
+#
+# Sources are found by name: a new file needs no line here.
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+BUILD   ?= build
+PREFIX  ?= /usr/local
+SCRIPT  ?= scripts/pool.lua
+OPT     ?= -O2
+WERROR  ?= -Werror
+# What deps.sh must find before anything is compiled.
+DEPS    ?= build
+# Sanitizer flags, set by the targets asan and tsan.
+SAN     ?=
+
+# The layers of the engine, lowest first; each may include only itself and those before it.
+LAYERS := base os sync shm loop proc
+
+ENGINE_SRC  := $(filter-out %_test.c,$(foreach l,$(LAYERS),$(wildcard engine/$(l)/*.c)))
+TESTING_SRC := $(filter-out %_test.c,$(wildcard engine/testing/*.c))
+TEST_SRC    := $(wildcard engine/*/*_test.c)
+BINDING_SRC := $(filter-out bindings/host.c %_test.c,$(wildcard bindings/*.c))
+HOST_SRC    := $(wildcard engine/examples/*.c bindings/examples/*.c)
+LUA_SRC     := $(shell find bindings/mpengine -name '*.lua' 2>/dev/null)
+C_SRC       := $(ENGINE_SRC) $(TESTING_SRC) $(TEST_SRC) $(BINDING_SRC) bindings/host.c $(HOST_SRC)
+
+objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+ENGINE_OBJ  := $(call objects,$(ENGINE_SRC))
+BINDING_OBJ := $(call objects,$(BINDING_SRC))
+TESTS := $(patsubst engine/%.c,$(BUILD)/tests/%,$(TEST_SRC))
+HOSTS := $(patsubst %.c,$(BUILD)/hosts/%,$(subst /examples/,/,$(HOST_SRC)))
+LUA   := $(patsubst bindings/%,$(BUILD)/lua/%,$(LUA_SRC))
+
+# The version is written once, in the header.
+VERSION := $(shell sed -n 's/^.define MPE_VERSION "\(.*\)"/\1/p' engine/include/mpengine.h)
+MAJOR   := $(firstword $(subst ., ,$(VERSION)))
+
+LUA_CFLAGS := $(shell pkg-config --cflags lua5.4 2>/dev/null)
+LUA_LIBS   := $(shell pkg-config --libs lua5.4 2>/dev/null)
+UV_CFLAGS  := $(shell pkg-config --cflags libuv 2>/dev/null)
+UV_LIBS    := $(shell pkg-config --libs libuv 2>/dev/null)
+# Headers only: libcurl is opened when the first request is made, so nothing else pays for it.
+CURL_CFLAGS := $(shell pkg-config --cflags libcurl 2>/dev/null)
+SYS_LIBS   := -ldl -lpthread -lm
+
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(WERROR)
+# Only what is marked MPE_API leaves a library. Calls inside it, and to others, need no PLT stub.
+# initial-exec: "who am I" is one load instead of a call in a shared object; the few bytes of
+# thread-local state fit the room glibc keeps for objects that are opened late.
+CODEGEN := -fPIC -fvisibility=hidden -fno-semantic-interposition -fno-plt -ftls-model=initial-exec
+# The arena gives out the same bytes as one type after another, with no call to malloc in between
+# to tell the compiler so, and a typed array is read as any of twelve C types.
+CODEGEN += -fno-strict-aliasing
+FLAGS = -std=gnu11 -D_GNU_SOURCE $(OPT) -g $(WARNINGS) $(CODEGEN) $(SAN) $(CPPFLAGS) $(CFLAGS)
+
+# Bindings and hosts see the public headers and nothing else of the engine.
+ENGINE_INC  := -Iengine/include -Iengine $(UV_CFLAGS)
+BINDING_INC := -Iengine/include -Ibindings $(LUA_CFLAGS) $(UV_CFLAGS) $(CURL_CFLAGS)
+PUBLIC_INC  := -Iengine/include $(UV_CFLAGS)
+includes = $(if $(filter bindings/%,$(1)),$(BINDING_INC),$(if \
+	$(filter engine/examples/%,$(1)),$(PUBLIC_INC),$(ENGINE_INC)))
+compile = $(CC) $(FLAGS) $(call includes,$(1)) -c $(1)
+link = $(CC) $(SAN) $(OPT) -g $(CFLAGS) $(LDFLAGS)
+
+# V=1 shows each command, otherwise one short line says what is made.
+Q := $(if $(V),,@)
+say = @$(if $(V),:,printf '  %-5s %s\n' $(1) $@)
+# A make inside make uses all processors, unless this one was told how many. (The + of its lines
+# says that they are such; as the command is in a variable, make cannot see it.)
+JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
+SUBMAKE = $(MAKE) --no-print-directory $(JOBS)
+
+.PHONY: all engine deps run test test-all unit hosts spec check lint format tidy
+.PHONY: asan tsan valgrind bench install uninstall clean FORCE
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+LIBS := $(BUILD)/libmpengine.a $(BUILD)/libmpengine.so
+all: $(LIBS) $(BUILD)/libmpengine_lua.a $(BUILD)/lua/mpengine/core.so $(LUA) $(BUILD)/mpengine
+
+engine:
+	+@$(SUBMAKE) DEPS=engine $(LIBS)
+
+deps:
+	@CC='$(CC)' tools/deps.sh check-$(DEPS)
+
+# A stamp changes when its text does: other flags compile again, a deleted source links again.
+STAMP_flags   = $(CC) $(FLAGS) $(ENGINE_INC) $(BINDING_INC)
+STAMP_sources = $(ENGINE_SRC) $(BINDING_SRC)
+$(BUILD)/%.stamp: FORCE
+	@mkdir -p $(@D)
+	@echo '$(STAMP_$*)' | cmp -s - $@ || echo '$(STAMP_$*)' > $@
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/flags.stamp | deps
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(call compile,$<) -MMD -MP -o $@
+
+$(BUILD)/libmpengine.a: $(ENGINE_OBJ) $(BUILD)/sources.stamp
+	$(call say,AR)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $(ENGINE_OBJ)
+
+$(BUILD)/libmpengine.so.$(MAJOR): $(ENGINE_OBJ) $(BUILD)/sources.stamp
+	$(call say,LINK)
+	$(Q)$(link) -shared -Wl,-soname,$(@F) -Wl,-Bsymbolic-functions -o $@ $(ENGINE_OBJ) \
+		$(UV_LIBS) $(SYS_LIBS)
+
+$(BUILD)/libmpengine.so: $(BUILD)/libmpengine.so.$(MAJOR)
+	$(Q)ln -sf $(<F) $@
+
+# What a host that runs Lua links beside libmpengine: the whole API for its own lua_State.
+$(BUILD)/libmpengine_lua.a: $(BINDING_OBJ) $(BUILD)/sources.stamp
+	$(call say,AR)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $(BINDING_OBJ)
+
+# For a Lua that is there already, so liblua is not linked. The engine inside is private to it.
+# nodelete: lua_close would unmap code that threads and fork handlers still return to.
+$(BUILD)/lua/mpengine/core.so: $(BINDING_OBJ) $(BUILD)/libmpengine.a
+	$(call say,LINK)
+	@mkdir -p $(@D)
+	$(Q)$(link) -shared -Wl,--exclude-libs,libmpengine.a -Wl,-z,nodelete -o $@ $(BINDING_OBJ) \
+		$(BUILD)/libmpengine.a $(UV_LIBS) $(SYS_LIBS)
+
+$(BUILD)/lua/%.lua: bindings/%.lua
+	$(call say,COPY)
+	@mkdir -p $(@D)
+	$(Q)cp $< $@
+
+# -E: C modules of Lua find the whole C API in the command.
+$(BUILD)/mpengine: $(BUILD)/obj/bindings/host.o $(BINDING_OBJ) $(ENGINE_OBJ) $(BUILD)/sources.stamp
+	$(call say,LINK)
+	$(Q)$(link) -Wl,-E -o $@ $(filter %.o,$^) $(LUA_LIBS) $(UV_LIBS) $(SYS_LIBS)
+
+# ---- running and testing -------------------------------------------------------------------------
+
+run:
+	@CC='$(CC)' tools/deps.sh install-run
+	+@$(SUBMAKE) all
+	@$(BUILD)/mpengine $(SCRIPT) $(ARGS)
+
+test:
+	@CC='$(CC)' tools/deps.sh install-test
+	+@$(SUBMAKE) test-all
+
+RUN_TESTS = @CC='$(CC)' BUILD='$(BUILD)' FILTER='$(FILTER)' SPEC='$(SPEC)' V='$(V)' tools/test.sh
+test-all: all $(TESTS) $(HOSTS)
+	$(RUN_TESTS) unit hosts spec
+
+unit: $(TESTS)
+	$(RUN_TESTS) unit
+
+hosts: all $(HOSTS)
+	$(RUN_TESTS) hosts
+
+spec: all
+	$(RUN_TESTS) spec
+
+# The short one first; the counts of the tests come last.
+check:
+	+@$(SUBMAKE) lint
+	+@$(SUBMAKE) test
+
+# Each *_test.c is a program of its own, so that one crash costs one file.
+$(BUILD)/tests/%: $(BUILD)/obj/engine/%.o $(call objects,$(TESTING_SRC)) $(BUILD)/libmpengine.a
+	$(call say,LINK)
+	@mkdir -p $(@D)
+	$(Q)$(link) -o $@ $^ $(UV_LIBS) $(SYS_LIBS)
+
+# The hosts without Lua use the shared library, those with Lua the static ones: both are tried.
+$(BUILD)/hosts/engine/%: $(BUILD)/obj/engine/examples/%.o $(BUILD)/libmpengine.so
+	$(call say,LINK)
+	@mkdir -p $(@D)
+	$(Q)$(link) -Wl,-rpath,'$$ORIGIN/../..' -o $@ $< -L$(BUILD) -lmpengine $(UV_LIBS) $(SYS_LIBS)
+
+$(BUILD)/hosts/bindings/%: $(BUILD)/obj/bindings/examples/%.o $(BUILD)/libmpengine_lua.a \
+		$(BUILD)/libmpengine.a
+	$(call say,LINK)
+	@mkdir -p $(@D)
+	$(Q)$(link) -Wl,-E -o $@ $^ $(LUA_LIBS) $(UV_LIBS) $(SYS_LIBS)
+
+# Sanitizers change what is compiled, so they have trees of their own. The Lua that loads core.so is
+# not instrumented: the run-time library must then come before it.
+asan:
+	+@PRELOAD=$$($(CC) -print-file-name=libasan.so) $(SUBMAKE) BUILD=$(BUILD)/asan OPT=-O1 \
+		SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' \
+		test-all
+
+# setarch -R, where it is allowed: with randomness of addresses the run-time library may not start.
+tsan:
+	+@RUNNER="$$(setarch -R echo setarch -R 2>/dev/null)" MPE_TEST_SLOW=5 $(SUBMAKE) \
+		BUILD=$(BUILD)/tsan OPT=-O1 DEPS=engine SAN='-fsanitize=thread -fno-omit-frame-pointer' unit
+
+valgrind:
+	@CC='$(CC)' tools/deps.sh check-valgrind
+	+@RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite" \
+		MPE_TEST_SLOW=20 $(SUBMAKE) DEPS=engine unit
+
+# A peer that is not installed costs its rows and no more.
+bench: all
+	@CC='$(CC)' tools/deps.sh install-bench || echo "bench: going on without these"
+	@CC='$(CC)' bench/build.sh $(BUILD)/bench
+	@MPENGINE=$(BUILD)/mpengine RAW=$(BUILD)/bench lua5.4 bench/run.lua $(ROW)
+
+# ---- style ---------------------------------------------------------------------------------------
+
+FORMATTED := $(shell find engine bindings -name '*.[ch]' 2>/dev/null)
+LUA_DIRS  := $(wildcard bindings/mpengine scripts spec bench tools)
+
+lint:
+	@tools/deps.sh check-lint
+	lua5.4 tools/layers.lua $(LAYERS)
+	@echo clang-format --dry-run -Werror ...
+	@$(if $(FORMATTED),clang-format --dry-run -Werror $(FORMATTED))
+	luacheck -q --no-color $(LUA_DIRS)
+
+format:
+	clang-format -i $(FORMATTED)
+
+tidy: compile_commands.json
+	clang-tidy -p . --quiet $(C_SRC)
+
+comma := ,
+define newline
+
+
+endef
+entry = {"directory": "$(CURDIR)", "file": "$(1)", "command": "$(call compile,$(1))"}
+compile_commands.json: FORCE
+	$(file >$@,[$(subst } {,}$(comma)$(newline){,$(foreach f,$(C_SRC),$(call entry,$(f))))])
+
+# ---- installing ----------------------------------------------------------------------------------
+
+BIN := $(DESTDIR)$(PREFIX)/bin
+LIB := $(DESTDIR)$(PREFIX)/lib
+INC := $(DESTDIR)$(PREFIX)/include
+LUA_SHARE := $(DESTDIR)$(PREFIX)/share/lua/5.4
+LUA_LIB   := $(LIB)/lua/5.4
+HEADERS   := $(wildcard engine/include/*.h bindings/mpengine_lua.h)
+
+install: all
+	install -d $(BIN) $(LUA_LIB)/mpengine $(LIB)/pkgconfig $(INC)
+	install $(BUILD)/mpengine $(BIN)/
+	install -m 644 $(BUILD)/libmpengine.a $(BUILD)/libmpengine_lua.a $(LIB)/
+	install -m 644 $(BUILD)/libmpengine.so.$(MAJOR) $(LIB)/
+	ln -sf libmpengine.so.$(MAJOR) $(LIB)/libmpengine.so
+	install -m 644 $(BUILD)/lua/mpengine/core.so $(LUA_LIB)/mpengine/
+	install -m 644 $(HEADERS) $(INC)/
+	cd bindings && find mpengine -name '*.lua' -exec install -m 644 -D {} '$(abspath $(LUA_SHARE))'/{} \;
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' mpengine.pc.in \
+		> $(LIB)/pkgconfig/mpengine.pc
+
+uninstall:
+	rm -f $(BIN)/mpengine $(LIB)/libmpengine.a $(LIB)/libmpengine_lua.a $(LIB)/libmpengine.so
+	rm -f $(LIB)/libmpengine.so.$(MAJOR) $(LIB)/pkgconfig/mpengine.pc
+	rm -f $(patsubst %,$(INC)/%,$(notdir $(HEADERS)))
+	rm -rf $(LUA_LIB)/mpengine $(LUA_SHARE)/mpengine
+
+clean:
+	rm -rf $(BUILD) compile_commands.json
+
+-include $(patsubst %.o,%.d,$(call objects,$(C_SRC)))

@@ -1,0 +1,50 @@
+-- What every Lua program of the benchmarks shares: the clock, the loop that finds how many operations fill the
+-- measured time, and the one line of output. Used by our rows and by the Lua peers alike; peers/bench.py and
+-- raw/bench.h are the same thing in their languages. Programs run from the root of the repository.
+
+local bench = {}
+
+-- How long the last, counted, run of a program has to take at least.
+local least = tonumber(os.getenv "BENCH_SECONDS") or 0.3
+
+--- Wall clock in seconds. LuaSocket's, because Lua itself has no sub-second wall clock.
+bench.now = require("socket").gettime
+
+--- Prints the one line the harness reads.
+---@param value number
+---@param unit "ns"|"bytes"|"%"|"x"
+function bench.report(value, unit)
+  print(("%.6g %s"):format(value, unit))
+end
+
+--- Measures the cost of one operation and reports it in ns. `work` gets ever larger multiples of `first` until a run
+--- fills the measured time; only that last run counts. It may return its own seconds to leave its set-up out.
+---@param work fun(n: integer): number?
+---@param first? integer  the number of operations of the first run, 1000 when absent
+function bench.ns(work, first)
+  local n = first or 1000
+  while true do
+    local start = bench.now()
+    local seconds = work(n) or bench.now() - start
+    if seconds >= least then return bench.report(seconds / n * 1e9, "ns") end
+    n = n * math.max(2, math.min(10, math.ceil(least / seconds)))
+  end
+end
+
+--- Bytes of this process that are in memory: all of them, or those of one line of /proc/self/status.
+---@param line? string  "VmRSS" when absent; "RssShmem" is what it has touched of shared memory
+function bench.resident(line)
+  for l in io.lines "/proc/self/status" do
+    local kib = l:match("^" .. (line or "VmRSS") .. ":%s*(%d+) kB")
+    if kib then return tonumber(kib) * 1024 end
+  end
+end
+
+--- The median of a list of numbers; the list is sorted.
+function bench.median(list)
+  table.sort(list)
+  local middle = (#list + 1) // 2
+  return #list % 2 == 1 and list[middle] or (list[middle] + list[middle + 1]) / 2
+end
+
+return bench

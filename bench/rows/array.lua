@@ -1,0 +1,60 @@
+-- Shared arrays: ns per element for get and set, ns per whole slice of 1 MiB for the rest.
+-- usage: array.lua get|set|totable|settable|string|set_string|fill
+local mp = require "mpengine"
+local bench = dofile "bench/lib.lua"
+
+local run = {}
+
+function run.get()
+  local a, x = mp.Array("i", 1024), nil
+  bench.ns(function(n)
+    for i = 1, n do x = a[(i & 1023) + 1] end
+    return nil, x
+  end)
+end
+
+function run.set()
+  local a = mp.Array("i", 1024)
+  bench.ns(function(n)
+    for i = 1, n do a[(i & 1023) + 1] = i end
+  end)
+end
+
+function run.totable()
+  local a = mp.Array("d", 131072)
+  bench.ns(function(n)
+    for _ = 1, n do a:totable() end
+  end, 1)
+end
+
+function run.settable()
+  local a = mp.Array("d", 131072)
+  local list = a:totable()
+  bench.ns(function(n)
+    for _ = 1, n do a:set(list) end
+  end, 1)
+end
+
+function run.string()
+  local a = mp.Array("c", ("x"):rep(1 << 20))
+  bench.ns(function(n)
+    for _ = 1, n do a:string() end
+  end, 10)
+end
+
+function run.set_string()
+  local bytes = ("x"):rep(1 << 20)
+  local a = mp.Array("c", bytes)
+  bench.ns(function(n)
+    for _ = 1, n do a:set_string(bytes) end
+  end, 10)
+end
+
+function run.fill()
+  local a = mp.Array("d", 131072)
+  bench.ns(function(n)
+    for _ = 1, n do a:fill(1.5) end
+  end, 10)
+end
+
+run[arg[1]]()

@@ -1,0 +1,288 @@
+-- The benchmarks: runs every row for us, for its peers and for the raw limit in turn, several rounds, and prints the
+-- medians, the ratios and whether the targets are reached. README.md says how to read the table.
+-- usage: lua5.4 bench/run.lua [ROW]      from the root of the repository; ROW is a part of a row's name
+-- environment: ROW, ROUNDS (5), TSV (a file to write), LIMIT (seconds a run may take, 20), BENCH_SECONDS (seconds a run
+--   measures, 0.3), MPENGINE, PYTHON, LUA, RAW (the folder of the raw programs)
+
+local median = dofile("bench/lib.lua").median
+
+local function env(name, default)
+  local value = os.getenv(name)
+  return value and value ~= "" and value or default
+end
+
+local filter = arg[1] or env("ROW", "")
+local rounds = math.tointeger(tonumber(env("ROUNDS", "5")))
+local limit = env("LIMIT", "20")
+local mpengine = env("MPENGINE", "build/mpengine")
+
+-- Contestants: who is compared with us, the command, and the goal for our ratio to it: at least so many times better
+-- than a peer, at most so many times the raw limit; { step, goal } when there is a step on the way.
+
+local function py(name, args, goal)
+  return { name = name, command = env("PYTHON", "/usr/bin/python3") .. " -B bench/peers/" .. args, goal = goal }
+end
+
+local function lua(name, args, goal)
+  return { name = name, command = env("LUA", "lua5.4") .. " bench/" .. args, goal = goal }
+end
+
+local function c(name, args, goal)
+  return { name = name, command = env("RAW", "build/bench") .. "/" .. args, goal = goal }
+end
+
+-- The peers of a pool row.
+local function pools(variant, pool_goal, executor_goal)
+  return {
+    py("Pool", "pool.py Pool " .. variant, pool_goal),
+    py("Executor", "pool.py Executor " .. variant, executor_goal or pool_goal),
+  }
+end
+
+local function codec(variant, goal)
+  return { py("pickle", "pickled.py " .. variant, goal) }
+end
+
+-- Each row: its name, our program, its peers, its raw limit; at_least and at_most bound our own figure, in `unit`.
+-- stylua: ignore
+local rows = {
+  { "process start+join", "process.lua", { py("Process", "process.py") }, c("fork+wait", "fork", 1.5) },
+
+  { "queue int 1:1", "queue.lua int 1", { py("Queue", "mpqueue.py int 1", { 20, 40 }) } },
+  { "queue int 2:2", "queue.lua int 2", { py("Queue", "mpqueue.py int 2", { 20, 30 }) } },
+  { "queue 1 KiB 1:1", "queue.lua 1k 1", { py("Queue", "mpqueue.py 1k 1") } },
+  { "queue 1 KiB 2:2", "queue.lua 1k 2", { py("Queue", "mpqueue.py 1k 2") } },
+  { "queue 64 KiB 1:1", "queue.lua 64k 1", { py("Queue", "mpqueue.py 64k 1") }, c("2 memcpy", "memcpy item 65536", 2) },
+  { "queue 64 KiB 2:2", "queue.lua 64k 2", { py("Queue", "mpqueue.py 64k 2") }, c("2 memcpy", "memcpy item 65536", 2) },
+  { "queue round trip", "roundtrip.lua",
+    { py("SimpleQueue", "roundtrip.py SimpleQueue", 5), py("Queue", "roundtrip.py Queue") }, c("futex", "futex", 1.5) },
+
+  { "array get", "array.lua get",
+    { py("RawArray", "mparray.py RawArray get", 1), py("Array", "mparray.py Array get") } },
+  { "array set", "array.lua set",
+    { py("RawArray", "mparray.py RawArray set", 1), py("Array", "mparray.py Array set") } },
+  { "array totable 1 MiB", "array.lua totable",
+    { py("RawArray", "mparray.py RawArray totable") }, lua("table.move", "raw/tablemove.lua new", 1.5) },
+  { "array set(list) 1 MiB", "array.lua settable",
+    { py("RawArray", "mparray.py RawArray settable") }, lua("table.move", "raw/tablemove.lua old", 1.5) },
+  { "array string 1 MiB", "array.lua string",
+    { py("RawArray", "mparray.py RawArray string") }, c("memcpy", "memcpy slice 1048576", 1.5) },
+  { "array set_string 1 MiB", "array.lua set_string",
+    { py("RawArray", "mparray.py RawArray set_string") }, c("memcpy", "memcpy slice 1048576", 1.5) },
+  { "array fill 1 MiB", "array.lua fill", {}, c("memcpy", "memcpy slice 1048576", 1.5) },
+
+  { "dict get", "dict.lua get", { py("Manager", "mpdict.py get", { 100, 200 }), c("LMDB", "lmdb get", 1) } },
+  { "dict set", "dict.lua set", { py("Manager", "mpdict.py set", { 100, 150 }), c("LMDB", "lmdb set") } },
+  { "dict 2 processes", "dict.lua scale", {}, c("compute", "scale"), at_least = 1.6, unit = "x" },
+
+  { "lock pair alone", "lock.lua alone", { py("Lock", "lock.py alone", { 1, 1.3 }) } },
+  { "lock pair contended", "lock.lua contended", { py("Lock", "lock.py contended", 1) } },
+  { "event wake-up x2", "wakeup.lua event", { py("Event", "wakeup.py event") }, c("futex", "futex", 1.5) },
+  { "condition wake-up x2", "wakeup.lua condition",
+    { py("Condition", "wakeup.py condition") }, c("futex", "futex", 1.5) },
+
+  { "pool map chunksize 1", "pool.lua map1", pools("map1", { 8, 15 }) },
+  { "pool map", "pool.lua map", pools("map", 2) },
+  { "pool apply", "pool.lua apply", pools("apply", 8) },
+  { "pool apply_async", "pool.lua apply_async", pools("apply_async", 15) },
+  { "pool imap_unordered", "pool.lua imap_unordered", pools("imap_unordered", 15) },
+  { "pool first result", "pool.lua first", pools("first", 8) },
+  { "pool CPU, 2 workers", "pool.lua cpu", pools("cpu"), c("compute", "scale"), at_least = 1.9, unit = "x" },
+  { "pool 64 idle workers", "pool.lua idle64", pools("idle64"), nil, at_most = 1e9 / 300000, unit = "ns" },
+  { "pool 64 sleeping tasks", "pool.lua sleep64", pools("sleep64"), c("sleep only", "sleepers") },
+
+  { "task spawn+join", "co.lua spawn",
+    { py("gevent", "co_gevent.py spawn", { 8, 12 }), lua("cqueues", "peers/co_cqueues.lua spawn", 1),
+      lua("luv", "peers/co_luv.lua spawn") } },
+  { "task switch", "co.lua switch",
+    { py("gevent", "co_gevent.py switch", { 3, 5 }), lua("cqueues", "peers/co_cqueues.lua switch"),
+      lua("luv", "peers/co_luv.lua switch") }, lua("resume", "raw/resume.lua", 2) },
+  { "task switch, 100,000 asleep", "co.lua switch 100000",
+    { py("gevent", "co_gevent.py switch 100000", 5) }, lua("resume", "raw/resume.lua", 2) },
+  { "task hand-off", "co.lua handoff", { py("gevent", "co_gevent.py handoff", 8) } },
+  { "task memory", "co.lua memory 100000",
+    { py("gevent", "co_gevent.py memory 100000"), lua("cqueues", "peers/co_cqueues.lua memory 100000"),
+      lua("luv", "peers/co_luv.lua memory 100000") }, nil, at_most = 1200, unit = "bytes" },
+  { "task memory, 1,000,000", "co.lua memory 1000000", {}, nil, at_most = 1200, unit = "bytes" },
+  { "task timers late", "co.lua timers",
+    { py("gevent", "co_gevent.py timers"), lua("cqueues", "peers/co_cqueues.lua timers"),
+      lua("luv", "peers/co_luv.lua timers") }, nil, at_most = 5, unit = "%" },
+
+  { "codec encode ints", "codec.lua encode ints", codec("encode ints", 1.5) },
+  { "codec decode ints", "codec.lua decode ints", codec("decode ints", 1.5) },
+  { "codec bytes ints", "codec.lua bytes ints", codec("bytes ints", 1) },
+  { "codec encode records", "codec.lua encode records", codec("encode records", 1.5) },
+  { "codec decode records", "codec.lua decode records", codec("decode records", 1.5) },
+  { "codec bytes records", "codec.lua bytes records", codec("bytes records", 1) },
+
+  { "start-up", c("", "start " .. mpengine .. " -e ''"),
+    { c("python3", "start " .. env("PYTHON", "/usr/bin/python3") .. " -c ''") },
+    c("lua5.4", "start " .. env("LUA", "lua5.4") .. " -e ''", 3) },
+
+  { "memory queue item", "memory.lua queue", {} },
+  { "memory dict entry", "memory.lua dict", {} },
+  { "memory idle lock", "memory.lua lock", {} },
+}
+
+-- Runs a command within the limit. The value and its unit, or nil and the last line it said.
+local function run(command)
+  local pipe <close> = assert(io.popen(("exec 2>&1; timeout -k 1 %s %s"):format(limit, command)))
+  local value, unit, last
+  for line in pipe:lines() do
+    value, unit = line:match "^([%d.e+-]+) (%S+)$"
+    last = line:find "%S" and line or last
+  end
+  if value then return tonumber(value), unit end
+  return nil, last or "no result within " .. limit .. " s"
+end
+
+-- One run of a contestant; one that failed once is not run again.
+local function sample(who)
+  if who.failure then return end
+  local value, rest = run(who.command)
+  if not value then
+    local missing = rest:find "not found" or rest:find "No module" or rest:find "No such file"
+    who.failure, who.reason = missing and "missing" or "failed", rest
+    return
+  end
+  who.unit = rest
+  who.values[#who.values + 1] = value
+end
+
+-- In a unit of "x" more is better; in all others less is.
+local function ratio_to_peer(us, peer)
+  if not us.median or not peer.median then return nil end
+  local less = peer.median / us.median
+  return us.unit == "x" and 1 / less or less
+end
+
+local function significant(value)
+  if value >= 999.5 then return ("%.0f"):format(value) end
+  return (("%.3g"):format(value))
+end
+
+local scales = { { 1e9, "s" }, { 1e6, "ms" }, { 1e3, "us" }, { 0, "ns" } }
+
+local function figure(value, unit)
+  if not value then return "" end
+  if unit ~= "ns" then return significant(value) .. (unit == "bytes" and " B" or unit) end
+  for _, scale in ipairs(scales) do
+    if value >= scale[1] then return significant(value / math.max(scale[1], 1)) .. " " .. scale[2] end
+  end
+end
+
+-- Targets of one printed line: what they say, and the worst of how far they are reached.
+local Verdict = {}
+Verdict.__index = Verdict
+
+local levels = { [0] = "no", "step", "yes" }
+
+-- `reach` is a value that has to be at least its goal, or, when `most`, at most.
+function Verdict:add(reach, goal, format, most)
+  if not goal then return end
+  local steps = type(goal) == "table" and goal or { goal, goal }
+  local level = -1
+  if reach then
+    level = 0
+    for i, bound in ipairs(steps) do
+      if (most and reach <= bound) or (not most and reach >= bound) then level = i end
+    end
+  end
+  local said = type(goal) == "table" and format(goal[1]) .. "/" .. format(goal[2]) or format(goal)
+  self.texts[#self.texts + 1] = (most and "<=" or ">=") .. said
+  self.level = math.min(self.level or 2, level)
+end
+
+function Verdict:cells()
+  return table.concat(self.texts, " "), self.level and (levels[self.level] or "?") or ""
+end
+
+local function verdict() return setmetatable({ texts = {} }, Verdict) end
+
+local function times(x) return significant(x) .. "x" end
+
+local layout = "%-28s %9s  %-24s %8s  %-20s %8s  %-22s %s"
+
+local function print_line(...)
+  print((layout:format(...):gsub("%s+$", "")))
+  io.stdout:flush()
+end
+
+local function cell(who)
+  return who and who.name .. " " .. (who.failure or figure(who.median, who.unit)) or ""
+end
+
+local tsv = env("TSV") and assert(io.open(env("TSV"), "w"))
+
+local function write_tsv(...)
+  if tsv then tsv:write(table.concat({ ... }, "\t"), "\n") end
+end
+
+local function write_contestant(row, who, role, ratio, goal)
+  local v = who.values
+  write_tsv(row, role, who.name, who.unit or who.failure, who.median or "", v[1] or "", v[#v] or "", ratio or "",
+    type(goal) == "table" and table.concat(goal, "/") or goal or "")
+end
+
+-- Why programs gave no figure: each reason once, with the rows it spoilt.
+local notes = {}
+
+local function note(name, who)
+  local text = who.name .. ": " .. who.reason
+  if not notes[text] then
+    notes[text] = {}
+    notes[#notes + 1] = text
+  end
+  table.insert(notes[text], name)
+end
+
+local function measure(row)
+  local name, program, peers, limit_of = row[1], row[2], row[3], row[4]
+  local us = type(program) == "table" and program or { command = mpengine .. " bench/rows/" .. program }
+  us.name = "mpengine"
+  local all = { us, table.unpack(peers) }
+  all[#all + 1] = limit_of
+  for _, who in ipairs(all) do who.values = {} end
+  for _ = 1, rounds do
+    for _, who in ipairs(all) do sample(who) end
+  end
+  for _, who in ipairs(all) do
+    if who.values[1] then who.median = median(who.values) end
+    if who.failure then note(name, who) end
+  end
+  return us, peers, limit_of
+end
+
+local function show(row)
+  local us, peers, limit_of = measure(row)
+  local to_limit = limit_of and ratio_to_peer(us, limit_of)
+  to_limit = to_limit and 1 / to_limit
+  local function own(x) return figure(x, row.unit) end
+  write_contestant(row[1], us, "us", nil, row.at_least or row.at_most)
+
+  for i = 1, math.max(1, #peers) do
+    local peer, first, v = peers[i], i == 1, verdict()
+    local ratio = peer and ratio_to_peer(us, peer)
+    if peer then v:add(ratio, peer.goal, times) end
+    if first and limit_of then v:add(to_limit, limit_of.goal, times, true) end
+    if first then v:add(us.median, row.at_least, own) end
+    if first then v:add(us.median, row.at_most, own, true) end
+    local target, reached = v:cells()
+    print_line(first and row[1] or "", first and (us.failure or figure(us.median, us.unit)) or "", cell(peer),
+      ratio and times(ratio) or "", first and cell(limit_of) or "", first and to_limit and times(to_limit) or "",
+      target, reached)
+    if peer then write_contestant(row[1], peer, "peer", ratio, peer.goal) end
+  end
+  if limit_of then write_contestant(row[1], limit_of, "raw", to_limit, limit_of.goal) end
+end
+
+print_line("row", "ours", "peer", "ratio", "raw limit", "ratio", "target", "reached")
+write_tsv("row", "role", "who", "unit", "median", "min", "max", "ratio", "goal")
+for _, row in ipairs(rows) do
+  if row[1]:find(filter, 1, true) then show(row) end
+end
+if tsv then tsv:close() end
+for i, text in ipairs(notes) do
+  print((i == 1 and "\nnot measured:\n" or "") .. "  " .. text)
+  print("    " .. table.concat(notes[text], "; "))
+end

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * host.c - the mpengine command. Options, arg, errors and exit codes as in lua; what follows a
+ * script (waiting for its children, say) is the library's business: mpengine/main.lua.
+ */
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+#include <libgen.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lmpe.h"
+
+/* Where the Lua modules lie: beside the built command, or in the tree it was installed to. */
+static void
+push_module_path(lua_State *L)
+{
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n <= 0) {
+        lua_pushliteral(L, "");
+        return;
+    }
+    self[n] = '\0';
+    const char *dir = dirname(self);
+    lua_pushfstring(L, "%s/lua/?.lua;%s/lua/?/init.lua;%s/../share/lua/5.4/?.lua;"
+                       "%s/../share/lua/5.4/?/init.lua;",
+                    dir, dir, dir, dir);
+}
+
+/* Lua code that makes package.path begin with the argument, and runs the main module. */
+static const char boot[] = "local path, argv = ...\n"
+                           "package.path = path .. package.path\n"
+                           "return require('mpengine.main')(argv)\n";
+
+static int
+run(lua_State *L)
+{
+    int argc = (int)lua_tointeger(L, 1);
+    char **argv = lua_touserdata(L, 2);
+    luaL_openlibs(L);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+    lua_pushcfunction(L, luaopen_mpengine_core);
+    lua_setfield(L, -2, "mpengine.core");
+    lua_pop(L, 1);
+    if (luaL_loadbuffer(L, boot, sizeof boot - 1, "=mpengine") != LUA_OK)
+        return lua_error(L);
+    push_module_path(L);
+    lua_createtable(L, argc, 1);
+    for (int i = 0; i < argc; i++) {
+        lua_pushstring(L, argv[i]);
+        lua_rawseti(L, -2, i);
+    }
+    lua_call(L, 2, 1);
+    return 1;
+}
+
+int
+main(int argc, char **argv)
+{
+    lua_State *L = luaL_newstate();
+    if (!L) {
+        fprintf(stderr, "mpengine: not enough memory\n");
+        return EXIT_FAILURE;
+    }
+    lua_gc(L, LUA_GCGEN, 0, 0);
+    lua_pushcfunction(L, run);
+    lua_pushinteger(L, argc);
+    lua_pushlightuserdata(L, argv);
+    int status = lua_pcall(L, 2, 1, 0);
+    int code = EXIT_FAILURE;
+    if (status == LUA_OK) {
+        code = (int)lua_tointeger(L, -1);
+    } else {
+        const char *message = lua_tostring(L, -1);
+        fprintf(stderr, "mpengine: %s\n", message ? message : "error object is not a string");
+    }
+    lua_close(L);
+    return code;
+}

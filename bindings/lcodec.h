@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/*
+** lcodec.h - Lua values as messages, for the other bindings.
+**
+** lmpe_encode and lmpe_decode turn stack values into the bytes of mpengine_wire.h and back; all
+** that crosses a process boundary goes through them.  The rest of the codec is private to the files
+** lcodec_*.c; lcodec_int.h says what is in which.
+*/
+#ifndef LMPE_CODEC_H
+#define LMPE_CODEC_H
+
+#include <lua.h>
+
+#include "mpengine.h"
+
+/* ----------------------------------------------------------------------------- encoding */
+
+/* How a message is made.  All zero is a sensible default; NULL for the whole means that. */
+typedef struct lmpe_encode_opts {
+    /* What the values are called in an error: names[0..nnames-1] are the first ones, the rest
+       are root[1], root[2]...  Without a root they are "value", or value[1], value[2]... */
+    const char *const *names;
+    int nnames;
+    const char *root;
+    /* Called, when the message is complete, for each shared object in it, again when it is there
+       again.  Not 0 ends the encoding; a negative result is its code.  It must not call Lua. */
+    int (*on_handle)(void *ud, uint64_t handle);
+    /* Whether the receiver has the code of this hash: then only the hash is sent.  May be asked
+       several times before anything is sent, so asking must not change the answer. */
+    int (*knows)(void *ud, const uint8_t hash[16]);
+    /* Code that goes whole, perhaps told twice: the receiver has it once the message is there, if
+       it decodes with LMPE_DECODE_REMEMBER. */
+    void (*on_code)(void *ud, const uint8_t hash[16]);
+    void *ud;
+} lmpe_encode_opts;
+
+/*
+** Appends the values at first .. first+n-1 to `out` as one message.  0, or a negative code: then
+** a message, without position, is pushed that names the path to the offender, and `out` is as
+** before.  ETYPE: not sendable; ENOMEM; ERANGE: nested too deep, or 2 GiB and more.
+** Raises only Lua's memory error; so whoever owns memory of its own (a grown `out`) has it in
+** something that Lua frees, or calls under lua_pcall.
+** Messages of nil, booleans, numbers and strings alone raise nothing at all.
+*/
+int lmpe_encode(lua_State *L, int first, int n, mpe_buf *out, const lmpe_encode_opts *opts);
+
+/*
+** A message that is one string need not be copied: 1 when the value at idx is a string, with its
+** bytes in *bytes, *len, which header[0 .. *header_len-1] precedes in the message; else 0.
+*/
+int lmpe_encode_is_bytes(lua_State *L, int idx, const char **bytes, size_t *len,
+                         uint8_t header[MPE_WIRE_STR_HEADER], size_t *header_len);
+
+/* ----------------------------------------------------------------------------- decoding */
+
+/* Accept functions as bytecode: only for messages of processes of the same program. */
+#define LMPE_DECODE_FUNCTIONS 1u
+/* Keep the code of functions that come whole, so that later messages can name it by hash. */
+#define LMPE_DECODE_REMEMBER 2u
+
+/*
+** Pushes the values of a message, *n of them.  0, or a negative code: then only a message is
+** pushed.  ECORRUPT: damaged; ETYPE: something in it does not exist here (a module, a registered
+** name); EPERM: bytecode, which was not asked for; ENOENT: code known by hash only that is not
+** kept (any more): have it sent whole; ESTALE: a shared object that is gone; ENOMEM.
+** May load modules, with all that follows.  Raises only Lua's memory error; messages of one
+** nil, boolean or number raise nothing at all.
+*/
+int lmpe_decode(lua_State *L, const void *data, size_t len, int *n, unsigned flags);
+
+/* --------------------------------------------------------------------------------- rest */
+
+/*
+** How shared objects are recognised and found again, one pair for the whole program.
+** to_handle: 1 and *h when the userdata at idx is a shared object, else 0.
+** from_handle: pushes the object and returns 0, or pushes nothing and returns a negative code.
+*/
+typedef int (*lmpe_to_handle)(lua_State *L, int idx, uint64_t *h);
+typedef int (*lmpe_from_handle)(lua_State *L, uint64_t h);
+void lmpe_codec_set_handle_hooks(lmpe_to_handle to_handle, lmpe_from_handle from_handle);
+
+/* mp.register(name, metatable): tables with that metatable can be sent. */
+int lmpe_codec_register(lua_State *L);
+
+/* Opens mp.codec: encode(...) -> string, decode(string [, {functions = true}]) -> ... */
+int luaopen_mpengine_codec(lua_State *L);
+
+#endif

@@ -1,0 +1,484 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * llist.c - mp.List. An item's bytes are one message of the codec. What looks at all items (index,
+ * remove, sort) works on a snapshot, with no lock held while Lua runs, and begins again when the
+ * list has changed before its own change could be made.
+ */
+#include "lstore.h"
+
+#include <string.h>
+
+/* ---- indexes ---- */
+
+/* The integer at idx from 1 on as an index from 0; 0 when it is none. */
+static int
+to_index(lua_State *L, int idx, uint64_t *index)
+{
+    int whole = lua_type(L, idx) == LUA_TNUMBER;
+    lua_Integer i = whole ? lua_tointegerx(L, idx, &whole) : 0;
+    *index = (uint64_t)i - 1;
+    return whole && i >= 1;
+}
+
+static int
+refuse_index(lua_State *L, int idx, lua_Integer last, const char *call)
+{
+    if (lua_type(L, idx) == LUA_TSTRING)
+        lua_pushfstring(L, "\"%s\"", lua_tostring(L, idx));
+    else if (lua_type(L, idx) == LUA_TNUMBER)
+        luaL_tolstring(L, idx, NULL);
+    else
+        lua_pushstring(L, luaL_typename(L, idx));
+    return luaL_error(L, "%s: index %s is out of range, it must be an integer from 1 to %I", call,
+                      lua_tostring(L, -1), last);
+}
+
+static lua_Integer
+count_of(lmpe_box *b)
+{
+    return (lua_Integer)mpe_list_count(b->S->e, b->o);
+}
+
+/* ---- one item ---- */
+
+/* Encodes the item at idx into the scratch buffer. */
+static int
+encode_item(lua_State *L, lmpe *S, int idx, const char *call, mpe_bytes *bytes)
+{
+    if (lua_isnoneornil(L, idx))
+        luaL_error(L, "%s: an item cannot be nil; pop(i) removes one", call);
+    int handles = lmpe_encode_value(L, S, idx, "item", call);
+    *bytes = (mpe_bytes){S->scratch.data, S->scratch.len};
+    return handles;
+}
+
+/* l[i] */
+static int
+list_index(lua_State *L)
+{
+    lmpe_box *b = lmpe_receiver(L, MPE_KIND_LIST);
+    lmpe_store s;
+    uint64_t i;
+    if (lua_type(L, 2) != LUA_TNUMBER) {
+        lua_settop(L, 2);
+        lua_rawget(L, LMPE_METHODS);
+        return 1;
+    }
+    if (!to_index(L, 2, &i))
+        return 0;
+    lmpe_store_open(&s, b, "List");
+    int rc = mpe_list_get(b->S->e, b->o, i, &s.buf);
+    if (rc == MPE_OK)
+        return lmpe_store_value(L, &s);
+    lmpe_store_close(&s);
+    return rc == MPE_ERANGE ? 0 : lmpe_raise(L, rc, "List");
+}
+
+/* l[i] = v */
+static int
+list_newindex(lua_State *L)
+{
+    lmpe_box *b = lmpe_receiver(L, MPE_KIND_LIST);
+    uint64_t i;
+    mpe_bytes item;
+    if (!to_index(L, 2, &i))
+        return refuse_index(L, 2, count_of(b) + 1, "List");
+    int handles = encode_item(L, b->S, 3, "List", &item);
+    int rc = mpe_list_set(b->S->e, b->o, i, item, handles);
+    if (rc == MPE_ERANGE)
+        return refuse_index(L, 2, count_of(b) + 1, "List");
+    return rc == MPE_OK ? 0 : lmpe_raise(L, rc, "List");
+}
+
+static int
+list_len(lua_State *L)
+{
+    lua_pushinteger(L, count_of(lmpe_receiver(L, MPE_KIND_LIST)));
+    return 1;
+}
+
+static int
+insert(lua_State *L, lmpe_box *b, uint64_t index, int idx, const char *call)
+{
+    mpe_bytes item;
+    int handles = encode_item(L, b->S, idx, call, &item);
+    int rc = mpe_list_insert(b->S->e, b->o, index, item, handles);
+    return rc == MPE_OK ? 0 : lmpe_raise(L, rc, call);
+}
+
+/* l:append(v) */
+static int
+list_append(lua_State *L)
+{
+    return insert(L, lmpe_check_self(L, 1), UINT64_MAX, 2, "List:append");
+}
+
+/* l:insert(i, v): beyond the end it appends, as in Python */
+static int
+list_insert(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    uint64_t i;
+    if (!to_index(L, 2, &i))
+        return refuse_index(L, 2, count_of(b) + 1, "List:insert");
+    return insert(L, b, i, 3, "List:insert");
+}
+
+/* l:pop([i]) -> the item | nil when there is none */
+static int
+list_pop(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_store s;
+    uint64_t i = UINT64_MAX;
+    if (!lua_isnoneornil(L, 2) && !to_index(L, 2, &i))
+        return refuse_index(L, 2, count_of(b), "List:pop");
+    lmpe_store_open(&s, b, "List:pop");
+    int rc = mpe_list_remove(b->S->e, b->o, i, &s.buf);
+    if (rc == MPE_OK)
+        return lmpe_store_value(L, &s);
+    lmpe_store_close(&s);
+    if (rc != MPE_ERANGE)
+        return lmpe_raise(L, rc, "List:pop");
+    lua_pushnil(L);
+    return 1;
+}
+
+/* ---- all items ---- */
+
+/* A record of a snapshot: its bytes; *p is moved to the next one. */
+static mpe_bytes
+next_item(const uint8_t **p)
+{
+    uint32_t size;
+    memcpy(&size, *p, sizeof size);
+    mpe_bytes item = {*p + 8, size};
+    *p += 8 + (((size_t)size + 7) & ~(size_t)7);
+    return item;
+}
+
+/* A fresh snapshot in the store's buffer. */
+static uint64_t
+snapshot(lua_State *L, lmpe_store *s, uint64_t *version)
+{
+    uint64_t count;
+    mpe_unpin(s->S->e, s->pins);
+    s->buf.len = 0;
+    lmpe_store_check(L, s, mpe_list_snapshot(s->S->e, s->o, &s->buf, &count, version));
+    return count;
+}
+
+/* Pushes a table with the items of the snapshot. */
+static void
+push_items(lua_State *L, lmpe_store *s, uint64_t count)
+{
+    const uint8_t *p = s->buf.data;
+    lua_createtable(L, count < INT32_MAX ? (int)count : INT32_MAX, 0);
+    for (uint64_t i = 1; i <= count; i++) {
+        mpe_bytes item = next_item(&p);
+        lmpe_store_decode(L, item.data, item.size);
+        lua_rawseti(L, -2, (lua_Integer)i);
+    }
+}
+
+static int
+copy_protected(lua_State *L)
+{
+    lmpe_store *s = lmpe_store_of(L);
+    uint64_t version;
+    push_items(L, s, snapshot(L, s, &version));
+    return 1;
+}
+
+static int
+push_copy(lua_State *L, lmpe_box *b, const char *call)
+{
+    lmpe_store s;
+    lmpe_store_open(&s, b, call);
+    return lmpe_store_call(L, &s, copy_protected, 0, 1);
+}
+
+/* l:copy() -> a table */
+static int
+list_copy(lua_State *L)
+{
+    return push_copy(L, lmpe_check_self(L, 1), "List:copy");
+}
+
+/* The place of the value at 2 in a snapshot: 0 is none. */
+static uint64_t
+find(lua_State *L, lmpe_store *s, uint64_t *version)
+{
+    uint64_t count = snapshot(L, s, version);
+    const uint8_t *p = s->buf.data;
+    for (uint64_t i = 1; i <= count; i++) {
+        mpe_bytes item = next_item(&p);
+        lmpe_store_decode(L, item.data, item.size);
+        if (lua_compare(L, -1, 2, LUA_OPEQ))
+            return i;
+        lua_pop(L, 1);
+    }
+    return 0;
+}
+
+static int
+index_protected(lua_State *L)
+{
+    uint64_t version, at = find(L, lmpe_store_of(L), &version);
+    if (at == 0)
+        lua_pushnil(L);
+    else
+        lua_pushinteger(L, (lua_Integer)at);
+    return 1;
+}
+
+/* l:index(v) -> the place of the first item that equals v | nil */
+static int
+list_index_of(lua_State *L)
+{
+    lmpe_store s;
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lua_settop(L, 2);
+    lmpe_store_open(&s, b, "List:index");
+    return lmpe_store_call(L, &s, index_protected, 1, 1);
+}
+
+static int
+remove_protected(lua_State *L)
+{
+    lmpe_store *s = lmpe_store_of(L);
+    int rc;
+    do {
+        uint64_t version, at = find(L, s, &version);
+        if (at == 0)
+            return lmpe_store_error(L, "List:remove: %s is not in the list",
+                                    luaL_tolstring(L, 2, NULL));
+        rc = mpe_list_remove_if(s->S->e, s->o, at - 1, version);
+        lua_settop(L, 2);
+    } while (rc == MPE_EAGAIN);
+    lmpe_store_check(L, s, rc);
+    return 0;
+}
+
+/* l:remove(v): the first item that equals v */
+static int
+list_remove(lua_State *L)
+{
+    lmpe_store s;
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lua_settop(L, 2);
+    lmpe_store_open(&s, b, "List:remove");
+    return lmpe_store_call(L, &s, remove_protected, 1, 0);
+}
+
+static int
+list_clear(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    mpe_list_clear(b->S->e, b->o);
+    return 0;
+}
+
+/* ---- extend ---- */
+
+/* Encodes the n items of the list at 2, and tells where each lies in the buffer. */
+static void
+encode_items(lua_State *L, lmpe_store *s, mpe_bytes *items, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        lua_geti(L, 2, (lua_Integer)i + 1);
+        if (lua_isnil(L, -1))
+            lmpe_store_error(L, "%s: item %I is nil, an item cannot be", s->call,
+                             (lua_Integer)i + 1);
+        items[i].size = lmpe_store_encode(L, s, -1, "item");
+        lua_pop(L, 1);
+    }
+    const uint8_t *p = s->buf.data;
+    for (size_t i = 0; i < n; p += items[i++].size)
+        items[i].data = p;
+}
+
+static int
+extend_protected(lua_State *L)
+{
+    lmpe_store *s = lmpe_store_of(L);
+    lua_Integer n = luaL_len(L, 2);
+    if (n <= 0)
+        return 0;
+    mpe_bytes *items = lua_newuserdatauv(L, (size_t)n * sizeof *items, 0);
+    encode_items(L, s, items, (size_t)n);
+    lmpe_store_check(L, s, mpe_list_extend(s->S->e, s->o, items, (size_t)n, s->handles));
+    return 0;
+}
+
+/* Items of the table, list or array at idx. */
+static void
+extend(lua_State *L, lmpe_box *b, int idx, const char *call)
+{
+    lmpe_store s;
+    if (!lmpe_is_list(L, idx))
+        luaL_error(L, "%s: expected a table or a List, got %s", call, luaL_typename(L, idx));
+    lmpe_box *from = lmpe_test_any(L, idx);
+    if (from && mpe_handle_kind(from->h) == MPE_KIND_LIST)
+        push_copy(L, from, call);
+    else
+        lua_pushvalue(L, idx);
+    lmpe_store_open(&s, b, call);
+    lmpe_store_call(L, &s, extend_protected, 1, 0);
+}
+
+/* l:extend(list) */
+static int
+list_extend(lua_State *L)
+{
+    extend(L, lmpe_check_self(L, 1), 2, "List:extend");
+    return 0;
+}
+
+/* ---- order ---- */
+
+/* A sort under way: the comparison at 2 (nil: <), the items at 3. */
+static int
+less(lua_State *L, uint64_t a, uint64_t b)
+{
+    if (lua_isnil(L, 2)) {
+        lua_rawgeti(L, 3, (lua_Integer)a + 1);
+        lua_rawgeti(L, 3, (lua_Integer)b + 1);
+        int result = lua_compare(L, -2, -1, LUA_OPLT);
+        lua_pop(L, 2);
+        return result;
+    }
+    lua_pushvalue(L, 2);
+    lua_rawgeti(L, 3, (lua_Integer)a + 1);
+    lua_rawgeti(L, 3, (lua_Integer)b + 1);
+    lua_call(L, 2, 1);
+    int result = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return result;
+}
+
+/* Merges two sorted neighbours of from into to; equal ones stay in order. */
+static void
+merge(lua_State *L, const uint64_t *from, uint64_t *to, uint64_t lo, uint64_t mid, uint64_t hi)
+{
+    uint64_t i = lo, j = mid;
+    for (uint64_t k = lo; k < hi; k++) {
+        if (i < mid && (j == hi || !less(L, from[j], from[i])))
+            to[k] = from[i++];
+        else
+            to[k] = from[j++];
+    }
+}
+
+/* The sorted order of the items at 3; in one of two halves of a userdata that is pushed. No
+ * comparison, however odd, leads it astray. */
+static uint64_t *
+sorted_order(lua_State *L, uint64_t count)
+{
+    uint64_t *from = lua_newuserdatauv(L, count * 2 * sizeof *from, 0), *to = from + count;
+    for (uint64_t i = 0; i < count; i++)
+        from[i] = i;
+    for (uint64_t width = 1; width < count; width *= 2) {
+        for (uint64_t lo = 0; lo < count; lo += 2 * width) {
+            uint64_t mid = lo + width < count ? lo + width : count;
+            uint64_t hi = mid + width < count ? mid + width : count;
+            merge(L, from, to, lo, mid, hi);
+        }
+        uint64_t *other = from;
+        from = to;
+        to = other;
+    }
+    return from;
+}
+
+static int
+sort_protected(lua_State *L)
+{
+    lmpe_store *s = lmpe_store_of(L);
+    int rc;
+    do {
+        uint64_t version, count = snapshot(L, s, &version);
+        lua_settop(L, 2);
+        push_items(L, s, count);
+        uint64_t *order = sorted_order(L, count);
+        rc = mpe_list_reorder(s->S->e, s->o, version, order, count);
+    } while (rc == MPE_EAGAIN);
+    lmpe_store_check(L, s, rc);
+    return 0;
+}
+
+/* l:sort([less]): stable */
+static int
+list_sort(lua_State *L)
+{
+    lmpe_store s;
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lua_settop(L, 2);
+    if (!lua_isnil(L, 2) && lua_type(L, 2) != LUA_TFUNCTION)
+        return luaL_error(L, "List:sort: the comparison must be a function, got %s",
+                          luaL_typename(L, 2));
+    lmpe_store_open(&s, b, "List:sort");
+    return lmpe_store_call(L, &s, sort_protected, 1, 0);
+}
+
+/* l:reverse() */
+static int
+list_reverse(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    mpe_engine *e = b->S->e;
+    int rc;
+    do {
+        uint64_t version, count;
+        rc = mpe_list_snapshot(e, b->o, NULL, &count, &version);
+        lua_settop(L, 1);
+        uint64_t *order = lua_newuserdatauv(L, count * sizeof *order, 0);
+        for (uint64_t i = 0; i < count; i++)
+            order[i] = count - 1 - i;
+        if (rc == MPE_OK)
+            rc = mpe_list_reorder(e, b->o, version, order, count);
+    } while (rc == MPE_EAGAIN);
+    return rc == MPE_OK ? 0 : lmpe_raise(L, rc, "List:reverse");
+}
+
+/* ---- making ---- */
+
+static int
+list_tostring(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lua_Integer n = count_of(b);
+    lmpe_push_identity(L, b, "List");
+    lua_pushfstring(L, n == 1 ? " (%I item)" : " (%I items)", n);
+    lua_concat(L, 2);
+    return 1;
+}
+
+/* List([list]) */
+static int
+new_list(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    mpe_object *o = NULL;
+    int has_items = !lua_isnoneornil(L, 1);
+    lmpe_created(L, S, mpe_list_create(S->e, &o), &o, "List");
+    if (has_items)
+        extend(L, lua_touserdata(L, -1), 1, "List");
+    return 1;
+}
+
+void
+lmpe_open_list(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg methods[] = {
+        {"append", list_append},   {"insert", list_insert}, {"pop", list_pop},
+        {"remove", list_remove},   {"extend", list_extend}, {"index", list_index_of},
+        {"sort", list_sort},       {"clear", list_clear},   {"copy", list_copy},
+        {"reverse", list_reverse}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {
+        {"__len", list_len}, {"__tostring", list_tostring}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"new_list", new_list}, {NULL, NULL}};
+    lmpe_new_type(L, S, MPE_KIND_LIST, "List", methods, meta);
+    lmpe_store_accessors(L, S, "List", list_index, list_newindex);
+    lmpe_setfuncs(L, S, functions);
+}

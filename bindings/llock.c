@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * llock.c - mp.Lock and mp.RLock. An RLock may be the facet of an array, value or condition.
+ * Guards and with() are the same for every type that has acquire and release: lguard.c.
+ */
+#include "lmpe.h"
+
+static int
+attempt_lock(lmpe *S, lmpe_await *a)
+{
+    a->source = LMPE_OBJECT;
+    a->on.object = a->object;
+    a->event = MPE_EVENT_READY;
+    return a->scratch[0] ? mpe_rlock_acquire(S->e, a->object, a->task->id)
+                         : mpe_lock_acquire(S->e, a->object, a->task->id);
+}
+
+static int
+is_recursive(const lmpe_box *b)
+{
+    return mpe_handle_kind(b->h) == MPE_KIND_RLOCK;
+}
+
+/* lock:acquire([timeout]) -> true | true, "owner_died" | nil, "timeout" */
+static int
+lock_acquire(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe *S = b->S;
+    uint64_t deadline = lmpe_check_deadline(L, 2);
+    lmpe_await *a = lmpe_await_new(S, deadline, "timeout");
+    a->object = b->o;
+    a->scratch[0] = (uint64_t)is_recursive(b);
+    a->attempt = attempt_lock;
+    a->finish = lmpe_finish_true;
+    return lmpe_await_run(L, S, a);
+}
+
+static int
+lock_release(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    if (!is_recursive(b)) {
+        if (mpe_lock_release(b->S->e, b->o) != MPE_OK)
+            return luaL_error(L, "release: the lock is not held");
+    } else if (mpe_rlock_release(b->S->e, b->o, b->S->current->id) != MPE_OK) {
+        return luaL_error(L, "release: the lock is not held by this task");
+    }
+    return 0;
+}
+
+static int
+lock_locked(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    mpe_lock_state state;
+    mpe_lock_state_get(b->S->e, b->o, &state);
+    lua_pushboolean(L, state.locked);
+    return 1;
+}
+
+static int
+push_state(lua_State *L, lmpe_box *b, const char *name)
+{
+    mpe_lock_state state;
+    mpe_slot_info owner;
+    lmpe_push_identity(L, b, name);
+    mpe_lock_state_get(b->S->e, b->o, &state);
+    if (state.abandoned)
+        lua_pushliteral(L, " (its owner died)");
+    else if (!state.locked)
+        lua_pushliteral(L, " (free)");
+    else if (mpe_slot_get(b->S->e, state.slot, &owner) == MPE_OK)
+        lua_pushfstring(L, " (held by %s, pid %d)", owner.name, owner.pid);
+    else
+        lua_pushliteral(L, " (held)");
+    lua_concat(L, 2);
+    return 1;
+}
+
+static int
+lock_tostring(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    return push_state(L, b, is_recursive(b) ? "RLock" : "Lock");
+}
+
+static int
+create(lua_State *L, int recursive, const char *function)
+{
+    lmpe *S = lmpe_self(L);
+    mpe_object *o;
+    return lmpe_created(L, S, mpe_lock_create(S->e, recursive, &o), &o, function);
+}
+
+static int
+new_lock(lua_State *L)
+{
+    return create(L, 0, "Lock");
+}
+
+static int
+new_rlock(lua_State *L)
+{
+    return create(L, 1, "RLock");
+}
+
+void
+lmpe_open_lock(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg methods[] = {{"acquire", lock_acquire},
+                                       {"release", lock_release},
+                                       {"locked", lock_locked},
+                                       {NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__tostring", lock_tostring}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"new_lock", new_lock}, {"new_rlock", new_rlock}, {NULL, NULL}};
+    lmpe_new_type(L, S, MPE_KIND_LOCK, "Lock", methods, meta);
+    lmpe_new_type(L, S, MPE_KIND_RLOCK, "RLock", methods, meta);
+    lmpe_setfuncs(L, S, functions);
+}

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lmpe.c - the core module: one engine per Lua universe, arguments, statuses, encoded values.
+ */
+#include "lmpe.h"
+
+#include "lcodec.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+uint64_t
+lmpe_deadline_in(double seconds)
+{
+    if (seconds <= 0)
+        return MPE_NOW;
+    double ns = seconds * (double)MPE_NS_PER_S;
+    if (ns > 9e18)
+        return MPE_FOREVER;
+    uint64_t whole = (uint64_t)ns;
+    return mpe_now() + whole + ((double)whole < ns); /* never early */
+}
+
+uint64_t
+lmpe_check_deadline(lua_State *L, int idx)
+{
+    if (lua_isnoneornil(L, idx))
+        return MPE_FOREVER;
+    lua_Number seconds = luaL_checknumber(L, idx);
+    luaL_argcheck(L, seconds >= 0, idx, "timeout must be a number of seconds, 0 or more");
+    return lmpe_deadline_in(seconds);
+}
+
+int
+lmpe_raise(lua_State *L, int status, const char *where)
+{
+    const char *text = status == MPE_ESYS && errno ? strerror(errno) : mpe_strerror(status);
+    if (where)
+        return luaL_error(L, "%s: %s", where, text);
+    return luaL_error(L, "%s", text);
+}
+
+static int
+count_handle(void *ud, uint64_t h)
+{
+    (void)h;
+    (*(int *)ud)++;
+    return 0;
+}
+
+int
+lmpe_encode_values(lua_State *L, lmpe *S, int first, int n, const char *root, const char *where)
+{
+    int handles = 0;
+    lmpe_encode_opts opts = {.root = root, .on_handle = count_handle, .ud = &handles};
+    if (n == 1) {
+        opts.root = NULL;
+        opts.names = &root;
+        opts.nnames = 1;
+    }
+    mpe_buf_reset(&S->scratch, 1 << 16);
+    if (lmpe_encode(L, first, n, &S->scratch, &opts) < 0)
+        return luaL_error(L, "%s: %s", where, lua_tostring(L, -1));
+    return handles > 0;
+}
+
+int
+lmpe_encode_value(lua_State *L, lmpe *S, int idx, const char *root, const char *where)
+{
+    return lmpe_encode_values(L, S, idx, 1, root, where);
+}
+
+int
+lmpe_decode_values(lua_State *L, lmpe *S, const void *data, size_t size, uint32_t pins)
+{
+    int n;
+    int rc = lmpe_decode(L, data, size, &n, LMPE_DECODE_FUNCTIONS | LMPE_DECODE_REMEMBER);
+    mpe_unpin(S->e, pins);
+    if (rc < 0)
+        return lua_error(L);
+    return n;
+}
+
+/* encode_args(where, root, ...) -> bytes: what an argument list becomes, for calls in Lua. */
+static int
+encode_args(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    const char *where = luaL_checkstring(L, 1), *root = luaL_checkstring(L, 2);
+    lmpe_encode_values(L, S, 3, lua_gettop(L) - 2, root, where);
+    lua_pushlstring(L, (const char *)S->scratch.data, S->scratch.len);
+    return 1;
+}
+
+static int
+decode_args(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    size_t n;
+    const char *bytes = luaL_checklstring(L, 1, &n);
+    return lmpe_decode_values(L, S, bytes, n, mpe_pin_mark(S->e));
+}
+
+static int
+now(lua_State *L)
+{
+    lua_pushnumber(L, (lua_Number)mpe_now() / (lua_Number)MPE_NS_PER_S);
+    return 1;
+}
+
+static int
+cpu_count(lua_State *L)
+{
+    lua_pushinteger(L, mpe_cpu_count());
+    return 1;
+}
+
+/* stats() -> totals table, list of objects, list of processes */
+static int
+stats(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    mpe_stats t;
+    mpe_stats_get(S->e, &t);
+    lua_createtable(L, 0, 5);
+    lua_pushinteger(L, (lua_Integer)t.arena_limit_bytes);
+    lua_setfield(L, -2, "limit");
+    lua_pushinteger(L, (lua_Integer)t.arena_committed_bytes);
+    lua_setfield(L, -2, "committed");
+    lua_pushinteger(L, (lua_Integer)t.arena_used_bytes);
+    lua_setfield(L, -2, "used");
+    lua_newtable(L);
+    mpe_object_info info;
+    uint32_t at = 0;
+    for (lua_Integer n = 1; mpe_object_next(S->e, &at, &info) == MPE_OK; n++) {
+        lua_createtable(L, 0, 6);
+        lua_pushinteger(L, (lua_Integer)info.handle);
+        lua_setfield(L, -2, "handle");
+        lua_pushinteger(L, info.kind);
+        lua_setfield(L, -2, "kind");
+        lua_pushinteger(L, info.holders);
+        lua_setfield(L, -2, "holders");
+        lua_pushinteger(L, info.waiters);
+        lua_setfield(L, -2, "waiters");
+        lua_pushinteger(L, (lua_Integer)info.bytes);
+        lua_setfield(L, -2, "bytes");
+        lua_pushinteger(L, (lua_Integer)info.depth);
+        lua_setfield(L, -2, "depth");
+        lua_rawseti(L, -2, n);
+    }
+    lua_newtable(L);
+    mpe_slot_info slot;
+    at = 0;
+    for (lua_Integer n = 1; mpe_slot_next(S->e, &at, &slot) == MPE_OK; n++) {
+        lua_createtable(L, 0, 3);
+        lua_pushinteger(L, slot.pid);
+        lua_setfield(L, -2, "pid");
+        lua_pushstring(L, slot.name);
+        lua_setfield(L, -2, "name");
+        lua_pushboolean(L, slot.sleeping != 0);
+        lua_setfield(L, -2, "sleeping");
+        lua_rawseti(L, -2, n);
+    }
+    return 3;
+}
+
+/* At lua_close: the objects' boxes are gone by now, since this was made before them. */
+static int
+state_gc(lua_State *L)
+{
+    lmpe **box = lua_touserdata(L, 1);
+    lmpe *S = *box;
+    if (S && S->e) {
+        mpe_engine *e = S->e;
+        lmpe_output_flush(S);
+        lmpe_children_end(S);
+        S->e = NULL;
+        mpe_close(e);
+        mpe_buf_free(&S->scratch);
+    }
+    return 0; /* S stays: finalizers that run after this one may look at it */
+}
+
+static lmpe *
+new_state(lua_State *L)
+{
+    lmpe **box = lua_newuserdatauv(L, sizeof *box, 0);
+    *box = NULL;
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, state_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_setmetatable(L, -2);
+    lua_setfield(L, LUA_REGISTRYINDEX, "mpengine.sentinel");
+    lmpe *S = calloc(1, sizeof *S);
+    if (!S)
+        luaL_error(L, "out of memory");
+    *box = S;
+    mpe_buf_init(&S->scratch);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+    S->main = S->driver = lua_tothread(L, -1);
+    lua_pop(L, 1);
+    int rc = mpe_open(NULL, &S->e);
+    if (rc != MPE_OK)
+        lmpe_raise(L, rc, "mpengine: cannot make the shared arena");
+    lua_pushlightuserdata(L, S);
+    lua_setfield(L, LUA_REGISTRYINDEX, "mpengine.state");
+    return S;
+}
+
+int
+luaopen_mpengine_core(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"encode_args", encode_args}, {"decode_args", decode_args}, {"now", now},
+        {"cpu_count", cpu_count},     {"stats", stats},             {NULL, NULL},
+    };
+    lmpe *S = new_state(L);
+    lua_newtable(L);
+    lmpe_setfuncs(L, S, functions);
+    lmpe_open_object(L, S);
+    lmpe_open_sched(L, S);
+    lmpe_open_coroutine(L, S);
+    lmpe_open_lock(L, S);
+    lmpe_open_semaphore(L, S);
+    lmpe_open_event(L, S);
+    lmpe_open_condition(L, S);
+    lmpe_open_barrier(L, S);
+    lmpe_open_queue(L, S);
+    lmpe_open_array(L, S);
+    lmpe_open_dict(L, S);
+    lmpe_open_list(L, S);
+    lmpe_open_process(L, S);
+    lmpe_open_output(L, S);
+    lmpe_open_wait(L, S);
+    luaopen_mpengine_codec(L);
+    lua_setfield(L, -2, "codec");
+    lua_pushcfunction(L, lmpe_codec_register);
+    lua_setfield(L, -2, "register");
+    lua_pushliteral(L, MPE_VERSION);
+    lua_setfield(L, -2, "version");
+    return 1;
+}

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lobject.c - the userdata of shared objects, the same for every kind: a box with the object's
+ * handle, held while the box lives. One box per object in a state (a weak table by handle), so
+ * objects can be table keys; == compares handles.
+ */
+#include "lcodec.h"
+#include "lmpe.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char boxes_key, types_key; /* by handle; metatables by kind */
+
+void
+lmpe_setfuncs(lua_State *L, lmpe *S, const luaL_Reg *funcs)
+{
+    for (; funcs->name; funcs++) {
+        lua_pushlightuserdata(L, S);
+        lua_pushcclosure(L, funcs->func, 1);
+        lua_setfield(L, -2, funcs->name);
+    }
+}
+
+/* Into the table below the metatable on top. */
+static void
+set_methods(lua_State *L, lmpe *S, const luaL_Reg *methods, int into)
+{
+    into = lua_absindex(L, into);
+    int meta = lua_gettop(L);
+    for (; methods && methods->name; methods++) {
+        lua_pushlightuserdata(L, S);
+        lua_pushvalue(L, meta);
+        lua_pushcclosure(L, methods->func, 2);
+        lua_setfield(L, into, methods->name);
+    }
+}
+
+lmpe_box *
+lmpe_test_any(lua_State *L, int idx)
+{
+    if (lua_type(L, idx) != LUA_TUSERDATA || !lua_getmetatable(L, idx))
+        return NULL;
+    lua_rawgetp(L, -1, &types_key); /* every one of our metatables has this mark */
+    int ours = lua_toboolean(L, -1);
+    lua_pop(L, 2);
+    return ours ? lua_touserdata(L, idx) : NULL;
+}
+
+lmpe_box *
+lmpe_check_self(lua_State *L, int idx)
+{
+    lmpe_box *b = lua_touserdata(L, idx);
+    if (b && lua_getmetatable(L, idx)) {
+        int same = lua_rawequal(L, -1, lua_upvalueindex(2));
+        lua_pop(L, 1);
+        if (same && b->o)
+            return b;
+    }
+    lua_getfield(L, lua_upvalueindex(2), "__name");
+    luaL_typeerror(L, idx, lua_tostring(L, -1));
+    return NULL;
+}
+
+lmpe_box *
+lmpe_check_kind(lua_State *L, int idx, int kind, const char *name)
+{
+    lmpe_box *b = lmpe_test_any(L, idx);
+    if (!b || !b->o || mpe_handle_kind(b->h) != kind)
+        luaL_typeerror(L, idx, name);
+    return b;
+}
+
+/* A new box with its metatable, not yet holding; and whether one was there already. */
+static lmpe_box *
+new_box(lua_State *L, lmpe *S, mpe_handle h)
+{
+    lmpe_box *b = lua_newuserdatauv(L, sizeof *b, 1);
+    memset(b, 0, sizeof *b);
+    b->S = S;
+    b->h = h;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &types_key);
+    lua_rawgeti(L, -1, mpe_handle_kind(h));
+    lua_setmetatable(L, -3);
+    lua_pop(L, 1);
+    return b;
+}
+
+static int
+push_known(lua_State *L, mpe_handle h)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
+    if (lua_rawgeti(L, -1, (lua_Integer)h) == LUA_TUSERDATA) {
+        lua_remove(L, -2);
+        return 1;
+    }
+    lua_pop(L, 1);
+    return 0; /* the table of boxes stays */
+}
+
+/* The table of boxes, box on top: registers it. */
+static void
+remember(lua_State *L, mpe_handle h)
+{
+    lua_pushvalue(L, -1);
+    lua_rawseti(L, -3, (lua_Integer)h);
+    lua_remove(L, -2);
+}
+
+int
+lmpe_push_object(lua_State *L, lmpe *S, mpe_object *o, mpe_handle h)
+{
+    if (push_known(L, h)) {
+        mpe_drop(S->e, o);
+        return MPE_OK;
+    }
+    lmpe_box *b = new_box(L, S, h);
+    b->o = o;
+    remember(L, h);
+    return MPE_OK;
+}
+
+int
+lmpe_push_handle(lua_State *L, lmpe *S, mpe_handle h)
+{
+    int kind = mpe_handle_kind(h);
+    if (kind <= MPE_KIND_NONE || kind >= MPE_KIND_COUNT)
+        return MPE_ESTALE;
+    if (push_known(L, h))
+        return MPE_OK;
+    lmpe_box *b = new_box(L, S, h);
+    int rc = mpe_hold(S->e, h, &b->o);
+    if (rc != MPE_OK) {
+        b->o = NULL;
+        lua_pop(L, 2);
+        return rc;
+    }
+    remember(L, h);
+    return MPE_OK;
+}
+
+int
+lmpe_created(lua_State *L, lmpe *S, int status, mpe_object *const *o, const char *function)
+{
+    if (status != MPE_OK)
+        return lmpe_raise(L, status, function);
+    lmpe_push_object(L, S, *o, mpe_handle_of(S->e, *o));
+    return 1;
+}
+
+static int
+box_gc(lua_State *L)
+{
+    lmpe_box *b = lua_touserdata(L, 1);
+    if (b->o && b->S->e)
+        mpe_drop(b->S->e, b->o);
+    b->o = NULL;
+    return 0;
+}
+
+static int
+box_eq(lua_State *L)
+{
+    lmpe_box *a = lmpe_test_any(L, 1), *b = lmpe_test_any(L, 2);
+    lua_pushboolean(L, a && b && a->h == b->h);
+    return 1;
+}
+
+void
+lmpe_push_identity(lua_State *L, lmpe_box *b, const char *name)
+{
+    char where[32];
+    snprintf(where, sizeof where, "0x%llx", (unsigned long long)(b->h & 0xffffffffffffffull));
+    lua_pushfstring(L, "mp.%s: %s", name, where);
+}
+
+void
+lmpe_new_type(lua_State *L, lmpe *S, int kind, const char *name, const luaL_Reg *methods,
+              const luaL_Reg *meta)
+{
+    static const luaL_Reg common[] = {{"__gc", box_gc}, {"__eq", box_eq}, {NULL, NULL}};
+    lua_newtable(L); /* the metatable */
+    lua_pushfstring(L, "mp.%s", name);
+    lua_setfield(L, -2, "__name");
+    lua_pushboolean(L, 1);
+    lua_rawsetp(L, -2, &types_key);
+    set_methods(L, S, common, -1);
+    lua_newtable(L); /* its methods */
+    lua_insert(L, -2);
+    set_methods(L, S, methods, -2);
+    lua_insert(L, -2);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -3, "__index");
+    lua_setfield(L, -2, "methods");
+    set_methods(L, S, meta, -1); /* may replace __index */
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &types_key);
+    lua_pushvalue(L, -2);
+    lua_rawseti(L, -2, kind);
+    lua_pop(L, 1);
+    lua_setfield(L, -2, name); /* core.NAME: the metatable, for the Lua side */
+}
+
+static int
+to_handle(lua_State *L, int idx, uint64_t *h)
+{
+    lmpe_box *b = lmpe_test_any(L, idx);
+    if (!b || !b->o)
+        return 0;
+    *h = b->h;
+    return 1;
+}
+
+/* handle(object) -> its handle as an integer, nil for anything else */
+static int
+handle(lua_State *L)
+{
+    lmpe_box *b = lmpe_test_any(L, 1);
+    if (!b)
+        return 0;
+    lua_pushinteger(L, (lua_Integer)b->h);
+    return 1;
+}
+
+
+
+static int
+from_handle(lua_State *L, uint64_t h)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.state");
+    lmpe *S = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return S ? lmpe_push_handle(L, S, h) : MPE_ESTALE;
+}
+
+void
+lmpe_open_object(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg functions[] = {{"handle", handle}, {NULL, NULL}};
+    lua_newtable(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &types_key);
+    lua_newtable(L);
+    lua_newtable(L);
+    lua_pushliteral(L, "v");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &boxes_key);
+
+    lmpe_setfuncs(L, S, functions);
+    lmpe_codec_set_handle_hooks(to_handle, from_handle);
+}

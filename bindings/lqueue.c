@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lqueue.c - mp.Queue, mp.JoinableQueue, mp.SimpleQueue.
+ */
+#include "lmpe.h"
+
+#include "lcodec.h"
+
+#include <string.h>
+
+/* ---- put ---- */
+
+/* The message: a string whose bytes lie in scratch[0], and its header before it or nothing. */
+static int
+attempt_put(lmpe *S, lmpe_await *a)
+{
+    const mpe_buf *header = &S->scratch;
+    mpe_bytes parts[2] = {{header->data, header->len}, {(void *)a->scratch[0], a->scratch[1]}};
+    int whole = a->scratch[2] & 2; /* the string is the whole message */
+    int rc = mpe_queue_put(S->e, a->object, whole ? parts + 1 : parts,
+                           whole || !a->scratch[0] ? 1 : 2, a->scratch[2] & 1);
+    a->source = LMPE_OBJECT;
+    a->on.object = a->object;
+    a->event = MPE_EVENT_SPACE;
+    return rc;
+}
+
+static int
+finish_put(lua_State *L, lmpe *S, lmpe_await *a, int status)
+{
+    if (status < 0 && status != MPE_ETIMEDOUT && status != MPE_ECLOSED && status != MPE_EAGAIN)
+        return lmpe_raise(L, status, "put");
+    return lmpe_finish_true(L, S, a, status);
+}
+
+/* The bytes must outlive the call when it waits: scratch is anybody's then. */
+static void
+keep_bytes(lua_State *L, lmpe *S, lmpe_await *a)
+{
+    luaL_Buffer b;
+    size_t n = S->scratch.len + a->scratch[1];
+    char *p = luaL_buffinitsize(L, &b, n);
+    memcpy(p, S->scratch.data, S->scratch.len);
+    if (a->scratch[1])
+        memcpy(p + S->scratch.len, (void *)a->scratch[0], a->scratch[1]);
+    luaL_pushresultsize(&b, n);
+    a->scratch[0] = (uintptr_t)lua_tostring(L, -1);
+    a->scratch[1] = n;
+    a->scratch[2] |= 2;
+}
+
+static int
+put_with(lua_State *L, lmpe *S, lmpe_box *b, uint64_t deadline)
+{
+    lmpe_await *a = lmpe_await_new(S, deadline, "full");
+    const char *bytes;
+    size_t n, header_len;
+    uint8_t header[MPE_WIRE_STR_HEADER];
+    a->object = b->o;
+    a->attempt = attempt_put;
+    a->finish = finish_put;
+    if (lmpe_encode_is_bytes(L, 2, &bytes, &n, header, &header_len)) {
+        S->scratch.len = 0;
+        if (mpe_buf_append(&S->scratch, header, header_len) != MPE_OK)
+            return lmpe_raise(L, MPE_ENOMEM, "put");
+        a->scratch[0] = (uintptr_t)bytes;
+        a->scratch[1] = n;
+    } else {
+        a->scratch[2] = (uint64_t)lmpe_encode_value(L, S, 2, "item", "put");
+    }
+    int rc = attempt_put(S, a);
+    if (rc == MPE_OK) { /* a wait that need not wait, as long as nothing cancels the task */
+        lua_pushboolean(L, 1);
+        return 1;
+    }
+    if (rc == MPE_EAGAIN && deadline != MPE_NOW)
+        keep_bytes(L, S, a);
+    else if (rc != MPE_EAGAIN)
+        return finish_put(L, S, a, rc);
+    return lmpe_await_run(L, S, a);
+}
+
+/* q:put(v [, timeout]) -> true | nil, "full" | nil, "closed" */
+static int
+queue_put(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    luaL_checkany(L, 2);
+    uint64_t deadline = lmpe_check_deadline(L, 3);
+    lua_settop(L, 2);
+    return put_with(L, b->S, b, deadline);
+}
+
+static int
+queue_put_nowait(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    luaL_checkany(L, 2);
+    lua_settop(L, 2);
+    return put_with(L, b->S, b, MPE_NOW);
+}
+
+/* ---- get ---- */
+
+static int
+attempt_get(lmpe *S, lmpe_await *a)
+{
+    a->source = LMPE_OBJECT;
+    a->on.object = a->object;
+    a->event = MPE_EVENT_READY;
+    return mpe_queue_get(S->e, a->object, &S->message);
+}
+
+/* Decodes a message that lies outside the struct or pins objects, which must be freed whatever
+ * happens. */
+static int
+decode_protected(lua_State *L)
+{
+    mpe_message *m = lua_touserdata(L, 1);
+    lua_settop(L, 0);
+    lmpe *S = lmpe_self(L);
+    return lmpe_decode_values(L, S, m->data, m->size, mpe_pin_mark(S->e));
+}
+
+static int
+push_large(lua_State *L, lmpe *S, mpe_message *m)
+{
+    int top = lua_gettop(L);
+    lua_pushlightuserdata(L, S);
+    lua_pushcclosure(L, decode_protected, 1);
+    lua_pushlightuserdata(L, m);
+    int status = lua_pcall(L, 1, LUA_MULTRET, 0);
+    mpe_message_free(S->e, m);
+    if (status != LUA_OK)
+        return lua_error(L);
+    return lua_gettop(L) - top;
+}
+
+static int
+finish_get(lua_State *L, lmpe *S, lmpe_await *a, int status)
+{
+    if (status != MPE_OK)
+        return lmpe_outcome(L, status, a->reason);
+    mpe_message *m = &S->message;
+    if (m->size == 1 || (!m->block && m->pins == mpe_pin_mark(S->e) && m->size <= 16))
+        return lmpe_decode_values(L, S, m->data, m->size, m->pins);
+    mpe_message own; /* decoding may run code that waits, and uses S->message */
+    memcpy(&own, m, offsetof(mpe_message, small) + (m->block ? 0 : m->size));
+    if (!own.block)
+        own.data = own.small;
+    if (own.block || own.pins != mpe_pin_mark(S->e))
+        return push_large(L, S, &own);
+    return lmpe_decode_values(L, S, own.data, own.size, own.pins);
+}
+
+static int
+get_with(lua_State *L, lmpe_box *b, uint64_t deadline)
+{
+    lmpe_await *a = lmpe_await_new(b->S, deadline, "empty");
+    a->object = b->o;
+    a->attempt = attempt_get;
+    a->finish = finish_get;
+    return lmpe_await_run(L, b->S, a);
+}
+
+/* q:get([timeout]) -> v | nil, "empty" | nil, "closed" */
+static int
+queue_get(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    return get_with(L, b, lmpe_check_deadline(L, 2));
+}
+
+static int
+queue_get_nowait(lua_State *L)
+{
+    return get_with(L, lmpe_check_self(L, 1), MPE_NOW);
+}
+
+/* The loop function of q:iter(). */
+static int
+finish_next(lua_State *L, lmpe *S, lmpe_await *a, int status)
+{
+    int n = finish_get(L, S, a, status);
+    if (status == MPE_ECLOSED)
+        lua_pop(L, 1), n--;
+    else if (lua_isnil(L, -n))
+        return luaL_error(L, "iter: a nil item would end the loop");
+    return n;
+}
+
+static int
+iter_next(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_await *a = lmpe_await_new(b->S, MPE_FOREVER, NULL);
+    a->object = b->o;
+    a->attempt = attempt_get;
+    a->finish = finish_next;
+    return lmpe_await_run(L, b->S, a);
+}
+
+static int
+queue_iter(lua_State *L)
+{
+    lmpe_check_self(L, 1);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushvalue(L, lua_upvalueindex(2));
+    lua_pushcclosure(L, iter_next, 2);
+    lua_pushvalue(L, 1);
+    return 2;
+}
+
+/* ---- state ---- */
+
+static int
+queue_qsize(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lua_pushinteger(L, mpe_queue_size(b->S->e, b->o));
+    return 1;
+}
+
+static int
+queue_empty(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lua_pushboolean(L, mpe_queue_size(b->S->e, b->o) == 0);
+    return 1;
+}
+
+static int
+queue_full(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    uint32_t bound = mpe_queue_bound(b->S->e, b->o);
+    lua_pushboolean(L, bound && mpe_queue_size(b->S->e, b->o) >= bound);
+    return 1;
+}
+
+static int
+queue_close(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    mpe_queue_close(b->S->e, b->o);
+    return 0;
+}
+
+/* ---- joinable ---- */
+
+static int
+queue_task_done(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    int rc = mpe_queue_task_done(b->S->e, b->o);
+    if (rc == MPE_EOVER)
+        return luaL_error(L, "task_done: called more often than there were items");
+    if (rc != MPE_OK)
+        return luaL_error(L, "task_done: the queue is not a JoinableQueue");
+    return 0;
+}
+
+static int
+attempt_join(lmpe *S, lmpe_await *a)
+{
+    a->source = LMPE_OBJECT;
+    a->on.object = a->object;
+    a->event = MPE_EVENT_DONE;
+    return mpe_queue_join(S->e, a->object);
+}
+
+static int
+queue_join(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_await *a = lmpe_await_new(b->S, lmpe_check_deadline(L, 2), "timeout");
+    a->object = b->o;
+    a->attempt = attempt_join;
+    a->finish = lmpe_finish_true;
+    return lmpe_await_run(L, b->S, a);
+}
+
+/* ---- metamethods and making ---- */
+
+static int
+queue_tostring(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    uint32_t bound = mpe_queue_bound(b->S->e, b->o), size = mpe_queue_size(b->S->e, b->o);
+    const char *closed = mpe_queue_is_closed(b->S->e, b->o) ? ", closed" : "";
+    lmpe_push_identity(L, b, "Queue");
+    if (bound)
+        lua_pushfstring(L, " (%d of %d items%s)", (int)size, (int)bound, closed);
+    else
+        lua_pushfstring(L, " (%d items%s)", (int)size, closed);
+    lua_concat(L, 2);
+    return 1;
+}
+
+static int
+create(lua_State *L, unsigned flags, const char *function)
+{
+    lmpe *S = lmpe_self(L);
+    lua_Integer n = luaL_optinteger(L, 1, 0);
+    luaL_argcheck(L, n >= 0 && n <= INT32_MAX, 1,
+                  "maxsize must be an integer from 0 (no bound) to 2^31-1");
+    mpe_object *o;
+    return lmpe_created(L, S, mpe_queue_create(S->e, (uint32_t)n, flags, &o), &o, function);
+}
+
+static int
+new_queue(lua_State *L)
+{
+    return create(L, 0, "Queue");
+}
+
+static int
+new_joinable(lua_State *L)
+{
+    return create(L, MPE_QUEUE_JOINABLE, "JoinableQueue");
+}
+
+static int
+new_simple(lua_State *L)
+{
+    lua_settop(L, 0);
+    return create(L, 0, "SimpleQueue");
+}
+
+void
+lmpe_open_queue(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg methods[] = {
+        {"put", queue_put},     {"get", queue_get},   {"put_nowait", queue_put_nowait},
+        {"get_nowait", queue_get_nowait},             {"iter", queue_iter},
+        {"qsize", queue_qsize}, {"empty", queue_empty}, {"full", queue_full},
+        {"close", queue_close}, {"task_done", queue_task_done}, {"join", queue_join},
+        {NULL, NULL},
+    };
+    static const luaL_Reg meta[] = {
+        {"__tostring", queue_tostring}, {"__close", queue_close}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"new_queue", new_queue},
+                                         {"new_joinable_queue", new_joinable},
+                                         {"new_simple_queue", new_simple},
+                                         {NULL, NULL}};
+    lmpe_new_type(L, S, MPE_KIND_QUEUE, "Queue", methods, meta);
+    lmpe_setfuncs(L, S, functions);
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lsemaphore.c - mp.Semaphore and mp.BoundedSemaphore.
+ */
+#include "lmpe.h"
+
+static int
+attempt_acquire(lmpe *S, lmpe_await *a)
+{
+    a->source = LMPE_OBJECT;
+    a->on.object = a->object;
+    a->event = MPE_EVENT_READY;
+    return mpe_semaphore_acquire(S->e, a->object);
+}
+
+static int
+semaphore_acquire(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_await *a = lmpe_await_new(b->S, lmpe_check_deadline(L, 2), "timeout");
+    a->object = b->o;
+    a->attempt = attempt_acquire;
+    a->finish = lmpe_finish_true;
+    return lmpe_await_run(L, b->S, a);
+}
+
+static int
+semaphore_release(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    int rc = mpe_semaphore_release(b->S->e, b->o);
+    if (rc == MPE_EOVER)
+        return luaL_error(L, "release: the semaphore is at its bound already");
+    if (rc != MPE_OK)
+        return lmpe_raise(L, rc, "release");
+    return 0;
+}
+
+static int
+semaphore_value(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lua_pushinteger(L, mpe_semaphore_value(b->S->e, b->o));
+    return 1;
+}
+
+static int
+semaphore_locked(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lua_pushboolean(L, mpe_semaphore_value(b->S->e, b->o) == 0);
+    return 1;
+}
+
+static int
+semaphore_tostring(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_push_identity(L, b, "Semaphore");
+    lua_pushfstring(L, " (value %d)", (int)mpe_semaphore_value(b->S->e, b->o));
+    lua_concat(L, 2);
+    return 1;
+}
+
+static int
+create(lua_State *L, int bounded, const char *function)
+{
+    lmpe *S = lmpe_self(L);
+    lua_Integer n = luaL_optinteger(L, 1, 1);
+    luaL_argcheck(L, n >= 0 && n <= INT32_MAX, 1,
+                  "number of permits must be an integer from 0 to 2^31-1");
+    mpe_object *o;
+    return lmpe_created(L, S, mpe_semaphore_create(S->e, (uint32_t)n, bounded, &o), &o, function);
+}
+
+static int
+new_semaphore(lua_State *L)
+{
+    return create(L, 0, "Semaphore");
+}
+
+static int
+new_bounded(lua_State *L)
+{
+    return create(L, 1, "BoundedSemaphore");
+}
+
+void
+lmpe_open_semaphore(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg methods[] = {{"acquire", semaphore_acquire},
+                                       {"release", semaphore_release},
+                                       {"get_value", semaphore_value},
+                                       {"locked", semaphore_locked},
+                                       {NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__tostring", semaphore_tostring}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"new_semaphore", new_semaphore},
+                                         {"new_bounded_semaphore", new_bounded},
+                                         {NULL, NULL}};
+    lmpe_new_type(L, S, MPE_KIND_SEMAPHORE, "Semaphore", methods, meta);
+    lmpe_setfuncs(L, S, functions);
+}

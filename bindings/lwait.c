@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lwait.c - what waits are made of on the Lua side: lists of waiting tasks inside this process,
+ * descriptors, and waiting for any of several things.
+ */
+#include "lmpe.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define WAITLIST "mpengine.waitlist"
+#define ANY "mpengine.any"
+
+/* ---- waitlists: the base of the co.* objects ---- */
+
+typedef struct waitlist {
+    mpe_waitlist list;
+} waitlist;
+
+static waitlist *
+check_waitlist(lua_State *L)
+{
+    return luaL_checkudata(L, 1, WAITLIST);
+}
+
+static int
+new_waitlist(lua_State *L)
+{
+    waitlist *w = lua_newuserdatauv(L, sizeof *w, 0);
+    memset(w, 0, sizeof *w);
+    luaL_setmetatable(L, WAITLIST);
+    return 1;
+}
+
+/* Waits once: whoever wakes says by that that it is this task's turn. */
+static int
+attempt_list(lmpe *S, lmpe_await *a)
+{
+    (void)S;
+    a->source = LMPE_LIST;
+    if (a->scratch[0]++ == 0)
+        return MPE_EAGAIN;
+    return a->ending == LMPE_GOES_ON ? MPE_OK : MPE_ETIMEDOUT;
+}
+
+/* list:wait([timeout]) -> true | nil, "timeout" */
+static int
+waitlist_wait(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    waitlist *w = check_waitlist(L);
+    lmpe_await *a = lmpe_await_new(S, lmpe_check_deadline(L, 2), "timeout");
+    a->on.list = &w->list;
+    a->attempt = attempt_list;
+    a->finish = lmpe_finish_true;
+    return lmpe_await_run(L, S, a);
+}
+
+/* list:wake([n]) -> how many were woken, in arrival order; all of them without n */
+static int
+waitlist_wake(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    waitlist *w = check_waitlist(L);
+    lua_Integer n = luaL_optinteger(L, 2, UINT32_MAX);
+    lua_pushinteger(L, mpe_waitlist_wake(S->e, &w->list, (uint32_t)n));
+    return 1;
+}
+
+static int
+waitlist_empty(lua_State *L)
+{
+    lua_pushboolean(L, check_waitlist(L)->list.head == NULL);
+    return 1;
+}
+
+/* ---- descriptors ---- */
+
+static int
+attempt_fd(lmpe *S, lmpe_await *a)
+{
+    (void)S;
+    a->source = LMPE_FD;
+    a->event = (uint8_t)a->scratch[1];
+    if (a->scratch[0]++ == 0)
+        return MPE_EAGAIN;
+    return a->ending == LMPE_GOES_ON ? MPE_OK : MPE_ETIMEDOUT;
+}
+
+/* wait_fd(fd, "r" | "w" [, timeout]) -> true | nil, "timeout" */
+static int
+wait_fd(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    int fd = (int)luaL_checkinteger(L, 1);
+    const char *mode = luaL_checkstring(L, 2);
+    lmpe_await *a = lmpe_await_new(S, lmpe_check_deadline(L, 3), "timeout");
+    a->on.fd = fd;
+    a->scratch[1] = *mode == 'w' ? MPE_WRITABLE : MPE_READABLE;
+    a->attempt = attempt_fd;
+    a->finish = lmpe_finish_true;
+    return lmpe_await_run(L, S, a);
+}
+
+/* fd_closing(fd): wakes whoever waits for it */
+static int
+fd_closing(lua_State *L)
+{
+    mpe_fd_closing(lmpe_self(L)->e, (int)luaL_checkinteger(L, 1));
+    return 0;
+}
+
+/* ---- any of several ---- */
+
+struct any_part {
+    mpe_waiter w;
+    lmpe_await *a;
+    int fd; /* or -1 */
+};
+
+struct any {
+    lmpe *S;
+    int count;
+    struct any_part parts[];
+};
+
+static void
+on_fire(mpe_engine *e, mpe_waiter *w, int status)
+{
+    lmpe_await *a = ((struct any_part *)w)->a;
+    (void)status;
+    a->w.fire(e, &a->w, MPE_OK);
+}
+
+static int
+file_part(lua_State *L, struct any *any, struct any_part *p, int idx)
+{
+    mpe_engine *e = any->S->e;
+    lmpe_box *b = lmpe_test_any(L, idx);
+    p->fd = -1;
+    if (b && b->o)
+        return mpe_wait_object(e, &p->w, b->o, (int)b->extra, MPE_FOREVER);
+    void *list = luaL_testudata(L, idx, WAITLIST);
+    if (list)
+        return mpe_wait_list(e, &p->w, &((waitlist *)list)->list, MPE_FOREVER);
+    lmpe_task *t = luaL_testudata(L, idx, "mpengine.Task");
+    if (t)
+        return mpe_wait_list(e, &p->w, &t->joiners, MPE_FOREVER);
+    if (lua_isinteger(L, idx)) {
+        p->fd = (int)lua_tointeger(L, idx);
+        return mpe_wait_fd(e, &p->w, p->fd, MPE_READABLE, MPE_FOREVER);
+    }
+    mpe_process *process = lmpe_test_process(L, idx);
+    if (process)
+        return mpe_process_wait(e, process, &p->w, MPE_FOREVER);
+    return MPE_ETYPE;
+}
+
+static int
+unfile(lua_State *L)
+{
+    struct any *any = luaL_checkudata(L, 1, ANY);
+    for (int i = 0; i < any->count && any->S->e; i++) {
+        mpe_wait_stop(any->S->e, &any->parts[i].w);
+        if (any->parts[i].fd >= 0)
+            mpe_fd_waiter_gone(any->S->e, any->parts[i].fd);
+    }
+    any->count = 0;
+    return 0;
+}
+
+/* file_any(list) -> the filed waiters; list: shared objects, waitlists, tasks, children, fds. The
+ * caller looks whether something is ready after this, and then waits with wait_any. */
+static int
+file_any(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    luaL_checktype(L, 1, LUA_TTABLE);
+    int n = (int)lua_rawlen(L, 1);
+    struct any *any = lua_newuserdatauv(L, sizeof *any + (size_t)n * sizeof any->parts[0], 1);
+    memset(any, 0, sizeof *any + (size_t)n * sizeof any->parts[0]);
+    any->S = S;
+    luaL_setmetatable(L, ANY);
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, 1); /* what is waited for lives as long */
+    lmpe_await *a = &S->current->await; /* nothing fires before the loop runs, in wait_any */
+    for (int i = 0; i < n; i++) {
+        any->parts[i].a = a;
+        any->parts[i].w.fire = on_fire;
+        lua_rawgeti(L, 1, i + 1);
+        int rc = file_part(L, any, &any->parts[i], -1);
+        any->count = i + (rc == MPE_OK);
+        if (rc != MPE_OK)
+            return luaL_error(L, "wait: element %d cannot be waited for (%s)", i + 1,
+                              luaL_typename(L, -1));
+        lua_pop(L, 1);
+    }
+    return 1;
+}
+
+static int
+attempt_any(lmpe *S, lmpe_await *a)
+{
+    (void)S;
+    a->source = LMPE_TIMER;
+    if (a->scratch[0]++ == 0)
+        return MPE_EAGAIN;
+    return a->ending == LMPE_GOES_ON ? MPE_OK : MPE_ETIMEDOUT;
+}
+
+static int
+finish_any(lua_State *L, lmpe *S, lmpe_await *a, int status)
+{
+    lua_pushcfunction(L, unfile);
+    lua_pushvalue(L, 1);
+    lua_call(L, 1, 0);
+    return lmpe_finish_true(L, S, a, status);
+}
+
+/* wait_any(filed [, timeout]) -> true | nil, "timeout"; the waiters are taken back */
+static int
+wait_any(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    luaL_checkudata(L, 1, ANY);
+    uint64_t deadline = lmpe_check_deadline(L, 2);
+    lmpe_await *a = lmpe_await_new(S, deadline, "timeout");
+    a->attempt = attempt_any;
+    a->finish = finish_any;
+    a->cleans_up = 1;
+    return lmpe_await_run(L, S, a);
+}
+
+void
+lmpe_open_wait(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg functions[] = {
+        {"waitlist", new_waitlist}, {"wait_fd", wait_fd},   {"fd_closing", fd_closing},
+        {"file_any", file_any},     {"wait_any", wait_any}, {"unfile", unfile},
+        {NULL, NULL},
+    };
+    static const luaL_Reg methods[] = {{"wait", waitlist_wait},
+                                       {"wake", waitlist_wake},
+                                       {"is_empty", waitlist_empty},
+                                       {NULL, NULL}};
+    lmpe_setfuncs(L, S, functions);
+    luaL_newmetatable(L, WAITLIST);
+    lua_newtable(L);
+    lmpe_setfuncs(L, S, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    luaL_newmetatable(L, ANY);
+    lua_pushcfunction(L, unfile);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 1);
+}

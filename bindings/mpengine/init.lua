@@ -1,0 +1,87 @@
+--- mpengine: processes, shared objects, pools and coroutines for Lua.
+local core = require "mpengine.core"
+local process = require "mpengine.process"
+local sync = require "mpengine.sync"
+
+local mp = {
+    _VERSION = "mpengine " .. core.version,
+    Process = process.Process,
+    current_process = process.current_process,
+    parent_process = process.parent_process,
+    active_children = process.active_children,
+    cpu_count = core.cpu_count,
+    Queue = core.new_queue,
+    JoinableQueue = core.new_joinable_queue,
+    SimpleQueue = core.new_simple_queue,
+    Array = core.new_array,
+    RawArray = core.new_raw_array,
+    Value = core.new_value,
+    RawValue = core.new_raw_value,
+    Dict = core.new_dict,
+    List = core.new_list,
+    Lock = core.new_lock,
+    RLock = core.new_rlock,
+    Semaphore = core.new_semaphore,
+    BoundedSemaphore = core.new_bounded_semaphore,
+    Event = core.new_event,
+    Condition = core.new_condition,
+    Barrier = sync.Barrier,
+    sleep = core.sleep,
+    register = core.register,
+    codec = core.codec,
+    now = core.now,
+}
+package.loaded["mpengine.codec"] = core.codec
+
+local submodules = {
+    co = "mpengine.co",
+    http = "mpengine.http",
+    monkey = "mpengine.monkey",
+    subprocess = "mpengine.subprocess",
+}
+
+-- Functions that live in modules loaded when they are first used.
+local lazy = {
+    Pool = "mpengine.pool",
+    Manager = "mpengine.manager",
+    wait = "mpengine.wait",
+    stats = "mpengine.stats",
+}
+
+local methods = { "fork" }
+local method = "fork"
+
+--- The ways to start a process that this build has.
+function mp.get_all_start_methods()
+    return { table.unpack(methods) }
+end
+
+local function check_method(call, name)
+    for _, known in ipairs(methods) do
+        if known == name then return name end
+    end
+    error(("%s: unknown start method '%s' (%s expected)"):format(call, tostring(name),
+        table.concat(methods, ", ")), 3)
+end
+
+function mp.set_start_method(name)
+    method = check_method("set_start_method", name)
+end
+
+function mp.get_start_method()
+    return method
+end
+
+return setmetatable(mp, {
+    __index = function(self, key)
+        local module = submodules[key]
+        local value
+        if module then
+            value = require(module)
+        elseif lazy[key] then
+            value = require(lazy[key])[key]
+        end
+        rawset(self, key, value)
+        return value
+    end,
+})

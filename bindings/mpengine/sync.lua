@@ -1,0 +1,122 @@
+--- Guards and with() for everything that has acquire and release; Condition's lock methods and
+--- wait_for; Barrier's action and default timeout.
+local core = require "mpengine.core"
+
+local sync = {}
+
+local Guard = { __name = "mp.guard" }
+Guard.__index = Guard
+
+--- Releases now rather than at the end of the scope; harmless when released already.
+function Guard:release()
+    local held = self.held
+    self.held = nil
+    if held then held:release() end
+end
+
+Guard.__close = Guard.release
+
+--- lock:guard([timeout]) -> guard[, "owner_died"] | nil, "timeout": held until the guard is closed.
+local function guard(self, timeout)
+    local ok, why = self:acquire(timeout)
+    if not ok then return nil, why end
+    return setmetatable({ held = self }, Guard), why
+end
+
+--- lock:with(f, ...) -> the results of f, called while the lock is held.
+local function with(self, f, ...)
+    if type(f) ~= "function" then
+        error(("bad argument #1 to 'with' (function expected, got %s)"):format(type(f)), 2)
+    end
+    local held <close> = guard(self)
+    return f(...)
+end
+
+for _, name in ipairs { "Lock", "RLock", "Semaphore" } do
+    local methods = core[name].methods
+    methods.guard, methods.with = guard, with
+end
+
+local Condition = core.Condition.methods
+Condition.guard, Condition.with = guard, with
+
+function Condition:acquire(timeout) return self:get_lock():acquire(timeout) end
+function Condition:release() return self:get_lock():release() end
+function Condition:locked() return self:get_lock():locked() end
+
+--- c:wait_for(predicate [, timeout]) -> the predicate's value | nil, "timeout"
+function Condition:wait_for(predicate, timeout)
+    if type(predicate) ~= "function" then
+        error(("bad argument #1 to 'wait_for' (function expected, got %s)"):format(type(predicate)), 2)
+    end
+    if timeout ~= nil and not (type(timeout) == "number" and timeout >= 0) then
+        error("bad argument #2 to 'wait_for' (timeout must be a number of seconds, 0 or more)", 2)
+    end
+    local deadline = timeout and core.now() + timeout
+    local value = predicate()
+    while not value do
+        local left = deadline and deadline - core.now()
+        if left and left <= 0 then return nil, "timeout" end
+        self:wait(left)
+        value = predicate()
+    end
+    return value
+end
+
+-- A barrier's action and default timeout belong to the object as its maker described it; they
+-- travel in a dict of their own, since any process may be the last to arrive.
+local Barrier = core.Barrier.methods
+local settings = setmetatable({}, { __mode = "k" })
+
+local function settings_of(self)
+    local s = settings[self]
+    if not s then
+        local bytes = self:settings()
+        s = {}
+        if bytes then s.action, s.timeout = core.decode_args(bytes) end
+        settings[self] = s
+    end
+    return s
+end
+
+--- b:wait([timeout]) -> 1..parties | nil, "broken"
+function Barrier:wait(timeout)
+    local s = settings_of(self)
+    local index, generation = self:meet(timeout or s.timeout)
+    if not generation then return index, index == nil and "broken" or nil end
+    if s.action then
+        local ok, err = pcall(s.action)
+        if not ok then
+            self:abort()
+            error(err, 0)
+        end
+    end
+    local ok, why = self:open(generation)
+    if not ok then return nil, why end
+    return index
+end
+
+local meta = core.Barrier
+local methods = meta.__index
+function meta.__index(self, key)
+    local method = methods[key]
+    if method then return method end
+    if key == "parties" then return (self:state()) end
+    if key == "n_waiting" then return (select(2, self:state())) end
+    if key == "broken" then return (select(3, self:state())) end
+end
+
+function sync.Barrier(parties, action, timeout)
+    if action ~= nil and type(action) ~= "function" then
+        error(("bad argument #2 to 'Barrier' (function expected, got %s)"):format(type(action)), 2)
+    end
+    if timeout ~= nil and not (type(timeout) == "number" and timeout >= 0) then
+        error("bad argument #3 to 'Barrier' (timeout must be a number of seconds, 0 or more)", 2)
+    end
+    local bytes = (action or timeout) and core.encode_args("Barrier", "action", action, timeout)
+    local b = core.new_barrier(parties, bytes)
+    settings[b] = { action = action, timeout = timeout }
+    return b
+end
+
+return sync

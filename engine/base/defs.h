@@ -1,0 +1,71 @@
+/* Attributes, small helpers and the atomic accesses that shared-memory protocols are written with.
+ *
+ * A protocol store is a release store with a compiler fence on both sides: a process that dies
+ * leaves exactly a prefix of its stores in program order behind, so recovery is argued one store at
+ * a time. Loads that pair with them acquire.
+ */
+#ifndef MPE_BASE_DEFS_H
+#define MPE_BASE_DEFS_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MPE__COUNTOF(a) (sizeof(a) / sizeof((a)[0]))
+#define MPE__CONTAINER(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+#define MPE__LIKELY(x) __builtin_expect(!!(x), 1)
+#define MPE__UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define MPE__COLD __attribute__((cold, noinline))
+
+typedef _Atomic uint16_t mpe__a16;
+typedef _Atomic uint32_t mpe__a32;
+typedef _Atomic uint64_t mpe__a64;
+
+_Static_assert(sizeof(mpe__a16) == 2 && sizeof(mpe__a32) == 4 && sizeof(mpe__a64) == 8,
+               "shared words are plain words");
+
+static inline uint32_t
+mpe__load32(const mpe__a32 *p)
+{
+    return atomic_load_explicit(p, memory_order_acquire);
+}
+
+static inline uint64_t
+mpe__load64(const mpe__a64 *p)
+{
+    return atomic_load_explicit(p, memory_order_acquire);
+}
+
+static inline void
+mpe__store32(mpe__a32 *p, uint32_t v)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(p, v, memory_order_release);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline void
+mpe__store64(mpe__a64 *p, uint64_t v)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(p, v, memory_order_release);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline void
+mpe__pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield");
+#endif
+}
+
+static inline uint64_t
+mpe__round_up(uint64_t n, uint64_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+#endif

@@ -1,0 +1,515 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * mpengine.h - processes, shared objects and a task scheduler for C programs.
+ *
+ * This is the only public header of the engine; it knows nothing of Lua.
+ *
+ * The picture.  An *engine* is one process's view of an *arena*: a sealed memory file that every
+ * process of the program maps at once.  Shared *objects* (locks, queues, arrays, dicts...) live in
+ * the arena and are named by 64-bit *handles* that mean the same in every process.  A process, or
+ * a thread that uses the engine, owns one *slot* of the arena; when it dies, however it dies, the
+ * kernel marks the slot and whoever notices first repairs what the dead one was doing.
+ *
+ * Waiting.  No call of an object blocks.  A call that cannot finish now returns MPE_EAGAIN and
+ * names the *event* of the object to wait for.  mpe_wait_object() files a waiter; the engine's loop
+ * fires it when trying again makes sense; mpe_await() is the ready-made blocking form for hosts.
+ *
+ * Conventions.  Functions return MPE_OK (0) or a negative MPE_E... code; results go through
+ * out-parameters, written only on success.  Times are absolute nanoseconds of mpe_now(), or
+ * MPE_NOW / MPE_FOREVER.  An engine belongs to the thread that opened it: no call on it may be made
+ * from another thread unless its comment says so.  Nothing here exits, aborts or prints.
+ */
+#ifndef MPENGINE_H
+#define MPENGINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef MPE_API
+#define MPE_API __attribute__((visibility("default")))
+#endif
+
+#define MPE_VERSION "0.1.0"
+
+struct uv_loop_s; /* libuv's loop; include <uv.h> to use it */
+
+/* ---- status codes ------------------------------------------------------------------------- */
+
+#define MPE_STATUS_MAP(X)                                                                          \
+    X(OK, 0, "ok")                                                                                 \
+    X(EAGAIN, -1, "would block")                                                                   \
+    X(ETIMEDOUT, -2, "timeout")                                                                    \
+    X(ECLOSED, -3, "closed")                                                                       \
+    X(EBROKEN, -4, "broken")                                                                       \
+    X(ECANCELED, -5, "killed")                                                                     \
+    X(ENOMEM, -6, "out of memory")                                                                 \
+    X(EARENA, -7, "shared memory exhausted")                                                       \
+    X(EINVAL, -8, "invalid argument")                                                              \
+    X(ERANGE, -9, "out of range")                                                                  \
+    X(ENOENT, -10, "no such entry")                                                                \
+    X(EPERM, -11, "not held by the caller")                                                        \
+    X(EOVER, -12, "released too many times")                                                       \
+    X(ESTALE, -13, "object no longer exists")                                                      \
+    X(ECORRUPT, -14, "damaged data")                                                               \
+    X(ESLOTS, -15, "too many processes")                                                           \
+    X(EDEADLK, -16, "would wait for ever")                                                         \
+    X(EINTR, -17, "interrupted")                                                                   \
+    X(ESYS, -18, "system call failed")                                                             \
+    X(EVERSION, -19, "incompatible engine version")                                                \
+    X(ETYPE, -20, "wrong type")                                                                    \
+    X(EEXIST, -21, "already exists")
+
+enum mpe_status {
+#define MPE_STATUS_ENUM(name, value, text) MPE_##name = (value),
+    MPE_STATUS_MAP(MPE_STATUS_ENUM)
+#undef MPE_STATUS_ENUM
+    MPE_OWNER_DIED = 1 /* success, and the previous owner of the lock died holding it */
+};
+
+/* The message of a code, a static string. */
+MPE_API const char *mpe_strerror(int status);
+
+/* ---- time --------------------------------------------------------------------------------- */
+
+#define MPE_NOW 0ull              /* deadline: do not wait */
+#define MPE_FOREVER UINT64_MAX    /* deadline: no limit */
+#define MPE_NS_PER_S 1000000000ull
+
+/* Nanoseconds of the monotonic clock. Any thread. */
+MPE_API uint64_t mpe_now(void);
+
+/* ---- engine ------------------------------------------------------------------------------- */
+
+typedef struct mpe_engine mpe_engine;
+typedef struct mpe_object mpe_object; /* a shared object, valid while held */
+typedef uint64_t mpe_handle;          /* its name in every process of the program; 0 is none */
+
+typedef struct mpe_config {
+    size_t size;            /* sizeof(mpe_config) */
+    uint64_t max_bytes;     /* limit of shared memory; 0: MPENGINE_SHM_LIMIT or 64 GiB */
+    struct uv_loop_s *loop; /* the host's loop, or NULL: the engine makes one when needed */
+    const char *name;       /* name of this process, NULL: "MainProcess" */
+} mpe_config;
+
+#define MPE_CONFIG_INIT {sizeof(mpe_config), 0, NULL, NULL}
+
+/* Makes a new arena and attaches the calling thread to it. config may be NULL.
+ * Ownership: mpe_close frees.  Errors: ENOMEM, ESYS (errno is set). */
+MPE_API int mpe_open(const mpe_config *config, mpe_engine **out);
+
+/* Detaches: gives up what this process holds as its death would, and frees the engine.
+ * The arena vanishes with its last process. */
+MPE_API void mpe_close(mpe_engine *e);
+/* The first half of it, for a process that is about to end: gives up what it holds and its slot,
+ * and frees no memory. No other call on the engine may follow. */
+MPE_API void mpe_leave(mpe_engine *e);
+
+/* The engine's libuv loop, made on first use; NULL when it cannot be made. */
+MPE_API struct uv_loop_s *mpe_loop(mpe_engine *e);
+
+/* Takes a signal's effect into the loop: async-signal-safe. mpe_run_until then returns MPE_EINTR. */
+MPE_API void mpe_interrupt(mpe_engine *e);
+
+typedef struct mpe_slot_info {
+    uint32_t slot;
+    int pid;
+    int parent_slot; /* -1: none */
+    uint32_t sleeping; /* 0 awake, 1 futex, 2 event loop */
+    char name[48];
+} mpe_slot_info;
+
+typedef struct mpe_stats {
+    uint64_t arena_limit_bytes;     /* most it may become */
+    uint64_t arena_committed_bytes; /* memory taken from the system */
+    uint64_t arena_used_bytes;      /* in blocks that objects or calls under way own */
+    uint32_t objects;               /* live shared objects */
+    uint32_t processes;             /* attached slots */
+} mpe_stats;
+
+MPE_API void mpe_stats_get(mpe_engine *e, mpe_stats *out);
+/* The attached slot with number >= *slot; advances *slot past it. MPE_ENOENT at the end. */
+MPE_API int mpe_slot_next(mpe_engine *e, uint32_t *slot, mpe_slot_info *out);
+/* One slot by number. MPE_ENOENT when nobody is attached there. */
+MPE_API int mpe_slot_get(mpe_engine *e, uint32_t slot, mpe_slot_info *out);
+MPE_API uint32_t mpe_self_slot(mpe_engine *e);
+MPE_API const char *mpe_self_name(mpe_engine *e);
+MPE_API void mpe_self_set_name(mpe_engine *e, const char *name);
+/* Repairs after every process that has died since; returns how many. Waits do this by themselves. */
+MPE_API int mpe_reap_dead(mpe_engine *e);
+/* Consistency check of the whole arena, for tests and debugging; no other process may be active.
+ * Returns the number of violations found; each is described through report when it is not NULL. */
+MPE_API int mpe_check_arena(mpe_engine *e, void (*report)(const char *what, void *ud), void *ud);
+
+/* ---- objects ------------------------------------------------------------------------------ */
+
+enum mpe_kind {
+    MPE_KIND_NONE = 0,
+    MPE_KIND_LOCK,
+    MPE_KIND_RLOCK,
+    MPE_KIND_SEMAPHORE,
+    MPE_KIND_EVENT,
+    MPE_KIND_CONDITION,
+    MPE_KIND_BARRIER,
+    MPE_KIND_QUEUE,
+    MPE_KIND_ARRAY,
+    MPE_KIND_DICT,
+    MPE_KIND_LIST,
+    MPE_KIND_PIPE,
+    MPE_KIND_VALUE, /* an array of one element */
+    MPE_KIND_RAW_ARRAY,
+    MPE_KIND_RAW_VALUE,
+    MPE_KIND_COUNT
+};
+
+/* The events of an object that can be waited for. */
+#define MPE_EVENT_READY 0 /* lock free, permit there, event set, notified, item there */
+#define MPE_EVENT_SPACE 1 /* room in a bounded queue; the notification of a condition */
+#define MPE_EVENT_DONE 2  /* every item of a joinable queue is done */
+#define MPE_EVENTS 3
+
+/* Takes hold of the object that a handle names: it lives at least until the matching drop.
+ * Errors: ESTALE. */
+MPE_API int mpe_hold(mpe_engine *e, mpe_handle h, mpe_object **out);
+/* Gives up one hold. The object's memory returns to the arena after the last one. */
+MPE_API void mpe_drop(mpe_engine *e, mpe_object *o);
+/* Bytes copied out of a queue, dict or list may hold handles. The engine pins those objects, so
+ * that they live until the bytes are decoded; give the pins up, down to an earlier mark, then. */
+MPE_API uint32_t mpe_pin_mark(mpe_engine *e);
+MPE_API void mpe_unpin(mpe_engine *e, uint32_t mark);
+MPE_API mpe_handle mpe_handle_of(mpe_engine *e, const mpe_object *o);
+/* The handle of the recursive lock that an array, value or condition carries. */
+MPE_API mpe_handle mpe_lock_facet(mpe_engine *e, const mpe_object *o);
+MPE_API int mpe_kind_of(const mpe_object *o);
+MPE_API int mpe_handle_kind(mpe_handle h);
+
+typedef struct mpe_object_info {
+    mpe_handle handle;
+    int kind;
+    uint32_t holders; /* processes that hold it */
+    uint32_t waiters; /* processes with somebody waiting on it */
+    uint64_t bytes;   /* arena bytes of its own */
+    uint64_t depth;   /* items of a queue, entries of a dict or list, elements of an array */
+} mpe_object_info;
+
+MPE_API void mpe_object_info_get(mpe_engine *e, mpe_object *o, mpe_object_info *out);
+/* Walks live objects: *index starts at 0 and is advanced. MPE_ENOENT at the end. */
+MPE_API int mpe_object_next(mpe_engine *e, uint32_t *index, mpe_object_info *out);
+
+/* ---- typed arrays ------------------------------------------------------------------------- */
+
+/* Element types, by the letters of Python's array module: c u b B h H i I l L q Q f d.
+ * Elements are contiguous C values, aligned to 16 bytes at the start, zeroed. */
+MPE_API size_t mpe_type_size(char type); /* 0: no such type */
+#define MPE_ARRAY_VALUE 1u /* it is one value: MPE_KIND_VALUE */
+#define MPE_ARRAY_RAW 2u   /* without a lock of its own: MPE_KIND_RAW_ARRAY, MPE_KIND_RAW_VALUE */
+/* Errors: EINVAL (type), EARENA. */
+MPE_API int mpe_array_create(mpe_engine *e, char type, uint64_t length, unsigned flags,
+                             mpe_object **out);
+/* The elements; valid while the object is held. */
+MPE_API void *mpe_array_data(mpe_engine *e, mpe_object *o, char *type, uint64_t *length);
+
+/* ---- queues ------------------------------------------------------------------------------- */
+
+typedef struct mpe_bytes {
+    const void *data;
+    size_t size;
+} mpe_bytes;
+
+#define MPE_QUEUE_JOINABLE 1u
+
+/* A queue of byte messages: many producers, many consumers, first in first out.
+ * max_items 0: no bound.  Errors: EARENA. */
+MPE_API int mpe_queue_create(mpe_engine *e, uint32_t max_items, unsigned flags, mpe_object **out);
+
+/* Appends the concatenation of the parts as one message.  handles says that the bytes contain
+ * handles of objects, which then stay alive while stored.
+ * Errors: EAGAIN (full; wait for MPE_EVENT_SPACE), ECLOSED, EARENA. */
+MPE_API int mpe_queue_put(mpe_engine *e, mpe_object *o, const mpe_bytes *parts, int count,
+                          int handles);
+
+/* A message that was taken off. Small ones lie in the struct itself, large ones in
+ * an arena block that belongs to the caller until mpe_message_free. */
+#define MPE_MESSAGE_SMALL 2048
+typedef struct mpe_message {
+    const uint8_t *data;
+    size_t size;
+    uint64_t block; /* private */
+    uint32_t seq;   /* number of the message on its queue, from 0, wraps */
+    uint32_t pins;  /* private */
+    uint8_t small[MPE_MESSAGE_SMALL];
+} mpe_message;
+
+/* Takes the first message.  Errors: EAGAIN (empty; wait for MPE_EVENT_READY), ECLOSED (closed and
+ * drained), ENOMEM. */
+MPE_API int mpe_queue_get(mpe_engine *e, mpe_object *o, mpe_message *out);
+/* The same, and stores the message's seq + 1 in *lease, a word in shared memory, before the message
+ * leaves the queue: whoever finds the taker dead can tell what it had taken. */
+MPE_API int mpe_queue_get_leased(mpe_engine *e, mpe_object *o, uint64_t *lease,
+                                 mpe_message *out);
+MPE_API void mpe_message_free(mpe_engine *e, mpe_message *m);
+MPE_API uint32_t mpe_queue_size(mpe_engine *e, mpe_object *o);
+MPE_API uint32_t mpe_queue_bound(mpe_engine *e, mpe_object *o);
+/* Numbers of the next message to be put and to be got, as mpe_message.seq. */
+MPE_API void mpe_queue_seqs(mpe_engine *e, mpe_object *o, uint32_t *put_seq, uint32_t *get_seq);
+MPE_API int mpe_queue_is_closed(mpe_engine *e, mpe_object *o);
+/* For everybody: later puts fail, gets go on until it is empty, waiters wake. */
+MPE_API void mpe_queue_close(mpe_engine *e, mpe_object *o);
+/* Joinable: one taken message is done. Errors: EOVER, EINVAL (not joinable). */
+MPE_API int mpe_queue_task_done(mpe_engine *e, mpe_object *o);
+/* Joinable: OK when every message that was put is done, else EAGAIN (wait for MPE_EVENT_DONE), or
+ * EINVAL when it is not joinable. */
+MPE_API int mpe_queue_join(mpe_engine *e, mpe_object *o);
+
+/* ---- dicts -------------------------------------------------------------------------------- */
+
+/* Keys and values are byte strings. A key's bytes are its identity. */
+MPE_API int mpe_dict_create(mpe_engine *e, mpe_object **out);
+
+typedef struct mpe_buf mpe_buf;
+
+/* Copies the value of a key to the end of out.  *version, when not NULL, names the state of the
+ * key for mpe_dict_put_if, also when it is absent.  Errors: ENOENT, ENOMEM. */
+MPE_API int mpe_dict_get(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out,
+                         uint64_t *version);
+MPE_API int mpe_dict_has(mpe_engine *e, mpe_object *o, mpe_bytes key);
+MPE_API int mpe_dict_put(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_bytes value, int handles);
+/* Puts only when the key is absent; else EEXIST. */
+MPE_API int mpe_dict_put_new(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_bytes value,
+                             int handles);
+/* Puts only when nothing has changed the key since version was read; else EAGAIN. */
+MPE_API int mpe_dict_put_if(mpe_engine *e, mpe_object *o, mpe_bytes key, uint64_t version,
+                            mpe_bytes value, int handles);
+/* Removes it under the same condition; an absent key is fine. Errors: EAGAIN. */
+MPE_API int mpe_dict_remove_if(mpe_engine *e, mpe_object *o, mpe_bytes key, uint64_t version);
+/* Removes a key; its value goes to the end of out when that is not NULL. Errors: ENOENT, ENOMEM. */
+MPE_API int mpe_dict_remove(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out);
+/* Removes some key: key and value are appended to the two buffers. Errors: ENOENT. */
+MPE_API int mpe_dict_pop_any(mpe_engine *e, mpe_object *o, mpe_buf *key, mpe_buf *value);
+/* Atomic replacement of a value in one step under the key's lock: edit sees the present value
+ * (NULL, 0 when absent) and writes at most 16 new bytes; it may refuse by a negative status.
+ * It must not call the engine. */
+typedef int (*mpe_edit_fn)(const uint8_t *value, size_t size, uint8_t out[16], size_t *out_size,
+                           void *ud);
+MPE_API int mpe_dict_edit(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_edit_fn edit, void *ud);
+MPE_API uint64_t mpe_dict_count(mpe_engine *e, mpe_object *o);
+MPE_API void mpe_dict_clear(mpe_engine *e, mpe_object *o);
+/* A consistent snapshot: a sequence of (u32 key size, u32 value size, key bytes, value bytes), each
+ * record padded to 8 bytes, appended to out; *count records. */
+MPE_API int mpe_dict_snapshot(mpe_engine *e, mpe_object *o, mpe_buf *out, uint64_t *count);
+
+/* ---- lists -------------------------------------------------------------------------------- */
+
+/* A sequence of byte strings; indexes are from 0. */
+MPE_API int mpe_list_create(mpe_engine *e, mpe_object **out);
+MPE_API uint64_t mpe_list_count(mpe_engine *e, mpe_object *o);
+/* Errors: ERANGE. */
+MPE_API int mpe_list_get(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out);
+/* Replaces an item; an index equal to the count appends. Errors: ERANGE, EARENA. */
+MPE_API int mpe_list_set(mpe_engine *e, mpe_object *o, uint64_t index, mpe_bytes v, int handles);
+/* Inserts before index; index == UINT64_MAX appends. */
+MPE_API int mpe_list_insert(mpe_engine *e, mpe_object *o, uint64_t index, mpe_bytes v, int handles);
+/* Appends all or nothing, in one step for everybody else; a death in the middle leaves the first
+ * of them. Errors: EARENA. */
+MPE_API int mpe_list_extend(mpe_engine *e, mpe_object *o, const mpe_bytes *items, size_t count,
+                            int handles);
+/* Removes; index == UINT64_MAX is the last. The value goes to out when not NULL. */
+MPE_API int mpe_list_remove(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out);
+/* Removes it if the list is still at version. Errors: EAGAIN (changed meanwhile), ERANGE. */
+MPE_API int mpe_list_remove_if(mpe_engine *e, mpe_object *o, uint64_t index, uint64_t version);
+/* Removes all, in one step for everybody else. */
+MPE_API void mpe_list_clear(mpe_engine *e, mpe_object *o);
+/* All items as (u32 size, u32 0, bytes padded to 8), and a version for mpe_list_reorder.
+ * out NULL: only their count and the version. */
+MPE_API int mpe_list_snapshot(mpe_engine *e, mpe_object *o, mpe_buf *out, uint64_t *count,
+                              uint64_t *version);
+/* Makes item i the old item order[i], for all count items, in one step, if the list is still at
+ * version. Errors: EAGAIN (changed meanwhile), ERANGE. */
+MPE_API int mpe_list_reorder(mpe_engine *e, mpe_object *o, uint64_t version, const uint64_t *order,
+                             uint64_t count);
+
+/* ---- synchronisation ---------------------------------------------------------------------- */
+
+/* Owners are (process, task): task is any number the caller uses for its own tasks, 1 .. 2^31-1. */
+
+MPE_API int mpe_lock_create(mpe_engine *e, int recursive, mpe_object **out);
+/* OK, OWNER_DIED (held now, the last owner died), or EAGAIN (wait for MPE_EVENT_READY). */
+MPE_API int mpe_lock_acquire(mpe_engine *e, mpe_object *o, uint32_t task);
+MPE_API int mpe_rlock_acquire(mpe_engine *e, mpe_object *o, uint32_t task);
+/* A lock may be released by anybody; EOVER when it is free. */
+MPE_API int mpe_lock_release(mpe_engine *e, mpe_object *o);
+/* A recursive lock by its owner only: EPERM. */
+MPE_API int mpe_rlock_release(mpe_engine *e, mpe_object *o, uint32_t task);
+/* Gives up all levels at once and says how many; take them back after acquiring once. */
+MPE_API int mpe_rlock_release_all(mpe_engine *e, mpe_object *o, uint32_t task, uint32_t *levels);
+MPE_API void mpe_rlock_set_levels(mpe_engine *e, mpe_object *o, uint32_t levels);
+typedef struct mpe_lock_state {
+    int locked;
+    int abandoned; /* its last owner died and nobody has acquired it since */
+    uint32_t slot, task, levels;
+} mpe_lock_state;
+MPE_API void mpe_lock_state_get(mpe_engine *e, const mpe_object *o, mpe_lock_state *out);
+
+MPE_API int mpe_semaphore_create(mpe_engine *e, uint32_t permits, int bounded, mpe_object **out);
+MPE_API int mpe_semaphore_acquire(mpe_engine *e, mpe_object *o); /* OK or EAGAIN */
+MPE_API int mpe_semaphore_release(mpe_engine *e, mpe_object *o); /* EOVER: over its bound */
+MPE_API uint32_t mpe_semaphore_value(mpe_engine *e, mpe_object *o);
+
+MPE_API int mpe_event_create(mpe_engine *e, mpe_object **out);
+MPE_API void mpe_event_set(mpe_engine *e, mpe_object *o);
+MPE_API void mpe_event_clear(mpe_engine *e, mpe_object *o);
+MPE_API int mpe_event_is_set(mpe_engine *e, mpe_object *o);
+/* OK when set, or set since *epoch was read; else EAGAIN. *epoch: UINT64_MAX at the first call. */
+MPE_API int mpe_event_wait(mpe_engine *e, mpe_object *o, uint64_t *epoch);
+
+#define MPE_EVENT_NOTIFIED MPE_EVENT_SPACE
+/* A condition. lock 0: it carries its own recursive lock (mpe_lock_facet). The caller holds the
+ * lock for enlist and notify; the steps of a wait are: enlist, release the lock, wait for
+ * MPE_EVENT_NOTIFIED until notified() is OK or the wait ends otherwise (then leave), take the lock. */
+MPE_API int mpe_condition_create(mpe_engine *e, mpe_handle lock, mpe_object **out);
+MPE_API mpe_handle mpe_condition_lock(mpe_engine *e, mpe_object *o);
+MPE_API int mpe_condition_enlist(mpe_engine *e, mpe_object *o);
+MPE_API int mpe_condition_notified(mpe_engine *e, mpe_object *o); /* OK, once, or EAGAIN */
+/* OK when a notification had been assigned after all, else ETIMEDOUT; one waiter fewer either way. */
+MPE_API int mpe_condition_leave(mpe_engine *e, mpe_object *o);
+MPE_API void mpe_condition_notify(mpe_engine *e, mpe_object *o, uint32_t count);
+
+/* A barrier. arrive: OK and *index (0 .. parties-1) when the caller is the last and must run the
+ * action, then call mpe_barrier_open; else EAGAIN with *generation to pass to poll. An *index of
+ * UINT32_MAX beside EAGAIN: all parties are there already and their action runs; has not arrived,
+ * must do so again after MPE_EVENT_READY. */
+/* settings: bytes of the caller's that travel with the barrier (mpe_barrier_settings). */
+MPE_API int mpe_barrier_create(mpe_engine *e, uint32_t parties, mpe_bytes settings,
+                               mpe_object **out);
+MPE_API mpe_bytes mpe_barrier_settings(mpe_engine *e, mpe_object *o);
+MPE_API int mpe_barrier_arrive(mpe_engine *e, mpe_object *o, uint32_t *index, uint32_t *generation);
+MPE_API int mpe_barrier_open(mpe_engine *e, mpe_object *o, uint32_t generation);
+MPE_API int mpe_barrier_poll(mpe_engine *e, mpe_object *o, uint32_t generation); /* or EBROKEN */
+MPE_API void mpe_barrier_abort(mpe_engine *e, mpe_object *o);
+MPE_API void mpe_barrier_reset(mpe_engine *e, mpe_object *o);
+MPE_API void mpe_barrier_state(mpe_engine *e, mpe_object *o, uint32_t *parties, uint32_t *waiting,
+                               int *broken);
+
+/* ---- scheduling --------------------------------------------------------------------------- */
+
+/* A job is one entry of the run queue; the caller embeds it and owns its memory. */
+typedef struct mpe_job mpe_job;
+struct mpe_job {
+    mpe_job *next; /* private */
+    void (*run)(mpe_engine *e, mpe_job *job);
+    int queued; /* private: on the run queue */
+};
+
+/* Puts a job at the end of the run queue, once. */
+MPE_API void mpe_post(mpe_engine *e, mpe_job *job);
+
+typedef struct mpe_waitlist mpe_waitlist;
+typedef struct mpe_waiter mpe_waiter;
+
+/* One wait of one task; the caller embeds it, zeroed at first, and owns its memory, which must stay
+ * until fire has been called or mpe_wait_stop. fire is called once, by the loop: MPE_OK means try again,
+ * MPE_ETIMEDOUT that the deadline passed. It must not wait. */
+struct mpe_waiter {
+    void (*fire)(mpe_engine *e, mpe_waiter *w, int status);
+    /* the rest is private */
+    mpe_waiter *next, *prev;
+    mpe_waitlist *list;
+    uint64_t deadline;
+    uint32_t heap_index; /* 0: on no heap */
+    int fired;           /* took a wake-up of its object and has not yet used it */
+    mpe_object *object;
+    int event;
+};
+
+/* Waiters in arrival order, inside one process. Zeroed memory is an empty one. */
+struct mpe_waitlist {
+    mpe_waiter *head, *tail;
+};
+
+/* Files a waiter. The caller has tried and got MPE_EAGAIN, and must try once more after
+ * mpe_wait_object, since the change may have come between; if that succeeds, mpe_wait_stop.
+ * Filed again after a fire that led to nothing, the waiter keeps its turn. */
+MPE_API int mpe_wait_object(mpe_engine *e, mpe_waiter *w, mpe_object *o, int event,
+                            uint64_t deadline);
+MPE_API int mpe_wait_list(mpe_engine *e, mpe_waiter *w, mpe_waitlist *list, uint64_t deadline);
+#define MPE_READABLE 1
+#define MPE_WRITABLE 2
+/* Waits for one of the two on a descriptor. A wait that ended without its event (timeout, stop) is
+ * followed by mpe_fd_waiter_gone; before the descriptor is closed, mpe_fd_closing fires all its
+ * waiters. Errors: ENOMEM, ESYS. */
+MPE_API int mpe_wait_fd(mpe_engine *e, mpe_waiter *w, int fd, int events, uint64_t deadline);
+MPE_API void mpe_fd_waiter_gone(mpe_engine *e, int fd);
+MPE_API void mpe_fd_closing(mpe_engine *e, int fd);
+MPE_API int mpe_wait_timer(mpe_engine *e, mpe_waiter *w, uint64_t deadline);
+/* Takes a waiter back; harmless when it has fired. */
+MPE_API void mpe_wait_stop(mpe_engine *e, mpe_waiter *w);
+/* The waiter is done with what it was woken for (took it, or gave up): lets the next one of this
+ * or another process try. Every fire of mpe_wait_object with MPE_OK is followed by exactly one
+ * mpe_wait_done or mpe_wait_object of the same waiter. */
+MPE_API void mpe_wait_done(mpe_engine *e, mpe_waiter *w);
+/* Fires the first count waiters of a list. */
+MPE_API uint32_t mpe_waitlist_wake(mpe_engine *e, mpe_waitlist *list, uint32_t count);
+
+/* Runs jobs, timers and I/O until *done is not 0.
+ * Errors: EDEADLK (nothing can ever happen: no job, timer, I/O, nor other live process), EINTR. */
+MPE_API int mpe_run_until(mpe_engine *e, const int *done);
+/* Runs what is ready, without blocking. Returns 1 when there is more to do at once, else 0. */
+MPE_API int mpe_poll(mpe_engine *e);
+/* Something outside the engine's sight will post a job (a thread, a foreign loop): counts as I/O
+ * while held, so that waiting for it is no deadlock. */
+MPE_API void mpe_keep_alive(mpe_engine *e, int delta);
+
+/* The blocking form for hosts: calls try until it returns something else than MPE_EAGAIN, waiting
+ * for (o, event) in between and running jobs, timers and I/O. Blocks up to the deadline. */
+MPE_API int mpe_await(mpe_engine *e, mpe_object *o, int event, uint64_t deadline,
+                      int (*try_again)(mpe_engine *e, mpe_object *o, void *ud), void *ud);
+
+/* ---- processes ---------------------------------------------------------------------------- */
+
+typedef struct mpe_process mpe_process; /* a child, as its parent sees it */
+
+#define MPE_PROCESS_DAEMON 1u /* killed by the kernel when the thread that started it ends */
+
+/* Forks. The child (*is_child 1, *out NULL) is attached to the same arena with a slot, a run queue
+ * and a loop of its own; nothing of the parent's tasks, timers or handles runs in it; it holds
+ * every object the parent held. The parent gets *out. A negative status with *is_child 1 means
+ * that the parent died meanwhile: the child should exit.
+ * Errors: ESLOTS, ENOMEM, ESYS (errno). */
+MPE_API int mpe_process_fork(mpe_engine *e, const char *name, unsigned flags, mpe_process **out,
+                             int *is_child);
+MPE_API int mpe_process_pid(const mpe_process *p);
+/* 0 in a process that was forked after p was started. */
+MPE_API int mpe_process_is_mine(const mpe_process *p);
+/* OK and *code (n, or -signal) when it has ended; else EAGAIN, or EPERM when it is not mine. Never
+ * blocks. */
+MPE_API int mpe_process_poll(mpe_engine *e, mpe_process *p, int *code);
+/* Files a waiter for its end; fires at once, from the loop, when it has ended. Errors: ENOMEM,
+ * ESYS, EPERM. */
+MPE_API int mpe_process_wait(mpe_engine *e, mpe_process *p, mpe_waiter *w, uint64_t deadline);
+/* Errors: ESYS. Sending to one that has ended is fine. */
+MPE_API int mpe_process_signal(mpe_engine *e, mpe_process *p, int sig);
+/* Ownership: takes p back; the process itself goes on if it has not ended. */
+MPE_API void mpe_process_free(mpe_engine *e, mpe_process *p);
+/* The pid of the process that started this one, 0 for the first; 1 in *alive while it lives. */
+MPE_API int mpe_parent_pid(mpe_engine *e, int *alive);
+MPE_API const char *mpe_parent_name(mpe_engine *e);
+
+/* ---- output ------------------------------------------------------------------------------- */
+
+/* Writes all bytes to a descriptor without another process of the program writing between them.
+ * Blocks as write(2) does.  Errors: ESYS. */
+MPE_API int mpe_write_whole(mpe_engine *e, int fd, const void *bytes, size_t size);
+
+/* Processors this process may run on. */
+MPE_API uint32_t mpe_cpu_count(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#include "mpengine_wire.h"
+
+#endif

@@ -1,0 +1,134 @@
+/* Waiting for descriptors. One poll handle per descriptor and its readers and writers; it is closed
+ * as soon as nobody waits, since whoever owns the descriptor may close it then. */
+#include "loop/loop.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct mpe__fd {
+    uv_poll_t poll; /* first: freed as a handle */
+    struct mpe__fd *next;
+    mpe_engine *e;
+    int fd; /* a duplicate, so that a close elsewhere cannot confuse the poll set */
+    int watched; /* the caller's descriptor */
+    mpe_waitlist readers, writers;
+};
+
+static void
+on_closed(uv_handle_t *handle)
+{
+    free(handle);
+}
+
+static void
+drop(struct mpe__fd *f)
+{
+    struct mpe__fd **p = &f->e->loop->fds;
+    while (*p != f)
+        p = &(*p)->next;
+    *p = f->next;
+    uv_poll_stop(&f->poll);
+    uv_close((uv_handle_t *)&f->poll, on_closed);
+    close(f->fd);
+}
+
+static void on_event(uv_poll_t *handle, int status, int events);
+
+/* Watches for what is waited for, or drops the handle. */
+static void
+refresh(struct mpe__fd *f)
+{
+    int events = (f->readers.head ? UV_READABLE | UV_DISCONNECT : 0) |
+                 (f->writers.head ? UV_WRITABLE : 0);
+    if (events)
+        uv_poll_start(&f->poll, events, on_event);
+    else
+        drop(f);
+}
+
+static void
+on_event(uv_poll_t *handle, int status, int events)
+{
+    struct mpe__fd *f = (struct mpe__fd *)handle;
+    if (status < 0)
+        events = UV_READABLE | UV_WRITABLE; /* let them find the error themselves */
+    if (events & (UV_READABLE | UV_DISCONNECT))
+        mpe_waitlist_wake(f->e, &f->readers, 1);
+    if (events & UV_WRITABLE)
+        mpe_waitlist_wake(f->e, &f->writers, 1);
+    refresh(f);
+}
+
+static struct mpe__fd *
+open_fd(mpe_engine *e, int fd)
+{
+    struct mpe__fd *f = calloc(1, sizeof *f);
+    uv_loop_t *uv = mpe_loop(e);
+    if (!f || !uv || (f->fd = dup(fd)) < 0 || uv_poll_init(uv, &f->poll, f->fd) != 0) {
+        if (f && f->fd > 0)
+            close(f->fd);
+        free(f);
+        return NULL;
+    }
+    f->e = e;
+    f->watched = fd;
+    f->next = e->loop->fds;
+    e->loop->fds = f;
+    return f;
+}
+
+/* Finds the handle that serves a descriptor. */
+static struct mpe__fd *
+find_fd(mpe_engine *e, int fd)
+{
+    struct mpe__fd *f = e->loop->fds;
+    while (f && f->watched != fd)
+        f = f->next;
+    return f;
+}
+
+int
+mpe_wait_fd(mpe_engine *e, mpe_waiter *w, int fd, int events, uint64_t deadline)
+{
+    struct mpe__fd *f = find_fd(e, fd);
+    if (!f && !(f = open_fd(e, fd)))
+        return MPE_ESYS;
+    int rc = mpe_wait_list(e, w, events & MPE_WRITABLE ? &f->writers : &f->readers, deadline);
+    refresh(f);
+    return rc;
+}
+
+void
+mpe_fd_waiter_gone(mpe_engine *e, int fd)
+{
+    struct mpe__fd *f = find_fd(e, fd);
+    if (f)
+        refresh(f);
+}
+
+void
+mpe_fd_closing(mpe_engine *e, int fd)
+{
+    struct mpe__fd *f = find_fd(e, fd);
+    if (!f)
+        return;
+    mpe_waitlist_wake(e, &f->readers, UINT32_MAX);
+    mpe_waitlist_wake(e, &f->writers, UINT32_MAX);
+    drop(f);
+}
+
+void
+mpe__fds_close(mpe_engine *e)
+{
+    while (e->loop->fds)
+        drop(e->loop->fds);
+}
+
+void
+mpe__fds_forget(mpe_engine *e)
+{
+    for (struct mpe__fd *f = e->loop->fds; f; f = f->next)
+        close(f->fd); /* the memory is the old loop's: leave it */
+    e->loop->fds = NULL;
+}

@@ -1,0 +1,203 @@
+/* The run loop: jobs, the bell, timers, descriptors; and sleep when there is none of them.
+ * Everything runs on the thread that opened the engine. Only that thread touches this state, so
+ * a death of the process leaves nothing of it behind. */
+#include "loop/loop.h"
+
+#include "shm/object.h"
+#include "sync/death.h"
+
+#include <stdlib.h>
+
+#define LOOK_AROUND 16u /* rounds between two looks at the clock while there are jobs */
+#define LOOK_AT_FDS 64u /* and at descriptors */
+
+void
+mpe_post(mpe_engine *e, mpe_job *job)
+{
+    struct mpe__loop *l = e->loop;
+    if (job->queued)
+        return;
+    job->queued = 1;
+    job->next = NULL;
+    if (l->jobs_tail)
+        l->jobs_tail->next = job;
+    else
+        l->jobs_head = job;
+    l->jobs_tail = job;
+}
+
+static mpe_job *
+next_job(struct mpe__loop *l)
+{
+    mpe_job *job = l->jobs_head;
+    l->jobs_head = job->next;
+    if (!l->jobs_head)
+        l->jobs_tail = NULL;
+    job->queued = 0;
+    return job;
+}
+
+/* Runs the jobs that are queued now; those they post wait for the next round. */
+static void
+run_jobs(mpe_engine *e, const int *done)
+{
+    struct mpe__loop *l = e->loop;
+    mpe_job *last = l->jobs_tail;
+    while (l->jobs_head) {
+        mpe_job *job = next_job(l);
+        int was_last = job == last; /* the job may free itself */
+        job->run(e, job);
+        if (was_last || *done)
+            return;
+    }
+}
+
+static void
+look_around(mpe_engine *e, int with_fds)
+{
+    mpe__expire_timers(e);
+    if (with_fds && mpe__uv_alive(e))
+        mpe__uv_poll(e, 0, MPE_NOW);
+}
+
+int
+mpe_run_until(mpe_engine *e, const int *done)
+{
+    struct mpe__loop *l = e->loop;
+    while (!*done) {
+        run_jobs(e, done);
+        mpe__dispatch_bell(e);
+        if (*done)
+            break;
+        if (mpe__load32(&l->interrupted)) {
+            mpe__store32(&l->interrupted, 0);
+            return MPE_EINTR;
+        }
+        if (l->jobs_head) {
+            if (++l->rounds % LOOK_AROUND == 0)
+                look_around(e, l->rounds % LOOK_AT_FDS == 0);
+            continue;
+        }
+        mpe__expire_timers(e);
+        if (l->jobs_head || *done)
+            continue;
+        mpe__sweep_if_wanted(e);
+        int rc = mpe__sleep(e);
+        if (rc != MPE_OK)
+            return rc;
+    }
+    return MPE_OK;
+}
+
+int
+mpe_poll(mpe_engine *e)
+{
+    int done = 0;
+    if (e->loop->entries)
+        mpe__reap_all(e);
+    mpe__dispatch_bell(e);
+    look_around(e, 1);
+    run_jobs(e, &done);
+    return e->loop->jobs_head != NULL;
+}
+
+void
+mpe_keep_alive(mpe_engine *e, int delta)
+{
+    e->loop->keep_alive += (uint32_t)delta;
+}
+
+void
+mpe_interrupt(mpe_engine *e)
+{
+    mpe__store32(&e->loop->interrupted, 1);
+    mpe__ring(e, e->slot, MPE__BROADCAST);
+}
+
+/* ---- the blocking form ---- */
+
+struct awaiting {
+    mpe_waiter waiter;
+    int fired, status;
+};
+
+static void
+on_fire(mpe_engine *e, mpe_waiter *w, int status)
+{
+    struct awaiting *a = MPE__CONTAINER(w, struct awaiting, waiter);
+    (void)e;
+    a->fired = 1;
+    a->status = status;
+}
+
+int
+mpe_await(mpe_engine *e, mpe_object *o, int event, uint64_t deadline,
+          int (*try_again)(mpe_engine *e, mpe_object *o, void *ud), void *ud)
+{
+    struct awaiting a = {.waiter = {.fire = on_fire}};
+    int rc = try_again(e, o, ud);
+    while (rc == MPE_EAGAIN) {
+        if (deadline == MPE_NOW || a.status == MPE_ETIMEDOUT)
+            return MPE_ETIMEDOUT;
+        a.fired = 0;
+        if ((rc = mpe_wait_object(e, &a.waiter, o, event, deadline)) != MPE_OK)
+            return rc;
+        if ((rc = try_again(e, o, ud)) != MPE_EAGAIN) {
+            mpe_wait_stop(e, &a.waiter);
+            return rc;
+        }
+        if ((rc = mpe_run_until(e, &a.fired)) != MPE_OK) {
+            mpe_wait_stop(e, &a.waiter);
+            return rc;
+        }
+        rc = try_again(e, o, ud);
+        if (rc != MPE_EAGAIN)
+            mpe_wait_done(e, &a.waiter);
+    }
+    return rc;
+}
+
+/* ---- opening and closing ---- */
+
+int
+mpe__loop_open(mpe_engine *e, uv_loop_t *host_loop)
+{
+    e->loop = calloc(1, sizeof *e->loop);
+    if (!e->loop)
+        return MPE_ENOMEM;
+    e->loop->uv = host_loop;
+    return MPE_OK;
+}
+
+static void
+free_private(struct mpe__loop *l)
+{
+    mpe__heap_free(&l->timers);
+    for (uint32_t i = 0; i <= MPE__BUCKETS; i++) {
+        struct mpe__entry *n = i < MPE__BUCKETS ? l->buckets[i] : l->spare, *next;
+        for (; n; n = next) {
+            next = n->next;
+            free(n);
+        }
+    }
+    free(l);
+}
+
+int
+mpe__loop_abandon(mpe_engine *e)
+{
+    struct mpe__loop *old = e->loop;
+    mpe__uv_abandon(e);
+    int rc = mpe__loop_open(e, NULL);
+    if (rc == MPE_OK && old->uv == NULL)
+        free_private(old); /* else libuv's queues point into it: leave it lie */
+    return rc;
+}
+
+void
+mpe__loop_close(mpe_engine *e)
+{
+    mpe__uv_close(e);
+    free_private(e->loop);
+    e->loop = NULL;
+}

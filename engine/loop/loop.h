@@ -1,0 +1,72 @@
+/* The state of an engine's loop, and what its files offer each other. */
+#ifndef MPE_LOOP_LOOP_H
+#define MPE_LOOP_LOOP_H
+
+#include "base/heap.h"
+#include "sync/bell.h"
+#include "sync/engine.h"
+
+#include <uv.h>
+
+/* The waiters of this process for one event of one object. */
+struct mpe__entry {
+    struct mpe__entry *next; /* in its bucket */
+    mpe_object *object;
+    int event;
+    int armed;        /* this slot's bit was set in the object's waiter set */
+    uint32_t pending; /* waiters that were fired and have not said what came of it */
+    mpe_waitlist list;
+};
+
+struct mpe__fd; /* fd.c */
+
+struct mpe__loop {
+    mpe_job *jobs_head, *jobs_tail;
+    struct mpe__heap timers;
+    struct mpe__entry *buckets[MPE__BUCKETS];
+    struct mpe__entry *spare; /* entries for reuse */
+    uint32_t entries;
+    uint32_t keep_alive;
+    uint32_t rounds;    /* of the run loop, to look at clock and descriptors now and then */
+    uint32_t spin_score; /* how often spinning has paid lately, see sleep.c */
+    mpe__a32 interrupted;
+    mpe__a32 foreign_wakes;
+
+    uv_loop_t *uv;      /* NULL until needed */
+    int uv_is_own;
+    int bell_ready;     /* the two handles below are on the loop */
+    uv_poll_t bell;     /* the doorbell socket, unreferenced */
+    uv_timer_t timer;   /* the next deadline while in poll, unreferenced */
+    uint32_t watched_epoch; /* membership that the watches below stand for */
+    uv_poll_t *watches[MPE__SLOTS]; /* watch.c: pidfds of live slots */
+    struct mpe__fd *fds;
+};
+
+int mpe__loop_open(mpe_engine *e, uv_loop_t *host_loop);
+void mpe__loop_close(mpe_engine *e);
+/* In a forked child: forgets the parent's jobs, waiters and handles, closing the inherited
+ * descriptors only; the next use makes a new loop. Errors: ENOMEM. */
+int mpe__loop_abandon(mpe_engine *e);
+
+/* waiter.c */
+void mpe__dispatch_bell(mpe_engine *e);
+void mpe__expire_timers(mpe_engine *e);
+void mpe__waitlist_remove(mpe_waiter *w);
+void mpe__waitlist_append(mpe_waitlist *list, mpe_waiter *w);
+
+/* sleep.c: blocks until there may be something to do. Errors: EDEADLK. */
+int mpe__sleep(mpe_engine *e);
+
+/* uv.c: what concerns libuv. */
+int mpe__uv_alive(mpe_engine *e);
+void mpe__uv_poll(mpe_engine *e, int block, uint64_t deadline);
+void mpe__uv_abandon(mpe_engine *e);
+void mpe__uv_close(mpe_engine *e);
+/* watch.c: in poll, the deaths of the others are seen by their pidfds. */
+void mpe__watch_peers(mpe_engine *e);
+void mpe__watch_stop(mpe_engine *e);
+/* fd.c */
+void mpe__fds_forget(mpe_engine *e);
+void mpe__fds_close(mpe_engine *e);
+
+#endif

@@ -1,0 +1,321 @@
+/* Waiters. Per (object, event) this process keeps one entry: the waiters in arrival order, and
+ * whether its bit stands in the object's waiter set. A waker that clears the bit rings the bell
+ * with the bucket of the object; the entries of that bucket whose bit is gone are served.
+ *
+ * Serving fires the first waiter, which tries again and then either files itself again, in front,
+ * or says that it is done: then the bit is set again for those behind it, and if the object looks
+ * ready the next one is served at once, here or in another process. So a wake-up is never lost
+ * with a waiter that timed out, was cancelled, or found nothing. Events, barriers and joins concern
+ * everybody at once: all their waiters are fired. A notification of a condition is assigned to a
+ * process, so there only waiters of this one come next.
+ *
+ * A waiter that finds what it wants right after it was filed may leave others behind it who had no
+ * bit set while the change came that made this possible: leaving, it looks on their behalf.
+ */
+#include "loop/loop.h"
+
+#include <stdlib.h>
+
+/* ---- lists ---- */
+
+void
+mpe__waitlist_append(mpe_waitlist *list, mpe_waiter *w)
+{
+    w->list = list;
+    w->next = NULL;
+    w->prev = list->tail;
+    if (list->tail)
+        list->tail->next = w;
+    else
+        list->head = w;
+    list->tail = w;
+}
+
+static void
+put_first(mpe_waitlist *list, mpe_waiter *w)
+{
+    w->list = list;
+    w->prev = NULL;
+    w->next = list->head;
+    if (list->head)
+        list->head->prev = w;
+    else
+        list->tail = w;
+    list->head = w;
+}
+
+void
+mpe__waitlist_remove(mpe_waiter *w)
+{
+    mpe_waitlist *list = w->list;
+    if (!list)
+        return;
+    if (w->prev)
+        w->prev->next = w->next;
+    else
+        list->head = w->next;
+    if (w->next)
+        w->next->prev = w->prev;
+    else
+        list->tail = w->prev;
+    w->list = NULL;
+}
+
+static int
+set_deadline(mpe_engine *e, mpe_waiter *w, uint64_t deadline)
+{
+    w->deadline = deadline;
+    w->heap_index = 0;
+    return deadline == MPE_FOREVER ? MPE_OK : mpe__heap_push(&e->loop->timers, w);
+}
+
+/* ---- entries ---- */
+
+static struct mpe__entry **
+find_entry(mpe_engine *e, mpe_object *o, int event)
+{
+    struct mpe__entry **p = &e->loop->buckets[mpe__bucket(mpe__index_of(e, o))];
+    while (*p && ((*p)->object != o || (*p)->event != event))
+        p = &(*p)->next;
+    return p;
+}
+
+static struct mpe__entry *
+make_entry(mpe_engine *e, mpe_object *o, int event, struct mpe__entry **at)
+{
+    struct mpe__entry *n = e->loop->spare;
+    if (n)
+        e->loop->spare = n->next;
+    else if (!(n = malloc(sizeof *n)))
+        return NULL;
+    *n = (struct mpe__entry){.object = o, .event = event};
+    *at = n;
+    e->loop->entries++;
+    return n;
+}
+
+static void
+free_if_unused(mpe_engine *e, struct mpe__entry **at)
+{
+    struct mpe__entry *n = *at;
+    if (n->list.head || n->pending)
+        return;
+    *at = n->next;
+    n->next = e->loop->spare;
+    e->loop->spare = n;
+    e->loop->entries--;
+}
+
+static int
+is_ready(mpe_engine *e, mpe_object *o, int event)
+{
+    const struct mpe__kind_ops *ops = e->kinds[mpe_kind_of(o)];
+    return ops->ready ? ops->ready(e, o, event) : 0;
+}
+
+static void
+arm(mpe_engine *e, struct mpe__entry *n)
+{
+    n->armed = 1;
+    mpe__set_add(&n->object->waiters[n->event], e->slot);
+    atomic_thread_fence(memory_order_seq_cst); /* the bit, then the object is looked at again */
+}
+
+/* Notified in this process and not in another? */
+static int
+is_assigned(const struct mpe__entry *n)
+{
+    return mpe_kind_of(n->object) == MPE_KIND_CONDITION && n->event == MPE_EVENT_NOTIFIED;
+}
+
+/* Has this process a turn that it does not use? Then the next waiter, here or elsewhere, has it. */
+static void
+pass_on(mpe_engine *e, struct mpe__entry *n)
+{
+    if (n->list.head && !n->armed)
+        arm(e, n);
+    if (!is_ready(e, n->object, n->event))
+        return;
+    if (!is_assigned(n)) {
+        mpe__wake_one(e, n->object, n->event);
+    } else if (n->list.head) {
+        mpe__set_remove(&n->object->waiters[n->event], e->slot);
+        mpe__ring(e, e->slot, 1u << mpe__bucket(mpe__index_of(e, n->object)));
+    }
+}
+
+static int
+concerns_all(const struct mpe__entry *n)
+{
+    int kind = mpe_kind_of(n->object);
+    return kind == MPE_KIND_EVENT || kind == MPE_KIND_BARRIER || n->event == MPE_EVENT_DONE;
+}
+
+static void
+fire(mpe_engine *e, struct mpe__entry *n, mpe_waiter *w)
+{
+    mpe__waitlist_remove(w);
+    mpe__heap_remove(&e->loop->timers, w);
+    w->fired = 1;
+    n->pending++;
+    w->fire(e, w, MPE_OK);
+}
+
+static void
+serve(mpe_engine *e, struct mpe__entry *n)
+{
+    mpe_waiter *last = concerns_all(n) ? n->list.tail : n->list.head;
+    n->armed = 0;
+    while (last && n->list.head) {
+        mpe_waiter *w = n->list.head;
+        fire(e, n, w);
+        if (w == last)
+            break;
+    }
+}
+
+static void
+serve_bucket(mpe_engine *e, uint32_t bucket, int everything)
+{
+    for (struct mpe__entry **at = &e->loop->buckets[bucket], *n; (n = *at) != NULL;) {
+        struct mpe__slotset *set = &n->object->waiters[n->event];
+        n->pending++; /* stays, whatever its waiters do when fired */
+        if (n->armed && everything)
+            mpe__set_remove(set, e->slot);
+        if (n->armed && (everything || !mpe__set_has(set, e->slot)))
+            serve(e, n);
+        n->pending--;
+        at = find_entry(e, n->object, n->event); /* those before it may be gone */
+        free_if_unused(e, at);
+        if (*at == n)
+            at = &n->next;
+    }
+}
+
+void
+mpe__dispatch_bell(mpe_engine *e)
+{
+    if (MPE__LIKELY(atomic_load_explicit(&e->self->bell, memory_order_relaxed) == 0))
+        return;
+    uint32_t bits = atomic_exchange(&e->self->bell, 0);
+    int everything = (bits & MPE__BROADCAST) != 0;
+    if (everything)
+        bits = ~0u;
+    for (uint32_t i = 0; i < MPE__BUCKETS && e->loop->entries; i++)
+        if (bits >> i & 1)
+            serve_bucket(e, i, everything);
+}
+
+/* ---- public ---- */
+
+int
+mpe_wait_object(mpe_engine *e, mpe_waiter *w, mpe_object *o, int event, uint64_t deadline)
+{
+    if (w->fired && (w->object != o || w->event != event))
+        mpe_wait_done(e, w);
+    struct mpe__entry **at = find_entry(e, o, event), *n = *at;
+    if (!n && !(n = make_entry(e, o, event, at)))
+        return MPE_ENOMEM;
+    int again = w->fired;
+    w->fired = 0;
+    w->object = o;
+    w->event = event;
+    w->list = NULL;
+    n->pending -= again != 0;
+    int rc = set_deadline(e, w, deadline);
+    if (rc != MPE_OK) {
+        pass_on(e, n);
+        free_if_unused(e, at);
+        return rc;
+    }
+    if (again)
+        put_first(&n->list, w);
+    else
+        mpe__waitlist_append(&n->list, w);
+    if (!n->armed)
+        arm(e, n);
+    return MPE_OK;
+}
+
+int
+mpe_wait_list(mpe_engine *e, mpe_waiter *w, mpe_waitlist *list, uint64_t deadline)
+{
+    w->object = NULL;
+    w->list = NULL;
+    w->fired = 0;
+    int rc = set_deadline(e, w, deadline);
+    if (rc == MPE_OK && list)
+        mpe__waitlist_append(list, w);
+    return rc;
+}
+
+int
+mpe_wait_timer(mpe_engine *e, mpe_waiter *w, uint64_t deadline)
+{
+    return mpe_wait_list(e, w, NULL, deadline);
+}
+
+/* Takes a filed or fired waiter off its entry. */
+static void
+leave(mpe_engine *e, mpe_waiter *w)
+{
+    struct mpe__entry **at = find_entry(e, w->object, w->event), *n = *at;
+    int had_turn = w->fired;
+    w->object = NULL;
+    w->fired = 0;
+    if (!n)
+        return;
+    n->pending -= had_turn != 0;
+    if (n->armed && !n->list.head) {
+        struct mpe__slotset *set = &n->object->waiters[n->event];
+        had_turn |= !mpe__set_has(set, e->slot); /* a waker has chosen us meanwhile */
+        mpe__set_remove(set, e->slot);
+        n->armed = 0;
+    }
+    if (had_turn || n->list.head)
+        pass_on(e, n);
+    free_if_unused(e, at);
+}
+
+void
+mpe_wait_stop(mpe_engine *e, mpe_waiter *w)
+{
+    int filed = w->list != NULL;
+    mpe__waitlist_remove(w);
+    mpe__heap_remove(&e->loop->timers, w);
+    if (w->object && (filed || w->fired))
+        leave(e, w);
+}
+
+void
+mpe_wait_done(mpe_engine *e, mpe_waiter *w)
+{
+    if (w->object && w->fired)
+        leave(e, w);
+}
+
+uint32_t
+mpe_waitlist_wake(mpe_engine *e, mpe_waitlist *list, uint32_t count)
+{
+    uint32_t n = 0;
+    for (; n < count && list->head; n++) {
+        mpe_waiter *w = list->head;
+        mpe__waitlist_remove(w);
+        mpe__heap_remove(&e->loop->timers, w);
+        w->fire(e, w, MPE_OK);
+    }
+    return n;
+}
+
+void
+mpe__expire_timers(mpe_engine *e)
+{
+    mpe_waiter *w = mpe__heap_first(&e->loop->timers);
+    if (!w)
+        return;
+    uint64_t now = mpe_now();
+    while ((w = mpe__heap_first(&e->loop->timers)) && w->deadline <= now) {
+        mpe_wait_stop(e, w);
+        w->fire(e, w, MPE_ETIMEDOUT);
+    }
+}

@@ -1,0 +1,80 @@
+/* Watching peers from inside libuv's poll, where life words cannot be slept on: an unreferenced
+ * poll handle on a pidfd per live slot, brought up to date when the membership has changed. Only
+ * while something shared is waited for. Which death it was does not matter: all are reaped. */
+#include "loop/loop.h"
+#include "os/os.h"
+#include "sync/death.h"
+#include "sync/slot.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+static void
+on_closed(uv_handle_t *handle)
+{
+    free(handle);
+}
+
+static void
+unwatch(struct mpe__loop *l, uint32_t slot)
+{
+    uv_poll_t *w = l->watches[slot];
+    int fd = w->io_watcher.fd;
+    l->watches[slot] = NULL;
+    uv_close((uv_handle_t *)w, on_closed);
+    close(fd);
+}
+
+static void
+on_death(uv_poll_t *handle, int status, int events)
+{
+    mpe_engine *e = handle->data;
+    (void)status, (void)events;
+    for (uint32_t i = 0; i < MPE__SLOTS; i++)
+        if (e->loop->watches[i] == handle)
+            unwatch(e->loop, i);
+    mpe__reap_all(e);
+}
+
+static void
+watch(mpe_engine *e, uint32_t slot)
+{
+    uv_poll_t *w = malloc(sizeof *w);
+    int fd = w ? mpe__pidfd_open((pid_t)mpe__load32(&e->slots[slot].pid)) : -1;
+    if (fd < 0 || uv_poll_init(e->loop->uv, w, fd) != 0) {
+        if (fd >= 0)
+            close(fd);
+        free(w); /* it died meanwhile, or there is no descriptor left */
+        return;
+    }
+    w->data = e;
+    e->loop->watches[slot] = w;
+    uv_poll_start(w, UV_READABLE, on_death);
+    uv_unref((uv_handle_t *)w);
+}
+
+void
+mpe__watch_peers(mpe_engine *e)
+{
+    struct mpe__loop *l = e->loop;
+    uint32_t epoch = atomic_load(&e->header->live_epoch);
+    if (l->entries == 0 || epoch == l->watched_epoch)
+        return;
+    uint32_t top = mpe__load32(&e->header->slots_top);
+    for (uint32_t i = 0; i < top; i++) {
+        if (l->watches[i])
+            unwatch(l, i);
+        if (i != e->slot && mpe__is_live(&e->slots[i]))
+            watch(e, i);
+    }
+    l->watched_epoch = epoch;
+    mpe__reap_all(e); /* who died before its pidfd was open */
+}
+
+void
+mpe__watch_stop(mpe_engine *e)
+{
+    for (uint32_t i = 0; i < MPE__SLOTS; i++)
+        if (e->loop->watches[i])
+            unwatch(e->loop, i);
+}

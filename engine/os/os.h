@@ -1,0 +1,43 @@
+/* The operating system, thinly: every call the engine makes that is not plain memory.
+ * Functions return 0 or a value on success, -1 with errno on failure, unless they say otherwise.
+ * Nothing here knows an object or an engine. */
+#ifndef MPE_OS_OS_H
+#define MPE_OS_OS_H
+
+#include "base/defs.h"
+
+#include <sys/types.h>
+
+/* memfd.c: a memory file that can grow but never shrink, mapped once at its full size. */
+int mpe__memfd_create(const char *name, uint64_t bytes);
+void *mpe__memfd_map(int fd, uint64_t bytes);
+void mpe__memfd_unmap(void *base, uint64_t bytes);
+/* Makes [offset, offset + bytes) backed by memory now, so that touching it cannot fail. */
+int mpe__memfd_commit(int fd, uint64_t offset, uint64_t bytes);
+/* Gives the memory of a range back; it reads as zeros afterwards. */
+int mpe__memfd_release(void *base, uint64_t offset, uint64_t bytes);
+
+/* futex.c: sleep on shared 32-bit words. */
+#define MPE__FUTEX_MAX 128
+struct mpe__futex_wait {
+    const mpe__a32 *word;
+    uint32_t value;
+};
+/* Sleeps until woken or the word differs. timeout_ns UINT64_MAX: no limit. Any return is a hint. */
+void mpe__futex_wait(mpe__a32 *word, uint32_t value, uint64_t timeout_ns);
+/* The same on several words at once, up to an absolute deadline. Falls back to words[0] alone where
+ * the kernel has no futex_waitv, and then returns after some milliseconds at the latest. */
+void mpe__futex_wait_any(const struct mpe__futex_wait *words, int count, uint64_t deadline);
+void mpe__futex_wake(mpe__a32 *word, int count);
+
+/* process.c: identity of processes. */
+int mpe__pidfd_open(pid_t pid);
+uint64_t mpe__random64(void);
+
+/* datagram.c: abstract unix datagram sockets, the doorbell of a process that sleeps in epoll. */
+int mpe__datagram_open(uint64_t nonce, uint32_t slot, uint32_t generation);
+/* Sends one byte without blocking; failure means nobody sleeps there any more, or it is rung. */
+void mpe__datagram_ring(int fd, uint64_t nonce, uint32_t slot, uint32_t generation);
+void mpe__datagram_drain(int fd);
+
+#endif

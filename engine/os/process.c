@@ -1,0 +1,34 @@
+/* Processes as the kernel names them, and two facts about the machine. */
+#include "os/os.h"
+
+#include "mpengine.h"
+
+#include <sched.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int
+mpe__pidfd_open(pid_t pid)
+{
+    return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+uint32_t
+mpe_cpu_count(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0)
+        return (uint32_t)CPU_COUNT(&set);
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (uint32_t)n : 1;
+}
+
+uint64_t
+mpe__random64(void)
+{
+    uint64_t v;
+    if (getrandom(&v, sizeof v, 0) != (ssize_t)sizeof v)
+        v = mpe_now() * 0x9E3779B97F4A7C15ull ^ (uint64_t)getpid();
+    return v;
+}

@@ -1,0 +1,91 @@
+/* Opening and closing an engine: region, slot, objects and loop put together. */
+#include "loop/loop.h"
+#include "os/os.h"
+#include "shm/arena.h"
+#include "shm/object.h"
+#include "shm/region.h"
+#include "sync/slot.h"
+
+#include <stdlib.h>
+
+#define DEFAULT_LIMIT (64ull << 30)
+
+/* MPENGINE_SHM_LIMIT: bytes, with an optional K, M or G. */
+static uint64_t
+limit_from_environment(void)
+{
+    const char *text = getenv("MPENGINE_SHM_LIMIT");
+    char *end;
+    if (!text || !*text)
+        return DEFAULT_LIMIT;
+    uint64_t n = strtoull(text, &end, 10);
+    uint32_t shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
+    return n ? n << shift : DEFAULT_LIMIT;
+}
+
+static mpe_engine *
+new_engine(void)
+{
+    mpe_engine *e = calloc(1, sizeof *e);
+    if (!e)
+        return NULL;
+    e->fd = e->bell_fd = -1;
+    e->cpus = mpe_cpu_count();
+    e->kinds = mpe__kinds;
+    e->free_block = mpe__free;
+    e->take_block = mpe__take;
+    e->own_block = mpe__own;
+    e->recover_arena = mpe__arena_recover;
+    e->free_making = mpe__free_making;
+    e->free_owned = mpe__free_owned_by;
+    return e;
+}
+
+static void
+free_engine(mpe_engine *e)
+{
+    mpe__region_unmap(e);
+    free(e->holds);
+    free(e->pins);
+    free(e);
+}
+
+int
+mpe_open(const mpe_config *config, mpe_engine **out)
+{
+    static const mpe_config defaults = MPE_CONFIG_INIT;
+    const mpe_config *c = config ? config : &defaults;
+    if (c->size != sizeof *c)
+        return MPE_EVERSION;
+    mpe_engine *e = new_engine();
+    if (!e)
+        return MPE_ENOMEM;
+    int rc = mpe__region_create(e, c->max_bytes ? c->max_bytes : limit_from_environment());
+    if (rc == MPE_OK)
+        rc = mpe__loop_open(e, c->loop);
+    if (rc == MPE_OK)
+        rc = mpe__slot_attach(e, c->name ? c->name : "MainProcess");
+    if (rc != MPE_OK) {
+        free(e->loop);
+        free_engine(e);
+        return rc;
+    }
+    *out = e;
+    return MPE_OK;
+}
+
+void
+mpe_leave(mpe_engine *e)
+{
+    e->owes_wakes = e->loop->entries > 0;
+    mpe__slot_detach(e);
+}
+
+void
+mpe_close(mpe_engine *e)
+{
+    e->owes_wakes = e->loop->entries > 0;
+    mpe__loop_close(e);
+    mpe__slot_detach(e);
+    free_engine(e);
+}

@@ -1,0 +1,450 @@
+/* Lists: a vector of node offsets under the object's intent lock. Appending and removing at the end
+ * commit by one store of the count; replacing an item by one store of its entry; every other
+ * change builds a new vector and commits by one store of its offset. The operation record makes
+ * the old vector and node disappear with the same store (sync/death.c). Vector and count change
+ * together only through a vector that carries its own count.
+ */
+#include "shm/list.h"
+
+#include "shm/arena.h"
+#include "shm/object.h"
+#include "sync/death.h"
+#include "sync/ilock.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FIRST_CAPACITY 8u
+#define HANDLES 1u
+
+struct item {
+    uint32_t size;
+    uint32_t flags;
+    uint8_t bytes[];
+};
+
+struct vector {
+    mpe__a64 count;
+    uint64_t capacity;
+    mpe__a64 at[]; /* offsets of items */
+};
+
+/* The object's word is its version, raised before every change; body is the vector. */
+
+static struct vector *
+vector_of(mpe_engine *e, const mpe_object *o)
+{
+    return mpe__body(e, o);
+}
+
+static int
+new_vector(mpe_engine *e, uint64_t capacity, uint64_t *off)
+{
+    int rc = mpe__alloc(e, sizeof(struct vector) + capacity * sizeof(uint64_t), off);
+    if (rc != MPE_OK)
+        return rc;
+    struct vector *v = mpe__at(e, *off);
+    v->capacity = (mpe__block_bytes(e, *off) - sizeof *v) / sizeof(uint64_t);
+    mpe__store64(&v->count, 0);
+    return MPE_OK;
+}
+
+static int
+new_item(mpe_engine *e, mpe_bytes bytes, int handles, uint64_t *off)
+{
+    if (bytes.size > UINT32_MAX)
+        return MPE_EARENA;
+    int rc = mpe__alloc(e, sizeof(struct item) + bytes.size, off);
+    if (rc != MPE_OK)
+        return rc;
+    struct item *n = mpe__at(e, *off);
+    n->size = (uint32_t)bytes.size;
+    n->flags = handles ? HANDLES : 0;
+    if (bytes.size > 0)
+        memcpy(n->bytes, bytes.data, bytes.size);
+    return MPE_OK;
+}
+
+int
+mpe_list_create(mpe_engine *e, mpe_object **out)
+{
+    mpe_object *o;
+    uint64_t off;
+    int rc = mpe__object_begin(e, MPE_KIND_LIST, &o);
+    if (rc != MPE_OK)
+        return rc;
+    if ((rc = new_vector(e, FIRST_CAPACITY, &off)) != MPE_OK) {
+        mpe__object_abandon(e, o);
+        return rc;
+    }
+    mpe__attach(e, off, mpe__index_of(e, o));
+    mpe__store64(&o->body, off);
+    return mpe__object_finish(e, o, out);
+}
+
+static void
+lock(mpe_engine *e, mpe_object *o)
+{
+    mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
+}
+
+static void
+raise_version(mpe_object *o)
+{
+    mpe__store64(&o->word, mpe__load64(&o->word) + 1);
+}
+
+uint64_t
+mpe_list_count(mpe_engine *e, mpe_object *o)
+{
+    lock(e, o);
+    uint64_t n = mpe__load64(&vector_of(e, o)->count);
+    mpe__iunlock(e, &o->ilock);
+    return n;
+}
+
+/* Copies an item to the end of out, which may be NULL. Locked. */
+static int
+copy_item(mpe_engine *e, const struct item *n, mpe_buf *out)
+{
+    if (!out)
+        return MPE_OK;
+    if (mpe_buf_append(out, n->bytes, n->size) != MPE_OK)
+        return MPE_ENOMEM;
+    if (n->flags & HANDLES)
+        mpe__pin_handles(e, n->bytes, n->size);
+    return MPE_OK;
+}
+
+int
+mpe_list_get(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out)
+{
+    lock(e, o);
+    struct vector *v = vector_of(e, o);
+    int rc = MPE_ERANGE;
+    if (index < mpe__load64(&v->count))
+        rc = copy_item(e, mpe__at(e, mpe__load64(&v->at[index])), out);
+    mpe__iunlock(e, &o->ilock);
+    return rc;
+}
+
+/* A vector in flight with the entries before index, a gap of one when there is one, and from
+ * index + skip on. */
+static int
+rebuilt(mpe_engine *e, const struct vector *v, uint64_t index, uint64_t skip, uint64_t gap,
+        uint64_t capacity, uint64_t *off)
+{
+    int rc = new_vector(e, capacity, off);
+    if (rc != MPE_OK)
+        return rc;
+    struct vector *w = mpe__at(e, *off);
+    uint64_t count = mpe__load64(&v->count);
+    memcpy((void *)w->at, (const void *)v->at, index * sizeof(uint64_t));
+    memcpy((void *)(w->at + index + gap), (const void *)(v->at + index + skip),
+           (count - index - skip) * sizeof(uint64_t));
+    mpe__store64(&w->count, count - skip + gap);
+    return MPE_OK;
+}
+
+/* Replaces the vector by a bigger one with the same items. Locked. */
+static int
+grow(mpe_engine *e, mpe_object *o)
+{
+    struct vector *v = vector_of(e, o);
+    uint64_t count = mpe__load64(&v->count), off;
+    int rc = rebuilt(e, v, count, 0, 0, count * 2, &off);
+    if (rc != MPE_OK)
+        return rc;
+    struct mpe__change c = {.object = o,
+                            .link = &o->body,
+                            .value = off,
+                            .new_block = {off},
+                            .old_block = {mpe__load64(&o->body)}};
+    mpe__commit_change(e, &c);
+    return MPE_OK;
+}
+
+static int
+append_locked(mpe_engine *e, mpe_object *o, uint64_t item)
+{
+    uint64_t count = mpe__load64(&vector_of(e, o)->count);
+    if (count == vector_of(e, o)->capacity) {
+        int rc = grow(e, o);
+        if (rc != MPE_OK)
+            return rc;
+    }
+    struct vector *v = vector_of(e, o);
+    mpe__store64(&v->at[count], item);
+    struct mpe__change c = {
+        .object = o, .link = &v->count, .value = count + 1, .new_block = {item}};
+    raise_version(o);
+    mpe__commit_change(e, &c);
+    return MPE_OK;
+}
+
+static int
+set_locked(mpe_engine *e, mpe_object *o, uint64_t index, mpe_bytes bytes, int handles)
+{
+    struct vector *v = vector_of(e, o);
+    uint64_t off;
+    uint64_t count = mpe__load64(&v->count);
+    if (index > count)
+        return MPE_ERANGE;
+    int rc = new_item(e, bytes, handles, &off);
+    if (rc != MPE_OK)
+        return rc;
+    if (index == count) {
+        if ((rc = append_locked(e, o, off)) != MPE_OK)
+            mpe__free(e, off);
+        return rc;
+    }
+    struct mpe__change c = {.object = o,
+                            .link = &v->at[index],
+                            .value = off,
+                            .new_block = {off},
+                            .old_block = {mpe__load64(&v->at[index])}};
+    raise_version(o);
+    mpe__commit_change(e, &c);
+    return MPE_OK;
+}
+
+int
+mpe_list_set(mpe_engine *e, mpe_object *o, uint64_t index, mpe_bytes bytes, int handles)
+{
+    if (handles)
+        mpe__note_stored(e, o, bytes.data, bytes.size);
+    lock(e, o);
+    int rc = set_locked(e, o, index, bytes, handles);
+    mpe__iunlock(e, &o->ilock);
+    return rc;
+}
+
+static int
+insert_locked(mpe_engine *e, mpe_object *o, uint64_t index, uint64_t item)
+{
+    struct vector *v = vector_of(e, o);
+    uint64_t count = mpe__load64(&v->count), off;
+    if (index >= count)
+        return append_locked(e, o, item);
+    int rc = rebuilt(e, v, index, 0, 1, count + 1 + count / 4, &off);
+    if (rc != MPE_OK)
+        return rc;
+    mpe__store64(&((struct vector *)mpe__at(e, off))->at[index], item);
+    struct mpe__change c = {.object = o,
+                            .link = &o->body,
+                            .value = off,
+                            .new_block = {off, item},
+                            .old_block = {mpe__load64(&o->body)}};
+    raise_version(o);
+    mpe__commit_change(e, &c);
+    return MPE_OK;
+}
+
+int
+mpe_list_insert(mpe_engine *e, mpe_object *o, uint64_t index, mpe_bytes bytes, int handles)
+{
+    uint64_t item;
+    if (handles)
+        mpe__note_stored(e, o, bytes.data, bytes.size);
+    int rc = new_item(e, bytes, handles, &item);
+    if (rc != MPE_OK)
+        return rc;
+    lock(e, o);
+    rc = insert_locked(e, o, index, item);
+    mpe__iunlock(e, &o->ilock);
+    if (rc != MPE_OK)
+        mpe__free(e, item);
+    return rc;
+}
+
+static int
+remove_locked(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out)
+{
+    struct vector *v = vector_of(e, o);
+    uint64_t count = mpe__load64(&v->count), off = 0;
+    if (index == UINT64_MAX)
+        index = count - 1;
+    if (count == 0 || index >= count)
+        return MPE_ERANGE;
+    uint64_t item = mpe__load64(&v->at[index]);
+    int rc = copy_item(e, mpe__at(e, item), out);
+    struct mpe__change c = {.object = o, .old_block = {item}};
+    if (rc == MPE_OK && (index + 1 < count || count * 8 < v->capacity)) {
+        rc = rebuilt(e, v, index, 1, 0, count < FIRST_CAPACITY ? FIRST_CAPACITY : count, &off);
+        c.link = &o->body;
+        c.value = off;
+        c.new_block[0] = off;
+        c.old_block[1] = mpe__load64(&o->body);
+    } else {
+        c.link = &v->count;
+        c.value = count - 1;
+    }
+    if (rc != MPE_OK)
+        return rc;
+    raise_version(o);
+    mpe__commit_change(e, &c);
+    return MPE_OK;
+}
+
+int
+mpe_list_remove(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out)
+{
+    lock(e, o);
+    int rc = remove_locked(e, o, index, out);
+    mpe__iunlock(e, &o->ilock);
+    return rc;
+}
+
+int
+mpe_list_remove_if(mpe_engine *e, mpe_object *o, uint64_t index, uint64_t version)
+{
+    lock(e, o);
+    int rc = mpe__load64(&o->word) == version ? remove_locked(e, o, index, NULL) : MPE_EAGAIN;
+    mpe__iunlock(e, &o->ilock);
+    return rc;
+}
+
+void
+mpe_list_clear(mpe_engine *e, mpe_object *o)
+{
+    lock(e, o);
+    while (remove_locked(e, o, UINT64_MAX, NULL) == MPE_OK)
+        ;
+    mpe__iunlock(e, &o->ilock);
+}
+
+/* Appends one after the other, and takes them back when one does not fit. Locked. */
+static int
+extend_locked(mpe_engine *e, mpe_object *o, const mpe_bytes *items, size_t count, int handles)
+{
+    uint64_t before = mpe__load64(&vector_of(e, o)->count);
+    for (size_t i = 0; i < count; i++) {
+        int rc = set_locked(e, o, before + i, items[i], handles);
+        if (rc == MPE_OK)
+            continue;
+        while (i-- > 0 && remove_locked(e, o, UINT64_MAX, NULL) == MPE_OK)
+            ;
+        return rc;
+    }
+    return MPE_OK;
+}
+
+int
+mpe_list_extend(mpe_engine *e, mpe_object *o, const mpe_bytes *items, size_t count, int handles)
+{
+    for (size_t i = 0; handles && i < count; i++)
+        mpe__note_stored(e, o, items[i].data, items[i].size);
+    lock(e, o);
+    int rc = extend_locked(e, o, items, count, handles);
+    mpe__iunlock(e, &o->ilock);
+    return rc;
+}
+
+int
+mpe_list_snapshot(mpe_engine *e, mpe_object *o, mpe_buf *out, uint64_t *count, uint64_t *version)
+{
+    static const uint8_t zeros[8];
+    int rc = MPE_OK;
+    lock(e, o);
+    struct vector *v = vector_of(e, o);
+    uint64_t n = mpe__load64(&v->count);
+    for (uint64_t i = 0; out && i < n && rc == MPE_OK; i++) {
+        struct item *item = mpe__at(e, mpe__load64(&v->at[i]));
+        uint32_t head[2] = {item->size, 0};
+        rc = mpe_buf_append(out, head, sizeof head);
+        if (rc == MPE_OK)
+            rc = copy_item(e, item, out);
+        if (rc == MPE_OK)
+            rc = mpe_buf_append(out, zeros, -(uint64_t)item->size & 7);
+    }
+    *count = n;
+    *version = mpe__load64(&o->word);
+    mpe__iunlock(e, &o->ilock);
+    return rc;
+}
+
+static int
+replace_locked(mpe_engine *e, mpe_object *o, uint64_t version, const uint64_t *order,
+               uint64_t count)
+{
+    struct vector *v = vector_of(e, o);
+    uint64_t off;
+    if (mpe__load64(&o->word) != version || mpe__load64(&v->count) != count)
+        return MPE_EAGAIN;
+    int rc = new_vector(e, count, &off);
+    if (rc != MPE_OK)
+        return rc;
+    struct vector *w = mpe__at(e, off);
+    for (uint64_t i = 0; i < count; i++)
+        mpe__store64(&w->at[i], mpe__load64(&v->at[order[i]]));
+    mpe__store64(&w->count, count);
+    struct mpe__change c = {.object = o,
+                            .link = &o->body,
+                            .value = off,
+                            .new_block = {off},
+                            .old_block = {mpe__load64(&o->body)}};
+    raise_version(o);
+    mpe__commit_change(e, &c);
+    return MPE_OK;
+}
+
+/* Each index once: an item that were there twice would be freed twice. */
+static int
+check_order(const uint64_t *order, uint64_t count)
+{
+    uint8_t *seen = calloc(count ? count : 1, 1);
+    int rc = seen ? MPE_OK : MPE_ENOMEM;
+    for (uint64_t i = 0; i < count && rc == MPE_OK; i++)
+        if (order[i] >= count || seen[order[i]]++)
+            rc = MPE_ERANGE;
+    free(seen);
+    return rc;
+}
+
+int
+mpe_list_reorder(mpe_engine *e, mpe_object *o, uint64_t version, const uint64_t *order,
+                 uint64_t count)
+{
+    int rc = check_order(order, count);
+    if (rc != MPE_OK)
+        return rc;
+    lock(e, o);
+    rc = replace_locked(e, o, version, order, count);
+    mpe__iunlock(e, &o->ilock);
+    return rc;
+}
+
+/* ---- hooks ---- */
+
+void
+mpe__list_destroy(mpe_engine *e, mpe_object *o)
+{
+    struct vector *v = vector_of(e, o);
+    for (uint64_t i = 0; i < mpe__load64(&v->count); i++)
+        mpe__free(e, mpe__load64(&v->at[i]));
+}
+
+void
+mpe__list_scan(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h), void *ud)
+{
+    lock(e, o);
+    struct vector *v = vector_of(e, o);
+    for (uint64_t i = 0; i < mpe__load64(&v->count); i++) {
+        struct item *n = mpe__at(e, mpe__load64(&v->at[i]));
+        if (n->flags & HANDLES)
+            mpe_wire_scan_handles(n->bytes, n->size, visit, ud);
+    }
+    mpe__iunlock(e, &o->ilock);
+}
+
+void
+mpe__list_measure(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes)
+{
+    lock(e, o);
+    struct vector *v = vector_of(e, o);
+    *depth = mpe__load64(&v->count);
+    *bytes = 0;
+    for (uint64_t i = 0; i < *depth; i++)
+        *bytes += mpe__block_bytes(e, mpe__load64(&v->at[i]));
+    mpe__iunlock(e, &o->ilock);
+}

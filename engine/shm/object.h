@@ -1,0 +1,37 @@
+/* The object table: making, holding, dropping, sweeping. See object.c. */
+#ifndef MPE_SHM_OBJECT_H
+#define MPE_SHM_OBJECT_H
+
+#include "sync/engine.h"
+
+extern const struct mpe__kind_ops *const mpe__kinds[MPE_KIND_COUNT];
+
+/* Claims an entry. It is this slot's until mpe__object_finish makes it live, with one hold, or
+ * mpe__object_abandon takes it back. Errors: EARENA. */
+int mpe__object_begin(mpe_engine *e, int kind, mpe_object **out);
+int mpe__object_finish(mpe_engine *e, mpe_object *o, mpe_object **out);
+void mpe__object_abandon(mpe_engine *e, mpe_object *o);
+/* Begins an object whose body is one zeroed block of bytes. */
+int mpe__object_begin_with_body(mpe_engine *e, int kind, uint64_t bytes, mpe_object **out);
+
+/* Before bytes with handles are stored: their objects are marked as possibly living in containers,
+ * and o as such a container. */
+void mpe__note_stored(mpe_engine *e, mpe_object *o, const void *bytes, size_t size);
+/* Before bytes with handles leave a container, under its lock: their objects are pinned. */
+void mpe__pin_handles(mpe_engine *e, const void *bytes, size_t size);
+
+/* Marks a reserved slot as a holder of everything this process holds; the child that takes the
+ * slot inherits the local counts by fork. */
+void mpe__holds_copy_bits(mpe_engine *e, uint32_t to_slot);
+/* At a point where no lock is held: frees objects that nobody can reach, when it is time. */
+void mpe__sweep_if_wanted(mpe_engine *e);
+/* Frees an entry that the slot was making or destroying. */
+void mpe__free_making(mpe_engine *e, uint32_t index, uint32_t slot);
+
+static inline void *
+mpe__body(mpe_engine *e, const mpe_object *o)
+{
+    return mpe__at(e, mpe__load64(&o->body));
+}
+
+#endif

@@ -1,0 +1,42 @@
+/* Queue layout and hooks. */
+#ifndef MPE_SHM_QUEUE_H
+#define MPE_SHM_QUEUE_H
+
+#include "sync/engine.h"
+
+/* A cursor: byte position in its segment in the low half, number of messages ever in the high. */
+struct mpe__segment {
+    mpe__a64 next;     /* offset of the segment after this one; set once, under the tail lock */
+    uint64_t capacity; /* bytes of data */
+    mpe__a64 tail;     /* cursor; tail lock */
+    _Alignas(64) mpe__a64 head; /* cursor; head lock */
+    uint8_t pad[56];
+    uint8_t data[];
+};
+
+struct mpe__queue {
+    mpe__a32 tail_lock;    /* intent lock of producers */
+    mpe__a32 put_count;    /* derived from the last segment's tail; raised before it, so that no
+                            * message has been got that seems not to have been put */
+    mpe__a64 tail_segment; /* offset; tail lock (and head lock to retire a segment) */
+    mpe__a32 closed;       /* tail lock */
+    uint32_t max_items;    /* 0: no bound */
+    uint32_t flags;        /* MPE_QUEUE_... */
+    _Alignas(64) mpe__a32 head_lock; /* intent lock of consumers */
+    mpe__a32 get_count;    /* derived from the first segment's head */
+    mpe__a64 head_segment; /* offset; head lock */
+    _Alignas(64) mpe__a32 early; /* joinable: done when nobody had one taken; the object's ilock */
+    struct mpe__taken {
+        mpe__a64 lease;    /* number + 1 of the message being taken; head lock */
+        mpe__a64 counted;  /* messages taken and not done << 32 | lease of the last one counted */
+    } taken[];             /* joinable: per slot */
+};
+
+void mpe__queue_recover(mpe_engine *e, mpe_object *o, uint64_t lock_off);
+void mpe__queue_death(mpe_engine *e, mpe_object *o, uint32_t slot);
+int mpe__queue_ready(mpe_engine *e, mpe_object *o, int event);
+void mpe__queue_destroy(mpe_engine *e, mpe_object *o);
+void mpe__queue_scan(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h), void *ud);
+void mpe__queue_measure(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes);
+
+#endif

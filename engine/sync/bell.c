@@ -1,0 +1,109 @@
+/* Doorbells. A slot's bell is a word of pending bits; its owner sleeps only while the word is 0, and
+ * takes all bits at once when it wakes. Whoever turns the word from 0 owes the wake-up; who finds
+ * bits there already owes nothing, which is what makes ringing cheap.
+ *
+ * Waiting for an object is a bit per slot in the object's waiter set. A waker clears the bit it
+ * chooses by compare-and-swap: whoever clears a bit owes that slot a ring.
+ *
+ * Deaths: a waker that dies after the change, after clearing a bit, or after setting the bell but
+ * before the wake, leaves somebody asleep. The reaper's broadcast repairs all three, since it rings
+ * every slot unconditionally after the dead slot's bits are gone from every set.
+ *
+ * Order, sleeper: set own bit, publish sleep state, check the condition and the bell, sleep.
+ *        waker:   change, fence, read the set, clear a bit, set the bell, read the sleep state.
+ * Both sides are sequentially consistent, so one of the two sees the other (Dekker).
+ */
+#include "sync/bell.h"
+
+#include "os/os.h"
+#include "sync/slot.h"
+
+static void
+ring_datagram(mpe_engine *e, uint32_t slot)
+{
+    if (e->bell_fd < 0) {
+        e->bell_generation = mpe__load32(&e->self->generation);
+        e->bell_fd = mpe__datagram_open(e->header->nonce, e->slot, e->bell_generation);
+        if (e->bell_fd < 0)
+            return; /* out of descriptors: its next wake-up or the backstop finds the bell set */
+    }
+    mpe__datagram_ring(e->bell_fd, e->header->nonce, slot,
+                       mpe__load32(&e->slots[slot].generation));
+}
+
+static void
+wake_sleeper(mpe_engine *e, uint32_t slot, int even_if_rung)
+{
+    struct mpe__slot *s = &e->slots[slot];
+    uint32_t state = atomic_load(&s->sleep);
+    if (state == MPE__IN_FUTEX) {
+        mpe__futex_wake(&s->bell, 1);
+    } else if (state == MPE__IN_POLL) {
+        if (atomic_compare_exchange_strong(&s->sleep, &state, MPE__RUNG) || even_if_rung)
+            ring_datagram(e, slot);
+    } else if (state == MPE__RUNG && even_if_rung) {
+        ring_datagram(e, slot);
+    }
+}
+
+void
+mpe__ring(mpe_engine *e, uint32_t slot, uint32_t bits)
+{
+    if (atomic_fetch_or(&e->slots[slot].bell, bits) == 0)
+        wake_sleeper(e, slot, 0);
+}
+
+void
+mpe__ring_all(mpe_engine *e)
+{
+    uint32_t top = mpe__load32(&e->header->slots_top);
+    for (uint32_t i = 0; i < top; i++) {
+        if (!mpe__is_live(&e->slots[i]))
+            continue;
+        atomic_fetch_or(&e->slots[i].bell, MPE__BROADCAST);
+        wake_sleeper(e, i, 1);
+    }
+}
+
+/* Clears one bit at or after position from of a set, round robin. The slot, or -1. */
+static int
+take_bit(struct mpe__slotset *set, uint32_t from)
+{
+    for (uint32_t k = 0; k <= MPE__SLOT_WORDS; k++) {
+        uint32_t i = (from / 64 + k) % MPE__SLOT_WORDS;
+        uint64_t bits = atomic_load(&set->bits[i]);
+        uint64_t mask = k == 0 ? ~0ull << from % 64 : ~0ull;
+        while (bits & mask) {
+            uint64_t bit = bits & mask;
+            bit &= -bit;
+            if (atomic_compare_exchange_weak(&set->bits[i], &bits, bits & ~bit))
+                return (int)(i * 64 + (uint32_t)__builtin_ctzll(bit));
+        }
+    }
+    return -1;
+}
+
+void
+mpe__wake_one(mpe_engine *e, mpe_object *o, int event)
+{
+    if (MPE__LIKELY(!mpe__has_waiters(e, o, event)))
+        return;
+    int slot = take_bit(&o->waiters[event], e->wake_from % MPE__SLOTS);
+    if (slot < 0)
+        return;
+    e->wake_from = (uint32_t)slot + 1;
+    mpe__ring(e, (uint32_t)slot, 1u << mpe__bucket(mpe__index_of(e, o)));
+}
+
+void
+mpe__wake_all(mpe_engine *e, mpe_object *o, int event)
+{
+    if (MPE__LIKELY(!mpe__has_waiters(e, o, event)))
+        return;
+    uint32_t bit = 1u << mpe__bucket(mpe__index_of(e, o));
+    for (uint32_t i = 0; i < MPE__SLOT_WORDS; i++) {
+        uint64_t bits = atomic_exchange(&o->waiters[event].bits[i], 0);
+        for (; bits; bits &= bits - 1)
+            mpe__ring(e, i * 64 + (uint32_t)__builtin_ctzll(bits), bit);
+    }
+}

@@ -1,0 +1,106 @@
+/* Semaphores. What each slot holds is a count of its own; the value is derived: all permits minus
+ * the held ones. Every operation is one store of one word, so a death tears nothing, and the
+ * permits of the dead come back when their count is zeroed.
+ *
+ * A release by a process that holds none ends somebody else's hold, as when one process acquires
+ * and another releases; when nobody holds any it makes a new permit, up to the bound if there is
+ * one. */
+#include "sync/semaphore.h"
+
+#include "sync/bell.h"
+#include "sync/ilock.h"
+
+static struct mpe__semaphore *
+body(mpe_engine *e, const mpe_object *o)
+{
+    return mpe__at(e, mpe__load64(&o->body));
+}
+
+static uint64_t
+held_by_all(mpe_engine *e, const struct mpe__semaphore *s)
+{
+    uint64_t sum = 0;
+    uint32_t top = mpe__load32(&e->header->slots_top);
+    for (uint32_t i = 0; i < top; i++)
+        sum += atomic_load_explicit(&s->held[i], memory_order_relaxed);
+    return sum;
+}
+
+uint32_t
+mpe_semaphore_value(mpe_engine *e, mpe_object *o)
+{
+    uint64_t all = mpe__load64(&o->word), held = held_by_all(e, body(e, o));
+    return (uint32_t)(all > held ? all - held : 0);
+}
+
+int
+mpe_semaphore_acquire(mpe_engine *e, mpe_object *o)
+{
+    struct mpe__semaphore *s = body(e, o);
+    int rc = MPE_EAGAIN;
+    mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
+    if (mpe_semaphore_value(e, o) > 0) {
+        uint16_t mine = atomic_load(&s->held[e->slot]);
+        if (mine == UINT16_MAX) {
+            rc = MPE_ERANGE;
+        } else {
+            atomic_store(&s->held[e->slot], (uint16_t)(mine + 1));
+            rc = MPE_OK;
+        }
+    }
+    mpe__iunlock(e, &o->ilock);
+    return rc;
+}
+
+/* The slot whose hold a release by this process ends, or -1. */
+static int
+whose_hold(mpe_engine *e, const struct mpe__semaphore *s)
+{
+    if (atomic_load(&s->held[e->slot]) > 0)
+        return (int)e->slot;
+    uint32_t top = mpe__load32(&e->header->slots_top);
+    for (uint32_t i = 0; i < top; i++)
+        if (atomic_load(&s->held[i]) > 0)
+            return (int)i;
+    return -1;
+}
+
+int
+mpe_semaphore_release(mpe_engine *e, mpe_object *o)
+{
+    struct mpe__semaphore *s = body(e, o);
+    int rc = MPE_OK;
+    mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
+    int holder = whose_hold(e, s);
+    uint64_t all = mpe__load64(&o->word);
+    if (holder >= 0)
+        atomic_store(&s->held[holder], (uint16_t)(atomic_load(&s->held[holder]) - 1));
+    else if (mpe__load32(&s->bounded) && all >= mpe__load32(&s->initial))
+        rc = MPE_EOVER;
+    else if (all == UINT32_MAX)
+        rc = MPE_ERANGE;
+    else
+        mpe__store64(&o->word, all + 1);
+    mpe__iunlock(e, &o->ilock);
+    if (rc == MPE_OK)
+        mpe__wake_one(e, o, MPE_EVENT_READY);
+    return rc;
+}
+
+void
+mpe__semaphore_death(mpe_engine *e, mpe_object *o, uint32_t slot)
+{
+    mpe__ilock(e, &o->ilock, mpe__index_of(e, o)); /* a release may be ending one of its holds */
+    int held = atomic_exchange(&body(e, o)->held[slot], 0);
+    mpe__iunlock(e, &o->ilock);
+    if (held > 0)
+        mpe__wake_all(e, o, MPE_EVENT_READY);
+}
+
+int
+mpe__semaphore_ready(mpe_engine *e, mpe_object *o, int event)
+{
+    (void)event;
+    atomic_thread_fence(memory_order_seq_cst);
+    return mpe_semaphore_value(e, o) > 0;
+}

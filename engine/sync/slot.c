@@ -1,0 +1,167 @@
+/* Slots. A slot's life mutex is robust and locked by its owner from attach to death, so liveness is
+ * one load for everybody, needs no pid, and cannot be fooled by a reused one. Only trylock is ever
+ * used on it. Having it locked is also the right to change the slot's state.
+ *
+ * FREE -> LIVE by the owner (attach); FREE -> STARTING by a parent for its child (reserve),
+ * STARTING -> LIVE by the child; back to FREE by the owner (detach) or by the reaper.
+ *
+ * Death: attaching writes everything under the locked mutex, so a death leaves an OWNER_DIED slot
+ * that the next one reaps. A parent that dies leaves its STARTING slots to its reaper; that one and
+ * the child both lock the mutex first, so exactly one of the two finds the slot still reserved.
+ */
+#include "sync/slot.h"
+
+#include "os/os.h"
+#include "sync/bell.h"
+#include "sync/death.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <unistd.h>
+
+int
+mpe__slots_init(struct mpe__slot *slots)
+{
+    pthread_mutexattr_t a;
+    if (pthread_mutexattr_init(&a) != 0)
+        return MPE_ENOMEM;
+    pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
+    pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST);
+    for (uint32_t i = 0; i < MPE__SLOTS; i++)
+        pthread_mutex_init(&slots[i].life, &a);
+    pthread_mutexattr_destroy(&a);
+    return MPE_OK;
+}
+
+static void
+raise_top(mpe_engine *e, uint32_t slot)
+{
+    uint32_t top = mpe__load32(&e->header->slots_top);
+    while (top <= slot && !atomic_compare_exchange_weak(&e->header->slots_top, &top, slot + 1))
+        ;
+}
+
+/* Locks the life mutex of a slot that is FREE, reaping a corpse first. 1 when locked. */
+static int
+lock_free_slot(mpe_engine *e, struct mpe__slot *s)
+{
+    if (mpe__is_dead(s) && e->self)
+        mpe__reap(e, (uint32_t)(s - e->slots));
+    if (mpe__load32(&s->state) != MPE__SLOT_FREE)
+        return 0;
+    int rc = pthread_mutex_trylock(&s->life);
+    if (rc == EOWNERDEAD) /* died before it had set LIVE: nothing to repair */
+        rc = pthread_mutex_consistent(&s->life);
+    if (rc != 0)
+        return 0;
+    if (mpe__load32(&s->state) == MPE__SLOT_FREE)
+        return 1;
+    pthread_mutex_unlock(&s->life);
+    return 0;
+}
+
+static void
+become_owner(mpe_engine *e, uint32_t slot)
+{
+    struct mpe__slot *s = &e->slots[slot];
+    e->slot = slot;
+    e->self = s;
+    e->depth = 0;
+    mpe__store32(&s->pid, (uint32_t)getpid());
+    mpe__store64(&s->attached_ns, mpe_now());
+    mpe__store32(&s->bell, 0);
+    mpe__store32(&s->sleep, MPE__AWAKE);
+    /* so that the kernel wakes somebody who sleeps on the life word when this thread dies */
+    atomic_fetch_or(mpe__life_word(s), FUTEX_WAITERS);
+}
+
+int
+mpe__slot_attach(mpe_engine *e, const char *name)
+{
+    for (uint32_t i = 0; i < MPE__SLOTS; i++) {
+        struct mpe__slot *s = &e->slots[i];
+        if (!lock_free_slot(e, s))
+            continue;
+        raise_top(e, i);
+        snprintf(s->name, sizeof s->name, "%s", name);
+        become_owner(e, i);
+        mpe__store32(&s->state, MPE__SLOT_LIVE);
+        mpe__announce_membership(e);
+        return MPE_OK;
+    }
+    return MPE_ESLOTS;
+}
+
+int
+mpe__slot_reserve(mpe_engine *e, const char *name, uint32_t *slot)
+{
+    for (uint32_t i = 0; i < MPE__SLOTS; i++) {
+        struct mpe__slot *s = &e->slots[i];
+        if (!lock_free_slot(e, s))
+            continue;
+        raise_top(e, i);
+        snprintf(s->name, sizeof s->name, "%s", name);
+        mpe__store32(&s->parent, e->slot + 1);
+        mpe__store32(&s->starter, e->slot + 1);
+        mpe__store32(&s->state, MPE__SLOT_STARTING);
+        pthread_mutex_unlock(&s->life);
+        *slot = i;
+        return MPE_OK;
+    }
+    return MPE_ESLOTS;
+}
+
+static int
+is_reserved(struct mpe__slot *s, uint32_t generation)
+{
+    return mpe__load32(&s->state) == MPE__SLOT_STARTING &&
+           mpe__load32(&s->generation) == generation;
+}
+
+/* Locks the life mutex of a slot while it is reserved. Somebody who only looks for a free slot may
+ * have it locked for a moment. 1 when locked. */
+static int
+lock_reserved(struct mpe__slot *s, uint32_t generation)
+{
+    while (is_reserved(s, generation)) {
+        int rc = pthread_mutex_trylock(&s->life);
+        if (rc == EOWNERDEAD)
+            rc = pthread_mutex_consistent(&s->life);
+        if (rc == 0 && is_reserved(s, generation))
+            return 1;
+        if (rc == 0)
+            pthread_mutex_unlock(&s->life);
+        sched_yield();
+    }
+    return 0;
+}
+
+int
+mpe__slot_take_reserved(mpe_engine *e, uint32_t slot, uint32_t generation)
+{
+    struct mpe__slot *s = &e->slots[slot];
+    if (!lock_reserved(s, generation))
+        return MPE_ESTALE;
+    become_owner(e, slot);
+    mpe__store32(&s->state, MPE__SLOT_LIVE);
+    mpe__announce_membership(e);
+    return MPE_OK;
+}
+
+void
+mpe__slot_unreserve(mpe_engine *e, uint32_t slot, uint32_t generation)
+{
+    struct mpe__slot *s = &e->slots[slot];
+    if (!lock_reserved(s, generation))
+        return;
+    mpe__retire(e, slot);
+    pthread_mutex_unlock(&s->life);
+}
+
+void
+mpe__slot_detach(mpe_engine *e)
+{
+    mpe__retire(e, e->slot);
+    pthread_mutex_unlock(&e->slots[e->slot].life);
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The C unit tests: how a case is written and what it may expect.
+ *
+ * A file `thing_test.c` beside `thing.c` is one program. Each TEST in it is one fact, named as a
+ * sentence, and registers itself:
+ *
+ *     #include "testing/mpe_test.h"
+ *     #include "base/buf.h"
+ *
+ *     TEST(keeps_what_was_appended_when_it_grows)
+ *     {
+ *         ...
+ *         EXPECT_EQ(buf.len, 3);
+ *     }
+ *
+ * Every case runs in a process of its own, in its own process group, with a time limit: a crash or
+ * a hang is the failure of that case and of no other, and what it leaves running is killed. An
+ * expectation may fail in any process or thread that the case started; the case fails then.
+ *
+ * `main` is in runner.c. Its arguments are parts of case names to run; `-l` lists the names, `-n`
+ * runs in this process, with no limit, for a debugger. MPE_TEST_SLOW=n makes every limit n times longer.
+ */
+#ifndef MPE_TEST_H
+#define MPE_TEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct mpe_test_case {
+    const char *name;
+    void (*run)(void);
+    int limit_s;
+    struct mpe_test_case *next; /* in the order of the file */
+};
+
+void mpe_test_add(struct mpe_test_case *added);
+
+/* Reports a failed expectation. The case goes on. Any thread or process of the case. */
+void mpe_test_fail(const char *file, int line, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Ends this process of the case at once, after a failure that leaves nothing to go on with. */
+_Noreturn void mpe_test_stop(void);
+
+/* Ends the case as neither passed nor failed: this machine lacks what it needs. */
+_Noreturn void mpe_test_skip(const char *why);
+
+/* The checks behind the macros: each reports and returns false when what it checks is not so. */
+bool mpe_test_true(const char *file, int line, bool is_true, const char *text);
+bool mpe_test_int(const char *file, int line, intmax_t got, intmax_t want, const char *text);
+bool mpe_test_str(const char *file, int line, const char *got, const char *want, const char *text);
+
+#define TEST(case_name) TEST_LIMIT(case_name, 10)
+
+#define TEST_LIMIT(case_name, seconds)                                                             \
+    static void case_name(void);                                                                   \
+    __attribute__((constructor)) static void case_name##_add(void)                                 \
+    {                                                                                              \
+        static struct mpe_test_case added = {#case_name, case_name, seconds, 0};                   \
+        mpe_test_add(&added);                                                                      \
+    }                                                                                              \
+    static void case_name(void)
+
+/* What is got comes first, what is wanted second. Each has the value of whether it held. */
+#define EXPECT(cond) mpe_test_true(__FILE__, __LINE__, (cond), #cond)
+#define EXPECT_EQ(got, want)                                                                       \
+    mpe_test_int(__FILE__, __LINE__, (intmax_t)(got), (intmax_t)(want), #got)
+#define EXPECT_STR(got, want) mpe_test_str(__FILE__, __LINE__, (got), (want), #got)
+#define EXPECT_OK(call) EXPECT_EQ(call, 0)
+
+/* For what the rest of the case stands on. */
+#define REQUIRE(cond) (EXPECT(cond) ? (void)0 : mpe_test_stop())
+#define REQUIRE_OK(call) (EXPECT_OK(call) ? (void)0 : mpe_test_stop())
+
+#endif

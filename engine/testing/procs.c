@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/* Processes, gates and blocking calls for tests; see procs.h. */
+#include "testing/procs.h"
+
+#include "loop/loop.h"
+#include "sync/slot.h"
+#include "testing/mpe_test.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+mpe_engine *
+mpe_test_engine(uint64_t max_bytes)
+{
+    mpe_config config = MPE_CONFIG_INIT;
+    mpe_engine *e;
+    config.max_bytes = max_bytes;
+    REQUIRE_OK(mpe_open(&config, &e));
+    return e;
+}
+
+mpe_process *
+mpe_test_start(mpe_engine *e, void (*body)(mpe_engine *e, void *arg), void *arg)
+{
+    mpe_process *p;
+    int is_child;
+    REQUIRE_OK(mpe_process_fork(e, "child", 0, &p, &is_child));
+    if (!is_child)
+        return p;
+    body(e, arg);
+    fflush(stdout);
+    _exit(0);
+}
+
+static void
+wait_for_end(mpe_process *p)
+{
+    siginfo_t info;
+    while (waitid(P_PID, (id_t)mpe_process_pid(p), &info, WEXITED | WNOWAIT) != 0)
+        REQUIRE(errno == EINTR);
+}
+
+int
+mpe_test_join(mpe_engine *e, mpe_process *p)
+{
+    int code;
+    wait_for_end(p);
+    REQUIRE_OK(mpe_process_poll(e, p, &code));
+    mpe_process_free(e, p);
+    return code;
+}
+
+void
+mpe_test_kill(mpe_process *p)
+{
+    kill(mpe_process_pid(p), SIGKILL);
+    wait_for_end(p);
+}
+
+struct mpe_test_gate
+mpe_test_gate_new(void)
+{
+    struct mpe_test_gate g;
+    REQUIRE(pipe(g.fd) == 0);
+    return g;
+}
+
+void
+mpe_test_gate_open(struct mpe_test_gate g)
+{
+    REQUIRE(write(g.fd[1], "!", 1) == 1);
+}
+
+void
+mpe_test_gate_wait(struct mpe_test_gate g)
+{
+    char byte;
+    while (read(g.fd[0], &byte, 1) != 1)
+        REQUIRE(errno == EINTR);
+}
+
+static int
+try_put(mpe_engine *e, mpe_object *o, void *ud)
+{
+    return mpe_queue_put(e, o, ud, 1, 0);
+}
+
+int
+mpe_test_put(mpe_engine *e, mpe_object *queue, const void *bytes, size_t size)
+{
+    mpe_bytes part = {bytes, size};
+    return mpe_await(e, queue, MPE_EVENT_SPACE, MPE_FOREVER, try_put, &part);
+}
+
+static int
+try_get(mpe_engine *e, mpe_object *o, void *ud)
+{
+    return mpe_queue_get(e, o, ud);
+}
+
+int
+mpe_test_get(mpe_engine *e, mpe_object *queue, mpe_message *m)
+{
+    return mpe_await(e, queue, MPE_EVENT_READY, MPE_FOREVER, try_get, m);
+}
+
+static int
+try_lock(mpe_engine *e, mpe_object *o, void *ud)
+{
+    (void)ud;
+    return mpe_lock_acquire(e, o, 1);
+}
+
+int
+mpe_test_lock(mpe_engine *e, mpe_object *lock)
+{
+    return mpe_await(e, lock, MPE_EVENT_READY, MPE_FOREVER, try_lock, NULL);
+}
+
+mpe_bytes
+mpe_test_bytes(const char *text)
+{
+    return (mpe_bytes){text, strlen(text)};
+}
+
+uint64_t
+mpe_test_used(mpe_engine *e)
+{
+    mpe_stats s;
+    mpe_stats_get(e, &s);
+    return s.arena_used_bytes;
+}
+
+uint64_t
+mpe_test_committed(mpe_engine *e)
+{
+    mpe_stats s;
+    mpe_stats_get(e, &s);
+    return s.arena_committed_bytes;
+}
+
+static void
+report(const char *what, void *ud)
+{
+    (void)ud;
+    mpe_test_fail(__FILE__, __LINE__, "arena: %s", what);
+}
+
+void
+mpe_test_check(mpe_engine *e)
+{
+    EXPECT_EQ(mpe_check_arena(e, report, NULL), 0);
+}
+
+uint32_t
+mpe_test_random(uint32_t *state)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return *state >> 8;
+}
+
+mpe_engine *
+mpe_test_twin(mpe_engine *e)
+{
+    mpe_engine *twin = malloc(sizeof *twin);
+    REQUIRE(twin != NULL);
+    *twin = (mpe_engine){.base = e->base,
+                         .header = e->header,
+                         .slots = e->slots,
+                         .objects = e->objects,
+                         .kinds = e->kinds,
+                         .free_block = e->free_block,
+                         .recover_arena = e->recover_arena,
+                         .take_block = e->take_block,
+                         .own_block = e->own_block,
+                         .free_making = e->free_making,
+                         .free_owned = e->free_owned,
+                         .cpus = e->cpus,
+                         .fd = e->fd,
+                         .bell_fd = -1};
+    REQUIRE_OK(mpe__loop_open(twin, NULL));
+    REQUIRE_OK(mpe__slot_attach(twin, "thread"));
+    return twin;
+}
+
+void
+mpe_test_twin_close(mpe_engine *twin)
+{
+    mpe__loop_close(twin);
+    mpe__slot_detach(twin);
+    free(twin->holds);
+    free(twin->pins);
+    free(twin);
+}

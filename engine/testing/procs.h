@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What tests of shared objects need beside mpe_test.h: an engine, processes that run a function,
+ * gates by which one tells another that it may go on, and the blocking forms of a few calls.
+ * Whatever fails here ends the case.
+ */
+#ifndef MPE_TEST_PROCS_H
+#define MPE_TEST_PROCS_H
+
+#include "mpengine.h"
+
+/* An engine with an arena of at most max_bytes, 0: the default. */
+mpe_engine *mpe_test_engine(uint64_t max_bytes);
+
+/* A child that runs body and ends with status 0. */
+mpe_process *mpe_test_start(mpe_engine *e, void (*body)(mpe_engine *e, void *arg), void *arg);
+/* Blocks until it has ended; its exit status or the negative number of its signal. Frees it. */
+int mpe_test_join(mpe_engine *e, mpe_process *p);
+/* Kills it and blocks until the system has marked its slot. Nothing of it is reaped. */
+void mpe_test_kill(mpe_process *p);
+
+/* Opened once for each that waits. */
+struct mpe_test_gate {
+    int fd[2];
+};
+struct mpe_test_gate mpe_test_gate_new(void);
+void mpe_test_gate_open(struct mpe_test_gate g);
+void mpe_test_gate_wait(struct mpe_test_gate g);
+
+/* Blocking forms, without a limit. */
+int mpe_test_put(mpe_engine *e, mpe_object *queue, const void *bytes, size_t size);
+int mpe_test_get(mpe_engine *e, mpe_object *queue, mpe_message *m);
+int mpe_test_lock(mpe_engine *e, mpe_object *lock);
+
+mpe_bytes mpe_test_bytes(const char *text);
+uint64_t mpe_test_used(mpe_engine *e);
+uint64_t mpe_test_committed(mpe_engine *e);
+/* Expects an arena without a violation. */
+void mpe_test_check(mpe_engine *e);
+
+/* A sequence of numbers that looks random and is always the same. */
+uint32_t mpe_test_random(uint32_t *state);
+
+/* Another engine on the mapping of e, for the thread that calls; so the core can run as threads. */
+mpe_engine *mpe_test_twin(mpe_engine *e);
+void mpe_test_twin_close(mpe_engine *twin);
+
+#endif

@@ -1,0 +1,232 @@
+local support = require "spec.support"
+
+local http, echo
+local function env()
+  return { HTTP = http.url, ECHO = tostring(echo.port), no_proxy = "127.0.0.1" }
+end
+-- U is the HTTP server, PORT the echo server, socket is LuaSocket, patched.
+local PATCHED = 'local mp = require "mpengine" local co = mp.co mp.monkey.patch_all() '
+  .. 'local U, PORT, socket = os.getenv "HTTP", tonumber(os.getenv "ECHO"), require "socket" '
+local function with(code)
+  return support.ok(PATCHED .. code, { env = env() })
+end
+
+describe("after patch_all", function()
+  setup(function() http, echo = support.server "httpd.lua", support.server "echod.lua" end)
+  teardown(function() http.stop() echo.stop() end)
+
+  it("a socket works as before", function()
+    with[[
+      local s = assert(socket.tcp())
+      assert(s:connect("127.0.0.1", PORT))
+      assert(s:send("hello\n") == 6)
+      eq(s:receive(), "hello")
+      s:send("abcdef\n")
+      eq(s:receive(3), "abc")
+      eq(s:receive("*l"), "def")
+      s:send("x\nbye\n")
+      eq(s:receive("*a"), "x\n")
+      eq(table.pack(s:receive()).n, 3)
+      s:close()
+      local c = assert(socket.connect("127.0.0.1", PORT))
+      c:send("again\n")
+      eq(c:receive("*l"), "again")
+      c:close()]]
+  end)
+
+  it("errors are LuaSocket's own", function()
+    with[[
+      local s = socket.tcp()
+      local r, why = s:connect("127.0.0.1", 1)
+      eq({ tostring(r), why }, { "nil", "connection refused" })
+      s = socket.connect("127.0.0.1", PORT)
+      s:send("bye\n")
+      r, why = s:receive()
+      eq({ tostring(r), why }, { "nil", "closed" })
+      r, why = socket.connect("no-such-host.invalid", 80)
+      eq(r, nil)
+      assert(type(why) == "string")]]
+  end)
+
+  it("a read suspends only the task", function()
+    with[[
+      local tasks = {}
+      for i = 1, 3 do
+        tasks[i] = co.spawn(function()
+          local s = assert(socket.connect("127.0.0.1", PORT))
+          s:send("together 3 tcp\n")
+          local line = s:receive()
+          s:close()
+          return line
+        end)
+      end
+      for i = 1, 3 do eq(tasks[i]:get(), "together tcp") end]]
+  end)
+
+  it("a timeout of a socket holds, and is never early", function()
+    with[[
+      local s = socket.connect("127.0.0.1", PORT)
+      s:settimeout(0.1)
+      s:send("silence\n")
+      local ticks, stop = 0, false
+      co.spawn(function() while not stop do ticks = ticks + 1 co.sleep(0.001) end end)
+      local from = now()
+      local r, why, partial = s:receive()
+      stop = true
+      eq({ tostring(r), why, partial }, { "nil", "timeout", "" })
+      late(from, 0.1)
+      assert(ticks > 1)
+      s:send("still\n")
+      eq(s:receive(), "still")]]
+  end)
+
+  it("large sends and receives go through", function()
+    with[[
+      local s = socket.connect("127.0.0.1", PORT)
+      local text = ("x"):rep(2000000)
+      local sender = co.spawn(function() return s:send(text .. "\n") end)
+      eq(#s:receive(), 2000000)
+      assert(sender:get() == 2000001)]]
+  end)
+
+  it("socket.http does three at once", function()
+    with[[
+      local h, tasks = require "socket.http", {}
+      for i = 1, 3 do tasks[i] = co.spawn(function() return (h.request(U .. "/together/3/patched")) end) end
+      for i = 1, 3 do eq(tasks[i]:get(), "together patched") end
+      local body, status = h.request(U .. "/status/404")
+      eq({ body, status }, { "status 404", 404 })
+      eq((h.request(U .. "/redirect/2")), "hello")]]
+  end)
+
+  it("LuaSocket loaded before is patched too", function()
+    support.ok([[
+      local socket, h, mp = require "socket", require "socket.http", require "mpengine"
+      local co, U, tasks = mp.co, os.getenv "HTTP", {}
+      mp.monkey.patch_all()
+      mp.monkey.patch_all()
+      assert(socket.tcp)
+      for i = 1, 2 do tasks[i] = co.spawn(function() return (h.request(U .. "/together/2/early")) end) end
+      for i = 1, 2 do eq(tasks[i]:get(), "together early") end]], { env = env() })
+  end)
+
+  it("sockets work in the main chunk, in coroutines and in a child", function()
+    with[[
+      local function ask(text)
+        local s = assert(socket.connect("127.0.0.1", PORT))
+        s:send(text .. "\n")
+        local line = s:receive()
+        s:close()
+        return line
+      end
+      eq(ask("main"), "main")
+      eq(coroutine.wrap(function() return ask("wrapped") end)(), "wrapped")
+      local q = mp.Queue()
+      all{ P(function() q:put(ask("child")) end) }
+      eq(q:get(), "child")]]
+  end)
+
+  it("without LuaSocket nothing is broken", function()
+    support.ok[[
+      package.preload["socket"] = function() error("module 'socket' not found", 0) end
+      mp.monkey.patch_all()
+      eq(mp.co.spawn(function() return 1 end):get(), 1)]]
+  end)
+end)
+
+describe("after patch_all, in full #later", function()
+  setup(function() http, echo = support.server "httpd.lua", support.server "echod.lua" end)
+  teardown(function() http.stop() echo.stop() end)
+
+  it("a server and its clients are tasks of one process", function()
+    with[[
+      local listener = assert(socket.bind("127.0.0.1", 0))
+      local _, port = listener:getsockname()
+      co.spawn(function()
+        for _ = 1, 3 do
+          local c = listener:accept()
+          co.spawn(function() c:send(c:receive():upper() .. "\n") c:close() end)
+        end
+      end)
+      local tasks = {}
+      for i = 1, 3 do
+        tasks[i] = co.spawn(function()
+          local s = socket.connect("127.0.0.1", port)
+          s:send("hello " .. i .. "\n")
+          return s:receive()
+        end)
+      end
+      for i = 1, 3 do eq(tasks[i]:get(), "HELLO " .. i) end]]
+  end)
+
+  it("udp, select, sleep and dns suspend only the task", function()
+    with[[
+      local ticks, stop = 0, false
+      co.spawn(function() while not stop do ticks = ticks + 1 co.sleep(0.001) end end)
+      local a, b = socket.udp(), socket.udp()
+      a:setsockname("127.0.0.1", 0) b:setsockname("127.0.0.1", 0)
+      local _, port = a:getsockname()
+      local t = co.spawn(function() return a:receive() end)
+      co.sleep(0.01)
+      b:sendto("datagram", "127.0.0.1", port)
+      eq(t:get(), "datagram")
+      local before = ticks
+      local from = now()
+      socket.sleep(0.05)
+      late(from, 0.05)
+      assert(ticks > before)
+      before = ticks
+      local r, _, why = socket.select({ a }, nil, 0.05)
+      eq({ #r, why }, { 0, "timeout" })
+      assert(ticks > before)
+      b:sendto("x", "127.0.0.1", port)
+      eq(#socket.select({ a }, nil, 10), 1)
+      eq(socket.dns.toip("127.0.0.1"), "127.0.0.1")
+      stop = true]]
+  end)
+
+  it("settimeout(0) returns at once, and lets the others run", function()
+    with[[
+      local s = socket.connect("127.0.0.1", PORT)
+      s:settimeout(0)
+      local ran = false
+      co.spawn(function() ran = true end)
+      local r, why = s:receive()
+      eq({ tostring(r), why }, { "nil", "timeout" })
+      eq(ran, true)]]
+  end)
+
+  it("closing a socket wakes the task that reads it", function()
+    with[[
+      local s = socket.connect("127.0.0.1", PORT)
+      local t = co.spawn(function() return s:receive() end)
+      co.sleep(0.01)
+      s:close()
+      local r, why = t:get(10)
+      eq({ tostring(r), why }, { "nil", "closed" })]]
+  end)
+
+  it("os.execute, io.popen and io.read suspend only the task", function()
+    support.ok(PATCHED .. [[
+      local ticks, stop = 0, false
+      co.spawn(function() while not stop do ticks = ticks + 1 co.sleep(0.001) end end)
+      local function moved(f) local before = ticks f() assert(ticks > before, "the others did not go on") end
+      moved(function() eq(table.pack(os.execute("sleep 0.1; exit 3")), table.pack(nil, "exit", 3)) end)
+      moved(function()
+        local f = io.popen("sleep 0.1; echo one; echo two")
+        eq(f:read(), "one") eq(f:read("a"), "two\n")
+        eq(f:close(), true)
+      end)
+      eq(io.read("l"), "a line")
+      eq(io.read("n"), 42)
+      eq(io.read("a"), "\nrest")
+      stop = true]], { env = env(), stdin = "a line\n42\nrest" })
+  end)
+
+  it("a part is left out by false", function()
+    support.ok([[
+      local execute, popen = os.execute, io.popen
+      mp.monkey.patch_all{ os = false, io = false }
+      assert(os.execute == execute and io.popen == popen)]], { env = env() })
+  end)
+end)

@@ -1,0 +1,673 @@
+local support = require "spec.support"
+local ok, prints, ends, run = support.ok, support.prints, support.ends, support.run
+
+describe("a process", function()
+  it("runs its target with the arguments and ends with exit code 0", function()
+    prints("child\ta\t2\ttrue\n0\n", [[
+      local p = mp.Process{ target = function(...) print("child", ...) end, args = { "a", 2, true } }
+      p:start()
+      p:join()
+      print(p.exitcode)]])
+  end)
+
+  it("takes the target and the arguments by position, nil among them", function()
+    prints("3\tnil\t2\tnil\n", [[
+      local p = mp.Process(function(...) print(select("#", ...), ...) end, nil, 2, nil)
+      p:start() p:join()]])
+  end)
+
+  it("without a target starts and ends with 0", function()
+    ok[[local p = mp.Process{} p:start() p:join() eq(p.exitcode, 0)]]
+  end)
+
+  it("is called Process-N unless it was given a name", function()
+    prints("Process-1 Process-2 w1\nProcess-1\nw1\n", [[
+      local function who() print(mp.current_process().name) end
+      local a, b, c = mp.Process{ target = who }, mp.Process(who), mp.Process{ target = who, name = "w1" }
+      print(a.name .. " " .. b.name .. " " .. c.name)
+      a:start() a:join()
+      c:start() c:join()]])
+  end)
+
+  it("of a process is called after it: Process-1:1, Process-1:2", function()
+    prints("Process-1:1\nProcess-1:2\n", [[
+      P(function()
+        for _ = 1, 2 do
+          local p = mp.Process(function() print(mp.current_process().name) end)
+          p:start() p:join()
+        end
+      end):join()]])
+  end)
+
+  it("has no pid, no exit code and no life before start", function()
+    ok[[
+      local p = mp.Process(function() end)
+      eq(p.pid, nil) eq(p.exitcode, nil) eq(p:is_alive(), false) eq(p.daemon, false)]]
+  end)
+
+  it("has the pid that it sees itself", function()
+    ok[[
+      local q = mp.Queue()
+      local p = P(function() q:put(mp.current_process().pid) end)
+      eq(math.type(p.pid), "integer")
+      eq(q:get(), p.pid)
+      p:join()]]
+  end)
+
+  it("is alive and has no exit code while it runs", function()
+    ok[[
+      local go = mp.Event()
+      local p = P(function() go:wait() end)
+      eq(p:is_alive(), true) eq(p.exitcode, nil)
+      go:set()
+      eq(p:join(), true)
+      eq(p:is_alive(), false) eq(p.exitcode, 0)]]
+  end)
+
+  it("ends with the status given to os.exit", function()
+    ok[[
+      for _, case in ipairs{ { 0, 0 }, { 7, 7 }, { 255, 255 }, { 256, 0 }, { true, 0 }, { false, 1 } } do
+        local p = P(function() os.exit(case[1]) end)
+        p:join()
+        eq(p.exitcode, case[2], tostring(case[1]))
+      end
+      local p = P(function() os.exit(3, true) end)
+      p:join()
+      eq(p.exitcode, 3)]]
+  end)
+
+  it("ends with minus the signal that killed it", function()
+    ok[[
+      local p = P(function() mp.sleep(60) end)
+      p:kill() p:join()
+      eq(p.exitcode, -9)
+      p = P(function() mp.sleep(60) end)
+      p:terminate() p:join()
+      eq(p.exitcode, -15)
+      p = P(function() kill(0, "SEGV") mp.sleep(60) end)
+      p:join()
+      eq(p.exitcode, -11)]]
+  end)
+
+  it("is ended by terminate also in an endless loop", function()
+    ok[[
+      local ready = mp.Event()
+      local p = P(function() ready:set() while true do end end)
+      ready:wait()
+      p:terminate()
+      p:join()
+      eq(p.exitcode, -15)]]
+  end)
+
+  it("may be killed and joined again after its end", function()
+    ok[[
+      local p = P(function() end)
+      eq(p:join(), true) eq(p:join(), true) eq(p:join(0), true)
+      p:kill() p:terminate()
+      eq(p.exitcode, 0)]]
+  end)
+
+  it("is not joined before its end: nil, timeout, and never early", function()
+    ok[[
+      local go = mp.Event()
+      local p = P(function() go:wait() end)
+      eq(table.pack(p:join(0)), table.pack(nil, "timeout"))
+      local t = now()
+      eq(table.pack(p:join(0.15)), table.pack(nil, "timeout"))
+      late(t, 0.15)
+      go:set()
+      eq(p:join(10), true)]]
+  end)
+
+  it("is joined at its end, long before the timeout", function()
+    ok([[
+      local p = P(function() end)
+      eq(p:join(3600), true)]], { timeout = 15 })
+  end)
+
+  it("can be started once only, joined only after start", function()
+    ok[[
+      local p = mp.Process(function() end)
+      raises({ "join", "start" }, p.join, p)
+      p:start()
+      raises("start", p.start, p)
+      p:join()
+      raises("start", p.start, p)]]
+  end)
+
+  it("can be closed after its end only; then it says that it is closed", function()
+    ok[[
+      local go = mp.Event()
+      local p = P(function() go:wait() end)
+      raises("close", p.close, p)
+      go:set()
+      p:join()
+      p:close()
+      p:close()
+      raises("closed", p.join, p)
+      raises("closed", p.is_alive, p)
+      raises("closed", function() return p.exitcode end)
+      assert(#tostring(p) > 0)]]
+  end)
+
+  it("says what it is", function()
+    ok[[
+      local p = mp.Process{ target = function() end, name = "w1" }
+      for _ = 1, 2 do
+        assert(tostring(p):find("mp.Process", 1, true), tostring(p))
+        assert(tostring(p):find("w1", 1, true), tostring(p))
+        if not p.pid then p:start() end
+      end
+      p:join()
+      assert(tostring(p):find("mp.Process", 1, true), tostring(p))]]
+  end)
+
+  it("cannot have its pid or exit code assigned", function()
+    ok[[
+      local p = mp.Process(function() end)
+      raises("pid", function() p.pid = 1 end)
+      raises("exitcode", function() p.exitcode = 1 end)]]
+  end)
+
+  it("takes a name and daemon before the start, and no daemon after it", function()
+    ok[[
+      local q = mp.Queue()
+      local p = mp.Process(function() q:put(mp.current_process().name) end)
+      p.name = "later"
+      p.daemon = true
+      p:start()
+      eq(q:get(), "later")
+      raises("daemon", function() p.daemon = false end)
+      p:join()
+      eq(p.daemon, true)]]
+  end)
+
+  it("can be one of a hundred in turn, and of forty at once", function()
+    ok([[
+      for _ = 1, 100 do
+        local p = P(function() end)
+        p:join()
+        eq(p.exitcode, 0)
+      end
+      local list, sum = {}, mp.Value("i", 0)
+      for i = 1, 40 do list[i] = P(function() sum:add(i) end) end
+      all(list)
+      eq(sum.value, 820)]], { timeout = 40 })
+  end)
+
+  it("leaves no zombie when it is joined, and none when active_children is asked", function()
+    ok[[
+      local p = P(function() end)
+      local pid = p.pid
+      p:join()
+      eq(state(pid), "gone")
+      local other = P(function() end)
+      wait_dead(other.pid)
+      eq(#mp.active_children(), 0)
+      eq(state(other.pid), "gone")]]
+  end)
+
+  it("can be joined by several tasks at once", function()
+    ok[[
+      local co = mp.co
+      local go = mp.Event()
+      local p = P(function() go:wait() end)
+      local tasks = {}
+      for i = 1, 3 do tasks[i] = co.spawn(function() return p:join() end) end
+      co.sleep(0)
+      go:set()
+      co.joinall(tasks)
+      for i = 1, 3 do eq(tasks[i]:get(), true) end]]
+  end)
+
+  it("that is joined suspends only the task that joins it", function()
+    ok[[
+      local co = mp.co
+      local ticks, go = 0, mp.Event()
+      local p = P(function() go:wait() end)
+      local t = co.spawn(function() p:join() return ticks end)
+      for _ = 1, 5 do co.sleep(0.001) ticks = ticks + 1 end
+      go:set()
+      assert(t:get() >= 5)]]
+  end)
+end)
+
+describe("an error in a child", function()
+  it("prints the process, the message and a traceback with the line; exit code 1", function()
+    local r = run[[
+      local function inner()
+        error("the reason")
+      end
+      local p = mp.Process{ target = function() inner() end, name = "w1" }
+      p:start() p:join()
+      print(p.exitcode)]]
+    assert.equal("1\n", r.stdout)
+    assert.equal(0, r.status)
+    assert.truthy(r.stderr:find("Process w1:", 1, true), r.stderr)
+    assert.truthy(r.stderr:find("script.lua:2: the reason", 1, true), r.stderr)
+    assert.truthy(r.stderr:find("stack traceback", 1, true), r.stderr)
+    assert.truthy(r.stderr:find("script.lua:4", 1, true), r.stderr)
+  end)
+
+  it("may be any value", function()
+    ends(0, { "Process Process-1:", "told by tostring", "Process Process-2:", "Process Process-3:" }, [[
+      local p = P(function() error(setmetatable({}, { __tostring = function() return "told by tostring" end })) end)
+      p:join() eq(p.exitcode, 1)
+      p = P(function() error({ code = 3 }) end)
+      p:join() eq(p.exitcode, 1)
+      p = P(function() error() end)
+      p:join() eq(p.exitcode, 1)]])
+  end)
+
+  it("leaves the parent and the other children alone", function()
+    ends(0, { "Process bad:" }, [[
+      local q = mp.Queue()
+      local bad = mp.Process{ target = function() error("x") end, name = "bad" }
+      local good = mp.Process(function() q:put("good") end)
+      bad:start() good:start()
+      eq(q:get(), "good")
+      bad:join() good:join()]])
+  end)
+
+  it("runs the close variables of the target", function()
+    local r = run[[
+      local p = P(function()
+        local x <close> = setmetatable({}, { __close = function() print("closed") end })
+        error("after")
+      end)
+      p:join()]]
+    assert.equal("closed\n", r.stdout)
+  end)
+end)
+
+describe("what a child gets", function()
+  it("is a copy: lists, upvalues and globals of the parent stay as they are", function()
+    prints("child: 1 1 1\nparent: 0 0 0\n", [[
+      local list, n = {}, 0
+      count = 0
+      local p = P(function(arg_list)
+        list[#list + 1] = 1
+        n = n + 1
+        count = count + 1
+        arg_list[1] = true
+        print(("child: %d %d %d"):format(#list, n, count))
+      end, {})
+      p:join()
+      print(("parent: %d %d %d"):format(#list, n, count))]])
+  end)
+
+  it("is as it was at the start, not when the process was made", function()
+    prints("2\t2\n", [[
+      local t, n = { 1 }, 1
+      local p = mp.Process(function() print(t[1], n) end)
+      t[1], n = 2, 2
+      p:start() p:join()]])
+  end)
+
+  it("does not have the tasks of the parent running", function()
+    ok[[
+      local co = mp.co
+      local main, leaked = mp.current_process().pid, mp.Event()
+      co.spawn(function()
+        while true do
+          if mp.current_process().pid ~= main then leaked:set() end
+          co.sleep(0.002)
+        end
+      end)
+      co.sleep(0.01)
+      local p = P(function()
+        for _ = 1, 20 do co.sleep(0.005) end
+      end)
+      p:join()
+      eq(p.exitcode, 0)
+      eq(leaked:is_set(), false)]]
+  end)
+
+  it("may use tasks of its own", function()
+    ok[[
+      local co, q = mp.co, mp.Queue()
+      co.spawn(function() co.sleep(60) end)
+      co.sleep(0)
+      P(function()
+        local a, b = co.spawn(function() co.sleep(0.01) return 1 end), co.spawn(function() return 2 end)
+        co.joinall{ a, b }
+        q:put(a:get() + b:get())
+      end):join()
+      eq(q:get(), 3)]]
+  end)
+
+  it("is not the text that the parent has not written yet", function()
+    for _, mode in ipairs{ "no", "line", "full" } do
+      prints("once child\n", ([[
+        io.stdout:setvbuf(%q)
+        io.write("once ")
+        local p = P(function() print "child" end)
+        p:join()]]):format(mode))
+    end
+  end)
+
+  it("is the modules that the parent loaded, and its globals after a fork", function()
+    ok[[
+      package.preload["a.module"] = function() return { f = function() return "from the module" end } end
+      local m = require "a.module"
+      made_before = 5
+      local q = mp.Queue()
+      local p = P(function() q:put{ m.f(), made_before } end)
+      eq(q:get(), { "from the module", 5 })
+      p:join()]]
+  end)
+end)
+
+describe("the lines of several processes", function()
+  local code = [[
+    local list = {}
+    for i = 1, 4 do
+      list[i] = P(function()
+        local letter = string.char(96 + i)
+        for n = 1, 200 do
+          local text = letter:rep(n %% 50 == 0 and 9000 or 100 + n %% 80)
+          if n %% 2 == 0 then print(text, text) else io.%s(text, "\t", text, "\n") end
+        end
+      end)
+    end
+    all(list)]]
+
+  local function whole(stdout)
+    local count = 0
+    for line in stdout:gmatch("([^\n]*)\n") do
+      count = count + 1
+      local a, b = line:match("^(%l+)\t(%l+)$")
+      assert.truthy(a and a == b and a == a:sub(1, 1):rep(#a), "a torn line: " .. line:sub(1, 300))
+    end
+    assert.equal(800, count)
+  end
+
+  it("never mix in a pipe", function()
+    whole(ok(code:format "write", { through = "cat" }).stdout)
+  end)
+
+  it("never mix in a file", function()
+    whole(ok(code:format "write").stdout)
+  end)
+
+  it("come in the order in which they were printed", function()
+    local lines = {}
+    for i = 1, 20 do lines[i] = "line " .. i .. "\n" end
+    prints(table.concat(lines), [[
+      for i = 1, 20, 2 do
+        print("line " .. i)
+        P(function() io.write("line ", i + 1, "\n") end):join()
+      end]], { through = "cat" })
+  end)
+end)
+
+describe("the end of the main script", function()
+  it("waits for the children that are not daemons", function()
+    prints("main\nchild\n", [[
+      local go = mp.Event()
+      P(function() go:wait() mp.sleep(0.1) print "child" end)
+      print "main"
+      go:set()]])
+  end)
+
+  it("waits for the children of a child", function()
+    prints("child\ngrandchild\n", [[
+      P(function()
+        local go = mp.Event()
+        P(function() go:wait() mp.sleep(0.1) print "grandchild" end)
+        print "child"
+        go:set()
+      end)]])
+  end)
+
+  it("by an error also waits for them, and exits with 1", function()
+    local r = ends(1, { "the reason" }, [[
+      P(function() mp.sleep(0.2) print "child" end)
+      error("the reason")]])
+    assert.equal("child\n", r.stdout)
+  end)
+
+  it("by os.exit also waits for them, and exits with that status", function()
+    for _, close in ipairs{ "", ", true" } do
+      local r = run("P(function() mp.sleep(0.2) print 'child' end) os.exit(3" .. close .. ")")
+      assert.equal("child\n", r.stdout)
+      assert.equal(3, r.status)
+    end
+  end)
+
+  it("terminates the daemons", function()
+    local r = ok([[
+      local ready = mp.Event()
+      local p = mp.Process{ target = function() ready:set() mp.sleep(60) print "too late" end, daemon = true }
+      p:start()
+      ready:wait()
+      print(p.pid)]], { timeout = 15 })
+    local pid = r.stdout:match("^(%d+)\n$")
+    assert.truthy(pid, r.stdout)
+    assert.is_true(support.dead(pid))
+  end)
+
+  it("terminates the daemons after the others have ended", function()
+    prints("served\n", [[
+      local ask, answer = mp.Queue(), mp.Queue()
+      mp.Process{ target = function() for v in ask:iter() do answer:put(v) end end, daemon = true }:start()
+      P(function() mp.sleep(0.1) ask:put("served") print(answer:get()) end)]])
+  end)
+end)
+
+describe("a daemon", function()
+  it("may not start children", function()
+    ok[[
+      local q = mp.Queue()
+      local p = mp.Process{ daemon = true, target = function()
+        local good, err = pcall(function() mp.Process(function() end):start() end)
+        q:put{ good, tostring(err) }
+      end }
+      p:start()
+      local good, err = table.unpack(q:get())
+      eq(good, false)
+      assert(err:find("daemon", 1, true), err)
+      p:join()]]
+  end)
+
+  it("ends when its parent is killed with kill -9", function()
+    local r = run[[
+      local ready = mp.Queue()
+      local busy = mp.Process{ daemon = true, target = function() ready:put(1) while true do end end }
+      local asleep_ = mp.Process{ daemon = true, target = function() ready:put(1) mp.sleep(60) end }
+      local waits = mp.Process{ daemon = true, target = function() ready:put(1) mp.Event():wait() end }
+      for _, p in ipairs{ busy, asleep_, waits } do p:start() ready:get() print(p.pid) end
+      kill(0)
+      mp.sleep(60)]]
+    assert.equal(128 + 9, r.status)
+    local count = 0
+    for pid in r.stdout:gmatch("%d+") do
+      count = count + 1
+      assert.is_true(support.eventually(function() return support.dead(pid) end, 5), "daemon " .. count .. " lives")
+    end
+    assert.equal(3, count)
+  end)
+end)
+
+describe("asking about processes", function()
+  it("tells the current one, the parent and the children", function()
+    ok[[
+      local me = mp.current_process()
+      eq(me.name, "MainProcess")
+      eq(mp.parent_process(), nil)
+      eq(#mp.active_children(), 0)
+      local go, q = mp.Event(), mp.Queue()
+      local p = P(function()
+        q:put{ mp.parent_process().pid, mp.parent_process().name, mp.current_process().pid, #mp.active_children() }
+        go:wait()
+      end)
+      eq(q:get(), { me.pid, "MainProcess", p.pid, 0 })
+      local children = mp.active_children()
+      eq(#children, 1)
+      assert(children[1] == p)
+      go:set()
+      p:join()
+      eq(#mp.active_children(), 0)]]
+  end)
+
+  it("tells how many processors there are", function()
+    ok[[assert(math.type(mp.cpu_count()) == "integer" and mp.cpu_count() >= 1)]]
+  end)
+
+  it("tells a child whether its parent lives", function()
+    ok[[
+      local q, asked = mp.Queue(), mp.Event()
+      P(function()
+        P(function()
+          q:put(mp.parent_process():is_alive())
+          asked:set()
+          mp.parent_process():join()
+          q:put(mp.parent_process():is_alive())
+        end)
+        asked:wait()
+        kill(0)
+        mp.sleep(60)
+      end)
+      eq(q:get(10), true)
+      eq(q:get(10), false)]]
+  end)
+end)
+
+describe("the start method", function()
+  it("is fork for a script, and one of the three", function()
+    ok[[
+      eq(mp.get_start_method(), "fork")
+      local set = {}
+      for _, m in ipairs(mp.get_all_start_methods()) do set[m] = true end
+      assert(set.fork)]]
+  end)
+
+  it("can be chosen by a context, which has the whole API", function()
+    ok[[
+      local ctx = mp.get_context("fork")
+      eq(ctx.get_start_method(), "fork")
+      local q = ctx.Queue()
+      local p = ctx.Process(function() q:put("from the context") end)
+      p:start()
+      eq(q:get(), "from the context")
+      p:join()
+      for _, name in ipairs{ "Lock", "RLock", "Event", "Condition", "Semaphore", "Array", "Value", "Dict", "Manager",
+        "Pool", "current_process" } do
+        assert(ctx[name], name)
+      end]]
+  end)
+
+  it("must be one that exists", function()
+    ok[[
+      raises({ "get_context", "teleport", "fork" }, mp.get_context, "teleport")
+      raises({ "set_start_method", "teleport", "fork" }, mp.set_start_method, "teleport")]]
+  end)
+end)
+
+describe("the other start methods #later", function()
+  for _, method in ipairs{ "spawn", "forkserver" } do
+    local set = ("mp.set_start_method(%q) "):format(method)
+
+    it(method .. " runs a closure with its upvalues and arguments", function()
+      prints("11\tx\tnil\n0\n", set .. [[
+        local n = 10
+        not_inherited = true
+        local p = P(function(s) n = n + 1 print(n, s, not_inherited) end, "x")
+        p:join()
+        print(p.exitcode)]])
+    end)
+
+    it(method .. " does not run the main script again", function()
+      prints("main\nchild\n", set .. [[
+        print "main"
+        P(function() print "child" end):join()]])
+    end)
+
+    it(method .. " shares the objects made before and after", function()
+      ok(set .. [[
+        local q, back, lock = mp.Queue(), mp.Queue(), mp.RLock()
+        local p = P(function()
+          local array = q:get()
+          local _ <close> = lock:guard()
+          array[1] = 42
+          back:put(array)
+        end)
+        local array = mp.Array("i", 1)
+        q:put(array)
+        assert(back:get() == array)
+        eq(array[1], 42)
+        p:join()
+        eq(p.exitcode, 0)]])
+    end)
+
+    it(method .. " tells errors with the script and the line", function()
+      ends(0, { "Process Process-1:", "script.lua:2: the reason" }, set .. [[
+
+        local p = P(function() error("the reason") end)
+        p:join()
+        eq(p.exitcode, 1)]])
+    end)
+
+    it(method .. " children end when the parent is killed", function()
+      local r = run(set .. [[
+        local ready = mp.Event()
+        local p = mp.Process{ daemon = true, target = function() ready:set() while true do end end }
+        p:start()
+        ready:wait()
+        print(p.pid)
+        kill(0)
+        mp.sleep(60)]])
+      local pid = r.stdout:match("%d+")
+      assert.is_true(support.eventually(function() return support.dead(pid) end, 5))
+    end)
+
+    it(method .. " refuses what cannot be sent, in the parent, at start", function()
+      ok(set .. [[
+        local p = mp.Process{ target = print, args = { 1, { conn = coroutine.create(print) } } }
+        raises({ "args[2].conn", "coroutine" }, p.start, p)
+        eq(p.pid, nil)]])
+    end)
+  end
+
+  it("are three", function()
+    ok[[
+      local list = mp.get_all_start_methods()
+      table.sort(list)
+      eq(list, { "fork", "forkserver", "spawn" })]]
+  end)
+end)
+
+describe("Ctrl-C", function()
+  local code = [[
+    local ready = mp.Queue()
+    local function work(how) ready:put(1) how() end
+    P(work, function() while true do end end)
+    P(work, function() mp.sleep(60) end)
+    P(work, function() mp.Queue():get() end)
+    for _ = 1, 3 do ready:get() end
+    for _, p in ipairs(mp.active_children()) do print(p.pid) end
+    os.execute("(sleep 0.2; kill -INT -" .. mp.current_process().pid .. ") >/dev/null 2>&1 &")
+    %s]]
+
+  for what, last in pairs{
+    sleeps = "mp.sleep(60)", joins = "mp.active_children()[1]:join()", loops = "while true do end",
+    ["waits for a queue"] = "mp.Queue():get()", ["ended its main chunk"] = "",
+  } do
+    it("stops a program that " .. what .. ": status 130, one message, no children left", function()
+      local r = run(code:format(last), { session = true })
+      assert.equal(130, r.status, r.stderr)
+      local messages = 0
+      for line in r.stderr:gmatch("[^\n]+") do
+        if line:find("interrupt", 1, true) then messages = messages + 1 end
+        assert.falsy(line:find("^Process"), r.stderr)
+      end
+      assert.equal(1, messages, r.stderr)
+      local count = 0
+      for pid in r.stdout:gmatch("%d+") do
+        count = count + 1
+        assert.is_true(support.eventually(function() return support.dead(pid) end, 5))
+      end
+      assert.equal(3, count)
+    end)
+  end
+end)

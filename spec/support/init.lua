@@ -1,0 +1,351 @@
+-- What the specs share: running a script as a program of its own, and saying
+-- what it should have done.
+--
+-- A scenario that forks, waits or dies runs as a child program, under a hard
+-- timeout, so that a hang is a failure and a crash fails one case only. Its code
+-- is preceded, on its first line, by the helpers in PRELUDE, so that line
+-- numbers in its messages are those of the code in the spec.
+--
+--   MPENGINE             the command           (build/mpengine)
+--   MPENGINE_SPEC_MODE   "command" | "stock"   how a scenario is run by default
+--   LUA_PATH, LUA_CPATH  where stock lua5.4 finds the module  (build/lua)
+
+local support = {}
+
+local function shell(command)
+  local f = assert(io.popen(command))
+  local text = f:read("a")
+  f:close()
+  return text
+end
+
+local function quote(s)
+  return "'" .. tostring(s):gsub("'", "'\\''") .. "'"
+end
+
+local function read_file(path)
+  local f = assert(io.open(path, "rb"))
+  local text = f:read("a")
+  f:close()
+  return text
+end
+
+local function write_file(path, text)
+  local f = assert(io.open(path, "wb"))
+  f:write(text)
+  f:close()
+end
+
+local here = debug.getinfo(1, "S").source:match("^@(.*)/init%.lua$")
+support.root = shell("cd " .. quote(here .. "/../..") .. " && pwd"):gsub("\n$", "")
+
+local function absolute(path)
+  return path:sub(1, 1) == "/" and path or support.root .. "/" .. path
+end
+
+support.command = absolute(os.getenv("MPENGINE") or "build/mpengine")
+support.mode = os.getenv("MPENGINE_SPEC_MODE") or "command"
+support.quote, support.shell, support.read_file, support.write_file = quote, shell, read_file, write_file
+
+local build_lua = support.root .. "/build/lua"
+local lua_path = os.getenv("LUA_PATH_5_4") or os.getenv("LUA_PATH")
+  or ("%s/?.lua;%s/?/init.lua;;"):format(build_lua, build_lua)
+local lua_cpath = os.getenv("LUA_CPATH_5_4") or os.getenv("LUA_CPATH") or build_lua .. "/?.so;;"
+
+-- A mistake in a relative LUA_PATH would show as "module not found" in programs
+-- that are started elsewhere, so each element is made absolute.
+local function absolute_path(list)
+  return (list:gsub("[^;]+", function(p)
+    if p:sub(1, 1) == "/" then return p end
+    return support.root .. "/" .. p
+  end))
+end
+lua_path, lua_cpath = absolute_path(lua_path), absolute_path(lua_cpath)
+
+-- The helpers of a scenario, all local, one line.
+--   eq(got, want [, what])     deep equality, NaN equal to itself, 1 and 1.0 distinct
+--   raises(patterns, f, ...)   f raises, with all the plain patterns in the message; the error value
+--   P(f, ...)                  a started process
+--   all(list)                  joins all of them, each must exit with 0
+--   dead(pid), wait_dead(pid)  no such process, or a zombie; waits for it, at most ten seconds
+--   asleep(pid)                returns once the process sleeps in the kernel
+--   until_true(f)              calls f again and again, at most ten seconds, until it is true
+--   kill(pid [, signal])       sends a signal, KILL by default; 0 is the calling process
+--   now()                      seconds, wall clock
+--   late(from, seconds)        at least that many seconds have passed since from
+local PRELUDE = [==[
+local mp = require "mpengine"
+local function same(a, b)
+  if type(a) ~= type(b) then return false end
+  if type(a) == "number" then return (a ~= a and b ~= b) or (a == b and math.type(a) == math.type(b)) end
+  if type(a) ~= "table" or a == b then return a == b end
+  for k, v in pairs(a) do if not same(v, b[k]) then return false end end
+  for k in pairs(b) do if a[k] == nil then return false end end
+  return true
+end
+local function show(v, depth)
+  if type(v) == "string" then return string.format("%q", v) end
+  if type(v) ~= "table" or (depth or 0) > 3 then return tostring(v) end
+  local t = {}
+  for k, x in pairs(v) do t[#t + 1] = tostring(k) .. "=" .. show(x, (depth or 0) + 1) end
+  table.sort(t)
+  return "{" .. table.concat(t, ", ") .. "}"
+end
+local function eq(got, want, what)
+  if not same(got, want) then
+    error((what and what .. ": " or "") .. "expected " .. show(want) .. ", got " .. show(got), 2)
+  end
+end
+local function raises(patterns, f, ...)
+  local ok, err = pcall(f, ...)
+  if ok then error("no error was raised", 2) end
+  local text = tostring(err)
+  for _, p in ipairs(type(patterns) == "table" and patterns or { patterns }) do
+    if not text:lower():find(p:lower(), 1, true) then
+      error("the error does not say '" .. p .. "': " .. text, 2)
+    end
+  end
+  return err
+end
+local function P(f, ...)
+  local p = mp.Process(f, ...)
+  p:start()
+  return p
+end
+local function all(list)
+  for i, p in ipairs(list) do
+    p:join()
+    if p.exitcode ~= 0 then error("process " .. i .. " ended with " .. tostring(p.exitcode), 2) end
+  end
+end
+local function state(pid)
+  local f = io.open("/proc/" .. pid .. "/stat")
+  if not f then return "gone" end
+  local s = f:read("a")
+  f:close()
+  return s and s:match("%) (%a)") or "gone"
+end
+local function dead(pid)
+  local s = state(pid)
+  return s == "gone" or s == "Z" or s == "X"
+end
+local function now()
+  local f = io.open("/proc/uptime")
+  local t = f:read("n")
+  f:close()
+  return t
+end
+local function until_true(f, ...)
+  local limit = now() + 10
+  while not f(...) do
+    if now() > limit then error("did not come true within ten seconds", 2) end
+    mp.sleep(0.005)
+  end
+end
+local function wait_dead(pid) until_true(dead, pid) end
+local function asleep(pid)
+  local quiet = 0
+  until_true(function()
+    quiet = state(pid) == "S" and quiet + 1 or 0
+    return quiet >= 4
+  end)
+end
+local function kill(pid, signal)
+  os.execute("kill -" .. (signal or "KILL") .. " " .. (pid == 0 and "$PPID" or pid))
+end
+local function late(from, seconds)
+  local passed = now() - from
+  if passed < seconds - 0.011 then error("returned after " .. passed .. " s, before " .. seconds, 2) end
+end
+]==]
+-- Long enough for the longest of them, on one line, and without unused ones.
+local helpers = {}
+local order = { "same", "show", "eq", "raises", "P", "all", "state", "dead", "now", "until_true",
+  "wait_dead", "asleep", "kill", "late" }
+do
+  local name, text
+  for line in PRELUDE:gmatch("[^\n]+") do
+    local start = line:match("^local function (%w[%w_]*)")
+    if start then
+      if name then helpers[name] = text end
+      name, text = start, line
+    elseif name then
+      text = text .. " " .. line
+    end
+  end
+  helpers[name] = text
+end
+
+-- The helpers that the code uses, and those that they use, in order.
+local function prelude_for(code)
+  local used, text = {}, code
+  for i = #order, 1, -1 do
+    local name = order[i]
+    if text:find("%f[%w_]" .. name .. "%f[^%w_]") then
+      used[name] = true
+      text = text .. "\n" .. helpers[name]
+    end
+  end
+  local parts = {}
+  if text:find("%f[%w_]mp%f[^%w_]") then parts[1] = 'local mp = require "mpengine"' end
+  for _, name in ipairs(order) do
+    if used[name] then parts[#parts + 1] = helpers[name] end
+  end
+  return table.concat(parts, " ")
+end
+
+local counter = 0
+
+--- Runs a script as a program and waits for it.
+--- opts: mode ("command" | "stock"), file (instead of code), args and flags (lists), stdin (text),
+--- timeout (seconds, 20), env (a table), plain (no helpers), cwd, session (its own session and process group),
+--- through (a shell filter for its stdout).
+---@return table result { status, stdout, stderr, script, timed_out }
+function support.run(code, opts)
+  opts = opts or {}
+  counter = counter + 1
+  local base = os.tmpname()
+  local dir = base .. ".d"
+  shell("rm -f " .. quote(base) .. "; mkdir -m 700 " .. quote(dir))
+  local script = opts.file and absolute(opts.file)
+  if code then
+    script = dir .. "/script.lua"
+    if not opts.plain then code = prelude_for(code) .. " " .. code end
+    write_file(script, code)
+  end
+  write_file(dir .. "/stdin", opts.stdin or "")
+
+  local words = { "cd", quote(opts.cwd or support.root), "&& env" }
+  for k, v in pairs(opts.env or {}) do words[#words + 1] = k .. "=" .. quote(v) end
+  local stock = (opts.mode or support.mode) == "stock"
+  words[#words + 1] = "LUA_INIT= LUA_INIT_5_4="
+  if stock then
+    words[#words + 1] = "LUA_PATH=" .. quote(lua_path) .. " LUA_CPATH=" .. quote(lua_cpath)
+  end
+  words[#words + 1] = "timeout -k 2 " .. (opts.timeout or 20)
+  if opts.session then words[#words + 1] = "setsid -w" end
+  words[#words + 1] = stock and "lua5.4" or quote(support.command)
+  for _, flag in ipairs(opts.flags or {}) do words[#words + 1] = quote(flag) end
+  if script then words[#words + 1] = quote(script) end
+  for _, a in ipairs(opts.args or {}) do words[#words + 1] = quote(a) end
+  local line = table.concat(words, " ") .. " <" .. quote(dir .. "/stdin") .. " 2>" .. quote(dir .. "/stderr")
+  if opts.through then
+    line = "{ " .. line .. "; echo $? >" .. quote(dir .. "/status") .. "; } | " .. opts.through
+      .. " >" .. quote(dir .. "/stdout")
+  else
+    line = "{ " .. line .. " >" .. quote(dir .. "/stdout") .. "; }; echo $? >" .. quote(dir .. "/status")
+  end
+  shell("exec 2>/dev/null; " .. line)
+
+  local result = {
+    status = tonumber(read_file(dir .. "/status")),
+    stdout = read_file(dir .. "/stdout"),
+    stderr = read_file(dir .. "/stderr"),
+    script = script,
+  }
+  result.timed_out = result.status == 124
+  shell("rm -rf " .. quote(dir))
+  return result
+end
+
+local function describe_result(result)
+  return ("status %s%s\n-- stdout --\n%s\n-- stderr --\n%s"):format(result.status,
+    result.timed_out and " (timed out)" or "", result.stdout:sub(1, 4000), result.stderr:sub(1, 4000))
+end
+
+local function fail(what, result)
+  error(what .. "\n" .. describe_result(result), 3)
+end
+
+--- The scenario ends with status 0 and nothing on stderr.
+function support.ok(code, opts)
+  local result = support.run(code, opts)
+  if result.status ~= 0 then fail("expected it to end well", result) end
+  if result.stderr ~= "" then fail("expected nothing on stderr", result) end
+  return result
+end
+
+--- The scenario ends well and prints exactly this.
+function support.prints(expected, code, opts)
+  local result = support.run(code, opts)
+  if result.status ~= 0 or result.stdout ~= expected or result.stderr ~= "" then
+    fail("expected it to print\n" .. expected, result)
+  end
+  return result
+end
+
+local function has(text, wanted)
+  return text:lower():find(wanted:lower(), 1, true) ~= nil
+end
+
+--- The scenario ends with this status, and its stderr has all these plain texts.
+function support.ends(status, texts, code, opts)
+  local result = support.run(code, opts)
+  if result.status ~= status then fail("expected status " .. status, result) end
+  for _, t in ipairs(texts) do
+    if not has(result.stderr, t) then fail("expected stderr to say '" .. t .. "'", result) end
+  end
+  return result
+end
+
+-- What a message about a wrong argument may say to tell what was expected.
+local EXPECTATION = { "expected", "must", "range", "not a valid", "at least", "at most", "cannot", "only", "fit",
+  "needs", "already", "not ", "too " }
+
+--- In-process: f raises, and the message has, for each element of `parts`, that
+--- text or one of those texts, and says what was expected.
+function support.misuse(parts, f, ...)
+  local good, err = pcall(f, ...)
+  if good then error("no error was raised", 2) end
+  local text = tostring(err)
+  for _, part in ipairs(parts) do
+    local found = false
+    for _, alternative in ipairs(type(part) == "table" and part or { part }) do
+      found = found or has(text, alternative)
+    end
+    if not found then
+      error("the message does not say '" .. (type(part) == "table" and table.concat(part, "' or '") or part)
+        .. "': " .. text, 2)
+    end
+  end
+  local expects = false
+  for _, word in ipairs(EXPECTATION) do expects = expects or has(text, word) end
+  if not expects then error("the message does not say what was expected: " .. text, 2) end
+  return err
+end
+
+--- Waits for something outside, at most `seconds`; looks ten times a second.
+function support.eventually(f, seconds)
+  for _ = 1, (seconds or 10) * 10 do
+    if f() then return true end
+    shell("sleep 0.1")
+  end
+  return false
+end
+
+--- No such process, or a zombie.
+function support.dead(pid)
+  local f = io.open("/proc/" .. pid .. "/stat")
+  if not f then return true end
+  local s = f:read("a")
+  f:close()
+  return not s or s:match("%) ([ZX])") ~= nil
+end
+
+--- Starts a server script of this directory with stock lua5.4; it prints its port first.
+---@return table server { port, url, stop }
+function support.server(name, ...)
+  local words = { "exec timeout -k 1 300 lua5.4", quote(support.root .. "/spec/support/" .. name) }
+  for _, a in ipairs{ ... } do words[#words + 1] = quote(a) end
+  local f = assert(io.popen(table.concat(words, " "), "r"))
+  local port = assert(f:read("n"), "the server did not start")
+  local pid = assert(f:read("n"), "the server told no pid")
+  local server = { port = math.tointeger(port), url = ("http://127.0.0.1:%d"):format(port) }
+  function server.stop()
+    shell(("kill %d 2>/dev/null"):format(pid))
+    f:close()
+  end
+  return server
+end
+
+return support

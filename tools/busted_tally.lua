@@ -1,0 +1,69 @@
+-- The busted output handler of the test script: prints failures in full as they happen, and writes one
+-- word for each test to the file MPE_TALLY names, at once, so that what ran before a crash is counted.
+-- The last word, `end`, says that busted came to its end by itself.
+
+local pretty = require("pl.pretty")
+
+return function(options)
+  local busted = require("busted")
+  local handler = require("busted.outputHandlers.base")()
+  local tally = assert(io.open(assert(os.getenv("MPE_TALLY"), "MPE_TALLY is not set"), "a"))
+
+  local function note(word)
+    tally:write(word, "\n")
+    tally:flush()
+  end
+
+  local function say(format, ...)
+    io.stdout:write(format:format(...), "\n")
+    io.stdout:flush()
+  end
+
+  -- The text of an error says where it was raised; the element knows where the test is written.
+  local function complain(element, message, trace)
+    local at = element.trace or {}
+    say("FAIL  %s (%s:%s)", handler.getFullName(element), at.short_src or "?", at.currentline or "?")
+    say("%s", type(message) == "string" and message or pretty.write(message or "no message"))
+    if options.verbose and trace and trace.traceback then
+      say("%s", trace.traceback)
+    end
+  end
+
+  function handler.ended(element, _, status)
+    note(status)
+    if status == "success" then
+      say("ok    %s", handler.getFullName(element))
+    elseif status == "pending" then
+      say("skip  %s", handler.getFullName(element))
+    end
+    return nil, true
+  end
+
+  function handler.failed(element, _, message, trace)
+    complain(element, message, trace)
+    return nil, true
+  end
+
+  -- Outside a test, in a file or in its set-up: no test ends with it, so it counts by itself.
+  function handler.broke(element, _, message, trace)
+    if element.descriptor ~= "it" then
+      note("error")
+      complain(element, message, trace)
+    end
+    return nil, true
+  end
+
+  function handler.finished()
+    note("end")
+    return nil, true
+  end
+
+  busted.subscribe({ "test", "end" }, handler.ended, { predicate = handler.cancelOnPending })
+  busted.subscribe({ "failure", "it" }, handler.failed)
+  busted.subscribe({ "error", "it" }, handler.failed)
+  busted.subscribe({ "failure" }, handler.broke)
+  busted.subscribe({ "error" }, handler.broke)
+  busted.subscribe({ "exit" }, handler.finished)
+
+  return handler
+end

@@ -1,0 +1,115 @@
+-- Checks that the tree is the architecture: who may include what.
+--
+--   lua5.4 tools/layers.lua base os sync ...     the layers, lowest first; from the root
+--
+--   engine/<layer>/     its own folder, lower layers, the public headers; tests also testing/
+--   engine/include/     standard and public headers
+--   engine/examples/    the public headers: what a host has
+--   bindings/           the public headers and its own
+--   uv.h                only in loop/, proc/ and the hosts; a header of Lua nowhere in engine/
+--   names of files      once in engine/ and bindings/ together
+--
+-- Prints each offence as `file:line: what` and ends with status 1 if there is one.
+
+local UV_LAYERS = { loop = true, proc = true }
+
+local rank = {}
+for i, layer in ipairs(arg) do
+  rank[layer] = i
+end
+
+local offences = 0
+
+local function complain(file, line, format, ...)
+  offences = offences + 1
+  io.stderr:write(("%s:%d: "):format(file, line), format:format(...), "\n")
+end
+
+local function exists(file)
+  local f = io.open(file)
+  return f and f:close()
+end
+
+local function c_files()
+  local pipe = assert(io.popen("find engine bindings -name '*.[ch]' | sort"))
+  local files = {}
+  for file in pipe:lines() do
+    files[#files + 1] = file
+  end
+  pipe:close()
+  return files
+end
+
+local function is_public(name)
+  return not name:find("/") and exists("engine/include/" .. name)
+end
+
+-- Why a file in `folder` of engine/ may not include "name", or nil.
+local function engine_offence(file, folder, name)
+  if is_public(name) then
+    return nil
+  end
+  local target = name:match("^([%w_]+)/[%w_]+%.h$")
+  if folder == "include" or folder == "examples" then
+    return "only public headers may be included here"
+  elseif target == "testing" then
+    if folder ~= "testing" and not file:find("_test%.c$") then
+      return "testing/ is for tests"
+    end
+  elseif not rank[target] then
+    return "no layer of the engine is named in this path"
+  elseif rank[folder] and rank[target] > rank[folder] then
+    return ("layer %s may not include from layer %s above it"):format(folder, target)
+  end
+end
+
+local function bindings_offence(file, name)
+  if is_public(name) or exists("bindings/" .. name) or exists(file:match("^(.*/)") .. name) then
+    return nil
+  end
+  return "bindings include public headers and their own, nothing else of the engine"
+end
+
+local function is_lua_header(name)
+  return name:find("^lua") or name:find("^lauxlib%.h") or name:find("/lua[%w_]*%.h$")
+end
+
+local function may_use_uv(file, folder)
+  return UV_LAYERS[folder] or file:find("/examples/")
+end
+
+local function check_file(file)
+  local folder = file:match("^engine/([%w_]+)/")
+  local number = 0
+  for text in io.lines(file) do
+    number = number + 1
+    local quote, name = text:match('^%s*#%s*include%s*([<"])([^>"]+)[>"]')
+    if name then
+      local offence
+      if quote == '"' then
+        offence = folder and engine_offence(file, folder, name)
+          or not folder and bindings_offence(file, name)
+      end
+      if folder and is_lua_header(name) then
+        offence = "the engine knows no Lua"
+      elseif name:find("^uv[./]") and not may_use_uv(file, folder) then
+        offence = "libuv is known to loop/ and proc/ only"
+      end
+      if offence then
+        complain(file, number, "%s: %s", name, offence)
+      end
+    end
+  end
+end
+
+local first_with = {}
+for _, file in ipairs(c_files()) do
+  check_file(file)
+  local name = file:match("[^/]+$")
+  if first_with[name] then
+    complain(file, 1, "%s is also the name of %s", name, first_with[name])
+  end
+  first_with[name] = file
+end
+
+os.exit(offences == 0)

@@ -1,0 +1,135 @@
+#!/bin/bash
+# Runs what `make` has built for testing and counts it. The last line is `N passed, N failed`: the
+# sum of what truly ran. Status 0 only when something ran and nothing failed.
+#
+#   tools/test.sh unit     the C unit tests, engine/*/*_test.c: one program each
+#   tools/test.sh hosts    the C hosts, {engine,bindings}/examples/*.c: each must end with status 0
+#                          and print what the file NAME.expected beside it says, when there is one
+#   tools/test.sh spec     the busted specs, spec/**/*_spec.lua: one busted for each file
+#   ... several stages in one call run in the order given
+#
+# Every program has a time limit, and every stage has one: past it the rest counts as failed. A
+# program that crashes, hangs or ends without its count is one failure, beside what it did report.
+#
+# Environment: BUILD (build) the tree to test; FILTER a part of the names of C cases, or a Lua
+# pattern for names of specs; SPEC the spec files; V=1 prints passing output too; RUNNER a command
+# put before each C test; PRELOAD a library for the lua5.4 of the specs; MPE_TEST_SLOW=n makes
+# limits n times longer.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+build=$(realpath -m "${BUILD:-build}")
+runner=${RUNNER:-}
+slow=${MPE_TEST_SLOW:-1}
+program_limit=$((180 * slow))
+declare -A stage_limit=([unit]=$((400 * slow)) [hosts]=$((100 * slow)) [spec]=$((900 * slow)))
+
+export MPENGINE=$build/mpengine BUILD=$build
+export LUA_PATH="$build/lua/?.lua;$build/lua/?/init.lua;;" LUA_CPATH="$build/lua/?.so;;"
+unset LUA_INIT LUA_PATH_5_4 LUA_CPATH_5_4 LUA_INIT_5_4
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+log=$work/log
+total_passed=0 total_failed=0
+
+# limited COMMAND...: runs it within the limits, its output to $log. The output goes to a file, not a
+# pipe, so that a process left behind cannot keep this script waiting.
+limited() {
+    local left=$((stage_end - SECONDS))
+    if [ "$left" -le 0 ]; then
+        echo "not run: the time limit of the stage has passed" >"$log"
+        return 124
+    fi
+    # bash itself would say that a program was killed, on the outer standard error.
+    { timeout -k 5 "$((left < program_limit ? left : program_limit))" "$@" >"$log" 2>&1 </dev/null; } 2>/dev/null
+    local status=$?
+    [ "$status" -ne 124 ] || echo "stopped: the time limit has passed" >>"$log"
+    return "$status"
+}
+
+# report STAGE NAME PASSED FAILED: one line, and the whole output when something failed.
+report() {
+    printf '%-5s %-44s %d passed, %d failed\n' "$1" "$2" "$3" "$4"
+    if [ "$4" -gt 0 ] || [ -n "${V:-}" ]; then
+        sed 's/^/    /' "$log"
+    fi
+    total_passed=$((total_passed + $3))
+    total_failed=$((total_failed + $4))
+}
+
+# A program that crashed has failed once more than it could say.
+run_unit() {
+    local source program status passed failed
+    for source in engine/*/*_test.c; do
+        program=${source#engine/}
+        program=${program%.c}
+        # RUNNER is a command with its arguments, FILTER a list of names.
+        # shellcheck disable=SC2086
+        limited $runner "$build/tests/$program" ${FILTER:-}
+        status=$?
+        read -r passed failed < <(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$log" | tail -n 1)
+        if [ -z "${failed:-}" ]; then
+            echo "ended with status $status and without its count" >>"$log"
+            passed=$(grep -c '^ok    ' "$log")
+            failed=$(($(grep -c '^FAIL  ' "$log") + 1))
+        elif [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then
+            echo "ended with status $status" >>"$log"
+            failed=1
+        fi
+        report unit "$program" "$passed" "$failed"
+    done
+}
+
+run_hosts() {
+    local source program status expected
+    for source in engine/examples/*.c bindings/examples/*.c; do
+        program=${source/examples\//}
+        program=${program%.c}
+        expected=${source%.c}.expected
+        limited "$build/hosts/$program"
+        status=$?
+        if [ "$status" -ne 0 ]; then
+            echo "ended with status $status, expected 0" >>"$log"
+        elif [ -e "$expected" ]; then
+            diff -u --label expected "$expected" --label printed "$log" >"$work/diff"
+            status=$?
+            [ "$status" -eq 0 ] || mv "$work/diff" "$log"
+        fi
+        report hosts "$program" "$((status == 0))" "$((status != 0))"
+    done
+}
+
+run_spec() {
+    local file status passed failed files=()
+    if [ -n "${SPEC:-}" ]; then
+        read -ra files <<<"$SPEC"
+    else
+        readarray -t files < <(find spec -name '*_spec.lua' 2>/dev/null | sort)
+    fi
+    for file in "${files[@]}"; do
+        : >"$work/tally"
+        limited env ${PRELOAD:+LD_PRELOAD="$PRELOAD"} MPE_TALLY="$work/tally" lua5.4 /usr/bin/busted \
+            -o tools/busted_tally.lua ${FILTER:+--filter="$FILTER"} "$file"
+        status=$?
+        passed=$(grep -c '^success$' "$work/tally")
+        failed=$(grep -Ec '^(failure|error)$' "$work/tally")
+        if ! grep -q '^end$' "$work/tally" || { [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; }; then
+            echo "busted ended with status $status before its end, or for no failure of a test" >>"$log"
+            failed=$((failed + 1))
+        fi
+        report spec "$file" "$passed" "$failed"
+    done
+}
+
+shopt -s nullglob
+for stage in "$@"; do
+    [ -n "${stage_limit[$stage]:-}" ] || { echo "test.sh: no stage named $stage" >&2; exit 2; }
+    stage_end=$((SECONDS + stage_limit[$stage]))
+    # The leak checker finds what the Lua and the Python of a spec leave to the system.
+    [ "$stage" != spec ] || export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0}
+    "run_$stage"
+done
+
+echo "$total_passed passed, $total_failed failed"
+[ "$total_failed" -eq 0 ] && [ "$total_passed" -gt 0 ]
