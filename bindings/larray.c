@@ -4,10 +4,7 @@
  * element access is one load or store; whatever takes many elements converts all of them first, so
  * that an error changes nothing. The types of elements are in larray_element.c.
  */
-#include "larray_element.h"
-#include "lstore.h"
-
-#include <string.h>
+#include "larray.h"
 
 /* Closures with __index and __newindex have the methods as their third upvalue, and those of values
  * the string "value" as their fourth. */
@@ -17,13 +14,6 @@
 #define KINDS                                                                                      \
     (1u << MPE_KIND_ARRAY | 1u << MPE_KIND_VALUE | 1u << MPE_KIND_RAW_ARRAY |                      \
      1u << MPE_KIND_RAW_VALUE)
-
-/* An array, looked at. */
-typedef struct view {
-    const lmpe_element *type;
-    uint8_t *data;
-    uint64_t length;
-} view;
 
 static const char *
 name_of(const lmpe_box *b)
@@ -38,22 +28,6 @@ name_of(const lmpe_box *b)
     default:
         return "RawValue";
     }
-}
-
-static view
-view_of(const lmpe_box *b)
-{
-    char type;
-    view a;
-    a.data = mpe_array_data(b->S->e, b->o, &type, &a.length);
-    a.type = lmpe_element_of(type);
-    return a;
-}
-
-static uint8_t *
-at(const view *a, uint64_t index)
-{
-    return a->data + (index - 1) * a->type->size;
 }
 
 /* The receiver of a metamethod, without looking at its metatable: a box of this state is told by
@@ -82,17 +56,17 @@ array_index(lua_State *L)
     }
     int whole;
     uint64_t i = (uint64_t)lua_tointegerx(L, 2, &whole);
-    view a = view_of(b);
+    lmpe_array a = lmpe_array_of(b);
     if (i - 1 >= a.length || !whole)
         lua_pushnil(L);
     else
-        lmpe_element_push(L, a.type, lmpe_element_load(a.type, at(&a, i)));
+        lmpe_element_push(L, a.type, lmpe_element_load(a.type, lmpe_array_at(&a, i)));
     return 1;
 }
 
 /* Raises for an index; call is how the message begins. */
 static int
-refuse_index(lua_State *L, int idx, const view *a, const char *call)
+refuse_index(lua_State *L, int idx, const lmpe_array *a, const char *call)
 {
     if (lua_type(L, idx) == LUA_TSTRING)
         lua_pushfstring(L, "\"%s\"", lua_tostring(L, idx));
@@ -104,26 +78,19 @@ refuse_index(lua_State *L, int idx, const view *a, const char *call)
                       lua_tostring(L, -1), (lua_Integer)a->length);
 }
 
-/* Raises for a value of element i. */
-static int
-refuse_element(lua_State *L, int idx, const view *a, const char *name, lua_Integer i)
-{
-    return lmpe_element_refuse(L, idx, a->type, lua_pushfstring(L, "%s: element %I", name, i));
-}
-
 /* a[i] = v */
 static int
 array_newindex(lua_State *L)
 {
     lmpe_box *b = self(L);
-    view a = view_of(b);
+    lmpe_array a = lmpe_array_of(b);
     int whole = lua_type(L, 2) == LUA_TNUMBER;
     uint64_t bits, i = whole ? (uint64_t)lua_tointegerx(L, 2, &whole) : 0;
     if (i - 1 >= a.length || !whole)
         return refuse_index(L, 2, &a, name_of(b));
     if (!lmpe_element_from(L, 3, a.type, &bits))
-        return refuse_element(L, 3, &a, name_of(b), (lua_Integer)i);
-    lmpe_element_store(a.type, at(&a, i), bits);
+        return lmpe_array_refuse(L, 3, &a, name_of(b), (lua_Integer)i);
+    lmpe_element_store(a.type, lmpe_array_at(&a, i), bits);
     return 0;
 }
 
@@ -133,7 +100,7 @@ value_index(lua_State *L)
 {
     lmpe_box *b = self(L);
     if (lua_rawequal(L, 2, FIELD)) {
-        view a = view_of(b);
+        lmpe_array a = lmpe_array_of(b);
         lmpe_element_push(L, a.type, lmpe_element_load(a.type, a.data));
         return 1;
     }
@@ -148,7 +115,7 @@ value_newindex(lua_State *L)
 {
     lmpe_box *b = self(L);
     uint64_t bits;
-    view a = view_of(b);
+    lmpe_array a = lmpe_array_of(b);
     if (!lua_rawequal(L, 2, FIELD))
         return luaL_error(L, "%s: there is no field '%s' to assign, only 'value'", name_of(b),
                           luaL_tolstring(L, 2, NULL));
@@ -161,20 +128,20 @@ value_newindex(lua_State *L)
 static int
 array_len(lua_State *L)
 {
-    view a = view_of(self(L));
+    lmpe_array a = lmpe_array_of(self(L));
     lua_pushinteger(L, (lua_Integer)a.length);
     return 1;
 }
 
 /* The index at idx as an element's address. */
 static uint8_t *
-check_element(lua_State *L, int idx, const view *a, const char *call)
+check_element(lua_State *L, int idx, const lmpe_array *a, const char *call)
 {
     int whole = lua_type(L, idx) == LUA_TNUMBER;
     uint64_t i = whole ? (uint64_t)lua_tointegerx(L, idx, &whole) : 0;
     if (i - 1 >= a->length || !whole)
         refuse_index(L, idx, a, call);
-    return at(a, i);
+    return lmpe_array_at(a, i);
 }
 
 static int
@@ -188,7 +155,7 @@ refuse_sum(lua_State *L, const lmpe_element *t, uint64_t bits, int idx, const ch
 
 /* Adds the number at idx to the element at p. */
 static int
-add_to(lua_State *L, const view *a, uint8_t *p, int idx, const char *call)
+add_to(lua_State *L, const lmpe_array *a, uint8_t *p, int idx, const char *call)
 {
     const lmpe_element *t = a->type;
     int whole = 1, is_float = t->kind == LMPE_FLOAT || t->kind == LMPE_DOUBLE;
@@ -214,7 +181,7 @@ add_to(lua_State *L, const view *a, uint8_t *p, int idx, const char *call)
 static int
 array_add(lua_State *L)
 {
-    view a = view_of(lmpe_check_self(L, 1));
+    lmpe_array a = lmpe_array_of(lmpe_check_self(L, 1));
     return add_to(L, &a, check_element(L, 2, &a, "Array:add"), 3, "Array:add");
 }
 
@@ -222,12 +189,12 @@ array_add(lua_State *L)
 static int
 value_add(lua_State *L)
 {
-    view a = view_of(lmpe_check_self(L, 1));
+    lmpe_array a = lmpe_array_of(lmpe_check_self(L, 1));
     return add_to(L, &a, a.data, 2, "Value:add");
 }
 
 static int
-exchange_at(lua_State *L, const view *a, uint8_t *p, int first, const char *call)
+exchange_at(lua_State *L, const lmpe_array *a, uint8_t *p, int first, const char *call)
 {
     const lmpe_element *t = a->type;
     uint64_t expected, desired, seen = lmpe_element_load(t, p);
@@ -250,7 +217,7 @@ exchange_at(lua_State *L, const view *a, uint8_t *p, int first, const char *call
 static int
 array_compare_exchange(lua_State *L)
 {
-    view a = view_of(lmpe_check_self(L, 1));
+    lmpe_array a = lmpe_array_of(lmpe_check_self(L, 1));
     uint8_t *p = check_element(L, 2, &a, "Array:compare_exchange");
     return exchange_at(L, &a, p, 3, "Array:compare_exchange");
 }
@@ -258,123 +225,8 @@ array_compare_exchange(lua_State *L)
 static int
 value_compare_exchange(lua_State *L)
 {
-    view a = view_of(lmpe_check_self(L, 1));
+    lmpe_array a = lmpe_array_of(lmpe_check_self(L, 1));
     return exchange_at(L, &a, a.data, 2, "Value:compare_exchange");
-}
-
-/* ---- many elements ---- */
-
-/* An optional integer argument. */
-static lua_Integer
-opt_integer(lua_State *L, int idx, lua_Integer absent, const char *call, const char *name)
-{
-    int whole = lua_type(L, idx) == LUA_TNUMBER;
-    if (lua_isnoneornil(L, idx))
-        return absent;
-    lua_Integer i = whole ? lua_tointegerx(L, idx, &whole) : 0;
-    if (!whole)
-        luaL_error(L, "%s: %s must be an integer, got %s", call, name,
-                   luaL_tolstring(L, idx, NULL));
-    return i;
-}
-
-/* The part i..j given at 2 and 3, what of it there is: its first element, and how many. */
-static uint64_t
-check_part(lua_State *L, const view *a, const char *call, uint64_t *first)
-{
-    lua_Integer length = (lua_Integer)a->length;
-    lua_Integer i = opt_integer(L, 2, 1, call, "i"), j = opt_integer(L, 3, length, call, "j");
-    if (i < 1)
-        i = 1;
-    if (j > length)
-        j = length;
-    *first = (uint64_t)i;
-    return i > j ? 0 : (uint64_t)(j - i + 1);
-}
-
-/* a:totable([i [, j]]) */
-static int
-array_totable(lua_State *L)
-{
-    view a = view_of(lmpe_check_self(L, 1));
-    uint64_t first, n = check_part(L, &a, "Array:totable", &first);
-    lmpe_elements_push(L, a.type, at(&a, first), n);
-    return 1;
-}
-
-/* a:string([i [, j]]): the bytes of the elements */
-static int
-array_string(lua_State *L)
-{
-    view a = view_of(lmpe_check_self(L, 1));
-    uint64_t first, n = check_part(L, &a, "Array:string", &first);
-    lua_pushlstring(L, n ? (const char *)at(&a, first) : "", n * a.type->size);
-    return 1;
-}
-
-/* The place given at 3 where n elements shall go. */
-static uint8_t *
-check_place(lua_State *L, const view *a, uint64_t n, const char *call)
-{
-    lua_Integer i = opt_integer(L, 3, 1, call, "at"), length = (lua_Integer)a->length;
-    if (i < 1 || i > length + 1)
-        luaL_error(L, "%s: at must be an index from 1 to %I, got %I", call, length, i);
-    if (n > (uint64_t)(length - i + 1))
-        luaL_error(L, "%s: %I elements from %I on do not fit in %I", call, (lua_Integer)n, i,
-                   length);
-    return at(a, (uint64_t)i);
-}
-
-
-/* a:set(list [, at]) */
-static int
-array_set(lua_State *L)
-{
-    lmpe_box *b = lmpe_check_self(L, 1);
-    view a = view_of(b);
-    if (!lmpe_is_list(L, 2))
-        return luaL_error(L, "Array:set: list must be a table, got %s", luaL_typename(L, 2));
-    lua_Integer n = luaL_len(L, 2);
-    uint8_t *to = check_place(L, &a, n > 0 ? (uint64_t)n : 0, "Array:set");
-    if (n <= 0)
-        return 0;
-    size_t bytes = (size_t)n * a.type->size;
-    void *values = lua_newuserdatauv(L, bytes, 0); /* all or nothing */
-    lua_Integer bad = lmpe_elements_from(L, 2, a.type, values, (size_t)n);
-    if (bad)
-        return refuse_element(L, -1, &a, "Array:set", bad);
-    memcpy(to, values, bytes);
-    return 0;
-}
-
-/* a:set_string(bytes [, at]) */
-static int
-array_set_string(lua_State *L)
-{
-    view a = view_of(lmpe_check_self(L, 1));
-    size_t size;
-    if (lua_type(L, 2) != LUA_TSTRING)
-        return luaL_error(L, "Array:set_string: bytes must be a string, got %s",
-                          luaL_typename(L, 2));
-    const char *bytes = lua_tolstring(L, 2, &size);
-    if (size % a.type->size != 0)
-        return luaL_error(L, "Array:set_string: %I bytes are not whole elements of %d bytes",
-                          (lua_Integer)size, (int)a.type->size);
-    uint8_t *to = check_place(L, &a, size / a.type->size, "Array:set_string");
-    memcpy(to, bytes, size);
-    return 0;
-}
-
-/* a:fill(v) */
-static int
-array_fill(lua_State *L)
-{
-    view a = view_of(lmpe_check_self(L, 1));
-    uint64_t bits;
-    if (!lmpe_element_from(L, 2, a.type, &bits))
-        return lmpe_element_refuse(L, 2, a.type, "Array:fill: value");
-    lmpe_elements_fill(a.type, a.data, a.length, bits);
-    return 0;
 }
 
 /* ---- its lock ---- */
@@ -401,8 +253,8 @@ forward(lua_State *L, const char *method)
     int n = lua_gettop(L);
     get_lock(L);
     lua_getfield(L, -1, method);
-    lua_insert(L, 2);    /* self, method, ..., lock */
-    lua_insert(L, 3);    /* self, method, lock, ... */
+    lua_insert(L, 2); /* self, method, ..., lock */
+    lua_insert(L, 3); /* self, method, lock, ... */
     lua_callk(L, n, LUA_MULTRET, 1, forward_k);
     return forward_k(L, LUA_OK, 1);
 }
@@ -448,7 +300,7 @@ static int
 array_tostring(lua_State *L)
 {
     lmpe_box *b = lmpe_check_self(L, 1);
-    view a = view_of(b);
+    lmpe_array a = lmpe_array_of(b);
     int kind = mpe_handle_kind(b->h);
     lmpe_push_identity(L, b, name_of(b));
     if (kind == MPE_KIND_ARRAY || kind == MPE_KIND_RAW_ARRAY)
@@ -461,146 +313,6 @@ array_tostring(lua_State *L)
     return 1;
 }
 
-/* ---- making ---- */
-
-static const lmpe_element *
-check_code(lua_State *L, const char *name)
-{
-    size_t n = 0;
-    const char *s = lua_type(L, 1) == LUA_TSTRING ? lua_tolstring(L, 1, &n) : NULL;
-    const lmpe_element *t = lmpe_element_of(s && n == 1 ? s[0] : 0);
-    if (s && n == 1 && t->code == s[0])
-        return t;
-    if (s)
-        lua_pushfstring(L, "'%s'", s);
-    else
-        lua_pushstring(L, luaL_typename(L, 1));
-    luaL_error(L, "%s: type code must be one of " LMPE_ELEMENT_CODES ", got %s", name,
-               lua_tostring(L, -1));
-    return NULL;
-}
-
-/* Pushes a new array of zeros. Its bytes count for the collector, which knows only of boxes; when
- * there is no more memory, garbage may hold it. */
-static view
-new_zeroed(lua_State *L, const lmpe_element *t, uint64_t length, unsigned flags, const char *name)
-{
-    lmpe *S = lmpe_self(L);
-    mpe_object *o = NULL;
-    int rc = mpe_array_create(S->e, t->code, length, flags, &o);
-    if (rc == MPE_EARENA) {
-        lua_gc(L, LUA_GCCOLLECT);
-        rc = mpe_array_create(S->e, t->code, length, flags, &o);
-    }
-    if (rc == MPE_EARENA)
-        luaL_error(L, "%s: shared memory exhausted: %I elements of %d bytes do not fit", name,
-                   (lua_Integer)length, (int)t->size);
-    lmpe_created(L, S, rc, &o, name);
-    uint64_t kib = length * t->size >> 10;
-    if (kib > 0 && lua_gc(L, LUA_GCISRUNNING))
-        lua_gc(L, LUA_GCSTEP, kib < 1 << 20 ? (int)kib : 1 << 20);
-    return view_of(lua_touserdata(L, -1));
-}
-
-static int
-from_size(lua_State *L, const lmpe_element *t, unsigned flags, const char *name)
-{
-    int whole;
-    lua_Integer n = lua_tointegerx(L, 2, &whole);
-    if (!whole || n < 0)
-        return luaL_error(L, "%s: size must be an integer from 0 on, got %s", name,
-                          luaL_tolstring(L, 2, NULL));
-    new_zeroed(L, t, (uint64_t)n, flags, name);
-    return 1;
-}
-
-static int
-from_list(lua_State *L, const lmpe_element *t, unsigned flags, const char *name)
-{
-    lua_Integer n = luaL_len(L, 2);
-    view a = new_zeroed(L, t, n > 0 ? (uint64_t)n : 0, flags, name);
-    lua_Integer bad = lmpe_elements_from(L, 2, t, a.data, a.length);
-    return bad ? refuse_element(L, -1, &a, name, bad) : 1;
-}
-
-/* Bytes, or code points. */
-static int
-from_string(lua_State *L, const lmpe_element *t, unsigned flags, const char *name)
-{
-    size_t size, count = 0, step;
-    uint32_t code;
-    const char *s = lua_tolstring(L, 2, &size);
-    if (t->kind == LMPE_CHAR) {
-        memcpy(new_zeroed(L, t, size, flags, name).data, s, size);
-        return 1;
-    }
-    for (size_t i = 0; i < size; i += step, count++)
-        if ((step = lmpe_utf8_decode(s + i, size - i, &code)) == 0)
-            return luaL_error(L, "%s: the string is not valid UTF-8 at byte %I", name,
-                              (lua_Integer)i + 1);
-    view a = new_zeroed(L, t, count, flags, name);
-    for (size_t k = 1; k <= count; k++) {
-        s += lmpe_utf8_decode(s, 4, &code);
-        lmpe_element_store(t, at(&a, k), code);
-    }
-    return 1;
-}
-
-static int
-create_array(lua_State *L, unsigned flags, const char *name)
-{
-    const lmpe_element *t = check_code(L, name);
-    lua_settop(L, 2);
-    int type = lua_type(L, 2);
-    if (type == LUA_TNUMBER)
-        return from_size(L, t, flags, name);
-    if (lmpe_is_list(L, 2))
-        return from_list(L, t, flags, name);
-    if (type == LUA_TSTRING && t->kind >= LMPE_CHAR)
-        return from_string(L, t, flags, name);
-    return luaL_error(L, "%s: argument #2 must be a size or a list%s, got %s", name,
-                      t->kind >= LMPE_CHAR ? " or a string" : "", luaL_typename(L, 2));
-}
-
-static int
-create_value(lua_State *L, unsigned flags, const char *name)
-{
-    const lmpe_element *t = check_code(L, name);
-    uint64_t bits = 0;
-    lua_settop(L, 2);
-    if (!lua_isnil(L, 2) && !lmpe_element_from(L, 2, t, &bits))
-        return lmpe_element_refuse(L, 2, t, lua_pushfstring(L, "%s: value", name));
-    view a = new_zeroed(L, t, 1, flags, name);
-    lmpe_element_store(t, a.data, bits);
-    return 1;
-}
-
-/* Array(code, size | list | string) */
-static int
-new_array(lua_State *L)
-{
-    return create_array(L, 0, "Array");
-}
-
-static int
-new_raw_array(lua_State *L)
-{
-    return create_array(L, MPE_ARRAY_RAW, "RawArray");
-}
-
-/* Value(code [, v]) */
-static int
-new_value(lua_State *L)
-{
-    return create_value(L, MPE_ARRAY_VALUE, "Value");
-}
-
-static int
-new_raw_value(lua_State *L)
-{
-    return create_value(L, MPE_ARRAY_VALUE | MPE_ARRAY_RAW, "RawValue");
-}
-
 /* ---- opening ---- */
 
 /* The first ones are those of the lock, which raw types lack. */
@@ -609,11 +321,11 @@ static const luaL_Reg array_methods[] = {{"get_lock", get_lock},
                                          {"guard", array_guard},
                                          {"acquire", array_acquire},
                                          {"release", array_release},
-                                         {"totable", array_totable},
-                                         {"set", array_set},
-                                         {"fill", array_fill},
-                                         {"string", array_string},
-                                         {"set_string", array_set_string},
+                                         {"totable", lmpe_array_totable},
+                                         {"set", lmpe_array_set},
+                                         {"fill", lmpe_array_fill},
+                                         {"string", lmpe_array_string},
+                                         {"set_string", lmpe_array_set_string},
                                          {"add", array_add},
                                          {"compare_exchange", array_compare_exchange},
                                          {NULL, NULL}};
@@ -655,10 +367,10 @@ new_type(lua_State *L, lmpe *S, int kind, const char *name, int is_value, int is
 void
 lmpe_open_array(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg functions[] = {{"new_array", new_array},
-                                         {"new_raw_array", new_raw_array},
-                                         {"new_value", new_value},
-                                         {"new_raw_value", new_raw_value},
+    static const luaL_Reg functions[] = {{"new_array", lmpe_new_array},
+                                         {"new_raw_array", lmpe_new_raw_array},
+                                         {"new_value", lmpe_new_value},
+                                         {"new_raw_value", lmpe_new_raw_value},
                                          {NULL, NULL}};
     new_type(L, S, MPE_KIND_ARRAY, "Array", 0, 0);
     new_type(L, S, MPE_KIND_RAW_ARRAY, "RawArray", 0, 1);

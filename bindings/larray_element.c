@@ -16,8 +16,8 @@
 #define INTEGER(c, type, text)                                                                     \
     {                                                                                              \
         (c), sizeof(type), LMPE_SIGNED, 64 - 8 * sizeof(type),                                     \
-            (int64_t)(UINT64_MAX << (8 * sizeof(type) - 1)), UINT64_MAX >> (65 - 8 * sizeof(type)), \
-            "an integer in the range " text                                                        \
+            (int64_t)(UINT64_MAX << (8 * sizeof(type) - 1)),                                       \
+            UINT64_MAX >> (65 - 8 * sizeof(type)), "an integer in the range " text                 \
     }
 #define NATURAL(c, type, text)                                                                     \
     {                                                                                              \
@@ -133,8 +133,13 @@ lmpe_utf8_decode(const char *s, size_t n, uint32_t *code)
 {
     static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
     const unsigned char *p = (const unsigned char *)s;
-    size_t size = n == 0 ? 0 : p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 :
-                  p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+    size_t size = n == 0        ? 0
+                  : p[0] < 0x80 ? 1
+                  : p[0] < 0xc2 ? 0
+                  : p[0] < 0xe0 ? 2
+                  : p[0] < 0xf0 ? 3
+                  : p[0] < 0xf5 ? 4
+                                : 0;
     if (size == 0 || size > n)
         return 0;
     uint32_t c = size == 1 ? p[0] : p[0] & (0x7fu >> size);

@@ -14,7 +14,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum lmpe_element_class { LMPE_SIGNED, LMPE_UNSIGNED, LMPE_FLOAT, LMPE_DOUBLE, LMPE_CHAR, LMPE_WIDE };
+enum lmpe_element_class {
+    LMPE_SIGNED,
+    LMPE_UNSIGNED,
+    LMPE_FLOAT,
+    LMPE_DOUBLE,
+    LMPE_CHAR,
+    LMPE_WIDE
+};
 
 typedef struct lmpe_element {
     char code; /* 0: no such type */

@@ -6,6 +6,7 @@
  */
 #include "lstore.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* ---- indexes ---- */
@@ -285,12 +286,15 @@ list_clear(lua_State *L)
 static void
 encode_items(lua_State *L, lmpe_store *s, mpe_bytes *items, size_t n)
 {
+    char name[32] = "item";
     for (size_t i = 0; i < n; i++) {
         lua_geti(L, 2, (lua_Integer)i + 1);
         if (lua_isnil(L, -1))
             lmpe_store_error(L, "%s: item %I is nil, an item cannot be", s->call,
                              (lua_Integer)i + 1);
-        items[i].size = lmpe_store_encode(L, s, -1, "item");
+        if (lua_type(L, -1) >= LUA_TTABLE)
+            snprintf(name, sizeof name, "list[%zu]", i + 1);
+        items[i].size = lmpe_store_encode(L, s, -1, name);
         lua_pop(L, 1);
     }
     const uint8_t *p = s->buf.data;
@@ -308,6 +312,7 @@ extend_protected(lua_State *L)
     mpe_bytes *items = lua_newuserdatauv(L, (size_t)n * sizeof *items, 0);
     encode_items(L, s, items, (size_t)n);
     lmpe_store_check(L, s, mpe_list_extend(s->S->e, s->o, items, (size_t)n, s->handles));
+    lmpe_weigh(L, s->buf.len);
     return 0;
 }
 
@@ -470,11 +475,17 @@ new_list(lua_State *L)
 void
 lmpe_open_list(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg methods[] = {
-        {"append", list_append},   {"insert", list_insert}, {"pop", list_pop},
-        {"remove", list_remove},   {"extend", list_extend}, {"index", list_index_of},
-        {"sort", list_sort},       {"clear", list_clear},   {"copy", list_copy},
-        {"reverse", list_reverse}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"append", list_append},
+                                       {"insert", list_insert},
+                                       {"pop", list_pop},
+                                       {"remove", list_remove},
+                                       {"extend", list_extend},
+                                       {"index", list_index_of},
+                                       {"sort", list_sort},
+                                       {"clear", list_clear},
+                                       {"copy", list_copy},
+                                       {"reverse", list_reverse},
+                                       {NULL, NULL}};
     static const luaL_Reg meta[] = {
         {"__len", list_len}, {"__tostring", list_tostring}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"new_list", new_list}, {NULL, NULL}};

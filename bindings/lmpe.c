@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 uint64_t
 lmpe_deadline_in(double seconds)
@@ -83,6 +84,47 @@ lmpe_decode_values(lua_State *L, lmpe *S, const void *data, size_t size, uint32_
     return n;
 }
 
+/* Decodes a message that lies outside the struct or pins objects, which must be freed whatever
+ * happens. */
+static int
+decode_protected(lua_State *L)
+{
+    mpe_message *m = lua_touserdata(L, 1);
+    lmpe *S = lmpe_self(L);
+    lua_settop(L, 0);
+    return lmpe_decode_values(L, S, m->data, m->size, mpe_pin_mark(S->e));
+}
+
+static int
+push_large(lua_State *L, lmpe *S, mpe_message *m)
+{
+    int top = lua_gettop(L);
+    lua_pushlightuserdata(L, S);
+    lua_pushcclosure(L, decode_protected, 1);
+    lua_pushlightuserdata(L, m);
+    int status = lua_pcall(L, 1, LUA_MULTRET, 0);
+    mpe_message_free(S->e, m);
+    if (status != LUA_OK)
+        return lua_error(L);
+    return lua_gettop(L) - top;
+}
+
+int
+lmpe_push_message(lua_State *L, lmpe *S)
+{
+    mpe_message *m = &S->message;
+    int plain = !m->block && m->pins == mpe_pin_mark(S->e);
+    if (plain && m->size <= 16)
+        return lmpe_decode_values(L, S, m->data, m->size, m->pins);
+    mpe_message own; /* decoding may run code that waits, and uses S->message */
+    memcpy(&own, m, offsetof(mpe_message, small) + (m->block ? 0 : m->size));
+    if (!own.block)
+        own.data = own.small;
+    if (!plain)
+        return push_large(L, S, &own);
+    return lmpe_decode_values(L, S, own.data, own.size, own.pins);
+}
+
 /* encode_args(where, root, ...) -> bytes: what an argument list becomes, for calls in Lua. */
 static int
 encode_args(lua_State *L)
@@ -114,6 +156,14 @@ static int
 cpu_count(lua_State *L)
 {
     lua_pushinteger(L, mpe_cpu_count());
+    return 1;
+}
+
+/* isatty(fd) -> is it a terminal? */
+static int
+is_terminal(lua_State *L)
+{
+    lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
     return 1;
 }
 
@@ -214,7 +264,8 @@ luaopen_mpengine_core(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"encode_args", encode_args}, {"decode_args", decode_args}, {"now", now},
-        {"cpu_count", cpu_count},     {"stats", stats},             {NULL, NULL},
+        {"cpu_count", cpu_count},     {"stats", stats},             {"isatty", is_terminal},
+        {NULL, NULL},
     };
     lmpe *S = new_state(L);
     lua_newtable(L);
@@ -234,6 +285,7 @@ luaopen_mpengine_core(lua_State *L)
     lmpe_open_process(L, S);
     lmpe_open_output(L, S);
     lmpe_open_wait(L, S);
+    lmpe_open_pool(L, S);
     luaopen_mpengine_codec(L);
     lua_setfield(L, -2, "codec");
     lua_pushcfunction(L, lmpe_codec_register);

@@ -51,6 +51,7 @@ struct lmpe_await {
     uint8_t cleans_up; /* attempt wants to be called when the wait is killed */
     uint8_t in_place;
     uint8_t timed_out;
+    uint8_t granted; /* woken by its list, which stands whatever else comes */
     int fired;
 };
 
@@ -100,8 +101,7 @@ typedef struct lmpe_link {
 struct lmpe {
     mpe_engine *e;
     lua_State *main;   /* the state's main thread */
-    lmpe_task main_task;
-    lmpe_task *current;
+    lmpe_task *main_task, *current;
     lua_State *driver; /* the thread that drives the loop now; tasks are resumed from it */
     uint32_t next_task_id;
     uint32_t live_tasks;
@@ -171,6 +171,9 @@ int lmpe_encode_values(lua_State *L, lmpe *S, int first, int n, const char *root
 /* Decodes n bytes and returns how many values were pushed; raises. pins: mark to unpin to. */
 int lmpe_decode_values(lua_State *L, lmpe *S, const void *data, size_t size, uint32_t pins);
 
+/* Pushes the values of S->message, which a get has just filled, and frees it; how many. */
+int lmpe_push_message(lua_State *L, lmpe *S);
+
 /* ---- opening ------------------------------------------------------------------------------ */
 
 /* Each adds its functions to the table on top of the stack. */
@@ -189,6 +192,7 @@ void lmpe_open_list(lua_State *L, lmpe *S);
 void lmpe_open_process(lua_State *L, lmpe *S);
 void lmpe_open_output(lua_State *L, lmpe *S);
 void lmpe_open_wait(lua_State *L, lmpe *S);
+void lmpe_open_pool(lua_State *L, lmpe *S);
 
 /* Steps of a fork in the child, and of the end of a process. */
 void lmpe_sched_forked(lua_State *L, lmpe *S);

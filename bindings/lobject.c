@@ -174,6 +174,18 @@ lmpe_push_identity(lua_State *L, lmpe_box *b, const char *name)
     lua_pushfstring(L, "mp.%s: %s", name, where);
 }
 
+/* package.loaded["mp.NAME"] = the methods on top: error messages find their names there when they
+ * are called through pcall, and the codec sends them by name. */
+static void
+name_methods(lua_State *L, const char *name)
+{
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_pushfstring(L, "mp.%s", name);
+    lua_pushvalue(L, -3);
+    lua_settable(L, -3);
+    lua_pop(L, 1);
+}
+
 void
 lmpe_new_type(lua_State *L, lmpe *S, int kind, const char *name, const luaL_Reg *methods,
               const luaL_Reg *meta)
@@ -191,6 +203,7 @@ lmpe_new_type(lua_State *L, lmpe *S, int kind, const char *name, const luaL_Reg 
     lua_insert(L, -2);
     lua_pushvalue(L, -1);
     lua_setfield(L, -3, "__index");
+    name_methods(L, name);
     lua_setfield(L, -2, "methods");
     set_methods(L, S, meta, -1); /* may replace __index */
     lua_rawgetp(L, LUA_REGISTRYINDEX, &types_key);

@@ -180,7 +180,10 @@ run_child(lua_State *L, lmpe *S, int status)
     if (status != MPE_OK)
         _exit(1); /* the parent died at the same moment */
     in_child(L, S);
+    lua_pushthread(L); /* both coroutines are below everything that will run, and nobody's */
+    lua_setfield(L, LUA_REGISTRYINDEX, "mpengine.forked_in");
     lua_State *co = lua_newthread(L);
+    lua_setfield(L, LUA_REGISTRYINDEX, "mpengine.child_main");
     lua_pushvalue(L, 3);
     lua_pushvalue(L, 4);
     lua_xmove(L, co, 2);

@@ -111,46 +111,12 @@ attempt_get(lmpe *S, lmpe_await *a)
     return mpe_queue_get(S->e, a->object, &S->message);
 }
 
-/* Decodes a message that lies outside the struct or pins objects, which must be freed whatever
- * happens. */
-static int
-decode_protected(lua_State *L)
-{
-    mpe_message *m = lua_touserdata(L, 1);
-    lua_settop(L, 0);
-    lmpe *S = lmpe_self(L);
-    return lmpe_decode_values(L, S, m->data, m->size, mpe_pin_mark(S->e));
-}
-
-static int
-push_large(lua_State *L, lmpe *S, mpe_message *m)
-{
-    int top = lua_gettop(L);
-    lua_pushlightuserdata(L, S);
-    lua_pushcclosure(L, decode_protected, 1);
-    lua_pushlightuserdata(L, m);
-    int status = lua_pcall(L, 1, LUA_MULTRET, 0);
-    mpe_message_free(S->e, m);
-    if (status != LUA_OK)
-        return lua_error(L);
-    return lua_gettop(L) - top;
-}
-
 static int
 finish_get(lua_State *L, lmpe *S, lmpe_await *a, int status)
 {
     if (status != MPE_OK)
         return lmpe_outcome(L, status, a->reason);
-    mpe_message *m = &S->message;
-    if (m->size == 1 || (!m->block && m->pins == mpe_pin_mark(S->e) && m->size <= 16))
-        return lmpe_decode_values(L, S, m->data, m->size, m->pins);
-    mpe_message own; /* decoding may run code that waits, and uses S->message */
-    memcpy(&own, m, offsetof(mpe_message, small) + (m->block ? 0 : m->size));
-    if (!own.block)
-        own.data = own.small;
-    if (own.block || own.pins != mpe_pin_mark(S->e))
-        return push_large(L, S, &own);
-    return lmpe_decode_values(L, S, own.data, own.size, own.pins);
+    return lmpe_push_message(L, S);
 }
 
 static int

@@ -125,11 +125,9 @@ raise_cancelled(lua_State *L, lmpe_task *t)
     lmpe_scope *s = t->killed ? NULL : expired_scope(t, mpe_now());
     if (s) {
         lua_rawgetp(L, LUA_REGISTRYINDEX, s);
-    } else if (t->co) {
+    } else {
         push_task(L, t);
         lua_getiuservalue(L, -1, UV_RESULT);
-    } else {
-        lua_pushliteral(L, "killed");
     }
     return lua_error(L);
 }
@@ -141,6 +139,7 @@ on_fire(mpe_engine *e, mpe_waiter *w, int status)
 {
     lmpe_await *a = (lmpe_await *)w; /* its first member */
     a->timed_out = status == MPE_ETIMEDOUT;
+    a->granted = status == MPE_OK && a->source == LMPE_LIST;
     a->fired = 1;
     if (!a->in_place) {
         a->task->state = LMPE_READY;
@@ -161,7 +160,7 @@ lmpe_await_new(lmpe *S, uint64_t deadline, const char *reason)
     a->deadline = deadline;
     a->reason = reason;
     a->ending = LMPE_GOES_ON;
-    a->shielded = a->timed_out = a->cleans_up = 0;
+    a->shielded = a->timed_out = a->cleans_up = a->granted = 0;
     a->scratch[0] = a->scratch[1] = a->scratch[2] = 0;
     return a;
 }
@@ -282,7 +281,7 @@ woken(lua_State *L, lmpe *S, lmpe_await *a)
     end_waiter(S, a);
     if (a->timed_out)
         a->ending = LMPE_TIMED_OUT;
-    if (!a->shielded && is_cancelled(L, a->task)) {
+    if (!a->shielded && !a->granted && is_cancelled(L, a->task)) {
         a->ending = LMPE_KILLED;
         if (!a->cleans_up) {
             mpe_wait_done(S->e, &a->w);
@@ -319,7 +318,7 @@ go_on(lua_State *L, lmpe *S, lmpe_await *a, int *rc)
             break;
         }
         a->fired = 0;
-        a->timed_out = 0;
+        a->timed_out = a->granted = 0;
         if ((*rc = file_waiter(S, a, deadline)) != MPE_OK)
             break;
         if (a->source == LMPE_OBJECT && !look_again(S, a, rc))
@@ -381,7 +380,8 @@ lmpe_await_check(lua_State *L, lmpe *S)
 int
 lmpe_await_run(lua_State *L, lmpe *S, lmpe_await *a)
 {
-    lmpe_await_check(L, S);
+    if (!a->shielded)
+        lmpe_await_check(L, S);
     int rc = a->attempt(S, a);
     if (rc == MPE_EAGAIN && a->deadline == MPE_NOW)
         a->ending = LMPE_TIMED_OUT, rc = a->attempt(S, a);
@@ -619,6 +619,21 @@ join(lua_State *L)
     return lmpe_await_run(L, S, a);
 }
 
+/* Takes a task out of its wait, which it ends by itself: it takes nothing from now on. */
+static void
+interrupt_wait(lmpe *S, lmpe_task *t)
+{
+    if (t->state != LMPE_WAITING || t->await.shielded)
+        return;
+    end_waiter(S, &t->await);
+    if (t->await.in_place) {
+        t->await.fired = 1;
+    } else {
+        t->state = LMPE_READY;
+        mpe_post(S->e, &t->job);
+    }
+}
+
 /* kill(task, error object): does not wait. */
 static int
 kill_task(lua_State *L)
@@ -631,12 +646,7 @@ kill_task(lua_State *L)
     t->killed = 1;
     lua_pushvalue(L, 2);
     lua_setiuservalue(L, 1, UV_RESULT);
-    if (t->state == LMPE_WAITING && !t->await.in_place && !t->await.shielded) {
-        t->state = LMPE_READY;
-        mpe_post(S->e, &t->job);
-    } else if (t->state == LMPE_WAITING && t->await.in_place) {
-        t->await.fired = 1;
-    }
+    interrupt_wait(S, t);
     return 0;
 }
 
@@ -685,15 +695,14 @@ extra(lua_State *L)
     return 1;
 }
 
-/* current() -> the running task, nil in the main task */
+/* current() -> the running task, and its number */
 static int
 current(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
-    if (!S->current->co)
-        return 0;
     push_task(L, S->current);
-    return 1;
+    lua_pushinteger(L, S->current->id);
+    return 2;
 }
 
 /* thread(task) -> its coroutine, for tracebacks */
@@ -824,16 +833,9 @@ scope_cancel(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
     lmpe_scope *s = lua_touserdata(L, 1);
-    lmpe_task *t = lua_isnoneornil(L, 2) ? &S->main_task : check_task(L, 2);
+    lmpe_task *t = lua_isnoneornil(L, 2) ? S->main_task : check_task(L, 2);
     s->cancelled = 1;
-    if (t->state != LMPE_WAITING || t->await.shielded || t == S->current)
-        return 0;
-    if (t->await.in_place) {
-        t->await.fired = 1;
-    } else {
-        t->state = LMPE_READY;
-        mpe_post(S->e, &t->job);
-    }
+    interrupt_wait(S, t);
     return 0;
 }
 
@@ -844,6 +846,22 @@ task_gc(lua_State *L)
     if (t->S->e && t->state == LMPE_WAITING && !t->await.in_place)
         end_waiter(t->S, &t->await); /* the state is being closed */
     return 0;
+}
+
+/* The task of the main chunk: it has no coroutine. */
+static void
+new_main_task(lua_State *L, lmpe *S)
+{
+    lmpe_task *t = lua_newuserdatauv(L, sizeof *t, 3);
+    memset(t, 0, sizeof *t);
+    luaL_setmetatable(L, TASK);
+    t->job.run = run_task;
+    t->S = S;
+    t->id = ++S->next_task_id;
+    t->state = LMPE_RUNNING;
+    anchor(L, t, -1);
+    lua_pop(L, 1);
+    S->main_task = S->current = t;
 }
 
 void
@@ -865,11 +883,7 @@ lmpe_sched_forked(lua_State *L, lmpe *S)
     S->live_tasks = 0;
     S->links = NULL;
     S->drive_depth = 0;
-    S->current = &S->main_task;
-    memset(&S->main_task, 0, sizeof S->main_task);
-    S->main_task.S = S;
-    S->main_task.state = LMPE_RUNNING;
-    S->main_task.id = ++S->next_task_id;
+    new_main_task(L, S);
 }
 
 void
@@ -883,10 +897,6 @@ lmpe_open_sched(lua_State *L, lmpe *S)
         {NULL, NULL},
     };
     static const luaL_Reg meta[] = {{"__gc", task_gc}, {NULL, NULL}};
-    S->main_task.S = S;
-    S->main_task.id = ++S->next_task_id;
-    S->main_task.state = LMPE_RUNNING;
-    S->current = &S->main_task;
     lua_newtable(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &anchors_key);
     lmpe_setfuncs(L, S, functions);
@@ -897,4 +907,5 @@ lmpe_open_sched(lua_State *L, lmpe *S)
     lua_pushcclosure(L, spawn, 2);
     lua_setfield(L, -3, "spawn");
     lua_setfield(L, -2, "Task");
+    new_main_task(L, S);
 }

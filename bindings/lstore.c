@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * lstore.c - values between Lua and the bytes that dicts and lists store. Bytes in a grown buffer
- * and pinned objects belong to a frame of C, so whatever may raise with them about runs under pcall.
+ * and pinned objects belong to a frame of C, so what may raise with them about runs under pcall.
  */
 #include "lstore.h"
 
@@ -51,7 +51,7 @@ decode_protected(lua_State *L)
 int
 lmpe_store_value(lua_State *L, lmpe_store *s)
 {
-    if (s->buf.data == s->buf.small && mpe_pin_mark(s->S->e) == s->pins)
+    if (lmpe_store_is_small(s))
         return lmpe_decode_values(L, s->S, s->buf.data, s->buf.len, s->pins);
     return lmpe_store_call(L, s, decode_protected, 0, 1);
 }
@@ -124,6 +124,14 @@ lmpe_store_accessors(lua_State *L, lmpe *S, const char *name, lua_CFunction inde
     lua_pushcclosure(L, newindex, 3);
     lua_setfield(L, -2, "__newindex");
     lua_pop(L, 1);
+}
+
+void
+lmpe_weigh(lua_State *L, uint64_t bytes)
+{
+    uint64_t kib = bytes >> 10;
+    if (kib > 0 && lua_gc(L, LUA_GCISRUNNING))
+        lua_gc(L, LUA_GCSTEP, kib < 1 << 20 ? (int)kib : 1 << 20);
 }
 
 int

@@ -24,6 +24,12 @@ typedef struct lmpe_store {
 
 void lmpe_store_open(lmpe_store *s, lmpe_box *b, const char *call);
 void lmpe_store_close(lmpe_store *s);
+/* Has it nothing to give back? Then whatever raises may. */
+static inline int
+lmpe_store_is_small(lmpe_store *s)
+{
+    return s->buf.data == s->buf.small && mpe_pin_mark(s->S->e) == s->pins;
+}
 /* Pushes the one value in buf, and closes. */
 int lmpe_store_value(lua_State *L, lmpe_store *s);
 /* Calls f with the store and the n values on top, protected; closes, whatever happens; leaves the
@@ -42,6 +48,8 @@ void lmpe_store_decode(lua_State *L, const void *bytes, size_t size);
 /* Sets __index and __newindex of a type of this core table. */
 void lmpe_store_accessors(lua_State *L, lmpe *S, const char *name, lua_CFunction index,
                           lua_CFunction newindex);
+/* Tells the collector, which knows only of boxes, of the shared memory behind a new one. */
+void lmpe_weigh(lua_State *L, uint64_t bytes);
 /* Something with elements 1..n: a table, or a shared array or list. */
 int lmpe_is_list(lua_State *L, int idx);
 

@@ -56,6 +56,20 @@ waitlist_wait(lua_State *L)
     return lmpe_await_run(L, S, a);
 }
 
+/* list:wait_shielded(): the same, and no kill ends it */
+static int
+waitlist_wait_shielded(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    waitlist *w = check_waitlist(L);
+    lmpe_await *a = lmpe_await_new(S, MPE_FOREVER, "timeout");
+    a->on.list = &w->list;
+    a->attempt = attempt_list;
+    a->finish = lmpe_finish_true;
+    a->shielded = 1;
+    return lmpe_await_run(L, S, a);
+}
+
 /* list:wake([n]) -> how many were woken, in arrival order; all of them without n */
 static int
 waitlist_wake(lua_State *L)
@@ -240,6 +254,7 @@ lmpe_open_wait(lua_State *L, lmpe *S)
         {NULL, NULL},
     };
     static const luaL_Reg methods[] = {{"wait", waitlist_wait},
+                                       {"wait_shielded", waitlist_wait_shielded},
                                        {"wake", waitlist_wake},
                                        {"is_empty", waitlist_empty},
                                        {NULL, NULL}};

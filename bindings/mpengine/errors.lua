@@ -6,6 +6,7 @@ Error.__index = Error
 
 function Error:__tostring()
     local text = self.message
+    if self.pid then text = ("%s\n(in the process with pid %d)"):format(text, self.pid) end
     if self.traceback then text = text .. "\n" .. self.traceback end
     return text
 end

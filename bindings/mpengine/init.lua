@@ -33,6 +33,12 @@ local mp = {
 }
 package.loaded["mpengine.codec"] = core.codec
 
+-- Messages about bad arguments find a function's name by its place in a loaded module: the public
+-- one is to be the only one.
+for name in pairs(core) do
+    if name:find("^new_") then core[name] = nil end
+end
+
 local submodules = {
     co = "mpengine.co",
     http = "mpengine.http",

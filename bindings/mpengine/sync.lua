@@ -3,6 +3,7 @@
 local core = require "mpengine.core"
 
 local sync = {}
+local new_barrier = core.new_barrier
 
 local Guard = { __name = "mp.guard" }
 Guard.__index = Guard
@@ -114,7 +115,7 @@ function sync.Barrier(parties, action, timeout)
         error("bad argument #3 to 'Barrier' (timeout must be a number of seconds, 0 or more)", 2)
     end
     local bytes = (action or timeout) and core.encode_args("Barrier", "action", action, timeout)
-    local b = core.new_barrier(parties, bytes)
+    local b = new_barrier(parties, bytes)
     settings[b] = { action = action, timeout = timeout }
     return b
 end

@@ -269,8 +269,12 @@ remove_locked(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out)
     uint64_t item = mpe__load64(&v->at[index]);
     int rc = copy_item(e, mpe__at(e, item), out);
     struct mpe__change c = {.object = o, .old_block = {item}};
-    if (rc == MPE_OK && (index + 1 < count || count * 8 < v->capacity)) {
+    int is_last = index + 1 == count;
+    if (rc == MPE_OK && (!is_last || count * 8 < v->capacity))
         rc = rebuilt(e, v, index, 1, 0, count < FIRST_CAPACITY ? FIRST_CAPACITY : count, &off);
+    if (rc == MPE_EARENA && is_last) /* then the vector just stays large */
+        rc = MPE_OK;
+    if (off) {
         c.link = &o->body;
         c.value = off;
         c.new_block[0] = off;

@@ -87,9 +87,9 @@ static void
 assign(mpe_engine *e, mpe_object *o, uint32_t count)
 {
     struct mpe__condition *c = body(e, o);
-    uint32_t top = mpe__load32(&e->header->slots_top);
+    uint32_t top = mpe__load32(&e->header->slots_top), from = e->wake_from;
     for (uint32_t k = 0; k < top && count > 0; k++) {
-        uint32_t i = (e->wake_from + k) % top;
+        uint32_t i = (from + k) % top;
         uint32_t open = mpe__load32(&c->waiting[i]) - mpe__load32(&c->woken[i]);
         if (open == 0)
             continue;

@@ -1,0 +1,53 @@
+--- mp.Manager: the shared objects under the names of Python's manager. There is no server process:
+--- everything it hands out lies in shared memory and is seen by every process that gets hold of it.
+local mp = require "mpengine"
+
+local Manager = { __name = "mp.Manager" }
+
+local makers = { dict = mp.Dict, list = mp.List, Namespace = mp.Dict }
+
+for _, name in ipairs {
+    "Dict", "List", "Queue", "JoinableQueue", "SimpleQueue", "Array", "Value", "Lock", "RLock", "Semaphore",
+    "BoundedSemaphore", "Event", "Condition", "Barrier",
+} do
+    makers[name] = mp[name]
+end
+
+local methods = {}
+
+for name, make in pairs(makers) do
+    methods[name] = function(self, ...)
+        if getmetatable(self) ~= Manager then
+            error(("bad argument #1 to '%s' (mp.Manager expected, got %s)"):format(name, type(self)), 2)
+        end
+        if self.is_shut_down then error(name .. ": the manager is shut down", 2) end
+        return make(...)
+    end
+end
+
+function methods:Pool(...)
+    if self.is_shut_down then error("Pool: the manager is shut down", 2) end
+    return require("mpengine.pool").Pool(...)
+end
+
+--- Nothing more is handed out; what was handed out stays usable as long as somebody holds it.
+function methods:shutdown()
+    self.is_shut_down = true
+end
+
+Manager.__index = methods
+Manager.__close = methods.shutdown
+
+function Manager:__tostring()
+    return ("mp.Manager: %p"):format(self)
+end
+
+local function new(url)
+    if url ~= nil then
+        error(("Manager: cannot connect to '%s': only managers of this machine's shared memory exist (no argument)")
+            :format(tostring(url)), 2)
+    end
+    return setmetatable({}, Manager)
+end
+
+return { Manager = new }

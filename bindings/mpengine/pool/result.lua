@@ -1,0 +1,110 @@
+--- AsyncResult: what will come of a task, for any number of tasks that want to know.
+local core = require "mpengine.core"
+local errors = require "mpengine.errors"
+
+local Result = { __name = "mp.AsyncResult" }
+Result.__index = Result
+
+local function check(self, call)
+    if getmetatable(self) ~= Result then
+        error(("bad argument #1 to '%s' (mp.AsyncResult expected, got %s)"):format(call, type(self)), 3)
+    end
+end
+
+--- on_cancel(result) -> was it stopped: how the maker cancels it.
+function Result.new(opts, on_cancel)
+    return setmetatable({
+        on_cancel = on_cancel,
+        callback = opts and opts.callback,
+        error_callback = opts and opts.error_callback,
+    }, Result)
+end
+
+--- Runs a callback as a task of its own; its error is shown, and nothing else happens.
+local function call_back(f, ...)
+    local args = table.pack(...)
+    core.spawn(function()
+        local ok, err = xpcall(f, debug.traceback, table.unpack(args, 1, args.n))
+        if not ok then core.write_error(("mpengine: error in a callback: %s\n"):format(errors.message(err))) end
+    end)
+end
+
+local function settle(self)
+    local waiters = self.waiters
+    self.waiters, self.on_cancel = nil, nil
+    if waiters then waiters:wake() end
+end
+
+--- The task has results.
+function Result:set(...)
+    if self.state then return end
+    self.state, self.n = "ok", select("#", ...)
+    if self.n <= 1 then self.values = (...) else self.values = { ... } end
+    if self.callback then call_back(self.callback, ...) end
+    settle(self)
+end
+
+--- The task has failed; fields is made an error object.
+function Result:set_error(fields)
+    if self.state then return end
+    self.state, self.err = "error", errors.is(fields) and fields or errors.new(fields)
+    if self.error_callback then call_back(self.error_callback, self.err) end
+    settle(self)
+end
+
+--- Waits until there is a result: true, or nil, "timeout".
+function Result:wait(timeout)
+    check(self, "wait")
+    if self.state then
+        if timeout ~= nil and not (type(timeout) == "number" and timeout >= 0) then
+            error("bad argument #1 to 'wait' (timeout must be a number of seconds, 0 or more)", 2)
+        end
+        return true
+    end
+    if not self.waiters then self.waiters = core.waitlist() end
+    local deadline = timeout and core.now() + timeout
+    repeat
+        local ok, why = self.waiters:wait(deadline and math.max(0, deadline - core.now()))
+        if self.state then return true end
+        if not ok then return nil, why end
+    until self.state
+    return true
+end
+
+--- The results of the task; raises its error; nil, "timeout" when there is nothing yet.
+function Result:get(timeout)
+    check(self, "get")
+    if not self.state then
+        local ok, why = self:wait(timeout)
+        if not ok then return nil, why end
+    end
+    if self.state == "error" then error(self.err, 0) end
+    if self.n == 0 then return end
+    if self.n == 1 then return self.values end
+    return table.unpack(self.values, 1, self.n)
+end
+
+function Result:ready()
+    check(self, "ready")
+    return self.state ~= nil
+end
+
+--- Raises while there is no result.
+function Result:successful()
+    check(self, "successful")
+    if not self.state then error("successful: the result is not ready", 2) end
+    return self.state == "ok"
+end
+
+--- True when the task will give no result: a queued one never runs, a running one is stopped.
+function Result:cancel()
+    check(self, "cancel")
+    if self.state or not self.on_cancel then return false end
+    return self.on_cancel(self)
+end
+
+function Result:__tostring()
+    return ("mp.AsyncResult: %p (%s)"):format(self, self.state or "not ready")
+end
+
+return Result
