@@ -127,8 +127,7 @@ static int
 new_barrier(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
-    lua_Integer n = luaL_checkinteger(L, 1);
-    luaL_argcheck(L, n >= 1 && n <= 65535, 1, "number of parties must be from 1 to 65535");
+    lua_Integer n = lmpe_check_count(L, 1, 1, 65535, "number of parties");
     size_t size = 0;
     const char *bytes = luaL_optlstring(L, 2, NULL, &size);
     mpe_object *o;

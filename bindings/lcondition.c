@@ -37,7 +37,7 @@ check_held(lua_State *L, lmpe_box *b, lmpe_box *lock, const char *call)
     mpe_lock_state_get(b->S->e, lock->o, &state);
     if (!state.locked || state.slot != mpe_self_slot(b->S->e) ||
         state.task != b->S->current->id)
-        luaL_error(L, "%s: the condition's lock is not held by this task", call);
+        luaL_error(L, "Condition:%s: the condition's lock is not held by this task", call);
 }
 
 /* scratch: 0 taking the lock, 1 how the wait ended, 2 the lock's object | levels << 48 */
@@ -118,6 +118,15 @@ condition_wait(lua_State *L)
     return lmpe_await_run(L, S, a);
 }
 
+/* c:check_held(call): raises in the name of a call when the lock is not held */
+static int
+condition_check_held(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    check_held(L, b, lock_of(L, b), luaL_checkstring(L, 2));
+    return 0;
+}
+
 static int
 condition_notify(lua_State *L)
 {
@@ -184,6 +193,7 @@ lmpe_open_condition(lua_State *L, lmpe *S)
                                        {"notify", condition_notify},
                                        {"notify_all", condition_notify_all},
                                        {"get_lock", condition_lock},
+                                       {"check_held", condition_check_held},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__tostring", condition_tostring}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"new_condition", new_condition}, {NULL, NULL}};

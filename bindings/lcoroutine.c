@@ -8,8 +8,6 @@
  */
 #include "lmpe.h"
 
-static const char parked_key;
-
 static lua_State *
 check_co(lua_State *L)
 {
@@ -18,36 +16,51 @@ check_co(lua_State *L)
     return co;
 }
 
-static int
-is_parked(lua_State *L, int idx)
+static int co_yield(lua_State *L);
+static int co_resume(lua_State *L);
+static int wrapped(lua_State *L);
+
+/* Pushes the function that co is in; its C function, NULL when it is none. */
+static lua_CFunction
+push_function(lua_State *co, lua_Debug *ar)
 {
-    idx = lua_absindex(L, idx);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &parked_key);
-    lua_pushvalue(L, idx);
-    lua_rawget(L, -2);
-    int parked = lua_toboolean(L, -1);
-    lua_pop(L, 2);
+    if (!lua_checkstack(co, 2) || !lua_getstack(co, 0, ar))
+        return lua_pushnil(co), NULL;
+    lua_getinfo(co, "f", ar);
+    return lua_tocfunction(co, -1);
+}
+
+/* It waits when the function that yielded is one of ours, which all have the state as their first
+ * upvalue, and not coroutine.yield. */
+int
+lmpe_is_parked(lua_State *L, lua_State *co)
+{
+    lua_Debug ar;
+    int parked = 0;
+    if (lua_status(co) != LUA_YIELD)
+        return 0;
+    lua_CFunction f = push_function(co, &ar);
+    if (f && f != co_yield && lua_getupvalue(co, -1, 1)) {
+        parked = lua_touserdata(co, -1) == lmpe_self(L);
+        lua_pop(co, 1);
+    }
+    lua_pop(co, 1);
     return parked;
 }
 
-static void
-set_parked(lua_State *L, int idx, int parked)
+lua_State *
+lmpe_resumed_by(lua_State *L, lua_State *co)
 {
-    idx = lua_absindex(L, idx);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &parked_key);
-    lua_pushvalue(L, idx);
-    if (parked)
-        lua_pushboolean(L, 1);
-    else
-        lua_pushnil(L);
-    lua_rawset(L, -3);
-    lua_pop(L, 1);
-}
-
-static int
-has_started_and_waits(lua_State *L, lua_State *co)
-{
-    return lua_status(co) == LUA_YIELD && is_parked(L, 1);
+    lua_Debug ar;
+    lua_State *inner = NULL;
+    (void)L;
+    lua_CFunction f = push_function(co, &ar);
+    lua_pop(co, 1);
+    if ((f == co_resume || f == wrapped) && lua_getlocal(co, &ar, 1)) {
+        inner = lua_tothread(co, -1);
+        lua_pop(co, 1);
+    }
+    return inner;
 }
 
 /* Resumes co with nargs values from the top of L. The number of results moved to L; -1 with the
@@ -84,7 +97,7 @@ step(lua_State *L, lmpe *S, lua_State *co, int nargs)
 static int
 start(lua_State *L, lmpe *S, lua_State *co)
 {
-    if (has_started_and_waits(L, co)) {
+    if (lmpe_is_parked(L, co)) {
         lua_pushliteral(L, "cannot resume a coroutine that waits in another task");
         return -1;
     }
@@ -107,7 +120,10 @@ wrap_end(lua_State *L, lua_State *co, int n)
     int status = lua_status(co);
     if (status != LUA_OK && status != LUA_YIELD) { /* close its variables, take its final error */
         lua_pop(L, 1);
+        lmpe *S = lmpe_self(L);
+        S->resetting++;
         status = lua_resetthread(co);
+        S->resetting--;
         lua_xmove(co, L, 1);
     }
     if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
@@ -125,7 +141,6 @@ finish_or_pass(lua_State *L, lua_State *co, int n, int is_wrap)
 {
     if (n == -2) {
         lua_settop(L, 1);
-        set_parked(L, 1, 1);
         return lua_yieldk(L, 0, is_wrap, after_wait);
     }
     return is_wrap ? wrap_end(L, co, n) : resume_end(L, n);
@@ -136,7 +151,6 @@ after_wait(lua_State *L, int status, lua_KContext is_wrap)
 {
     lua_State *co = lua_tothread(L, 1);
     (void)status;
-    set_parked(L, 1, 0);
     return finish_or_pass(L, co, step(L, lmpe_self(L), co, 0), (int)is_wrap);
 }
 
@@ -182,7 +196,7 @@ co_yield(lua_State *L)
 static int
 co_status(lua_State *L)
 {
-    if (lua_isthread(L, 1) && has_started_and_waits(L, lua_tothread(L, 1))) {
+    if (lua_isthread(L, 1) && lmpe_is_parked(L, lua_tothread(L, 1))) {
         lua_pushliteral(L, "normal");
         return 1;
     }
@@ -195,12 +209,26 @@ co_status(lua_State *L)
 static int
 co_close(lua_State *L)
 {
-    if (lua_isthread(L, 1) && has_started_and_waits(L, lua_tothread(L, 1)))
+    if (lua_isthread(L, 1) && lmpe_is_parked(L, lua_tothread(L, 1)))
         return luaL_error(L, "cannot close a coroutine that waits in another task");
+    lmpe *S = lmpe_self(L);
     lua_pushvalue(L, lua_upvalueindex(2));
     lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
-    return lua_gettop(L);
+    S->resetting++;
+    int status = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+    S->resetting--;
+    return status == LUA_OK ? lua_gettop(L) : lua_error(L);
+}
+
+/* The script may do something with a task's coroutine later: it is not used again. */
+static int
+co_running(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    if (S->current->co == L)
+        S->current->leaked = 1;
+    lua_pushboolean(L, lua_pushthread(L));
+    return 2;
 }
 
 /* Puts f, with the state and the library's own function of that name as upvalues, in its place. */
@@ -216,18 +244,13 @@ replace(lua_State *L, lmpe *S, const char *name, lua_CFunction f)
 void
 lmpe_open_coroutine(lua_State *L, lmpe *S)
 {
-    lua_newtable(L);
-    lua_newtable(L);
-    lua_pushliteral(L, "k");
-    lua_setfield(L, -2, "__mode");
-    lua_setmetatable(L, -2);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &parked_key);
     if (lua_getglobal(L, "coroutine") == LUA_TTABLE) {
         replace(L, S, "resume", co_resume);
         replace(L, S, "wrap", co_wrap);
         replace(L, S, "yield", co_yield);
         replace(L, S, "status", co_status);
         replace(L, S, "close", co_close);
+        replace(L, S, "running", co_running);
     }
     lua_pop(L, 1);
 }

@@ -21,7 +21,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define HOLD_BACK (256u << 10)               /* bytes of a streamed body kept for its reader */
+#define HOLD_BACK (256u << 10)              /* bytes of a streamed body kept for its reader */
 #define RETRY_NS (20 * MPE_NS_PER_S / 1000) /* when a descriptor could not be watched */
 
 /* ---- the library ---- */
@@ -52,8 +52,8 @@ load(void)
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         void *f = dlsym(lib, names[i].name);
         if (!f) {
-            snprintf(load_error_text, sizeof load_error_text, "this libcurl is too old: it has no %s",
-                     names[i].name);
+            snprintf(load_error_text, sizeof load_error_text,
+                     "this libcurl is too old: it has no %s", names[i].name);
             load_error = load_error_text;
             return;
         }

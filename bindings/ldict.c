@@ -34,7 +34,7 @@ put(lua_State *L, lmpe_box *b, const char *call)
         return rc == MPE_OK || rc == MPE_ENOENT ? 0 : lmpe_raise(L, rc, call);
     }
     int handles = lmpe_encode_value(L, S, 3, "value", call);
-    mpe_bytes value = {S->scratch.data, S->scratch.len};
+    mpe_bytes value = {S->scratch->data, S->scratch->len};
     int rc = mpe_dict_put(S->e, b->o, k.bytes, value, handles);
     return rc == MPE_OK ? 0 : lmpe_raise(L, rc, call);
 }
@@ -127,7 +127,7 @@ dict_setdefault(lua_State *L)
         if (lua_isnil(L, 3))
             break;
         int handles = lmpe_encode_value(L, S, 3, "value", "Dict:setdefault");
-        mpe_bytes value = {S->scratch.data, S->scratch.len};
+        mpe_bytes value = {S->scratch->data, S->scratch->len};
         rc = mpe_dict_put_new(S->e, b->o, k.bytes, value, handles);
         if (rc != MPE_OK && rc != MPE_EEXIST)
             return lmpe_raise(L, rc, "Dict:setdefault");

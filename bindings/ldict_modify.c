@@ -76,7 +76,7 @@ modify_store(lua_State *L, lmpe_box *b)
     if (!removes)
         handles = lmpe_encode_value(L, S, MODIFY_RESULT, "value", "Dict:modify");
     do {
-        mpe_bytes value = {S->scratch.data, S->scratch.len};
+        mpe_bytes value = {S->scratch->data, S->scratch->len};
         rc = removes ? mpe_dict_remove_if(S->e, b->o, k.bytes, version)
                      : mpe_dict_put_if(S->e, b->o, k.bytes, version, value, handles);
     } while (rc == MPE_EAGAIN && is_unchanged(L, b, k.bytes, &version));

@@ -4,6 +4,8 @@
  */
 #include "lmpe.h"
 
+#define EVENT (1u << MPE_KIND_EVENT)
+
 static int
 attempt_wait(lmpe *S, lmpe_await *a)
 {
@@ -17,7 +19,7 @@ attempt_wait(lmpe *S, lmpe_await *a)
 static int
 event_wait(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, EVENT);
     lmpe_await *a = lmpe_await_new(b->S, lmpe_check_deadline(L, 2), "timeout");
     a->object = b->o;
     a->scratch[0] = UINT64_MAX;
@@ -29,7 +31,7 @@ event_wait(lua_State *L)
 static int
 event_set(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, EVENT);
     mpe_event_set(b->S->e, b->o);
     return 0;
 }
@@ -37,7 +39,7 @@ event_set(lua_State *L)
 static int
 event_clear(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, EVENT);
     mpe_event_clear(b->S->e, b->o);
     return 0;
 }
@@ -45,7 +47,7 @@ event_clear(lua_State *L)
 static int
 event_is_set(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, EVENT);
     lua_pushboolean(L, mpe_event_is_set(b->S->e, b->o));
     return 1;
 }
@@ -53,7 +55,7 @@ event_is_set(lua_State *L)
 static int
 event_tostring(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, EVENT);
     lmpe_push_identity(L, b, "Event");
     lua_pushstring(L, mpe_event_is_set(b->S->e, b->o) ? " (set)" : " (not set)");
     lua_concat(L, 2);

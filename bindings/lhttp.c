@@ -174,8 +174,10 @@ set_cookies(lua_State *L, request *r)
 {
     lua_getfield(L, 1, "cookies");
     CURLSH **share = luaL_testudata(L, -1, COOKIES);
-    if (share)
+    if (share) {
         set(L, r, CURLOPT_SHARE, *share);
+        set(L, r, CURLOPT_COOKIEFILE, ""); /* reads none, but keeps those that come */
+    }
     lua_setiuservalue(L, -2, UV_COOKIES);
 }
 
@@ -252,7 +254,10 @@ attempt_read(lmpe *S, lmpe_await *a)
     (void)S;
     a->source = LMPE_LIST;
     a->on.list = &r->t.waiters;
-    return r->t.done || (r->t.streaming && r->t.body.len > 0) ? MPE_OK : MPE_EAGAIN;
+    if (r->t.done)
+        return MPE_OK;
+    int late = r->deadline != MPE_FOREVER && r->deadline <= mpe_now();
+    return r->t.streaming && r->t.body.len > 0 && !late ? MPE_OK : MPE_EAGAIN;
 }
 
 static int

@@ -49,7 +49,7 @@ encode_item(lua_State *L, lmpe *S, int idx, const char *call, mpe_bytes *bytes)
     if (lua_isnoneornil(L, idx))
         luaL_error(L, "%s: an item cannot be nil; pop(i) removes one", call);
     int handles = lmpe_encode_value(L, S, idx, "item", call);
-    *bytes = (mpe_bytes){S->scratch.data, S->scratch.len};
+    *bytes = (mpe_bytes){S->scratch->data, S->scratch->len};
     return handles;
 }
 

@@ -5,6 +5,8 @@
  */
 #include "lmpe.h"
 
+#define LOCKS (1u << MPE_KIND_LOCK | 1u << MPE_KIND_RLOCK)
+
 static int
 attempt_lock(lmpe *S, lmpe_await *a)
 {
@@ -25,12 +27,23 @@ is_recursive(const lmpe_box *b)
 static int
 lock_acquire(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, LOCKS);
     lmpe *S = b->S;
     uint64_t deadline = lmpe_check_deadline(L, 2);
+    int recursive = is_recursive(b);
+    if (!lmpe_is_doomed(S->current)) { /* the common case: it is free */
+        uint32_t task = S->current->id;
+        int rc = recursive ? mpe_rlock_acquire(S->e, b->o, task) : mpe_lock_acquire(S->e, b->o, task);
+        if (rc == MPE_OK) {
+            lua_pushboolean(L, 1);
+            return 1;
+        }
+        if (rc == MPE_OWNER_DIED)
+            return lmpe_finish_true(L, S, NULL, rc);
+    }
     lmpe_await *a = lmpe_await_new(S, deadline, "timeout");
     a->object = b->o;
-    a->scratch[0] = (uint64_t)is_recursive(b);
+    a->scratch[0] = (uint64_t)recursive;
     a->attempt = attempt_lock;
     a->finish = lmpe_finish_true;
     return lmpe_await_run(L, S, a);
@@ -39,12 +52,12 @@ lock_acquire(lua_State *L)
 static int
 lock_release(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, LOCKS);
     if (!is_recursive(b)) {
         if (mpe_lock_release(b->S->e, b->o) != MPE_OK)
-            return luaL_error(L, "release: the lock is not held");
+            return luaL_error(L, "Lock:release: the lock is not held");
     } else if (mpe_rlock_release(b->S->e, b->o, b->S->current->id) != MPE_OK) {
-        return luaL_error(L, "release: the lock is not held by this task");
+        return luaL_error(L, "RLock:release: the lock is not held by this task");
     }
     return 0;
 }
@@ -52,7 +65,7 @@ lock_release(lua_State *L)
 static int
 lock_locked(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, LOCKS);
     mpe_lock_state state;
     mpe_lock_state_get(b->S->e, b->o, &state);
     lua_pushboolean(L, state.locked);
@@ -81,7 +94,7 @@ push_state(lua_State *L, lmpe_box *b, const char *name)
 static int
 lock_tostring(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, LOCKS);
     return push_state(L, b, is_recursive(b) ? "RLock" : "Lock");
 }
 

@@ -29,9 +29,22 @@ lmpe_check_deadline(lua_State *L, int idx)
 {
     if (lua_isnoneornil(L, idx))
         return MPE_FOREVER;
-    lua_Number seconds = luaL_checknumber(L, idx);
+    lua_Number seconds = lua_type(L, idx) == LUA_TNUMBER ? lua_tonumber(L, idx) : -1;
     luaL_argcheck(L, seconds >= 0, idx, "timeout must be a number of seconds, 0 or more");
     return lmpe_deadline_in(seconds);
+}
+
+lua_Integer
+lmpe_check_count(lua_State *L, int idx, lua_Integer min, lua_Integer max, const char *what)
+{
+    int ok;
+    lua_Integer n = lua_tointegerx(L, idx, &ok);
+    if (ok && lua_type(L, idx) == LUA_TNUMBER && n >= min && n <= max)
+        return n;
+    const char *text = lua_pushfstring(L, "%s must be an integer from %I to %I, got %s", what,
+                                       (LUAI_UACINT)min, (LUAI_UACINT)max,
+                                       luaL_tolstring(L, idx, NULL));
+    return luaL_argerror(L, idx, text);
 }
 
 int
@@ -51,26 +64,38 @@ count_handle(void *ud, uint64_t h)
     return 0;
 }
 
-int
-lmpe_encode_values(lua_State *L, lmpe *S, int first, int n, const char *root, const char *where)
+/* Encodes n values into a scratch of their own: a finalizer may encode meanwhile. */
+static int
+encode(lua_State *L, lmpe *S, int first, int n, lmpe_encode_opts *opts, const char *where)
 {
     int handles = 0;
-    lmpe_encode_opts opts = {.root = root, .on_handle = count_handle, .ud = &handles};
-    if (n == 1) {
-        opts.root = NULL;
-        opts.names = &root;
-        opts.nnames = 1;
-    }
-    mpe_buf_reset(&S->scratch, 1 << 16);
-    if (lmpe_encode(L, first, n, &S->scratch, &opts) < 0)
+    opts->on_handle = count_handle;
+    opts->ud = &handles;
+    if (S->encoding == LMPE_SCRATCHES)
+        return luaL_error(L, "%s: too many finalizers within each other send values", where);
+    mpe_buf *out = &S->scratches[S->encoding++];
+    mpe_buf_reset(out, 1 << 16);
+    int rc = lmpe_encode(L, first, n, out, opts);
+    S->encoding--;
+    S->scratch = out;
+    if (rc < 0)
         return luaL_error(L, "%s: %s", where, lua_tostring(L, -1));
     return handles > 0;
 }
 
 int
+lmpe_encode_values(lua_State *L, lmpe *S, int first, int n, int leading, const char *where)
+{
+    static const char *const names[] = {"target", "shared", "mode", "task"};
+    lmpe_encode_opts opts = {.root = "args", .names = names, .nnames = leading};
+    return encode(L, S, first, n, &opts, where);
+}
+
+int
 lmpe_encode_value(lua_State *L, lmpe *S, int idx, const char *root, const char *where)
 {
-    return lmpe_encode_values(L, S, idx, 1, root, where);
+    lmpe_encode_opts opts = {.names = &root, .nnames = 1};
+    return encode(L, S, idx, 1, &opts, where);
 }
 
 int
@@ -125,14 +150,27 @@ lmpe_push_message(lua_State *L, lmpe *S)
     return lmpe_decode_values(L, S, own.data, own.size, own.pins);
 }
 
-/* encode_args(where, root, ...) -> bytes: what an argument list becomes, for calls in Lua. */
+/* encode_args(where, leading, ...) -> bytes: what an argument list becomes, for calls in Lua. */
 static int
 encode_args(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
-    const char *where = luaL_checkstring(L, 1), *root = luaL_checkstring(L, 2);
-    lmpe_encode_values(L, S, 3, lua_gettop(L) - 2, root, where);
-    lua_pushlstring(L, (const char *)S->scratch.data, S->scratch.len);
+    const char *where = luaL_checkstring(L, 1);
+    int leading = (int)luaL_checkinteger(L, 2);
+    luaL_argcheck(L, leading >= 0 && leading <= LMPE_LEADING_MAX, 2, "out of range");
+    lmpe_encode_values(L, S, 3, lua_gettop(L) - 2, leading, where);
+    lua_pushlstring(L, (const char *)S->scratch->data, S->scratch->len);
+    return 1;
+}
+
+/* encode_value(where, name, value) -> bytes */
+static int
+encode_value(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    lua_settop(L, 3);
+    lmpe_encode_value(L, S, 3, luaL_checkstring(L, 2), luaL_checkstring(L, 1));
+    lua_pushlstring(L, (const char *)S->scratch->data, S->scratch->len);
     return 1;
 }
 
@@ -225,10 +263,13 @@ state_gc(lua_State *L)
     if (S && S->e) {
         mpe_engine *e = S->e;
         lmpe_output_flush(S);
-        lmpe_children_end(S);
+        lmpe_program_end(S);
+        lmpe_curl_close(S);
         S->e = NULL;
-        mpe_close(e);
-        mpe_buf_free(&S->scratch);
+        if (!S->is_guest)
+            mpe_close(e);
+        for (int i = 0; i < LMPE_SCRATCHES; i++)
+            mpe_buf_free(&S->scratches[i]);
     }
     return 0; /* S stays: finalizers that run after this one may look at it */
 }
@@ -247,11 +288,17 @@ new_state(lua_State *L)
     if (!S)
         luaL_error(L, "out of memory");
     *box = S;
-    mpe_buf_init(&S->scratch);
+    for (int i = 0; i < LMPE_SCRATCHES; i++)
+        mpe_buf_init(&S->scratches[i]);
+    S->scratch = S->scratches;
     lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
     S->main = S->driver = lua_tothread(L, -1);
     lua_pop(L, 1);
-    int rc = mpe_open(NULL, &S->e);
+    S->e = lmpe_host_engine(L);
+    S->is_guest = S->e != NULL;
+    int rc = S->is_guest ? MPE_OK : mpe_attach(NULL, &S->e);
+    if (rc == MPE_ENOENT) /* no other process of a program has started this one */
+        rc = mpe_open(NULL, &S->e);
     if (rc != MPE_OK)
         lmpe_raise(L, rc, "mpengine: cannot make the shared arena");
     lua_pushlightuserdata(L, S);
@@ -263,7 +310,8 @@ int
 luaopen_mpengine_core(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"encode_args", encode_args}, {"decode_args", decode_args}, {"now", now},
+        {"encode_args", encode_args}, {"encode_value", encode_value}, {"decode_args", decode_args},
+        {"now", now},
         {"cpu_count", cpu_count},     {"stats", stats},             {"isatty", is_terminal},
         {NULL, NULL},
     };
@@ -284,8 +332,15 @@ luaopen_mpengine_core(lua_State *L)
     lmpe_open_list(L, S);
     lmpe_open_process(L, S);
     lmpe_open_output(L, S);
+    lmpe_open_signal(L, S);
+    lmpe_open_readline(L, S);
     lmpe_open_wait(L, S);
+    lmpe_open_offload(L, S);
+    lmpe_open_http(L, S);
+    lmpe_open_poll(L, S);
+    lmpe_open_subprocess(L, S);
     lmpe_open_pool(L, S);
+    lmpe_open_pipe(L, S);
     luaopen_mpengine_codec(L);
     lua_setfield(L, -2, "codec");
     lua_pushcfunction(L, lmpe_codec_register);

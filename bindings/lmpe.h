@@ -11,6 +11,7 @@
 
 #include <lauxlib.h>
 #include <lua.h>
+#include <signal.h>
 
 #include "mpengine.h"
 
@@ -49,10 +50,8 @@ struct lmpe_await {
     uint8_t ending;      /* enum lmpe_ending */
     uint8_t shielded;
     uint8_t cleans_up; /* attempt wants to be called when the wait is killed */
-    uint8_t in_place;
     uint8_t timed_out;
-    uint8_t granted; /* woken by its list, which stands whatever else comes */
-    int fired;
+    lua_State *L; /* where it waits */
 };
 
 /* The await of the current task, cleared and ready to be filled in. */
@@ -67,36 +66,126 @@ int lmpe_finish_true(lua_State *L, lmpe *S, lmpe_await *a, int status);
 /* nil and the word for an expected status; raises for the others. */
 int lmpe_outcome(lua_State *L, int status, const char *reason);
 
-/* A scope of cancellation on a task: a deadline, or a flag. In the frame of with_timeout. */
+/* ---- the simple wait, of what lies inside this process: lsched.c ---- */
+
+/* Waits in a list (NULL: for the deadline alone). finish gets MPE_OK when the list woke the task,
+ * which is then its turn even if a kill or the deadline came meanwhile, or MPE_ETIMEDOUT. */
+typedef int (*lmpe_finish_fn)(lua_State *L, lmpe *S, int status);
+int lmpe_wait(lua_State *L, lmpe *S, mpe_waitlist *list, uint64_t deadline, lmpe_finish_fn finish);
+/* The same, and no cancellation ends it. */
+int lmpe_wait_shielded(lua_State *L, lmpe *S, mpe_waitlist *list, lmpe_finish_fn finish);
+/* Lets the other tasks run once. */
+int lmpe_give_way(lua_State *L, lmpe *S, lmpe_finish_fn finish);
+/* Takes a task out of its wait, which then finds out why. */
+void lmpe_interrupt_wait(lua_State *L, lmpe *S, lmpe_task *t);
+
+/* ---- tasks: ltask.c ---- */
+
+enum lmpe_task_state { LMPE_NEW, LMPE_READY, LMPE_RUNNING, LMPE_WAITING, LMPE_DONE };
+
+/* A stretch of a task's stack that can be cancelled: by its deadline, or by a flag. */
 typedef struct lmpe_scope {
     struct lmpe_scope *outer;
     uint64_t deadline;
     int cancelled;
 } lmpe_scope;
 
-enum lmpe_task_state { LMPE_NEW, LMPE_READY, LMPE_RUNNING, LMPE_WAITING, LMPE_DONE };
+/* What only some tasks need; lives until the task has ended. */
+typedef struct lmpe_rare {
+    struct lmpe_rare *next; /* among the spare ones */
+    lmpe_scope *scopes;
+    uint64_t close_deadline;
+    int raised_depth; /* protected calls around the place of the last cancellation */
+    lmpe_await await;
+} lmpe_rare;
 
+/* Small, since there may be a million of them: waiting it is a waiter, ready it is a job. */
 struct lmpe_task {
-    mpe_job job;
+    union {
+        mpe_job job;
+        mpe_waiter w;
+    };
     lmpe *S;
     lua_State *co; /* NULL: the main task, or done */
-    uint32_t id;   /* names the task in lock words */
+    lmpe_rare *rare;
+    mpe_waitlist joiners;
+    uint32_t id;    /* names the task in lock words */
+    uint32_t site;  /* where it was spawned: lsite.c */
+    uint32_t anchor; /* its place in the table that keeps it alive; ended: the number of its end */
+    int fired;      /* a wait in place has ended */
+    uint32_t awaited; /* by how many calls that do not stand in joiners */
+    int32_t nresults;
     uint8_t state;
     int8_t outcome; /* 1 returned, 0 raised, -1 killed; when DONE */
     uint8_t killed;
-    uint8_t closing; /* waits inside close handlers are still allowed until close_deadline */
-    int nresults;
-    mpe_waitlist joiners;
-    lmpe_scope *scopes;
-    uint64_t close_deadline;
-    lmpe_await await;
+    uint8_t closing;    /* waits inside close handlers are allowed until close_deadline */
+    uint8_t background; /* not the program's: nobody waits for its end */
+    uint8_t leaked;     /* the script has seen its coroutine, which is not used again */
+    uint8_t hooked;     /* a hook of lcancel.c may be set on its coroutine */
+    uint8_t heavy;      /* waits by its await, not by w */
+    uint8_t in_place;
+    uint8_t timed_out;
+    uint8_t granted;
+    uint8_t shielded;
 };
+
+/* May a wait of this task be cut short? Then the full check is due before anything is taken. */
+static inline int
+lmpe_is_doomed(const lmpe_task *t)
+{
+    return t->killed || (t->rare && t->rare->scopes);
+}
+
+/* The rare part of a task, made at the first need. Raises out of memory. */
+lmpe_rare *lmpe_rare_of(lmpe_task *t);
+/* The userdata of a task that has not ended. */
+void lmpe_push_task(lua_State *L, lmpe_task *t);
+lmpe_task *lmpe_check_task(lua_State *L, int idx);
+lmpe_task *lmpe_test_task(lua_State *L, int idx);
+void lmpe_make_ready(lmpe_task *t);
+/* lcoroutine.c: does a suspended coroutine wait, rather than yield? */
+int lmpe_is_parked(lua_State *L, lua_State *co);
+/* If it waits in a coroutine that it resumed, that one; else NULL. */
+lua_State *lmpe_resumed_by(lua_State *L, lua_State *co);
+
+/* The coroutine that runs now, as far as is known here. */
+lua_State *lmpe_running(lmpe *S);
+/* The coroutine inside a suspended task's that waits. */
+lua_State *lmpe_innermost(lua_State *L, lua_State *co);
+
+/* Where spawn was called, as a number; pushes it as lines "\n\tscript.lua:2: in function 'f'". */
+uint32_t lmpe_site_here(lua_State *L, lmpe *S);
+int lmpe_push_site(lua_State *L, lmpe *S, uint32_t site);
+
+/* ---- cancellation: lcancel.c ---- */
+
+/* Must the task leave its wait? */
+int lmpe_is_cancelled(lua_State *L, lmpe *S, lmpe_task *t);
+/* Raises what cancels the task. */
+int lmpe_raise_cancelled(lua_State *L, lmpe *S, lmpe_task *t);
+/* The deadline of a wait, or of what cancels it. */
+uint64_t lmpe_effective_deadline(lmpe_task *t, uint64_t deadline);
+/* Does a suspended task wait in a close handler? Its time is bounded from then on. */
+int lmpe_close_handler_waits(lua_State *L, lmpe_task *t);
+/* Takes the hooks of a task off its coroutine. */
+void lmpe_unhook(lmpe_task *t, lua_State *co);
+/* Message handler: keeps the traceback of an error for who reports it. */
+int lmpe_note_traceback(lua_State *L);
+/* Pushes the traceback kept for the error at idx, or nil. */
+void lmpe_push_traceback(lua_State *L, int idx);
+void lmpe_cancel_forked(lmpe *S);
+/* Pushes the error object that the task at idx is killed with. */
+void lmpe_push_kill(lua_State *L, int idx);
+/* The state of a universe, where it is no upvalue. */
+lmpe *lmpe_of(lua_State *L);
 
 /* A patched coroutine.resume or wrap under way: outer runs inner. */
 typedef struct lmpe_link {
     struct lmpe_link *prev;
     lua_State *outer, *inner;
 } lmpe_link;
+
+#define LMPE_SCRATCHES 4
 
 struct lmpe {
     mpe_engine *e;
@@ -105,15 +194,31 @@ struct lmpe {
     lua_State *driver; /* the thread that drives the loop now; tasks are resumed from it */
     uint32_t next_task_id;
     uint32_t live_tasks;
+    uint32_t anchor_free; /* first free place for a task, see ltask.c */
+    uint32_t anchor_top;
+    uint32_t ended_tasks;
+    uint32_t boxes, armed_boxes; /* shared objects made so far; when the end was last prepared */
+    uint32_t idle_threads; /* coroutines kept for reuse */
+    lmpe_rare *spare_rare;
+    struct lmpe_sites *sites;    /* lsite.c */
+    struct lmpe_ticker *ticker; /* lcancel.c */
+    uint32_t switches; /* how often a task was run */
     int yielded;       /* a task is on its way out to the scheduler */
     int drive_depth;
-    int interrupted;   /* for the main task, which is not the one that drives */
+    int resetting;     /* lua_resetthread runs close handlers */
     lmpe_link *links;
-    mpe_buf scratch;   /* for encoding; no call that uses it runs Lua code meanwhile */
+    mpe_buf *scratch;  /* what was encoded last; used before anything can allocate Lua memory */
+    mpe_buf scratches[LMPE_SCRATCHES]; /* one per encoding under way, within each other */
+    int encoding;
+    uint8_t header[MPE_WIRE_STR_HEADER]; /* of a string that is put without a copy */
+    size_t header_len;
     mpe_message message; /* between attempt and finish of a get */
-    int is_command;
+    int is_guest; /* the engine is the host's */
+    int is_command; /* the mpengine command, which sees to the end of the program */
+    int is_program; /* this universe is the program: the command, or stock lua */
     struct lmpe_child *children; /* lprocess.c */
     struct lmpe_output *output;  /* loutput.c */
+    struct lmpe_curl *curl;      /* lcurl.c */
 };
 
 /* The state of this universe; inside functions that have it as upvalue 1. */
@@ -123,15 +228,14 @@ lmpe_self(lua_State *L)
     return lua_touserdata(L, lua_upvalueindex(1));
 }
 
-/* Registers functions with the state (and, when there is one on top, a metatable) as upvalues, into
- * the table below. */
+/* Registers functions with the state as upvalue into the table on top. */
 void lmpe_setfuncs(lua_State *L, lmpe *S, const luaL_Reg *funcs);
-void lmpe_setmethods(lua_State *L, lmpe *S, const luaL_Reg *methods);
 
 /* ---- objects: lobject.c ------------------------------------------------------------------- */
 
 /* The userdata of every shared object. */
 typedef struct lmpe_box {
+    const void *tag; /* &lmpe_box_tag: no other userdata begins with it */
     mpe_object *o; /* held; NULL when never acquired */
     mpe_handle h;
     lmpe *S;
@@ -150,35 +254,61 @@ void lmpe_new_type(lua_State *L, lmpe *S, int kind, const char *name, const luaL
                    const luaL_Reg *meta);
 /* The object at idx, of the type whose metatable is upvalue 2. */
 lmpe_box *lmpe_check_self(lua_State *L, int idx);
+extern const char lmpe_box_tag;
+/* The same for methods that are called often: kinds is a set of 1 << kind. */
+static inline lmpe_box *
+lmpe_check_kinds(lua_State *L, int idx, uint32_t kinds)
+{
+    if (lua_rawlen(L, idx) == sizeof(lmpe_box)) { /* a userdata, or too long a string or table */
+        lmpe_box *b = lua_touserdata(L, idx);
+        if (b && b->tag == &lmpe_box_tag && b->o && kinds >> mpe_handle_kind(b->h) & 1)
+            return b;
+    }
+    return lmpe_check_self(L, idx); /* raises */
+}
 /* A shared object of any kind at idx, or NULL. */
 lmpe_box *lmpe_test_any(lua_State *L, int idx);
 lmpe_box *lmpe_check_kind(lua_State *L, int idx, int kind, const char *name);
 /* "mp.Lock: 0x2a40" and the first part of its description, for __tostring. */
 void lmpe_push_identity(lua_State *L, lmpe_box *b, const char *name);
 
+/* A pipe end has come with a message: this process has it now. */
+void lmpe_pipe_arrived(lmpe_box *b);
+
 /* ---- arguments and errors: lmpe.c --------------------------------------------------------- */
 
 /* Seconds at idx as a deadline: absent or nil for ever, 0 not at all; NaN or negative raises. */
 uint64_t lmpe_check_deadline(lua_State *L, int idx);
 uint64_t lmpe_deadline_in(double seconds);
+/* An integer in a range; what names it in the message. */
+lua_Integer lmpe_check_count(lua_State *L, int idx, lua_Integer min, lua_Integer max,
+                             const char *what);
 /* Raises for a status that is a mistake or a failure; where says which call. */
 int lmpe_raise(lua_State *L, int status, const char *where);
-/* Encodes the value at idx into S->scratch, raising with the path of what cannot be sent.
+/* Encodes the value at idx into *S->scratch, raising with the path of what cannot be sent.
  * Returns whether it holds handles. */
 int lmpe_encode_value(lua_State *L, lmpe *S, int idx, const char *root, const char *where);
-int lmpe_encode_values(lua_State *L, lmpe *S, int first, int n, const char *root,
-                       const char *where);
+/* The same for an argument list; the first leading values (at most LMPE_LEADING_MAX) are not args[1]
+ * and so on in messages, but what goes with them. */
+#define LMPE_LEADING_MAX 4
+int lmpe_encode_values(lua_State *L, lmpe *S, int first, int n, int leading, const char *where);
 /* Decodes n bytes and returns how many values were pushed; raises. pins: mark to unpin to. */
 int lmpe_decode_values(lua_State *L, lmpe *S, const void *data, size_t size, uint32_t pins);
 
 /* Pushes the values of S->message, which a get has just filled, and frees it; how many. */
 int lmpe_push_message(lua_State *L, lmpe *S);
 
+/* The engine that a host gave to this state, or NULL: lembed.c. */
+mpe_engine *lmpe_host_engine(lua_State *L);
+
 /* ---- opening ------------------------------------------------------------------------------ */
 
 /* Each adds its functions to the table on top of the stack. */
 void lmpe_open_sched(lua_State *L, lmpe *S);
+void lmpe_open_site(lua_State *L, lmpe *S);
+void lmpe_open_cancel(lua_State *L, lmpe *S);
 void lmpe_open_coroutine(lua_State *L, lmpe *S);
+void lmpe_open_offload(lua_State *L, lmpe *S);
 void lmpe_open_object(lua_State *L, lmpe *S);
 void lmpe_open_lock(lua_State *L, lmpe *S);
 void lmpe_open_semaphore(lua_State *L, lmpe *S);
@@ -191,15 +321,43 @@ void lmpe_open_dict(lua_State *L, lmpe *S);
 void lmpe_open_list(lua_State *L, lmpe *S);
 void lmpe_open_process(lua_State *L, lmpe *S);
 void lmpe_open_output(lua_State *L, lmpe *S);
+void lmpe_open_signal(lua_State *L, lmpe *S);
+void lmpe_open_readline(lua_State *L, lmpe *S);
 void lmpe_open_wait(lua_State *L, lmpe *S);
+void lmpe_open_http(lua_State *L, lmpe *S);
+void lmpe_open_poll(lua_State *L, lmpe *S);
+void lmpe_open_subprocess(lua_State *L, lmpe *S);
 void lmpe_open_pool(lua_State *L, lmpe *S);
+void lmpe_open_pipe(lua_State *L, lmpe *S);
 
 /* Steps of a fork in the child, and of the end of a process. */
 void lmpe_sched_forked(lua_State *L, lmpe *S);
 void lmpe_output_flush(lmpe *S);
 void lmpe_output_forked(lmpe *S);
-/* Ends the daemons and waits for the other children, blocking. */
-void lmpe_children_end(lmpe *S);
+/* Other processes will write to the same descriptors: flushes, and lines leave whole from now on. */
+void lmpe_output_shared(lmpe *S);
+/* From a signal handler that ends the process: writes what can be written. */
+void lmpe_output_rescue(lmpe *S);
+void lmpe_curl_forked(lmpe *S);
+void lmpe_curl_close(lmpe *S);
+/* The end of a Lua state: waits for the children and ends the daemons, blocking. Where no command
+ * has seen to it, an interrupt of the program takes effect now. */
+void lmpe_program_end(lmpe *S);
+void lmpe_process_end(lmpe *S, int code);
+
+/* ---- signals: lsignal.c ------------------------------------------------------------------- */
+
+/* This universe is the program: it takes SIGINT and SIGTERM. */
+void lmpe_signals_open(lmpe *S);
+/* In a child. Between the fork and this, signals are held back. */
+void lmpe_signals_child(lmpe *S);
+void lmpe_signals_hold(sigset_t *before);
+/* A wait ended with EINTR: starts the tasks of mp.signal; 1 when the wait must be left, by
+ * lmpe_signal_raise. */
+int lmpe_signal_pending(lua_State *L, lmpe *S);
+void lmpe_signal_raise(lua_State *L, lmpe *S);
+/* The signal that ended, or is about to end, the main chunk; 0. */
+int lmpe_signal_raised(void);
 /* The process of a child userdata at idx, or NULL. */
 mpe_process *lmpe_test_process(lua_State *L, int idx);
 

@@ -47,6 +47,8 @@ lmpe_test_any(lua_State *L, int idx)
     return ours ? lua_touserdata(L, idx) : NULL;
 }
 
+const char lmpe_box_tag = 'b';
+
 lmpe_box *
 lmpe_check_self(lua_State *L, int idx)
 {
@@ -57,6 +59,7 @@ lmpe_check_self(lua_State *L, int idx)
         if (same && b->o)
             return b;
     }
+    lua_settop(L, idx); /* the name must not take the place of an absent argument */
     lua_getfield(L, lua_upvalueindex(2), "__name");
     luaL_typeerror(L, idx, lua_tostring(L, -1));
     return NULL;
@@ -75,10 +78,12 @@ lmpe_check_kind(lua_State *L, int idx, int kind, const char *name)
 static lmpe_box *
 new_box(lua_State *L, lmpe *S, mpe_handle h)
 {
-    lmpe_box *b = lua_newuserdatauv(L, sizeof *b, 1);
+    lmpe_box *b = lua_newuserdatauv(L, sizeof *b, 2);
     memset(b, 0, sizeof *b);
+    b->tag = &lmpe_box_tag;
     b->S = S;
     b->h = h;
+    S->boxes++; /* see ltask.c */
     lua_rawgetp(L, LUA_REGISTRYINDEX, &types_key);
     lua_rawgeti(L, -1, mpe_handle_kind(h));
     lua_setmetatable(L, -3);
@@ -177,10 +182,13 @@ lmpe_push_identity(lua_State *L, lmpe_box *b, const char *name)
 /* package.loaded["mp.NAME"] = the methods on top: error messages find their names there when they
  * are called through pcall, and the codec sends them by name. */
 static void
-name_methods(lua_State *L, const char *name)
+name_methods(lua_State *L, const char *name, int kind)
 {
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-    lua_pushfstring(L, "mp.%s", name);
+    if (kind == MPE_KIND_PIPE_OTHER)
+        lua_pushfstring(L, "mp.%s.other", name);
+    else
+        lua_pushfstring(L, "mp.%s", name);
     lua_pushvalue(L, -3);
     lua_settable(L, -3);
     lua_pop(L, 1);
@@ -203,7 +211,7 @@ lmpe_new_type(lua_State *L, lmpe *S, int kind, const char *name, const luaL_Reg 
     lua_insert(L, -2);
     lua_pushvalue(L, -1);
     lua_setfield(L, -3, "__index");
-    name_methods(L, name);
+    name_methods(L, name, kind);
     lua_setfield(L, -2, "methods");
     set_methods(L, S, meta, -1); /* may replace __index */
     lua_rawgetp(L, LUA_REGISTRYINDEX, &types_key);
@@ -239,10 +247,14 @@ handle(lua_State *L)
 static int
 from_handle(lua_State *L, uint64_t h)
 {
+    int kind = mpe_handle_kind(h);
     lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.state");
     lmpe *S = lua_touserdata(L, -1);
     lua_pop(L, 1);
-    return S ? lmpe_push_handle(L, S, h) : MPE_ESTALE;
+    int rc = S ? lmpe_push_handle(L, S, h) : MPE_ESTALE;
+    if (rc == MPE_OK && (kind == MPE_KIND_PIPE || kind == MPE_KIND_PIPE_OTHER))
+        lmpe_pipe_arrived(lua_touserdata(L, -1));
+    return rc;
 }
 
 void

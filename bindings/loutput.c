@@ -5,90 +5,154 @@
  * program's output lock. A program that has started no other process buffers io.write as stdio
  * does; print is flushed at once, as in stock Lua. Nothing is ever written twice after a fork,
  * since the buffer is emptied before it.
+ *
+ * A reader that is gone (EPIPE) ends the program as SIGPIPE does, also when some library has made
+ * that signal be ignored.
  */
 #include "lmpe.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define BUFFER_MAX 65536u
+#define LONGEST_LINE (16u << 20) /* a longer line leaves in pieces */
 
 typedef struct lmpe_output {
     mpe_buf buf;     /* what was written to stdout and has not left yet */
-    int by_line;     /* a newline at the end makes it leave */
+    int by_line;     /* a line leaves when it is complete */
+    int shared;      /* other processes write to the same descriptor */
     int unbuffered;  /* setvbuf("no") */
+    int full;        /* setvbuf("full") */
 } lmpe_output;
+
+/* Dies as a program does whose reader is gone. */
+static void
+end_by_pipe(lmpe *S)
+{
+    sigset_t one;
+    mpe_leave(S->e);
+    signal(SIGPIPE, SIG_DFL);
+    sigemptyset(&one);
+    sigaddset(&one, SIGPIPE);
+    sigprocmask(SIG_UNBLOCK, &one, NULL);
+    kill(getpid(), SIGPIPE);
+    _exit(128 + SIGPIPE);
+}
+
+/* Writes the first size bytes of the buffer and keeps the rest. What cannot be written is lost, as with
+ * stdio. The status of mpe_write_whole. */
+static int
+flush_first_bytes(lmpe *S, size_t size)
+{
+    lmpe_output *out = S->output;
+    size_t rest = out->buf.len - size;
+    fflush(stdout); /* what C code has printed before */
+    int rc = mpe_write_whole(S->e, STDOUT_FILENO, out->buf.data, size);
+    int saved = errno;
+    memmove(out->buf.data, out->buf.data + size, rest);
+    out->buf.len = rest;
+    if (rest == 0)
+        mpe_buf_reset(&out->buf, BUFFER_MAX);
+    if (rc != MPE_OK && saved == EPIPE)
+        end_by_pipe(S);
+    errno = saved;
+    return rc;
+}
 
 void
 lmpe_output_flush(lmpe *S)
 {
-    lmpe_output *out = S->output;
-    if (!out || out->buf.len == 0)
-        return;
-    fflush(stdout); /* what C code has printed before */
-    mpe_write_whole(S->e, STDOUT_FILENO, out->buf.data, out->buf.len);
-    mpe_buf_reset(&out->buf, BUFFER_MAX);
+    if (S->output && S->e && S->output->buf.len > 0)
+        flush_first_bytes(S, S->output->buf.len);
 }
 
 void
 lmpe_output_forked(lmpe *S)
 {
-    S->output->by_line = 1;
+    S->output->by_line = S->output->shared = 1;
     S->output->buf.len = 0;
 }
 
-/* Appends the strings and numbers first..last; raises for anything else. */
-static void
-collect(lua_State *L, mpe_buf *b, int first)
+void
+lmpe_output_shared(lmpe *S)
 {
-    int top = lua_gettop(L);
-    for (int i = first; i <= top; i++) {
-        size_t n;
-        const char *s = luaL_checklstring(L, i, &n);
-        if (mpe_buf_append(b, s, n) != MPE_OK)
-            luaL_error(L, "write: out of memory");
-    }
+    lmpe_output_flush(S);
+    S->output->shared = 1;
+    if (!S->output->full)
+        S->output->by_line = 1;
 }
 
-static int
-ends_line(const mpe_buf *b)
+void
+lmpe_output_rescue(lmpe *S)
 {
-    return b->len > 0 && b->data[b->len - 1] == '\n';
+    lmpe_output *out = S->output;
+    if (out && out->buf.len > 0 && write(STDOUT_FILENO, out->buf.data, out->buf.len) < 0)
+        return;
+}
+
+/* The end of the last complete line that begins at or after from. */
+static size_t
+complete(const mpe_buf *b, size_t from)
+{
+    const void *at = b->len > from ? memrchr(b->data + from, '\n', b->len - from) : NULL;
+    return at ? (size_t)((const uint8_t *)at - b->data) + 1 : 0;
+}
+
+/* Lets go what is due after bytes were added behind before. */
+static int
+let_go(lmpe *S, size_t before)
+{
+    lmpe_output *out = S->output;
+    size_t lines = out->by_line ? complete(&out->buf, before) : 0;
+    if (out->unbuffered)
+        lines = out->buf.len;
+    else if (out->buf.len - lines >= BUFFER_MAX && !out->shared)
+        lines = out->buf.len;
+    else if (out->buf.len - lines >= BUFFER_MAX && lines == 0)
+        lines = out->buf.len < LONGEST_LINE ? complete(&out->buf, 0) : out->buf.len;
+    return lines ? flush_first_bytes(S, lines) : MPE_OK;
 }
 
 static int
 write_stdout(lua_State *L, lmpe *S, int first)
 {
-    lmpe_output *out = S->output;
-    size_t before = out->buf.len;
+    mpe_buf *b = &S->output->buf;
+    size_t before = b->len, n;
     int top = lua_gettop(L);
     for (int i = first; i <= top; i++) /* nothing half done */
         luaL_checkstring(L, i);
-    collect(L, &out->buf, first);
-    if (out->buf.len >= BUFFER_MAX || out->unbuffered ||
-        (out->by_line && out->buf.len > before && ends_line(&out->buf)))
-        lmpe_output_flush(S);
-    return 0;
+    for (int i = first; i <= top; i++) {
+        const char *s = lua_tolstring(L, i, &n);
+        if (mpe_buf_append(b, s, n) != MPE_OK) {
+            b->len = before;
+            return luaL_error(L, "write: out of memory");
+        }
+    }
+    return let_go(S, before);
 }
 
 static int
 print(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
-    mpe_buf *b = &S->output->buf;
+    luaL_Buffer line;
     int n = lua_gettop(L);
-    size_t before = b->len, len;
+    luaL_buffinit(L, &line);
     for (int i = 1; i <= n; i++) {
-        const char *s = luaL_tolstring(L, i, &len); /* may raise or print itself */
         if (i > 1)
-            mpe_buf_append(b, "\t", 1);
-        mpe_buf_append(b, s, len);
-        lua_pop(L, 1);
+            luaL_addchar(&line, '\t');
+        luaL_tolstring(L, i, NULL); /* may raise, or print itself */
+        luaL_addvalue(&line);
     }
-    (void)before;
-    if (mpe_buf_append(b, "\n", 1) != MPE_OK)
+    luaL_addchar(&line, '\n');
+    luaL_pushresult(&line);
+    size_t len;
+    const char *s = lua_tolstring(L, -1, &len);
+    if (mpe_buf_append(&S->output->buf, s, len) != MPE_OK)
         return luaL_error(L, "print: out of memory");
     lmpe_output_flush(S);
     return 0;
@@ -127,10 +191,10 @@ write_stderr(lua_State *L, lmpe *S, int first)
     size_t n;
     const char *s = lua_tolstring(L, -1, &n);
     fflush(stderr);
-    mpe_write_whole(S->e, STDERR_FILENO, s, n);
-    return 0;
+    return mpe_write_whole(S->e, STDERR_FILENO, s, n);
 }
 
+/* The status of the write. */
 static int
 write_to(lua_State *L, FILE *f, int first)
 {
@@ -138,6 +202,16 @@ write_to(lua_State *L, FILE *f, int first)
     if (f == stdout)
         return write_stdout(L, S, first);
     return write_stderr(L, S, first);
+}
+
+/* The file, which is at index 1, or nil, message, errno. */
+static int
+write_result(lua_State *L, int status)
+{
+    if (status != MPE_OK)
+        return luaL_fileresult(L, 0, NULL);
+    lua_settop(L, 1);
+    return 1;
 }
 
 /* io.write(...) */
@@ -151,9 +225,7 @@ io_write(lua_State *L)
         return call_original(L);
     }
     lua_insert(L, 1);
-    write_to(L, f, 2);
-    lua_settop(L, 1);
-    return 1;
+    return write_result(L, write_to(L, f, 2));
 }
 
 /* file:write(...) */
@@ -163,13 +235,11 @@ file_write(lua_State *L)
     FILE *f = file_of(L, 1);
     if (f != stdout && f != stderr)
         return call_original(L);
-    write_to(L, f, 2);
-    lua_settop(L, 1);
-    return 1;
+    return write_result(L, write_to(L, f, 2));
 }
 
-/* io.flush(), file:flush(), file:seek(), file:close(), io.read(), io.close(): what was written goes
- * first. */
+/* io.flush(), file:flush(), file:seek(), file:close(), io.read(), io.close(), io.popen(),
+ * os.execute(): what was written goes first. */
 static int
 flush_first(lua_State *L)
 {
@@ -186,7 +256,8 @@ file_setvbuf(lua_State *L)
         return call_original(L);
     const char *mode = luaL_checkstring(L, 2);
     S->output->unbuffered = strcmp(mode, "no") == 0;
-    S->output->by_line = strcmp(mode, "full") != 0;
+    S->output->full = strcmp(mode, "full") == 0;
+    S->output->by_line = !S->output->full;
     lmpe_output_flush(S);
     return call_original(L);
 }
@@ -240,7 +311,11 @@ lmpe_open_output(lua_State *L, lmpe *S)
         replace(L, S, "flush", flush_first);
         replace(L, S, "read", flush_first);
         replace(L, S, "close", flush_first);
+        replace(L, S, "popen", flush_first);
     }
+    lua_pop(L, 1);
+    if (lua_getglobal(L, "os") == LUA_TTABLE)
+        replace(L, S, "execute", flush_first);
     lua_pop(L, 1);
     if (luaL_getmetatable(L, LUA_FILEHANDLE) == LUA_TTABLE &&
         lua_getfield(L, -1, "__index") == LUA_TTABLE) {

@@ -84,11 +84,11 @@ check_worker(lua_State *L, int idx, const control *c)
 
 /* Puts the values from first on as one message into an unbounded queue. */
 static int
-send_values(lua_State *L, lmpe_box *q, int first, const char *where)
+send_values(lua_State *L, lmpe_box *q, int first, int leading, const char *where)
 {
     lmpe *S = q->S;
-    int handles = lmpe_encode_values(L, S, first, lua_gettop(L) - first + 1, "args", where);
-    mpe_bytes bytes = {S->scratch.data, S->scratch.len};
+    int handles = lmpe_encode_values(L, S, first, lua_gettop(L) - first + 1, leading, where);
+    mpe_bytes bytes = {S->scratch->data, S->scratch->len};
     int rc = mpe_queue_put(S->e, q->o, &bytes, 1, handles);
     return rc == MPE_OK || rc == MPE_ECLOSED ? rc : lmpe_raise(L, rc, where);
 }
@@ -98,7 +98,7 @@ static int
 send(lua_State *L)
 {
     lmpe_box *q = check_queue(L, 1);
-    int rc = send_values(L, q, 3, luaL_checkstring(L, 2));
+    int rc = send_values(L, q, 3, 0, luaL_checkstring(L, 2));
     if (rc != MPE_OK)
         return lmpe_outcome(L, rc, NULL);
     lua_pushboolean(L, 1);
@@ -136,7 +136,7 @@ receive(lua_State *L)
 
 /* ---- tasks ---- */
 
-/* pool_put(inbox, control, where, ...) -> number of the task. Only the pool's process puts. */
+/* pool_put(inbox, control, where, id, function, shared, mode, ...) -> number of the task. Only the pool's process puts. */
 static int
 pool_put(lua_State *L)
 {
@@ -146,7 +146,7 @@ pool_put(lua_State *L)
     uint32_t next, got;
     mpe_queue_seqs(q->S->e, q->o, &next, &got);
     *claim_of(&c, next) = 0;
-    if (send_values(L, q, 4, where) != MPE_OK)
+    if (send_values(L, q, 4, LMPE_LEADING_MAX, where) != MPE_OK)
         return luaL_error(L, "%s: the pool is closed", where);
     lua_pushinteger(L, next);
     return 1;

@@ -8,21 +8,23 @@
 
 #include <string.h>
 
+#define QUEUE (1u << MPE_KIND_QUEUE)
+
 /* ---- put ---- */
 
-/* The message: a string whose bytes lie in scratch[0], and its header before it or nothing. */
+/* The message: scratch[1] bytes at scratch[0] with S->header before them; or, with WHOLE, those
+ * bytes alone. HANDLES: they hold handles. */
+enum { HANDLES = 1, WHOLE = 2 };
+
 static int
 attempt_put(lmpe *S, lmpe_await *a)
 {
-    const mpe_buf *header = &S->scratch;
-    mpe_bytes parts[2] = {{header->data, header->len}, {(void *)a->scratch[0], a->scratch[1]}};
-    int whole = a->scratch[2] & 2; /* the string is the whole message */
-    int rc = mpe_queue_put(S->e, a->object, whole ? parts + 1 : parts,
-                           whole || !a->scratch[0] ? 1 : 2, a->scratch[2] & 1);
+    mpe_bytes parts[2] = {{S->header, S->header_len}, {(void *)a->scratch[0], a->scratch[1]}};
+    int whole = (a->scratch[2] & WHOLE) != 0;
     a->source = LMPE_OBJECT;
     a->on.object = a->object;
     a->event = MPE_EVENT_SPACE;
-    return rc;
+    return mpe_queue_put(S->e, a->object, parts + whole, 2 - whole, (int)(a->scratch[2] & HANDLES));
 }
 
 static int
@@ -33,50 +35,51 @@ finish_put(lua_State *L, lmpe *S, lmpe_await *a, int status)
     return lmpe_finish_true(L, S, a, status);
 }
 
-/* The bytes must outlive the call when it waits: scratch is anybody's then. */
+/* The bytes must outlive the call when it waits: buffer and header are anybody's then. */
 static void
 keep_bytes(lua_State *L, lmpe *S, lmpe_await *a)
 {
-    luaL_Buffer b;
-    size_t n = S->scratch.len + a->scratch[1];
-    char *p = luaL_buffinitsize(L, &b, n);
-    memcpy(p, S->scratch.data, S->scratch.len);
-    if (a->scratch[1])
-        memcpy(p + S->scratch.len, (void *)a->scratch[0], a->scratch[1]);
-    luaL_pushresultsize(&b, n);
-    a->scratch[0] = (uintptr_t)lua_tostring(L, -1);
+    if (a->scratch[2] & WHOLE) {
+        lua_pushlstring(L, (const char *)a->scratch[0], a->scratch[1]);
+    } else {
+        lua_pushlstring(L, (const char *)S->header, S->header_len);
+        lua_pushvalue(L, 2); /* the string itself */
+        lua_concat(L, 2);
+    }
+    size_t n;
+    a->scratch[0] = (uintptr_t)lua_tolstring(L, -1, &n);
     a->scratch[1] = n;
-    a->scratch[2] |= 2;
+    a->scratch[2] |= WHOLE;
 }
 
+/* What is put is at index 2. */
 static int
 put_with(lua_State *L, lmpe *S, lmpe_box *b, uint64_t deadline)
 {
-    lmpe_await *a = lmpe_await_new(S, deadline, "full");
     const char *bytes;
-    size_t n, header_len;
-    uint8_t header[MPE_WIRE_STR_HEADER];
+    size_t n;
+    uint64_t flags = 0;
+    if (!lmpe_encode_is_bytes(L, 2, &bytes, &n, S->header, &S->header_len)) {
+        flags = WHOLE | (lmpe_encode_value(L, S, 2, "item", "put") ? HANDLES : 0);
+        bytes = (const char *)S->scratch->data;
+        n = S->scratch->len;
+    }
+    lmpe_await *a = lmpe_await_new(S, deadline, "full");
     a->object = b->o;
+    a->scratch[0] = (uintptr_t)bytes;
+    a->scratch[1] = n;
+    a->scratch[2] = flags;
     a->attempt = attempt_put;
     a->finish = finish_put;
-    if (lmpe_encode_is_bytes(L, 2, &bytes, &n, header, &header_len)) {
-        S->scratch.len = 0;
-        if (mpe_buf_append(&S->scratch, header, header_len) != MPE_OK)
-            return lmpe_raise(L, MPE_ENOMEM, "put");
-        a->scratch[0] = (uintptr_t)bytes;
-        a->scratch[1] = n;
-    } else {
-        a->scratch[2] = (uint64_t)lmpe_encode_value(L, S, 2, "item", "put");
-    }
     int rc = attempt_put(S, a);
-    if (rc == MPE_OK) { /* a wait that need not wait, as long as nothing cancels the task */
+    if (rc == MPE_OK) {
         lua_pushboolean(L, 1);
         return 1;
     }
-    if (rc == MPE_EAGAIN && deadline != MPE_NOW)
-        keep_bytes(L, S, a);
-    else if (rc != MPE_EAGAIN)
+    if (rc != MPE_EAGAIN)
         return finish_put(L, S, a, rc);
+    if (deadline != MPE_NOW)
+        keep_bytes(L, S, a);
     return lmpe_await_run(L, S, a);
 }
 
@@ -84,7 +87,7 @@ put_with(lua_State *L, lmpe *S, lmpe_box *b, uint64_t deadline)
 static int
 queue_put(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     luaL_checkany(L, 2);
     uint64_t deadline = lmpe_check_deadline(L, 3);
     lua_settop(L, 2);
@@ -94,7 +97,7 @@ queue_put(lua_State *L)
 static int
 queue_put_nowait(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     luaL_checkany(L, 2);
     lua_settop(L, 2);
     return put_with(L, b->S, b, MPE_NOW);
@@ -133,14 +136,14 @@ get_with(lua_State *L, lmpe_box *b, uint64_t deadline)
 static int
 queue_get(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     return get_with(L, b, lmpe_check_deadline(L, 2));
 }
 
 static int
 queue_get_nowait(lua_State *L)
 {
-    return get_with(L, lmpe_check_self(L, 1), MPE_NOW);
+    return get_with(L, lmpe_check_kinds(L, 1, QUEUE), MPE_NOW);
 }
 
 /* The loop function of q:iter(). */
@@ -158,7 +161,7 @@ finish_next(lua_State *L, lmpe *S, lmpe_await *a, int status)
 static int
 iter_next(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     lmpe_await *a = lmpe_await_new(b->S, MPE_FOREVER, NULL);
     a->object = b->o;
     a->attempt = attempt_get;
@@ -169,7 +172,7 @@ iter_next(lua_State *L)
 static int
 queue_iter(lua_State *L)
 {
-    lmpe_check_self(L, 1);
+    lmpe_check_kinds(L, 1, QUEUE);
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_pushvalue(L, lua_upvalueindex(2));
     lua_pushcclosure(L, iter_next, 2);
@@ -182,7 +185,7 @@ queue_iter(lua_State *L)
 static int
 queue_qsize(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     lua_pushinteger(L, mpe_queue_size(b->S->e, b->o));
     return 1;
 }
@@ -190,7 +193,7 @@ queue_qsize(lua_State *L)
 static int
 queue_empty(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     lua_pushboolean(L, mpe_queue_size(b->S->e, b->o) == 0);
     return 1;
 }
@@ -198,16 +201,24 @@ queue_empty(lua_State *L)
 static int
 queue_full(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     uint32_t bound = mpe_queue_bound(b->S->e, b->o);
     lua_pushboolean(L, bound && mpe_queue_size(b->S->e, b->o) >= bound);
     return 1;
 }
 
 static int
+queue_is_closed(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
+    lua_pushboolean(L, mpe_queue_is_closed(b->S->e, b->o));
+    return 1;
+}
+
+static int
 queue_close(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     mpe_queue_close(b->S->e, b->o);
     return 0;
 }
@@ -217,7 +228,7 @@ queue_close(lua_State *L)
 static int
 queue_task_done(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     int rc = mpe_queue_task_done(b->S->e, b->o);
     if (rc == MPE_EOVER)
         return luaL_error(L, "task_done: called more often than there were items");
@@ -238,7 +249,7 @@ attempt_join(lmpe *S, lmpe_await *a)
 static int
 queue_join(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     lmpe_await *a = lmpe_await_new(b->S, lmpe_check_deadline(L, 2), "timeout");
     a->object = b->o;
     a->attempt = attempt_join;
@@ -251,7 +262,7 @@ queue_join(lua_State *L)
 static int
 queue_tostring(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     uint32_t bound = mpe_queue_bound(b->S->e, b->o), size = mpe_queue_size(b->S->e, b->o);
     const char *closed = mpe_queue_is_closed(b->S->e, b->o) ? ", closed" : "";
     lmpe_push_identity(L, b, "Queue");
@@ -267,9 +278,7 @@ static int
 create(lua_State *L, unsigned flags, const char *function)
 {
     lmpe *S = lmpe_self(L);
-    lua_Integer n = luaL_optinteger(L, 1, 0);
-    luaL_argcheck(L, n >= 0 && n <= INT32_MAX, 1,
-                  "maxsize must be an integer from 0 (no bound) to 2^31-1");
+    lua_Integer n = lua_isnoneornil(L, 1) ? 0 : lmpe_check_count(L, 1, 0, INT32_MAX, "maxsize");
     mpe_object *o;
     return lmpe_created(L, S, mpe_queue_create(S->e, (uint32_t)n, flags, &o), &o, function);
 }
@@ -300,7 +309,7 @@ lmpe_open_queue(lua_State *L, lmpe *S)
         {"put", queue_put},     {"get", queue_get},   {"put_nowait", queue_put_nowait},
         {"get_nowait", queue_get_nowait},             {"iter", queue_iter},
         {"qsize", queue_qsize}, {"empty", queue_empty}, {"full", queue_full},
-        {"close", queue_close}, {"task_done", queue_task_done}, {"join", queue_join},
+        {"close", queue_close}, {"is_closed", queue_is_closed}, {"task_done", queue_task_done}, {"join", queue_join},
         {NULL, NULL},
     };
     static const luaL_Reg meta[] = {

@@ -4,6 +4,8 @@
  */
 #include "lmpe.h"
 
+#define SEMAPHORE (1u << MPE_KIND_SEMAPHORE)
+
 static int
 attempt_acquire(lmpe *S, lmpe_await *a)
 {
@@ -16,7 +18,7 @@ attempt_acquire(lmpe *S, lmpe_await *a)
 static int
 semaphore_acquire(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, SEMAPHORE);
     lmpe_await *a = lmpe_await_new(b->S, lmpe_check_deadline(L, 2), "timeout");
     a->object = b->o;
     a->attempt = attempt_acquire;
@@ -27,10 +29,10 @@ semaphore_acquire(lua_State *L)
 static int
 semaphore_release(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, SEMAPHORE);
     int rc = mpe_semaphore_release(b->S->e, b->o);
     if (rc == MPE_EOVER)
-        return luaL_error(L, "release: the semaphore is at its bound already");
+        return luaL_error(L, "BoundedSemaphore:release: it has all its permits already");
     if (rc != MPE_OK)
         return lmpe_raise(L, rc, "release");
     return 0;
@@ -39,7 +41,7 @@ semaphore_release(lua_State *L)
 static int
 semaphore_value(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, SEMAPHORE);
     lua_pushinteger(L, mpe_semaphore_value(b->S->e, b->o));
     return 1;
 }
@@ -47,7 +49,7 @@ semaphore_value(lua_State *L)
 static int
 semaphore_locked(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, SEMAPHORE);
     lua_pushboolean(L, mpe_semaphore_value(b->S->e, b->o) == 0);
     return 1;
 }
@@ -55,7 +57,7 @@ semaphore_locked(lua_State *L)
 static int
 semaphore_tostring(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = lmpe_check_kinds(L, 1, SEMAPHORE);
     lmpe_push_identity(L, b, "Semaphore");
     lua_pushfstring(L, " (value %d)", (int)mpe_semaphore_value(b->S->e, b->o));
     lua_concat(L, 2);
@@ -66,9 +68,8 @@ static int
 create(lua_State *L, int bounded, const char *function)
 {
     lmpe *S = lmpe_self(L);
-    lua_Integer n = luaL_optinteger(L, 1, 1);
-    luaL_argcheck(L, n >= 0 && n <= INT32_MAX, 1,
-                  "number of permits must be an integer from 0 to 2^31-1");
+    lua_Integer n =
+        lua_isnoneornil(L, 1) ? 1 : lmpe_check_count(L, 1, 0, INT32_MAX, "number of permits");
     mpe_object *o;
     return lmpe_created(L, S, mpe_semaphore_create(S->e, (uint32_t)n, bounded, &o), &o, function);
 }

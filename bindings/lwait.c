@@ -32,42 +32,33 @@ new_waitlist(lua_State *L)
     return 1;
 }
 
-/* Waits once: whoever wakes says by that that it is this task's turn. */
 static int
-attempt_list(lmpe *S, lmpe_await *a)
+finish_list(lua_State *L, lmpe *S, int status)
 {
     (void)S;
-    a->source = LMPE_LIST;
-    if (a->scratch[0]++ == 0)
-        return MPE_EAGAIN;
-    return a->ending == LMPE_GOES_ON ? MPE_OK : MPE_ETIMEDOUT;
+    if (status == MPE_OK) {
+        lua_pushboolean(L, 1);
+        return 1;
+    }
+    luaL_pushfail(L);
+    lua_pushliteral(L, "timeout");
+    return 2;
 }
 
-/* list:wait([timeout]) -> true | nil, "timeout" */
+/* list:wait([timeout]) -> true | nil, "timeout": whoever wakes says by that that it is this task's
+ * turn, which stands even if a kill comes then */
 static int
 waitlist_wait(lua_State *L)
 {
-    lmpe *S = lmpe_self(L);
     waitlist *w = check_waitlist(L);
-    lmpe_await *a = lmpe_await_new(S, lmpe_check_deadline(L, 2), "timeout");
-    a->on.list = &w->list;
-    a->attempt = attempt_list;
-    a->finish = lmpe_finish_true;
-    return lmpe_await_run(L, S, a);
+    return lmpe_wait(L, lmpe_self(L), &w->list, lmpe_check_deadline(L, 2), finish_list);
 }
 
 /* list:wait_shielded(): the same, and no kill ends it */
 static int
 waitlist_wait_shielded(lua_State *L)
 {
-    lmpe *S = lmpe_self(L);
-    waitlist *w = check_waitlist(L);
-    lmpe_await *a = lmpe_await_new(S, MPE_FOREVER, "timeout");
-    a->on.list = &w->list;
-    a->attempt = attempt_list;
-    a->finish = lmpe_finish_true;
-    a->shielded = 1;
-    return lmpe_await_run(L, S, a);
+    return lmpe_wait_shielded(L, lmpe_self(L), &check_waitlist(L)->list, finish_list);
 }
 
 /* list:wake([n]) -> how many were woken, in arrival order; all of them without n */
@@ -157,7 +148,7 @@ file_part(lua_State *L, struct any *any, struct any_part *p, int idx)
     void *list = luaL_testudata(L, idx, WAITLIST);
     if (list)
         return mpe_wait_list(e, &p->w, &((waitlist *)list)->list, MPE_FOREVER);
-    lmpe_task *t = luaL_testudata(L, idx, "mpengine.Task");
+    lmpe_task *t = lmpe_test_task(L, idx);
     if (t)
         return mpe_wait_list(e, &p->w, &t->joiners, MPE_FOREVER);
     if (lua_isinteger(L, idx)) {
@@ -197,7 +188,7 @@ file_any(lua_State *L)
     luaL_setmetatable(L, ANY);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 1); /* what is waited for lives as long */
-    lmpe_await *a = &S->current->await; /* nothing fires before the loop runs, in wait_any */
+    lmpe_await *a = &lmpe_rare_of(S->current)->await; /* nothing fires before the loop runs, in wait_any */
     for (int i = 0; i < n; i++) {
         any->parts[i].a = a;
         any->parts[i].w.fire = on_fire;
@@ -267,5 +258,7 @@ lmpe_open_wait(lua_State *L, lmpe *S)
     luaL_newmetatable(L, ANY);
     lua_pushcfunction(L, unfile);
     lua_setfield(L, -2, "__gc");
+    lua_pushcfunction(L, unfile);
+    lua_setfield(L, -2, "__close");
     lua_pop(L, 1);
 }

@@ -211,7 +211,7 @@ describe("a queue", function()
     ok[[
       local co, q, sum = mp.co, mp.Queue(), 0
       local tasks = {}
-      for i = 1, 10 do tasks[i] = co.spawn(function() sum = sum + q:get() end) end
+      for i = 1, 10 do tasks[i] = co.spawn(function() local v = q:get() sum = sum + v end) end
       co.sleep(0)
       P(function() for i = 1, 10 do q:put(i) end end)
       co.joinall(tasks)

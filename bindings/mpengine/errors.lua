@@ -22,6 +22,38 @@ function errors.message(value)
     return ("(error object is a %s value)"):format(type(value))
 end
 
+local here = debug.getinfo(1, "S").source:match("^(.*/)[^/]*$")
+
+-- Is the function at that level the engine's own, or C code?
+local function is_ours(info)
+    return info.what == "C" or (here and info.source:sub(1, #here) == here) or info.source == "=mpengine"
+end
+
+--- The message of an error, and the stack from `level` (1 is the caller) down to the script's first
+--- function: what the engine itself has below that is left out, as lua leaves out its own.
+---@param err any
+---@param level integer
+---@return string
+function errors.traceback(err, level)
+    if errors.is(err) and err.traceback then return tostring(err) end
+    local last, total = level, level
+    while true do
+        local info = debug.getinfo(total + 1, "S")
+        if not info then break end
+        if not is_ours(info) then last = total end
+        total = total + 1
+    end
+    local lines = {}
+    for line in (debug.traceback(nil, level + 1) .. "\n"):gmatch("([^\n]*)\n") do lines[#lines + 1] = line end
+    local drop = total - last - 1
+    while drop > 0 and #lines > 1 do
+        local line = table.remove(lines)
+        if not line:find("^\t%(%.%.%.tail calls") then drop = drop - 1 end
+    end
+    if lines[#lines]:find("^\t%(%.%.%.tail calls") then table.remove(lines) end
+    return ("%s\n%s\n\t[C]: in ?"):format(errors.message(err), table.concat(lines, "\n"))
+end
+
 --- errors.new{ kind =, message =, ... } -> error object
 function errors.new(fields)
     return setmetatable(fields, Error)

@@ -1,5 +1,6 @@
 --- mpengine: processes, shared objects, pools and coroutines for Lua.
 local core = require "mpengine.core"
+local context = require "mpengine.context"
 local process = require "mpengine.process"
 local sync = require "mpengine.sync"
 
@@ -10,9 +11,14 @@ local mp = {
     parent_process = process.parent_process,
     active_children = process.active_children,
     cpu_count = core.cpu_count,
+    set_start_method = context.set_start_method,
+    get_start_method = context.get_start_method,
+    get_all_start_methods = context.get_all_start_methods,
+    set_executable = context.set_executable,
     Queue = core.new_queue,
     JoinableQueue = core.new_joinable_queue,
     SimpleQueue = core.new_simple_queue,
+    Pipe = core.new_pipe,
     Array = core.new_array,
     RawArray = core.new_raw_array,
     Value = core.new_value,
@@ -52,31 +58,11 @@ local lazy = {
     Manager = "mpengine.manager",
     wait = "mpengine.wait",
     stats = "mpengine.stats",
+    get_context = "mpengine.contexts",
+    signal = "mpengine.signal",
+    log_to_stderr = "mpengine.log",
+    get_logger = "mpengine.log",
 }
-
-local methods = { "fork" }
-local method = "fork"
-
---- The ways to start a process that this build has.
-function mp.get_all_start_methods()
-    return { table.unpack(methods) }
-end
-
-local function check_method(call, name)
-    for _, known in ipairs(methods) do
-        if known == name then return name end
-    end
-    error(("%s: unknown start method '%s' (%s expected)"):format(call, tostring(name),
-        table.concat(methods, ", ")), 3)
-end
-
-function mp.set_start_method(name)
-    method = check_method("set_start_method", name)
-end
-
-function mp.get_start_method()
-    return method
-end
 
 return setmetatable(mp, {
     __index = function(self, key)

@@ -1,15 +1,28 @@
 --- The command: options, the script, its errors, and what comes after it.
 local core = require "mpengine.core"
+local errors = require "mpengine.errors"
+
+local SIGINT, SIGTERM = 2, 15
+
+local os_exit = os.exit
+
+-- Until the process module has one of its own: a program that needs none is quicker without.
+function os.exit(...) -- luacheck: ignore 122
+    os.exit = os_exit -- luacheck: ignore 122
+    require "mpengine.process"
+    os.exit(...)
+end
 
 local USAGE = [=[
-usage: mpengine [options] [script [args]]
-  -e code     run code
-  -i          enter interactive mode after the script
-  -l mod      require module 'mod' into global 'mod'
-  -l g=mod    require module 'mod' into global 'g'
-  -W          turn warnings on
-  -           run standard input
-  --          stop handling options
+usage: mpengine [options] [script.lua [args]]
+  -e code         run code
+  -i              enter interactive mode after the script
+  -l mod          require module 'mod' into global 'mod'
+  -l g=mod        require module 'mod' into global 'g'
+  -W              turn warnings on
+  -E              ignore the environment variables of Lua
+  -               run standard input
+  --              stop handling options
   -v, --version   show the version
   -h, --help      show this text
 ]=]
@@ -22,65 +35,65 @@ end
 
 --- The error value as lua shows it, with a traceback.
 local function handler(err)
-    if type(err) ~= "string" then
-        local meta = getmetatable(err)
-        if type(meta) == "table" and meta.__tostring then return tostring(err) end
-        if type(err) == "number" then
-            err = tostring(err)
-        else
-            return ("(error object is a %s value)"):format(type(err))
-        end
-    end
-    return debug.traceback(err, 2)
+    if core.signal_raised() then return err end
+    local text = errors.message(err)
+    if type(err) == "string" or type(err) == "number" or errors.is(err) then text = errors.traceback(err, 2) end
+    return text
+end
+
+--- What a program that was told to stop exits with, and says.
+local function stopped(number)
+    if number == SIGINT then return fail("interrupted", 128 + SIGINT) end
+    core.flush()
+    return 128 + number
 end
 
 local function call(f, ...)
     local ok, err = xpcall(f, handler, ...)
     if ok then return 0 end
-    if err:find("interrupted!", 1, true) then return fail("interrupted", 130) end
+    local number = core.signal_raised()
+    if number == SIGINT or number == SIGTERM then return stopped(number) end
     return fail(err, 1)
 end
+
+-- ---- the command line ----
+
+local flags = {
+    ["-v"] = "version", ["--version"] = "version", ["-h"] = "help", ["--help"] = "help",
+    ["-i"] = "interactive", ["-W"] = "warnings", ["-E"] = "ignore_env",
+}
 
 --- Reads the command line: what to do, or nil and a message.
 local function parse(argv)
     local todo, i = { steps = {} }, 1
-    local function operand(option)
-        local text = argv[i]
-        if #text > 2 and option ~= "-e" or #text > 2 then return text:sub(3) end
-        i = i + 1
-        return argv[i]
-    end
-    while argv[i] and argv[i]:sub(1, 1) == "-" do
+    while argv[i] and argv[i]:sub(1, 1) == "-" and argv[i] ~= "-" do
         local option = argv[i]
-        if option == "-" then break end
-        if option == "--" then i = i + 1 break end
         local short = option:sub(1, 2)
-        if option == "-v" or option == "--version" then
-            todo.version = true
-        elseif option == "-h" or option == "--help" then
-            todo.help = true
-        elseif option == "-i" then
-            todo.interactive = true
-        elseif option == "-W" then
-            warn("@on")
-        elseif option == "-E" then
-            todo.ignore_env = true
+        i = i + 1
+        if option == "--" then break end
+        if flags[option] then
+            todo[flags[option]] = true
         elseif short == "-e" or short == "-l" then
-            local text = operand(short)
+            local text = option:sub(3)
+            if text == "" then
+                text = argv[i]
+                i = i + 1
+            end
             if not text then return nil, ("'%s' needs argument"):format(short) end
             todo.steps[#todo.steps + 1] = { short, text }
         else
             return nil, ("unrecognized option '%s'"):format(option)
         end
-        i = i + 1
     end
     todo.script = i
     return todo
 end
 
+-- ---- running ----
+
 local function require_into(text)
     local name, module = text:match("^([^=]+)=(.+)$")
-    if not name then name, module = text, text end
+    if not name then name, module = text:match("^[^-]*"), text end
     return call(function() _G[name] = require(module) end)
 end
 
@@ -108,21 +121,32 @@ local function run_init()
     return f and call(f) or fail(err or "", 1)
 end
 
+local function load_stdin()
+    local text = io.read("a") or ""
+    if text:sub(1, 1) == "#" then text = text:gsub("^[^\n]*", "", 1) end -- as loadfile does
+    return load(text, "=stdin")
+end
+
 local function load_script(name)
-    if name == "-" then return load(io.read("a") or "", "=stdin") end
+    if name == "-" then return load_stdin() end
     local file, why = io.open(name, "r")
-    local text = file and file:read(0)
-    if file and not text and file:seek("end") ~= 0 then why = ("cannot read %s"):format(name) end
-    if file then file:close() end
+    local text, read_why = nil, nil
+    if file then
+        text, read_why = file:read(0)
+        file:close()
+    end
+    if not text and read_why then why = ("%s: %s"):format(name, read_why) end
     if why then return nil, ("cannot open %s"):format(why), 2 end
     return loadfile(name)
 end
 
-local function run_script(argv, first)
-    local name = argv[first]
+local function set_arg(argv, first)
     arg = {} -- luacheck: globals arg
     for i = 0, #argv do arg[i - first] = argv[i] end
-    local f, err, code = load_script(name)
+end
+
+local function run_script(argv, first)
+    local f, err, code = load_script(argv[first])
     if not f then return fail(err, code or 1) end
     return call(f, table.unpack(argv, first + 1))
 end
@@ -130,12 +154,33 @@ end
 --- What is left when the main chunk has ended: tasks, children, output.
 local function finish(code)
     local process = require "mpengine.process"
-    local ended = call(function()
-        process.kill_tasks()
-        process.end_children()
-    end)
+    local function is_stopped() return code == 128 + SIGINT or code == 128 + SIGTERM end
+    local ended = call(process.kill_tasks)
+    if code == 0 then code = ended end
+    if not is_stopped() then
+        ended = call(process.end_children)
+        if code == 0 or ended >= 128 then code = ended end
+    end
+    if is_stopped() then process.stop_all() end
     core.flush()
-    return code ~= 0 and code or ended
+    return code
+end
+
+--- Does what the options say; the exit code of the main chunk.
+local function run(argv, todo)
+    local script = argv[todo.script]
+    if not script and #todo.steps == 0 and not todo.version and not todo.interactive then
+        todo.interactive = core.is_terminal(0)
+        script = not todo.interactive and "-" or nil
+        argv[todo.script] = script
+    end
+    set_arg(argv, script and todo.script or #argv + 1)
+    if todo.warnings then warn("@on") end
+    local code = todo.ignore_env and 0 or run_init()
+    if code == 0 then code = run_steps(todo.steps) end
+    if code == 0 and script then code = run_script(argv, todo.script) end
+    if todo.interactive then code = require("mpengine.repl")() end
+    return code
 end
 
 return function(argv)
@@ -149,16 +194,5 @@ return function(argv)
         return 0
     end
     if todo.version then print("mpengine " .. core.version .. "  (" .. _VERSION .. ")") end
-    local script = argv[todo.script]
-    if not script and #todo.steps == 0 and not todo.interactive then
-        if todo.version then return 0 end
-        script = "-"
-        argv[todo.script] = script
-    end
-    core.catch_interrupts()
-    local code = todo.ignore_env and 0 or run_init()
-    if code == 0 then code = run_steps(todo.steps) end
-    if code == 0 and script then code = run_script(argv, todo.script) end
-    if todo.interactive then require("mpengine.repl")() end
-    return finish(code)
+    return finish(run(argv, todo))
 end

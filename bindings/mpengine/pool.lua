@@ -438,7 +438,7 @@ end
 
 --- The number under which workers find a function or shared value; sent at most once to each.
 local function publish(pool, call, what, value)
-    local bytes = core.encode_args(call, what, value)
+    local bytes = core.encode_value(call, what, value)
     local id = pool.published[bytes]
     if id then return id end
     if pool.published_count >= FUNCTIONS_MAX and pool.outstanding == 0 then
@@ -473,7 +473,7 @@ function Pool:apply_async(f, args, opts)
         job.open = false
         put(self, { job = job, first = 1, count = 1, tries = 0, timeout = job.timeout })
     else
-        job.args = table.pack(core.decode_args(core.encode_args("apply_async", "args",
+        job.args = table.pack(core.decode_args(core.encode_args("apply_async", 0,
             table.unpack(job.args, 1, n)))) -- as they are now
         self:enqueue(job)
         self:feed()
@@ -491,7 +491,7 @@ end
 local function map_async(pool, call, f, list, opts, star)
     check(pool, call, f)
     if type(list) ~= "table" then
-        error(("bad argument #2 to '%s' (list expected, got %s)"):format(call, type(list)), 3)
+        error(("bad argument #2 to '%s' (table expected, got %s)"):format(call, type(list)), 3)
     end
     opts = check_opts(call, opts)
     local n = #list
@@ -542,7 +542,7 @@ local function items_of(call, source, state, control)
         end
     end
     if type(source) ~= "table" then
-        error(("bad argument #2 to '%s' (list or iterator expected, got %s)"):format(call, type(source)), 3)
+        error(("bad argument #2 to '%s' (table or iterator function expected, got %s)"):format(call, type(source)), 3)
     end
     local i = 0
     return function()
@@ -723,7 +723,8 @@ local function check_fields(first, initializer, initargs, maxtasks)
     end
     for key, value in pairs(opts) do
         local expected = fields[key]
-        if not expected then error(("Pool: unknown field '%s'"):format(tostring(key)), 3) end
+        if not expected then error(("Pool: unknown field '%s' (processes, initializer, initargs or maxtasksperchild expected)")
+            :format(tostring(key)), 3) end
         if type(value) ~= expected then
             error(("Pool: field '%s': a %s expected, got %s"):format(key, expected, type(value)), 3)
         end

@@ -1,10 +1,11 @@
 --- Processes: mp.Process and what goes with it.
 local core = require "mpengine.core"
+local context = require "mpengine.context"
 local errors = require "mpengine.errors"
 
 local process = {}
 
-local SIGKILL, SIGTERM = 9, 15
+local SIGKILL, SIGTERM, SIGCONT = 9, 15, 18
 
 local started = 0        -- children started by this process, for default names
 local children = {}      -- started and not known to have ended: object -> true
@@ -53,61 +54,112 @@ local function finish(code)
     core.end_process(code)
 end
 
-local function run_target(bytes)
+local function report(text)
+    core.flush()
+    core.write_error(("Process %s:\n%s\n"):format(core.process_name(), text))
+end
+
+--- Calls the target that read() returns with the arguments behind it. The exit code.
+local function run_target(read)
     local function body()
-        local args = table.pack(core.decode_args(bytes))
+        local args = table.pack(read())
         local target = args[1]
         if target then target(table.unpack(args, 2, args.n)) end
     end
-    local ok = xpcall(body, function(err)
-        local text = errors.message(err)
-        core.flush()
-        core.write_error(("Process %s:\n%s\n"):format(core.process_name(), debug.traceback(text, 2)))
-    end)
+    local ok = xpcall(body, function(err) report(errors.traceback(err, 2)) end)
     process.kill_tasks()
     return ok and 0 or 1
 end
 
 --- The child's main function; does not return.
-local function child_main(bytes)
-    collectgarbage("restart")
-    local ok, code = pcall(run_target, bytes)
+local function child_main(read)
+    local ok, code = pcall(run_target, read)
     if not ok then
-        core.write_error(("Process %s:\n%s\n"):format(core.process_name(), errors.message(code)))
+        report(errors.message(code))
         code = 1
     end
     finish(code)
 end
 
---- What a started child finds out about itself; runs in the child before its target.
-local function become(name, daemon)
-    started, children, is_daemon = 0, {}, daemon
-    current = nil
-    core.process_name(name)
+--- What a started child finds out about itself, before its target runs.
+local function become(settings)
+    started, children, current = 0, {}, nil
+    is_daemon, process.is_worker = settings.daemon, settings.worker
+    core.process_name(settings.name)
 end
+
+--- The main function of a child in a new program: what was sent comes in two messages.
+function process.begin_child()
+    local settings = core.next_message()
+    package.path, package.cpath = settings.path, settings.cpath
+    arg = settings.arg -- luacheck: globals arg
+    process.executable = settings.executable
+    context.set_default(settings.method)
+    if settings.log then require("mpengine.log").log_to_stderr(settings.log) end
+    become(settings)
+    child_main(core.next_message)
+end
+
+-- What a child in a new program needs to know beside its target.
+local function settings_of(s)
+    local log = package.loaded["mpengine.log"]
+    return {
+        name = s.name, daemon = s.daemon, worker = s.worker, method = context.get_start_method(),
+        path = package.path, cpath = package.cpath, executable = process.executable,
+        log = log and log.shown_level(), arg = context.plain_arg(),
+    }
+end
+
+local starters = {}
+
+function starters.fork(s, bound, bytes)
+    return pcall(core.fork, s.name, bound, function(b)
+        become(s)
+        child_main(function() return core.decode_args(b) end)
+    end, bytes)
+end
+
+local function start_program(method, s, bound, bytes)
+    local executable = context.executable("start", process.executable)
+    local settings = core.encode_value("start", "settings", settings_of(s))
+    return pcall(core.start_program, method, s.name, bound, executable, context.boot_code(), settings, bytes)
+end
+
+function starters.spawn(...) return start_program("spawn", ...) end
+function starters.forkserver(...) return start_program("forkserver", ...) end
 
 --- Starts the process. Raises when it was started before, when the arguments cannot be sent, or
 --- when the system has no more processes.
 function methods:start()
     local s = check(self, "start")
     if s.child then error("start: a process can be started only once", 2) end
+    if s.remote then error("start: this process runs already", 2) end
     if is_daemon and not process.is_worker then
         error("start: a daemon process may not have children", 2)
     end
-    local bytes = core.encode_args("start", "args", s.target, table.unpack(s.args, 1, s.args.n))
-    local name, daemon, worker = s.name, s.daemon, s.worker
-    s.child = core.fork(name, daemon, function(b)
-        become(name, daemon)
-        process.is_worker = worker
-        child_main(b)
-    end, bytes)
-    s.pid = core.child_pid(s.child)
+    local method = s.method or context.get_start_method()
+    local bytes = core.encode_args("start", 1, s.target, table.unpack(s.args, 1, s.args.n))
+    local bound = s.daemon or is_daemon -- what a daemon starts does not outlive it either
+    local ok, child = starters[method](s, bound, bytes)
+    if not ok then error(child, 2) end
+    s.child = child
+    s.pid = core.child_pid(child)
     children[self] = true
+end
+
+-- The parent can be waited for, by its children.
+local function join_remote(self, timeout)
+    local s = check(self, "join")
+    if s.pid == core.pid() then error("join: a process cannot wait for itself", 3) end
+    local fd = core.parent_fd()
+    if not fd then return true end
+    return core.wait_fd(fd, "r", timeout)
 end
 
 --- Waits for its end: true, or nil, "timeout". Suspends the task. Raises before start.
 function methods:join(timeout)
     check_timeout("join", timeout)
+    if state[self] and state[self].remote then return join_remote(self, timeout) end
     local s = check_child(self, "join")
     if s.exitcode == nil then
         local ok, why = core.child_wait(s.child, timeout)
@@ -120,7 +172,7 @@ end
 function methods:is_alive()
     local s = check(self, "is_alive")
     if self == current then return true end
-    if s.remote then return core.kill_pid(s.pid, 0) and true or false end
+    if s.remote then return s.pid == core.pid() or core.parent_fd() ~= nil end
     if not s.child then return false end
     check_child(self, "is_alive")
     return poll(self, s) == nil
@@ -129,6 +181,7 @@ end
 function methods:terminate()
     local s = check_child(self, "terminate")
     core.child_signal(s.child, SIGTERM)
+    core.child_signal(s.child, SIGCONT) -- one that is stopped would not take it
 end
 
 function methods:kill()
@@ -181,7 +234,9 @@ function Process:__tostring()
     return ("mp.Process: %s (pid %d, exit code %d)"):format(s.name, s.pid, code)
 end
 
-local fields = { target = "function", args = "table", name = "string", daemon = "boolean", worker = "boolean" }
+local fields = {
+    target = "function", args = "table", name = "string", daemon = "boolean", worker = "boolean", method = "string",
+}
 
 local function check_fields(t)
     for key, value in pairs(t) do
@@ -193,7 +248,7 @@ local function check_fields(t)
     end
 end
 
-local function new(target, args, name, daemon, worker)
+local function new(target, args, name, daemon, worker, method)
     started = started + 1
     if not name then
         local prefix = core.parent() and core.process_name() .. ":" or "Process-"
@@ -201,7 +256,10 @@ local function new(target, args, name, daemon, worker)
     end
     if daemon == nil then daemon = is_daemon and not process.is_worker end
     local self = setmetatable({}, Process)
-    state[self] = { target = target, args = args, name = name, daemon = daemon, worker = worker }
+    state[self] = {
+        target = target, args = args, name = name, daemon = daemon, worker = worker,
+        method = method or context.scoped(),
+    }
     return self
 end
 
@@ -212,9 +270,9 @@ function process.Process(first, ...)
         error(("bad argument #1 to 'Process' (function or table expected, got %s)"):format(type(first)), 2)
     end
     check_fields(first)
-    local args = first.args or {}
-    args.n = args.n or #args
-    return new(first.target, args, first.name, first.daemon, first.worker)
+    local args = first.args and table.move(first.args, 1, first.args.n or #first.args, 1, {}) or {}
+    args.n = first.args and first.args.n or #args
+    return new(first.target, args, first.name, first.daemon, first.worker, first.method)
 end
 
 --- The object of the running process.
@@ -245,13 +303,24 @@ function process.active_children()
     return list
 end
 
---- At the end of a process: daemons are terminated, the others waited for.
+--- At the end of a process: its children are waited for, and then the daemons terminated.
 function process.end_children()
-    for _, child in ipairs(process.active_children()) do
-        if state[child].daemon then core.child_signal(state[child].child, SIGTERM) end
-    end
-    for _, child in ipairs(process.active_children()) do child:join() end
-    core.children_end()
+    local left
+    repeat
+        left = false
+        for _, child in ipairs(process.active_children()) do
+            if not state[child].daemon then
+                child:join()
+                left = true
+            end
+        end
+    until not left
+    core.children_end(false)
+end
+
+--- Ends every process of the program but this one, which was interrupted.
+function process.stop_all()
+    core.children_end(true)
 end
 
 --- Kills what tasks remain and lets their close handlers run. Replaced by mpengine.co.

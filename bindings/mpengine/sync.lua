@@ -1,6 +1,7 @@
 --- Guards and with() for everything that has acquire and release; Condition's lock methods and
 --- wait_for; Barrier's action and default timeout.
 local core = require "mpengine.core"
+local check = require "mpengine.check"
 
 local sync = {}
 local new_barrier = core.new_barrier
@@ -19,6 +20,7 @@ Guard.__close = Guard.release
 
 --- lock:guard([timeout]) -> guard[, "owner_died"] | nil, "timeout": held until the guard is closed.
 local function guard(self, timeout)
+    check.timeout("guard", 1, timeout)
     local ok, why = self:acquire(timeout)
     if not ok then return nil, why end
     return setmetatable({ held = self }, Guard), why
@@ -26,12 +28,12 @@ end
 
 --- lock:with(f, ...) -> the results of f, called while the lock is held.
 local function with(self, f, ...)
-    if type(f) ~= "function" then
-        error(("bad argument #1 to 'with' (function expected, got %s)"):format(type(f)), 2)
-    end
+    check.type("with", 1, f, "function")
     local held <close> = guard(self)
     return f(...)
 end
+
+sync.guard, sync.with = guard, with -- for those of mp.co
 
 for _, name in ipairs { "Lock", "RLock", "Semaphore" } do
     local methods = core[name].methods
@@ -41,18 +43,18 @@ end
 local Condition = core.Condition.methods
 Condition.guard, Condition.with = guard, with
 
-function Condition:acquire(timeout) return self:get_lock():acquire(timeout) end
+function Condition:acquire(timeout)
+    check.timeout("acquire", 1, timeout)
+    return self:get_lock():acquire(timeout)
+end
 function Condition:release() return self:get_lock():release() end
 function Condition:locked() return self:get_lock():locked() end
 
 --- c:wait_for(predicate [, timeout]) -> the predicate's value | nil, "timeout"
 function Condition:wait_for(predicate, timeout)
-    if type(predicate) ~= "function" then
-        error(("bad argument #1 to 'wait_for' (function expected, got %s)"):format(type(predicate)), 2)
-    end
-    if timeout ~= nil and not (type(timeout) == "number" and timeout >= 0) then
-        error("bad argument #2 to 'wait_for' (timeout must be a number of seconds, 0 or more)", 2)
-    end
+    check.type("wait_for", 1, predicate, "function")
+    check.timeout("wait_for", 2, timeout)
+    self:check_held("wait_for")
     local deadline = timeout and core.now() + timeout
     local value = predicate()
     while not value do
@@ -82,9 +84,11 @@ end
 
 --- b:wait([timeout]) -> 1..parties | nil, "broken"
 function Barrier:wait(timeout)
+    check.timeout("wait", 1, timeout)
     local s = settings_of(self)
     local index, generation = self:meet(timeout or s.timeout)
-    if not generation then return index, index == nil and "broken" or nil end
+    if not index then return nil, "broken" end
+    if not generation then return index end
     if s.action then
         local ok, err = pcall(s.action)
         if not ok then
@@ -108,13 +112,9 @@ function meta.__index(self, key)
 end
 
 function sync.Barrier(parties, action, timeout)
-    if action ~= nil and type(action) ~= "function" then
-        error(("bad argument #2 to 'Barrier' (function expected, got %s)"):format(type(action)), 2)
-    end
-    if timeout ~= nil and not (type(timeout) == "number" and timeout >= 0) then
-        error("bad argument #3 to 'Barrier' (timeout must be a number of seconds, 0 or more)", 2)
-    end
-    local bytes = (action or timeout) and core.encode_args("Barrier", "action", action, timeout)
+    if action ~= nil then check.type("Barrier", 2, action, "function") end
+    check.timeout("Barrier", 3, timeout)
+    local bytes = (action or timeout) and core.encode_args("Barrier", 1, action, timeout)
     local b = new_barrier(parties, bytes)
     settings[b] = { action = action, timeout = timeout }
     return b

@@ -26,7 +26,8 @@ mpe__hash(const void *bytes, size_t n, uint64_t seed)
         h = mpe__mix(a ^ 0xA0761D6478BD642Full, b ^ h);
     }
     a = b = 0;
-    memcpy(&a, p, left > 8 ? 8 : left);
+    if (left > 0)
+        memcpy(&a, p, left > 8 ? 8 : left);
     if (left > 8)
         memcpy(&b, p + 8, left - 8);
     h = mpe__mix(a ^ 0xE7037ED1A0B428DBull, b ^ h);

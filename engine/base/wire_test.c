@@ -14,6 +14,8 @@ static mpe_buf buf;
 static void
 start(void)
 {
+    if (buf.data)
+        mpe_buf_free(&buf);
     mpe_buf_init(&buf);
 }
 

@@ -11,7 +11,7 @@
 #define ROUNDS 10000
 #define TASK 1 /* this host has one task per process */
 
-/* Ends the program when a call has failed. */
+/* Says which call has failed. */
 static int
 check(int status, const char *what)
 {
@@ -77,12 +77,14 @@ main(void)
     mpe_engine *e;
     mpe_object *array, *lock;
     mpe_process *child;
+    mpe_bytes no_message = {NULL, 0};
     int is_child, status;
 
     if (check(mpe_open(NULL, &e), "open") < 0 ||
         check(mpe_array_create(e, 'q', 2, 0, &array), "array") < 0 ||
         check(mpe_lock_create(e, 0, &lock), "lock") < 0 ||
-        check(mpe_process_fork(e, "adder", MPE_PROCESS_DAEMON, &child, &is_child), "fork") < 0)
+        check(mpe_process_fork(e, "adder", MPE_PROCESS_DAEMON, no_message, &child, &is_child),
+              "fork") < 0)
         return 1;
     status = work(e, array, lock, is_child ? 3 : 4);
     if (is_child) {

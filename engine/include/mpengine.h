@@ -61,7 +61,9 @@ struct uv_loop_s; /* libuv's loop; include <uv.h> to use it */
     X(ESYS, -18, "system call failed")                                                             \
     X(EVERSION, -19, "incompatible engine version")                                                \
     X(ETYPE, -20, "wrong type")                                                                    \
-    X(EEXIST, -21, "already exists")
+    X(EEXIST, -21, "already exists")                                                               \
+    X(ETHREADS, -22, "cannot fork while other threads run in this process")                        \
+    X(ESERVER, -23, "the fork server does not answer")
 
 enum mpe_status {
 #define MPE_STATUS_ENUM(name, value, text) MPE_##name = (value),
@@ -113,6 +115,8 @@ MPE_API struct uv_loop_s *mpe_loop(mpe_engine *e);
 
 /* Takes a signal's effect into the loop: async-signal-safe. mpe_run_until then returns MPE_EINTR. */
 MPE_API void mpe_interrupt(mpe_engine *e);
+/* Takes it back: whether it had not been noticed yet. */
+MPE_API int mpe_interrupt_clear(mpe_engine *e);
 
 typedef struct mpe_slot_info {
     uint32_t slot;
@@ -162,6 +166,7 @@ enum mpe_kind {
     MPE_KIND_VALUE, /* an array of one element */
     MPE_KIND_RAW_ARRAY,
     MPE_KIND_RAW_VALUE,
+    MPE_KIND_PIPE_OTHER, /* names the second end of a MPE_KIND_PIPE */
     MPE_KIND_COUNT
 };
 
@@ -184,7 +189,11 @@ MPE_API mpe_handle mpe_handle_of(mpe_engine *e, const mpe_object *o);
 /* The handle of the recursive lock that an array, value or condition carries. */
 MPE_API mpe_handle mpe_lock_facet(mpe_engine *e, const mpe_object *o);
 MPE_API int mpe_kind_of(const mpe_object *o);
-MPE_API int mpe_handle_kind(mpe_handle h);
+static inline int
+mpe_handle_kind(mpe_handle h)
+{
+    return (int)(h >> 56);
+}
 
 typedef struct mpe_object_info {
     mpe_handle handle;
@@ -263,6 +272,19 @@ MPE_API int mpe_queue_task_done(mpe_engine *e, mpe_object *o);
 /* Joinable: OK when every message that was put is done, else EAGAIN (wait for MPE_EVENT_DONE), or
  * EINVAL when it is not joinable. */
 MPE_API int mpe_queue_join(mpe_engine *e, mpe_object *o);
+
+/* ---- pipes -------------------------------------------------------------------------------- */
+
+/* Two ends, 0 and 1, each with a handle of its own. Not duplex: end 0 receives, end 1 sends. The
+ * maker has both ends. An end that no process has any more, and that lies in no container, is
+ * closed: both of the pipe's queues are. */
+MPE_API int mpe_pipe_create(mpe_engine *e, int duplex, mpe_object **out);
+MPE_API mpe_handle mpe_pipe_handle(mpe_engine *e, const mpe_object *o, int end);
+/* The queue that carries what an end sends; 0: that end does not send. */
+MPE_API mpe_handle mpe_pipe_queue(mpe_engine *e, mpe_object *o, int from_end);
+/* This process has the end from now on; it has it no more. */
+MPE_API void mpe_pipe_use(mpe_engine *e, mpe_object *o, int end);
+MPE_API void mpe_pipe_close(mpe_engine *e, mpe_object *o, int end);
 
 /* ---- dicts -------------------------------------------------------------------------------- */
 
@@ -462,6 +484,12 @@ MPE_API int mpe_poll(mpe_engine *e);
  * while held, so that waiting for it is no deadlock. */
 MPE_API void mpe_keep_alive(mpe_engine *e, int delta);
 
+/* Runs work(ud) on a thread of libuv's pool and then, from the loop, done: with MPE_OK, or
+ * MPE_ECANCELED when it was never run. The work may use nothing of the engine. What has not ended
+ * when the engine is closed is told to nobody.  Errors: ENOMEM. */
+MPE_API int mpe_offload(mpe_engine *e, void (*work)(void *ud),
+                        void (*done)(mpe_engine *e, void *ud, int status), void *ud);
+
 /* The blocking form for hosts: calls try until it returns something else than MPE_EAGAIN, waiting
  * for (o, event) in between and running jobs, timers and I/O. Blocks up to the deadline. */
 MPE_API int mpe_await(mpe_engine *e, mpe_object *o, int event, uint64_t deadline,
@@ -471,21 +499,67 @@ MPE_API int mpe_await(mpe_engine *e, mpe_object *o, int event, uint64_t deadline
 
 typedef struct mpe_process mpe_process; /* a child, as its parent sees it */
 
-#define MPE_PROCESS_DAEMON 1u /* killed by the kernel when the thread that started it ends */
+#define MPE_PROCESS_DAEMON 1u /* killed by the kernel when the process that started it is gone */
+
+/* What a child that is a new program, or comes from the fork server, is started with. */
+typedef struct mpe_start {
+    size_t size;               /* sizeof(mpe_start) */
+    const char *name;          /* of the process */
+    unsigned flags;            /* MPE_PROCESS_DAEMON */
+    const mpe_bytes *messages; /* encoded values; the child reads them with mpe_next_message */
+    int count;
+    const char *executable;    /* its path; a program that calls mpe_attach */
+    const char *const *argv;   /* its arguments, as for execv */
+} mpe_start;
+
+#define MPE_START_INIT {sizeof(mpe_start), "", 0, NULL, 0, NULL, NULL}
 
 /* Forks. The child (*is_child 1, *out NULL) is attached to the same arena with a slot, a run queue
  * and a loop of its own; nothing of the parent's tasks, timers or handles runs in it; it holds
- * every object the parent held. The parent gets *out. A negative status with *is_child 1 means
+ * every object the parent held, and has the pipe ends that message (encoded values, or nothing)
+ * names. The parent gets *out. A negative status with *is_child 1 means
  * that the parent died meanwhile: the child should exit.
- * Errors: ESLOTS, ENOMEM, ESYS (errno). */
-MPE_API int mpe_process_fork(mpe_engine *e, const char *name, unsigned flags, mpe_process **out,
-                             int *is_child);
+ * Errors: ESLOTS, ENOMEM, ESYS (errno), ETHREADS: a child has no other thread than the caller, so
+ * with threads that nobody answers for this is refused; the other start methods have no such limit. */
+MPE_API int mpe_process_fork(mpe_engine *e, const char *name, unsigned flags, mpe_bytes message,
+                             mpe_process **out, int *is_child);
+/* Says that delta more threads of this process are no obstacle to a fork: they hold no lock that a
+ * child needs. libuv's thread pool is known. */
+MPE_API void mpe_own_threads(mpe_engine *e, int delta);
+/* Starts a new program in the same arena. It inherits the standard descriptors, the working directory
+ * and the environment, and no other descriptor.  Errors: ESLOTS, ENOMEM, EARENA, ESYS (errno, also
+ * of exec). */
+MPE_API int mpe_process_spawn(mpe_engine *e, const mpe_start *s, mpe_process **out);
+/* Has the fork server start it: a clean program that mpe_process_request starts when there is none,
+ * by executable and argv, and that calls mpe_attach and mpe_serve. Descriptors, directory and environment
+ * of the child are those of the caller.  Blocks until the child exists.
+ * Errors: as for mpe_process_spawn; ESERVER: the program started is no server. */
+MPE_API int mpe_process_request(mpe_engine *e, const mpe_start *s, mpe_process **out);
+/* The beginning of a program that may have been started by the engine: attaches to the arena of its
+ * starter, in the place that was kept for it.
+ * Errors: ENOENT: it was not, so mpe_open(); ESTALE: the starter is gone, so exit; EVERSION, ESYS. */
+MPE_API int mpe_attach(const mpe_config *config, mpe_engine **out);
+/* 1 after mpe_attach in the fork server: it has no slot, and no call is allowed but mpe_serve. */
+MPE_API int mpe_is_server(const mpe_engine *e);
+/* Serves. Returns OK in every child, which is attached then, and a negative status in one that should
+ * exit; ECLOSED in the server itself when no process of the program is left. Takes SIGCHLD,
+ * ignores SIGINT and SIGPIPE; in a child they are as by default. */
+MPE_API int mpe_serve(mpe_engine *e);
+/* Ends the fork server if this process has started it; what it has started goes on. */
+MPE_API void mpe_end_server(mpe_engine *e);
+/* The next message of the start. ENOENT after the last. */
+MPE_API int mpe_next_message(mpe_engine *e, mpe_message *out);
+/* Tells the parent the exit code that is to come; matters when the fork server has died. */
+MPE_API void mpe_report_exit(mpe_engine *e, int code);
 MPE_API int mpe_process_pid(const mpe_process *p);
 /* 0 in a process that was forked after p was started. */
 MPE_API int mpe_process_is_mine(const mpe_process *p);
 /* OK and *code (n, or -signal) when it has ended; else EAGAIN, or EPERM when it is not mine. Never
  * blocks. */
 MPE_API int mpe_process_poll(mpe_engine *e, mpe_process *p, int *code);
+/* Blocks this thread until it has ended; runs no job.  Errors: EINTR (a signal was handled), ETIMEDOUT,
+ * EPERM, ESYS. */
+MPE_API int mpe_process_join(mpe_engine *e, mpe_process *p, uint64_t deadline, int *code);
 /* Files a waiter for its end; fires at once, from the loop, when it has ended. Errors: ENOMEM,
  * ESYS, EPERM. */
 MPE_API int mpe_process_wait(mpe_engine *e, mpe_process *p, mpe_waiter *w, uint64_t deadline);
@@ -496,6 +570,8 @@ MPE_API void mpe_process_free(mpe_engine *e, mpe_process *p);
 /* The pid of the process that started this one, 0 for the first; 1 in *alive while it lives. */
 MPE_API int mpe_parent_pid(mpe_engine *e, int *alive);
 MPE_API const char *mpe_parent_name(mpe_engine *e);
+/* A descriptor that becomes readable when that process ends; the engine's own. -1 with errno. */
+MPE_API int mpe_parent_fd(mpe_engine *e, int *alive);
 
 /* ---- output ------------------------------------------------------------------------------- */
 

@@ -2,6 +2,7 @@
  * as soon as nobody waits, since whoever owns the descriptor may close it then. */
 #include "loop/loop.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -60,12 +61,24 @@ on_event(uv_poll_t *handle, int status, int events)
     refresh(f);
 }
 
+/* libuv makes the descriptor non-blocking, and with it all its duplicates, in other programs too
+ * (a terminal, say): undone at once. */
+static int
+init_poll(uv_loop_t *uv, struct mpe__fd *f)
+{
+    int flags = fcntl(f->fd, F_GETFL);
+    int rc = uv_poll_init(uv, &f->poll, f->fd);
+    if (flags >= 0 && !(flags & O_NONBLOCK))
+        fcntl(f->fd, F_SETFL, flags);
+    return rc;
+}
+
 static struct mpe__fd *
 open_fd(mpe_engine *e, int fd)
 {
     struct mpe__fd *f = calloc(1, sizeof *f);
     uv_loop_t *uv = mpe_loop(e);
-    if (!f || !uv || (f->fd = dup(fd)) < 0 || uv_poll_init(uv, &f->poll, f->fd) != 0) {
+    if (!f || !uv || (f->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)) < 0 || init_poll(uv, f) != 0) {
         if (f && f->fd > 0)
             close(f->fd);
         free(f);

@@ -27,6 +27,7 @@ struct mpe__loop {
     struct mpe__entry *spare; /* entries for reuse */
     uint32_t entries;
     uint32_t keep_alive;
+    uint32_t offloaded; /* work that threads have not ended, see offload.c */
     uint32_t rounds;    /* of the run loop, to look at clock and descriptors now and then */
     uint32_t spin_score; /* how often spinning has paid lately, see sleep.c */
     mpe__a32 interrupted;

@@ -312,8 +312,8 @@ TEST(one_that_is_stopped_passes_its_turn_on)
     REQUIRE_OK(mpe_queue_create(e, 0, 0, &q));
     for (int how = 0; how < 3; how++) {
         a = new_wait(), b = new_wait();
-        REQUIRE_OK(mpe_wait_object(e, &a.w, q, MPE_EVENT_READY,
-                                   how == 2 ? mpe_now() : MPE_FOREVER));
+        REQUIRE_OK(
+            mpe_wait_object(e, &a.w, q, MPE_EVENT_READY, how == 2 ? mpe_now() : MPE_FOREVER));
         REQUIRE_OK(mpe_wait_object(e, &b.w, q, MPE_EVENT_READY, MPE_FOREVER));
         put_one(e, q);
         if (how == 1)

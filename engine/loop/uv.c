@@ -131,6 +131,8 @@ void
 mpe__uv_close(mpe_engine *e)
 {
     struct mpe__loop *l = e->loop;
+    if (l->offloaded) /* threads still use the loop */
+        l->uv = NULL;
     if (l->uv) {
         mpe__watch_stop(e);
         if (l->bell_ready) {

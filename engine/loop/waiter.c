@@ -118,7 +118,7 @@ arm(mpe_engine *e, struct mpe__entry *n)
 {
     n->armed = 1;
     mpe__set_add(&n->object->waiters[n->event], e->slot);
-    atomic_thread_fence(memory_order_seq_cst); /* the bit, then the object is looked at again */
+    mpe__fence(); /* the bit, then the object is looked at again */
 }
 
 /* Notified in this process and not in another? */

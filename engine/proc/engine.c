@@ -1,6 +1,7 @@
 /* Opening and closing an engine: region, slot, objects and loop put together. */
 #include "loop/loop.h"
 #include "os/os.h"
+#include "proc/proc.h"
 #include "shm/arena.h"
 #include "shm/object.h"
 #include "shm/region.h"
@@ -23,12 +24,17 @@ limit_from_environment(void)
     return n ? n << shift : DEFAULT_LIMIT;
 }
 
-static mpe_engine *
-new_engine(void)
+mpe_engine *
+mpe__engine_new(void)
 {
     mpe_engine *e = calloc(1, sizeof *e);
     if (!e)
         return NULL;
+    e->proc = mpe__proc_new();
+    if (!e->proc) {
+        free(e);
+        return NULL;
+    }
     e->fd = e->bell_fd = -1;
     e->cpus = mpe_cpu_count();
     e->kinds = mpe__kinds;
@@ -41,9 +47,11 @@ new_engine(void)
     return e;
 }
 
-static void
-free_engine(mpe_engine *e)
+void
+mpe__engine_free(mpe_engine *e)
 {
+    free(e->loop);
+    mpe__proc_free(e);
     mpe__region_unmap(e);
     free(e->holds);
     free(e->pins);
@@ -57,7 +65,7 @@ mpe_open(const mpe_config *config, mpe_engine **out)
     const mpe_config *c = config ? config : &defaults;
     if (c->size != sizeof *c)
         return MPE_EVERSION;
-    mpe_engine *e = new_engine();
+    mpe_engine *e = mpe__engine_new();
     if (!e)
         return MPE_ENOMEM;
     int rc = mpe__region_create(e, c->max_bytes ? c->max_bytes : limit_from_environment());
@@ -66,8 +74,7 @@ mpe_open(const mpe_config *config, mpe_engine **out)
     if (rc == MPE_OK)
         rc = mpe__slot_attach(e, c->name ? c->name : "MainProcess");
     if (rc != MPE_OK) {
-        free(e->loop);
-        free_engine(e);
+        mpe__engine_free(e);
         return rc;
     }
     *out = e;
@@ -87,5 +94,5 @@ mpe_close(mpe_engine *e)
     e->owes_wakes = e->loop->entries > 0;
     mpe__loop_close(e);
     mpe__slot_detach(e);
-    free_engine(e);
+    mpe__engine_free(e);
 }

@@ -1,62 +1,30 @@
-/* Processes. A child takes a slot that its parent has reserved and marked as a holder of all the
- * parent holds, so nothing that the child knows can vanish before it runs. Its end is seen by its
- * pidfd in the loop; the exit status is known to the parent alone.
+/* Children, as their parent sees them: waiting, signals, exit codes. How they start is in fork.c,
+ * spawn.c and server.c. A child's end is seen by its pidfd in the loop, or, when the fork server is
+ * its parent, by the pipe that the server tells its exit code through.
  *
- * Death of the parent between reserving and forking: its reaper frees the slot. Between fork and
- * the child's first step: child and reaper race for the slot's life mutex; a child that
- * loses reports ESTALE. Death of the child before it has its slot: the parent frees it when it has
- * waited for the child.
+ * A child takes a slot that its parent has reserved. Death of the parent between reserving and
+ * starting: its reaper frees the slot. Death of the child before it has its slot: the parent frees it
+ * when it has waited for the child.
  */
 #include "loop/loop.h"
 #include "os/os.h"
-#include "shm/object.h"
+#include "proc/proc.h"
 #include "sync/death.h"
 #include "sync/slot.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-struct mpe_process {
-    mpe_engine *e;
-    pid_t pid;
-    pid_t owner;         /* pid of the process whose child it is */
-    uint32_t slot, generation;
-    int ended, code;
-    int pidfd;           /* -1: not watched */
-    uv_poll_t *poll;
-    mpe_waitlist waiters;
-};
-
-/* ---- in the child ---- */
-
-static int
-start_child(mpe_engine *e, uint32_t slot, uint32_t generation, unsigned flags)
-{
-    pid_t parent = (pid_t)mpe__load32(&e->self->pid);
-    snprintf(e->parent_name, sizeof e->parent_name, "%s", e->self->name);
-    e->parent_pid = parent;
-    if (flags & MPE_PROCESS_DAEMON) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (getppid() != parent) /* it died before the line above */
-            return MPE_ESTALE;
-    }
-    int rc = mpe__slot_take_reserved(e, slot, generation);
-    return rc == MPE_OK ? mpe__loop_abandon(e) : rc;
-}
-
-/* ---- in the parent ---- */
+#define WORD_DUE_MS 50
 
 int
-mpe_process_fork(mpe_engine *e, const char *name, unsigned flags, mpe_process **out, int *is_child)
+mpe__process_new(mpe_engine *e, const char *name, mpe_process **out)
 {
     mpe_process *p = calloc(1, sizeof *p);
-    *is_child = 0;
     if (!p)
         return MPE_ENOMEM;
     int rc = mpe__slot_reserve(e, name, &p->slot);
@@ -65,28 +33,28 @@ mpe_process_fork(mpe_engine *e, const char *name, unsigned flags, mpe_process **
         return rc;
     }
     p->generation = mpe__load32(&e->slots[p->slot].generation);
-    mpe__holds_copy_bits(e, p->slot);
-    pid_t pid = fork();
-    if (pid == 0) {
-        uint32_t slot = p->slot, generation = p->generation;
-        *is_child = 1;
-        *out = NULL;
-        free(p);
-        return start_child(e, slot, generation, flags);
-    }
-    if (pid < 0) {
-        int saved = errno;
-        mpe__slot_unreserve(e, p->slot, p->generation);
-        free(p);
-        errno = saved;
-        return MPE_ESYS;
-    }
     p->e = e;
-    p->pid = pid;
-    p->owner = getpid();
-    p->pidfd = -1;
+    p->fd = -1;
     *out = p;
     return MPE_OK;
+}
+
+void
+mpe__process_unmake(mpe_engine *e, mpe_process *p)
+{
+    int saved = errno;
+    mpe__slot_unreserve(e, p->slot, p->generation);
+    if (p->fd >= 0)
+        close(p->fd);
+    free(p);
+    errno = saved;
+}
+
+void
+mpe__process_started(mpe_process *p, pid_t pid)
+{
+    p->pid = pid;
+    p->owner = getpid();
 }
 
 int
@@ -114,13 +82,13 @@ stop_watching(mpe_process *p)
         uv_poll_stop(p->poll);
         uv_close((uv_handle_t *)p->poll, on_closed);
     }
-    if (p->pidfd >= 0)
-        close(p->pidfd);
+    if (p->fd >= 0)
+        close(p->fd);
     p->poll = NULL;
-    p->pidfd = -1;
+    p->fd = -1;
 }
 
-static void
+static int
 note_end(mpe_process *p, int code)
 {
     p->ended = 1;
@@ -130,26 +98,93 @@ note_end(mpe_process *p, int code)
     if (mpe__is_dead(&p->e->slots[p->slot]))
         mpe__reap(p->e, p->slot);
     mpe_waitlist_wake(p->e, &p->waiters, UINT32_MAX);
+    return MPE_OK;
+}
+
+static int
+poll_own(mpe_process *p)
+{
+    int status;
+    pid_t rc = waitpid(p->pid, &status, WNOHANG);
+    if (rc == 0 || (rc < 0 && errno == EINTR))
+        return MPE_EAGAIN;
+    if (rc < 0) /* somebody else has waited for it: its status is lost */
+        return note_end(p, 0);
+    return note_end(p, WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status));
+}
+
+/* Has the child left its slot? Then the server's word is due, and worth a moment. */
+static int
+ends_now(const mpe_process *p)
+{
+    struct mpe__slot *s = &p->e->slots[p->slot];
+    struct pollfd fd = {.fd = p->fd, .events = POLLIN};
+    if (mpe__load32(&s->generation) == p->generation && !mpe__is_dead(s))
+        return 0;
+    return poll(&fd, 1, WORD_DUE_MS) > 0;
+}
+
+/* The server's word counts. Without a server, the end of the pipe says that the child is gone, and
+ * its own last word how; one that said nothing was killed. */
+static int
+poll_served(mpe_process *p)
+{
+    struct mpe__status s;
+    for (;;) {
+        ssize_t n = read(p->fd, &s, sizeof s);
+        if (n == (ssize_t)sizeof s && s.kind == MPE__STATUS_ENDING)
+            p->code = s.value;
+        else if (n == (ssize_t)sizeof s && s.kind == MPE__STATUS_ENDED)
+            return note_end(p, s.value);
+        else if (n == 0)
+            return note_end(p, p->code);
+        else if (n < 0 && errno != EINTR && !ends_now(p))
+            return MPE_EAGAIN;
+    }
 }
 
 int
 mpe_process_poll(mpe_engine *e, mpe_process *p, int *code)
 {
-    int status;
     (void)e;
     if (!p->ended && !mpe_process_is_mine(p)) /* its watch is on the loop of another process */
         return MPE_EPERM;
-    if (!p->ended) {
-        pid_t rc = waitpid(p->pid, &status, WNOHANG);
-        if (rc == 0 || (rc < 0 && errno == EINTR))
-            return MPE_EAGAIN;
-        if (rc < 0) /* somebody else has waited for it: its status is lost */
-            note_end(p, 0);
-        else
-            note_end(p, WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status));
+    int rc = p->ended ? MPE_OK : p->served ? poll_served(p) : poll_own(p);
+    if (rc == MPE_OK)
+        *code = p->code;
+    return rc;
+}
+
+/* Sleeps until it may have ended. Errors: EINTR, ETIMEDOUT, ESYS. */
+static int
+sleep_on(mpe_process *p, uint64_t deadline)
+{
+    uint64_t now = mpe_now();
+    struct pollfd fd = {.fd = p->fd >= 0 ? p->fd : mpe__pidfd_open(p->pid), .events = POLLIN};
+    if (fd.fd < 0 && deadline == MPE_FOREVER) { /* no descriptor left: the old way needs none */
+        siginfo_t info;
+        return waitid(P_PID, (id_t)p->pid, &info, WEXITED | WNOWAIT) == 0 ? MPE_OK : MPE_EINTR;
     }
-    *code = p->code;
-    return MPE_OK;
+    uint64_t left = deadline > now ? deadline - now : 0;
+    struct timespec ts = {(time_t)(left / MPE_NS_PER_S), (long)(left % MPE_NS_PER_S)};
+    int rc = ppoll(&fd, fd.fd >= 0, deadline == MPE_FOREVER ? NULL : &ts, NULL);
+    int saved = errno;
+    if (p->fd < 0 && fd.fd >= 0)
+        close(fd.fd);
+    errno = saved;
+    return rc > 0 ? MPE_OK : rc == 0 ? MPE_ETIMEDOUT : saved == EINTR ? MPE_EINTR : MPE_ESYS;
+}
+
+int
+mpe_process_join(mpe_engine *e, mpe_process *p, uint64_t deadline, int *code)
+{
+    for (;;) {
+        int rc = mpe_process_poll(e, p, code);
+        if (rc != MPE_EAGAIN)
+            return rc;
+        if ((rc = sleep_on(p, deadline)) != MPE_OK)
+            return rc;
+    }
 }
 
 static void
@@ -167,13 +202,16 @@ start_watching(mpe_process *p)
     uv_loop_t *uv = mpe_loop(p->e);
     if (p->poll)
         return MPE_OK;
-    if (!uv || (p->poll = malloc(sizeof *p->poll)) == NULL)
+    if (!uv)
+        return MPE_ESYS;
+    if (p->fd < 0 && (p->fd = mpe__pidfd_open(p->pid)) < 0)
+        return MPE_ESYS;
+    p->poll = malloc(sizeof *p->poll);
+    if (!p->poll)
         return MPE_ENOMEM;
-    p->pidfd = mpe__pidfd_open(p->pid);
-    if (p->pidfd < 0 || uv_poll_init(uv, p->poll, p->pidfd) != 0) {
+    if (uv_poll_init(uv, p->poll, p->fd) != 0) {
         free(p->poll);
         p->poll = NULL;
-        stop_watching(p);
         return MPE_ESYS;
     }
     p->poll->data = p;
@@ -207,20 +245,7 @@ mpe_process_free(mpe_engine *e, mpe_process *p)
     (void)e;
     if (mpe_process_is_mine(p))
         stop_watching(p);
-    else if (p->pidfd >= 0)
-        close(p->pidfd);
+    else if (p->fd >= 0)
+        close(p->fd);
     free(p);
-}
-
-int
-mpe_parent_pid(mpe_engine *e, int *alive)
-{
-    *alive = e->parent_pid != 0 && getppid() == e->parent_pid;
-    return e->parent_pid;
-}
-
-const char *
-mpe_parent_name(mpe_engine *e)
-{
-    return e->parent_name;
 }

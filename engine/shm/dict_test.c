@@ -364,7 +364,7 @@ count_up(mpe_engine *e, void *arg)
 {
     uint32_t seed = mpe_self_slot(e);
     for (int i = 0; i < 20000; i++) {
-        char key[8];
+        char key[16];
         snprintf(key, sizeof key, "%u", mpe_test_random(&seed) % 10);
         REQUIRE_OK(mpe_dict_edit(e, arg, mpe_test_bytes(key), increment, NULL));
     }
@@ -381,7 +381,7 @@ TEST(no_increment_of_three_processes_is_lost)
     for (int i = 0; i < 3; i++)
         EXPECT_EQ(mpe_test_join(e, p[i]), 0);
     for (int i = 0; i < 10; i++) {
-        char key[8];
+        char key[16];
         snprintf(key, sizeof key, "%d", i);
         sum += *(const uint64_t *)get(e, d, key);
     }
@@ -392,7 +392,7 @@ TEST(no_increment_of_three_processes_is_lost)
 static void
 write_a_lot(mpe_engine *e, void *arg)
 {
-    char mine[8];
+    char mine[16];
     snprintf(mine, sizeof mine, "p%u ", mpe_self_slot(e));
     for (int i = 0; i < 30000; i++) {
         char key[32];
@@ -429,7 +429,7 @@ write_in_order(mpe_engine *e, void *arg)
 {
     for (uint64_t n = 1; n <= 1500; n++)
         for (int i = 0; i < 40; i++) {
-            char key[8];
+            char key[16];
             snprintf(key, sizeof key, "%d", i);
             mpe_bytes value = {&n, sizeof n};
             REQUIRE_OK(mpe_dict_put(e, arg, mpe_test_bytes(key), value, 0));

@@ -4,6 +4,7 @@
 #include "shm/dict.h"
 #include "shm/list.h"
 #include "shm/object.h"
+#include "shm/pipe.h"
 #include "shm/queue.h"
 #include "sync/barrier.h"
 #include "sync/condition.h"
@@ -46,6 +47,8 @@ static const struct mpe__kind_ops list_ops = {.destroy = mpe__list_destroy,
                                               .scan = mpe__list_scan,
                                               .measure = mpe__list_measure};
 
+static const struct mpe__kind_ops pipe_ops = {.death = mpe__pipe_death, .scan = mpe__pipe_scan};
+
 /* A condition mentions the lock that goes with it. */
 static void
 scan_condition(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h), void *ud)
@@ -63,9 +66,9 @@ const struct mpe__kind_ops *const mpe__kinds[MPE_KIND_COUNT] = {
     [MPE_KIND_EVENT] = &event_ops,     [MPE_KIND_CONDITION] = &condition_ops,
     [MPE_KIND_BARRIER] = &barrier_ops, [MPE_KIND_QUEUE] = &queue_ops,
     [MPE_KIND_ARRAY] = &array_ops,     [MPE_KIND_DICT] = &dict_ops,
-    [MPE_KIND_LIST] = &list_ops,       [MPE_KIND_PIPE] = &none,
+    [MPE_KIND_LIST] = &list_ops,       [MPE_KIND_PIPE] = &pipe_ops,
     [MPE_KIND_VALUE] = &array_ops,     [MPE_KIND_RAW_ARRAY] = &array_ops,
-    [MPE_KIND_RAW_VALUE] = &array_ops,
+    [MPE_KIND_RAW_VALUE] = &array_ops, [MPE_KIND_PIPE_OTHER] = &none,
 };
 
 static int

@@ -20,6 +20,7 @@
 #include "shm/object.h"
 
 #include "shm/arena.h"
+#include "shm/pipe.h"
 #include "sync/bell.h"
 #include "sync/death.h"
 #include "sync/ilock.h"
@@ -275,12 +276,6 @@ mpe_kind_of(const mpe_object *o)
     return atomic_load_explicit(&o->kind, memory_order_relaxed);
 }
 
-int
-mpe_handle_kind(mpe_handle h)
-{
-    return (int)(h >> 56);
-}
-
 /* Does the handle name what the entry is now? An RLock handle may name the lock facet of an array,
  * a value or a condition. */
 static int
@@ -289,7 +284,7 @@ names(mpe_handle h, const mpe_object *o)
     int kind = mpe_kind_of(o), named = mpe_handle_kind(h);
     if ((mpe__load32(&o->generation) & 0xffffff) != (uint32_t)(h >> 32 & 0xffffff))
         return 0;
-    return kind == named ||
+    return kind == named || (named == MPE_KIND_PIPE_OTHER && kind == MPE_KIND_PIPE) ||
            (named == MPE_KIND_RLOCK && (kind == MPE_KIND_ARRAY || kind == MPE_KIND_VALUE ||
                                         kind == MPE_KIND_CONDITION));
 }
@@ -381,8 +376,11 @@ pin(void *ud, uint64_t handle)
         e->pins = pins;
         e->pins_capacity = capacity;
     }
-    if (mpe_hold(e, handle, &o) == MPE_OK)
-        e->pins[e->pins_count++] = o;
+    if (mpe_hold(e, handle, &o) != MPE_OK)
+        return 0;
+    e->pins[e->pins_count++] = o;
+    if (mpe__pipe_end(handle) >= 0) /* before the message that mentions it is gone */
+        mpe_pipe_use(e, o, mpe__pipe_end(handle));
     return 0;
 }
 
@@ -411,6 +409,8 @@ mpe__note_stored(mpe_engine *e, mpe_object *o, const void *bytes, size_t size)
 
 /* ---- the sweep ---- */
 
+enum { MARKED = 1, END_MENTIONED = 2 }; /* for end 0 of a pipe; the next bit for end 1 */
+
 struct sweep {
     mpe_engine *e;
     uint8_t *marked;
@@ -421,9 +421,9 @@ struct sweep {
 static void
 mark(struct sweep *s, uint32_t index)
 {
-    if (index == 0 || index >= s->top || s->marked[index])
+    if (index == 0 || index >= s->top || s->marked[index] & MARKED)
         return;
-    s->marked[index] = 1;
+    s->marked[index] |= MARKED;
     if (atomic_load(&s->e->objects[index].flags) & MPE__OBJECT_CONTAINS)
         s->todo[s->count++] = index;
 }
@@ -431,7 +431,11 @@ mark(struct sweep *s, uint32_t index)
 static int
 mark_handle(void *ud, uint64_t handle)
 {
-    mark(ud, (uint32_t)handle);
+    struct sweep *s = ud;
+    uint32_t index = (uint32_t)handle;
+    if (mpe__pipe_end(handle) >= 0 && index < s->top)
+        s->marked[index] |= (uint8_t)(END_MENTIONED << mpe__pipe_end(handle));
+    mark(s, index);
     return 0;
 }
 
@@ -488,8 +492,10 @@ sweep(mpe_engine *e)
         mark_reachable(&s);
         for (uint32_t i = 1; i < s.top; i++) {
             mpe_object *o = &e->objects[i];
-            if (!s.marked[i] && is_live(o))
+            if (!(s.marked[i] & MARKED) && is_live(o))
                 destroy(e, o, MPE__OBJECT_TOUCHED);
+            else if (is_live(o) && mpe_kind_of(o) == MPE_KIND_PIPE)
+                mpe__pipe_sweep(e, o, s.marked[i] / END_MENTIONED);
         }
     }
     free(s.marked);

@@ -518,7 +518,7 @@ int
 mpe__queue_ready(mpe_engine *e, mpe_object *o, int event)
 {
     struct mpe__queue *q = body(e, o);
-    atomic_thread_fence(memory_order_seq_cst);
+    mpe__fence();
     if (event == MPE_EVENT_DONE)
         return mpe_queue_join(e, o) != MPE_EAGAIN;
     if (mpe__load32(&q->closed))

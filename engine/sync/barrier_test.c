@@ -23,7 +23,8 @@ TEST(opens_when_the_last_one_has_come)
     int broken;
     for (uint32_t round = 0; round < 100; round++) {
         for (uint32_t i = 0; i < 3; i++) {
-            EXPECT_EQ(mpe_barrier_arrive(e, o, &index, &generation[i]), i < 2 ? MPE_EAGAIN : MPE_OK);
+            EXPECT_EQ(mpe_barrier_arrive(e, o, &index, &generation[i]),
+                      i < 2 ? MPE_EAGAIN : MPE_OK);
             EXPECT_EQ(index, i);
             EXPECT_EQ(generation[i], round);
             mpe_barrier_state(e, o, &parties, &waiting, &broken);

@@ -96,7 +96,7 @@ assign(mpe_engine *e, mpe_object *o, uint32_t count)
         uint32_t n = open < count ? open : count;
         add(&c->woken[i], (int32_t)n);
         count -= n;
-        atomic_thread_fence(memory_order_seq_cst);
+        mpe__fence();
         wake_slot(e, o, i);
         e->wake_from = i + 1;
     }
@@ -131,6 +131,6 @@ mpe__condition_ready(mpe_engine *e, mpe_object *o, int event)
 {
     if (event == MPE_EVENT_READY)
         return mpe__lock_ready(e, o, event);
-    atomic_thread_fence(memory_order_seq_cst);
+    mpe__fence();
     return mpe__load32(&body(e, o)->woken[e->slot]) > 0;
 }

@@ -200,8 +200,7 @@ TEST(notifications_for_one_process_reach_its_waits_one_after_the_other)
     for (int i = 0; i < 3; i++) {
         w[i].waiter.fire = on_fire;
         REQUIRE_OK(mpe_condition_enlist(e, s.condition));
-        REQUIRE_OK(
-            mpe_wait_object(e, &w[i].waiter, s.condition, MPE_EVENT_NOTIFIED, MPE_FOREVER));
+        REQUIRE_OK(mpe_wait_object(e, &w[i].waiter, s.condition, MPE_EVENT_NOTIFIED, MPE_FOREVER));
     }
     e->wake_from = 0;
     mpe_condition_notify(e, s.condition, 3);

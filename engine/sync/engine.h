@@ -56,6 +56,7 @@ struct mpe_engine {
     mpe_object **pins;     /* shm/object.c: objects held for bytes not yet decoded */
     uint32_t pins_count, pins_capacity;
     struct mpe__loop *loop;   /* loop/ */
+    struct mpe__proc *proc;   /* proc/ */
 };
 
 static inline void *

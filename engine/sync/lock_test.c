@@ -183,6 +183,7 @@ lock_and_leave(mpe_engine *e, void *arg)
 {
     struct holder *h = arg;
     REQUIRE_OK(mpe_lock_acquire(e, h->lock, 5));
+    mpe_test_gate_open(h->ready);
     mpe_leave(e);
 }
 
@@ -191,7 +192,8 @@ TEST(leaving_with_a_lock_is_like_dying_with_it)
     mpe_engine *e = mpe_test_engine(0);
     struct holder h = {new_lock(e, 0), mpe_test_gate_new()};
     mpe_process *p = mpe_test_start(e, lock_and_leave, &h);
-    EXPECT_EQ(mpe_test_lock(e, h.lock) & ~1, MPE_OK);
+    mpe_test_gate_wait(h.ready);
+    EXPECT_EQ(mpe_test_lock(e, h.lock), MPE_OWNER_DIED);
     EXPECT_EQ(mpe_test_join(e, p), 0);
     mpe_close(e);
 }

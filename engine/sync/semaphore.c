@@ -87,13 +87,28 @@ mpe_semaphore_release(mpe_engine *e, mpe_object *o)
     return rc;
 }
 
+/* A process that leaves in good order keeps what it has acquired, as with Python: its permits are
+ * gone for good. The total is lowered before its count is zeroed, so a death in between gives the
+ * same value in the end. */
+static void
+take_along(mpe_engine *e, mpe_object *o)
+{
+    struct mpe__semaphore *s = body(e, o);
+    mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
+    uint16_t mine = atomic_load(&s->held[e->slot]);
+    if (mine) {
+        mpe__store64(&o->word, mpe__load64(&o->word) - mine);
+        atomic_store(&s->held[e->slot], 0);
+    }
+    mpe__iunlock(e, &o->ilock);
+}
+
 void
 mpe__semaphore_death(mpe_engine *e, mpe_object *o, uint32_t slot)
 {
-    mpe__ilock(e, &o->ilock, mpe__index_of(e, o)); /* a release may be ending one of its holds */
-    int held = atomic_exchange(&body(e, o)->held[slot], 0);
-    mpe__iunlock(e, &o->ilock);
-    if (held > 0)
+    if (slot == e->slot)
+        take_along(e, o);
+    else if (atomic_exchange(&body(e, o)->held[slot], 0) > 0)
         mpe__wake_all(e, o, MPE_EVENT_READY);
 }
 
@@ -101,6 +116,6 @@ int
 mpe__semaphore_ready(mpe_engine *e, mpe_object *o, int event)
 {
     (void)event;
-    atomic_thread_fence(memory_order_seq_cst);
+    mpe__fence();
     return mpe_semaphore_value(e, o) > 0;
 }

@@ -14,6 +14,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* The thread sanitizer runs a thread of its own, which a fork would refuse. */
+static void
+own_the_threads_of_checkers(mpe_engine *e)
+{
+#ifdef __SANITIZE_THREAD__
+    mpe_own_threads(e, 1);
+#else
+    (void)e;
+#endif
+}
+
 mpe_engine *
 mpe_test_engine(uint64_t max_bytes)
 {
@@ -21,6 +32,7 @@ mpe_test_engine(uint64_t max_bytes)
     mpe_engine *e;
     config.max_bytes = max_bytes;
     REQUIRE_OK(mpe_open(&config, &e));
+    own_the_threads_of_checkers(e);
     return e;
 }
 
@@ -29,7 +41,7 @@ mpe_test_start(mpe_engine *e, void (*body)(mpe_engine *e, void *arg), void *arg)
 {
     mpe_process *p;
     int is_child;
-    REQUIRE_OK(mpe_process_fork(e, "child", 0, &p, &is_child));
+    REQUIRE_OK(mpe_process_fork(e, "child", 0, (mpe_bytes){NULL, 0}, &p, &is_child));
     if (!is_child)
         return p;
     body(e, arg);
@@ -191,8 +203,14 @@ mpe_test_twin(mpe_engine *e)
 void
 mpe_test_twin_close(mpe_engine *twin)
 {
-    mpe__loop_close(twin);
     mpe__slot_detach(twin);
+    mpe_test_twin_free(twin);
+}
+
+void
+mpe_test_twin_free(mpe_engine *twin)
+{
+    mpe__loop_close(twin);
     free(twin->holds);
     free(twin->pins);
     free(twin);

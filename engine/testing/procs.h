@@ -44,5 +44,7 @@ uint32_t mpe_test_random(uint32_t *state);
 /* Another engine on the mapping of e, for the thread that calls; so the core can run as threads. */
 mpe_engine *mpe_test_twin(mpe_engine *e);
 void mpe_test_twin_close(mpe_engine *twin);
+/* Of a thread that has ended without. */
+void mpe_test_twin_free(mpe_engine *twin);
 
 #endif

@@ -32,6 +32,22 @@ static struct mpe_test_case *first_case;
 static struct mpe_test_case **last_link = &first_case;
 static struct outcome *outcome;
 
+/* Under the sanitizers too, an allocation that cannot be made returns NULL. */
+__attribute__((visibility("default"))) const char *__asan_default_options(void);
+__attribute__((visibility("default"))) const char *__tsan_default_options(void);
+
+const char *
+__asan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
+const char *
+__tsan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
 void
 mpe_test_add(struct mpe_test_case *added)
 {

@@ -13,11 +13,11 @@ local methods = {}
 local Task = core.Task
 Task.__name = "mp.Task"
 
--- What is kept with a task besides its state: name, links, traceback; made when it is needed.
+-- What is kept with a task besides its state: name, links, ...; made when it is needed.
 local function notes(task)
     local extra = core.extra(task)
     if type(extra) ~= "table" then
-        extra = { traceback = extra }
+        extra = {}
         core.extra(task, extra)
     end
     return extra
@@ -38,8 +38,7 @@ end
 function fields.name(task)
     local extra = core.extra(task)
     if type(extra) == "table" and extra.name then return extra.name end
-    local _, _, id = core.task_state(task)
-    return task == core.main_task() and "main" or "Task-" .. id
+    return task == core.main_task() and "main" or "Task-" .. core.task_id(task)
 end
 
 function Task:__index(key)
@@ -74,21 +73,12 @@ end
 tasks.check = check_task
 
 --- Waits for its end: true, or nil, "timeout". An error of the task is not raised.
----@param timeout? number  seconds
-function methods:join(timeout)
-    return core.join(self, timeout)
-end
+---@type fun(self: mp.Task, timeout?: number): true?, string?
+methods.join = core.join
 
 --- All its results; raises its error; nil, "killed"; nil, "timeout".
----@param timeout? number  seconds
-function methods:get(timeout)
-    local ok, why = core.join(self, timeout)
-    if not ok then return nil, why end
-    local _, outcome = core.task_state(self)
-    if outcome then return core.results(self) end
-    if outcome == nil then return nil, "killed" end
-    error((core.results(self)), 0)
-end
+---@type fun(self: mp.Task, timeout?: number): any ...
+methods.get = core.get
 
 --- Raises { kind = "killed", reason = reason } where it waits, and again at later waits. Does not
 --- wait for its end.
@@ -98,10 +88,8 @@ function methods:kill(reason)
 end
 
 --- Has it ended?
----@return boolean
-function methods:ready()
-    return core.task_state(self) == "done"
-end
+---@type fun(self: mp.Task): boolean
+methods.ready = core.is_done
 
 --- Has it returned?
 ---@return boolean
@@ -110,12 +98,14 @@ function methods:successful()
     return outcome == true
 end
 
+local function call_link(f, task) f(task) end
+
 --- Calls f(task), in a task of its own, when it has ended.
 ---@param f fun(task: mp.Task)
 function methods:link(f)
-    check.type("link", 1, f, "function")
+    if type(f) ~= "function" and not (getmetatable(f) or {}).__call then check.type("link", 1, f, "function") end
     if self:ready() then
-        core.spawn(f, self)
+        core.spawn_task(call_link, f, self)
         return
     end
     local extra = notes(self)
@@ -124,29 +114,50 @@ function methods:link(f)
     links[#links + 1] = f
 end
 
-local function report(task, extra)
-    local err = core.results(task)
-    local traceback = type(extra) == "table" and extra.traceback or extra
-    local text = ("%s: %s\n%s"):format(task.name, errors.text(err), traceback or "")
+-- Those of the library's own lines that say nothing to a user are left out.
+local function without_library(place)
+    return (place:gsub("\n\t[^\n]*mpengine/co/[^\n]*", ""))
+end
+
+--- The lines of the callers that spawned a task, or nil.
+function tasks.spawn_place(task)
     local place = core.spawn_place(task)
-    if place then text = text .. "\nspawned by:" .. place end
-    core.flush()
-    core.write_error(text:gsub("\n*$", "\n"))
+    return place and without_library(place)
 end
 
---- The scheduler calls this for a task that has links, or failed while nobody waited for it.
-local function on_end(task, unheard)
+--- Where the error of a failed task came from: its name, traceback and spawn place.
+function tasks.story(task)
     local extra = core.extra(task)
-    if unheard then report(task, extra) end
-    if type(extra) ~= "table" or not extra.links then return end
-    local links = extra.links
-    extra.links = nil
-    for _, f in ipairs(links) do core.spawn(f, task) end
+    local traceback = type(extra) == "table" and extra.traceback or type(extra) == "string" and extra
+    local place = tasks.spawn_place(task)
+    return ("%s%s"):format(traceback or "", place and "\nspawned by:" .. place or "")
 end
-debug.getregistry()["mpengine.task_ended"] = on_end
 
-tasks.spawn = core.spawn
-tasks.sleep = core.sleep
+local function report(task)
+    core.flush()
+    core.write_error(("%s: %s\n%s\n"):format(task.name, errors.message(core.results(task)), tasks.story(task)))
+end
+
+--- The scheduler calls this at the end of a task that has notes, or failed while nobody waited.
+local function ended(task, unheard)
+    local extra = core.extra(task)
+    local owner = type(extra) == "table" and extra.owner
+    if unheard and not (owner and owner.hears) then report(task) end
+    if type(extra) ~= "table" then return end
+    for _, f in ipairs(extra.callbacks or {}) do f(task) end
+    for _, f in ipairs(extra.links or {}) do core.spawn_task(call_link, f, task) end
+    extra.callbacks, extra.links, extra.owner = nil, nil, nil
+end
+debug.getregistry()["mpengine.task_ended"] = ended
+
+--- Calls f(task) at once when the task ends; f must not wait. An owner that hears reports errors.
+function tasks.on_end(task, f, owner)
+    local extra = notes(task)
+    local callbacks = extra.callbacks or {}
+    extra.callbacks = callbacks
+    callbacks[#callbacks + 1] = f
+    extra.owner = owner or extra.owner
+end
 
 local function delayed(seconds, f, ...)
     core.sleep(seconds)
@@ -160,7 +171,7 @@ end
 function tasks.spawn_later(seconds, f, ...)
     check.seconds("spawn_later", 1, seconds)
     check.type("spawn_later", 2, f, "function")
-    return core.spawn(delayed, seconds, f, ...)
+    return core.spawn_task(delayed, seconds, f, ...)
 end
 
 --- The running task; a coroutine that a task made itself is that task.
@@ -175,5 +186,15 @@ function tasks.killall(list, reason)
     check.type("killall", 1, list, "table")
     for _, task in ipairs(list) do task:kill(reason) end
 end
+
+local function on_hog(traceback, seconds)
+    core.flush()
+    core.write_error(("watchdog: %s has run for %.3g s without waiting\n%s\n"):format(tasks.current().name, seconds,
+        traceback))
+end
+debug.getregistry()["mpengine.hog"] = on_hog
+
+-- No cancellation is raised in the library's own code.
+core.set_library(debug.getinfo(1, "S").source:match("^(.*)tasks%.lua$") or "")
 
 return tasks

@@ -1,89 +1,75 @@
 --- Waiting for several things: joinall, wait and iwait.
 local core = require "mpengine.core"
 local check = require "mpengine.co.check"
-local tasks = require "mpengine.co.tasks"
 
 local waiting = {}
 
-local Task = core.Task
+local source_of = require("mpengine.wait").source_of
 
--- Is a thing ready, found out by the methods it has. Those of co say by __ready.
-local function is_ready(x)
-    local meta = getmetatable(x)
-    if meta == Task then return core.task_state(x) == "done" end
-    local ready = type(meta) == "table" and meta.__ready
-    if ready then return ready(x) end
-    return require("mpengine.wait").is_ready(x)
+-- What is waited for, and how to see whether each has come: lists side by side.
+local function prepare(call, objects)
+    if type(objects) ~= "table" then
+        error(("bad argument #1 to '%s' (table expected, got %s)"):format(call,
+            objects == nil and "no value" or type(objects)), 3)
+    end
+    local pending = { n = #objects }
+    local objs, ready, sources = {}, {}, {}
+    for i = 1, pending.n do
+        objs[i] = objects[i]
+        ready[i], sources[i] = source_of(call, objects[i], i)
+    end
+    pending.objects, pending.ready, pending.sources = objs, ready, sources
+    return pending
 end
 
--- What core.file_any takes for it.
-local function waitable(x)
-    local meta = getmetatable(x)
-    if meta == Task then return x end
-    local file = type(meta) == "table" and meta.__waitable
-    if file then return file(x) end
-    return require("mpengine.wait").waitable(x)
-end
-
-local function collect_ready(pending, found, limit)
-    local n = 0
-    for i = 1, #pending do
-        local x = pending[i]
-        if #found < limit and is_ready(x) then
-            found[#found + 1] = x
+-- Moves those that are ready to the list of found ones, up to a limit.
+local function collect(pending, found, limit)
+    local objects, ready, sources, n = pending.objects, pending.ready, pending.sources, 0
+    for i = 1, pending.n do
+        local object = objects[i]
+        if #found < limit and ready[i]() then
+            found[#found + 1] = object
         else
             n = n + 1
-            pending[n] = x
+            objects[n], ready[n], sources[n] = object, ready[i], sources[i]
         end
     end
-    for i = #pending, n + 1, -1 do pending[i] = nil end
+    for i = n + 1, pending.n do objects[i], ready[i], sources[i] = nil, nil, nil end
+    pending.n = n
 end
 
 -- Waits until one of them is ready: true, or nil, "timeout".
 local function wait_any(pending, deadline)
-    local list = {}
-    for i, x in ipairs(pending) do list[i] = waitable(x) end
-    local filed <close> = core.file_any(list)
-    for _, x in ipairs(pending) do
-        if is_ready(x) then return true end
+    local filed <close> = core.file_any(pending.sources)
+    for i = 1, pending.n do
+        if pending.ready[i]() then return true end
     end
     local left = deadline and math.max(0, deadline - core.now())
     return core.wait_any(filed, left)
 end
 
-local function copy(call, list)
-    if type(list) ~= "table" then
-        error(("bad argument #1 to '%s' (table expected, got %s)"):format(call,
-            list == nil and "no value" or type(list)), 3)
-    end
-    return table.move(list, 1, #list, 1, {})
-end
-
 local function wait_some(pending, timeout, count)
     local found, deadline = {}, timeout and core.now() + timeout
-    count = math.min(count or math.huge, #pending)
-    collect_ready(pending, found, count)
+    count = math.min(count or math.huge, pending.n)
+    collect(pending, found, count)
     while #found < count do
-        if not wait_any(pending, deadline) then
-            collect_ready(pending, found, count)
-            break
-        end
-        collect_ready(pending, found, count)
+        local more = wait_any(pending, deadline)
+        collect(pending, found, count)
+        if not more then break end
     end
     return found
 end
 
 local function wait_for_all_tasks(timeout)
-    local deadline, me = timeout and core.now() + timeout, tasks.current()
+    local deadline, me, main = timeout and core.now() + timeout, core.current(), core.main_task()
     while true do
         local others = {}
         for _, task in ipairs(core.tasks()) do
-            if task ~= me and task ~= core.main_task() then others[#others + 1] = task end
+            if task ~= me and task ~= main then others[#others + 1] = task end
         end
         if #others == 0 then return true end
         local left = deadline and math.max(0, deadline - core.now())
-        local ok, why = core.joinall(others, left)
-        if not ok then return nil, why end
+        if #core.joinall(others, left) < #others then return nil, "timeout" end
     end
 end
 
@@ -96,7 +82,7 @@ function waiting.wait(objects, timeout, count)
     check.timeout("wait", 2, timeout)
     check.count("wait", 3, count, 1, "count")
     if objects == nil then return wait_for_all_tasks(timeout) end
-    return wait_some(copy("wait", objects), timeout, count)
+    return wait_some(prepare("wait", objects), timeout, count)
 end
 
 --- for x in co.iwait(objects): each as it becomes ready, until all were or the time is over.
@@ -104,16 +90,14 @@ end
 ---@param timeout? number
 function waiting.iwait(objects, timeout)
     check.timeout("iwait", 2, timeout)
-    local pending, found, at = copy("iwait", objects), {}, 0
+    local pending, found, at = prepare("iwait", objects), {}, 0
     local deadline = timeout and core.now() + timeout
     return function()
         while at == #found do
-            if #pending == 0 then return nil end
-            collect_ready(pending, found, math.huge)
-            if at == #found and not wait_any(pending, deadline) then
-                collect_ready(pending, found, math.huge)
-                if at == #found then return nil end
-            end
+            if pending.n == 0 then return nil end
+            local more = wait_any(pending, deadline)
+            collect(pending, found, math.huge)
+            if not more and at == #found then return nil end
         end
         at = at + 1
         return found[at]
@@ -122,23 +106,22 @@ end
 
 local function raise_of(task)
     local _, outcome = core.task_state(task)
-    if outcome == false then error((core.results(task)), 0) end
+    if outcome == false then task:get() end
 end
 
 local function joinall_in_parts(pending, timeout, opts)
     local found, deadline = {}, timeout and core.now() + timeout
-    local count = math.min(opts.count or math.huge, #pending)
+    local count, more = math.min(opts.count or math.huge, pending.n), true
     local checked = 0
-    repeat
-        local before = #found
-        collect_ready(pending, found, count)
+    while true do
+        collect(pending, found, count)
         if opts.raise_error then
             for i = checked + 1, #found do raise_of(found[i]) end
             checked = #found
         end
-        if #found >= count then break end
-    until #found == before and not wait_any(pending, deadline)
-    return found
+        if #found >= count or not more then return found end
+        more = wait_any(pending, deadline)
+    end
 end
 
 --- Waits for tasks: the list of those that have ended, in the order of their ends. opts.count ends
@@ -158,11 +141,11 @@ function waiting.joinall(list, timeout, opts)
             end
         end
         check.count("joinall", 3, opts.count, 1, "count")
-        for i, task in ipairs(list) do tasks.check_element("joinall", i, task) end
-        if opts.count or opts.raise_error then return joinall_in_parts(copy("joinall", list), timeout, opts) end
+        if opts.count or opts.raise_error then
+            return joinall_in_parts(prepare("joinall", list), timeout, opts)
+        end
     end
-    local _, _, ended = core.joinall(list, timeout)
-    return ended
+    return core.joinall(list, timeout)
 end
 
 return waiting

@@ -1,14 +1,13 @@
 --- AsyncResult: what will come of a task, for any number of tasks that want to know.
 local core = require "mpengine.core"
+local check_arg = require "mpengine.check"
 local errors = require "mpengine.errors"
 
 local Result = { __name = "mp.AsyncResult" }
 Result.__index = Result
 
 local function check(self, call)
-    if getmetatable(self) ~= Result then
-        error(("bad argument #1 to '%s' (mp.AsyncResult expected, got %s)"):format(call, type(self)), 3)
-    end
+    if getmetatable(self) ~= Result then check_arg.fail(call, 1, "mp.AsyncResult", self, 3) end
 end
 
 --- on_cancel(result) -> was it stopped: how the maker cancels it.
@@ -55,12 +54,8 @@ end
 --- Waits until there is a result: true, or nil, "timeout".
 function Result:wait(timeout)
     check(self, "wait")
-    if self.state then
-        if timeout ~= nil and not (type(timeout) == "number" and timeout >= 0) then
-            error("bad argument #1 to 'wait' (timeout must be a number of seconds, 0 or more)", 2)
-        end
-        return true
-    end
+    check_arg.timeout("wait", 1, timeout)
+    if self.state then return true end
     if not self.waiters then self.waiters = core.waitlist() end
     local deadline = timeout and core.now() + timeout
     repeat
@@ -74,6 +69,7 @@ end
 --- The results of the task; raises its error; nil, "timeout" when there is nothing yet.
 function Result:get(timeout)
     check(self, "get")
+    check_arg.timeout("get", 1, timeout)
     if not self.state then
         local ok, why = self:wait(timeout)
         if not ok then return nil, why end

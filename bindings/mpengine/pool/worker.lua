@@ -82,10 +82,10 @@ local function send_chunk(id, elapsed, count, failed, results)
     -- some value cannot be sent: find which, and make that the item's own error
     failed = failed or {}
     for i = 1, count do
-        if not failed[i] and not pcall(core.encode_args, "result", "result", results[i]) then
+        if not failed[i] and not pcall(core.encode_value, "result", "result", results[i]) then
             failed[i] = { message = "the result cannot be sent: " .. tostring(why), pid = core.pid() }
             results[i] = nil
-        elseif failed[i] and not pcall(core.encode_args, "result", "error", failed[i]) then
+        elseif failed[i] and not pcall(core.encode_value, "result", "error", failed[i]) then
             failed[i].value = nil
         end
     end

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lembed.c - the module in a host's Lua state.
+ */
+#include "lmpe.h"
+#include "mpengine_lua.h"
+
+#define HOST_ENGINE "mpengine.host_engine"
+
+void
+mpe_lua_open(lua_State *L, mpe_engine *engine)
+{
+    if (engine) {
+        lua_pushlightuserdata(L, engine);
+        lua_setfield(L, LUA_REGISTRYINDEX, HOST_ENGINE);
+    }
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+    lua_pushcfunction(L, luaopen_mpengine_core);
+    lua_setfield(L, -2, "mpengine.core");
+    lua_pop(L, 1);
+}
+
+mpe_engine *
+lmpe_host_engine(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, HOST_ENGINE);
+    mpe_engine *e = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return e;
+}

@@ -1,0 +1,106 @@
+--- with_timeout and scope: what is cancelled with the stretch of code it belongs to.
+local core = require "mpengine.core"
+local errors = require "mpengine.errors"
+local check = require "mpengine.co.check"
+local tasks = require "mpengine.co.tasks"
+
+local cancel = {}
+
+--- f(...), for at most so many seconds: its results, or nil, "timeout" when it had to be cancelled.
+---@param seconds number
+---@param f function
+function cancel.with_timeout(seconds, f, ...)
+    check.seconds("with_timeout", 1, seconds)
+    check.type("with_timeout", 2, f, "function")
+    return core.call_until(errors.new { kind = "timeout", message = "timeout" }, seconds, f, ...)
+end
+
+-- ---- scope ----
+
+---@class mp.Scope
+local methods = {}
+local Scope = { __name = "mp.Scope", __index = methods }
+
+function Scope.__tostring(self)
+    return ("mp.Scope: %d task%s"):format(self.count, self.count == 1 and "" or "s")
+end
+
+local function kill_children(self)
+    for task in pairs(self.children) do task:kill(self.reason) end
+end
+
+-- The first failure is the scope's; the rest is cancelled.
+local function fail(self, err, story)
+    if self.failed then return end
+    self.failed, self.err, self.story, self.reason = true, err, story, "scope"
+    kill_children(self)
+    if self.body then core.cancel_scope(self.body, self.owner) end
+end
+
+local function child_ended(self, task)
+    self.children[task] = nil
+    self.count = self.count - 1
+    local _, outcome = core.task_state(task)
+    if outcome == false then fail(self, (core.results(task)), tasks.story(task)) end
+    if self.count == 0 then self.empty:wake() end
+end
+
+--- A task that the scope does not end without. Its error cancels the others.
+---@param f function
+---@return mp.Task
+function methods:spawn(f, ...)
+    check.type("spawn", 1, f, "function")
+    if self.closed then error("spawn: the scope has ended", 2) end
+    local task = core.spawn_task(f, ...)
+    tasks.on_end(task, function(t) child_ended(self, t) end, self)
+    self.children[task] = true
+    self.count = self.count + 1
+    if self.failed then task:kill(self.reason) end
+    return task
+end
+
+--- Ends the scope early: what is not finished is killed.
+function methods:cancel(reason)
+    self.reason = reason
+    self.cancelled = true
+    kill_children(self)
+    if self.body then core.cancel_scope(self.body, self.owner) end
+end
+
+local function end_body(self, token, ok, ...)
+    self.body = nil
+    if ok then return table.pack(...) end
+    local err = ...
+    if not rawequal(err, token) then fail(self, err) end
+end
+
+-- Children are not outlived: whatever ends this wait, it is taken up again once they are killed.
+local function wait_for_children(self)
+    while self.count > 0 do
+        local ok, err = core.call(self.empty.wait, self.empty)
+        if not ok then
+            fail(self, err)
+            while self.count > 0 do self.empty:wait_shielded() end
+        end
+    end
+end
+
+--- Calls f(s). Returns, with its results, when all tasks of s:spawn() have ended; the first error
+--- cancels the others and is raised then.
+---@param f fun(s: mp.Scope): ...
+function cancel.scope(f)
+    check.type("scope", 1, f, "function")
+    local token = errors.new { kind = "cancelled", message = "cancelled" }
+    local self = setmetatable({ children = {}, count = 0, empty = core.waitlist(), owner = core.current(),
+        body = core.scope(token), hears = true }, Scope)
+    local results = end_body(self, token, core.call_in(self.body, f, self))
+    wait_for_children(self)
+    self.closed = true
+    if self.failed then
+        if self.story then core.set_traceback(self.err, self.story) end
+        error(self.err, 0)
+    end
+    if results then return table.unpack(results, 1, results.n) end
+end
+
+return cancel

@@ -1,0 +1,241 @@
+--- co.Lock, RLock, Semaphore, BoundedSemaphore and Condition. Whoever releases hands what he had to
+--- the first of those who wait: it is theirs from then on, so nobody who comes later is before them,
+--- and nothing is lost when they are killed before they run again.
+local core = require "mpengine.core"
+local check = require "mpengine.co.check"
+local class = require "mpengine.co.class"
+local shared = require "mpengine.sync"
+
+local locks = {}
+
+local waitlist, current = core.waitlist, core.current
+
+local function owner_id()
+    local _, id = current()
+    return id
+end
+
+local function tell_watchers(self)
+    local watchers = self.watchers
+    if watchers then watchers:wake() end
+end
+
+-- ---- Lock ----
+
+---@class mp.co.Lock
+local Lock, lock_methods = class("Lock", function(self) return self.held and "held" or "free" end)
+
+--- true, or nil, "timeout"
+---@param timeout? number
+function lock_methods:acquire(timeout)
+    check.timeout("acquire", 1, timeout)
+    if not self.held then
+        core.check_cancelled()
+        self.held = true
+        return true
+    end
+    return self.waiting:wait(timeout)
+end
+
+--- Anybody may release it. Raises when it is free.
+function lock_methods:release()
+    if not self.held then error("release: the lock is not held", 2) end
+    if self.waiting:wake(1) == 0 then
+        self.held = false
+        tell_watchers(self)
+    end
+end
+
+function lock_methods:locked() return self.held end
+
+-- For a Condition: is it held by this task, give it up, take it back whatever happens.
+function lock_methods:is_mine() return self.held end
+
+function lock_methods:give_up()
+    self:release()
+    return 1
+end
+
+function lock_methods:take_back()
+    if self.held then self.waiting:wait_shielded() else self.held = true end
+end
+
+function Lock.__ready(self) return not self.held end
+
+---@return mp.co.Lock
+function locks.Lock()
+    return setmetatable({ held = false, waiting = waitlist() }, Lock)
+end
+
+-- ---- RLock ----
+
+---@class mp.co.RLock
+local RLock, rlock_methods = class("RLock", function(self)
+    if self.levels == 0 then return "free" end
+    return ("held %d time%s by task %d"):format(self.levels, self.levels == 1 and "" or "s", self.owner)
+end)
+
+-- Handed over, it belongs to nobody known until its new owner runs: levels is -1 then.
+local HANDED_OVER <const> = -1
+
+function rlock_methods:acquire(timeout)
+    check.timeout("acquire", 1, timeout)
+    local me = owner_id()
+    if self.levels == 0 then
+        core.check_cancelled()
+    elseif self.levels > 0 and self.owner == me then
+        self.levels = self.levels + 1
+        return true
+    else
+        local ok, why = self.waiting:wait(timeout)
+        if not ok then return nil, why end
+    end
+    self.owner, self.levels = me, 1
+    return true
+end
+
+local function hand_over(self)
+    self.owner = nil
+    if self.waiting:wake(1) == 1 then
+        self.levels = HANDED_OVER
+    else
+        self.levels = 0
+        tell_watchers(self)
+    end
+end
+
+function rlock_methods:is_mine() return self.levels > 0 and self.owner == owner_id() end
+
+--- Only its owner may release it.
+function rlock_methods:release()
+    if self.levels == 0 then error("release: the RLock is not held", 2) end
+    if not self:is_mine() then error("release: the RLock is held by another task", 2) end
+    if self.levels > 1 then self.levels = self.levels - 1 else hand_over(self) end
+end
+
+function rlock_methods:locked() return self.levels ~= 0 end
+
+function rlock_methods:give_up()
+    local levels = self.levels
+    hand_over(self)
+    return levels
+end
+
+function rlock_methods:take_back(levels)
+    if self.levels ~= 0 then self.waiting:wait_shielded() end
+    self.owner, self.levels = owner_id(), levels
+end
+
+function RLock.__ready(self) return self.levels == 0 or self:is_mine() end
+
+---@return mp.co.RLock
+function locks.RLock()
+    return setmetatable({ levels = 0, waiting = waitlist() }, RLock)
+end
+
+-- ---- Semaphore ----
+
+---@class mp.co.Semaphore
+local Semaphore, semaphore_methods = class("Semaphore", function(self)
+    return ("value %d"):format(self.permits)
+end)
+
+function semaphore_methods:acquire(timeout)
+    check.timeout("acquire", 1, timeout)
+    if self.permits > 0 then
+        core.check_cancelled()
+        self.permits = self.permits - 1
+        return true
+    end
+    return self.waiting:wait(timeout)
+end
+
+function semaphore_methods:release()
+    if self.bound and self.permits >= self.bound then
+        error("release: the semaphore was released too many times", 2)
+    end
+    if self.waiting:wake(1) == 0 then
+        self.permits = self.permits + 1
+        tell_watchers(self)
+    end
+end
+
+function semaphore_methods:get_value() return self.permits end
+function semaphore_methods:locked() return self.permits == 0 end
+function Semaphore.__ready(self) return self.permits > 0 end
+
+local function semaphore(call, n, bounded)
+    check.count(call, 1, n, 0, "number of permits")
+    n = n or 1
+    return setmetatable({ permits = n, bound = bounded and n or nil, waiting = waitlist() }, Semaphore)
+end
+
+---@param n? integer  1 when absent
+---@return mp.co.Semaphore
+function locks.Semaphore(n) return semaphore("Semaphore", n, false) end
+
+---@param n? integer
+---@return mp.co.Semaphore
+function locks.BoundedSemaphore(n) return semaphore("BoundedSemaphore", n, true) end
+
+-- ---- Condition ----
+
+---@class mp.co.Condition
+local Condition, condition_methods = class("Condition", function(self)
+    return self.lock:locked() and "lock held" or "lock free"
+end)
+
+local function check_mine(self, call)
+    if not self.lock:is_mine() then
+        error(call .. ": the condition's lock is not held by this task", 3)
+    end
+end
+
+function condition_methods:acquire(timeout) return self.lock:acquire(timeout) end
+function condition_methods:release() return self.lock:release() end
+function condition_methods:locked() return self.lock:locked() end
+function condition_methods:get_lock() return self.lock end
+
+--- Gives the lock up, waits to be notified, and takes it again, whatever ends the wait.
+---@param timeout? number
+function condition_methods:wait(timeout)
+    check.timeout("wait", 1, timeout)
+    check_mine(self, "wait")
+    core.check_cancelled()
+    local levels = self.lock:give_up()
+    local good, ok, why = pcall(self.waiting.wait, self.waiting, timeout)
+    self.lock:take_back(levels)
+    if not good then error(ok, 0) end
+    return ok, why
+end
+
+--- Wakes n of those who wait, 1 when absent.
+---@param n? integer
+function condition_methods:notify(n)
+    check.count("notify", 1, n, 0, "number of waiters")
+    check_mine(self, "notify")
+    self.waiting:wake(n or 1)
+end
+
+function condition_methods:notify_all()
+    check_mine(self, "notify_all")
+    self.waiting:wake()
+end
+
+condition_methods.wait_for = core.Condition.methods.wait_for
+
+---@param lock? mp.co.Lock|mp.co.RLock  an RLock of its own when absent
+---@return mp.co.Condition
+function locks.Condition(lock)
+    local meta = getmetatable(lock)
+    if lock ~= nil and meta ~= Lock and meta ~= RLock then
+        error(("bad argument #1 to 'Condition' (co.Lock or co.RLock expected, got %s)"):format(type(lock)), 2)
+    end
+    return setmetatable({ lock = lock or locks.RLock(), waiting = waitlist() }, Condition)
+end
+
+for _, methods in ipairs { lock_methods, rlock_methods, semaphore_methods, condition_methods } do
+    methods.guard, methods.with = shared.guard, shared.with
+end
+
+return locks

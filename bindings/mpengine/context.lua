@@ -1,0 +1,113 @@
+--- Start methods: which one is used, and what a child in a new program is started with.
+local core = require "mpengine.core"
+
+local context = {}
+
+local METHODS = { "fork", "spawn", "forkserver" }
+
+local default -- the start method in force
+local scope   -- the one that wins while a pool of some context is made
+local chosen  -- the executable of set_executable
+
+local function check(call, name, level)
+    for _, known in ipairs(METHODS) do
+        if known == name then return name end
+    end
+    error(("%s: unknown start method '%s' (%s expected)"):format(call, tostring(name), table.concat(METHODS, ", ")),
+        level + 1)
+end
+
+--- The ways to start a process.
+---@return string[]
+function context.get_all_start_methods()
+    return { table.unpack(METHODS) }
+end
+
+--- What is used where nobody says otherwise.
+---@return "fork"|"spawn"|"forkserver"
+function context.get_start_method()
+    return scope or default
+end
+
+---@param name "fork"|"spawn"|"forkserver"
+function context.set_start_method(name)
+    default = check("set_start_method", name, 2)
+end
+
+--- For a child: what its parent used.
+function context.set_default(name)
+    default = name
+end
+
+function context.check_method(call, name)
+    return check(call, name, 3)
+end
+
+local Restore = { __close = function(self) scope = self.scope end }
+
+--- Calls f while a method is in force.
+function context.with(name, f, ...)
+    local _ <close> = setmetatable({ scope = scope }, Restore)
+    scope = name
+    return f(...)
+end
+
+--- The method that a context has put in force, or nil.
+function context.scoped()
+    return scope
+end
+
+-- ---- the program that a child is ----
+
+--- The program to start for spawn and forkserver: one that has the command's or lua's options -E and -e.
+---@param path string
+function context.set_executable(path)
+    if type(path) ~= "string" then
+        error(("bad argument #1 to 'set_executable' (string expected, got %s)"):format(type(path)), 2)
+    end
+    chosen = path
+end
+
+local function in_path(name)
+    for dir in (os.getenv("PATH") or "/usr/bin:/bin"):gmatch("[^:]+") do
+        local file = io.open(dir .. "/" .. name)
+        if file then
+            file:close()
+            return dir .. "/" .. name
+        end
+    end
+end
+
+--- Its path; inherited is what the parent of this process used.
+function context.executable(call, inherited)
+    local path = chosen or os.getenv("MPENGINE_EXECUTABLE") or inherited
+    if path then return path end
+    if core.is_program() then return core.own_executable() end
+    path = in_path("mpengine") or in_path("lua5.4")
+    if path then return path end
+    error(call .. ": no program to start for a child: neither mpengine nor lua5.4 is in PATH (mp.set_executable)", 0)
+end
+
+--- What that program runs.
+function context.boot_code()
+    return ("package.path, package.cpath = %q, %q require('mpengine.child')()"):format(package.path, package.cpath)
+end
+
+--- The global arg, when it is what lua makes it.
+function context.plain_arg()
+    if type(arg) ~= "table" or getmetatable(arg) then return nil end
+    local copy = {}
+    for k, v in pairs(arg) do
+        if math.type(k) == "integer" and type(v) == "string" then copy[k] = v end
+    end
+    return copy
+end
+
+local name = os.getenv("MPENGINE_START_METHOD")
+if name and name ~= "" then
+    default = check("MPENGINE_START_METHOD", name, 0)
+else
+    default = core.is_program() and "fork" or "forkserver"
+end
+
+return context

@@ -1,0 +1,377 @@
+--- HTTP and HTTPS requests that suspend only the calling task. libcurl does the work: TLS, HTTP/2,
+--- redirects, compression, proxies, reuse of connections.
+local core = require "mpengine.core"
+
+local http = {}
+
+---@class mpengine.http.Response
+---@field status integer
+---@field headers table<string, string> by name in any case; several of one name are joined by ", "
+---@field body string "" when a sink took it
+---@field url string where the redirects led
+---@field elapsed number seconds
+
+---@class mpengine.http.Options
+---@field headers? table<string, string|number|string[]|false> false: not even what is sent by default
+---@field body? string
+---@field timeout? number seconds for the whole request
+---@field redirects? integer how many are followed, 30
+---@field verify? boolean|string false: any certificate will do; a file: signed by one of those in it
+---@field proxy? string
+---@field auth? string "user:password"
+---@field sink? fun(piece: string) gets the body piece by piece; may wait
+
+local DEFAULT_REDIRECTS = 30
+local TOKEN = "^[%w!#$%%&'*+%-.^_`|~]+$"
+
+-- Of the response: keys are kept in lower case, and found in any.
+local Headers = { __name = "mpengine.http.Headers" }
+http.Headers = Headers
+
+function Headers.__index(self, name)
+    return type(name) == "string" and rawget(self, name:lower()) or nil
+end
+
+-- ---- checking --------------------------------------------------------------------------------
+
+local function shown(value)
+    if type(value) == "number" or type(value) == "boolean" then return tostring(value) end
+    return type(value) == "nil" and "nil" or "a " .. type(value)
+end
+
+local function is_callable(value)
+    local meta = getmetatable(value)
+    return type(value) == "function" or type(meta) == "table" and meta.__call ~= nil
+end
+
+local function is_text(value) return type(value) == "string" and not value:find("\0", 1, true) end
+
+-- option -> whether a value will do, and what is expected
+local options = {
+    method = { function(v) return type(v) == "string" and v:find(TOKEN) ~= nil end, "the name of a method" },
+    url = { function(v) return type(v) == "string" end, "a string" },
+    headers = { function(v) return type(v) == "table" end, "a table" },
+    body = { function(v) return type(v) == "string" or type(v) == "number" end, "a string" },
+    timeout = { function(v) return type(v) == "number" and v >= 0 end, "a number of seconds, 0 or more" },
+    redirects = { function(v) return math.type(v) == "integer" and v >= 0 and v < 1 << 31 end,
+        "an integer, 0 or more" },
+    verify = { function(v) return type(v) == "boolean" or is_text(v) end, "true, false or the name of a file" },
+    proxy = { is_text, "a string" },
+    auth = { is_text, "a string, 'user:password'" },
+    sink = { is_callable, "a function" },
+}
+
+-- The options that each call may have beside what are arguments of its own.
+local function names(...)
+    local set = {}
+    for _, name in ipairs { ... } do set[name] = true end
+    return set
+end
+local for_request = names("method", "url", "headers", "body", "timeout", "redirects", "verify", "proxy", "auth",
+    "sink")
+local for_bodiless = names("headers", "timeout", "redirects", "verify", "proxy", "auth", "sink")
+local for_get = names("headers", "body", "timeout", "redirects", "verify", "proxy", "auth", "sink")
+local for_session = names("headers", "timeout", "redirects", "verify", "proxy", "auth")
+
+local function check_option(call, name, value, level)
+    local option = options[name]
+    if not option[1](value) then
+        error(("%s: option '%s' must be %s, got %s"):format(call, name, option[2], shown(value)), level + 1)
+    end
+end
+
+local function check_options(call, opts, allowed, level)
+    for name, value in pairs(opts) do
+        if not allowed[name] then
+            error(("%s: unknown option '%s'"):format(call, tostring(name)), level + 1)
+        end
+        check_option(call, name, value, level + 1)
+    end
+end
+
+local function check_argument(call, index, name, value, expected, level)
+    if type(value) == expected then return end
+    error(("bad argument #%d to '%s' (%s must be a %s, got %s)"):format(index, call, name, expected, shown(value)),
+        level + 1)
+end
+
+-- ---- headers ---------------------------------------------------------------------------------
+
+--- One header as lines for curl: "Name: value", "Name;" for an empty one, "Name:" for none at all.
+local function add_lines(call, lines, name, value, level)
+    if type(value) == "table" then
+        for _, one in ipairs(value) do add_lines(call, lines, name, one, level + 1) end
+        return
+    end
+    if value == false then
+        lines[#lines + 1] = name .. ":"
+        return
+    end
+    if type(value) ~= "string" and type(value) ~= "number" then
+        error(("%s: header '%s' must be a string, got %s"):format(call, name, shown(value)), level + 1)
+    end
+    local text = tostring(value)
+    if text:find("[\r\n%z]") then
+        error(("%s: header '%s' must be one line"):format(call, name), level + 1)
+    end
+    lines[#lines + 1] = text:find("%S") and name .. ": " .. text or name .. ";"
+end
+
+--- Name in lower case -> its lines.
+local function collect(call, into, headers, level)
+    for name, value in pairs(headers or {}) do
+        if type(name) ~= "string" or not name:find(TOKEN) then
+            error(("%s: '%s' is not a valid name of a header"):format(call, tostring(name)), level + 1)
+        end
+        local lines = {}
+        add_lines(call, lines, name, value, level + 1)
+        into[name:lower()] = lines
+    end
+end
+
+local function header_lines(call, session, opts, level)
+    local by_name = {}
+    collect(call, by_name, session and session.headers, level + 1)
+    collect(call, by_name, opts.headers, level + 1)
+    -- Nobody waits a second for leave to send a body; only a form is called one unasked.
+    by_name.expect = by_name.expect or { "Expect:" }
+    if opts.method ~= "POST" then by_name["content-type"] = by_name["content-type"] or { "Content-Type:" } end
+    local list = {}
+    for _, lines in pairs(by_name) do table.move(lines, 1, #lines, #list + 1, list) end
+    return list
+end
+
+--- The header lines of a response as a table.
+local function parse(head)
+    local headers, last = {}, nil
+    for line in head:gmatch("([^\r\n]+)\r?\n") do
+        local name, value = line:match("^([^:%s]+)[ \t]*:[ \t]*(.-)[ \t]*$")
+        if name and not line:find("^HTTP/") then
+            last = name:lower()
+            headers[last] = headers[last] and headers[last] .. ", " .. value or value
+        elseif last and line:find("^[ \t]") then
+            headers[last] = headers[last] .. " " .. line:match("^[ \t]+(.-)[ \t]*$")
+        end
+    end
+    return setmetatable(headers, Headers)
+end
+
+-- ---- a request -------------------------------------------------------------------------------
+
+--- What the core is asked for: the options of the request before those of its session.
+local function prepare(call, session, opts, level)
+    local method = (opts.method or "GET"):upper()
+    if method == "HEAD" and opts.body then
+        error(call .. ": option 'body' cannot go with the method HEAD", level + 1)
+    end
+    local function option(name, default)
+        local value = opts[name]
+        if value == nil and session then value = session[name] end
+        if value == nil then return default end
+        return value
+    end
+    local verify = option("verify", true)
+    local body = opts.body and tostring(opts.body)
+    return {
+        method = method, url = opts.url, body = body,
+        headers = header_lines(call, session, { method = method, headers = opts.headers }, level + 1),
+        timeout = option("timeout"),
+        redirects = option("redirects", DEFAULT_REDIRECTS),
+        insecure = verify == false,
+        ca_file = type(verify) == "string" and verify or os.getenv "CURL_CA_BUNDLE" or os.getenv "SSL_CERT_FILE",
+        proxy = option("proxy"),
+        auth = option("auth"),
+        streaming = opts.sink ~= nil,
+        cookies = session and session.cookies,
+    }
+end
+
+--- Does it: the response, or nil and a message.
+local function perform(plan, sink)
+    if plan.url:find("\0", 1, true) then return nil, "the URL has a zero byte" end
+    local transfer <close> = core.transfer(plan)
+    local piece, why = transfer:read()
+    while piece do
+        sink(piece)
+        piece, why = transfer:read()
+    end
+    if piece == nil then return nil, why end
+    local status, head, body, url, elapsed = transfer:result()
+    return { status = status, headers = parse(head), body = body, url = url, elapsed = elapsed }
+end
+
+local function request(session, call, opts, level)
+    local plan = prepare(call, session, opts, level + 1)
+    return perform(plan, opts.sink)
+end
+
+--- A copy of the options with what the call itself says.
+local function with(opts, method, url, body)
+    local all = {}
+    for k, v in pairs(opts or {}) do all[k] = v end
+    all.method, all.url = method, url
+    if body ~= nil then all.body = body end
+    return all
+end
+
+--- get, delete, head: (url, opts)
+local function bodiless(session, call, allowed, url, opts)
+    check_argument(call, 1, "url", url, "string", 3)
+    if opts ~= nil then check_argument(call, 2, "opts", opts, "table", 3) end
+    check_options(call, opts or {}, allowed, 3)
+    local response, why = request(session, call, with(opts, call:upper(), url), 3)
+    return response, why
+end
+
+--- post, put: (url, body, opts)
+local function bodied(session, call, url, body, opts)
+    check_argument(call, 1, "url", url, "string", 3)
+    if body ~= nil and type(body) ~= "number" then check_argument(call, 2, "body", body, "string", 3) end
+    if opts ~= nil then check_argument(call, 3, "opts", opts, "table", 3) end
+    check_options(call, opts or {}, for_bodiless, 3)
+    local response, why = request(session, call, with(opts, call:upper(), url, body), 3)
+    return response, why
+end
+
+local function any(session, opts)
+    check_argument("request", 1, "opts", opts, "table", 3)
+    check_options("request", opts, for_request, 3)
+    check_option("request", "url", opts.url, 3)
+    local response, why = request(session, "request", opts, 3)
+    return response, why
+end
+
+--- Fetches a URL.
+---@param url string
+---@param opts? mpengine.http.Options
+---@return mpengine.http.Response? response nil when there is none
+---@return string? message "timeout", or what went wrong
+function http.get(url, opts)
+    local response, why = bodiless(nil, "get", for_get, url, opts)
+    return response, why
+end
+
+---@param url string
+---@param opts? mpengine.http.Options
+---@return mpengine.http.Response? response
+---@return string? message
+function http.delete(url, opts)
+    local response, why = bodiless(nil, "delete", for_get, url, opts)
+    return response, why
+end
+
+---@param url string
+---@param opts? mpengine.http.Options
+---@return mpengine.http.Response? response with an empty body
+---@return string? message
+function http.head(url, opts)
+    local response, why = bodiless(nil, "head", for_bodiless, url, opts)
+    return response, why
+end
+
+--- Sends a body; without a Content-Type of its own it is a form's, application/x-www-form-urlencoded.
+---@param url string
+---@param body? string
+---@param opts? mpengine.http.Options
+---@return mpengine.http.Response? response
+---@return string? message
+function http.post(url, body, opts)
+    local response, why = bodied(nil, "post", url, body, opts)
+    return response, why
+end
+
+---@param url string
+---@param body? string
+---@param opts? mpengine.http.Options
+---@return mpengine.http.Response? response
+---@return string? message
+function http.put(url, body, opts)
+    local response, why = bodied(nil, "put", url, body, opts)
+    return response, why
+end
+
+--- Any request: http.request{ method = "PATCH", url =, ... }
+---@param opts mpengine.http.Options also: url, method ("GET")
+---@return mpengine.http.Response? response
+---@return string? message
+function http.request(opts)
+    local response, why = any(nil, opts)
+    return response, why
+end
+
+-- ---- sessions --------------------------------------------------------------------------------
+
+---@class mpengine.http.Session
+local Session = { __name = "mp.http.Session" }
+local state = setmetatable({}, { __mode = "k" }) -- session -> its options and cookies
+
+local function check_session(self, call)
+    local s = state[self]
+    if not s then
+        error(("bad argument #1 to '%s' (mp.http.Session expected, got %s)"):format(call, shown(self)), 3)
+    end
+    if s.closed then error(call .. ": the session is closed", 3) end
+    s.cookies = s.cookies or core.cookies()
+    return s
+end
+
+local methods = {}
+
+function methods:get(url, opts)
+    local response, why = bodiless(check_session(self, "get"), "get", for_get, url, opts)
+    return response, why
+end
+
+function methods:delete(url, opts)
+    local response, why = bodiless(check_session(self, "delete"), "delete", for_get, url, opts)
+    return response, why
+end
+
+function methods:head(url, opts)
+    local response, why = bodiless(check_session(self, "head"), "head", for_bodiless, url, opts)
+    return response, why
+end
+
+function methods:post(url, body, opts)
+    local response, why = bodied(check_session(self, "post"), "post", url, body, opts)
+    return response, why
+end
+
+function methods:put(url, body, opts)
+    local response, why = bodied(check_session(self, "put"), "put", url, body, opts)
+    return response, why
+end
+
+function methods:request(opts)
+    local response, why = any(check_session(self, "request"), opts)
+    return response, why
+end
+
+--- Forgets the cookies; a second time is harmless.
+function methods:close()
+    local s = state[self]
+    if not s then check_session(self, "close") end
+    s.closed, s.cookies = true, nil
+end
+
+Session.__index = methods
+Session.__close = methods.close
+
+function Session:__tostring()
+    return state[self].closed and "mp.http.Session (closed)" or "mp.http.Session"
+end
+
+--- A session keeps cookies, and options that hold for all its requests.
+---@param opts? mpengine.http.Options without body and sink
+---@return mpengine.http.Session
+function http.Session(opts)
+    if opts ~= nil then check_argument("Session", 1, "opts", opts, "table", 2) end
+    local own = with(opts)
+    check_options("Session", own, for_session, 2)
+    collect("Session", {}, own.headers, 2)
+    local self = setmetatable({}, Session)
+    state[self] = own
+    return self
+end
+
+return http

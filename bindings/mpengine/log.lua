@@ -1,0 +1,67 @@
+--- mp.get_logger and mp.log_to_stderr: lines with time, level, process and pid.
+local core = require "mpengine.core"
+
+local log = {}
+
+local NAMES = { [10] = "DEBUG", [20] = "INFO", [30] = "WARNING", [40] = "ERROR", [50] = "CRITICAL" }
+local LEVELS = { debug = 10, info = 20, warning = 30, error = 40, critical = 50 }
+
+local shown     -- are lines written?
+local level = 30
+
+local Logger = { __name = "mp.logger" }
+Logger.__index = Logger
+
+local function check_level(call, value)
+    local n = type(value) == "string" and LEVELS[value:lower()] or value
+    if type(n) ~= "number" then
+        error(("bad argument #1 to '%s' (debug, info, warning, error, critical or a number expected, got %s)"):format(
+            call, type(value) == "string" and "'" .. value .. "'" or type(value)), 3)
+    end
+    return n
+end
+
+--- Writes a line when its level is shown. Further arguments are for string.format.
+function Logger:log(at, text, ...)
+    at = check_level("log", at)
+    if not shown or at < level then return end
+    if select("#", ...) > 0 then text = text:format(...) end
+    local now = core.wall_time()
+    core.write_error(("%s.%03d %s %s[%d] %s\n"):format(os.date("%Y-%m-%d %H:%M:%S", now // 1 | 0),
+        (now % 1 * 1000) // 1 | 0, NAMES[at] or tostring(at), core.process_name(), core.pid(), tostring(text)))
+end
+
+for name, number in pairs(LEVELS) do
+    Logger[name] = function(self, text, ...) self:log(number, text, ...) end
+end
+
+--- The least level that is shown.
+function Logger:set_level(value)
+    level = check_level("set_level", value)
+end
+
+function Logger:get_level()
+    return level
+end
+
+local logger = setmetatable({}, Logger)
+
+--- The logger of this process. Nothing is written before log_to_stderr.
+function log.get_logger()
+    return logger
+end
+
+--- Has the logger write to standard error, here and in processes started later.
+---@param at? string|number the least level to show
+function log.log_to_stderr(at)
+    if at ~= nil then level = check_level("log_to_stderr", at) end
+    shown = true
+    return logger
+end
+
+--- For a child: the level, nil when nothing is shown.
+function log.shown_level()
+    return shown and level or nil
+end
+
+return log

@@ -1,0 +1,35 @@
+--- Makes libraries that know nothing of tasks wait like everything else: only the task is suspended.
+local monkey = {}
+
+local done = {} -- part -> true, once it has been patched
+
+local parts = {
+    socket = function() require("mpengine.monkey.sockets").patch() end,
+    os = function() require("mpengine.monkey.files").patch_os() end,
+    io = function() require("mpengine.monkey.files").patch_io() end,
+}
+
+--- Replaces, in place: of LuaSocket and LuaSec all that waits (socket), os.execute (os), io.popen and
+--- the reading of standard input (io). A part is left out by false. Once is enough; again is harmless.
+---@param which? { socket?: boolean, os?: boolean, io?: boolean }
+function monkey.patch_all(which)
+    if which ~= nil and type(which) ~= "table" then
+        error(("bad argument #1 to 'patch_all' (table expected, got %s)"):format(type(which)), 2)
+    end
+    for name, value in pairs(which or {}) do
+        if not parts[name] then
+            error(("patch_all: unknown part '%s' (socket, os, io expected)"):format(tostring(name)), 2)
+        end
+        if type(value) ~= "boolean" then
+            error(("patch_all: part '%s' must be true or false, got a %s"):format(name, type(value)), 2)
+        end
+    end
+    for name, patch in pairs(parts) do
+        if not done[name] and not (which and which[name] == false) then
+            done[name] = true
+            patch()
+        end
+    end
+end
+
+return monkey

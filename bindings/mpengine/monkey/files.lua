@@ -1,0 +1,224 @@
+--- os.execute, io.popen and the reading of standard input, so that only the task waits. The files are
+--- the io library's own userdata; what is read and written here by other means are those of popen, and
+--- standard input when it is no file on a disk.
+local core = require "mpengine.core"
+local reader = require "mpengine.monkey.reader"
+local subprocess = require "mpengine.subprocess"
+
+local files = {}
+
+local ESPIPE, EBADF = 29, 9
+
+-- The io library as it was.
+local stock = { read = io.read, lines = io.lines, close = io.close, input = io.input }
+
+local meta = getmetatable(io.stdin)
+local methods = {} -- of files, as they were
+for name, f in pairs(meta.__index) do methods[name] = f end
+methods.__close = meta.__close
+
+---@class mpengine.monkey.file
+---@field fd integer
+---@field reader mpengine.reader? of one that is read
+---@field child mpengine.subprocess.Child? of popen
+local ours = setmetatable({}, { __mode = "k" }) -- file -> what is known of it
+
+-- ---- execute ---------------------------------------------------------------------------------
+
+local function result(how, code)
+    if how == "exit" and code == 0 then return true, how, code end
+    return nil, how, code
+end
+
+local stock_execute = os.execute
+
+local function execute(command)
+    if command == nil then return stock_execute() end
+    if type(command) ~= "string" and type(command) ~= "number" then
+        error(("bad argument #1 to 'execute' (string expected, got %s)"):format(type(command)), 2)
+    end
+    core.sleep(0) -- a task that is killed starts nothing
+    local launched, why, errno = subprocess.launch({ "/bin/sh", "-c", tostring(command) }, nil, nil, "")
+    if not launched then return nil, why, errno end
+    local child <close> = launched
+    return result(child:wait())
+end
+
+-- ---- popen -----------------------------------------------------------------------------------
+
+local function fill_from(state)
+    while true do
+        local bytes, why, errno = core.fd_read(state.fd)
+        if bytes then return bytes end
+        if why ~= "again" then return nil, why, errno end
+        core.wait_fd(state.fd, "r")
+        if state.closed then error("attempt to use a closed file", 0) end
+    end
+end
+
+local function popen(command, mode)
+    if type(command) ~= "string" and type(command) ~= "number" then
+        error(("bad argument #1 to 'popen' (string expected, got %s)"):format(
+            command == nil and "no value" or type(command)), 2)
+    end
+    if mode == nil then mode = "r" end
+    if mode ~= "r" and mode ~= "w" then error("bad argument #2 to 'popen' (invalid mode)", 2) end
+    core.flush()
+    local child, why, errno = subprocess.launch({ "/bin/sh", "-c", tostring(command) }, nil, nil,
+        mode == "r" and "o" or "i")
+    if not child then return nil, why, errno end
+    local fd = child.stdout or child.stdin
+    child.stdout, child.stdin = nil, nil -- the file's from now on
+    local file = core.stream(fd, mode)
+    local state = { fd = fd, child = child }
+    if mode == "r" then state.reader = reader.new(function() return fill_from(state) end) end
+    ours[file] = state
+    return file
+end
+
+local function write(file, state, ...)
+    if state.reader then return nil, "Bad file descriptor", EBADF end
+    for i = 1, select("#", ...) do
+        local bytes = select(i, ...)
+        if type(bytes) ~= "string" and type(bytes) ~= "number" then
+            error(("bad argument #%d to 'write' (string expected, got %s)"):format(i, type(bytes)), 2)
+        end
+        bytes = math.type(bytes) == "float" and ("%.14g"):format(bytes) or tostring(bytes)
+        local at = 1
+        while at <= #bytes do
+            local last, why, errno = core.fd_write(state.fd, bytes, at)
+            if last then at = last + 1
+            elseif why ~= "again" then return nil, why, errno
+            else core.wait_fd(state.fd, "w") end
+            if state.closed then error("attempt to use a closed file", 2) end
+        end
+    end
+    return file
+end
+
+--- Closes, then waits for the program's end.
+local function close(file, state)
+    state.closed = true
+    ours[file] = nil
+    core.fd_closing(state.fd)
+    methods.close(file)
+    return result(state.child:wait())
+end
+
+-- ---- standard input --------------------------------------------------------------------------
+
+local stdin = io.stdin
+
+local function fill_from_stdin()
+    local bytes = core.buffered(stdin) -- read by others before
+    while not bytes do
+        core.flush()
+        core.poll({ 0 }, {})
+        local why, errno
+        bytes, why, errno = core.fd_read(0)
+        if not bytes and why ~= "again" then return nil, why, errno end
+    end
+    return bytes
+end
+
+local stdin_reader = reader.new(fill_from_stdin)
+
+--- What reads the file here, when the io library is not to. A file on a disk never waits, and may be
+--- sought in.
+local function reader_of(file)
+    local state = ours[file]
+    if state then return state.reader end
+    if file ~= stdin or io.type(file) ~= "file" or methods.seek(file, "cur") then return nil end
+    return stdin_reader
+end
+
+local function is_written(file)
+    local state = ours[file]
+    return state and not state.reader
+end
+
+-- ---- the functions and methods ---------------------------------------------------------------
+
+local function raise_here(ok, ...)
+    if ok then return ... end
+    local err = ...
+    error(err, type(err) == "string" and 2 or 0)
+end
+
+local function read(file, ...)
+    local from = reader_of(file)
+    if from then return raise_here(pcall(from.read, from, "read", ...)) end
+    if is_written(file) then return nil, "Bad file descriptor", EBADF end
+    return methods.read(file, ...)
+end
+
+local function iterator(file, from, formats)
+    return function()
+        if io.type(file) ~= "file" then error("file is already closed", 2) end
+        local values = table.pack(from:read("lines", table.unpack(formats, 1, formats.n)))
+        if values[1] == nil and values[2] ~= nil then error(values[2], 2) end
+        return table.unpack(values, 1, values.n)
+    end
+end
+
+local function patch_methods()
+    local index = meta.__index
+    index.read = read
+    function index.lines(file, ...)
+        local from = reader_of(file)
+        if from then return iterator(file, from, table.pack(...)) end
+        return methods.lines(file, ...)
+    end
+    function index.write(file, ...)
+        local state = ours[file]
+        if not state then return methods.write(file, ...) end
+        return write(file, state, ...)
+    end
+    function index.seek(file, ...)
+        if ours[file] then return nil, "Illegal seek", ESPIPE end
+        return methods.seek(file, ...)
+    end
+    function index.close(file)
+        local state = ours[file]
+        if state then return close(file, state) end
+        return methods.close(file)
+    end
+    function meta.__close(file, err)
+        local state = ours[file]
+        if state then close(file, state) else methods.__close(file, err) end
+    end
+end
+
+local function patch_functions()
+    io.popen = popen -- luacheck: ignore 122
+    function io.read(...) -- luacheck: ignore 122
+        local file = stock.input()
+        if not reader_of(file) then return stock.read(...) end
+        return read(file, ...)
+    end
+    function io.lines(name, ...) -- luacheck: ignore 122
+        local file = name == nil and stock.input()
+        local from = file and reader_of(file)
+        if from then return iterator(file, from, table.pack(...)) end
+        return stock.lines(name, ...)
+    end
+    function io.close(file) -- luacheck: ignore 122
+        local state = file ~= nil and ours[file]
+        if state then return close(file, state) end
+        if file == nil then return stock.close() end
+        return stock.close(file)
+    end
+end
+
+--- Replaces io.popen, io.read, io.lines, io.close and the methods of files.
+function files.patch_io()
+    patch_methods()
+    patch_functions()
+end
+
+--- Replaces os.execute.
+function files.patch_os()
+    os.execute = execute -- luacheck: ignore 122
+end
+
+return files

@@ -1,0 +1,134 @@
+--- What file:read does, over any source of bytes.
+local reader = {}
+
+---@class mpengine.reader
+---@field fill fun(): string?, string?, integer? more bytes; "" at the end; nil, message, errno
+local Reader = {}
+Reader.__index = Reader
+
+local MAX_NUMERAL = 200 -- characters, as in the io library
+
+--- Makes sure there is a byte; false at the end, or when the source failed.
+local function more(self)
+    if self.at <= #self.data then return true end
+    local bytes, why, errno = self.fill()
+    if not bytes then self.failure = { why, errno } end
+    self.data, self.at = bytes or "", 1
+    return self.data ~= ""
+end
+
+local function peek(self)
+    return more(self) and self.data:sub(self.at, self.at) or ""
+end
+
+local function read_line(self, keep)
+    local pieces = {}
+    while more(self) do
+        local to = self.data:find("\n", self.at, true)
+        pieces[#pieces + 1] = self.data:sub(self.at, to and (keep and to or to - 1))
+        self.at = (to or #self.data) + 1
+        if to then return table.concat(pieces) end
+    end
+    return pieces[1] and table.concat(pieces) or nil
+end
+
+local function read_all(self)
+    local pieces = {}
+    while more(self) do
+        pieces[#pieces + 1] = self.data:sub(self.at)
+        self.at = #self.data + 1
+    end
+    return table.concat(pieces)
+end
+
+local function read_chars(self, n)
+    if n == 0 then return more(self) and "" or nil end
+    local pieces = {}
+    while n > 0 and more(self) do
+        local piece = self.data:sub(self.at, self.at + n - 1)
+        pieces[#pieces + 1] = piece
+        self.at, n = self.at + #piece, n - #piece
+    end
+    return pieces[1] and table.concat(pieces) or nil
+end
+
+--- Takes the next character if it matches, into the numeral; "" once that is too long.
+local function take(self, numeral, pattern)
+    local c = peek(self)
+    if not c:find(pattern) or numeral.too_long then return false end
+    if #numeral >= MAX_NUMERAL then
+        numeral.too_long = true
+        return false
+    end
+    self.at = self.at + 1
+    numeral[#numeral + 1] = c
+    return true
+end
+
+local function take_digits(self, numeral, pattern)
+    local n = 0
+    while take(self, numeral, pattern) do n = n + 1 end
+    return n
+end
+
+local function read_number(self)
+    local numeral, count, digit, exponent = {}, 0, "^%d", "^[eE]"
+    while peek(self):find "%s" do self.at = self.at + 1 end
+    take(self, numeral, "^[-+]")
+    if take(self, numeral, "^0") then
+        if take(self, numeral, "^[xX]") then digit, exponent = "^%x", "^[pP]" else count = 1 end
+    end
+    count = count + take_digits(self, numeral, digit)
+    if take(self, numeral, "^%.") then count = count + take_digits(self, numeral, digit) end
+    if count > 0 and take(self, numeral, exponent) then
+        take(self, numeral, "^[-+]")
+        take_digits(self, numeral, "^%d")
+    end
+    if numeral.too_long then return nil end
+    return tonumber(table.concat(numeral))
+end
+
+local formats = {
+    n = read_number,
+    l = function(self) return read_line(self, false) end,
+    L = function(self) return read_line(self, true) end,
+    a = read_all,
+}
+
+local function format_of(call, index, format)
+    if type(format) == "number" then
+        local n = math.tointeger(format)
+        if not n then
+            error(("bad argument #%d to '%s' (number has no integer representation)"):format(index, call), 0)
+        end
+        return function(self) return read_chars(self, n) end
+    end
+    local f = type(format) == "string" and formats[format:match "^%*?(.)" or ""]
+    if not f then error(("bad argument #%d to '%s' (invalid format)"):format(index, call), 0) end
+    return f
+end
+
+--- Reads one value per format: all up to the first that there is nothing for, which is nil. When the
+--- source fails: nil, message, errno.
+function Reader:read(call, ...)
+    local n = select("#", ...)
+    if n == 0 then return self:read(call, "l") end
+    local results = {}
+    self.failure = nil
+    for i = 1, n do
+        local value = format_of(call, i, (select(i, ...)))(self)
+        if self.failure then return nil, self.failure[1], self.failure[2] end
+        results[i] = value
+        if value == nil then return table.unpack(results, 1, i) end
+    end
+    return table.unpack(results, 1, n)
+end
+
+--- A reader of what fill gives.
+---@param fill fun(): string?, string?, integer?
+---@return mpengine.reader
+function reader.new(fill)
+    return setmetatable({ fill = fill, data = "", at = 1 }, Reader)
+end
+
+return reader

@@ -1,0 +1,450 @@
+--- LuaSocket and LuaSec, so that only the task waits. The methods are replaced in the tables of their
+--- classes, and the sockets stay what they are: those made before, those of libraries that made their
+--- own, and what ssl.wrap makes of them, are all patched. A real socket is set not to wait at all; its
+--- timeouts are kept here.
+local core = require "mpengine.core"
+
+local sockets = {}
+
+local RETRY_SECONDS = 0.005 -- when a descriptor is said to be ready and is not
+
+-- ---- timeouts --------------------------------------------------------------------------------
+
+---@class mpengine.monkey.limits
+---@field b number? seconds for one call
+---@field t number? seconds in all
+local limits_of = setmetatable({}, { __mode = "k" }) -- socket -> its timeouts
+
+local function seconds(value) return value and value >= 0 and value or nil end
+
+--- The timeouts of a socket. At its first use here it is made one that does not wait.
+local function limits(s, class)
+    local l = limits_of[s]
+    if l then return l end
+    l = {}
+    if class.gettimeout then
+        local b, t = class.gettimeout(s)
+        l.b, l.t = seconds(b), seconds(t)
+    end
+    limits_of[s] = l
+    class.settimeout(s, 0)
+    return l
+end
+
+local function settimeout(class)
+    return function(s, value, mode, ...)
+        local l = limits(s, class)
+        local results = table.pack(class.settimeout(s, value, mode, ...)) -- checks what it is given
+        local name = mode == "t" or mode == "r" or mode == "total"
+        l[name and "t" or "b"] = seconds(tonumber(value))
+        class.settimeout(s, -1, "t")
+        class.settimeout(s, 0)
+        return table.unpack(results, 1, results.n)
+    end
+end
+
+local function gettimeout(class)
+    return function(s)
+        local l = limits(s, class)
+        return (l.b or -1) + 0.0, (l.t or -1) + 0.0
+    end
+end
+
+--- Seconds left of a call that began at start; nil: no limit.
+local function left_of(l, start)
+    local left = l.t and start + l.t - core.now()
+    if left then return math.max(0, l.b and math.min(l.b, left) or left) end
+    return l.b and math.max(0, start + l.b - core.now())
+end
+
+-- ---- waiting ---------------------------------------------------------------------------------
+
+--- A call begins: its limits and when. One that may not wait lets the others run.
+local function enter(s, class)
+    local l = limits(s, class)
+    if l.b == 0 or l.t == 0 then core.sleep(0) end
+    return l, core.now()
+end
+
+--- What an error that means "not now" waits for, nil for the others.
+local function direction(err, usual)
+    if err == "timeout" then return usual end
+    if err == "wantread" then return "r" end
+    if err == "wantwrite" then return "w" end
+    return nil
+end
+
+--- Waits for the socket: false when there is no time left.
+local function wait(s, class, l, start, err, usual)
+    local way = direction(err, usual)
+    local left = way and left_of(l, start)
+    if not way or left == 0 then return false end
+    local fd = class.getfd(s)
+    if fd < 0 then return true end
+    core.wait_fd(fd, way, left)
+    return true
+end
+
+--- A method that is simply called again.
+local function again(class, name, usual)
+    local method = class[name]
+    return function(s, ...)
+        local l, start = enter(s, class)
+        local results = table.pack(method(s, ...))
+        while not results[1] and wait(s, class, l, start, results[2], usual) do
+            results = table.pack(method(s, ...))
+        end
+        return table.unpack(results, 1, results.n)
+    end
+end
+
+-- ---- streams ---------------------------------------------------------------------------------
+
+--- The rest of a receive whose first try gave only a part.
+local function receive_on(s, class, l, start, pattern, err, part, prefix)
+    local wanted = tonumber(pattern)
+    local pieces, got = { part }, #part
+    local own = type(prefix) == "string" and #prefix or 0
+    while wait(s, class, l, start, err, "r") do
+        local data, more
+        data, err, more = class.receive(s, wanted and wanted - got or pattern)
+        more = data or more or ""
+        pieces[#pieces + 1] = more
+        got = got + #more
+        local ended = err == "closed" and pattern == "*a" and got > own
+        if data or ended then return table.concat(pieces), nil, nil end
+    end
+    return nil, err, table.concat(pieces)
+end
+
+local function receive(class)
+    local own = class.receive
+    return function(s, pattern, prefix)
+        local l, start = enter(s, class)
+        local data, err, part = own(s, pattern, prefix)
+        if data or not direction(err, "r") then return data, err, part end
+        return receive_on(s, class, l, start, pattern, err, part or "", prefix)
+    end
+end
+
+local function send(class)
+    local own = class.send
+    return function(s, data, i, j)
+        local l, start = enter(s, class)
+        local last, err, sent = own(s, data, i or 1, j or -1)
+        while not last and wait(s, class, l, start, err, "w") do
+            last, err, sent = own(s, data, sent + 1, j or -1)
+        end
+        return last, err, sent
+    end
+end
+
+-- ---- names -----------------------------------------------------------------------------------
+
+local function is_numeric(host)
+    return type(host) ~= "string" or host:find "^%d+%.%d+%.%d+%.%d+$" or host:find(":", 1, true) or host == "*"
+end
+
+local function ask(name, ...)
+    return require("socket").dns[name](...)
+end
+
+local dns = {} -- LuaSocket's own
+
+--- Calls one of socket.dns where it holds up nobody.
+local function resolve(name, ...)
+    local co = require "mpengine.co"
+    if co.offload then return co.offload(ask, name, ...) end
+    return dns[name](...)
+end
+
+--- Addresses of a host, as { family =, addr = }, those of one family only when one is given.
+local function addresses(host, family)
+    if is_numeric(host) then
+        local v6 = type(host) == "string" and host:find(":", 1, true)
+        return { { addr = host, family = v6 and "inet6" or "inet" } }
+    end
+    local list, why = resolve("getaddrinfo", host)
+    if not list then return nil, why end
+    local fitting = {}
+    for _, a in ipairs(list) do
+        if a.family == family or family == nil or family == "unspec" then fitting[#fitting + 1] = a end
+    end
+    if #fitting == 0 then return nil, "host not found" end
+    return fitting
+end
+
+-- ---- connecting ------------------------------------------------------------------------------
+
+local UNDER_WAY = { timeout = true, ["Operation already in progress"] = true }
+
+local function connect_to(s, class, l, start, ...)
+    local ok, err = class.connect(s, ...)
+    local waited = false
+    while not ok and UNDER_WAY[err] do
+        if waited then core.sleep(RETRY_SECONDS) end
+        if not wait(s, class, l, start, "timeout", "w") then return nil, "timeout" end
+        ok, err = class.connect(s, ...)
+        if err == "already connected" then return 1 end
+        waited = true
+    end
+    return ok, err
+end
+
+--- The family a socket is bound to; one without a descriptor takes that of whom it connects to.
+local function family_of(s, class)
+    if not class.getfamily or class.getfd(s) < 0 then return nil end
+    return class.getfamily(s) == "inet6" and "inet6" or "inet"
+end
+
+local function connect(class)
+    return function(s, host, ...)
+        local l, start = enter(s, class)
+        local list, err = addresses(host, family_of(s, class))
+        local ok
+        for _, a in ipairs(list or {}) do
+            ok, err = connect_to(s, class, l, start, a.addr, ...)
+            if ok then return ok end
+            if err == "timeout" then break end
+        end
+        return nil, err
+    end
+end
+
+--- Of a socket in the file system: there is no name to look up.
+local function connect_local(class)
+    return function(s, ...)
+        local l, start = enter(s, class)
+        local ok, err = connect_to(s, class, l, start, ...)
+        if ok then return ok end
+        return nil, err
+    end
+end
+
+local function setpeername(class)
+    return function(s, host, ...)
+        enter(s, class)
+        local list, err = addresses(host, family_of(s, class))
+        local ok
+        for _, a in ipairs(list or {}) do
+            ok, err = class.setpeername(s, a.addr, ...)
+            if ok then return ok end
+        end
+        return nil, err
+    end
+end
+
+local function close(class)
+    return function(s, ...)
+        local fd = class.getfd(s)
+        if fd >= 0 then core.fd_closing(fd) end
+        limits_of[s] = nil
+        return class.close(s, ...)
+    end
+end
+
+-- ---- classes ---------------------------------------------------------------------------------
+
+local function of(f, ...)
+    local args = table.pack(...)
+    return function(class) return f(class, table.unpack(args, 1, args.n)) end
+end
+
+local common = { settimeout = settimeout, gettimeout = gettimeout, close = close }
+local stream = {
+    receive = receive, send = send, connect = connect, accept = of(again, "accept", "r"),
+}
+local unix_stream = { receive = receive, send = send, connect = connect_local, accept = stream.accept }
+local datagram = {
+    receive = of(again, "receive", "r"), receivefrom = of(again, "receivefrom", "r"),
+    send = of(again, "send", "w"), sendto = of(again, "sendto", "w"),
+    setpeername = setpeername,
+}
+local unix_datagram = { connect = connect_local }
+for _, name in ipairs { "receive", "receivefrom", "send", "sendto" } do unix_datagram[name] = datagram[name] end
+local tls = { receive = receive, send = send, dohandshake = of(again, "dohandshake", "r") }
+
+local kinds = { -- pattern of a class's name in the registry -> what is replaced
+    { "^tcp{", stream },
+    { "^unix{", unix_stream },
+    { "^unixstream{", unix_stream },
+    { "^udp{", datagram },
+    { "^unixdgram{", unix_datagram },
+    { "^SSL:Connection$", tls },
+}
+
+local patched = {} -- table of methods -> true
+
+local function patch_class(methods, replacements)
+    if patched[methods] then return end
+    patched[methods] = true
+    local class = {}
+    for name, f in pairs(methods) do class[name] = f end
+    for _, set in ipairs { common, replacements } do
+        for name, make in pairs(set) do
+            if class[name] then methods[name] = make(class) end
+        end
+    end
+end
+
+--- Patches the classes that there are by now.
+local function patch_classes()
+    for name, meta in pairs(debug.getregistry()) do
+        for _, kind in ipairs(type(name) == "string" and kinds or {}) do
+            if name:find(kind[1]) and type(meta) == "table" and type(meta.__index) == "table" then
+                patch_class(meta.__index, kind[2])
+            end
+        end
+    end
+end
+
+-- ---- functions of the module -----------------------------------------------------------------
+
+--- The descriptor of an object of a list; -1: it is left out.
+local function fd_of(object)
+    local getfd = object.getfd
+    return getfd and getfd(object) or -1
+end
+
+--- The objects to wait for, with their descriptors.
+local function watched(list)
+    local objects, fds = {}, {}
+    for _, object in ipairs(list or {}) do
+        local fd = fd_of(object)
+        if fd >= 0 then
+            objects[#objects + 1] = object
+            fds[#fds + 1] = fd
+        end
+    end
+    return objects, fds
+end
+
+local function add(result, object)
+    result[#result + 1] = object
+    result[object] = #result
+end
+
+--- Those that have input in their buffer already; the others are waited for.
+local function take_dirty(result, list)
+    local others = {}
+    for _, object in ipairs(list or {}) do
+        local dirty = object.dirty
+        if dirty and dirty(object) then add(result, object) else others[#others + 1] = object end
+    end
+    return others
+end
+
+local function add_ready(result, objects, fds, ready)
+    for i, object in ipairs(ready and objects or {}) do
+        if ready[fds[i]] then add(result, object) end
+    end
+end
+
+local function check_list(index, list)
+    if list == nil or type(list) == "table" then return end
+    error(("bad argument #%d to 'select' (table expected, got %s)"):format(index, type(list)), 3)
+end
+
+local function select_ready(recvt, sendt, timeout)
+    check_list(1, recvt)
+    check_list(2, sendt)
+    if timeout ~= nil and type(timeout) ~= "number" then
+        error(("bad argument #3 to 'select' (number expected, got %s)"):format(type(timeout)), 2)
+    end
+    local readable, writable = {}, {}
+    local readers, rfds = watched(take_dirty(readable, recvt))
+    local writers, wfds = watched(sendt)
+    local limit = timeout and timeout >= 0 and timeout or nil
+    if #readable > 0 then limit = 0 end
+    if limit == 0 then core.sleep(0) end
+    local r, w = core.poll(rfds, wfds, limit)
+    add_ready(readable, readers, rfds, r)
+    add_ready(writable, writers, wfds, r and w)
+    if #readable == 0 and #writable == 0 then return readable, writable, "timeout" end
+    return readable, writable
+end
+
+local function sleep(n)
+    if type(n) ~= "number" then
+        error(("bad argument #1 to 'sleep' (number expected, got %s)"):format(n == nil and "no value" or type(n)), 2)
+    end
+    core.sleep(math.max(0, n))
+end
+
+--- socket.connect: a connected socket | nil, message
+local function connected(socket)
+    return function(host, port, local_host, local_port, family)
+        local list, err = addresses(host, family)
+        for _, a in ipairs(list or {}) do
+            local make = a.family == "inet6" and socket.tcp6 or socket.tcp4 or socket.tcp
+            local s, ok
+            s, err = make()
+            if not s then return nil, err end
+            ok = true
+            if local_host then ok, err = s:bind(local_host, local_port or 0) end
+            if ok then ok, err = s:connect(a.addr, port) end
+            if ok then return s end
+            s:close()
+        end
+        return nil, err
+    end
+end
+
+local function patch_dns(table_of)
+    for _, name in ipairs { "toip", "tohostname", "getaddrinfo", "getnameinfo" } do
+        local own = table_of[name]
+        dns[name] = own
+        if own then
+            table_of[name] = function(host, ...)
+                local asks_for_name = name == "tohostname" or name == "getnameinfo"
+                if type(host) ~= "string" or is_numeric(host) and not asks_for_name then return own(host, ...) end
+                return resolve(name, host, ...)
+            end
+        end
+    end
+end
+
+local function patch_module(socket)
+    if type(socket) ~= "table" or patched[socket] then return end
+    patched[socket] = true
+    socket.select = select_ready
+    socket.sleep = sleep
+    if socket.dns then patch_dns(socket.dns) end
+    if socket.connect then socket.connect = connected(socket) end
+end
+
+-- ---- loading ---------------------------------------------------------------------------------
+
+local C_MODULES = { ["socket.core"] = true, ["socket.unix"] = true, ["ssl.core"] = true }
+
+local function loaded(name, module)
+    patch_classes()
+    if name == "socket.core" then patch_module(module) end
+end
+
+--- A searcher before the others that finds what they find, and patches it once it is loaded.
+local function searcher(name)
+    if not C_MODULES[name] then return nil end
+    for _, other in ipairs(package.searchers) do
+        local loader, extra
+        if other ~= searcher then loader, extra = other(name) end
+        if type(loader) == "function" then
+            return function(...)
+                local module = loader(...)
+                loaded(name, module)
+                return module
+            end, extra
+        end
+    end
+    return nil
+end
+
+--- Patches what is loaded, and what will be.
+function sockets.patch()
+    for name in pairs(C_MODULES) do
+        if package.loaded[name] then loaded(name, package.loaded[name]) end
+    end
+    table.insert(package.searchers, 1, searcher)
+end
+
+return sockets

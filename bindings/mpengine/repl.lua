@@ -1,0 +1,90 @@
+--- Interactive mode: as lua's, with line editing where readline or libedit is installed. Tasks run while
+--- a line is awaited.
+local core = require "mpengine.core"
+local errors = require "mpengine.errors"
+
+local SIGINT = 2
+
+local editing
+
+local function edit_line(prompt)
+    core.readline_begin(prompt)
+    while true do
+        local ok, err = pcall(core.wait_fd, 0, "r")
+        if not ok then
+            core.readline_cancel()
+            error(err, 0)
+        end
+        local done, line = core.readline_feed()
+        if done then return line end
+    end
+end
+
+--- A line, or nil at the end of the input.
+local function read_line(prompt)
+    core.flush()
+    if editing then return edit_line(prompt) end
+    io.write(prompt)
+    core.flush()
+    return io.read("l")
+end
+
+local function is_incomplete(message)
+    return message and message:sub(-5) == "<eof>"
+end
+
+--- A whole statement, or expression, as a function; nil and the message; false at the end.
+local function read_chunk()
+    local line = read_line(_PROMPT or "> ") -- luacheck: globals _PROMPT
+    if not line then return false end
+    local f = load("return " .. line, "=stdin")
+    if f then
+        core.add_history(line)
+        return f
+    end
+    local text, err = line, nil
+    while true do
+        f, err = load(text, "=stdin")
+        if f or not is_incomplete(err) then break end
+        local more = read_line(_PROMPT2 or ">> ") -- luacheck: globals _PROMPT2
+        if not more then break end
+        text = text .. "\n" .. more
+    end
+    core.add_history(text)
+    return f, err
+end
+
+local function report(err)
+    core.flush()
+    core.write_error(err .. "\n")
+end
+
+local function show(ok, ...)
+    if ok and select("#", ...) > 0 then print(...) end
+    return ok, ...
+end
+
+local function one()
+    local f, err = read_chunk()
+    if f == false then return true end
+    if not f then return report(err) end
+    local ok, why = show(xpcall(f, function(e)
+        if core.signal_raised() == SIGINT then return "interrupted" end
+        local text = errors.traceback(e, 2)
+        return text
+    end))
+    if not ok then report(why) end
+end
+
+return function()
+    editing = core.is_terminal(0) and core.readline_open()
+    if not package.loaded["mpengine.co"] then require "mpengine.co" end
+    while true do
+        local ok, ended = pcall(one)
+        if ok and ended then break end
+        if not ok and not core.signal_raised() then report(errors.message(ended)) end
+        if core.signal_raised() then core.catch_interrupts() end -- the next one is a first one again
+    end
+    if core.is_terminal(0) then print() end
+    return 0
+end

@@ -1,0 +1,38 @@
+--- mp.signal: handlers of signals, run as tasks.
+local core = require "mpengine.core"
+
+local signal = {}
+
+local handlers = {} -- number -> what the script gave
+
+debug.getregistry()["mpengine.on_signal"] = function(number)
+    local handler = handlers[number]
+    if type(handler) == "function" then core.spawn(handler, number) end
+end
+
+--- Runs f as a task each time the signal arrives (several that arrive at once may be one); "default" and
+--- "ignore" do what they say. A child starts with the default.
+---@param name string|integer "TERM", "SIGTERM" or 15
+---@param handler fun(number: integer)|"default"|"ignore"|nil nil: "default"
+---@return function|string before what was in force
+function signal.signal(name, handler)
+    if type(name) ~= "string" and math.type(name) ~= "integer" then
+        error(("bad argument #1 to 'signal' (name or number of a signal expected, got %s)"):format(type(name)), 2)
+    end
+    local number = core.signal_number(name)
+    if not number then
+        error(("bad argument #1 to 'signal' (name or number of a signal expected, got '%s')"):format(name), 2)
+    end
+    if handler == nil then handler = "default" end
+    if type(handler) ~= "function" and handler ~= "default" and handler ~= "ignore" then
+        error(("bad argument #2 to 'signal' (function, \"default\" or \"ignore\" expected, got %s)"):format(
+            type(handler) == "string" and "'" .. handler .. "'" or type(handler)), 2)
+    end
+    local ok, why = core.catch_signal(number, type(handler) == "function" and "task" or handler)
+    if not ok then error(("signal: signal '%s' cannot be handled (%s)"):format(name, why), 2) end
+    local before = handlers[number] or "default"
+    handlers[number] = handler
+    return before
+end
+
+return signal

@@ -1,0 +1,20 @@
+--- mp.stats: what lives in the shared arena, for people who debug.
+local core = require "mpengine.core"
+
+local kinds = {
+    "Lock", "RLock", "Semaphore", "Event", "Condition", "Barrier", "Queue", "Array", "Dict", "List", "Pipe",
+    "Value", "RawArray", "RawValue",
+}
+
+--- mp.stats() -> {
+---   objects = { { kind, handle, holders, waiters, bytes, depth }, ... },
+---   processes = { { pid, name, sleeping }, ... },
+---   arena = { limit, committed, used } }  -- bytes
+--- The totals cost microseconds; the list of objects walks their contents, one object's lock at a time.
+local function stats()
+    local arena, objects, processes = core.stats()
+    for _, object in ipairs(objects) do object.kind = kinds[object.kind] end
+    return { arena = arena, objects = objects, processes = processes }
+end
+
+return { stats = stats }

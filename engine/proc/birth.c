@@ -1,0 +1,177 @@
+/* The child's side of a start: what it is told, its slot, who its parent is. A forked child has the
+ * parent's memory; one in a new program finds a text in its environment, and attaches to the arena
+ * by a descriptor it was given.
+ *
+ * Death of the parent meanwhile: its reaper and the child race for the reserved slot, and a child
+ * that loses reports ESTALE and has touched nothing.
+ */
+#include "loop/loop.h"
+#include "os/os.h"
+#include "proc/proc.h"
+#include "shm/region.h"
+#include "sync/slot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Who started it is noted in the slot, by the starter. */
+static int
+note_parent(mpe_engine *e, uint32_t slot)
+{
+    struct mpe__proc *p = e->proc;
+    uint32_t starter = mpe__load32(&e->slots[slot].starter);
+    if (starter == 0 || starter > MPE__SLOTS)
+        return MPE_ESTALE;
+    struct mpe__slot *s = &e->slots[starter - 1];
+    p->parent_slot = starter - 1;
+    p->parent_generation = mpe__load32(&s->generation);
+    e->parent_pid = (int)mpe__load32(&s->pid);
+    snprintf(e->parent_name, sizeof e->parent_name, "%.47s", s->name);
+    return MPE_OK;
+}
+
+int
+mpe__birth_take(mpe_engine *e, const struct mpe__birth *b)
+{
+    if (b->slot >= MPE__SLOTS)
+        return MPE_EINVAL;
+    int rc = note_parent(e, b->slot);
+    if (rc == MPE_OK)
+        rc = mpe__slot_take_reserved(e, b->slot, b->generation);
+    e->proc->gift = b->gift;
+    return rc;
+}
+
+/* The slot's hold of the queue, set by the starter, becomes this process's with the first call. */
+int
+mpe_next_message(mpe_engine *e, mpe_message *out)
+{
+    struct mpe__proc *p = e->proc;
+    if (p->gift && mpe_hold(e, p->gift, &p->gift_queue) != MPE_OK)
+        p->gift_queue = NULL;
+    p->gift = 0;
+    if (!p->gift_queue)
+        return MPE_ENOENT;
+    int rc = mpe_queue_get(e, p->gift_queue, out);
+    if (mpe_queue_size(e, p->gift_queue) == 0) {
+        mpe_drop(e, p->gift_queue);
+        p->gift_queue = NULL;
+    }
+    return rc == MPE_EAGAIN ? MPE_ENOENT : rc;
+}
+
+int
+mpe_parent_pid(mpe_engine *e, int *alive)
+{
+    *alive = 0;
+    if (e->parent_pid == 0)
+        return 0;
+    struct mpe__slot *s = &e->slots[e->proc->parent_slot];
+    *alive = mpe__load32(&s->generation) == e->proc->parent_generation && mpe__is_live(s) &&
+             !mpe__is_dead(s);
+    return e->parent_pid;
+}
+
+/* Whether it lives is asked after opening, so that it is not a later process of that number. */
+int
+mpe_parent_fd(mpe_engine *e, int *alive)
+{
+    struct mpe__proc *p = e->proc;
+    if (p->parent_fd < 0 && e->parent_pid)
+        p->parent_fd = mpe__pidfd_open((pid_t)e->parent_pid);
+    int saved = errno;
+    mpe_parent_pid(e, alive);
+    errno = saved;
+    return p->parent_fd;
+}
+
+const char *
+mpe_parent_name(mpe_engine *e)
+{
+    return e->parent_name;
+}
+
+/* Its exit code reaches the parent even when the fork server is gone by then. */
+void
+mpe_report_exit(mpe_engine *e, int code)
+{
+    struct mpe__status s = {MPE__STATUS_ENDING, code};
+    if (e->proc->status_fd >= 0 && write(e->proc->status_fd, &s, sizeof s) < 0)
+        return; /* the parent is gone, or does not read: the server will tell */
+}
+
+int
+mpe_is_server(const mpe_engine *e)
+{
+    return e->proc->server_fd >= 0;
+}
+
+static void
+close_on_exec(int fd)
+{
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+/* Reads the text that mpe_process_spawn and the starter of a fork server have written. */
+static int
+begin(mpe_engine *e, const char *text)
+{
+    struct mpe__birth b;
+    unsigned long long gift;
+    int client;
+    if (sscanf(text, "server %d", &client) == 1) {
+        e->proc->server_fd = MPE__SECOND_FD;
+        e->proc->server_client = client;
+        close_on_exec(MPE__SECOND_FD);
+        return MPE_OK;
+    }
+    if (sscanf(text, "child %u %u %llx %u", &b.slot, &b.generation, &gift, &b.flags) != 4)
+        return MPE_EINVAL;
+    b.gift = gift;
+    if (b.flags & MPE_PROCESS_DAEMON) {
+        int rc = mpe__life_bind(e, MPE__SECOND_FD);
+        close(MPE__SECOND_FD);
+        if (rc != MPE_OK)
+            return rc;
+    }
+    return mpe__birth_take(e, &b);
+}
+
+int
+mpe_attach(const mpe_config *config, mpe_engine **out)
+{
+    static const mpe_config defaults = MPE_CONFIG_INIT;
+    const mpe_config *c = config ? config : &defaults;
+    const char *variable = getenv(MPE__CHILD_VARIABLE);
+    char text[128];
+    if (!variable)
+        return MPE_ENOENT;
+    if (c->size != sizeof *c)
+        return MPE_EVERSION;
+    snprintf(text, sizeof text, "%s", variable);
+    unsetenv(MPE__CHILD_VARIABLE); /* it is for this process and nobody it starts */
+    mpe_engine *e = mpe__engine_new();
+    if (!e)
+        return MPE_ENOMEM;
+    close_on_exec(MPE__ARENA_FD);
+    int rc = mpe__region_attach(e, MPE__ARENA_FD);
+    if (rc == MPE_OK)
+        rc = mpe__loop_open(e, c->loop);
+    if (rc == MPE_OK)
+        rc = begin(e, text);
+    if (rc != MPE_OK) {
+        mpe__engine_free(e);
+        return rc;
+    }
+    *out = e;
+    return MPE_OK;
+}
+
+int
+mpe_interrupt_clear(mpe_engine *e)
+{
+    return (int)atomic_exchange(&e->loop->interrupted, 0);
+}

@@ -1,0 +1,114 @@
+/* The start method fork: the child is a copy of this process, with a slot, a run queue and a loop of
+ * its own. It is marked as a holder of all that its parent holds before it exists, so nothing it
+ * knows can vanish before it runs. Only the calling thread goes on in a child, and what other threads
+ * were doing, locks of malloc among them, stays half done there: so with threads that nobody
+ * answers for, there is no fork.
+ */
+#include "loop/loop.h"
+#include "proc/proc.h"
+#include "shm/object.h"
+#include "shm/pipe.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* libuv's own pool, which makes itself anew in a child; as libuv reads it. */
+static unsigned long
+uv_pool_threads(void)
+{
+    const char *text = getenv("UV_THREADPOOL_SIZE");
+    unsigned long n = text ? strtoul(text, NULL, 10) : 4;
+    return n == 0 ? 1 : n > 1024 ? 1024 : n;
+}
+
+/* Are there threads that neither libuv's pool nor the engine's user accounts for? */
+static int
+has_foreign_threads(mpe_engine *e)
+{
+    struct stat st;
+    if (stat("/proc/self/task", &st) != 0 || st.st_nlink <= 3)
+        return 0;
+    unsigned long others = st.st_nlink - 3, pool = uv_pool_threads();
+    if (others <= e->proc->threads)
+        return 0;
+    return others < pool || others - pool > e->proc->threads;
+}
+
+void
+mpe_own_threads(mpe_engine *e, int delta)
+{
+    e->proc->threads += (uint32_t)delta;
+}
+
+static int
+start_child(mpe_engine *e, const struct mpe__birth *b)
+{
+    int life = e->proc->life[0], rc = MPE_OK;
+    e->proc->life[0] = -1;
+    mpe__life_forked(e); /* the write end is closed before anything is bound to it */
+    if (b->flags & MPE_PROCESS_DAEMON)
+        rc = mpe__life_bind(e, life);
+    if (life >= 0)
+        close(life);
+    if (rc == MPE_OK)
+        rc = mpe__birth_take(e, b);
+    return rc == MPE_OK ? mpe__loop_abandon(e) : rc;
+}
+
+/* The child has the pipe ends that its message names from the moment it has a slot. */
+static int
+give_end(void *ud, uint64_t handle)
+{
+    const mpe_process *p = ud;
+    mpe_object *o;
+    int end = mpe__pipe_end(handle);
+    if (end < 0 || mpe_hold(p->e, handle, &o) != MPE_OK)
+        return 0;
+    mpe__pipe_give(p->e, o, end, p->slot);
+    mpe_drop(p->e, o);
+    return 0;
+}
+
+static int
+prepare(mpe_engine *e, const char *name, mpe_bytes message, mpe_process **out)
+{
+    int rc = mpe__process_new(e, name, out);
+    if (rc != MPE_OK)
+        return rc;
+    mpe__holds_copy_bits(e, (*out)->slot);
+    mpe_wire_scan_handles(message.data, message.size, give_end, *out);
+    return MPE_OK;
+}
+
+int
+mpe_process_fork(mpe_engine *e, const char *name, unsigned flags, mpe_bytes message,
+                 mpe_process **out, int *is_child)
+{
+    mpe_process *p;
+    *is_child = 0;
+    if (has_foreign_threads(e))
+        return MPE_ETHREADS;
+    if ((flags & MPE_PROCESS_DAEMON) && mpe__life_read_end(e) < 0)
+        return MPE_ESYS;
+    int rc = prepare(e, name, message, &p);
+    if (rc != MPE_OK)
+        return rc;
+    struct mpe__birth birth = {p->slot, p->generation, 0, flags};
+    pid_t pid = fork();
+    if (pid == 0) {
+        *is_child = 1;
+        *out = NULL;
+        free(p);
+        return start_child(e, &birth);
+    }
+    if (pid < 0) {
+        mpe__process_unmake(e, p);
+        return MPE_ESYS;
+    }
+    mpe__process_started(p, pid);
+    *out = p;
+    return MPE_OK;
+}

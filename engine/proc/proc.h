@@ -1,0 +1,85 @@
+/* What the files of this layer share: the state of an engine's own process, and a child. */
+#ifndef MPE_PROC_PROC_H
+#define MPE_PROC_PROC_H
+
+#include "sync/engine.h"
+
+#include <uv.h>
+
+struct mpe__proc {
+    int life[2];       /* life.c: a pipe that ends with this process, -1 until needed */
+    int bound_fd;      /* life.c: the end of the starter's pipe that this process is bound to, or -1 */
+    int status_fd;     /* of a child of the fork server: where it reports its exit code, or -1 */
+    int server_fd;     /* in the fork server itself: its socket, or -1 */
+    int server_client; /* in the fork server: the process that started it */
+    int server_pid;    /* of the fork server, when this process has started it, or 0 */
+    int ask_fd;        /* to send requests to the fork server, -1 until needed */
+    int parent_fd;     /* a pidfd, -1 until asked for */
+    uint32_t parent_slot, parent_generation;
+    uint32_t threads;  /* threads the engine's user answers for, see mpe_own_threads */
+    mpe_handle gift;   /* the queue of messages this process was started with, until it is held */
+    mpe_object *gift_queue;
+};
+
+struct mpe_process {
+    mpe_engine *e;
+    pid_t pid;
+    pid_t owner; /* pid of the process whose child it is */
+    uint32_t slot, generation;
+    int ended, code;
+    int served;  /* started by the fork server: fd is its status pipe, and it is nobody's to wait for */
+    int fd;      /* else a pidfd while it is watched; -1 */
+    uv_poll_t *poll;
+    mpe_waitlist waiters;
+};
+
+/* What a starting child is told, by memory or by its environment. */
+struct mpe__birth {
+    uint32_t slot, generation;
+    mpe_handle gift;
+    unsigned flags;
+};
+
+/* What the fork server writes to a status pipe. */
+enum { MPE__STATUS_PID, MPE__STATUS_FAILED, MPE__STATUS_ENDED, MPE__STATUS_ENDING };
+struct mpe__status {
+    int32_t kind;
+    int32_t value; /* pid, errno, exit code (n, or -signal) */
+};
+
+struct mpe__proc *mpe__proc_new(void);
+void mpe__proc_free(mpe_engine *e);
+
+/* process.c: the parent's note of a child, with a reserved slot. */
+int mpe__process_new(mpe_engine *e, const char *name, mpe_process **out);
+/* Takes that back: no child has come of it. Keeps errno. */
+void mpe__process_unmake(mpe_engine *e, mpe_process *p);
+void mpe__process_started(mpe_process *p, pid_t pid);
+
+/* engine.c */
+mpe_engine *mpe__engine_new(void);
+void mpe__engine_free(mpe_engine *e);
+
+/* birth.c: the child's side, whatever the start method. */
+int mpe__birth_take(mpe_engine *e, const struct mpe__birth *b);
+
+/* life.c */
+int mpe__life_read_end(mpe_engine *e);
+int mpe__life_bind(mpe_engine *e, int fd);
+void mpe__life_forked(mpe_engine *e);
+
+/* spawn.c: starts a program with a text in its environment and up to two descriptors. */
+#define MPE__CHILD_VARIABLE "MPENGINE_CHILD"
+struct mpe__program {
+    const mpe_start *start;
+    const char *text; /* the value of MPE__CHILD_VARIABLE */
+    int second_fd;    /* beside the arena's, -1: none */
+    int quiet;        /* standard input and output are /dev/null */
+};
+int mpe__spawn(mpe_engine *e, const struct mpe__program *p, pid_t *pid);
+/* A queue with the messages of a start, held by the child's slot. */
+int mpe__gift(mpe_engine *e, const mpe_start *s, uint32_t slot, mpe_handle *out);
+#define MPE__ARENA_FD 3 /* what they are called in the new program */
+#define MPE__SECOND_FD 4
+
+#endif

@@ -1,0 +1,165 @@
+/* The start method spawn: a new program, which finds the arena's descriptor and a text in its
+ * environment and attaches (birth.c). Nothing else of this process is inherited but the standard
+ * descriptors, the working directory and the environment. posix_spawn reports what exec said.
+ */
+#include "proc/proc.h"
+#include "sync/bell.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+extern char **environ;
+
+#define ABOVE 10 /* descriptors are moved out of the way of the numbers they shall have */
+
+/* The environment with one variable more; one block, the caller frees it. */
+static char **
+environment_with(const char *text)
+{
+    size_t n = 0, size = sizeof MPE__CHILD_VARIABLE + strlen(text) + 1;
+    while (environ && environ[n])
+        n++;
+    char **block = malloc((n + 2) * sizeof *block + size);
+    if (!block)
+        return NULL;
+    block[0] = (char *)(block + n + 2);
+    snprintf(block[0], size, "%s=%s", MPE__CHILD_VARIABLE, text);
+    for (size_t i = 0; i < n; i++)
+        block[i + 1] = environ[i];
+    block[n + 1] = NULL;
+    return block;
+}
+
+/* Copies of the two descriptors that are above those numbers. */
+static int
+move_up(const int from[2], int to[2])
+{
+    to[0] = to[1] = -1;
+    for (int i = 0; i < 2; i++) {
+        if (from[i] < 0)
+            continue;
+        to[i] = fcntl(from[i], F_DUPFD_CLOEXEC, ABOVE);
+        if (to[i] < 0)
+            return MPE_ESYS;
+    }
+    return MPE_OK;
+}
+
+static int
+fill_actions(posix_spawn_file_actions_t *a, const int moved[2], int quiet)
+{
+    int rc = 0;
+    for (int fd = 0; quiet && fd < 3 && rc == 0; fd++)
+        if (fd < 2 || fcntl(fd, F_GETFD) < 0)
+            rc = posix_spawn_file_actions_addopen(a, fd, "/dev/null", O_RDWR, 0);
+    if (rc == 0)
+        rc = posix_spawn_file_actions_adddup2(a, moved[0], MPE__ARENA_FD);
+    if (rc == 0 && moved[1] >= 0)
+        rc = posix_spawn_file_actions_adddup2(a, moved[1], MPE__SECOND_FD);
+    if (rc == 0)
+        rc = posix_spawn_file_actions_addclosefrom_np(a, moved[1] >= 0 ? 5 : 4);
+    return rc;
+}
+
+/* An errno. */
+static int
+run_program(const struct mpe__program *p, const int moved[2], char **environment, pid_t *pid)
+{
+    posix_spawn_file_actions_t actions;
+    int rc = posix_spawn_file_actions_init(&actions);
+    if (rc != 0)
+        return rc;
+    rc = fill_actions(&actions, moved, p->quiet);
+    if (rc == 0)
+        rc = posix_spawn(pid, p->start->executable, &actions, NULL,
+                         (char *const *)(uintptr_t)p->start->argv, environment);
+    posix_spawn_file_actions_destroy(&actions);
+    return rc;
+}
+
+int
+mpe__spawn(mpe_engine *e, const struct mpe__program *p, pid_t *pid)
+{
+    const int from[2] = {e->fd, p->second_fd};
+    int moved[2], rc = MPE_ENOMEM, error = 0;
+    char **environment = environment_with(p->text);
+    if (environment)
+        rc = move_up(from, moved);
+    if (rc == MPE_OK && (error = run_program(p, moved, environment, pid)) != 0)
+        rc = MPE_ESYS;
+    else if (rc == MPE_ESYS)
+        error = errno;
+    for (int i = 0; environment && i < 2; i++)
+        if (moved[i] >= 0)
+            close(moved[i]);
+    free(environment);
+    errno = error;
+    return rc;
+}
+
+/* Puts the messages on a queue that the child's slot holds. */
+static int
+fill_gift(mpe_engine *e, const mpe_start *s, mpe_object *queue)
+{
+    for (int i = 0; i < s->count; i++) {
+        int rc = mpe_queue_put(e, queue, &s->messages[i], 1, 1);
+        if (rc != MPE_OK)
+            return rc;
+    }
+    return MPE_OK;
+}
+
+int
+mpe__gift(mpe_engine *e, const mpe_start *s, uint32_t slot, mpe_handle *out)
+{
+    mpe_object *queue;
+    int rc = mpe_queue_create(e, 0, 0, &queue);
+    if (rc != MPE_OK)
+        return rc;
+    rc = fill_gift(e, s, queue);
+    if (rc == MPE_OK) {
+        mpe__set_add(&queue->holders, slot);
+        *out = mpe_handle_of(e, queue);
+    }
+    mpe_drop(e, queue);
+    return rc;
+}
+
+static int
+start_program(mpe_engine *e, const mpe_start *s, mpe_process *p, pid_t *pid)
+{
+    char text[128];
+    mpe_handle gift;
+    int life = -1, rc = mpe__gift(e, s, p->slot, &gift);
+    if (rc != MPE_OK)
+        return rc;
+    if ((s->flags & MPE_PROCESS_DAEMON) && (life = mpe__life_read_end(e)) < 0)
+        return MPE_ESYS;
+    snprintf(text, sizeof text, "child %u %u %llx %u", p->slot, p->generation,
+             (unsigned long long)gift, s->flags);
+    struct mpe__program program = {s, text, life, 0};
+    return mpe__spawn(e, &program, pid);
+}
+
+int
+mpe_process_spawn(mpe_engine *e, const mpe_start *s, mpe_process **out)
+{
+    mpe_process *p;
+    pid_t pid;
+    int rc = mpe__process_new(e, s->name, &p);
+    if (rc != MPE_OK)
+        return rc;
+    rc = start_program(e, s, p, &pid);
+    if (rc != MPE_OK) {
+        mpe__process_unmake(e, p);
+        return rc;
+    }
+    mpe__process_started(p, pid);
+    *out = p;
+    return MPE_OK;
+}
