@@ -341,6 +341,7 @@ luaopen_mpengine_core(lua_State *L)
     lmpe_open_subprocess(L, S);
     lmpe_open_pool(L, S);
     lmpe_open_pipe(L, S);
+    lmpe_open_shm(L, S);
     luaopen_mpengine_codec(L);
     lua_setfield(L, -2, "codec");
     lua_pushcfunction(L, lmpe_codec_register);

@@ -329,6 +329,7 @@ void lmpe_open_poll(lua_State *L, lmpe *S);
 void lmpe_open_subprocess(lua_State *L, lmpe *S);
 void lmpe_open_pool(lua_State *L, lmpe *S);
 void lmpe_open_pipe(lua_State *L, lmpe *S);
+void lmpe_open_shm(lua_State *L, lmpe *S);
 
 /* Steps of a fork in the child, and of the end of a process. */
 void lmpe_sched_forked(lua_State *L, lmpe *S);

@@ -58,7 +58,8 @@ static int
 semaphore_tostring(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, SEMAPHORE);
-    lmpe_push_identity(L, b, "Semaphore");
+    int bounded = mpe_semaphore_is_bounded(b->S->e, b->o);
+    lmpe_push_identity(L, b, bounded ? "BoundedSemaphore" : "Semaphore");
     lua_pushfstring(L, " (value %d)", (int)mpe_semaphore_value(b->S->e, b->o));
     lua_concat(L, 2);
     return 1;

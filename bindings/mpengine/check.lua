@@ -16,7 +16,6 @@ end
 --- A timeout: nil, or a number of seconds that is not negative.
 function check.timeout(call, n, value, level)
     if value == nil or (type(value) == "number" and value >= 0) then return end
-    if type(value) ~= "number" then check.fail(call, n, "number of seconds", value, (level or 2) + 1) end
     error(("bad argument #%d to '%s' (timeout must be a number of seconds, 0 or more)"):format(n, call),
         (level or 2) + 1)
 end

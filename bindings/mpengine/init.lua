@@ -58,6 +58,7 @@ local lazy = {
     Manager = "mpengine.manager",
     wait = "mpengine.wait",
     stats = "mpengine.stats",
+    SharedMemory = "mpengine.shared_memory",
     get_context = "mpengine.contexts",
     signal = "mpengine.signal",
     log_to_stderr = "mpengine.log",

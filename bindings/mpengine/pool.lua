@@ -457,7 +457,7 @@ end
 function Pool:apply_async(f, args, opts)
     check(self, "apply_async", f)
     if args ~= nil and type(args) ~= "table" then
-        error(("bad argument #2 to 'apply_async' (table of arguments expected, got %s)"):format(type(args)), 2)
+        error(("bad argument #2 to 'apply_async' (args: a table expected, got %s)"):format(type(args)), 2)
     end
     opts = check_opts("apply_async", opts)
     args = args or {}

@@ -112,7 +112,7 @@ function meta.__index(self, key)
 end
 
 function sync.Barrier(parties, action, timeout)
-    if action ~= nil then check.type("Barrier", 2, action, "function") end
+    if action ~= nil and type(action) ~= "function" then check.fail("Barrier", 2, "action: a function", action) end
     check.timeout("Barrier", 3, timeout)
     local bytes = (action or timeout) and core.encode_args("Barrier", 1, action, timeout)
     local b = new_barrier(parties, bytes)
