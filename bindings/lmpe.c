@@ -339,6 +339,7 @@ luaopen_mpengine_core(lua_State *L)
     lmpe_open_http(L, S);
     lmpe_open_poll(L, S);
     lmpe_open_subprocess(L, S);
+    lmpe_open_luv(L, S);
     lmpe_open_pool(L, S);
     lmpe_open_pipe(L, S);
     lmpe_open_shm(L, S);

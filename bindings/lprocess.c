@@ -306,6 +306,7 @@ forget_parent(lua_State *L, lmpe *S)
     lmpe_signals_child(S);
     lmpe_output_forked(S);
     lmpe_curl_forked(S);
+    lmpe_luv_forked(S);
     lmpe_sched_forked(L, S);
 }
 
@@ -402,10 +403,13 @@ start_program(lua_State *L)
     lmpe_output_shared(S);
     fflush(NULL);
     int rc = go(S->e, &s, &c->p);
-    if (rc != MPE_OK) {
+    if (rc != MPE_OK)
         free(c);
+    if (rc == MPE_ESYS && (errno == ENOENT || errno == EACCES || errno == ENOEXEC))
+        return luaL_error(L, "start: cannot start '%s': %s (mp.set_executable)", argv[0],
+                          strerror(errno));
+    if (rc != MPE_OK)
         return start_error(L, rc);
-    }
     return push_child(L, S, c, s.flags != 0);
 }
 
@@ -507,6 +511,15 @@ attempt_wait(lmpe *S, lmpe_await *a)
     return poll_child(S, c) ? MPE_OK : MPE_EAGAIN;
 }
 
+static int
+finish_wait(lua_State *L, lmpe *S, lmpe_await *a, int status)
+{
+    if (status != MPE_ESYS)
+        return lmpe_finish_true(L, S, a, status);
+    lua_pushfstring(L, "join: cannot wait for a process: %s", strerror(errno));
+    return lua_error(L);
+}
+
 /* wait(child [, timeout]) -> true | nil, "timeout" */
 static int
 child_wait(lua_State *L)
@@ -516,7 +529,7 @@ child_wait(lua_State *L)
     lmpe_await *a = lmpe_await_new(S, lmpe_check_deadline(L, 2), "timeout");
     a->scratch[0] = (uintptr_t)c;
     a->attempt = attempt_wait;
-    a->finish = lmpe_finish_true;
+    a->finish = finish_wait;
     return lmpe_await_run(L, S, a);
 }
 

@@ -231,7 +231,7 @@ queue_task_done(lua_State *L)
     lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     int rc = mpe_queue_task_done(b->S->e, b->o);
     if (rc == MPE_EOVER)
-        return luaL_error(L, "task_done: called more often than there were items");
+        return luaL_error(L, "task_done: called more often than items were taken (one call per item expected)");
     if (rc != MPE_OK)
         return luaL_error(L, "task_done: the queue is not a JoinableQueue");
     return 0;
