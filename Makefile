@@ -7,6 +7,7 @@
 #   make check        lint and test
 #   make lint         layers, clang-format, luacheck; `make format` mends, `make tidy` runs clang-tidy
 #   make asan tsan valgrind              the tests under a checker, each in a tree of its own
+#   make chaos fuzz   kill storms; damaged messages                   (SECONDS=, TASKS=, KILLS=)
 #   make bench        numbers beside Python's and the raw limits            (ROW=)
 #   make install uninstall               PREFIX=/usr/local DESTDIR=
 #   make engine       the libraries alone: needs no Lua
@@ -85,7 +86,7 @@ JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
 SUBMAKE = $(MAKE) --no-print-directory $(JOBS)
 
 .PHONY: all engine deps run test test-all unit hosts spec check lint format tidy
-.PHONY: asan tsan valgrind bench install uninstall clean FORCE
+.PHONY: asan tsan valgrind chaos fuzz bench install uninstall clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -208,8 +209,22 @@ tsan:
 
 valgrind:
 	@CC='$(CC)' tools/deps.sh check-valgrind
-	+@RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite" \
+	+@MPENGINE_SHM_LIMIT=64M RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite" \
 		MPE_TEST_SLOW=20 $(SUBMAKE) DEPS=engine unit
+
+# A storm of kill -9 over objects and pools, for SECONDS, and as many pool tasks and kills as asked for.
+chaos: all
+	timeout 600 $(BUILD)/mpengine spec/chaos/objects.lua $(or $(SECONDS),60)
+	timeout 1200 $(BUILD)/mpengine spec/chaos/pool.lua $(or $(TASKS),100000) $(or $(KILLS),1000)
+
+# Damaged messages, for SECONDS; a finding is left in build/fuzz.
+fuzz:
+	@mkdir -p $(BUILD)/fuzz/corpus
+	clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE $(BINDING_INC) -Iengine \
+		bindings/fuzz/fuzz_decode.c $(wildcard bindings/lcodec*.c) \
+		engine/base/buf.c engine/base/wire.c engine/base/err.c $(LUA_LIBS) -o $(BUILD)/fuzz/fuzz_decode
+	cd $(BUILD)/fuzz && ./fuzz_decode -max_len=4096 -max_total_time=$(or $(SECONDS),300) \
+		corpus $(CURDIR)/bindings/fuzz/corpus
 
 # A peer that is not installed costs its rows and no more.
 bench: all

@@ -37,14 +37,14 @@ struct lmpe_ticker {
     timer_t timer;
     int made, ticking;
     int idle_ticks;
-    int hogs;               /* the hook that is set may raise anywhere */
-    uint32_t deadlines;     /* scopes with one */
-    uint32_t switches;      /* as of the last tick */
-    uint64_t since;         /* when the run began that has lasted since then */
-    uint64_t watch_ns;      /* 0: no watchdog */
+    int hogs;           /* the hook that is set may raise anywhere */
+    uint32_t deadlines; /* scopes with one */
+    uint32_t switches;  /* as of the last tick */
+    uint64_t since;     /* when the run began that has lasted since then */
+    uint64_t watch_ns;  /* 0: no watchdog */
     int reported;
     lua_CFunction pcall, xpcall;
-    char library[256];      /* how the sources of our own Lua code begin */
+    char library[256]; /* how the sources of our own Lua code begin */
 };
 
 static lmpe *ticked; /* whose ticker the signal is for */
@@ -694,11 +694,16 @@ void
 lmpe_open_cancel(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
-        {"call", protected_call},         {"scope", new_scope},
-        {"call_in", call_in},             {"call_until", call_until},
-        {"cancel_scope", cancel_scope},   {"check_cancelled", check_cancelled},
-        {"watchdog", watchdog},           {"set_traceback", set_traceback},
-        {"traceback_of", traceback_of},   {"set_library", set_library},
+        {"call", protected_call},
+        {"scope", new_scope},
+        {"call_in", call_in},
+        {"call_until", call_until},
+        {"cancel_scope", cancel_scope},
+        {"check_cancelled", check_cancelled},
+        {"watchdog", watchdog},
+        {"set_traceback", set_traceback},
+        {"traceback_of", traceback_of},
+        {"set_library", set_library},
         {NULL, NULL},
     };
     struct lmpe_ticker *k = lua_newuserdatauv(L, sizeof *k, 0);

@@ -16,7 +16,7 @@ check_co(lua_State *L)
     return co;
 }
 
-static int co_yield(lua_State *L);
+static int co_yield (lua_State *L);
 static int co_resume(lua_State *L);
 static int wrapped(lua_State *L);
 
@@ -40,7 +40,7 @@ lmpe_is_parked(lua_State *L, lua_State *co)
     if (lua_status(co) != LUA_YIELD)
         return 0;
     lua_CFunction f = push_function(co, &ar);
-    if (f && f != co_yield && lua_getupvalue(co, -1, 1)) {
+    if (f && f != co_yield &&lua_getupvalue(co, -1, 1)) {
         parked = lua_touserdata(co, -1) == lmpe_self(L);
         lua_pop(co, 1);
     }
@@ -182,8 +182,7 @@ co_wrap(lua_State *L)
     return 1;
 }
 
-static int
-co_yield(lua_State *L)
+static int co_yield (lua_State *L)
 {
     lmpe *S = lmpe_self(L);
     if (S->current->co == L)
@@ -247,7 +246,7 @@ lmpe_open_coroutine(lua_State *L, lmpe *S)
     if (lua_getglobal(L, "coroutine") == LUA_TTABLE) {
         replace(L, S, "resume", co_resume);
         replace(L, S, "wrap", co_wrap);
-        replace(L, S, "yield", co_yield);
+        replace(L, S, "yield", co_yield );
         replace(L, S, "status", co_status);
         replace(L, S, "close", co_close);
         replace(L, S, "running", co_running);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define CALLBACK "mpengine.luv_callback"
+#define FORKED "mpengine.luv_forked"
 
 /* What luv exports; its header need not be installed. */
 typedef int (*luv_call)(lua_State *L, int nargs, int nresults, int flags);
@@ -45,6 +46,10 @@ static int
 on_callback(lua_State *L, int nargs, int nresults, int flags)
 {
     (void)flags;
+    if (!lmpe_of(L)->e) { /* the state is being closed, and with it luv's handles */
+        lua_pop(L, nargs + 1);
+        return 0;
+    }
     if (nresults != 0)
         return lua_pcall(L, nargs, nresults, 0) == LUA_OK ? nresults : -LUA_ERRRUN;
     lua_getfield(L, LUA_REGISTRYINDEX, CALLBACK);
@@ -54,8 +59,8 @@ on_callback(lua_State *L, int nargs, int nresults, int flags)
     return 0;
 }
 
-/* luv_open(path, callback) -> the module, on the engine's loop | nothing when that cannot be.
- * callback(f, ...) is called for each callback of luv's. */
+/* luv_open(path, callback, forked) -> the module, on the engine's loop | nothing when that cannot be.
+ * callback(f, ...) is called for each callback of luv's, forked() in a child process. */
 static int
 luv_open(lua_State *L)
 {
@@ -63,6 +68,7 @@ luv_open(lua_State *L)
     struct luv_api luv;
     const char *path = luaL_checkstring(L, 1);
     luaL_checktype(L, 2, LUA_TFUNCTION);
+    luaL_checktype(L, 3, LUA_TFUNCTION);
     void *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!lib || !is_same_libuv(lib) || !find(lib, "luv_set_loop", &luv.set_loop) ||
         !find(lib, "luv_set_callback", &luv.set_callback) || !find(lib, "luaopen_luv", &luv.open))
@@ -70,7 +76,8 @@ luv_open(lua_State *L)
     struct uv_loop_s *loop = mpe_loop(S->e);
     if (!loop)
         return lmpe_raise(L, MPE_ENOMEM, "luv");
-    lua_settop(L, 2);
+    lua_settop(L, 3);
+    lua_setfield(L, LUA_REGISTRYINDEX, FORKED);
     lua_setfield(L, LUA_REGISTRYINDEX, CALLBACK);
     luv.set_loop(S->main, loop);
     luv.set_callback(S->main, on_callback);
@@ -84,16 +91,54 @@ luv_open(lua_State *L)
 
 /* In a child: the handles were the parent's, new ones go on the new loop. */
 void
-lmpe_luv_forked(lmpe *S)
+lmpe_luv_forked(lua_State *L, lmpe *S)
 {
-    struct uv_loop_s *loop = set_loop ? mpe_loop(S->e) : NULL;
+    if (lua_getfield(L, LUA_REGISTRYINDEX, FORKED) != LUA_TFUNCTION) {
+        lua_pop(L, 1);
+        return;
+    }
+    if (lua_pcall(L, 0, 0, 0) != LUA_OK)
+        lua_pop(L, 1);
+    struct uv_loop_s *loop = mpe_loop(S->e);
     if (loop)
         set_loop(S->main, loop);
+}
+
+/* A searcher of package.searchers: luv is loaded by mpengine.luv, the rest by whom it may concern. */
+static int
+search(lua_State *L)
+{
+    if (strcmp(luaL_checkstring(L, 1), "luv") != 0)
+        return 0;
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "mpengine.luv");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, "loader");
+    lua_call(L, 0, 2);
+    return 2;
+}
+
+/* After the one that looks into package.preload. */
+static void
+add_searcher(lua_State *L)
+{
+    if (lua_getglobal(L, "package") == LUA_TTABLE &&
+        lua_getfield(L, -1, "searchers") == LUA_TTABLE) {
+        for (lua_Integer i = (lua_Integer)lua_rawlen(L, -1); i >= 2; i--) {
+            lua_rawgeti(L, -1, i);
+            lua_rawseti(L, -2, i + 1);
+        }
+        lua_pushcfunction(L, search);
+        lua_rawseti(L, -2, 2);
+    }
 }
 
 void
 lmpe_open_luv(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"luv_open", luv_open}, {NULL, NULL}};
+    int top = lua_gettop(L);
     lmpe_setfuncs(L, S, functions);
+    add_searcher(L);
+    lua_settop(L, top);
 }

@@ -341,7 +341,7 @@ void lmpe_output_shared(lmpe *S);
 /* From a signal handler that ends the process: writes what can be written. */
 void lmpe_output_rescue(lmpe *S);
 void lmpe_curl_forked(lmpe *S);
-void lmpe_luv_forked(lmpe *S);
+void lmpe_luv_forked(lua_State *L, lmpe *S);
 void lmpe_curl_close(lmpe *S);
 /* The end of a Lua state: waits for the children and ends the daemons, blocking. Where no command
  * has seen to it, an interrupt of the program takes effect now. */

@@ -146,7 +146,8 @@ simple_in_place(lua_State *L, lmpe *S, lmpe_task *t, mpe_waitlist *list, uint64_
     t->in_place = 1;
     wait_in_place(L, S, t);
     while (!t->granted && !t->timed_out && (t->shielded || !lmpe_is_cancelled(L, S, t))) {
-        file_simple(L, S, t, list, t->shielded ? MPE_FOREVER : lmpe_effective_deadline(t, deadline));
+        file_simple(L, S, t, list,
+                    t->shielded ? MPE_FOREVER : lmpe_effective_deadline(t, deadline));
         wait_in_place(L, S, t);
     }
 }
@@ -319,7 +320,8 @@ go_on(lua_State *L, lmpe *S, lmpe_await *a, int *rc)
         t->heavy = 1;
         t->fired = a->timed_out = 0;
         t->shielded = a->shielded;
-        *rc = file_waiter(S, a, a->shielded ? MPE_FOREVER : lmpe_effective_deadline(t, a->deadline));
+        *rc = file_waiter(S, a,
+                          a->shielded ? MPE_FOREVER : lmpe_effective_deadline(t, a->deadline));
         if (*rc != MPE_OK)
             break;
         if (a->source == LMPE_OBJECT && !look_again(S, a, rc))

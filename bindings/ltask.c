@@ -869,8 +869,7 @@ lmpe_open_sched(lua_State *L, lmpe *S)
         {"main_task", main_task}, {"tasks", tasks},
         {"sleep", sleep_for},     {"spawn_place", spawn_place},
         {"waits_for", waits_for}, {"waiting_thread", waiting_thread},
-        {"joinall", joinall},
-        {NULL, NULL},
+        {"joinall", joinall},     {NULL, NULL},
     };
     new_table(L, &anchors_key, NULL);
     new_table(L, &idle_key, NULL);

@@ -188,7 +188,8 @@ file_any(lua_State *L)
     luaL_setmetatable(L, ANY);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 1); /* what is waited for lives as long */
-    lmpe_await *a = &lmpe_rare_of(S->current)->await; /* nothing fires before the loop runs, in wait_any */
+    lmpe_await *a =
+        &lmpe_rare_of(S->current)->await; /* nothing fires before the loop runs, in wait_any */
     for (int i = 0; i < n; i++) {
         any->parts[i].a = a;
         any->parts[i].w.fire = on_fire;
@@ -240,8 +241,12 @@ void
 lmpe_open_wait(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
-        {"waitlist", new_waitlist}, {"wait_fd", wait_fd},   {"fd_closing", fd_closing},
-        {"file_any", file_any},     {"wait_any", wait_any}, {"unfile", unfile},
+        {"waitlist", new_waitlist},
+        {"wait_fd", wait_fd},
+        {"fd_closing", fd_closing},
+        {"file_any", file_any},
+        {"wait_any", wait_any},
+        {"unfile", unfile},
         {NULL, NULL},
     };
     static const luaL_Reg methods[] = {{"wait", waitlist_wait},

@@ -161,7 +161,7 @@ describe("the command", function()
     assert.same({ 0, "", "" }, { r.status, r.stdout, r.stderr })
   end)
 
-  it("is interactive with -i #later", function()
+  it("is interactive with -i", function()
     local lines = { "x = 20", "print(x + 1)", "x + 2",
       'require("mpengine").sleep(0)', 'error("oops")', 'print("on")', "" }
     local r = command({ "-i" }, { stdin = table.concat(lines, "\n") })

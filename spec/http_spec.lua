@@ -195,6 +195,67 @@ describe("http, in full #later", function()
       eq(t:join(10), true)
       eq(table.pack(co.with_timeout(0.05, http.get, U .. "/never")), table.pack(nil, "timeout"))]]
   end)
+
+  it("sends no header that is more than one line, and takes no unknown option", function()
+    with[[
+      raises({ "get", "X-Mine" }, http.get, U, { headers = { ["X-Mine"] = "a\r\nX-Other: b" } })
+      raises({ "get", "name" }, http.get, U, { headers = { ["X-Mine\r\nX-Other"] = "a" } })
+      raises({ "request", "method" }, http.request, { url = U, method = "GET / HTTP/1.1\r\nX: y\r\n\r\n" })
+      raises({ "get", "tmeout" }, http.get, U, { tmeout = 1 })
+      raises({ "post", "body" }, http.post, U, {})
+      raises({ "Session", "sink" }, http.Session, { sink = print })
+      eq((http.get(U .. "/hello\r\nX: y")), nil)
+      eq((http.get("file:///etc/passwd")), nil)]]
+  end)
+
+  it("sends several values of a header, an empty one, and leaves out what it is told to", function()
+    with[[
+      local body = http.get(U .. "/echo",
+        { headers = { A = { "1", "2" }, B = "", C = 3, Accept = false } }).body .. "\n"
+      for _, line in ipairs{ "A: 1", "A: 2", "B:", "C: 3" } do
+        assert(body:find("\n" .. line .. "\n", 1, true), body)
+      end
+      assert(not body:find("Accept:", 1, true), body)]]
+  end)
+
+  it("holds the peer back while the sink waits, within the timeout", function()
+    with[[
+      local co, most, sum = mp.co, 0, 0
+      local r = http.get(U .. "/bytes/3000000", { sink = function(s)
+        most, sum = math.max(most, #s), sum + #s
+        co.sleep(0.005)
+      end })
+      eq({ r.status, r.body, sum }, { 200, "", 3000000 })
+      assert(most < 1000000, most)
+      eq(table.pack(http.get(U .. "/bytes/30000000", { timeout = 0.1, sink = function() co.sleep(0.05) end })),
+        table.pack(nil, "timeout"))]]
+  end)
+
+  it("gives a response that can be sent, with headers that are found in any case", function()
+    with[[
+      local q = mp.Queue()
+      all{ P(function() q:put(http.get(U .. "/hello")) end) }
+      local r = q:get()
+      eq({ r.status, r.body, r.headers["X-SERVER"] }, { 200, "hello", "spec" })]]
+  end)
+
+  it("has options of a session hold for its requests, unless they have their own", function()
+    with[[
+      local s = http.Session{ headers = { A = "1", B = "2" }, redirects = 0 }
+      local body = s:get(U .. "/echo", { headers = { b = "3" } }).body
+      assert(body:find("A: 1", 1, true) and body:find("b: 3", 1, true) and not body:find("B: 2", 1, true), body)
+      eq(s:get(U .. "/redirect/1").status, 302)
+      eq(s:get(U .. "/redirect/1", { redirects = 1 }).status, 200)
+      s:close()
+      raises({ "get", "closed" }, s.get, s, U)]]
+  end)
+
+  it("leaves nothing behind that counts as waiting", function()
+    support.ends(1, { "can never come" }, [[
+      local co, http = mp.co, mp.http
+      eq(http.get(os.getenv "SERVER" .. "/hello").status, 200)
+      co.Event():wait()]], { env = { SERVER = server.url, no_proxy = "127.0.0.1" } })
+  end)
 end)
 
 describe("subprocess #later", function()
@@ -227,7 +288,56 @@ describe("subprocess #later", function()
         tasks[i] = co.spawn(mp.subprocess.run, { "sh", "-c",
           ("touch %s.%d; while [ ! -e %s.%d ]; do sleep 0.01; done"):format(dir, i, dir, 3 - i), timeout = 10 })
       end
-      for i = 1, 2 do eq(tasks[i]:get().status, 0) os.remove(dir .. "." .. i) end
+      for i = 1, 2 do eq(tasks[i]:get().status, 0) end
+      for i = 1, 2 do os.remove(dir .. "." .. i) end
       os.remove(dir)]]
+  end)
+
+  it("starts the program where and with the environment it is told to", function()
+    ok[[
+      eq(mp.subprocess.run{ "pwd", cwd = "/usr" }.stdout, "/usr\n")
+      eq(mp.subprocess.run{ "/usr/bin/env", env = { A = "x y" } }.stdout, "A=x y\n")
+      local r, why = mp.subprocess.run{ "pwd", cwd = "/no/such" }
+      eq(r, nil)
+      assert(why:find("/no/such", 1, true), why)]]
+  end)
+
+  it("pumps all three at once, and does not mind a program that reads no more", function()
+    ok[[
+      local r = mp.subprocess.run{ "sh", "-c", "tee /dev/stderr", stdin = ("x"):rep(1000000) }
+      eq({ #r.stdout, #r.stderr }, { 1000000, 1000000 })
+      eq(mp.subprocess.run{ "true", stdin = ("x"):rep(1000000) }.status, 0)
+      eq(mp.subprocess.run{ "head", "-c", "3", stdin = ("x"):rep(1000000) }.stdout, "xxx")
+      eq(mp.subprocess.run{ "sh", "-c", "exec >&- 2>&-; wc -c >/dev/null", stdin = ("x"):rep(1000000) }.status, 0)]]
+  end)
+
+  it("gives the program the standard descriptors and no others", function()
+    ok[[
+      local mine <close> = io.open("/dev/null")
+      local list = mp.subprocess.run{ "ls", "/proc/self/fd", stdin = "" }.stdout
+      eq(list, "0\n1\n2\n3\n")]]
+  end)
+
+  it("is killed with the task that waits", function()
+    ok[[
+      local co, file = mp.co, os.tmpname()
+      local t = co.spawn(mp.subprocess.run, { "sh", "-c", "echo $$ > " .. file .. "; exec sleep 60" })
+      local pid
+      until_true(function() pid = io.open(file):read("n") return pid end)
+      t:kill()
+      eq(t:join(10), true)
+      wait_dead(pid)
+      os.remove(file)]]
+  end)
+
+  it("wants words and fields it knows", function()
+    ok[[
+      local run = mp.subprocess.run
+      raises({ "run", "table" }, run, "ls")
+      raises({ "run", "program" }, run, {})
+      raises({ "run", "tmeout" }, run, { "ls", tmeout = 1 })
+      raises({ "run", "timeout" }, run, { "ls", timeout = -1 })
+      raises({ "run", "zero byte" }, run, { "ls\0" })
+      raises({ "run", "argument 2" }, run, { "ls", {} })]]
   end)
 end)

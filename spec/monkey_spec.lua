@@ -229,4 +229,79 @@ describe("after patch_all, in full #later", function()
       mp.monkey.patch_all{ os = false, io = false }
       assert(os.execute == execute and io.popen == popen)]], { env = env() })
   end)
+
+  it("receive and send give parts on a timeout, as ever", function()
+    with[[
+      local s = socket.connect("127.0.0.1", PORT)
+      s:send("abc\n")
+      s:settimeout(0.05)
+      local r, why, part = s:receive(10)
+      eq({ tostring(r), why, part }, { "nil", "timeout", "abc\n" })
+      eq({ s:gettimeout() }, { 0.05, -1.0 })
+      s:settimeout(0.02, "t")
+      eq(select(2, s:receive("*l", "before ")), "timeout")
+      eq(select(3, s:receive("*l", "before ")), "before ")
+      s:settimeout(nil) s:settimeout(nil, "t")
+      s:send("after\n")
+      eq(s:receive("*l", "before "), "before after")
+      s:send("abcdef", 2, 4) s:send("abcdef\n", -2)
+      eq(s:receive(), "bcdf")]]
+  end)
+
+  it("a wait in a socket ends with the task", function()
+    with[[
+      local s = socket.connect("127.0.0.1", PORT)
+      for _, f in ipairs{ s.receive, function() return socket.select({ s }, nil, 10) end } do
+        local t = co.spawn(f, s)
+        co.sleep(0.01)
+        t:kill()
+        eq(t:join(10), true)
+        eq(table.pack(co.with_timeout(0.02, f, s)), table.pack(nil, "timeout"))
+      end
+      s:send("still\n")
+      eq(s:receive(), "still")]]
+  end)
+
+  it("select takes objects with getfd, and those with input in their buffer at once", function()
+    with[[
+      local s = socket.connect("127.0.0.1", PORT)
+      s:send("one\ntwo\n")
+      eq(s:receive(), "one")
+      local other = { getfd = function() return s:getfd() end }
+      local r, w = socket.select({ s, other }, { s })
+      eq({ r[1] == s, w[1] == s, r[s] }, { true, true, 1 })
+      eq(s:receive(), "two")]]
+  end)
+
+  it("files of popen have the methods of files", function()
+    support.ok(PATCHED .. [[
+      local f = io.popen("printf '1 0x10 -2.5e1\\nline\\n\\nrest'")
+      eq(io.type(f), "file")
+      eq({ f:read("n", "n", "n") }, { 1, 16, -25.0 })
+      eq({ f:read("L", "l", 1, "a", "a", "l") }, { "\n", "line", "\n", "rest", "" })
+      eq({ f:close() }, { true, "exit", 0 })
+      eq(io.type(f), "closed file")
+      local sum = 0
+      for a in io.popen("seq 1 1000"):lines("n") do sum = sum + a collectgarbage("step") end
+      eq(sum, 500500)
+      local w = io.popen("cat >/dev/null; exit 3", "w")
+      eq(w:write("a", 1, ("x"):rep(300000)) == w, true)
+      eq(table.pack(io.close(w)), table.pack(nil, "exit", 3))
+      eq(table.pack(io.popen("kill -9 $$"):close()), table.pack(nil, "signal", 9))
+      raises("mode", io.popen, "true", "rw")]], { env = env() })
+  end)
+
+  it("standard input is read in pieces by tasks, a pipe too", function()
+    support.ok([[
+      local r = mp.subprocess.run{ "sh", "-c", os.getenv "RUN", stdin = "one\ntwo\n3 rest" }
+      eq({ r.status, r.stdout, r.stderr }, { 0, "one two 3  rest\n", "" })]], { env = { RUN = ([[
+        exec %s -e '
+          local first = io.read()
+          local mp = require "mpengine"
+          mp.monkey.patch_all()
+          local t = mp.co.spawn(function() return io.read("l", "n") end)
+          local two, three = t:get()
+          print(first .. " " .. two .. " " .. three .. " " .. io.read("a"))']]):format(
+        support.mode == "stock" and "lua5.4" or support.quote(support.command)) } })
+  end)
 end)

@@ -283,6 +283,7 @@ end)
 describe("what a child gets", function()
   it("is a copy: lists, upvalues and globals of the parent stay as they are", function()
     prints("child: 1 1 1\nparent: 0 0 0\n", [[
+      mp.set_start_method("fork")
       local list, n = {}, 0
       count = 0
       local p = P(function(arg_list)
@@ -348,6 +349,7 @@ describe("what a child gets", function()
 
   it("is the modules that the parent loaded, and its globals after a fork", function()
     ok[[
+      mp.set_start_method("fork")
       package.preload["a.module"] = function() return { f = function() return "from the module" end } end
       local m = require "a.module"
       made_before = 5
@@ -536,7 +538,7 @@ end)
 describe("the start method", function()
   it("is fork for a script, and one of the three", function()
     ok[[
-      eq(mp.get_start_method(), "fork")
+      eq(mp.get_start_method(), os.getenv("MPENGINE_START_METHOD") or "fork")
       local set = {}
       for _, m in ipairs(mp.get_all_start_methods()) do set[m] = true end
       assert(set.fork)]]
@@ -564,7 +566,7 @@ describe("the start method", function()
   end)
 end)
 
-describe("the other start methods #later", function()
+describe("the other start methods", function()
   for _, method in ipairs{ "spawn", "forkserver" } do
     local set = ("mp.set_start_method(%q) "):format(method)
 
@@ -637,6 +639,131 @@ describe("the other start methods #later", function()
   end)
 end)
 
+-- The whole file is run under each method by MPENGINE_START_METHOD; these are facts of one or two.
+describe("a start method", function()
+  it("is told by the environment, and a wrong one is refused", function()
+    for _, method in ipairs{ "fork", "spawn", "forkserver" } do
+      prints(method .. "\n", "print(mp.get_start_method())", { env = { MPENGINE_START_METHOD = method } })
+    end
+    ends(1, { "MPENGINE_START_METHOD", "teleport", "forkserver" }, "print(mp.get_start_method())",
+      { env = { MPENGINE_START_METHOD = "teleport" } })
+  end)
+
+  it("of a context is that of its processes and pools, whatever the default is", function()
+    ok[[
+      for _, method in ipairs{ "fork", "spawn", "forkserver" } do
+        mp.set_start_method(method == "fork" and "spawn" or "fork")
+        inherited = method
+        local ctx, q = mp.get_context(method), mp.Queue()
+        local p = ctx.Process(function() q:put(inherited or false) end)
+        p:start()
+        eq(q:get(), method == "fork" and method)
+        p:join()
+        raises("fixed", ctx.set_start_method, "fork")
+      end]]
+  end)
+
+  it("goes on to the children of children", function()
+    ok[[
+      for _, method in ipairs{ "fork", "spawn", "forkserver" } do
+        mp.set_start_method(method)
+        local q = mp.Queue()
+        local p = P(function()
+          P(function() q:put{ mp.get_start_method(), mp.current_process().name, mp.parent_process().name } end):join()
+        end)
+        eq(q:get(), { method, p.name .. ":1", p.name })
+        p:join()
+        eq(p.exitcode, 0)
+      end]]
+  end)
+
+  it("carries over where modules lie, the arguments, the working directory and the environment", function()
+    prints(("/tmp hello here/?.lua a1\n"):rep(3), [[
+      package.path = "here/?.lua;" .. package.path
+      for _, method in ipairs(mp.get_all_start_methods()) do
+        mp.set_start_method(method)
+        local p = P(function()
+          local pwd = io.popen("pwd")
+          print(pwd:read("l"), os.getenv("GREETING"), package.path:match("^[^;]*"), arg[1])
+        end)
+        p:join()
+      end]], { cwd = "/tmp", env = { GREETING = "hello" }, args = { "a1" }, through = "tr '\\t' ' '" })
+  end)
+
+  it("says that there is no such program, leaves nothing behind, and goes on with the next", function()
+    ok[[
+      for _, method in ipairs{ "spawn", "forkserver" } do
+        mp.set_start_method(method)
+        mp.set_executable("/no/such/program")
+        local p = mp.Process(function() end)
+        raises({ "start", "/no/such/program", "No such file" }, p.start, p)
+        eq(p.pid, nil)
+        eq(#mp.active_children(), 0)
+        mp.set_start_method("fork")
+        P(function() end):join()
+      end]]
+  end)
+
+  it("ends the fork server with the program, however that ends", function()
+    for _, last in ipairs{ "", "os.exit(0)", "error('x')", "kill(0) mp.sleep(60)" } do
+      local r = run([[
+        mp.set_start_method("forkserver")
+        local q = mp.Queue()
+        P(function()
+          local f = io.open("/proc/self/stat")
+          q:put(math.tointeger(f:read("a"):match("%) %a (%d+)")))
+        end):join()
+        print(q:get())
+        io.stdout:flush() ]] .. last)
+      local pid = r.stdout:match("^(%d+)\n$")
+      assert.truthy(pid, r.stderr)
+      assert.is_true(support.eventually(function() return support.dead(pid) end, 2))
+    end
+  end)
+
+  it("forkserver starts another server when that is killed, and knows how the children of the first ended", function()
+    ok[[
+      mp.set_start_method("forkserver")
+      local q, go = mp.Queue(), mp.Event()
+      local function work(code)
+        local f = io.open("/proc/self/stat")
+        q:put(math.tointeger(f:read("a"):match("%) %a (%d+)")))
+        go:wait()
+        if code == "kill" then kill(0) mp.sleep(60) end
+        os.exit(code)
+      end
+      local a, b = P(work, 7), P(work, "kill")
+      local server = q:get()
+      eq(q:get(), server)
+      kill(server)
+      wait_dead(server)
+      eq(a:is_alive(), true)
+      eq(table.pack(a:join(0)), table.pack(nil, "timeout"))
+      go:set()
+      a:join() b:join()
+      eq(a.exitcode, 7) eq(b.exitcode, -9)
+      local c = P(work, 0)
+      assert(q:get() ~= server)
+      c:join()
+      eq(c.exitcode, 0)]]
+  end)
+
+  it("fork is refused while threads run that nobody answers for; the others are not", function()
+    ok[[
+      local good, uv = pcall(require, "luv")
+      if not good then return end
+      local thread = uv.new_thread(function() require("luv").sleep(2000) end)
+      mp.set_start_method("fork")
+      local p = mp.Process(function() end)
+      raises({ "start", "threads", "forkserver", "spawn" }, p.start, p)
+      mp.set_start_method("spawn")
+      P(function() end):join()
+      thread:join()
+      mp.set_start_method("fork")
+      P(function() end):join()]]
+  end)
+end)
+
 describe("Ctrl-C", function()
   local code = [[
     local ready = mp.Queue()
@@ -670,4 +797,118 @@ describe("Ctrl-C", function()
       assert.equal(3, count)
     end)
   end
+end)
+
+describe("SIGTERM of the main process", function()
+  for what, last in pairs{
+    sleeps = "mp.sleep(60)", loops = "while true do end", ["waits for a queue"] = "mp.Queue():get()",
+    ["has a task that loops"] = "mp.co.spawn(function() while true do end end) mp.sleep(60)",
+  } do
+    it("that " .. what .. " ends its daemons and workers, and runs its close variables: status 143", function()
+      local r = run(([[
+        local mine <close> = setmetatable({}, { __close = function() print("closed") end })
+        local ready = mp.Queue()
+        local pool = mp.Pool(1)
+        local worker = pool:apply(function() return mp.current_process().pid end)
+        local d = mp.Process{ daemon = true, target = function() ready:put(1) mp.sleep(60) end }
+        d:start()
+        ready:get()
+        print(d.pid, worker)
+        os.execute("(sleep 0.2; kill -TERM " .. mp.current_process().pid .. ") >/dev/null 2>&1 &")
+        %s]]):format(last))
+      assert.equal(143, r.status, r.stderr)
+      local daemon, worker = r.stdout:match("^(%d+)\t(%d+)\nclosed\n$")
+      assert.truthy(daemon, r.stdout)
+      assert.is_true(support.dead(daemon))
+      assert.is_true(support.eventually(function() return support.dead(worker) end, 2))
+    end)
+  end
+end)
+
+describe("a signal", function()
+  it("can be handled by a task, while the main chunk waits", function()
+    prints("main\t15\ton\n", [[
+      local got = mp.co.Event()
+      local number
+      mp.signal("TERM", function(n) number = n got:set() end)
+      kill(mp.current_process().pid, "TERM")
+      got:wait()
+      print("main", number, "on")]])
+  end)
+
+  it("is waited for without a deadlock, as often as it comes", function()
+    ok[[
+      local n, enough = 0, mp.co.Event()
+      mp.signal("USR1", function() n = n + 1 if n == 3 then enough:set() end end)
+      local me = mp.current_process().pid
+      os.execute("(for i in 1 2 3; do sleep 0.1; kill -USR1 " .. me .. "; done) >/dev/null 2>&1 &")
+      enough:wait()
+      eq(n, 3)
+      eq(type(mp.signal("USR1", "ignore")), "function")
+      kill(mp.current_process().pid, "USR1")
+      mp.sleep(0.01)
+      eq(n, 3)
+      eq(mp.signal("USR1"), "ignore")]]
+  end)
+
+  it("handled by the parent is as by default in a child", function()
+    ok[[
+      mp.signal("TERM", function() end)
+      local p = P(function() mp.sleep(60) end)
+      p:terminate()
+      p:join()
+      eq(p.exitcode, -15)]]
+  end)
+
+  it("must exist, and be one that can be handled", function()
+    ok[[
+      raises({ "signal", "NOPE" }, mp.signal, "NOPE", print)
+      raises({ "signal", "9" }, mp.signal, 9, print)
+      raises({ "signal", "function" }, mp.signal, "TERM", 5)]]
+  end)
+end)
+
+describe("what a process wrote", function()
+  it("is not lost when it is terminated in the middle of a line", function()
+    local ways = { sleeps = "mp.sleep(60)", loops = "while true do end", blocks = "os.execute('sleep 60')" }
+    for what, how in pairs(ways) do
+      local r = run([[
+        local ready = mp.Event()
+        local p = P(function() io.write("half a line") ready:set() ]] .. how .. [[ end)
+        ready:wait()
+        mp.sleep(0.05)
+        p:terminate()
+        p:join()
+        eq(p.exitcode, -15)]])
+      assert.same({ 0, "half a line", "" }, { r.status, r.stdout, r.stderr }, what)
+    end
+  end)
+
+  it("ends it quietly when nobody reads it", function()
+    local r = run("for i = 1, 1e9 do print(i) end", { through = "head -1" })
+    assert.same({ 141, "1\n", "" }, { r.status, r.stdout, r.stderr })
+  end)
+end)
+
+describe("the logger", function()
+  it("writes lines with time, level, process and pid to stderr, when it is told to", function()
+    for _, method in ipairs{ "fork", "spawn", "forkserver" } do
+      local r = run(([[
+        mp.get_logger():error("nobody sees this")
+        mp.log_to_stderr("info")
+        mp.get_logger():debug("nor this")
+        mp.get_logger():info("%%d things", 3)
+        mp.set_start_method(%q)
+        local p = mp.Process{ name = "w1", target = function() mp.get_logger():warning("in the child") end }
+        p:start() p:join()]]):format(method))
+      local a, b = r.stderr:match("^([^\n]*)\n([^\n]*)\n$")
+      assert.truthy(a, r.stderr)
+      assert.truthy(a:find("^%d+%-%d%d%-%d%d %d%d:%d%d:%d%d%.%d%d%d INFO MainProcess%[%d+%] 3 things$"), a)
+      assert.truthy(b:find("WARNING w1%[%d+%] in the child$"), b)
+    end
+  end)
+
+  it("refuses a level that does not exist", function()
+    ok[[raises({ "log_to_stderr", "loud" }, mp.log_to_stderr, "loud")]]
+  end)
 end)

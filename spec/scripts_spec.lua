@@ -15,6 +15,25 @@ for _, mode in ipairs{ "command", "stock" } do
   end
 
   describe("under " .. (mode == "stock" and "stock lua5.4" or "the command"), function()
+    -- The examples of the chapter on coroutines, and all that they print.
+    local chapter = {
+      fanout = { "apple: 5 letters", "banana: 6 letters", "failed: no such page", "date: 4 letters", "together",
+        "1\t1", "2\t4", "3\t9", "4\t16" },
+      timeout = { "in time:\t3", "  the slow one's is given back", "too late:\tnil\ttimeout",
+        "  the busy one's is given back", "endless:\tnil\ttimeout", "nested:\tinner timeout, outer goes on" },
+      cancel = { "worker: starts", "killed, not ended yet", "worker: cleaned up (killed: closing time)",
+        "worker:\tnil\tkilled", "stubborn:\tnil\tkilled", "never:\tnil\tkilled" },
+      scope = { "door: done", "walls: done", "roof: done", "the house stands", "brakes: done", "engine: cancelled",
+        "the car:\tfalse\tthe wheels came off", "tunnel: cancelled", "too slow:\tnil\ttimeout" },
+      pipeline = { "LEVEL STATS REWARD DRAWER SLAP RATS LIVE WOLF POOL EMIT", "the clock ran beside it" },
+      backpressure = { "the producer waits for room", "20 items, sum 210, at most 3 in the queue" },
+    }
+    for name, lines in pairs(chapter) do
+      it("co_" .. name .. ".lua prints what its chapter says", function()
+        assert.same(lines, (script("co_" .. name)))
+      end)
+    end
+
     it("process.lua prints from ten processes, and 'all done' last", function()
       local lines = script "process"
       assert.equal(11, #lines)

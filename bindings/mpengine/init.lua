@@ -65,11 +65,7 @@ local lazy = {
     get_logger = "mpengine.log",
 }
 
--- luv is to run on the engine's loop; one that was loaded before has a loop of its own.
-table.insert(package.searchers, 2, function(name)
-    if name == "luv" then return require("mpengine.luv").loader() end
-    return nil
-end)
+-- luv that was loaded before this has a loop of its own.
 if package.loaded.luv then require("mpengine.luv").bridge(package.loaded.luv) end
 
 return setmetatable(mp, {

@@ -22,16 +22,27 @@ local function find_metas()
     end
 end
 
+-- Of the parent of this process: they are never closed, since that would disturb the new loop.
+local inherited = {} -- handle or request -> true
+
 --- luv's handles that are not closed, and whether a request is under way: luv keeps both in the registry.
 local function everything()
     local handles, has_request = {}, false
     for key, value in pairs(debug.getregistry()) do
-        if math.type(key) == "integer" and type(value) == "userdata" then
+        if math.type(key) == "integer" and type(value) == "userdata" and not inherited[value] then
             local meta = getmetatable(value)
             if meta == request then has_request = true elseif metas[meta] then handles[#handles + 1] = value end
         end
     end
     return handles, has_request
+end
+
+--- In a child process, before anything else.
+local function on_fork()
+    for key, value in pairs(debug.getregistry()) do
+        local meta = math.type(key) == "integer" and type(value) == "userdata" and getmetatable(value)
+        if meta and (meta == request or metas[meta]) then inherited[value] = true end
+    end
 end
 
 local function is_alive(uv)
@@ -120,7 +131,10 @@ local function replace(uv, replacements)
     end
 end
 
+local adapted = {} -- module -> true
+
 local function adapt(uv)
+    adapted[uv] = true
     for name, f in pairs(uv) do own[name] = f end
     find_metas()
     local replacements = {
@@ -145,6 +159,8 @@ end
 ---@param uv table the module
 ---@return table uv
 function luv.bridge(uv)
+    if adapted[uv] then return uv end
+    adapted[uv] = true
     local run_once, stop_own = uv.run, uv.stop
     local stops = 0
     function uv.stop()
@@ -175,7 +191,7 @@ function luv.loader()
     local path = package.searchpath("luv", package.cpath)
     if not path then return nil end
     return function()
-        local uv = core.luv_open(path, on_callback)
+        local uv = core.luv_open(path, on_callback, on_fork)
         if uv then return adapt(uv) end
         local open = assert(package.loadlib(path, "luaopen_luv"))
         return luv.bridge(open "luv")

@@ -141,8 +141,9 @@ local function load_script(name)
 end
 
 local function set_arg(argv, first)
-    arg = {} -- luacheck: globals arg
-    for i = 0, #argv do arg[i - first] = argv[i] end
+    local list = {}
+    for i = 0, #argv do list[i - first] = argv[i] end
+    arg = list -- luacheck: globals arg
 end
 
 local function run_script(argv, first)

@@ -30,7 +30,7 @@ local function start_worker(pool, index)
         target = worker.main,
         args = { index, pool.inbox, pool.outbox, pool.control, pool.functions, pool.initializer,
             pool.initargs, pool.maxtasks, n = 8 },
-        name = "PoolWorker-" .. pool.next_name, daemon = true, worker = true,
+        name = "PoolWorker-" .. pool.next_name, daemon = true, worker = true, method = pool.method,
     }
     pool.next_name = pool.next_name + 1
     p:start()
@@ -752,7 +752,7 @@ local function new(first, ...)
         tasks = {}, by_number = {}, last_id = 0, outstanding = 0, completed = 0,
         jobs = {}, first_job = 1, last_job = 0,
         published = {}, published_count = 0, next_function = 1,
-        changed = core.waitlist(), owner = core.pid(), watch = watch,
+        changed = core.waitlist(), owner = core.pid(), watch = watch, method = mp.get_start_method(),
     }, Pool)
     local ok, why = pcall(function()
         for index = 1, n do start_worker(pool, index) end

@@ -241,7 +241,9 @@ local fields = {
 local function check_fields(t)
     for key, value in pairs(t) do
         local expected = fields[key]
-        if not expected then error(("Process: unknown field '%s' (target, args, name, daemon expected)"):format(tostring(key)), 3) end
+        if not expected then
+            error(("Process: unknown field '%s' (target, args, name, daemon expected)"):format(tostring(key)), 3)
+        end
         if type(value) ~= expected then
             error(("Process: field '%s': a %s expected, got %s"):format(key, expected, type(value)), 3)
         end

@@ -42,7 +42,8 @@ local function read_chunk()
         core.add_history(line)
         return f
     end
-    local text, err = line, nil
+    local text = line
+    local err
     while true do
         f, err = load(text, "=stdin")
         if f or not is_incomplete(err) then break end

@@ -29,8 +29,8 @@ on_end(uv_work_t *req, int status)
 }
 
 int
-mpe_offload(mpe_engine *e, void (*run)(void *ud),
-            void (*done)(mpe_engine *e, void *ud, int status), void *ud)
+mpe_offload(mpe_engine *e, void (*run)(void *ud), void (*done)(mpe_engine *e, void *ud, int status),
+            void *ud)
 {
     uv_loop_t *uv = mpe_loop(e);
     struct work *w = malloc(sizeof *w);

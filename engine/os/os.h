@@ -30,7 +30,7 @@ void mpe__futex_wait(mpe__a32 *word, uint32_t value, uint64_t timeout_ns);
 void mpe__futex_wait_any(const struct mpe__futex_wait *words, int count, uint64_t deadline);
 void mpe__futex_wake(mpe__a32 *word, int count);
 
-/* process.c: identity of processes. */
+/* procid.c: identity of processes. */
 int mpe__pidfd_open(pid_t pid);
 uint64_t mpe__random64(void);
 

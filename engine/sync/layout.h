@@ -16,7 +16,7 @@
 #define MPE__SLOTS 256u
 #define MPE__SLOT_WORDS (MPE__SLOTS / 64u)
 #define MPE__EVENTS 3u   /* MPE_EVENTS of the public header */
-#define MPE__INTENTS 16u /* locks one thread may hold or be taking at once, reaping others meanwhile */
+#define MPE__INTENTS 16u /* locks one thread may hold or be taking at once, reaping included */
 #define MPE__INFLIGHT 4u /* blocks one call may own at once */
 
 /* A set of slots. */

@@ -222,7 +222,23 @@ function condition_methods:notify_all()
     self.waiting:wake()
 end
 
-condition_methods.wait_for = core.Condition.methods.wait_for
+--- Waits until predicate() is true, asked again at each notification: its value, or nil, "timeout".
+---@param predicate fun(): any
+---@param timeout? number
+function condition_methods:wait_for(predicate, timeout)
+    check.type("wait_for", 1, predicate, "function")
+    check.timeout("wait_for", 2, timeout)
+    check_mine(self, "wait_for")
+    local deadline = timeout and core.now() + timeout
+    local value = predicate()
+    while not value do
+        local left = deadline and deadline - core.now()
+        if left and left <= 0 then return nil, "timeout" end
+        self:wait(left)
+        value = predicate()
+    end
+    return value
+end
 
 ---@param lock? mp.co.Lock|mp.co.RLock  an RLock of its own when absent
 ---@return mp.co.Condition

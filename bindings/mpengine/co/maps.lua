@@ -58,7 +58,7 @@ end
 
 -- The results in order. Raises the first error, once the others have been killed.
 local function run_map(self, f, source)
-    local results, running, failed = {}, {}, nil
+    local results, spawned, running, failed = {}, {}, {}, nil
     local ok, err = core.call(function()
         for i, item in source do
             if failed then break end
@@ -73,9 +73,9 @@ local function run_map(self, f, source)
                     for other in pairs(running) do other:kill("map") end
                 end
             end)
-            if not task:ready() then running[task] = true end
+            running[task], spawned[#spawned + 1] = true, task
         end
-        while next(running) do (next(running)):join() end
+        core.joinall(spawned)
     end)
     if not ok then
         for task in pairs(running) do task:kill("map") end

@@ -1,0 +1,982 @@
+---@meta mpengine
+-- luacheck: ignore
+
+--- Annotations of the public API for the Lua language server; never loaded. Add this folder to workspace.library.
+---
+--- A timeout is in seconds: absent waits for ever, 0 does not wait, negative or NaN raises. What can happen in a correct program is
+--- returned as nil and a reason; mistakes raise. What may wait suspends the calling task only, and is marked async.
+
+---@alias mpengine.StartMethod "fork"|"spawn"|"forkserver"
+---@alias mpengine.TypeCode "c"|"u"|"b"|"B"|"h"|"H"|"i"|"I"|"l"|"L"|"q"|"Q"|"f"|"d"
+---@alias mpengine.Key string|number|boolean
+
+---@class mpengine
+---@field _VERSION string "mpengine 0.1.0"
+---@field co mpengine.co
+---@field http mpengine.http
+---@field monkey mpengine.monkey
+---@field subprocess mpengine.subprocess
+---@field codec mpengine.codec
+local mp = {}
+
+-- ---- processes -------------------------------------------------------------------------------
+
+---@class mpengine.Process
+---@field pid integer? nil before start
+---@field name string may be set
+---@field daemon boolean may be set before start
+---@field exitcode integer? nil while it runs; n; -signal when a signal ended it
+local Process = {}
+
+---@class mpengine.ProcessOptions
+---@field target? function what it runs; its error is printed with a traceback and makes the exit code 1
+---@field args? table list of arguments; n is their number when there are holes
+---@field name? string default "Process-1", in a child "Process-1:2"
+---@field daemon? boolean ended with its parent
+
+--- A process that is not yet started. Raises for an unknown or wrong field.
+---@param options mpengine.ProcessOptions
+---@return mpengine.Process
+---@overload fun(target: function, ...: any): mpengine.Process
+function mp.Process(options) end
+
+--- Raises when it was started already, when something cannot be sent (names the path), or when the system refuses.
+function Process:start() end
+--- Waits for its end. Raises before start, and for a process that is not a child of this one.
+---@async
+---@param timeout? number seconds
+---@return true? ended
+---@return "timeout"? reason
+function Process:join(timeout) end
+---@return boolean
+function Process:is_alive() end
+--- SIGTERM. Raises before start.
+function Process:terminate() end
+--- SIGKILL. Raises before start.
+function Process:kill() end
+--- Gives the object up. Raises while the process runs.
+function Process:close() end
+
+---@return mpengine.Process
+function mp.current_process() end
+---@return mpengine.Process? parent nil in the first process
+function mp.parent_process() end
+---@return mpengine.Process[] running
+function mp.active_children() end
+---@return integer processors this process may run on
+function mp.cpu_count() end
+---@param name mpengine.StartMethod
+function mp.set_start_method(name) end
+---@return mpengine.StartMethod
+function mp.get_start_method() end
+---@return mpengine.StartMethod[]
+function mp.get_all_start_methods() end
+--- The whole API, with Process and Pool bound to one start method.
+---@param method? mpengine.StartMethod
+---@return mpengine
+function mp.get_context(method) end
+--- The program that children of spawn and forkserver are: one with the options of the command or of lua.
+---@param path string
+function mp.set_executable(path) end
+--- Runs a handler as a task each time a signal arrives.
+---@param name string|integer "TERM", "SIGTERM" or 15
+---@param handler? fun(number: integer)|"default"|"ignore"
+---@return function|"default"|"ignore" before
+function mp.signal(name, handler) end
+
+-- ---- queues ----------------------------------------------------------------------------------
+
+--- Shared. Many producers, many consumers, first in first out.
+---@class mpengine.Queue
+local Queue = {}
+
+---@param maxsize? integer 0 (no bound) to 2^31-1
+---@return mpengine.Queue
+function mp.Queue(maxsize) end
+---@return mpengine.Queue
+function mp.SimpleQueue() end
+
+--- Waits while it is full. Raises for what cannot be sent (names the path), and when shared memory is exhausted.
+---@async
+---@param v any nil is an item
+---@param timeout? number seconds
+---@return true? put
+---@return "full"|"closed"|nil reason
+function Queue:put(v, timeout) end
+--- Waits while it is empty.
+---@async
+---@param timeout? number seconds
+---@return any item
+---@return "empty"|"closed"|nil reason closed: and drained
+function Queue:get(timeout) end
+---@return true?, "full"|"closed"|nil
+function Queue:put_nowait(v) end
+---@return any, "empty"|"closed"|nil
+function Queue:get_nowait() end
+---@return integer
+function Queue:qsize() end
+---@return boolean
+function Queue:empty() end
+---@return boolean
+function Queue:full() end
+--- For everybody: puts fail, gets go on until it is drained.
+function Queue:close() end
+---@return boolean
+function Queue:is_closed() end
+--- `for v in q:iter() do`: until it is closed and drained. Each step may wait; a nil item raises.
+---@return fun(q: mpengine.Queue): any
+---@return mpengine.Queue
+function Queue:iter() end
+
+---@class mpengine.JoinableQueue : mpengine.Queue
+local JoinableQueue = {}
+
+---@param maxsize? integer
+---@return mpengine.JoinableQueue
+function mp.JoinableQueue(maxsize) end
+--- An item that was got is done. Raises when called more often than there were items.
+function JoinableQueue:task_done() end
+--- Waits until all that was put is done.
+---@async
+---@param timeout? number seconds
+---@return true?
+---@return "timeout"? reason
+function JoinableQueue:join(timeout) end
+
+--- Shared. One end of a pipe. Using an end that this process has closed raises.
+---@class mpengine.PipeEnd
+local PipeEnd = {}
+
+---@param duplex? boolean default true; false: the first end receives, the second sends
+---@return mpengine.PipeEnd
+---@return mpengine.PipeEnd
+function mp.Pipe(duplex) end
+--- Never waits.
+---@return true?
+---@return "closed"? reason nobody has the other end
+function PipeEnd:send(v) end
+---@param s string
+---@return true?
+---@return "closed"? reason
+function PipeEnd:send_bytes(s) end
+---@async
+---@param timeout? number seconds
+---@return any
+---@return "timeout"|"closed"|nil reason
+function PipeEnd:recv(timeout) end
+--- Raises when something else than a string came.
+---@async
+---@param timeout? number seconds
+---@return string?
+---@return "timeout"|"closed"|nil reason
+function PipeEnd:recv_bytes(timeout) end
+--- Is there something to receive, or the end of file? Does not wait without a timeout.
+---@async
+---@param timeout? number seconds
+---@return boolean
+function PipeEnd:poll(timeout) end
+function PipeEnd:close() end
+
+--- The ready ones among processes, queues, pipe ends, events, async results, tasks and objects of mp.co; {} on timeout.
+---@async
+---@generic T
+---@param list T[]
+---@param timeout? number seconds
+---@return T[]
+function mp.wait(list, timeout) end
+
+-- ---- arrays, values, dicts, lists ------------------------------------------------------------
+
+--- Shared. Contiguous C values. Reading outside 1..#a gives nil, writing there raises, as does a value that does not fit.
+---@class mpengine.RawArray
+---@field [integer] number|string
+---@operator len: integer
+local RawArray = {}
+
+---@class mpengine.Array : mpengine.RawArray, mpengine.Lockable
+local Array = {}
+
+---@param code mpengine.TypeCode
+---@param init integer|table|string size (zeroed), elements, or for "c" and "u" a text
+---@return mpengine.Array
+function mp.Array(code, init) end
+---@param code mpengine.TypeCode
+---@param init integer|table|string
+---@return mpengine.RawArray
+function mp.RawArray(code, init) end
+---@param i? integer
+---@param j? integer
+---@return table
+function RawArray:totable(i, j) end
+--- All or nothing: everything is converted first.
+---@param list table|mpengine.RawArray|mpengine.List
+---@param at? integer default 1
+function RawArray:set(list, at) end
+---@param v number|string
+function RawArray:fill(v) end
+---@param i? integer
+---@param j? integer
+---@return string bytes
+function RawArray:string(i, j) end
+---@param bytes string whole elements
+---@param at? integer
+function RawArray:set_string(bytes, at) end
+--- Atomic. Raises when the sum does not fit.
+---@param i integer
+---@param delta number
+---@return number new
+function RawArray:add(i, delta) end
+--- Atomic.
+---@return boolean done
+---@return number|string|nil current when it was not
+function RawArray:compare_exchange(i, expected, desired) end
+
+---@class mpengine.Lockable
+local Lockable = {}
+---@return mpengine.RLock
+function Lockable:get_lock() end
+---@async
+---@param timeout? number seconds
+---@return mpengine.Guard?
+---@return "owner_died"|"timeout"|nil
+function Lockable:guard(timeout) end
+
+---@class mpengine.RawValue
+---@field value number|string
+local RawValue = {}
+
+---@class mpengine.Value : mpengine.RawValue, mpengine.Lockable
+
+---@param code mpengine.TypeCode
+---@param init? number|string
+---@return mpengine.Value
+function mp.Value(code, init) end
+---@param code mpengine.TypeCode
+---@param init? number|string
+---@return mpengine.RawValue
+function mp.RawValue(code, init) end
+--- Atomic.
+---@param delta number
+---@return number new
+function RawValue:add(delta) end
+--- Atomic.
+---@return boolean done
+---@return number|string|nil current
+function RawValue:compare_exchange(expected, desired) end
+
+--- Shared. `d[k]`, `d[k] = v`, `#d`, `pairs(d)` (a snapshot). Method names are reached by get and set only. What is got is a copy.
+---@class mpengine.Dict
+---@field [mpengine.Key] any
+---@operator len: integer
+local Dict = {}
+
+---@param t? table
+---@return mpengine.Dict
+function mp.Dict(t) end
+---@param k mpengine.Key
+---@param default? any
+---@return any
+function Dict:get(k, default) end
+---@param k mpengine.Key
+---@param v any nil removes
+function Dict:set(k, v) end
+---@return boolean
+function Dict:has(k) end
+---@return any value what is there, or v
+function Dict:setdefault(k, v) end
+---@return any value
+function Dict:pop(k, default) end
+---@return mpengine.Key? key nil: empty
+---@return any value
+function Dict:popitem() end
+---@return mpengine.Key[]
+function Dict:keys() end
+---@return any[]
+function Dict:values() end
+---@return { [1]: mpengine.Key, [2]: any }[]
+function Dict:items() end
+---@param t table|mpengine.Dict
+function Dict:update(t) end
+function Dict:clear() end
+---@return table
+function Dict:copy() end
+--- Atomic; absent counts as 0. Raises when the value is no number.
+---@param k mpengine.Key
+---@param n? number default 1
+---@return number new
+function Dict:incr(k, n) end
+--- Atomic `d[k] = f(d[k])`. f may run again when another process came first; its error leaves d as it was.
+---@async
+---@param f fun(value: any): any
+---@return any new
+function Dict:modify(k, f) end
+
+--- Shared. `l[i]`, `#l`, `ipairs(l)`; `l[#l + 1] = v` appends.
+---@class mpengine.List
+---@field [integer] any
+---@operator len: integer
+local List = {}
+
+---@param t? table
+---@return mpengine.List
+function mp.List(t) end
+function List:append(v) end
+---@param i integer
+function List:insert(i, v) end
+---@param i? integer default the last
+---@return any
+function List:pop(i) end
+--- Removes the first item equal to v. Raises when there is none.
+function List:remove(v) end
+---@param list table|mpengine.RawArray|mpengine.List
+function List:extend(list) end
+---@return integer?
+function List:index(v) end
+---@param less? fun(a: any, b: any): boolean
+function List:sort(less) end
+function List:reverse() end
+function List:clear() end
+---@return table
+function List:copy() end
+
+--- Needs no server process: hands out the shared objects.
+---@class mpengine.Manager
+local Manager = {}
+
+---@return mpengine.Manager
+function mp.Manager() end
+---@return mpengine.Dict
+function Manager:dict(t) end
+---@return mpengine.List
+function Manager:list(t) end
+---@return mpengine.Dict
+function Manager:Namespace(t) end
+---@return mpengine.Queue
+function Manager:Queue(maxsize) end
+---@return mpengine.JoinableQueue
+function Manager:JoinableQueue(maxsize) end
+---@return mpengine.Array
+function Manager:Array(code, init) end
+---@return mpengine.Value
+function Manager:Value(code, init) end
+---@return mpengine.Lock
+function Manager:Lock() end
+---@return mpengine.RLock
+function Manager:RLock() end
+---@return mpengine.Semaphore
+function Manager:Semaphore(n) end
+---@return mpengine.Semaphore
+function Manager:BoundedSemaphore(n) end
+---@return mpengine.Event
+function Manager:Event() end
+---@return mpengine.Condition
+function Manager:Condition(lock) end
+---@return mpengine.Barrier
+function Manager:Barrier(parties, action, timeout) end
+---@return mpengine.Pool
+function Manager:Pool(options) end
+--- Nothing more is handed out; what was stays usable.
+function Manager:shutdown() end
+
+-- ---- synchronisation -------------------------------------------------------------------------
+
+--- Holds until its <close> variable goes.
+---@class mpengine.Guard
+local Guard = {}
+--- Releases now; harmless when released.
+function Guard:release() end
+
+--- Shared. May be released by anybody.
+---@class mpengine.Lock
+local Lock = {}
+
+---@return mpengine.Lock
+function mp.Lock() end
+---@async
+---@param timeout? number seconds
+---@return true? held
+---@return "timeout"|"owner_died"|nil why owner_died: held, and the last owner's process died with it
+function Lock:acquire(timeout) end
+--- Raises when it is not held; an RLock when not held by this task.
+function Lock:release() end
+---@return boolean
+function Lock:locked() end
+---@async
+---@param timeout? number seconds
+---@return mpengine.Guard?
+---@return "timeout"|"owner_died"|nil
+function Lock:guard(timeout) end
+--- Calls f(...) while it is held.
+---@async
+---@return any ...
+function Lock:with(f, ...) end
+
+--- Shared. May be taken again by its owner, who alone may release it.
+---@class mpengine.RLock : mpengine.Lock
+
+---@return mpengine.RLock
+function mp.RLock() end
+
+--- Shared. Permits of a process return at its death.
+---@class mpengine.Semaphore : mpengine.Lock
+local Semaphore = {}
+
+---@param n? integer default 1
+---@return mpengine.Semaphore
+function mp.Semaphore(n) end
+--- Releasing beyond n raises.
+---@param n? integer default 1
+---@return mpengine.Semaphore
+function mp.BoundedSemaphore(n) end
+---@return integer
+function Semaphore:get_value() end
+
+--- Shared.
+---@class mpengine.Event
+local Event = {}
+
+---@return mpengine.Event
+function mp.Event() end
+function Event:set() end
+function Event:clear() end
+---@return boolean
+function Event:is_set() end
+---@async
+---@param timeout? number seconds
+---@return true?
+---@return "timeout"? reason
+function Event:wait(timeout) end
+
+--- Shared. acquire, release, locked, guard and with are those of its lock.
+---@class mpengine.Condition : mpengine.Lock
+local Condition = {}
+
+---@param lock? mpengine.Lock default: an RLock of its own
+---@return mpengine.Condition
+function mp.Condition(lock) end
+--- Gives the lock up, waits, and takes it back. Raises unless this task holds it.
+---@async
+---@param timeout? number seconds, for the notification
+---@return true?
+---@return "timeout"|"owner_died"|nil
+function Condition:wait(timeout) end
+---@async
+---@param pred fun(): any called with the lock held
+---@param timeout? number seconds
+---@return any value what pred gave
+---@return "timeout"? reason
+function Condition:wait_for(pred, timeout) end
+--- Raises unless this task holds the lock.
+---@param n? integer default 1
+function Condition:notify(n) end
+function Condition:notify_all() end
+---@return mpengine.Lock
+function Condition:get_lock() end
+
+--- Shared.
+---@class mpengine.Barrier
+---@field parties integer
+---@field n_waiting integer
+---@field broken boolean
+local Barrier = {}
+
+---@param parties integer 1 to 65535
+---@param action? function called by the last to arrive before anybody goes on; its error breaks the barrier
+---@param timeout? number seconds, the default of wait
+---@return mpengine.Barrier
+function mp.Barrier(parties, action, timeout) end
+---@async
+---@param timeout? number seconds; running out breaks the barrier
+---@return integer? index 1..parties
+---@return "broken"? reason
+function Barrier:wait(timeout) end
+function Barrier:reset() end
+function Barrier:abort() end
+
+-- ---- pools -----------------------------------------------------------------------------------
+
+--- What a failed task raises. tostring has message, pid and traceback.
+---@class mpengine.Error
+---@field kind "error"|"worker_died"|"timeout"|"terminated"|"cancelled"|"killed"
+---@field message string
+---@field traceback string? of the worker
+---@field value any what was raised
+---@field pid integer?
+---@field signal integer?
+---@field exitcode integer?
+---@field reason any of a kill
+
+---@class mpengine.AsyncResult
+local AsyncResult = {}
+--- Raises the task's error.
+---@async
+---@param timeout? number seconds
+---@return any ... the results; or nil, "timeout"
+function AsyncResult:get(timeout) end
+---@async
+---@param timeout? number seconds
+---@return true?
+---@return "timeout"? reason
+function AsyncResult:wait(timeout) end
+---@return boolean
+function AsyncResult:ready() end
+--- Raises before it is ready.
+---@return boolean
+function AsyncResult:successful() end
+--- True when it will give no result: a queued task never runs, a running one is stopped.
+---@return boolean
+function AsyncResult:cancel() end
+
+---@class mpengine.ApplyOptions
+---@field callback? fun(...: any)
+---@field error_callback? fun(err: mpengine.Error)
+---@field timeout? number seconds of a task, from when a worker has it
+---@field retries? integer runs again when its worker died or it ran out of time
+
+---@class mpengine.MapOptions : mpengine.ApplyOptions
+---@field chunksize? integer items per task; default: learned
+---@field progress? true|"lines"|fun(done: integer, total: integer?, failed: integer)
+---@field shared? any sent once to each worker: f(item, shared); in a starmap f(shared, ...)
+
+---@class mpengine.PoolOptions
+---@field processes? integer 1 to 256, default cpu_count()
+---@field initializer? function called in each new worker
+---@field initargs? table
+---@field maxtasksperchild? integer
+
+--- Worker processes that run functions. `local pool <close> =` terminates it at the end of the scope.
+---@class mpengine.Pool
+local Pool = {}
+
+---@param options? integer|mpengine.PoolOptions
+---@return mpengine.Pool
+function mp.Pool(options) end
+--- Waits for the results of f; raises its error.
+---@async
+---@param args? table
+---@return any ...
+function Pool:apply(f, args) end
+---@param args? table
+---@param opts? mpengine.ApplyOptions
+---@return mpengine.AsyncResult
+function Pool:apply_async(f, args, opts) end
+--- Waits for the list of results; raises the error of the first item that failed.
+---@async
+---@param list table
+---@param opts? mpengine.MapOptions
+---@return table
+function Pool:map(f, list, opts) end
+---@param opts? mpengine.MapOptions
+---@return mpengine.AsyncResult
+function Pool:map_async(f, list, opts) end
+--- Items are lists of arguments.
+---@async
+---@param list table[]
+---@param opts? mpengine.MapOptions
+---@return table
+function Pool:starmap(f, list, opts) end
+---@param opts? mpengine.MapOptions
+---@return mpengine.AsyncResult
+function Pool:starmap_async(f, list, opts) end
+--- `for i, v in pool:imap(f, source) do`: in order. Each step may wait, and raises the item's error.
+---@param source table|function list or iterator
+---@param opts? mpengine.MapOptions
+---@return fun(it: any): integer?, any
+---@return any
+function Pool:imap(f, source, opts) end
+--- The same as they come; i is the item's index.
+---@param source table|function
+---@param opts? mpengine.MapOptions
+---@return fun(it: any): integer?, any
+---@return any
+function Pool:imap_unordered(f, source, opts) end
+--- No more tasks.
+function Pool:close() end
+--- Kills the workers; what is unfinished fails with kind "terminated".
+function Pool:terminate() end
+--- Waits for the workers. Raises before close or terminate.
+---@async
+function Pool:join() end
+---@param n integer
+function Pool:resize(n) end
+
+---@class mpengine.PoolStats
+---@field workers { index: integer, pid: integer, name: string, state: "starting"|"idle"|"busy", task: integer?, seconds: number? }[]
+---@field outstanding integer tasks on the queue or running
+---@field queued integer tasks on the queue
+---@field completed integer
+---@field closed boolean
+
+---@return mpengine.PoolStats
+function Pool:stats() end
+
+-- ---- the rest --------------------------------------------------------------------------------
+
+---@async
+---@param seconds number
+function mp.sleep(seconds) end
+---@return number seconds of the monotonic clock
+function mp.now() end
+--- Tables with this metatable can be sent, between processes that have registered it.
+---@generic T: table
+---@param name string
+---@param metatable T
+---@return T
+function mp.register(name, metatable) end
+
+--- Named memory that unrelated programs can open; it stays until somebody unlinks it.
+---@class mpengine.SharedMemory
+---@field name string
+---@field size integer bytes
+local SharedMemory = {}
+
+--- Raises when the name exists (create) or does not (open).
+---@param options { name: string?, create: boolean?, size: integer? }
+---@return mpengine.SharedMemory
+function mp.SharedMemory(options) end
+---@param i? integer
+---@param j? integer
+---@return string bytes
+function SharedMemory:read(i, j) end
+---@param bytes string
+---@param at? integer default 1
+function SharedMemory:write(bytes, at) end
+function SharedMemory:close() end
+function SharedMemory:unlink() end
+
+---@class mpengine.Stats
+---@field objects { kind: string, handle: integer, holders: integer, waiters: integer, bytes: integer, depth: integer }[]
+---@field processes { pid: integer, name: string, sleeping: boolean }[]
+---@field arena { limit: integer, committed: integer, used: integer } bytes
+
+---@return mpengine.Stats
+function mp.stats() end
+
+---@class mpengine.Logger
+local Logger = {}
+---@param level string|integer
+function Logger:log(level, text, ...) end
+function Logger:debug(text, ...) end
+function Logger:info(text, ...) end
+function Logger:warning(text, ...) end
+function Logger:error(text, ...) end
+function Logger:critical(text, ...) end
+function Logger:set_level(level) end
+---@return integer
+function Logger:get_level() end
+
+---@return mpengine.Logger
+function mp.get_logger() end
+---@param level? string|integer
+---@return mpengine.Logger
+function mp.log_to_stderr(level) end
+
+---@class mpengine.codec
+local codec = {}
+--- Raises for what cannot be sent, and names the path.
+---@return string
+function codec.encode(...) end
+--- Raises for damaged bytes; accepts functions, and loads modules, only when asked.
+---@param bytes string
+---@param opts? { functions: boolean }
+---@return any ...
+function codec.decode(bytes, opts) end
+
+-- ---- tasks -----------------------------------------------------------------------------------
+
+--- Tasks of this process, and what they wait for each other with; the objects hold any Lua value by reference.
+---@class mpengine.co
+local co = {}
+
+---@class mpengine.Task
+---@field value any first result, nil until it has returned
+---@field error any what it raised
+---@field name string
+local Task = {}
+
+--- Runs when the caller waits, not before.
+---@return mpengine.Task
+function co.spawn(f, ...) end
+---@param seconds number
+---@return mpengine.Task
+function co.spawn_later(seconds, f, ...) end
+--- An error of the task is not raised.
+---@async
+---@param timeout? number seconds
+---@return true?
+---@return "timeout"? reason
+function Task:join(timeout) end
+--- Raises its error.
+---@async
+---@param timeout? number seconds
+---@return any ... all its results; or nil and "timeout" or "killed"
+function Task:get(timeout) end
+--- Raises an error of kind "killed" at its wait, and at later ones. Does not wait.
+---@param reason? any
+function Task:kill(reason) end
+---@return boolean
+function Task:ready() end
+---@return boolean
+function Task:successful() end
+--- Calls f(task), as a task, when it has ended.
+---@param f fun(task: mpengine.Task)
+function Task:link(f) end
+
+---@async
+---@param tasks mpengine.Task[]
+---@param timeout? number seconds
+---@param opts? { count: integer?, raise_error: boolean? }
+---@return mpengine.Task[] ended
+function co.joinall(tasks, timeout, opts) end
+--- Without arguments: waits for all tasks.
+---@async
+---@param objects? table
+---@param timeout? number seconds
+---@param count? integer
+---@return table|true|nil ready
+---@return "timeout"?
+function co.wait(objects, timeout, count) end
+---@param objects table
+---@param timeout? number seconds
+---@return fun(): any each as it becomes ready; a step may wait
+function co.iwait(objects, timeout) end
+--- Does not wait.
+---@param tasks mpengine.Task[]
+function co.killall(tasks) end
+---@async
+---@param seconds number 0: lets the others run
+function co.sleep(seconds) end
+---@return mpengine.Task
+function co.current() end
+--- f's results; nil, "timeout" when f was cancelled.
+---@async
+---@param seconds number
+---@return any ...
+function co.with_timeout(seconds, f, ...) end
+
+---@class mpengine.Scope
+local Scope = {}
+---@return mpengine.Task
+function Scope:spawn(f, ...) end
+---@param reason? any
+function Scope:cancel(reason) end
+
+--- Returns when all that f spawned have ended; an error cancels the others and is raised.
+---@async
+---@param f fun(s: mpengine.Scope): any
+---@return any ...
+function co.scope(f) end
+--- Runs f on a thread with a Lua state of its own. f is copied as to another process; its error is raised here.
+---@async
+---@return any ...
+function co.offload(f, ...) end
+
+--- Reports tasks that run so long without waiting; nil: no more.
+---@param seconds? number
+function co.watchdog(seconds) end
+
+---@return mpengine.Event
+function co.Event() end
+---@return mpengine.Queue
+function co.Queue(maxsize) end
+---@return mpengine.JoinableQueue
+function co.JoinableQueue(maxsize) end
+---@return mpengine.Queue
+function co.SimpleQueue() end
+---@return mpengine.Lock
+function co.Lock() end
+---@return mpengine.RLock
+function co.RLock() end
+---@return mpengine.Semaphore
+function co.Semaphore(n) end
+---@return mpengine.Semaphore
+function co.BoundedSemaphore(n) end
+---@return mpengine.Condition
+function co.Condition(lock) end
+--- A table whose fields each task sees its own of.
+---@return table
+function co.Local() end
+
+---@class mpengine.co.AsyncResult
+---@field value any
+---@field error any
+local CoResult = {}
+---@return mpengine.co.AsyncResult
+function co.AsyncResult() end
+--- Raises when it was set.
+function CoResult:set(...) end
+function CoResult:set_error(err) end
+---@async
+---@param timeout? number seconds
+---@return any ...
+function CoResult:get(timeout) end
+---@async
+---@param timeout? number seconds
+---@return true?
+---@return "timeout"?
+function CoResult:wait(timeout) end
+---@return boolean
+function CoResult:ready() end
+---@return boolean
+function CoResult:successful() end
+
+---@class mpengine.co.Group
+---@operator len: integer
+local Group = {}
+---@return mpengine.co.Group
+function co.Group() end
+--- In a Pool: waits for room.
+---@async
+---@return mpengine.Task
+function Group:spawn(f, ...) end
+---@param task mpengine.Task
+function Group:add(task) end
+---@async
+---@param timeout? number seconds
+---@param raise_error? boolean
+---@return true?
+---@return "timeout"?
+function Group:join(timeout, raise_error) end
+---@param reason? any
+function Group:kill(reason) end
+
+--- The maps of mpengine.Pool, in tasks.
+---@class mpengine.co.Pool : mpengine.co.Group
+local CoPool = {}
+---@param n? integer tasks at once
+---@return mpengine.co.Pool
+function co.Pool(n) end
+---@async
+---@return any ...
+function CoPool:apply(f, args) end
+---@return mpengine.co.AsyncResult
+function CoPool:apply_async(f, args, opts) end
+---@async
+---@return table
+function CoPool:map(f, source, opts) end
+---@return mpengine.co.AsyncResult
+function CoPool:map_async(f, source, opts) end
+---@async
+---@return table
+function CoPool:starmap(f, source, opts) end
+---@return mpengine.co.AsyncResult
+function CoPool:starmap_async(f, source, opts) end
+---@return fun(): integer?, any
+function CoPool:imap(f, source, opts) end
+---@return fun(): integer?, any
+function CoPool:imap_unordered(f, source, opts) end
+
+-- ---- input and output ------------------------------------------------------------------------
+
+---@class mpengine.http
+local http = {}
+
+---@class mpengine.http.Response
+---@field status integer
+---@field headers table<string, string> by name in any case
+---@field body string "" when a sink took it
+---@field url string where the redirects led
+---@field elapsed number seconds
+
+---@class mpengine.http.Options
+---@field headers? table<string, string|number|string[]|false>
+---@field body? string
+---@field timeout? number seconds for the whole request
+---@field redirects? integer how many are followed, 30
+---@field verify? boolean|string a file: signed by one of those in it
+---@field proxy? string
+---@field auth? string "user:password"
+---@field sink? fun(piece: string)
+
+---@class mpengine.http.Request : mpengine.http.Options
+---@field url string
+---@field method? string default GET
+
+---@async
+---@param url string
+---@param opts? mpengine.http.Options
+---@return mpengine.http.Response?
+---@return string? message "timeout" for a timeout
+function http.get(url, opts) end
+---@async
+---@param url string
+---@param body? string
+---@param opts? mpengine.http.Options
+---@return mpengine.http.Response?
+---@return string? message
+function http.post(url, body, opts) end
+---@async
+---@param url string
+---@param body? string
+---@param opts? mpengine.http.Options
+---@return mpengine.http.Response?
+---@return string? message
+function http.put(url, body, opts) end
+---@async
+---@param url string
+---@param opts? mpengine.http.Options
+---@return mpengine.http.Response?
+---@return string? message
+function http.delete(url, opts) end
+---@async
+---@param url string
+---@param opts? mpengine.http.Options
+---@return mpengine.http.Response?
+---@return string? message
+function http.head(url, opts) end
+---@async
+---@param request mpengine.http.Request
+---@return mpengine.http.Response?
+---@return string? message
+function http.request(request) end
+
+--- Keeps connections, cookies and options. The calls are those of http, as methods.
+---@class mpengine.http.Session
+local Session = {}
+---@param opts? mpengine.http.Options
+---@return mpengine.http.Session
+function http.Session(opts) end
+---@async
+---@return mpengine.http.Response?, string?
+function Session:get(url, opts) end
+---@async
+---@return mpengine.http.Response?, string?
+function Session:post(url, body, opts) end
+---@async
+---@return mpengine.http.Response?, string?
+function Session:put(url, body, opts) end
+---@async
+---@return mpengine.http.Response?, string?
+function Session:delete(url, opts) end
+---@async
+---@return mpengine.http.Response?, string?
+function Session:head(url, opts) end
+---@async
+---@return mpengine.http.Response?, string?
+function Session:request(request) end
+function Session:close() end
+
+---@class mpengine.monkey
+local monkey = {}
+--- LuaSocket, os.execute, io.popen and io.read suspend only the task afterwards. A part is left out by false.
+---@param parts? { socket: boolean?, os: boolean?, io: boolean? }
+function monkey.patch_all(parts) end
+
+---@class mpengine.subprocess
+local subprocess = {}
+
+---@class mpengine.subprocess.Command
+---@field [integer] string the words of the command; no shell
+---@field stdin? string
+---@field timeout? number seconds; then it is killed
+---@field cwd? string
+---@field env? table<string, string> instead of this process's
+
+--- Raises for a mistake in the command; what the program does comes back.
+---@async
+---@param command mpengine.subprocess.Command
+---@return { status: integer, stdout: string, stderr: string }? result status -n: ended by signal n
+---@return string? message "timeout", or why it cannot be started
+function subprocess.run(command) end
+
+return mp
