@@ -17,10 +17,17 @@ typedef struct waitlist {
     mpe_waitlist list;
 } waitlist;
 
+/* The metatable is upvalue 2: cheaper to compare with than to look up. */
 static waitlist *
 check_waitlist(lua_State *L)
 {
-    return luaL_checkudata(L, 1, WAITLIST);
+    waitlist *w = lua_touserdata(L, 1);
+    if (!w || !lua_getmetatable(L, 1))
+        return luaL_checkudata(L, 1, WAITLIST);
+    if (!lua_rawequal(L, -1, lua_upvalueindex(2)))
+        luaL_checkudata(L, 1, WAITLIST);
+    lua_pop(L, 1);
+    return w;
 }
 
 static int
@@ -257,7 +264,13 @@ lmpe_open_wait(lua_State *L, lmpe *S)
     lmpe_setfuncs(L, S, functions);
     luaL_newmetatable(L, WAITLIST);
     lua_newtable(L);
-    lmpe_setfuncs(L, S, methods);
+    lua_pushlightuserdata(L, S);
+    lua_pushvalue(L, -3);
+    luaL_setfuncs(L, methods, 2);
+    lua_getfield(L, -1, "wait"); /* the same as functions, for who calls them often */
+    lua_setfield(L, -4, "waitlist_wait");
+    lua_getfield(L, -1, "wake");
+    lua_setfield(L, -4, "waitlist_wake");
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
     luaL_newmetatable(L, ANY);

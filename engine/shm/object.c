@@ -1,5 +1,5 @@
-/* The object table. An entry is FREE, MAKING (being made or destroyed by the slot that journals it),
- * LIVE, or DOUBTED for the moment in which somebody finds out whether it may be destroyed. The
+/* The object table. An entry is FREE, MAKING (being made or destroyed by the slot that journals
+ * it), LIVE, or DOUBTED for the moment in which somebody finds out whether it may be destroyed. The
  * generation is bumped whenever an entry is freed, so a stale handle is an error value.
  *
  * Lifetime without counts, which could not be repaired after a crash: each object has a set of the
@@ -10,8 +10,8 @@
  * object; one that found a new holder while a sweep ran carries TOUCHED and is spared.
  *
  * Holding sets the bit and then reads the state; destroying sets DOUBTED and then reads the bits:
- * one of the two sees the other. What would make the object worth sparing (STORED for a drop, TOUCHED
- * for a sweep) is set by somebody who holds it, so it too is read after DOUBTED.
+ * one of the two sees the other. What would make the object worth sparing (STORED for a drop,
+ * TOUCHED for a sweep) is set by somebody who holds it, so it too is read after DOUBTED.
  *
  * Death: between making's claim and the store of LIVE, or in a destruction, the journal names the
  * entry, the entry names the slot, and the reaper frees every block tagged with its index; that can

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Every call that changes an object, killed at many of its instructions: afterwards it has happened or it
- * has not, nothing is locked, no block is lost, and the object works. */
+/* Every call that changes an object, killed at many of its instructions: afterwards it has happened or
+ * it has not, nothing is locked, no block is lost, and the object works. */
 #include "shm/arena.h"
 #include "shm/object.h"
 #include "sync/death.h"
@@ -33,7 +33,7 @@ add_bytes(uint64_t off, uint32_t owner, void *ud)
     s->bytes += mpe__block_bytes(s->e, off);
 }
 
-/* Bytes in blocks, whoever owns them: the count kept by processes may miss what the dead did last. */
+/* Bytes in blocks, whoever owns them: the processes' own count may miss what the dead did last. */
 static uint64_t
 bytes_in_blocks(mpe_engine *e)
 {

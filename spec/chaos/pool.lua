@@ -5,37 +5,25 @@ local mp = require "mpengine"
 
 local TASKS <const>, KILLS <const> = tonumber(arg[1]) or 100000, tonumber(arg[2]) or 1000
 
-local function square(x) return x * x end
+local function square(x)
+  if x % 100 == 0 then mp.sleep(0.002) end -- so that kills find tasks under way
+  return x * x
+end
 
---- Kills a worker every few milliseconds until told to stop, or enough were killed.
-local function start_killer(pool, done)
-  return mp.co.spawn(function()
-    local kills = 0
-    while kills < KILLS and not done.flag do
-      mp.sleep(math.random() * 0.004)
-      local workers = pool:stats().workers
-      local w = workers[math.random(math.max(1, #workers))]
-      if w then
-        os.execute("kill -9 " .. w.pid .. " 2>/dev/null")
-        kills = kills + 1
-      end
-    end
-    return kills
-  end)
+local function kill_one(pool)
+  local workers = pool:stats().workers
+  local w = workers[math.random(math.max(1, #workers))]
+  if w then os.execute("kill -9 " .. w.pid .. " 2>/dev/null") end
+  return w and 1 or 0
 end
 
 local function run(retries)
   local pool <close> = mp.Pool(4)
-  local done, items, bad, failed = { flag = false }, {}, 0, 0
-  for i = 1, TASKS do items[i] = i end
-  local killer = start_killer(pool, done)
-  local results = {}
-  for i = 1, TASKS do
-    results[i] = pool:apply_async(square, { i }, { retries = retries })
-    if i % 1000 == 0 then results[i]:wait() end
-  end
-  for i = 1, TASKS do
+  local step <const>, ahead <const> = TASKS // KILLS, 2000
+  local results, bad, failed, kills = {}, 0, 0, 0
+  local function take(i)
     local ok, value = pcall(results[i].get, results[i], 60)
+    results[i] = nil
     if not ok then
       failed = failed + 1
       assert(value.kind == "worker_died", tostring(value))
@@ -43,8 +31,12 @@ local function run(retries)
       bad = bad + 1
     end
   end
-  done.flag = true
-  local kills = killer:get()
+  for i = 1, TASKS do
+    results[i] = pool:apply_async(square, { i }, { retries = retries })
+    if i % step == 0 then kills = kills + kill_one(pool) end
+    if i > ahead then take(i - ahead) end
+  end
+  for i = math.max(1, TASKS - ahead + 1), TASKS do take(i) end
   print(("retries %d: %d tasks, %d kills, %d failed, %d wrong"):format(retries, TASKS, kills, failed, bad))
   assert(bad == 0)
   assert(failed <= (retries > 0 and 0 or kills))

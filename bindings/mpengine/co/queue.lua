@@ -8,6 +8,7 @@ local class = require "mpengine.co.class"
 local queues = {}
 
 local waitlist, check_cancelled = core.waitlist, core.check_cancelled
+local wait, wake = core.waitlist_wait, core.waitlist_wake
 
 ---@class mp.co.Queue
 local Queue, methods = class("Queue", function(self)
@@ -17,29 +18,11 @@ local Queue, methods = class("Queue", function(self)
     return ("%d items%s"):format(size, closed)
 end)
 
--- ---- items: a ring that only grows at its end ----
+-- Items lie at first..last of a table; nil has a stand-in.
+local NOTHING <const> = {}
 
-local NOTHING <const> = {} -- stands for nil
-
-local function push(self, v)
-    local last = self.last + 1
-    self.last = last
-    if v == nil then v = NOTHING end
-    self.items[last] = v
-end
-
-local function pop(self)
-    local first, items = self.first, self.items
-    local v = items[first]
-    items[first] = nil
-    if first == self.last then
-        self.first, self.last = 1, 0
-    else
-        self.first = first + 1
-    end
-    if v == NOTHING then v = nil end
-    return v
-end
+-- Whether anybody waits is known without a call: a flag is set by whoever begins to, and cleared
+-- when a wake finds nobody.
 
 local function tell_watchers(self)
     local watchers = self.watchers
@@ -48,19 +31,28 @@ end
 
 -- ---- put ----
 
+local function size(self)
+    return self.last - self.first + 1 - self.promised_items
+end
+
 local function has_room(self)
     local maxsize = self.maxsize
     return maxsize == 0 or self.last - self.first + 1 - self.promised_items + self.promised_places < maxsize
 end
 
 local function add(self, v)
-    push(self, v)
-    self.unfinished = self.unfinished + 1
-    if self.takers:wake(1) == 1 then
-        self.promised_items = self.promised_items + 1
-    else
-        tell_watchers(self)
+    local last = self.last + 1
+    if v == nil then v = NOTHING end
+    self.last, self.items[last] = last, v
+    if self.finished then self.unfinished = self.unfinished + 1 end
+    if self.has_takers then
+        if wake(self.takers, 1) == 1 then
+            self.promised_items = self.promised_items + 1
+            return true
+        end
+        self.has_takers = false
     end
+    if self.watchers then tell_watchers(self) end
     return true
 end
 
@@ -69,10 +61,14 @@ end
 ---@param timeout? number
 function methods:put(v, timeout)
     if timeout ~= nil then check.timeout("put", 2, timeout) end
-    check_cancelled()
     if self.closed then return nil, "closed" end
-    if has_room(self) then return add(self, v) end
-    if not self.putters:wait(timeout) then return nil, "full" end
+    local maxsize = self.maxsize
+    if maxsize == 0 or self.last - self.first + 1 - self.promised_items + self.promised_places < maxsize then
+        check_cancelled()
+        return add(self, v)
+    end
+    self.has_putters = true
+    if not wait(self.putters, timeout) then return nil, "full" end
     self.promised_places = self.promised_places - 1
     if self.closed then return nil, "closed" end
     return add(self, v)
@@ -84,25 +80,42 @@ function methods:put_nowait(v) return self:put(v, 0) end
 
 -- A place has become free: it goes to the first who waits for one.
 local function give_place(self)
-    if self.maxsize > 0 and has_room(self) and self.putters:wake(1) == 1 then
+    if not has_room(self) then return end
+    if wake(self.putters, 1) == 1 then
         self.promised_places = self.promised_places + 1
+    else
+        self.has_putters = false
     end
+end
+
+local function pop(self)
+    local first, items = self.first, self.items
+    local v = items[first]
+    items[first] = nil
+    if first == self.last then
+        self.first, self.last = 1, 0
+    else
+        self.first = first + 1
+    end
+    if v == NOTHING then return nil end
+    return v
 end
 
 --- An item, or nil, "empty", or nil, "closed" when it is closed and drained.
 ---@param timeout? number
 function methods:get(timeout)
     if timeout ~= nil then check.timeout("get", 1, timeout) end
-    check_cancelled()
     if self.last - self.first + 1 - self.promised_items <= 0 then
         if self.closed then return nil, "closed" end
-        if not self.takers:wait(timeout) then return nil, "empty" end
+        self.has_takers = true
+        if not wait(self.takers, timeout) then return nil, "empty" end
         if self.promised_items == 0 then return nil, "closed" end
         self.promised_items = self.promised_items - 1
         return pop(self)
     end
+    check_cancelled()
     local v = pop(self)
-    give_place(self)
+    if self.has_putters then give_place(self) end
     return v
 end
 
@@ -119,7 +132,7 @@ end
 
 -- ---- the rest ----
 
-function methods:qsize() return self.last - self.first + 1 - self.promised_items end
+function methods:qsize() return size(self) end
 function methods:empty() return self:qsize() == 0 end
 function methods:full() return not has_room(self) end
 
@@ -157,7 +170,7 @@ local function new(call, maxsize, joinable)
     check.count(call, 1, maxsize, 0, "maxsize")
     return setmetatable({
         items = {}, first = 1, last = 0, maxsize = maxsize or 0, unfinished = 0,
-        promised_items = 0, promised_places = 0, closed = false,
+        promised_items = 0, promised_places = 0, closed = false, has_takers = false, has_putters = false,
         takers = waitlist(), putters = waitlist(), finished = joinable and waitlist() or nil,
     }, Queue)
 end
