@@ -29,8 +29,9 @@ push_module_path(lua_State *L)
     }
     self[n] = '\0';
     const char *dir = dirname(self);
-    lua_pushfstring(L, "%s/lua/?.lua;%s/lua/?/init.lua;%s/../share/lua/5.4/?.lua;"
-                       "%s/../share/lua/5.4/?/init.lua;",
+    lua_pushfstring(L,
+                    "%s/lua/?.lua;%s/lua/?/init.lua;%s/../share/lua/5.4/?.lua;"
+                    "%s/../share/lua/5.4/?/init.lua;",
                     dir, dir, dir, dir);
 }
 

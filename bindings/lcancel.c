@@ -38,6 +38,7 @@ struct lmpe_ticker {
     int made, ticking;
     int idle_ticks;
     int hogs;           /* the hook that is set may raise anywhere */
+    int report;         /* and shall tell the watchdog's story */
     uint32_t deadlines; /* scopes with one */
     uint32_t switches;  /* as of the last tick */
     uint64_t since;     /* when the run began that has lasted since then */
@@ -168,26 +169,38 @@ protected_depth(lua_State *L, lmpe *S)
 
 /* ---- is it cancelled? ---- */
 
+/* A scope counts while the coroutine that is in it is under way: a generator of the script's may
+ * have yielded out of one. */
+static int
+is_under_way(lua_State *L, lmpe *S, const lmpe_scope *s)
+{
+    lmpe_link *l = S->links;
+    for (; L; L = outwards(S, L, &l))
+        if (L == s->L)
+            return 1;
+    return 0;
+}
+
 static lmpe_scope *
-expired_scope(lmpe_task *t, uint64_t now)
+expired_scope(lua_State *L, lmpe *S, lmpe_task *t, uint64_t now)
 {
     lmpe_scope *found = NULL;
     for (lmpe_scope *s = t->rare->scopes; s; s = s->outer)
-        if (s->cancelled || s->deadline <= now)
+        if ((s->cancelled || s->deadline <= now) && is_under_way(L, S, s))
             found = s; /* the outermost one wins */
     return found;
 }
 
 static int
-is_over(lmpe_task *t)
+is_over(lua_State *L, lmpe *S, lmpe_task *t)
 {
-    return t->killed || (t->rare && t->rare->scopes && expired_scope(t, mpe_now()));
+    return t->killed || (t->rare && t->rare->scopes && expired_scope(L, S, t, mpe_now()));
 }
 
 int
 lmpe_is_cancelled(lua_State *L, lmpe *S, lmpe_task *t)
 {
-    if (!is_over(t))
+    if (!is_over(L, S, t))
         return 0;
     if (!in_close_handler(L, S))
         return 1;
@@ -200,14 +213,14 @@ lmpe_is_cancelled(lua_State *L, lmpe *S, lmpe_task *t)
 }
 
 uint64_t
-lmpe_effective_deadline(lmpe_task *t, uint64_t deadline)
+lmpe_effective_deadline(lua_State *L, lmpe *S, lmpe_task *t, uint64_t deadline)
 {
     if (!t->rare)
         return deadline;
     if (t->closing)
         return deadline < t->rare->close_deadline ? deadline : t->rare->close_deadline;
     for (lmpe_scope *s = t->rare->scopes; s; s = s->outer)
-        if (s->deadline < deadline)
+        if (s->deadline < deadline && is_under_way(L, S, s))
             deadline = s->deadline;
     return deadline;
 }
@@ -249,12 +262,21 @@ lmpe_unhook(lmpe_task *t, lua_State *co)
         lua_sethook(co, NULL, 0, 0);
 }
 
+/* A scope that was entered is kept in the registry; its user value is what it raises. */
 static void
-push_cancellation(lua_State *L, lmpe_task *t)
+push_token(lua_State *L, const lmpe_scope *s)
 {
-    lmpe_scope *s = t->killed ? NULL : expired_scope(t, mpe_now());
+    lua_rawgetp(L, LUA_REGISTRYINDEX, s);
+    lua_getiuservalue(L, -1, 1);
+    lua_remove(L, -2);
+}
+
+static void
+push_cancellation(lua_State *L, lmpe *S, lmpe_task *t)
+{
+    lmpe_scope *s = t->killed ? NULL : expired_scope(L, S, t, mpe_now());
     if (s) {
-        lua_rawgetp(L, LUA_REGISTRYINDEX, s);
+        push_token(L, s);
         return;
     }
     lmpe_push_task(L, t);
@@ -271,7 +293,7 @@ lmpe_raise_cancelled(lua_State *L, lmpe *S, lmpe_task *t)
         set_hooks(L, S, t);
         start_ticking(S);
     }
-    push_cancellation(L, t);
+    push_cancellation(L, S, t);
     return lua_error(L);
 }
 
@@ -291,8 +313,9 @@ hound(lua_State *L, lua_Debug *ar)
     lmpe *S = lmpe_of(L);
     struct lmpe_ticker *k = S->ticker;
     lmpe_task *t = S->current;
-    if (!is_over(t)) {
+    if (!is_over(L, S, t)) {
         lua_sethook(L, NULL, 0, 0);
+        k->hogs = 0;
         report_hog(L, S);
         return;
     }
@@ -311,9 +334,9 @@ static void
 report_hog(lua_State *L, lmpe *S)
 {
     struct lmpe_ticker *k = S->ticker;
-    if (!k->hogs)
+    if (!k->report)
         return;
-    k->hogs = 0;
+    k->report = 0;
     lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.hog");
     if (!lua_isfunction(L, -1)) {
         lua_pop(L, 1);
@@ -331,7 +354,6 @@ call_hook(lmpe *S)
 {
     lmpe_link *l = S->links;
     lua_State *L = lmpe_running(S);
-    S->ticker->hogs = 1;
     S->current->hooked = 1;
     for (; L; L = outwards(S, L, &l))
         lua_sethook(L, hound, LUA_MASKCOUNT, 1);
@@ -360,10 +382,11 @@ on_tick(int sig)
         k->since = mpe_now();
         k->reported = 0;
     }
-    if (t->state == LMPE_RUNNING && is_over(t)) {
+    if (t->state == LMPE_RUNNING && is_over(lmpe_running(S), S, t)) {
+        k->hogs = 1;
         call_hook(S);
     } else if (k->watch_ns && !k->reported && mpe_now() - k->since >= k->watch_ns) {
-        k->reported = 1;
+        k->reported = k->report = 1;
         call_hook(S);
     } else if (!k->watch_ns && !k->deadlines && !t->killed && ++k->idle_ticks > IDLE_TICKS) {
         set_timer(k, 0);
@@ -431,7 +454,7 @@ is_cancellation(lua_State *L, lmpe_task *t)
     if (t->killed)
         return 1;
     for (lmpe_scope *s = t->rare ? t->rare->scopes : NULL; s; s = s->outer) {
-        lua_rawgetp(L, LUA_REGISTRYINDEX, s);
+        push_token(L, s);
         int same = lua_rawequal(L, 1, -1);
         lua_pop(L, 1);
         if (same)
@@ -499,11 +522,15 @@ traceback_of(lua_State *L)
 
 /* ---- scopes and protected calls ---- */
 
+/* Enters the scope at idx. */
 static void
-enter(lua_State *L, lmpe *S, lmpe_scope *s)
+enter(lua_State *L, lmpe *S, int idx)
 {
+    lmpe_scope *s = lua_touserdata(L, idx);
     lmpe_rare *r = lmpe_rare_of(S->current);
-    (void)L;
+    lua_pushvalue(L, idx);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, s);
+    s->L = L;
     s->outer = r->scopes;
     r->scopes = s;
     if (s->deadline != MPE_FOREVER) {
@@ -513,19 +540,33 @@ enter(lua_State *L, lmpe *S, lmpe_scope *s)
 }
 
 static void
+forget(lua_State *L, lmpe *S, lmpe_scope **at)
+{
+    lmpe_scope *s = *at;
+    *at = s->outer;
+    S->ticker->deadlines -= s->deadline != MPE_FOREVER;
+    lua_pushnil(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, s);
+}
+
+static void
 leave(lua_State *L, lmpe *S, lmpe_scope *s)
 {
     lmpe_task *t = S->current;
-    for (lmpe_scope *x = t->rare->scopes; x; x = x->outer) {
-        t->rare->scopes = x->outer;
-        S->ticker->deadlines -= x->deadline != MPE_FOREVER;
-        lua_pushnil(L);
-        lua_rawsetp(L, LUA_REGISTRYINDEX, x);
-        if (x == s)
-            break;
-    }
+    lmpe_scope **at = &lmpe_rare_of(t)->scopes;
+    while (*at && *at != s)
+        at = &(*at)->outer;
+    if (*at)
+        forget(L, S, at);
     if (!t->killed)
         t->closing = 0;
+}
+
+void
+lmpe_forget_scopes(lua_State *L, lmpe_task *t)
+{
+    while (t->rare && t->rare->scopes)
+        forget(L, t->S, &t->rare->scopes);
 }
 
 /* Index 1 is the handler, 2 true. Results or the error lie above. */
@@ -553,14 +594,13 @@ protected_call(lua_State *L)
     return call_k(L, status, 0);
 }
 
-static lmpe_scope *
+static void
 push_scope(lua_State *L, uint64_t deadline, int token)
 {
-    lmpe_scope *s = lua_newuserdatauv(L, sizeof *s, 0);
-    *s = (lmpe_scope){NULL, deadline, 0};
+    lmpe_scope *s = lua_newuserdatauv(L, sizeof *s, 1);
+    *s = (lmpe_scope){NULL, NULL, deadline, 0};
     lua_pushvalue(L, token);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, s);
-    return s;
+    lua_setiuservalue(L, -2, 1);
 }
 
 /* scope(token) -> scope: the token is what is raised in it once it is cancelled */
@@ -591,12 +631,11 @@ static int
 call_in(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
-    lmpe_scope *s = lua_touserdata(L, 1);
     lua_pushcfunction(L, lmpe_note_traceback);
     lua_insert(L, 1);
     lua_pushboolean(L, 1);
     lua_insert(L, 3);
-    enter(L, S, s);
+    enter(L, S, 2);
     int status = lua_pcallk(L, lua_gettop(L) - 4, LUA_MULTRET, 1, 0, scoped_k);
     return scoped_k(L, status, 0);
 }
@@ -623,14 +662,14 @@ call_until(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
     uint64_t deadline = lmpe_deadline_in(luaL_checknumber(L, 2));
-    lmpe_scope *s = push_scope(L, deadline == MPE_NOW ? mpe_now() : deadline, 1);
+    push_scope(L, deadline == MPE_NOW ? mpe_now() : deadline, 1);
     lua_replace(L, 2);
     lua_pushcfunction(L, lmpe_note_traceback); /* token scope f ... handler */
     lua_insert(L, 1);                          /* handler token scope f ... */
     lua_pushvalue(L, 2);
     lua_insert(L, 4);
     lua_remove(L, 2); /* handler scope token f ... */
-    enter(L, S, s);
+    enter(L, S, 2);
     int status = lua_pcallk(L, lua_gettop(L) - 4, LUA_MULTRET, 1, 0, timed_k);
     return timed_k(L, status, 0);
 }
@@ -682,6 +721,7 @@ static int
 ticker_gc(lua_State *L)
 {
     struct lmpe_ticker *k = lua_touserdata(L, 1);
+    lmpe_tasks_close(L, lmpe_of(L));
     if (k->made)
         timer_delete(k->timer);
     k->made = k->ticking = 0;

@@ -84,16 +84,18 @@ finish_wait(lua_State *L, lmpe *S, lmpe_await *a, int status)
     (void)S;
     if (status < 0)
         return lmpe_raise(L, status, "wait");
+    int n = 1;
     if (a->scratch[1] == TIMED_OUT)
-        return lmpe_outcome(L, MPE_ETIMEDOUT, "timeout");
-    lua_pushboolean(L, 1);
+        n = lmpe_outcome(L, MPE_ETIMEDOUT, "timeout");
+    else
+        lua_pushboolean(L, 1);
     if (status != MPE_OWNER_DIED)
-        return 1;
+        return n;
     lua_pushliteral(L, "owner_died");
-    return 2;
+    return n + 1;
 }
 
-/* c:wait([timeout]) -> true | nil, "timeout" */
+/* c:wait([timeout]) -> true | nil, "timeout"; and "owner_died" when the lock's owner had died */
 static int
 condition_wait(lua_State *L)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * lcurl.c - libcurl's multi interface on the engine's loop. For each socket curl names, a waiter per
- * direction; for its timer, a waiter with a deadline. A waiter that fires only notes the fact and
- * posts the job of the multi handle; curl itself is called from that job and from tasks, never from
- * inside a fire, since it may close the very descriptor that is being served.
+ * lcurl.c - libcurl's multi interface on the engine's loop. For each socket curl names, a waiter
+ * per direction; for its timer, a waiter with a deadline. A waiter that fires only notes the fact
+ * and posts the job of the multi handle; curl itself is called from that job and from tasks, never
+ * from inside a fire, since it may close the very descriptor that is being served.
  *
  * No Lua here: the callbacks gather bytes and wake whoever waits for the transfer.
  *

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lcurl.h - libcurl on the engine's loop, without Lua: the functions of the library, which is opened
- * when the first request is made, and one multi handle per state with its transfers.
+ * lcurl.h - libcurl on the engine's loop, without Lua: the functions of the library, which is
+ * opened when the first request is made, and one multi handle per state with its transfers.
  */
 #ifndef LMPE_LCURL_H
 #define LMPE_LCURL_H
@@ -42,7 +42,7 @@ typedef struct lmpe_curl_api {
 #undef LMPE_CURL_MEMBER
 } lmpe_curl_api;
 
-/* One request. The caller fills in streaming, adds the easy handle, waits on the list until there is
+/* One request. The caller opens it, sets options, starts it, waits on the list until there is
  * something, and closes. */
 typedef struct lmpe_transfer {
     struct lmpe_curl *curl; /* NULL: not under way */
@@ -66,7 +66,7 @@ int lmpe_transfer_open(const lmpe_curl_api *api, lmpe_transfer *t);
 const char *lmpe_transfer_start(lmpe *S, lmpe_transfer *t);
 /* What has come has been taken: goes on when it was held back. */
 void lmpe_transfer_resume(lmpe_transfer *t);
-/* Ends it, whatever it is doing; harmless when it is closed, or the transfer of a parent process. */
+/* Ends it, whatever it is doing; harmless when it is closed, or is a parent process's. */
 void lmpe_transfer_close(lmpe *S, lmpe_transfer *t);
 
 #endif

@@ -3,8 +3,8 @@
  * lhttp.c - one HTTP request as a userdata that a task waits on, and the cookies of a session. What
  * scripts call, and the checking of what they give, is in mpengine/http.lua.
  *
- * A transfer is closed by its scope in Lua (__close), so a task that is killed or times out takes its
- * request off libcurl on its way out.
+ * A transfer is closed by its scope in Lua (__close), so a task that is killed or times out takes
+ * its request off libcurl on its way out.
  */
 #include "lmpe.h"
 
@@ -218,8 +218,8 @@ request_close(lua_State *L)
     return 0;
 }
 
-/* transfer(options) -> transfer: starts a request. Fields: method, url, headers (list of lines), body,
- * timeout, redirects, insecure, ca_file, proxy, auth, streaming, cookies. */
+/* transfer(options) -> transfer: starts a request. Fields: method, url, headers (list of lines),
+ * body, timeout, redirects, insecure, ca_file, proxy, auth, streaming, cookies. */
 static int
 new_transfer(lua_State *L)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * llock.c - mp.Lock and mp.RLock. An RLock may be the facet of an array, value or condition.
- * Guards and with() are the same for every type that has acquire and release: lguard.c.
+ * Guards and with() are the same for every type that has acquire and release: mpengine/sync.lua.
  */
 #include "lmpe.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * lluv.c - luv on the engine's loop. luv is told the loop before its module is opened, and gives its
- * callbacks to a function of ours, which makes a task of each: a callback may wait like any code, and
- * an error in it ends no process. What scripts see is put right in mpengine/luv.lua.
+ * lluv.c - luv on the engine's loop. luv is told the loop before its module is opened, and gives
+ * its callbacks to a function of ours, which makes a task of each: a callback may wait like any
+ * code, and an error in it ends no process. What scripts see is put right in mpengine/luv.lua.
  *
  * luv that was built with a libuv of its own cannot share the loop and is left alone.
  */
@@ -10,6 +10,7 @@
 
 #include <dlfcn.h>
 #include <string.h>
+#include <unistd.h>
 
 #define CALLBACK "mpengine.luv_callback"
 #define FORKED "mpengine.luv_forked"
@@ -22,7 +23,11 @@ struct luv_api {
     lua_CFunction open;
 };
 
-extern int uv_run(struct uv_loop_s *loop, int mode); /* only to see whose libuv luv has */
+extern int uv_run(struct uv_loop_s *loop,
+                  int mode); /* to see whose libuv luv has, and at the end */
+
+#define NOWAIT 2 /* UV_RUN_NOWAIT */
+#define PAUSE_US 1000
 
 static void (*set_loop)(lua_State *L, struct uv_loop_s *loop); /* once luv shares the loop */
 
@@ -55,11 +60,11 @@ on_callback(lua_State *L, int nargs, int nresults, int flags)
     lua_getfield(L, LUA_REGISTRYINDEX, CALLBACK);
     lua_insert(L, -(nargs + 2));
     if (lua_pcall(L, nargs + 1, 0, 0) != LUA_OK)
-        lua_pop(L, 1); /* no memory for a task */
+        lua_pop(L, 1); /* no memory for a task, or the end has begun */
     return 0;
 }
 
-/* luv_open(path, callback, forked) -> the module, on the engine's loop | nothing when that cannot be.
+/* luv_open(path, callback, forked) -> the module, on the engine's loop | nothing when it cannot be.
  * callback(f, ...) is called for each callback of luv's, forked() in a child process. */
 static int
 luv_open(lua_State *L)
@@ -104,7 +109,22 @@ lmpe_luv_forked(lua_State *L, lmpe *S)
         set_loop(S->main, loop);
 }
 
-/* A searcher of package.searchers: luv is loaded by mpengine.luv, the rest by whom it may concern. */
+/* luv_turn(): one turn of the loop, and a pause, while the state is being closed; no callbacks any
+ * more. */
+static int
+luv_turn(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    lua_pushnil(L);
+    lua_setfield(L, LUA_REGISTRYINDEX, CALLBACK);
+    if (S->e) {
+        uv_run(mpe_loop(S->e), NOWAIT);
+        usleep(PAUSE_US);
+    }
+    return 0;
+}
+
+/* A searcher of package.searchers: luv is loaded by mpengine.luv; nothing else is found here. */
 static int
 search(lua_State *L)
 {
@@ -136,7 +156,8 @@ add_searcher(lua_State *L)
 void
 lmpe_open_luv(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg functions[] = {{"luv_open", luv_open}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"luv_open", luv_open}, {"luv_turn", luv_turn}, {NULL, NULL}};
     int top = lua_gettop(L);
     lmpe_setfuncs(L, S, functions);
     add_searcher(L);

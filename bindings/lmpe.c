@@ -297,6 +297,8 @@ new_state(lua_State *L)
     S->e = lmpe_host_engine(L);
     S->is_guest = S->e != NULL;
     int rc = S->is_guest ? MPE_OK : mpe_attach(NULL, &S->e);
+    if (rc == MPE_ESTALE) /* who started this process is gone already */
+        _exit(1);
     if (rc == MPE_ENOENT) /* no other process of a program has started this one */
         rc = mpe_open(NULL, &S->e);
     if (rc != MPE_OK)

@@ -76,6 +76,8 @@ int lmpe_wait(lua_State *L, lmpe *S, mpe_waitlist *list, uint64_t deadline, lmpe
 int lmpe_wait_shielded(lua_State *L, lmpe *S, mpe_waitlist *list, lmpe_finish_fn finish);
 /* Lets the other tasks run once. */
 int lmpe_give_way(lua_State *L, lmpe *S, lmpe_finish_fn finish);
+/* Takes back what a waiting task has filed. */
+void lmpe_unfile(lmpe *S, lmpe_task *t);
 /* Takes a task out of its wait, which then finds out why. */
 void lmpe_interrupt_wait(lua_State *L, lmpe *S, lmpe_task *t);
 
@@ -86,6 +88,7 @@ enum lmpe_task_state { LMPE_NEW, LMPE_READY, LMPE_RUNNING, LMPE_WAITING, LMPE_DO
 /* A stretch of a task's stack that can be cancelled: by its deadline, or by a flag. */
 typedef struct lmpe_scope {
     struct lmpe_scope *outer;
+    lua_State *L; /* the coroutine that is in it */
     uint64_t deadline;
     int cancelled;
 } lmpe_scope;
@@ -164,7 +167,7 @@ int lmpe_is_cancelled(lua_State *L, lmpe *S, lmpe_task *t);
 /* Raises what cancels the task. */
 int lmpe_raise_cancelled(lua_State *L, lmpe *S, lmpe_task *t);
 /* The deadline of a wait, or of what cancels it. */
-uint64_t lmpe_effective_deadline(lmpe_task *t, uint64_t deadline);
+uint64_t lmpe_effective_deadline(lua_State *L, lmpe *S, lmpe_task *t, uint64_t deadline);
 /* Does a suspended task wait in a close handler? Its time is bounded from then on. */
 int lmpe_close_handler_waits(lua_State *L, lmpe_task *t);
 /* Takes the hooks of a task off its coroutine. */
@@ -174,6 +177,10 @@ int lmpe_note_traceback(lua_State *L);
 /* Pushes the traceback kept for the error at idx, or nil. */
 void lmpe_push_traceback(lua_State *L, int idx);
 void lmpe_cancel_forked(lmpe *S);
+/* The scopes of a task that has ended. */
+void lmpe_forget_scopes(lua_State *L, lmpe_task *t);
+/* The state is being closed: frees what tasks own. */
+void lmpe_tasks_close(lua_State *L, lmpe *S);
 /* Pushes the error object that the task at idx is killed with. */
 void lmpe_push_kill(lua_State *L, int idx);
 /* The state of a universe, where it is no upvalue. */
@@ -214,6 +221,7 @@ struct lmpe {
     size_t header_len;
     mpe_message message; /* between attempt and finish of a get */
     int is_guest; /* the engine is the host's */
+    int stopped;  /* a pool stops the task that waits in the main task */
     int is_command; /* the mpengine command, which sees to the end of the program */
     int is_program; /* this universe is the program: the command, or stock lua */
     struct lmpe_child *children; /* lprocess.c */

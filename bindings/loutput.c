@@ -22,11 +22,11 @@
 #define LONGEST_LINE (16u << 20) /* a longer line leaves in pieces */
 
 typedef struct lmpe_output {
-    mpe_buf buf;     /* what was written to stdout and has not left yet */
-    int by_line;     /* a line leaves when it is complete */
-    int shared;      /* other processes write to the same descriptor */
-    int unbuffered;  /* setvbuf("no") */
-    int full;        /* setvbuf("full") */
+    mpe_buf buf;    /* what was written to stdout and has not left yet */
+    int by_line;    /* a line leaves when it is complete */
+    int shared;     /* other processes write to the same descriptor */
+    int unbuffered; /* setvbuf("no") */
+    int full;       /* setvbuf("full") */
 } lmpe_output;
 
 /* Dies as a program does whose reader is gone. */

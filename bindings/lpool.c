@@ -6,7 +6,8 @@
  *   lease[w]   number + 1 of the task worker w took last, written before the task leaves the queue:
  *              when w has died, the parent knows which task died with it, if any
  *   since[w]   when w began it, for timeouts
- *   stop[w]    number + 1 of the task that the parent wants stopped, before it sends the signal
+ *   stop[w]    number + 1 of the task that the parent wants stopped, before it sends the signal;
+ *              or that the worker is to end after its task
  *   claim[t]   per task number modulo the length of the ring: how many of its items are claimed;
  *              a worker claims each item before it runs it, and the parent takes what is unclaimed
  *              back by one exchange, to cancel or to give it to an idle worker
@@ -20,7 +21,8 @@
 
 
 #define CLAIM_ALL (1ull << 32)
-#define STOP_SIGNAL SIGURG /* ignored by default, so a late one harms nobody */
+#define RETIRE UINT64_MAX
+#define STOP_SIGNAL SIGWINCH /* ignored by default, so a late one harms nobody */
 
 typedef struct control {
     _Atomic uint64_t *words;
@@ -265,8 +267,10 @@ on_stop(int sig)
     lua_State *L = S->current->co ? S->current->co : S->driver;
     if (S->current->state == LMPE_RUNNING)
         lua_sethook(L, raise_stopped, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
-    else
+    else {
+        S->stopped = 1;
         mpe_interrupt(S->e);
+    }
 }
 
 /* pool_worker(control, worker): this process is that worker */
@@ -293,6 +297,24 @@ pool_stop(lua_State *L)
     return 1;
 }
 
+/* pool_retire(control, worker): it ends after its task */
+static int
+pool_retire(lua_State *L)
+{
+    control c = check_control(L, 1);
+    atomic_store(stop_of(&c, check_worker(L, 2, &c)), RETIRE);
+    return 0;
+}
+
+/* pool_retires(control, worker) -> is it told to end? */
+static int
+pool_retires(lua_State *L)
+{
+    control c = check_control(L, 1);
+    lua_pushboolean(L, atomic_load(stop_of(&c, check_worker(L, 2, &c))) == RETIRE);
+    return 1;
+}
+
 /* pool_stopped(control, worker) -> is the task of this worker being stopped? */
 static int
 pool_stopped(lua_State *L)
@@ -310,6 +332,7 @@ lmpe_open_pool(lua_State *L, lmpe *S)
         {"send", send},           {"receive", receive},           {"pool_put", pool_put},
         {"pool_take", pool_take}, {"pool_claim", pool_claim},     {"pool_reclaim", pool_reclaim},
         {"pool_lease", pool_lease}, {"pool_forget", pool_forget}, {"pool_worker", pool_worker},
+        {"pool_retire", pool_retire}, {"pool_retires", pool_retires},
         {"pool_stop", pool_stop}, {"pool_stopped", pool_stopped}, {NULL, NULL},
     };
     lmpe_setfuncs(L, S, functions);

@@ -291,8 +291,10 @@ static int
 start_error(lua_State *L, int status)
 {
     if (status == MPE_ETHREADS)
-        return luaL_error(L, "start: %s (use the start method \"forkserver\" or \"spawn\": "
-                             "mp.set_start_method)", mpe_strerror(status));
+        return luaL_error(L,
+                          "start: %s (use the start method \"forkserver\" or \"spawn\": "
+                          "mp.set_start_method)",
+                          mpe_strerror(status));
     if (status == MPE_ESYS)
         return luaL_error(L, "start: cannot start a process: %s", strerror(errno));
     return luaL_error(L, "start: cannot start a process: %s", mpe_strerror(status));
@@ -335,6 +337,32 @@ run_main(lua_State *L, lmpe *S, int n)
     lmpe_process_end(S, 1);
 }
 
+/* A new note of a child on top of the stack; its metatable comes when it has started. */
+static lmpe_child *
+new_child(lua_State *L, lmpe *S)
+{
+    lua_newuserdatauv(L, sizeof(lmpe_child *), 0);
+    lmpe_child *c = calloc(1, sizeof *c);
+    if (!c)
+        start_error(L, MPE_ENOMEM);
+    lmpe_output_shared(S);
+    fflush(NULL);
+    return c;
+}
+
+/* In a forked child: main and its argument are at 3 and 4. Does not return. */
+static void
+enter_child(lua_State *L, lmpe *S, int status, const sigset_t *mask)
+{
+    if (status != MPE_OK)
+        _exit(1); /* the parent died at the same moment */
+    forget_parent(L, S);
+    sigprocmask(SIG_SETMASK, mask, NULL);
+    put_off_collection(L);
+    lua_settop(L, 4);
+    run_main(L, S, 1);
+}
+
 /* fork(name, daemon, main, bytes) -> child userdata, in the parent; the child calls main(bytes) and
  * does not return. */
 static int
@@ -344,30 +372,17 @@ fork_child(lua_State *L)
     const char *name = luaL_checkstring(L, 1);
     unsigned flags = lua_toboolean(L, 2) ? MPE_PROCESS_DAEMON : 0;
     int is_child;
+    sigset_t mask;
     mpe_bytes message;
     luaL_checktype(L, 3, LUA_TFUNCTION);
     message.data = luaL_checklstring(L, 4, &message.size);
     lua_settop(L, 4);
-    lua_newuserdatauv(L, sizeof(lmpe_child *), 0);
-    lmpe_child *c = calloc(1, sizeof *c);
-    if (!c)
-        return start_error(L, MPE_ENOMEM);
-    lmpe_output_shared(S);
-    fflush(NULL);
-    sigset_t mask;
+    lmpe_child *c = new_child(L, S);
     lmpe_signals_hold(&mask);
     int rc = mpe_process_fork(S->e, name, flags, message, &c->p, &is_child);
-    if (!is_child)
-        sigprocmask(SIG_SETMASK, &mask, NULL);
-    if (is_child) {
-        if (rc != MPE_OK)
-            _exit(1); /* the parent died at the same moment */
-        forget_parent(L, S);
-        sigprocmask(SIG_SETMASK, &mask, NULL);
-        put_off_collection(L);
-        lua_settop(L, 4);
-        run_main(L, S, 1);
-    }
+    if (is_child)
+        enter_child(L, S, rc, &mask);
+    sigprocmask(SIG_SETMASK, &mask, NULL);
     if (rc != MPE_OK) {
         free(c);
         return start_error(L, rc);
@@ -396,12 +411,7 @@ start_program(lua_State *L)
     s.count = 2;
     for (int i = 0; i < 2; i++)
         messages[i].data = luaL_checklstring(L, 6 + i, &messages[i].size);
-    lua_newuserdatauv(L, sizeof(lmpe_child *), 0);
-    lmpe_child *c = calloc(1, sizeof *c);
-    if (!c)
-        return start_error(L, MPE_ENOMEM);
-    lmpe_output_shared(S);
-    fflush(NULL);
+    lmpe_child *c = new_child(L, S);
     int rc = go(S->e, &s, &c->p);
     if (rc != MPE_OK)
         free(c);
@@ -614,15 +624,28 @@ void
 lmpe_open_process(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
-        {"fork", fork_child},          {"child_pid", child_pid},     {"child_poll", child_poll},
-        {"child_is_mine", child_is_mine}, {"child_signal", child_signal},
-        {"child_wait", child_wait},    {"process_name", process_name}, {"pid", process_pid},
-        {"parent", process_parent},    {"kill_pid", process_kill},   {"end_process", end_process},
-        {"children_end", children_end}, {"leave", leave},
-        {"start_program", start_program}, {"serve", serve}, {"is_server", is_server},
-        {"next_message", next_message}, {"become_child", become_child},
-        {"own_executable", own_executable}, {"wall_time", wall_time},
-        {"parent_fd", parent_fd},      {"is_program", is_program},
+        {"fork", fork_child},
+        {"child_pid", child_pid},
+        {"child_poll", child_poll},
+        {"child_is_mine", child_is_mine},
+        {"child_signal", child_signal},
+        {"child_wait", child_wait},
+        {"process_name", process_name},
+        {"pid", process_pid},
+        {"parent", process_parent},
+        {"kill_pid", process_kill},
+        {"end_process", end_process},
+        {"children_end", children_end},
+        {"leave", leave},
+        {"start_program", start_program},
+        {"serve", serve},
+        {"is_server", is_server},
+        {"next_message", next_message},
+        {"become_child", become_child},
+        {"own_executable", own_executable},
+        {"wall_time", wall_time},
+        {"parent_fd", parent_fd},
+        {"is_program", is_program},
         {NULL, NULL},
     };
     find_program(L, S);

@@ -247,13 +247,21 @@ attempt_join(lmpe *S, lmpe_await *a)
 }
 
 static int
+finish_join(lua_State *L, lmpe *S, lmpe_await *a, int status)
+{
+    if (status == MPE_EINVAL)
+        return luaL_error(L, "join: the queue is not a JoinableQueue");
+    return lmpe_finish_true(L, S, a, status);
+}
+
+static int
 queue_join(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     lmpe_await *a = lmpe_await_new(b->S, lmpe_check_deadline(L, 2), "timeout");
     a->object = b->o;
     a->attempt = attempt_join;
-    a->finish = lmpe_finish_true;
+    a->finish = finish_join;
     return lmpe_await_run(L, b->S, a);
 }
 

@@ -108,9 +108,12 @@ void
 lmpe_open_readline(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
-        {"readline_open", readline_open},     {"readline_begin", readline_begin},
-        {"readline_feed", readline_feed},     {"readline_cancel", readline_cancel},
-        {"add_history", add_history},         {"is_terminal", is_terminal},
+        {"readline_open", readline_open},
+        {"readline_begin", readline_begin},
+        {"readline_feed", readline_feed},
+        {"readline_cancel", readline_cancel},
+        {"add_history", add_history},
+        {"is_terminal", is_terminal},
         {NULL, NULL},
     };
     lmpe_setfuncs(L, S, functions);

@@ -37,8 +37,8 @@ can_yield(lua_State *L, lmpe *S)
 /* ---- in place ---- */
 
 /* Takes back what a waiting task has filed. */
-static void
-unfile(lmpe *S, lmpe_task *t)
+void
+lmpe_unfile(lmpe *S, lmpe_task *t)
 {
     if (!t->heavy) {
         mpe_wait_stop(S->e, &t->w);
@@ -67,7 +67,7 @@ wait_in_place(lua_State *L, lmpe *S, lmpe_task *t)
     lua_State *driver = S->driver;
     lmpe_link *links = S->links;
     if (S->drive_depth >= MAX_DRIVE_DEPTH) {
-        unfile(S, t);
+        lmpe_unfile(S, t);
         luaL_error(L, "cannot wait here: %d waits are nested in places that cannot yield",
                    MAX_DRIVE_DEPTH);
     }
@@ -75,7 +75,8 @@ wait_in_place(lua_State *L, lmpe *S, lmpe_task *t)
     S->driver = L;
     S->drive_depth++;
     int rc;
-    while ((rc = mpe_run_until(S->e, &t->fired)) == MPE_EINTR && !lmpe_signal_pending(L, S))
+    while ((rc = mpe_run_until(S->e, &t->fired)) == MPE_EINTR && !S->stopped &&
+           !lmpe_signal_pending(L, S))
         ;
     S->drive_depth--;
     S->driver = driver;
@@ -84,13 +85,17 @@ wait_in_place(lua_State *L, lmpe *S, lmpe_task *t)
     if (rc != MPE_OK) {
         if (rc == MPE_EDEADLK)
             push_deadlock_message(L); /* while it still waits */
-        unfile(S, t);
+        lmpe_unfile(S, t);
     }
     t->state = LMPE_RUNNING;
     if (rc == MPE_OK)
         return;
     if (rc == MPE_EDEADLK)
         lua_error(L);
+    if (rc == MPE_EINTR && S->stopped) {
+        S->stopped = 0;
+        luaL_error(L, "stopped by the pool");
+    }
     if (rc == MPE_EINTR)
         lmpe_signal_raise(L, S);
     luaL_error(L, "%s", mpe_strerror(rc));
@@ -147,7 +152,7 @@ simple_in_place(lua_State *L, lmpe *S, lmpe_task *t, mpe_waitlist *list, uint64_
     wait_in_place(L, S, t);
     while (!t->granted && !t->timed_out && (t->shielded || !lmpe_is_cancelled(L, S, t))) {
         file_simple(L, S, t, list,
-                    t->shielded ? MPE_FOREVER : lmpe_effective_deadline(t, deadline));
+                    t->shielded ? MPE_FOREVER : lmpe_effective_deadline(L, S, t, deadline));
         wait_in_place(L, S, t);
     }
 }
@@ -170,7 +175,7 @@ lmpe_wait(lua_State *L, lmpe *S, mpe_waitlist *list, uint64_t deadline, lmpe_fin
     if (deadline == MPE_NOW)
         return finish(L, S, MPE_ETIMEDOUT);
     t->shielded = 0;
-    file_simple(L, S, t, list, lmpe_effective_deadline(t, deadline));
+    file_simple(L, S, t, list, lmpe_effective_deadline(L, S, t, deadline));
     if (can_yield(L, S))
         return yield_task(L, S, t, (lua_KContext)finish, simple_k);
     simple_in_place(L, S, t, list, deadline);
@@ -281,7 +286,7 @@ attempt_again(lmpe *S, lmpe_await *a)
 static int
 woken(lua_State *L, lmpe *S, lmpe_await *a)
 {
-    unfile(S, a->task);
+    lmpe_unfile(S, a->task);
     if (a->timed_out)
         a->ending = LMPE_TIMED_OUT;
     if (!a->shielded && lmpe_is_cancelled(L, S, a->task)) {
@@ -320,8 +325,8 @@ go_on(lua_State *L, lmpe *S, lmpe_await *a, int *rc)
         t->heavy = 1;
         t->fired = a->timed_out = 0;
         t->shielded = a->shielded;
-        *rc = file_waiter(S, a,
-                          a->shielded ? MPE_FOREVER : lmpe_effective_deadline(t, a->deadline));
+        *rc = file_waiter(
+            S, a, a->shielded ? MPE_FOREVER : lmpe_effective_deadline(L, S, t, a->deadline));
         if (*rc != MPE_OK)
             break;
         if (a->source == LMPE_OBJECT && !look_again(S, a, rc))
@@ -421,10 +426,10 @@ lmpe_finish_true(lua_State *L, lmpe *S, lmpe_await *a, int status)
 
 /* A close handler waits on, in the same list, but not for ever. */
 static void
-bound_simple(lmpe *S, lmpe_task *t)
+bound_simple(lua_State *L, lmpe *S, lmpe_task *t)
 {
     mpe_waitlist *list = t->w.list;
-    uint64_t deadline = lmpe_effective_deadline(t, t->w.deadline);
+    uint64_t deadline = lmpe_effective_deadline(L, S, t, t->w.deadline);
     mpe_wait_stop(S->e, &t->w);
     if (mpe_wait_list(S->e, &t->w, list, deadline) != MPE_OK)
         lmpe_make_ready(t);
@@ -436,10 +441,10 @@ lmpe_interrupt_wait(lua_State *L, lmpe *S, lmpe_task *t)
     if (t->state != LMPE_WAITING || t->shielded || t->fired)
         return;
     if (!t->heavy && !t->in_place && lmpe_close_handler_waits(L, t)) {
-        bound_simple(S, t);
+        bound_simple(L, S, t);
         return;
     }
-    unfile(S, t);
+    lmpe_unfile(S, t);
     if (t->in_place)
         t->fired = 1;
     else

@@ -21,13 +21,14 @@
 #include <unistd.h>
 
 #define LAST_SIGNAL 64
-#define LATE_MICROSECONDS 100000 /* a child that has reached no safe point by then dies in the handler */
+#define LATE_MICROSECONDS                                                                          \
+    100000 /* a child that has reached no safe point by then dies in the handler */
 #define INSIST_INSTRUCTIONS 1000000 /* a task that catches the error meets it again after so many */
 
 static struct {
     lmpe *S;
-    volatile sig_atomic_t raised; /* for the main task, until it is raised there */
-    volatile sig_atomic_t fatal;  /* this child ends by it */
+    volatile sig_atomic_t raised;                 /* for the main task, until it is raised there */
+    volatile sig_atomic_t fatal;                  /* this child ends by it */
     volatile sig_atomic_t noted[LAST_SIGNAL + 1]; /* for tasks of mp.signal */
     volatile sig_atomic_t any_noted;
     char caught[LAST_SIGNAL + 1]; /* by mp.signal */
@@ -38,9 +39,9 @@ static struct {
 static const struct {
     const char *name;
     int number;
-} names[] = {{"HUP", SIGHUP},   {"INT", SIGINT},   {"QUIT", SIGQUIT},   {"USR1", SIGUSR1},
-             {"USR2", SIGUSR2}, {"PIPE", SIGPIPE}, {"ALRM", SIGALRM},   {"TERM", SIGTERM},
-             {"CHLD", SIGCHLD}, {"CONT", SIGCONT}, {"TSTP", SIGTSTP},   {"TTIN", SIGTTIN},
+} names[] = {{"HUP", SIGHUP},   {"INT", SIGINT},     {"QUIT", SIGQUIT}, {"USR1", SIGUSR1},
+             {"USR2", SIGUSR2}, {"PIPE", SIGPIPE},   {"ALRM", SIGALRM}, {"TERM", SIGTERM},
+             {"CHLD", SIGCHLD}, {"CONT", SIGCONT},   {"TSTP", SIGTSTP}, {"TTIN", SIGTTIN},
              {"TTOU", SIGTTOU}, {"WINCH", SIGWINCH}, {"URG", SIGURG},   {"IO", SIGIO}};
 
 /* ---- safe points ---- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lsubprocess.c - other programs: starting one with pipes, and how it ended. mpengine/subprocess.lua
- * and the popen and execute of mpengine/monkey.lua are made of these.
+ * lsubprocess.c - other programs: starting one with pipes, and how it ended.
+ * mpengine/subprocess.lua and the popen and execute of mpengine/monkey.lua are made of these.
  *
  * This side's ends of the pipes do not block and are closed by exec. The other side's belong to the
  * program alone. The end of a program is seen by its pidfd, which is readable then.

@@ -284,6 +284,7 @@ task_ended(lmpe_task *t, lua_State *L, int nresults)
     S->live_tasks--;
     drop_anchor(L, S, t);
     t->anchor = ++S->ended_tasks;
+    lmpe_forget_scopes(L, t);
     free_rare(S, t);
     mpe_waitlist_wake(S->e, &t->joiners, UINT32_MAX);
     if (t->outcome == 0)
@@ -832,6 +833,26 @@ lmpe_sched_forked(lua_State *L, lmpe *S)
     S->drive_depth = 0;
     lmpe_cancel_forked(S);
     new_main_task(L, S);
+}
+
+void
+lmpe_tasks_close(lua_State *L, lmpe *S)
+{
+    push_anchors(L);
+    for (uint32_t i = 1; i <= S->anchor_top; i++) {
+        lua_rawgeti(L, -1, i);
+        lmpe_task *t = lua_touserdata(L, -1);
+        lua_pop(L, 1);
+        if (!t)
+            continue;
+        if (t->state == LMPE_WAITING && S->e)
+            lmpe_unfile(S, t);
+        if (t->state != LMPE_RUNNING || t == S->main_task)
+            free_rare(S, t);
+    }
+    lua_pop(L, 1);
+    for (lmpe_rare *r; (r = S->spare_rare) != NULL; free(r))
+        S->spare_rare = r->next;
 }
 
 static void

@@ -378,13 +378,13 @@ describe("a queue", function()
       local killed, total = 30, 0
       for round = 1, killed do
         for i = 1, 50 do total = total + 1 q:put(total) end
+        local before = #seen
         local p = P(function()
           while true do
             local v = q:get()
             assert(seen:incr(v) == 1)
           end
         end)
-        local before = #seen
         until_true(function() return #seen >= before + round % 7 end)
         p:kill()
         p:join()

@@ -54,6 +54,15 @@ function errors.traceback(err, level)
     return ("%s\n%s\n\t[C]: in ?"):format(errors.message(err), table.concat(lines, "\n"))
 end
 
+--- f(...), whose error is raised as one of the function at that level, without the place it came from.
+function errors.at(level, f, ...)
+    local r = table.pack(pcall(f, ...))
+    if r[1] then return table.unpack(r, 2, r.n) end
+    local message = r[2]
+    if type(message) == "string" then message = message:gsub("^[^\n]-:%d+: ", "", 1) end
+    error(message, level)
+end
+
 --- errors.new{ kind =, message =, ... } -> error object
 function errors.new(fields)
     return setmetatable(fields, Error)

@@ -119,6 +119,35 @@ local function timing(uv, f)
     end
 end
 
+-- ---- the end of a state ----------------------------------------------------------------------
+
+-- lua_close calls finalizers from the newest to the oldest, and luv's free what the loop still closes.
+-- So there is always a guard that is newer than all of luv's handles; it closes them first.
+local guard
+local TURNS = 1000 -- of the loop, a millisecond each, for requests that are under way
+
+local function close_all(self)
+    if self ~= guard then return end
+    for _, h in ipairs((everything())) do
+        if not own.is_closing(h) then own.close(h) end
+    end
+    for _ = 1, TURNS do
+        local handles, has_request = everything()
+        if #handles == 0 and not has_request then break end
+        core.luv_turn()
+    end
+end
+
+local guard_meta = { __gc = close_all }
+
+local function arming(f)
+    return function(...)
+        local results = table.pack(f(...))
+        guard = setmetatable({}, guard_meta)
+        return table.unpack(results, 1, results.n)
+    end
+end
+
 --- Puts replacements, by name of a function of the module, there and in the handles' methods.
 local function replace(uv, replacements)
     local instead = {}
@@ -146,6 +175,11 @@ local function adapt(uv)
     for name, f in pairs(own) do
         if type(f) == "function" and name ~= "stop" and (name:find "stop$" or name == "unref") then
             replacements[name] = waking(f)
+        end
+    end
+    for name, f in pairs(own) do
+        if type(f) == "function" and (name:find "^new_" or name:find "^fs_" or name == "spawn") then
+            replacements[name] = replacements[name] or arming(f)
         end
     end
     for _, name in ipairs { "timer_start", "timer_again", "now" } do replacements[name] = timing(own, own[name]) end

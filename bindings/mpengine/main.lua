@@ -38,7 +38,8 @@ local function handler(err)
     if core.signal_raised() then return err end
     local text = errors.message(err)
     if type(err) == "string" or type(err) == "number" or errors.is(err) then text = errors.traceback(err, 2) end
-    return text
+    local story = core.traceback_of(err) -- of the task that raised it first
+    return story and text .. "\nraised in a task:\n" .. story or text
 end
 
 --- What a program that was told to stop exits with, and says.

@@ -60,9 +60,9 @@ local function forget(pool, task)
 end
 
 --- Runs a lost task again, if it may be.
-local function retry(pool, task)
+local function retry(pool, task, surplus)
     local job = task.job
-    if task.tries >= job.retries then return false end
+    if task.tries >= job.retries and not surplus then return false end
     if job.mode == worker.APPLY then
         job.open = true
         job.tries = task.tries + 1
@@ -93,7 +93,7 @@ local function lose(pool, w, task)
             return
         end
     end
-    if retry(pool, task) then return end
+    if retry(pool, task, w.surplus) then return end
     local fields, how = end_of(w.process)
     fields.kind, fields.pid = "worker_died", w.process.pid
     fields.message = ("the worker died (%s) while it ran the task"):format(how)
@@ -438,7 +438,7 @@ end
 
 --- The number under which workers find a function or shared value; sent at most once to each.
 local function publish(pool, call, what, value)
-    local bytes = core.encode_value(call, what, value)
+    local bytes = errors.at(4, core.encode_value, call, what, value)
     local id = pool.published[bytes]
     if id then return id end
     if pool.published_count >= FUNCTIONS_MAX and pool.outstanding == 0 then
@@ -471,9 +471,9 @@ function Pool:apply_async(f, args, opts)
     job = jobs.apply(publish(self, "apply_async", "function", f), { n = n, table.unpack(args, 1, n) }, result, opts)
     if self.outstanding < RING - 1 and self.first_job > self.last_job then
         job.open = false
-        put(self, { job = job, first = 1, count = 1, tries = 0, timeout = job.timeout })
+        errors.at(3, put, self, { job = job, first = 1, count = 1, tries = 0, timeout = job.timeout })
     else
-        job.args = table.pack(core.decode_args(core.encode_args("apply_async", 0,
+        job.args = table.pack(core.decode_args(errors.at(3, core.encode_args, "apply_async", 0,
             table.unpack(job.args, 1, n)))) -- as they are now
         self:enqueue(job)
         self:feed()
@@ -661,7 +661,7 @@ function Pool:join()
     if not self.closed then error("join: the pool is still open (close or terminate it first)", 2) end
     while self.alive > 0 do self.changed:wait() end
     if not self.terminated then
-        self.terminated = true
+        self.terminated, self.joined = true, true
         self.outbox:close()
     end
 end
@@ -672,17 +672,16 @@ function Pool:resize(n)
         error(("bad argument #1 to 'resize' (number of workers from 1 to %d expected)"):format(CAPACITY), 2)
     end
     if self.closed then error("resize: the pool is closed", 2) end
-    local before = self.size
     self.size = n
-    for index = before + 1, n do
+    for index = 1, n do
         if not self.workers[index] then start_worker(self, index) end
     end
-    for _ = n + 1, before do -- a task that only retires whoever takes it would need a place: use claims
-        self.surplus = (self.surplus or 0) + 1
-    end
-    for index = n + 1, before do
-        local w = self.workers[index]
-        if w and not task_of(self, w) then core.child_signal(process.child_of(w.process), SIGKILL) end
+    for index, w in pairs(self.workers) do
+        if index > n then
+            w.surplus = true
+            core.pool_retire(self.control, index)
+            if not task_of(self, w) then core.child_signal(process.child_of(w.process), SIGKILL) end
+        end
     end
 end
 
@@ -708,7 +707,7 @@ end
 Pool.__close = Pool.terminate
 
 function Pool:__tostring()
-    local state = self.terminated and "terminated" or self.closed and "closed" or "running"
+    local state = self.joined and "ended" or self.terminated and "terminated" or self.closed and "closed" or "running"
     return ("mp.Pool: %p (%d workers, %d tasks, %s)"):format(self, self.alive, self.outstanding, state)
 end
 

@@ -138,7 +138,7 @@ function methods:start()
         error("start: a daemon process may not have children", 2)
     end
     local method = s.method or context.get_start_method()
-    local bytes = core.encode_args("start", 1, s.target, table.unpack(s.args, 1, s.args.n))
+    local bytes = errors.at(3, core.encode_args, "start", 1, s.target, table.unpack(s.args, 1, s.args.n))
     local bound = s.daemon or is_daemon -- what a daemon starts does not outlive it either
     local ok, child = starters[method](s, bound, bytes)
     if not ok then error(child, 2) end

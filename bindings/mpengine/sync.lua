@@ -114,6 +114,10 @@ end
 function sync.Barrier(parties, action, timeout)
     if action ~= nil and type(action) ~= "function" then check.fail("Barrier", 2, "action: a function", action) end
     check.timeout("Barrier", 3, timeout)
+    if math.type(parties) ~= "integer" or parties < 1 or parties > 65535 then
+        error(("bad argument #1 to 'Barrier' (number of parties must be an integer from 1 to 65535, got %s)")
+            :format(tostring(parties)), 2)
+    end
     local bytes = (action or timeout) and core.encode_args("Barrier", 1, action, timeout)
     local b = new_barrier(parties, bytes)
     settings[b] = { action = action, timeout = timeout }

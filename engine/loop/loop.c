@@ -166,6 +166,7 @@ mpe__loop_open(mpe_engine *e, uv_loop_t *host_loop)
     if (!e->loop)
         return MPE_ENOMEM;
     e->loop->uv = host_loop;
+    e->loop->spin_score = MPE__SPIN_SCORE_MAX;
     return MPE_OK;
 }
 

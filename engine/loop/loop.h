@@ -20,6 +20,8 @@ struct mpe__entry {
 
 struct mpe__fd; /* fd.c */
 
+#define MPE__SPIN_SCORE_MAX 16u /* a spin that pays raises the score, one that does not lowers it */
+
 struct mpe__loop {
     mpe_job *jobs_head, *jobs_tail;
     struct mpe__heap timers;
@@ -29,7 +31,7 @@ struct mpe__loop {
     uint32_t keep_alive;
     uint32_t offloaded; /* work that threads have not ended, see offload.c */
     uint32_t rounds;    /* of the run loop, to look at clock and descriptors now and then */
-    uint32_t spin_score; /* how often spinning has paid lately, see sleep.c */
+    uint32_t spin_score; /* how often spinning has paid lately, up to MPE__SPIN_SCORE_MAX */
     mpe__a32 interrupted;
     mpe__a32 foreign_wakes;
 

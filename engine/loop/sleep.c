@@ -11,8 +11,7 @@
 #include "sync/death.h"
 #include "sync/slot.h"
 
-#define SPIN_NS 5000u
-#define SPIN_SCORE_MAX 16u /* spins that pay raise the score, others lower it */
+#define SPIN_NS 20000u /* more than a wake-up takes, so that two that answer each other find the rhythm */
 #define SPIN_PROBE 64u     /* without credit, one sleep in so many tries again */
 #define BACKSTOP_NS MPE_NS_PER_S /* when more peers live than a futex wait can watch */
 
@@ -33,7 +32,7 @@ spin(mpe_engine *e)
     do {
         for (int i = 0; i < 32; i++) {
             if (bell_rung(e)) {
-                l->spin_score += l->spin_score < SPIN_SCORE_MAX;
+                l->spin_score += l->spin_score < MPE__SPIN_SCORE_MAX;
                 return 1;
             }
             mpe__pause();

@@ -8,6 +8,7 @@
 #include "sync/slot.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define DEFAULT_LIMIT (64ull << 30)
 
@@ -20,8 +21,9 @@ limit_from_environment(void)
     if (!text || !*text)
         return DEFAULT_LIMIT;
     uint64_t n = strtoull(text, &end, 10);
-    uint32_t shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
-    return n ? n << shift : DEFAULT_LIMIT;
+    const char units[] = "KMGT", *unit = strchr(units, *end & ~0x20);
+    uint32_t shift = *end && unit ? 10 * (uint32_t)(unit - units + 1) : 0;
+    return n && n < UINT64_MAX >> shift ? n << shift : DEFAULT_LIMIT;
 }
 
 mpe_engine *

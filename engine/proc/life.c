@@ -87,8 +87,7 @@ void
 mpe__proc_free(mpe_engine *e)
 {
     struct mpe__proc *p = e->proc;
-    const int fds[] = {p->bound_fd, p->status_fd, p->server_fd, p->ask_fd,
-                       p->parent_fd};
+    const int fds[] = {p->bound_fd, p->status_fd, p->server_fd, p->ask_fd, p->parent_fd};
     close_both(p);
     for (size_t i = 0; i < MPE__COUNTOF(fds); i++)
         if (fds[i] >= 0)

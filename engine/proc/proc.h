@@ -7,17 +7,17 @@
 #include <uv.h>
 
 struct mpe__proc {
-    int life[2];       /* life.c: a pipe that ends with this process, -1 until needed */
-    int bound_fd;      /* life.c: the end of the starter's pipe that this process is bound to, or -1 */
-    int status_fd;     /* of a child of the fork server: where it reports its exit code, or -1 */
-    int server_fd;     /* in the fork server itself: its socket, or -1 */
+    int life[2];   /* life.c: a pipe that ends with this process, -1 until needed */
+    int bound_fd;  /* life.c: the end of the starter's pipe that this process is bound to, or -1 */
+    int status_fd; /* of a child of the fork server: where it reports its exit code, or -1 */
+    int server_fd; /* in the fork server itself: its socket, or -1 */
     int server_client; /* in the fork server: the process that started it */
     int server_pid;    /* of the fork server, when this process has started it, or 0 */
     int ask_fd;        /* to send requests to the fork server, -1 until needed */
     int parent_fd;     /* a pidfd, -1 until asked for */
     uint32_t parent_slot, parent_generation;
-    uint32_t threads;  /* threads the engine's user answers for, see mpe_own_threads */
-    mpe_handle gift;   /* the queue of messages this process was started with, until it is held */
+    uint32_t threads; /* threads the engine's user answers for, see mpe_own_threads */
+    mpe_handle gift;  /* the queue of messages this process was started with, until it is held */
     mpe_object *gift_queue;
 };
 
@@ -27,8 +27,8 @@ struct mpe_process {
     pid_t owner; /* pid of the process whose child it is */
     uint32_t slot, generation;
     int ended, code;
-    int served;  /* started by the fork server: fd is its status pipe, and it is nobody's to wait for */
-    int fd;      /* else a pidfd while it is watched; -1 */
+    int served; /* started by the fork server: fd is its status pipe, and it is nobody's to wait for */
+    int fd;     /* else a pidfd while it is watched; -1 */
     uv_poll_t *poll;
     mpe_waitlist waiters;
 };

@@ -24,7 +24,7 @@ enum { FRESH = 0, BACKED = 1, RUN = 2, BODY = 3, SMALL = 0x100 }; /* SMALL | cla
 #define TRIMMING 0x7fffffffu /* owner word of a block of a chunk being given back */
 #define SMALL_MAX 16384u
 #define COMMIT_AHEAD 8u        /* chunks backed at once when the heap grows */
-#define GIVE_BACK_CHUNKS 16u   /* runs of this size return their memory to the system */
+#define GIVE_BACK_CHUNKS 64u   /* runs of this size return their memory to the system */
 
 struct mpe__chunk {
     mpe__a32 state;
@@ -359,30 +359,45 @@ find_chunk(mpe_engine *e, uint32_t class, uint64_t *off)
                : find_chunk(e, class, off);
 }
 
-int
-mpe__alloc(mpe_engine *e, uint64_t size, uint64_t *off)
+static int
+alloc_once(mpe_engine *e, uint64_t size, int zeroed, uint64_t *off)
 {
     if (size > SMALL_MAX)
-        return alloc_run(e, size, 0, off);
+        return alloc_run(e, size, zeroed, off);
     uint32_t class = class_of(size);
     uint64_t hint = e->class_hint[class];
     int rc = MPE_OK;
     if (!take_or_mark_full(e, hint >> 16, class, (uint32_t)(hint & 0xffff), off))
         rc = find_chunk(e, class, off);
-    if (rc == MPE_OK)
-        count_bytes(e, class_size[class]);
-    return rc;
+    if (rc != MPE_OK)
+        return rc;
+    count_bytes(e, class_size[class]);
+    if (zeroed)
+        memset(mpe__at(e, *off), 0, size);
+    return MPE_OK;
+}
+
+/* When memory is short, chunks that no block of their class uses are made free for all first. */
+static int
+alloc(mpe_engine *e, uint64_t size, int zeroed, uint64_t *off)
+{
+    int rc = alloc_once(e, size, zeroed, off);
+    if (rc != MPE_EARENA)
+        return rc;
+    mpe__trim(e);
+    return alloc_once(e, size, zeroed, off);
+}
+
+int
+mpe__alloc(mpe_engine *e, uint64_t size, uint64_t *off)
+{
+    return alloc(e, size, 0, off);
 }
 
 int
 mpe__alloc_zeroed(mpe_engine *e, uint64_t size, uint64_t *off)
 {
-    if (size > SMALL_MAX)
-        return alloc_run(e, size, 1, off);
-    int rc = mpe__alloc(e, size, off);
-    if (rc == MPE_OK)
-        memset(mpe__at(e, *off), 0, size);
-    return rc;
+    return alloc(e, size, 1, off);
 }
 
 void

@@ -7,8 +7,9 @@
  * somewhere, losing its last user only asks for a sweep, which knows what is mentioned
  * (shm/object.c); taking the message out gives the end to the taker before it leaves.
  *
- * Death: the reaper takes the dead slot out of both sets. Each set changes by one store; closing the
- * two queues can be repeated.
+ * Death: the reaper takes the dead slot out of both sets, each by one store. It may hold locks of
+ * other objects, one of the queues even, so closing them is left to the sweep that every process
+ * rung by the reaper looks for before it sleeps again; closing can be repeated.
  */
 #include "shm/pipe.h"
 
@@ -112,7 +113,7 @@ remove_user(mpe_engine *e, mpe_object *o, int end, uint32_t slot)
     mpe__set_remove(&p->users[end], slot);
     if (!mpe__set_empty(&p->users[end]))
         return;
-    if (atomic_load(&o->flags) & MPE__OBJECT_STORED)
+    if (slot != e->slot || e->depth > 0 || atomic_load(&o->flags) & MPE__OBJECT_STORED)
         mpe__store32(&e->header->sweep_wanted, 1);
     else
         close_end(e, o, end);

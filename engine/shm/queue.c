@@ -29,7 +29,7 @@
 
 #define INLINE_MAX MPE_MESSAGE_SMALL
 #define FIRST_BYTES 4096u /* block of a first segment */
-#define LARGEST_BYTES (1u << 20)
+#define LARGEST_BYTES (1u << 18)
 #define WRAP UINT32_MAX   /* size of the record that says: go on at position 0 */
 #define OUT_OF_LINE 1u    /* flags of a record */
 #define HANDLES 2u

@@ -238,7 +238,7 @@ mpe__retire(mpe_engine *e, uint32_t slot)
     mpe__store64(&s->used_bytes, 0);
     mpe__store32(&s->parent, 0);
     mpe__store32(&s->starter, 0);
-    if (slot != e->slot || e->owes_wakes)
+    if (slot != e->slot || e->owes_wakes || mpe__load32(&e->header->sweep_wanted))
         mpe__ring_all(e);
     mpe__store32(&s->generation, mpe__load32(&s->generation) + 1);
     mpe__store32(&s->state, MPE__SLOT_FREE);

@@ -93,28 +93,20 @@ mpe_semaphore_release(mpe_engine *e, mpe_object *o)
     return rc;
 }
 
-/* A process that leaves in good order keeps what it has acquired, as with Python: its permits are
- * gone for good. The total is lowered before its count is zeroed, so a death in between gives the
- * same value in the end. */
-static void
-take_along(mpe_engine *e, mpe_object *o)
-{
-    struct mpe__semaphore *s = body(e, o);
-    mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
-    uint16_t mine = atomic_load(&s->held[e->slot]);
-    if (mine) {
-        mpe__store64(&o->word, mpe__load64(&o->word) - mine);
-        atomic_store(&s->held[e->slot], 0);
-    }
-    mpe__iunlock(e, &o->ilock);
-}
-
+/* The permits of a process that was killed return. One that leaves in good order keeps what it has
+ * acquired, as with Python, where acquiring may be how a process learns of something: the total is
+ * lowered before its count is zeroed, so a death in between gives the same value in the end. */
 void
 mpe__semaphore_death(mpe_engine *e, mpe_object *o, uint32_t slot)
 {
-    if (slot == e->slot)
-        take_along(e, o);
-    else if (atomic_exchange(&body(e, o)->held[slot], 0) > 0)
+    struct mpe__semaphore *s = body(e, o);
+    mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
+    uint16_t permits = atomic_load(&s->held[slot]);
+    if (permits && slot == e->slot)
+        mpe__store64(&o->word, mpe__load64(&o->word) - permits);
+    atomic_store(&s->held[slot], 0);
+    mpe__iunlock(e, &o->ilock);
+    if (permits)
         mpe__wake_all(e, o, MPE_EVENT_READY);
 }
 

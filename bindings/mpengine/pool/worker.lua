@@ -138,7 +138,7 @@ function worker.main(place, queue_in, queue_out, words, dict, initializer, inita
     local done = 0
     while run(core.pool_take(inbox, control, index)) do
         done = done + 1
-        if done == max then
+        if done == max or core.pool_retires(control, index) then
             core.send(outbox, "worker", 0, 0, worker.RETIRED, index)
             return
         end

@@ -1,0 +1,356 @@
+local support = require "spec.support"
+local ok, run, ends = support.ok, support.run, support.ends
+
+-- Every scenario here uses mp.co.
+local function co(code, opts) return ok("local co = require 'mpengine'.co " .. code, opts or { timeout = 15 }) end
+local function co_run(code) return run("local co = require 'mpengine'.co " .. code, { timeout = 15 }) end
+
+describe("a time limit", function()
+  it("ends a loop of Lua in a loop of pcall", function()
+    co[[
+      eq(table.pack(co.with_timeout(0.1, function()
+        while true do pcall(function() while true do end end) end
+      end)), table.pack(nil, "timeout"))]]
+  end)
+
+  it("ends pcalls in pcalls, each of which may swallow it once", function()
+    co[[
+      eq(table.pack(co.with_timeout(0.02, function()
+        pcall(function() while true do pcall(function() pcall(co.sleep, 60) end) end end)
+        return "got out"
+      end)), table.pack(nil, "timeout"))]]
+  end)
+
+  it("ends a loop of resumed coroutines, whether they wait or compute", function()
+    co[[
+      eq(table.pack(co.with_timeout(0.02, function()
+        while true do coroutine.resume(coroutine.create(function() co.sleep(60) end)) end
+      end)), table.pack(nil, "timeout"))
+      eq(table.pack(co.with_timeout(0.02, function()
+        coroutine.wrap(function() while true do end end)()
+      end)), table.pack(nil, "timeout"))]]
+  end)
+
+  it("leaves no hook behind, and the function after it alone", function()
+    co[[
+      co.with_timeout(0.02, function() while true do end end)
+      for _ = 1, 1000 do end
+      eq(debug.gethook(), nil)
+      eq(co.spawn(debug.gethook):get(), nil)
+      co.sleep(0.01)]]
+  end)
+
+  it("of 0 lets what does not wait return", function()
+    co[[
+      eq(co.with_timeout(0, function() return 7 end), 7)
+      eq(table.pack(co.with_timeout(0, co.sleep, 0)), table.pack(nil, "timeout"))]]
+  end)
+
+  it("that an inner one does not reach goes on after it", function()
+    co[[
+      eq(table.pack(co.with_timeout(60, function()
+        local v, why = co.with_timeout(0.01, co.sleep, 60)
+        co.sleep(0.01)
+        return v, why, "outer"
+      end)), table.pack(nil, "timeout", "outer"))]]
+  end)
+
+  it("is not that of those who resume a generator that has yielded out of it", function()
+    co[[
+      local g = coroutine.wrap(function()
+        coroutine.yield((select(2, co.with_timeout(0.01, function() coroutine.yield(1) co.sleep(60) end))))
+      end)
+      eq(g(), 1)
+      co.sleep(0.03)
+      eq(g(), "timeout")]]
+  end)
+
+  it("checks its arguments", function()
+    co[[
+      raises({ "with_timeout", "seconds" }, co.with_timeout, -1, print)
+      raises({ "with_timeout", "seconds" }, co.with_timeout, "x", print)
+      raises({ "with_timeout", "function" }, co.with_timeout, 1)]]
+  end)
+end)
+
+describe("a kill", function()
+  it("ends a task that swallowed it and computes on", function()
+    co[[
+      local t = co.spawn(function() pcall(co.sleep, 60) while true do end end)
+      co.sleep(0)
+      t:kill()
+      eq(t:join(10), true)
+      eq(table.pack(t:get()), table.pack(nil, "killed"))]]
+  end)
+
+  it("of the task itself is met at its next wait", function()
+    co[[
+      local reached
+      local t = co.spawn(function() co.current():kill("me") reached = true co.sleep(0) reached = "beyond" end)
+      eq(table.pack(t:get()), table.pack(nil, "killed"))
+      eq(reached, true)]]
+  end)
+
+  it("in a wait of a close handler that runs already gives it some time", function()
+    co[[
+      local done
+      local t = co.spawn(function()
+        local x <close> = setmetatable({}, { __close = function() co.sleep(0.05) done = true end })
+      end)
+      co.sleep(0.01)
+      t:kill()
+      t:join()
+      eq(done, true)]]
+  end)
+
+  it("lets handlers of a hundred tasks wait", function()
+    co[[
+      local n, tasks = 0, {}
+      local closing = { __close = function() co.sleep(0.01) n = n + 1 end }
+      for i = 1, 100 do
+        tasks[i] = co.spawn(function() local x <close> = setmetatable({}, closing) co.sleep(60) end)
+      end
+      co.sleep(0)
+      co.killall(tasks)
+      co.joinall(tasks)
+      eq(n, 100)]]
+  end)
+
+  it("does not take back what was handed over before it", function()
+    co[[
+      for _ = 1, 50 do
+        local q, s = co.Queue(), co.Semaphore(0)
+        local item, permit
+        local a = co.spawn(function() item = q:get() end)
+        local b = co.spawn(function() permit = s:acquire() end)
+        co.sleep(0)
+        q:put("x") s:release()
+        a:kill() b:kill()
+        co.joinall{ a, b }
+        eq((item and 1 or 0) + q:qsize(), 1)
+        eq((permit and 1 or 0) + s:get_value(), 1)
+      end]]
+  end)
+
+  it("in a wait on a co.Condition waits for the lock first", function()
+    co[[
+      local l = co.Lock()
+      local c, held = co.Condition(l)
+      local t = co.spawn(function()
+        c:acquire()
+        local x <close> = setmetatable({}, { __close = function() held = l:locked() c:release() end })
+        c:wait()
+      end)
+      co.sleep(0)
+      c:acquire()
+      t:kill()
+      co.sleep(0.01)
+      eq(t:ready(), false)
+      c:release()
+      t:join()
+      eq(held, true)
+      eq(l:locked(), false)]]
+  end)
+end)
+
+describe("a scope in a scope", function()
+  it("is cancelled with the outer one, and its tasks before it ends", function()
+    co[[
+      local closed = 0
+      raises("the reason", co.scope, function(s)
+        s:spawn(co.scope, function(inner)
+          inner:spawn(function()
+            local x <close> = setmetatable({}, { __close = function() co.sleep(0.01) closed = closed + 1 end })
+            co.sleep(60)
+          end)
+          co.sleep(60)
+        end)
+        co.sleep(0.01)
+        error("the reason")
+      end)
+      eq(closed, 1)]]
+  end)
+
+  it("gives the results of its function, and no more tasks after its end", function()
+    co[[
+      local ended
+      eq(table.pack(co.scope(function(s) ended = s s:spawn(co.sleep, 0.01) return 1, nil end)), table.pack(1, nil))
+      raises("ended", ended.spawn, ended, print)]]
+  end)
+
+  it("raises the very value, and shows both tracebacks when nobody catches it", function()
+    co[[
+      local e = { code = 1 }
+      local good, err = pcall(co.scope, function(s) s:spawn(error, e) co.sleep(60) end)
+      assert(err == e)]]
+    local r = co_run[[
+      local function child() co.sleep(0) error("the reason") end
+      co.scope(function(s)
+        s:spawn(child)
+        co.sleep(60)
+      end)]]
+    assert.equal(1, r.status)
+    for _, place in ipairs{ "script.lua:1: the reason", "script.lua:2: in ", "script.lua:3: in " } do
+      if support.mode == "command" or not place:find ": in" then
+        assert.truthy(r.stderr:find(place, 1, true), r.stderr)
+      end
+    end
+  end)
+end)
+
+describe("a coroutine", function()
+  it("of a task that waits cannot be resumed or closed by others; its status is normal", function()
+    co[[
+      local c
+      local t = co.spawn(function() c = coroutine.running() co.sleep(0.01) return "slept" end)
+      co.sleep(0)
+      eq(coroutine.resume(c), false)
+      eq(pcall(coroutine.close, c), false)
+      eq(coroutine.status(c), "normal")
+      eq(t:get(), "slept")
+      eq(coroutine.status(c), "dead")
+      eq(coroutine.resume(c), false)]]
+  end)
+
+  it("may be resumed by one task after the other, when it yields between", function()
+    co[[
+      local g = coroutine.wrap(function() for i = 1, 3 do co.sleep(0.001) coroutine.yield(i) end end)
+      eq(g(), 1)
+      eq(co.spawn(g):get(), 2)
+      eq(g(), 3)]]
+  end)
+
+  it("need not be one: waits work in sort comparators of several tasks, and in finalizers", function()
+    co[[
+      local tasks = {}
+      for i = 1, 10 do
+        tasks[i] = co.spawn(function()
+          local list = { 5, 3, 4, 1, 2 }
+          table.sort(list, function(a, b) co.sleep(0.0002) return a < b end)
+          return table.concat(list)
+        end)
+      end
+      for i = 1, 10 do eq(tasks[i]:get(), "12345") end
+      local finalized
+      setmetatable({}, { __gc = function() co.sleep(0.001) finalized = true end })
+      collectgarbage() collectgarbage()
+      eq(finalized, true)]]
+  end)
+end)
+
+describe("waits for several", function()
+  it("mix tasks with objects of co and of mp, in the order in which they become ready", function()
+    co[[
+      local q, e, cq = mp.Queue(), mp.Event(), co.Queue()
+      local t = co.spawn(co.sleep, 0.04)
+      co.spawn(function() co.sleep(0.01) q:put(1) co.sleep(0.06) e:set() co.sleep(0.03) cq:put(1) end)
+      local done = co.wait{ cq, e, q, t }
+      eq(#done, 4)
+      assert(done[1] == q and done[2] == t and done[3] == e and done[4] == cq)
+      assert(mp.wait{ cq }[1] == cq)
+      eq(cq:qsize(), 1)]]
+  end)
+
+  it("give joined tasks in the order of their ends", function()
+    co[[
+      local tasks, order = {}, {}
+      for i, s in ipairs{ 0.2, 0.01, 0.1 } do tasks[i] = co.spawn(function() co.sleep(s) return i end) end
+      for _, t in ipairs(co.joinall(tasks)) do order[#order + 1] = t.value end
+      eq(order, { 2, 3, 1 })]]
+  end)
+end)
+
+describe("co.Pool", function()
+  it("maps as mp.Pool does", function()
+    co[[
+      local p = co.Pool(3)
+      eq(p:starmap(function(a, b) return a * b end, { { 1, 2 }, { 3, 4 } }), { 2, 12 })
+      local got = {}
+      for i, v in p:imap(function(x) co.sleep((4 - x) * 0.002) return x * x end, { 1, 2, 3 }) do got[i] = v end
+      eq(got, { 1, 4, 9 })
+      local order = {}
+      for i in p:imap_unordered(function(x) co.sleep((4 - x) * 0.03) end, { 1, 2, 3 }) do order[#order + 1] = i end
+      eq(order, { 3, 2, 1 })
+      eq(p:map_async(function(x) return x + 1 end, { 1, 2 }):get(), { 2, 3 })
+      eq(p:apply(function(a, b) return a + b end, { 1, 2 }), 3)
+      eq(p:apply_async(function(a) return a end, { 9 }):get(), 9)]]
+  end)
+
+  it("takes an endless iterator and keeps a bounded number of items in flight", function()
+    co[[
+      local p, n, seen = co.Pool(3), 0, 0
+      for _ in p:imap(function(x) return x end, function() n = n + 1 return n end) do
+        seen = seen + 1
+        if seen == 50 then break end
+      end
+      assert(n < 60, n)]]
+  end)
+
+  it("raises the first error, and the others do not go on", function()
+    co[[
+      local p, went_on = co.Pool(3)
+      raises("the reason", p.map, p, function(x)
+        if x == 2 then error("the reason") end
+        co.sleep(60)
+        went_on = true
+      end, { 1, 2, 3 })
+      eq(went_on, nil)
+      eq(p:join(), true)
+      local _, err = pcall(p.map, p, function() co.sleep(60) end, { 1 }, { timeout = 0.01 })
+      eq(err.kind, "timeout")]]
+  end)
+end)
+
+describe("what a program says", function()
+  it("of a task that does not wait, when the watchdog is on", function()
+    local r = co_run[[
+      co.watchdog(0.05)
+      local t = co.spawn(function()
+        local from = os.clock()
+        while os.clock() < from + 0.2 do end
+      end)
+      t.name = "the busy one"
+      t:join()
+      print "end"]]
+    assert.equal("end\n", r.stdout)
+    assert.truthy(r.stderr:find("the busy one", 1, true), r.stderr)
+    assert.truthy(r.stderr:find("script.lua:4", 1, true), r.stderr)
+  end)
+
+  it("when nothing can go on: objects of co, and the places of the spawns too", function()
+    ends(1, { "can never come", "script.lua:2", "script.lua:4", "Task-" }, [[
+      local co = mp.co
+      local t = co.spawn(function() co.Queue():get() end)
+
+      co.Event():wait()]])
+  end)
+
+  it("of an error that it raises again: where the task raised it", function()
+    local r = co_run[[
+      local t = co.spawn(function()
+        co.sleep(0)
+        error("the reason")
+      end)
+      t:get()]]
+    assert.equal(1, r.status)
+    assert.truthy(r.stderr:find("script.lua:3: the reason", 1, true), r.stderr)
+  end)
+end)
+
+describe("offload, in full", function()
+  it("passes values there and back, errors with what they say, and no shared objects", function()
+    co[[
+      eq(table.pack(co.offload(function(...) return ... end, 1, nil, { 2 })), table.pack(1, nil, { 2 }))
+      raises("index a nil value", co.offload, function() local x = nil return x.y end)
+      raises("shared object", co.offload, print, mp.Lock())
+      raises("coroutine", co.offload, function() return coroutine.create(print) end)
+      raises("function", co.offload, 5)]]
+  end)
+
+  it("can be waited for with a limit, and does not hold up the end", function()
+    ok([[
+      local co = mp.co
+      eq(table.pack(co.with_timeout(0.05, co.offload, os.execute, "sleep 10")), table.pack(nil, "timeout"))]],
+      { timeout = 8 })
+  end)
+end)
