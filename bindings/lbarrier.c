@@ -138,9 +138,12 @@ new_barrier(lua_State *L)
 void
 lmpe_open_barrier(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg methods[] = {{"meet", barrier_meet},   {"open", barrier_open},
-                                       {"abort", barrier_abort}, {"reset", barrier_reset},
-                                       {"state", barrier_state}, {"settings", barrier_settings},
+    static const luaL_Reg methods[] = {{"meet", barrier_meet},
+                                       {"open", barrier_open},
+                                       {"abort", barrier_abort},
+                                       {"reset", barrier_reset},
+                                       {"state", barrier_state},
+                                       {"settings", barrier_settings},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__tostring", barrier_tostring}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"new_barrier", new_barrier}, {NULL, NULL}};

@@ -35,8 +35,7 @@ check_held(lua_State *L, lmpe_box *b, lmpe_box *lock, const char *call)
 {
     mpe_lock_state state;
     mpe_lock_state_get(b->S->e, lock->o, &state);
-    if (!state.locked || state.slot != mpe_self_slot(b->S->e) ||
-        state.task != b->S->current->id)
+    if (!state.locked || state.slot != mpe_self_slot(b->S->e) || state.task != b->S->current->id)
         luaL_error(L, "Condition:%s: the condition's lock is not held by this task", call);
 }
 

@@ -33,7 +33,8 @@ lock_acquire(lua_State *L)
     int recursive = is_recursive(b);
     if (!lmpe_is_doomed(S->current)) { /* the common case: it is free */
         uint32_t task = S->current->id;
-        int rc = recursive ? mpe_rlock_acquire(S->e, b->o, task) : mpe_lock_acquire(S->e, b->o, task);
+        int rc = recursive ? mpe_rlock_acquire(S->e, b->o, task)
+                           : mpe_lock_acquire(S->e, b->o, task);
         if (rc == MPE_OK) {
             lua_pushboolean(L, 1);
             return 1;

@@ -312,10 +312,10 @@ int
 luaopen_mpengine_core(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"encode_args", encode_args}, {"encode_value", encode_value}, {"decode_args", decode_args},
-        {"now", now},
-        {"cpu_count", cpu_count},     {"stats", stats},             {"isatty", is_terminal},
-        {NULL, NULL},
+        {"encode_args", encode_args}, {"encode_value", encode_value},
+        {"decode_args", decode_args}, {"now", now},
+        {"cpu_count", cpu_count},     {"stats", stats},
+        {"isatty", is_terminal},      {NULL, NULL},
     };
     lmpe *S = new_state(L);
     lua_newtable(L);

@@ -112,10 +112,10 @@ struct lmpe_task {
     lua_State *co; /* NULL: the main task, or done */
     lmpe_rare *rare;
     mpe_waitlist joiners;
-    uint32_t id;    /* names the task in lock words */
-    uint32_t site;  /* where it was spawned: lsite.c */
-    uint32_t anchor; /* its place in the table that keeps it alive; ended: the number of its end */
-    int fired;      /* a wait in place has ended */
+    uint32_t id;      /* names the task in lock words */
+    uint32_t site;    /* where it was spawned: lsite.c */
+    uint32_t anchor;  /* its place in the table that keeps it alive; ended: the number of its end */
+    int fired;        /* a wait in place has ended */
     uint32_t awaited; /* by how many calls that do not stand in joiners */
     int32_t nresults;
     uint8_t state;
@@ -196,7 +196,7 @@ typedef struct lmpe_link {
 
 struct lmpe {
     mpe_engine *e;
-    lua_State *main;   /* the state's main thread */
+    lua_State *main; /* the state's main thread */
     lmpe_task *main_task, *current;
     lua_State *driver; /* the thread that drives the loop now; tasks are resumed from it */
     uint32_t next_task_id;
@@ -205,25 +205,25 @@ struct lmpe {
     uint32_t anchor_top;
     uint32_t ended_tasks;
     uint32_t boxes, armed_boxes; /* shared objects made so far; when the end was last prepared */
-    uint32_t idle_threads; /* coroutines kept for reuse */
+    uint32_t idle_threads;       /* coroutines kept for reuse */
     lmpe_rare *spare_rare;
-    struct lmpe_sites *sites;    /* lsite.c */
+    struct lmpe_sites *sites;   /* lsite.c */
     struct lmpe_ticker *ticker; /* lcancel.c */
-    uint32_t switches; /* how often a task was run */
-    int yielded;       /* a task is on its way out to the scheduler */
+    uint32_t switches;          /* how often a task was run */
+    int yielded;                /* a task is on its way out to the scheduler */
     int drive_depth;
-    int resetting;     /* lua_resetthread runs close handlers */
+    int resetting; /* lua_resetthread runs close handlers */
     lmpe_link *links;
-    mpe_buf *scratch;  /* what was encoded last; used before anything can allocate Lua memory */
+    mpe_buf *scratch; /* what was encoded last; used before anything can allocate Lua memory */
     mpe_buf scratches[LMPE_SCRATCHES]; /* one per encoding under way, within each other */
     int encoding;
     uint8_t header[MPE_WIRE_STR_HEADER]; /* of a string that is put without a copy */
     size_t header_len;
-    mpe_message message; /* between attempt and finish of a get */
-    int is_guest; /* the engine is the host's */
-    int stopped;  /* a pool stops the task that waits in the main task */
-    int is_command; /* the mpengine command, which sees to the end of the program */
-    int is_program; /* this universe is the program: the command, or stock lua */
+    mpe_message message;         /* between attempt and finish of a get */
+    int is_guest;                /* the engine is the host's */
+    int stopped;                 /* a pool stops the task that waits in the main task */
+    int is_command;              /* the mpengine command, which sees to the end of the program */
+    int is_program;              /* this universe is the program: the command, or stock lua */
     struct lmpe_child *children; /* lprocess.c */
     struct lmpe_output *output;  /* loutput.c */
     struct lmpe_curl *curl;      /* lcurl.c */
@@ -244,7 +244,7 @@ void lmpe_setfuncs(lua_State *L, lmpe *S, const luaL_Reg *funcs);
 /* The userdata of every shared object. */
 typedef struct lmpe_box {
     const void *tag; /* &lmpe_box_tag: no other userdata begins with it */
-    mpe_object *o; /* held; NULL when never acquired */
+    mpe_object *o;   /* held; NULL when never acquired */
     mpe_handle h;
     lmpe *S;
     uint32_t extra; /* the type's own */

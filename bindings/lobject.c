@@ -242,8 +242,6 @@ handle(lua_State *L)
     return 1;
 }
 
-
-
 static int
 from_handle(lua_State *L, uint64_t h)
 {

@@ -176,9 +176,8 @@ attempt_poll(lmpe *S, lmpe_await *a)
     a->source = LMPE_OBJECT;
     a->on.object = a->object;
     a->event = MPE_EVENT_READY;
-    return mpe_queue_size(S->e, a->object) > 0 || mpe_queue_is_closed(S->e, a->object)
-               ? MPE_OK
-               : MPE_EAGAIN;
+    return mpe_queue_size(S->e, a->object) > 0 || mpe_queue_is_closed(S->e, a->object) ? MPE_OK
+                                                                                       : MPE_EAGAIN;
 }
 
 static int
@@ -238,7 +237,9 @@ pipe_tostring(lua_State *L)
     int sends = mpe_pipe_queue(b->S->e, b->o, end_of(b)) != 0;
     int receives = mpe_pipe_queue(b->S->e, b->o, !end_of(b)) != 0;
     lua_pushfstring(L, " (end %d, %s%s)", end_of(b) + 1,
-                    sends && receives ? "duplex" : sends ? "sends" : "receives",
+                    sends && receives ? "duplex"
+                    : sends           ? "sends"
+                                      : "receives",
                     b->extra & CLOSED ? ", closed" : "");
     lua_concat(L, 2);
     return 1;
@@ -281,14 +282,12 @@ void
 lmpe_open_pipe(lua_State *L, lmpe *S)
 {
     static const luaL_Reg methods[] = {
-        {"send", pipe_send},   {"send_bytes", pipe_send_bytes}, {"recv", pipe_recv},
-        {"poll", pipe_poll},   {"recv_bytes", pipe_recv_bytes}, {"close", pipe_close},
+        {"send", pipe_send}, {"send_bytes", pipe_send_bytes}, {"recv", pipe_recv},
+        {"poll", pipe_poll}, {"recv_bytes", pipe_recv_bytes}, {"close", pipe_close},
         {NULL, NULL},
     };
-    static const luaL_Reg meta[] = {{"__tostring", pipe_tostring},
-                                    {"__close", pipe_close},
-                                    {"__gc", pipe_gc},
-                                    {NULL, NULL}};
+    static const luaL_Reg meta[] = {
+        {"__tostring", pipe_tostring}, {"__close", pipe_close}, {"__gc", pipe_gc}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
         {"new_pipe", new_pipe}, {"pipe_incoming", pipe_incoming}, {NULL, NULL}};
     lmpe_new_type(L, S, MPE_KIND_PIPE, "Pipe", methods, meta);

@@ -19,7 +19,6 @@
 #include <signal.h>
 #include <stdatomic.h>
 
-
 #define CLAIM_ALL (1ull << 32)
 #define RETIRE UINT64_MAX
 #define STOP_SIGNAL SIGWINCH /* ignored by default, so a late one harms nobody */
@@ -160,8 +159,7 @@ attempt_take(lmpe *S, lmpe_await *a)
     a->source = LMPE_OBJECT;
     a->on.object = a->object;
     a->event = MPE_EVENT_READY;
-    return mpe_queue_get_leased(S->e, a->object, (uint64_t *)(uintptr_t)a->scratch[0],
-                                &S->message);
+    return mpe_queue_get_leased(S->e, a->object, (uint64_t *)(uintptr_t)a->scratch[0], &S->message);
 }
 
 static int
@@ -196,9 +194,9 @@ pool_claim(lua_State *L)
 {
     control c = check_control(L, 1);
     uint64_t expected = (uint64_t)luaL_checkinteger(L, 3) - 1;
-    lua_pushboolean(L, atomic_compare_exchange_strong(
-                           claim_of(&c, (uint64_t)luaL_checkinteger(L, 2)), &expected,
-                           expected + 1));
+    lua_pushboolean(L,
+                    atomic_compare_exchange_strong(claim_of(&c, (uint64_t)luaL_checkinteger(L, 2)),
+                                                   &expected, expected + 1));
     return 1;
 }
 
@@ -329,11 +327,20 @@ void
 lmpe_open_pool(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
-        {"send", send},           {"receive", receive},           {"pool_put", pool_put},
-        {"pool_take", pool_take}, {"pool_claim", pool_claim},     {"pool_reclaim", pool_reclaim},
-        {"pool_lease", pool_lease}, {"pool_forget", pool_forget}, {"pool_worker", pool_worker},
-        {"pool_retire", pool_retire}, {"pool_retires", pool_retires},
-        {"pool_stop", pool_stop}, {"pool_stopped", pool_stopped}, {NULL, NULL},
+        {"send", send},
+        {"receive", receive},
+        {"pool_put", pool_put},
+        {"pool_take", pool_take},
+        {"pool_claim", pool_claim},
+        {"pool_reclaim", pool_reclaim},
+        {"pool_lease", pool_lease},
+        {"pool_forget", pool_forget},
+        {"pool_worker", pool_worker},
+        {"pool_retire", pool_retire},
+        {"pool_retires", pool_retires},
+        {"pool_stop", pool_stop},
+        {"pool_stopped", pool_stopped},
+        {NULL, NULL},
     };
     lmpe_setfuncs(L, S, functions);
 }

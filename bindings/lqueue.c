@@ -231,7 +231,8 @@ queue_task_done(lua_State *L)
     lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     int rc = mpe_queue_task_done(b->S->e, b->o);
     if (rc == MPE_EOVER)
-        return luaL_error(L, "task_done: called more often than items were taken (one call per item expected)");
+        return luaL_error(
+            L, "task_done: called more often than items were taken (one call per item expected)");
     if (rc != MPE_OK)
         return luaL_error(L, "task_done: the queue is not a JoinableQueue");
     return 0;
@@ -314,10 +315,18 @@ void
 lmpe_open_queue(lua_State *L, lmpe *S)
 {
     static const luaL_Reg methods[] = {
-        {"put", queue_put},     {"get", queue_get},   {"put_nowait", queue_put_nowait},
-        {"get_nowait", queue_get_nowait},             {"iter", queue_iter},
-        {"qsize", queue_qsize}, {"empty", queue_empty}, {"full", queue_full},
-        {"close", queue_close}, {"is_closed", queue_is_closed}, {"task_done", queue_task_done}, {"join", queue_join},
+        {"put", queue_put},
+        {"get", queue_get},
+        {"put_nowait", queue_put_nowait},
+        {"get_nowait", queue_get_nowait},
+        {"iter", queue_iter},
+        {"qsize", queue_qsize},
+        {"empty", queue_empty},
+        {"full", queue_full},
+        {"close", queue_close},
+        {"is_closed", queue_is_closed},
+        {"task_done", queue_task_done},
+        {"join", queue_join},
         {NULL, NULL},
     };
     static const luaL_Reg meta[] = {

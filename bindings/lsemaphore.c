@@ -69,8 +69,9 @@ static int
 create(lua_State *L, int bounded, const char *function)
 {
     lmpe *S = lmpe_self(L);
-    lua_Integer n =
-        lua_isnoneornil(L, 1) ? 1 : lmpe_check_count(L, 1, 0, INT32_MAX, "number of permits");
+    lua_Integer n = lua_isnoneornil(L, 1)
+                        ? 1
+                        : lmpe_check_count(L, 1, 0, INT32_MAX, "number of permits");
     mpe_object *o;
     return lmpe_created(L, S, mpe_semaphore_create(S->e, (uint32_t)n, bounded, &o), &o, function);
 }
@@ -96,9 +97,8 @@ lmpe_open_semaphore(lua_State *L, lmpe *S)
                                        {"locked", semaphore_locked},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__tostring", semaphore_tostring}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"new_semaphore", new_semaphore},
-                                         {"new_bounded_semaphore", new_bounded},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"new_semaphore", new_semaphore}, {"new_bounded_semaphore", new_bounded}, {NULL, NULL}};
     lmpe_new_type(L, S, MPE_KIND_SEMAPHORE, "Semaphore", methods, meta);
     lmpe_setfuncs(L, S, functions);
 }

@@ -178,11 +178,13 @@ void
 lmpe_open_shm(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"open_shared_memory", open_memory}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"read", memory_read},   {"write", memory_write},
-                                       {"close", memory_close}, {"unlink", memory_unlink},
+    static const luaL_Reg methods[] = {{"read", memory_read},
+                                       {"write", memory_write},
+                                       {"close", memory_close},
+                                       {"unlink", memory_unlink},
                                        {NULL, NULL}};
-    static const luaL_Reg meta[] = {{"__index", memory_index}, {"__len", memory_len},
-                                    {"__gc", memory_close},    {"__close", memory_close},
+    static const luaL_Reg meta[] = {{"__index", memory_index},       {"__len", memory_len},
+                                    {"__gc", memory_close},          {"__close", memory_close},
                                     {"__tostring", memory_tostring}, {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
     luaL_newmetatable(L, SHM);

@@ -126,12 +126,14 @@ fd_closing(lua_State *L)
 
 struct any_part {
     mpe_waiter w;
-    lmpe_await *a;
+    struct any *any;
     int fd; /* or -1 */
 };
 
 struct any {
     lmpe *S;
+    lmpe_await *a; /* of the task, once it waits */
+    int fired;
     int count;
     struct any_part parts[];
 };
@@ -139,9 +141,11 @@ struct any {
 static void
 on_fire(mpe_engine *e, mpe_waiter *w, int status)
 {
-    lmpe_await *a = ((struct any_part *)w)->a;
+    struct any *any = ((struct any_part *)w)->any;
     (void)status;
-    a->w.fire(e, &a->w, MPE_OK);
+    any->fired = 1;
+    if (any->a)
+        any->a->w.fire(e, &any->a->w, MPE_OK);
 }
 
 static int
@@ -178,6 +182,7 @@ unfile(lua_State *L)
             mpe_fd_waiter_gone(any->S->e, any->parts[i].fd);
     }
     any->count = 0;
+    any->a = NULL;
     return 0;
 }
 
@@ -195,10 +200,8 @@ file_any(lua_State *L)
     luaL_setmetatable(L, ANY);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 1); /* what is waited for lives as long */
-    lmpe_await *a =
-        &lmpe_rare_of(S->current)->await; /* nothing fires before the loop runs, in wait_any */
     for (int i = 0; i < n; i++) {
-        any->parts[i].a = a;
+        any->parts[i].any = any;
         any->parts[i].w.fire = on_fire;
         lua_rawgeti(L, 1, i + 1);
         int rc = file_part(L, any, &any->parts[i], -1);
@@ -214,11 +217,12 @@ file_any(lua_State *L)
 static int
 attempt_any(lmpe *S, lmpe_await *a)
 {
+    struct any *any = (struct any *)(uintptr_t)a->scratch[0];
     (void)S;
     a->source = LMPE_TIMER;
-    if (a->scratch[0]++ == 0)
-        return MPE_EAGAIN;
-    return a->ending == LMPE_GOES_ON ? MPE_OK : MPE_ETIMEDOUT;
+    if (any->fired)
+        return MPE_OK;
+    return a->ending == LMPE_GOES_ON ? MPE_EAGAIN : MPE_ETIMEDOUT;
 }
 
 static int
@@ -235,9 +239,11 @@ static int
 wait_any(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
-    luaL_checkudata(L, 1, ANY);
+    struct any *any = luaL_checkudata(L, 1, ANY);
     uint64_t deadline = lmpe_check_deadline(L, 2);
     lmpe_await *a = lmpe_await_new(S, deadline, "timeout");
+    a->scratch[0] = (uintptr_t)any;
+    any->a = a;
     a->attempt = attempt_any;
     a->finish = finish_any;
     a->cleans_up = 1;

@@ -69,7 +69,7 @@ enum mpe_status {
 #define MPE_STATUS_ENUM(name, value, text) MPE_##name = (value),
     MPE_STATUS_MAP(MPE_STATUS_ENUM)
 #undef MPE_STATUS_ENUM
-    MPE_OWNER_DIED = 1 /* success, and the previous owner of the lock died holding it */
+        MPE_OWNER_DIED = 1 /* success, and the previous owner of the lock died holding it */
 };
 
 /* The message of a code, a static string. */
@@ -77,8 +77,8 @@ MPE_API const char *mpe_strerror(int status);
 
 /* ---- time --------------------------------------------------------------------------------- */
 
-#define MPE_NOW 0ull              /* deadline: do not wait */
-#define MPE_FOREVER UINT64_MAX    /* deadline: no limit */
+#define MPE_NOW 0ull           /* deadline: do not wait */
+#define MPE_FOREVER UINT64_MAX /* deadline: no limit */
 #define MPE_NS_PER_S 1000000000ull
 
 /* Nanoseconds of the monotonic clock. Any thread. */
@@ -97,7 +97,10 @@ typedef struct mpe_config {
     const char *name;       /* name of this process, NULL: "MainProcess" */
 } mpe_config;
 
-#define MPE_CONFIG_INIT {sizeof(mpe_config), 0, NULL, NULL}
+#define MPE_CONFIG_INIT                                                                            \
+    {                                                                                              \
+        sizeof(mpe_config), 0, NULL, NULL                                                          \
+    }
 
 /* Makes a new arena and attaches the calling thread to it. config may be NULL.
  * Ownership: mpe_close frees.  Errors: ENOMEM, ESYS (errno is set). */
@@ -121,7 +124,7 @@ MPE_API int mpe_interrupt_clear(mpe_engine *e);
 typedef struct mpe_slot_info {
     uint32_t slot;
     int pid;
-    int parent_slot; /* -1: none */
+    int parent_slot;   /* -1: none */
     uint32_t sleeping; /* 0 awake, 1 futex, 2 event loop */
     char name[48];
 } mpe_slot_info;
@@ -213,8 +216,8 @@ MPE_API int mpe_object_next(mpe_engine *e, uint32_t *index, mpe_object_info *out
 /* Element types, by the letters of Python's array module: c u b B h H i I l L q Q f d.
  * Elements are contiguous C values, aligned to 16 bytes at the start, zeroed. */
 MPE_API size_t mpe_type_size(char type); /* 0: no such type */
-#define MPE_ARRAY_VALUE 1u /* it is one value: MPE_KIND_VALUE */
-#define MPE_ARRAY_RAW 2u   /* without a lock of its own: MPE_KIND_RAW_ARRAY, MPE_KIND_RAW_VALUE */
+#define MPE_ARRAY_VALUE 1u               /* it is one value: MPE_KIND_VALUE */
+#define MPE_ARRAY_RAW 2u /* without a lock of its own: MPE_KIND_RAW_ARRAY, MPE_KIND_RAW_VALUE */
 /* Errors: EINVAL (type), EARENA. */
 MPE_API int mpe_array_create(mpe_engine *e, char type, uint64_t length, unsigned flags,
                              mpe_object **out);
@@ -257,8 +260,7 @@ typedef struct mpe_message {
 MPE_API int mpe_queue_get(mpe_engine *e, mpe_object *o, mpe_message *out);
 /* The same, and stores the message's seq + 1 in *lease, a word in shared memory, before the message
  * leaves the queue: whoever finds the taker dead can tell what it had taken. */
-MPE_API int mpe_queue_get_leased(mpe_engine *e, mpe_object *o, uint64_t *lease,
-                                 mpe_message *out);
+MPE_API int mpe_queue_get_leased(mpe_engine *e, mpe_object *o, uint64_t *lease, mpe_message *out);
 MPE_API void mpe_message_free(mpe_engine *e, mpe_message *m);
 MPE_API uint32_t mpe_queue_size(mpe_engine *e, mpe_object *o);
 MPE_API uint32_t mpe_queue_bound(mpe_engine *e, mpe_object *o);
@@ -509,11 +511,14 @@ typedef struct mpe_start {
     unsigned flags;            /* MPE_PROCESS_DAEMON */
     const mpe_bytes *messages; /* encoded values; the child reads them with mpe_next_message */
     int count;
-    const char *executable;    /* its path; a program that calls mpe_attach */
-    const char *const *argv;   /* its arguments, as for execv */
+    const char *executable;  /* its path; a program that calls mpe_attach */
+    const char *const *argv; /* its arguments, as for execv */
 } mpe_start;
 
-#define MPE_START_INIT {sizeof(mpe_start), "", 0, NULL, 0, NULL, NULL}
+#define MPE_START_INIT                                                                             \
+    {                                                                                              \
+        sizeof(mpe_start), "", 0, NULL, 0, NULL, NULL                                              \
+    }
 
 /* Forks. The child (*is_child 1, *out NULL) is attached to the same arena with a slot, a run queue
  * and a loop of its own; nothing of the parent's tasks, timers or handles runs in it; it holds

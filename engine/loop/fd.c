@@ -11,7 +11,7 @@ struct mpe__fd {
     uv_poll_t poll; /* first: freed as a handle */
     struct mpe__fd *next;
     mpe_engine *e;
-    int fd; /* a duplicate, so that a close elsewhere cannot confuse the poll set */
+    int fd;      /* a duplicate, so that a close elsewhere cannot confuse the poll set */
     int watched; /* the caller's descriptor */
     mpe_waitlist readers, writers;
 };

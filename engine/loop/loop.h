@@ -29,18 +29,18 @@ struct mpe__loop {
     struct mpe__entry *spare; /* entries for reuse */
     uint32_t entries;
     uint32_t keep_alive;
-    uint32_t offloaded; /* work that threads have not ended, see offload.c */
-    uint32_t rounds;    /* of the run loop, to look at clock and descriptors now and then */
+    uint32_t offloaded;  /* work that threads have not ended, see offload.c */
+    uint32_t rounds;     /* of the run loop, to look at clock and descriptors now and then */
     uint32_t spin_score; /* how often spinning has paid lately, up to MPE__SPIN_SCORE_MAX */
     mpe__a32 interrupted;
     mpe__a32 foreign_wakes;
 
-    uv_loop_t *uv;      /* NULL until needed */
+    uv_loop_t *uv; /* NULL until needed */
     int uv_is_own;
-    int bell_ready;     /* the two handles below are on the loop */
-    uv_poll_t bell;     /* the doorbell socket, unreferenced */
-    uv_timer_t timer;   /* the next deadline while in poll, unreferenced */
-    uint32_t watched_epoch; /* membership that the watches below stand for */
+    int bell_ready;                 /* the two handles below are on the loop */
+    uv_poll_t bell;                 /* the doorbell socket, unreferenced */
+    uv_timer_t timer;               /* the next deadline while in poll, unreferenced */
+    uint32_t watched_epoch;         /* membership that the watches below stand for */
     uv_poll_t *watches[MPE__SLOTS]; /* watch.c: pidfds of live slots */
     struct mpe__fd *fds;
 };

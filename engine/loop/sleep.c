@@ -11,8 +11,10 @@
 #include "sync/death.h"
 #include "sync/slot.h"
 
-#define SPIN_NS 20000u /* more than a wake-up takes, so that two that answer each other find the rhythm */
-#define SPIN_PROBE 64u     /* without credit, one sleep in so many tries again */
+#define SPIN_NS                                                                                    \
+    20000u /* more than a wake-up takes, so that two that answer each other find the rhythm */
+#define SHORT_SLEEP_NS 40000u
+#define SPIN_PROBE 64u           /* without credit, one sleep in so many tries again */
 #define BACKSTOP_NS MPE_NS_PER_S /* when more peers live than a futex wait can watch */
 
 static int
@@ -105,10 +107,13 @@ mpe__sleep(mpe_engine *e)
     if (!polls && l->keep_alive == 0 && deadline == MPE_FOREVER &&
         (l->entries == 0 || !others_live(e)) && !bell_rung(e))
         return MPE_EDEADLK;
+    uint64_t from = mpe_now();
     if (polls)
         mpe__uv_poll(e, 1, deadline);
     else
         sleep_in_futex(e, deadline);
+    if (mpe_now() - from < SHORT_SLEEP_NS && l->spin_score < MPE__SPIN_SCORE_MAX)
+        l->spin_score++; /* so short that most of it was the wake-up: spinning may pay */
     if (l->entries)
         mpe__reap_all(e);
     return MPE_OK;

@@ -23,8 +23,8 @@
 enum { FRESH = 0, BACKED = 1, RUN = 2, BODY = 3, SMALL = 0x100 }; /* SMALL | class */
 #define TRIMMING 0x7fffffffu /* owner word of a block of a chunk being given back */
 #define SMALL_MAX 16384u
-#define COMMIT_AHEAD 8u        /* chunks backed at once when the heap grows */
-#define GIVE_BACK_CHUNKS 64u   /* runs of this size return their memory to the system */
+#define COMMIT_AHEAD 8u      /* chunks backed at once when the heap grows */
+#define GIVE_BACK_CHUNKS 64u /* runs of this size return their memory to the system */
 
 struct mpe__chunk {
     mpe__a32 state;
@@ -102,8 +102,7 @@ static void
 count_bytes(mpe_engine *e, int64_t bytes)
 {
     mpe__a64 *used = &e->self->used_bytes; /* only this slot writes it */
-    atomic_store_explicit(used,
-                          atomic_load_explicit(used, memory_order_relaxed) + (uint64_t)bytes,
+    atomic_store_explicit(used, atomic_load_explicit(used, memory_order_relaxed) + (uint64_t)bytes,
                           memory_order_relaxed);
 }
 
@@ -257,8 +256,8 @@ free_run(mpe_engine *e, uint64_t off)
     if (count >= GIVE_BACK_CHUNKS &&
         mpe__memfd_release(e->base, off, (uint64_t)count * MPE__CHUNK_BYTES) == 0) {
         state = FRESH;
-        mpe__store64(&e->header->committed_bytes, mpe__load64(&e->header->committed_bytes) -
-                                                      (uint64_t)count * MPE__CHUNK_BYTES);
+        mpe__store64(&e->header->committed_bytes,
+                     mpe__load64(&e->header->committed_bytes) - (uint64_t)count * MPE__CHUNK_BYTES);
     }
     mpe__store32(&head->state, state);
     for (uint64_t i = first + 1; i < first + count; i++)
@@ -584,10 +583,9 @@ mpe__arena_recover(mpe_engine *e)
         unclaim(words_of(e, trimming - 1), MPE__CHUNK_WORDS);
     }
     mpe__store32(&h->trimming, 0);
-    uint64_t tables = mpe__round_up((uint64_t)mpe__load32(&h->chunks_top) *
-                                        sizeof(struct mpe__chunk),
-                                    MPE__CHUNK_BYTES);
-    mpe__store64(&h->committed_bytes, h->fixed_bytes + tables + backed +
-                                          (uint64_t)mpe__load32(&h->objects_committed) *
-                                              sizeof(mpe_object));
+    uint64_t tables = mpe__round_up(
+        (uint64_t)mpe__load32(&h->chunks_top) * sizeof(struct mpe__chunk), MPE__CHUNK_BYTES);
+    mpe__store64(&h->committed_bytes,
+                 h->fixed_bytes + tables + backed +
+                     (uint64_t)mpe__load32(&h->objects_committed) * sizeof(mpe_object));
 }

@@ -34,7 +34,8 @@ void mpe__free_owned_by(mpe_engine *e, uint32_t owner);
 /* Gives chunks without a used block back. */
 void mpe__trim(mpe_engine *e);
 /* Calls visit for every block in use with its owner word. For checks and sweeps. */
-void mpe__each_block(mpe_engine *e, void (*visit)(uint64_t off, uint32_t owner, void *ud), void *ud);
+void mpe__each_block(mpe_engine *e, void (*visit)(uint64_t off, uint32_t owner, void *ud),
+                     void *ud);
 /* As the dead owner of the arena lock: makes the chunk table consistent. */
 void mpe__arena_recover(mpe_engine *e);
 /* Backs [off, off + bytes) of a table with memory. Arena lock held. Errors: EARENA. */

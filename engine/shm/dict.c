@@ -60,8 +60,8 @@ struct place {
     struct stripe *stripe;
     struct table table;
     uint32_t hash;
-    mpe__a64 *entry;   /* of the key; NULL when absent */
-    mpe__a64 *vacant;  /* where to insert when absent; NULL without a table */
+    mpe__a64 *entry;  /* of the key; NULL when absent */
+    mpe__a64 *vacant; /* where to insert when absent; NULL without a table */
     struct node *node;
 };
 
@@ -112,7 +112,8 @@ table_of(mpe_engine *e, uint64_t word)
 {
     if (word == 0)
         return (struct table){NULL, 0};
-    return (struct table){mpe__at(e, word & ((1ull << 56) - 1)), (uint32_t)(1ull << (word >> 56)) - 1};
+    return (struct table){mpe__at(e, word & ((1ull << 56) - 1)),
+                          (uint32_t)(1ull << (word >> 56)) - 1};
 }
 
 static uint64_t
@@ -158,8 +159,7 @@ find(mpe_engine *e, struct place *p, mpe_bytes key)
         if (word >> 32 != p->hash)
             continue;
         struct node *n = node_at(e, word);
-        if (n->key_size != key.size ||
-            (key.size > 0 && memcmp(n->bytes, key.data, key.size) != 0))
+        if (n->key_size != key.size || (key.size > 0 && memcmp(n->bytes, key.data, key.size) != 0))
             continue;
         p->entry = entry;
         p->node = n;
@@ -575,8 +575,7 @@ each_node(mpe_engine *e, struct stripe *s, int (*f)(mpe_engine *e, uint64_t off,
 }
 
 static int
-each_stripe(mpe_engine *e, mpe_object *o, int (*f)(mpe_engine *e, uint64_t off, void *ud),
-            void *ud)
+each_stripe(mpe_engine *e, mpe_object *o, int (*f)(mpe_engine *e, uint64_t off, void *ud), void *ud)
 {
     struct dict *d = body(e, o);
     int rc = MPE_OK;

@@ -14,8 +14,8 @@
 
 #include <string.h>
 
-static const struct mpe__kind_ops none, lock_ops = {.death = mpe__lock_death,
-                                                    .ready = mpe__lock_ready};
+static const struct mpe__kind_ops none,
+    lock_ops = {.death = mpe__lock_death, .ready = mpe__lock_ready};
 static const struct mpe__kind_ops semaphore_ops = {.death = mpe__semaphore_death,
                                                    .ready = mpe__semaphore_ready};
 static const struct mpe__kind_ops event_ops = {.ready = mpe__event_ready};
@@ -27,12 +27,10 @@ scan_barrier(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h), v
     mpe_wire_scan_handles(settings.data, settings.size, visit, ud);
 }
 
-static const struct mpe__kind_ops barrier_ops = {.death = mpe__barrier_death,
-                                                 .ready = mpe__barrier_ready,
-                                                 .scan = scan_barrier};
-static const struct mpe__kind_ops array_ops = {.death = mpe__lock_death,
-                                               .ready = mpe__lock_ready,
-                                               .measure = mpe__array_measure};
+static const struct mpe__kind_ops barrier_ops = {
+    .death = mpe__barrier_death, .ready = mpe__barrier_ready, .scan = scan_barrier};
+static const struct mpe__kind_ops array_ops = {
+    .death = mpe__lock_death, .ready = mpe__lock_ready, .measure = mpe__array_measure};
 static const struct mpe__kind_ops queue_ops = {.recover = mpe__queue_recover,
                                                .death = mpe__queue_death,
                                                .ready = mpe__queue_ready,
@@ -43,9 +41,8 @@ static const struct mpe__kind_ops dict_ops = {.recover = mpe__dict_recover,
                                               .destroy = mpe__dict_destroy,
                                               .scan = mpe__dict_scan,
                                               .measure = mpe__dict_measure};
-static const struct mpe__kind_ops list_ops = {.destroy = mpe__list_destroy,
-                                              .scan = mpe__list_scan,
-                                              .measure = mpe__list_measure};
+static const struct mpe__kind_ops list_ops = {
+    .destroy = mpe__list_destroy, .scan = mpe__list_scan, .measure = mpe__list_measure};
 
 static const struct mpe__kind_ops pipe_ops = {.death = mpe__pipe_death, .scan = mpe__pipe_scan};
 
@@ -56,9 +53,8 @@ scan_condition(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h),
     visit(ud, mpe_condition_lock(e, o));
 }
 
-static const struct mpe__kind_ops condition_ops = {.death = mpe__condition_death,
-                                                   .ready = mpe__condition_ready,
-                                                   .scan = scan_condition};
+static const struct mpe__kind_ops condition_ops = {
+    .death = mpe__condition_death, .ready = mpe__condition_ready, .scan = scan_condition};
 
 const struct mpe__kind_ops *const mpe__kinds[MPE_KIND_COUNT] = {
     [MPE_KIND_NONE] = &none,           [MPE_KIND_LOCK] = &lock_ops,

@@ -30,8 +30,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SWEEP_AFTER 64u             /* dropped candidates that make a sweep worth while */
-#define SWEEP_NOW_BYTES (1u << 20)  /* an object this large is not left lying about */
+#define SWEEP_AFTER 64u            /* dropped candidates that make a sweep worth while */
+#define SWEEP_NOW_BYTES (1u << 20) /* an object this large is not left lying about */
 #define COMMIT_OBJECTS 512u
 
 /* ---- making ---- */
@@ -285,8 +285,8 @@ names(mpe_handle h, const mpe_object *o)
     if ((mpe__load32(&o->generation) & 0xffffff) != (uint32_t)(h >> 32 & 0xffffff))
         return 0;
     return kind == named || (named == MPE_KIND_PIPE_OTHER && kind == MPE_KIND_PIPE) ||
-           (named == MPE_KIND_RLOCK && (kind == MPE_KIND_ARRAY || kind == MPE_KIND_VALUE ||
-                                        kind == MPE_KIND_CONDITION));
+           (named == MPE_KIND_RLOCK &&
+            (kind == MPE_KIND_ARRAY || kind == MPE_KIND_VALUE || kind == MPE_KIND_CONDITION));
 }
 
 int

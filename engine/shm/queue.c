@@ -30,8 +30,8 @@
 #define INLINE_MAX MPE_MESSAGE_SMALL
 #define FIRST_BYTES 4096u /* block of a first segment */
 #define LARGEST_BYTES (1u << 18)
-#define WRAP UINT32_MAX   /* size of the record that says: go on at position 0 */
-#define OUT_OF_LINE 1u    /* flags of a record */
+#define WRAP UINT32_MAX /* size of the record that says: go on at position 0 */
+#define OUT_OF_LINE 1u  /* flags of a record */
 #define HANDLES 2u
 
 struct record {
@@ -297,8 +297,7 @@ static void
 count_taken(struct mpe__taken *t)
 {
     uint64_t seen = mpe__load64(&t->counted), lease = (uint32_t)mpe__load64(&t->lease);
-    while (!atomic_compare_exchange_weak(&t->counted, &seen,
-                                         ((seen >> 32) + 1) << 32 | lease))
+    while (!atomic_compare_exchange_weak(&t->counted, &seen, ((seen >> 32) + 1) << 32 | lease))
         ;
 }
 
@@ -528,8 +527,8 @@ mpe__queue_ready(mpe_engine *e, mpe_object *o, int event)
 
 /* Calls f for every record that lies in the queue. Nobody else may use it meanwhile. */
 static void
-each_record(mpe_engine *e, mpe_object *o,
-            void (*f)(mpe_engine *e, struct record *r, void *ud), void *ud)
+each_record(mpe_engine *e, mpe_object *o, void (*f)(mpe_engine *e, struct record *r, void *ud),
+            void *ud)
 {
     struct mpe__queue *q = body(e, o);
     for (uint64_t off = mpe__load64(&q->head_segment); off;) {

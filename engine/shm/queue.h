@@ -23,13 +23,13 @@ struct mpe__queue {
     uint32_t max_items;    /* 0: no bound */
     uint32_t flags;        /* MPE_QUEUE_... */
     _Alignas(64) mpe__a32 head_lock; /* intent lock of consumers */
-    mpe__a32 get_count;    /* derived from the first segment's head */
-    mpe__a64 head_segment; /* offset; head lock */
+    mpe__a32 get_count;              /* derived from the first segment's head */
+    mpe__a64 head_segment;           /* offset; head lock */
     _Alignas(64) mpe__a32 early; /* joinable: done when nobody had one taken; the object's ilock */
     struct mpe__taken {
-        mpe__a64 lease;    /* number + 1 of the message being taken; head lock */
-        mpe__a64 counted;  /* messages taken and not done << 32 | lease of the last one counted */
-    } taken[];             /* joinable: per slot */
+        mpe__a64 lease;   /* number + 1 of the message being taken; head lock */
+        mpe__a64 counted; /* messages taken and not done << 32 | lease of the last one counted */
+    } taken[];            /* joinable: per slot */
 };
 
 void mpe__queue_recover(mpe_engine *e, mpe_object *o, uint64_t lock_off);

@@ -10,7 +10,7 @@ struct mpe__barrier {
     uint32_t parties;
     uint32_t settings_size;
     mpe__a64 arrived[MPE__SLOTS]; /* generation << 32 | arrivals of the slot in it; ilock */
-    uint8_t settings[]; /* encoded by the caller; may hold handles */
+    uint8_t settings[];           /* encoded by the caller; may hold handles */
 };
 
 void mpe__barrier_death(mpe_engine *e, mpe_object *o, uint32_t slot);

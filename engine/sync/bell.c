@@ -27,8 +27,7 @@ ring_datagram(mpe_engine *e, uint32_t slot)
         if (e->bell_fd < 0)
             return; /* out of descriptors: its next wake-up or the backstop finds the bell set */
     }
-    mpe__datagram_ring(e->bell_fd, e->header->nonce, slot,
-                       mpe__load32(&e->slots[slot].generation));
+    mpe__datagram_ring(e->bell_fd, e->header->nonce, slot, mpe__load32(&e->slots[slot].generation));
 }
 
 static void

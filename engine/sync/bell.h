@@ -4,8 +4,8 @@
 
 #include "sync/engine.h"
 
-#define MPE__BUCKETS 31u             /* of object indexes, one bell bit each */
-#define MPE__BROADCAST 0x80000000u   /* somebody died, or asks for attention: look at everything */
+#define MPE__BUCKETS 31u           /* of object indexes, one bell bit each */
+#define MPE__BROADCAST 0x80000000u /* somebody died, or asks for attention: look at everything */
 
 static inline uint32_t
 mpe__bucket(uint32_t object)

@@ -6,7 +6,7 @@
 
 /* The word of the object is its own recursive lock, for use when lock is 0. */
 struct mpe__condition {
-    mpe__a64 lock; /* handle of the lock that goes with it, 0: its own */
+    mpe__a64 lock;                /* handle of the lock that goes with it, 0: its own */
     mpe__a32 waiting[MPE__SLOTS]; /* waits under way per slot; ilock */
     mpe__a32 woken[MPE__SLOTS];   /* of those, notified and not yet returned; ilock */
 };

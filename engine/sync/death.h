@@ -23,8 +23,8 @@ void mpe__announce_membership(mpe_engine *e);
 /* A mutation around its committing store (see struct mpe__op). Blocks that are 0 are none. */
 struct mpe__change {
     mpe_object *object;
-    mpe__a64 *link;  /* the word whose store commits */
-    uint64_t value;  /* what is stored */
+    mpe__a64 *link;        /* the word whose store commits */
+    uint64_t value;        /* what is stored */
     uint64_t new_block[2]; /* in flight; become the object's */
     uint64_t old_block[2]; /* the object's; freed */
     uint64_t taken;        /* the object's; becomes this slot's, in flight */

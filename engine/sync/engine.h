@@ -30,7 +30,7 @@ struct mpe_engine {
     struct mpe__header *header;
     struct mpe__slot *slots, *self;
     mpe_object *objects;
-    const struct mpe__kind_ops *const *kinds; /* by enum mpe_kind */
+    const struct mpe__kind_ops *const *kinds;        /* by enum mpe_kind */
     void (*free_block)(mpe_engine *e, uint64_t off); /* the allocator, for recovery */
     void (*recover_arena)(mpe_engine *e);
     int (*take_block)(mpe_engine *e, uint64_t off, uint32_t from_owner, uint32_t to_owner);
@@ -39,24 +39,24 @@ struct mpe_engine {
     void (*free_owned)(mpe_engine *e, uint32_t owner); /* every block with this owner word */
 
     uint32_t slot;
-    uint32_t depth;      /* intent locks held */
+    uint32_t depth; /* intent locks held */
     uint32_t cpus;
-    uint32_t wake_from;  /* slot where the last wake-one stopped */
-    int owes_wakes;      /* leaves with waits under way, which may have been given a turn */
-    int fd;              /* of the arena */
-    int bell_fd;         /* datagram socket, -1 until needed */
+    uint32_t wake_from;       /* slot where the last wake-one stopped */
+    int owes_wakes;           /* leaves with waits under way, which may have been given a turn */
+    int fd;                   /* of the arena */
+    int bell_fd;              /* datagram socket, -1 until needed */
     uint32_t bell_generation; /* the slot generation that bell_fd is bound to */
-    int parent_pid;      /* of the process that started this one, 0: none */
+    int parent_pid;           /* of the process that started this one, 0: none */
     char parent_name[48];
 
     uint64_t class_hint[MPE__CLASSES]; /* allocator: where to look first */
     uint32_t object_hint;
-    uint32_t *holds;       /* shm/object.c: holds of this process by object index */
+    uint32_t *holds; /* shm/object.c: holds of this process by object index */
     uint32_t holds_capacity;
-    mpe_object **pins;     /* shm/object.c: objects held for bytes not yet decoded */
+    mpe_object **pins; /* shm/object.c: objects held for bytes not yet decoded */
     uint32_t pins_count, pins_capacity;
-    struct mpe__loop *loop;   /* loop/ */
-    struct mpe__proc *proc;   /* proc/ */
+    struct mpe__loop *loop; /* loop/ */
+    struct mpe__proc *proc; /* proc/ */
 };
 
 static inline void *

@@ -28,9 +28,9 @@ struct mpe__slotset {
  * link equals value" tells a reaper that the commit happened. */
 struct mpe__op {
     mpe__a32 active;
-    mpe__a32 object;    /* index of the object mutated */
-    mpe__a64 link;      /* offset of the 64-bit word whose store commits */
-    mpe__a64 value;     /* the value stored */
+    mpe__a32 object;       /* index of the object mutated */
+    mpe__a64 link;         /* offset of the 64-bit word whose store commits */
+    mpe__a64 value;        /* the value stored */
     mpe__a64 new_block[2]; /* become the object's at the commit, 0: none */
     mpe__a64 old_block[2]; /* are freed after the commit, 0: none */
     mpe__a64 taken;        /* leaves the object for the slot at the commit, 0: none */
@@ -42,21 +42,21 @@ enum { MPE__AWAKE = 0, MPE__IN_FUTEX = 1, MPE__IN_POLL = 2, MPE__RUNG = 3 };
 /* One attached thread of execution. Only its owner writes it, except: bell and sleep (ringers),
  * everything (the reaper, who holds life). */
 struct mpe__slot {
-    mpe__a32 state;      /* MPE__SLOT_... */
-    mpe__a32 generation; /* bumped when the slot is freed */
-    pthread_mutex_t life; /* robust, locked from attach to death */
-    mpe__a32 starter;    /* STARTING: slot + 1 of the process that starts it */
-    mpe__a32 parent;     /* slot + 1 */
+    mpe__a32 state;             /* MPE__SLOT_... */
+    mpe__a32 generation;        /* bumped when the slot is freed */
+    pthread_mutex_t life;       /* robust, locked from attach to death */
+    mpe__a32 starter;           /* STARTING: slot + 1 of the process that starts it */
+    mpe__a32 parent;            /* slot + 1 */
     _Alignas(64) mpe__a32 bell; /* pending wake-ups: bits of object buckets, MPE__BROADCAST */
-    mpe__a32 sleep;      /* MPE__AWAKE ... */
+    mpe__a32 sleep;             /* MPE__AWAKE ... */
     _Alignas(64) mpe__a64 intents[MPE__INTENTS]; /* see ilock.c */
     struct mpe__op op;
     mpe__a64 inflight[MPE__INFLIGHT]; /* blocks being allocated or owned by the call under way */
-    mpe__a32 making;     /* index of the object being made or destroyed, 0: none */
-    mpe__a32 unlisted;   /* blocks of this slot did not fit into inflight: look at all blocks */
+    mpe__a32 making;                  /* index of the object being made or destroyed, 0: none */
+    mpe__a32 unlisted; /* blocks of this slot did not fit into inflight: look at all blocks */
     mpe__a32 pid;
     mpe__a64 attached_ns; /* with pid: the identity of the process */
-    mpe__a64 used_bytes; /* allocated minus freed by this slot, as a signed number */
+    mpe__a64 used_bytes;  /* allocated minus freed by this slot, as a signed number */
     char name[48];
 };
 
@@ -69,8 +69,8 @@ struct mpe_object {
     mpe__a16 flags;      /* MPE__OBJECT_STORED, and the kind's own above 0xff */
     struct mpe__slotset holders;
     struct mpe__slotset waiters[MPE__EVENTS];
-    mpe__a64 word;       /* lock word, or the kind's one committing word */
-    mpe__a64 body;       /* offset of the block with the rest, 0: none */
+    mpe__a64 word; /* lock word, or the kind's one committing word */
+    mpe__a64 body; /* offset of the block with the rest, 0: none */
 };
 
 /* The state of an entry is one of these in its low byte. MAKING (being made or destroyed) and
@@ -92,27 +92,27 @@ enum {
 
 struct mpe__header {
     uint64_t magic;
-    uint64_t format;   /* hash of the layout sizes */
-    uint64_t nonce;    /* names the arena */
-    uint64_t map_bytes; /* size of the file and of every mapping */
+    uint64_t format;      /* hash of the layout sizes */
+    uint64_t nonce;       /* names the arena */
+    uint64_t map_bytes;   /* size of the file and of every mapping */
     uint64_t limit_bytes; /* most that may be committed */
     uint64_t objects_off, chunks_off, owners_off, heap_off;
     uint64_t fixed_bytes; /* header and slots, always committed */
     uint32_t objects_max, chunks_max;
     _Alignas(64) mpe__a32 arena_lock; /* intent lock: runs, commits, chunk states */
-    mpe__a32 chunks_top;       /* chunks ever used */
-    mpe__a32 trimming;         /* chunk + 1 that is being given back */
-    mpe__a64 committed_bytes;  /* all memory taken from the system */
-    mpe__a64 retired_bytes;    /* used_bytes of slots that are gone */
-    mpe__a32 objects_top;      /* object entries ever used */
-    mpe__a32 objects_committed; /* entries backed by memory */
-    mpe__a32 objects_free;     /* an entry below the top may be free: worth a search */
-    _Alignas(64) mpe__a32 slots_top; /* slots ever used */
-    mpe__a32 live_epoch;       /* bumped when a slot becomes live or free */
-    mpe__a32 sweep_lock;       /* intent lock: one sweep at a time */
-    mpe__a32 sweep_wanted;     /* an object may have lost its last holder by a death */
-    mpe__a32 candidates;       /* dropped objects that wait for a sweep */
-    mpe__a32 output_lock;      /* intent lock: one writer of stdout and stderr at a time */
+    mpe__a32 chunks_top;              /* chunks ever used */
+    mpe__a32 trimming;                /* chunk + 1 that is being given back */
+    mpe__a64 committed_bytes;         /* all memory taken from the system */
+    mpe__a64 retired_bytes;           /* used_bytes of slots that are gone */
+    mpe__a32 objects_top;             /* object entries ever used */
+    mpe__a32 objects_committed;       /* entries backed by memory */
+    mpe__a32 objects_free;            /* an entry below the top may be free: worth a search */
+    _Alignas(64) mpe__a32 slots_top;  /* slots ever used */
+    mpe__a32 live_epoch;              /* bumped when a slot becomes live or free */
+    mpe__a32 sweep_lock;              /* intent lock: one sweep at a time */
+    mpe__a32 sweep_wanted;            /* an object may have lost its last holder by a death */
+    mpe__a32 candidates;              /* dropped objects that wait for a sweep */
+    mpe__a32 output_lock;             /* intent lock: one writer of stdout and stderr at a time */
 };
 
 _Static_assert(sizeof(struct mpe_object) == 160, "stride of the object table");
