@@ -7,10 +7,12 @@ local process = require "mpengine.process"
 local errors = require "mpengine.errors"
 local Result = require "mpengine.pool.result"
 local jobs = require "mpengine.pool.jobs"
+local imap = require "mpengine.pool.imap"
+local options = require "mpengine.pool.options"
 local worker = require "mpengine.pool.worker"
 
-local CAPACITY = 256            -- workers a pool can have
-local RING = 65536              -- tasks that can be in the queue or running
+local CAPACITY = options.CAPACITY
+local RING = 16384              -- tasks that can be in the queue or running
 local GRACE_SECONDS = 0.5       -- from the error raised in a stopped task to the kill of its worker
 local STEAL_SECONDS = 0.005     -- after which unclaimed items of a chunk go to idle workers
 local START_FAILURES = 3        -- workers that die before they are ready, in a row
@@ -393,35 +395,6 @@ end
 
 -- ---- calls ----
 
-local option_types = {
-    callback = "function", error_callback = "function", timeout = "number", retries = "number",
-    chunksize = "number", progress = "any", shared = "any",
-}
-
-local function check_opts(call, opts)
-    if opts == nil then return {} end
-    if type(opts) ~= "table" then
-        error(("bad argument #3 to '%s' (table of options expected, got %s)"):format(call, type(opts)), 4)
-    end
-    for key, value in pairs(opts) do
-        local expected = option_types[key]
-        if not expected then error(("%s: unknown option '%s'"):format(call, tostring(key)), 4) end
-        if expected ~= "any" and type(value) ~= expected then
-            error(("%s: option '%s': a %s expected, got %s"):format(call, key, expected, type(value)), 4)
-        end
-    end
-    if opts.timeout and not (opts.timeout >= 0) then
-        error(("%s: option 'timeout' must be a number of seconds, 0 or more"):format(call), 4)
-    end
-    for _, key in ipairs { "chunksize", "retries" } do
-        local value = opts[key]
-        if value and (math.type(value) ~= "integer" or value < (key == "chunksize" and 1 or 0)) then
-            error(("%s: option '%s' must be a positive integer"):format(call, key), 4)
-        end
-    end
-    return opts
-end
-
 local function check(pool, call, f)
     if getmetatable(pool) ~= Pool then
         error(("bad argument #1 to '%s' (mp.Pool expected, got %s)"):format(call, type(pool)), 3)
@@ -459,7 +432,7 @@ function Pool:apply_async(f, args, opts)
     if args ~= nil and type(args) ~= "table" then
         error(("bad argument #2 to 'apply_async' (args: a table expected, got %s)"):format(type(args)), 2)
     end
-    opts = check_opts("apply_async", opts)
+    opts = options.call("apply_async", opts)
     args = args or {}
     local n = args.n or #args
     local job
@@ -493,7 +466,7 @@ local function map_async(pool, call, f, list, opts, star)
     if type(list) ~= "table" then
         error(("bad argument #2 to '%s' (table expected, got %s)"):format(call, type(list)), 3)
     end
-    opts = check_opts(call, opts)
+    opts = options.call(call, opts)
     local n = #list
     local values, left, first_error, first_index = {}, n, nil, math.huge
     local job
@@ -533,109 +506,24 @@ local function copied(list) return type(list) == "table" and table.move(list, 1,
 function Pool:map_async(f, list, opts) return map_async(self, "map_async", f, copied(list), opts) end
 function Pool:starmap_async(f, list, opts) return map_async(self, "starmap_async", f, copied(list), opts, true) end
 
---- An iterator over items: of a list, or an iterator function itself.
-local function items_of(call, source, state, control)
-    if type(source) == "function" then
-        return function()
-            control = source(state, control)
-            return control
-        end
-    end
-    if type(source) ~= "table" then
-        error(("bad argument #2 to '%s' (table or iterator function expected, got %s)"):format(call, type(source)), 3)
-    end
-    local i = 0
-    return function()
-        i = i + 1
-        return source[i]
-    end
-end
-
-local Imap = {}
-Imap.__index = Imap
-
---- Takes items from the source until enough are in flight.
-local function fill(it)
-    local job = it.job
-    while not it.exhausted and job.available - it.delivered < it.window do
-        local item = it.next_item()
-        if item == nil then
-            it.exhausted = true
-            break
-        end
-        job.available = job.available + 1
-        job.items[job.available] = item
-    end
-    it.pool:enqueue(job)
-    it.pool:feed()
-end
-
-local function take(it, index)
-    local slot = it.results[index]
-    it.results[index], it.job.items[index] = nil, nil
-    it.delivered = it.delivered + 1
-    return slot
-end
-
-local function give(index, slot)
-    if slot.err then error(slot.err, 0) end
-    return index, slot.value
-end
-
---- The loop function: the next result, in order or as it comes.
-local function next_result(it)
-    while true do
-        fill(it)
-        local index = it.next_index
-        if it.ordered then
-            if it.results[index] then
-                it.next_index = index + 1
-                return give(index, take(it, index))
-            end
-        elseif it.first_ready <= it.last_ready then
-            index = it.ready[it.first_ready]
-            it.ready[it.first_ready] = nil
-            it.first_ready = it.first_ready + 1
-            return give(index, take(it, index))
-        end
-        if it.exhausted and it.delivered == it.job.available then return nil end
-        if it.pool.terminated and it.pool.outstanding == 0 and not next(it.results) then
-            error(errors.new{ kind = "terminated", message = "the pool was terminated" }, 0)
-        end
-        it.news:wait()
-    end
-end
-
-local function imap(pool, call, f, source, opts, ordered)
+local function imap_with(pool, call, f, source, opts, ordered)
     check(pool, call, f)
-    opts = check_opts(call, opts)
-    local it = {
-        pool = pool, ordered = ordered, results = {}, ready = {}, first_ready = 1, last_ready = 0,
-        next_index = 1, delivered = 0, news = core.waitlist(),
-        window = 4 * pool.size * (opts.chunksize or 1) + 64,
-        next_item = items_of(call, source),
-    }
-    local function deliver(index, value, err)
-        it.results[index] = { value = value, err = err }
-        if not ordered then
-            it.last_ready = it.last_ready + 1
-            it.ready[it.last_ready] = index
-        end
-        it.news:wake()
-    end
-    it.job = jobs.map(publish(pool, call, "function", f), {}, nil, 0, {
-        chunksize = opts.chunksize or 1, timeout = opts.timeout, retries = opts.retries, where = call,
-        shared_id = opts.shared ~= nil and publish(pool, call, "shared", opts.shared) or nil,
-        progress = opts.progress,
-    }, deliver)
-    return next_result, it
+    opts = options.call(call, opts)
+    local chunksize = opts.chunksize or 1
+    return imap.iterator(pool, call, source, chunksize, ordered, function(items, deliver)
+        return jobs.map(publish(pool, call, "function", f), items, nil, 0, {
+            chunksize = chunksize, timeout = opts.timeout, retries = opts.retries, where = call,
+            shared_id = opts.shared ~= nil and publish(pool, call, "shared", opts.shared) or nil,
+            progress = opts.progress,
+        }, deliver)
+    end)
 end
 
 --- for i, v in pool:imap(f, list or iterator [, opts]): in order, as they come.
-function Pool:imap(f, source, opts) return imap(self, "imap", f, source, opts, true) end
+function Pool:imap(f, source, opts) return imap_with(self, "imap", f, source, opts, true) end
 
 --- for i, v in pool:imap_unordered(f, list or iterator [, opts]): i is the item's index.
-function Pool:imap_unordered(f, source, opts) return imap(self, "imap_unordered", f, source, opts, false) end
+function Pool:imap_unordered(f, source, opts) return imap_with(self, "imap_unordered", f, source, opts, false) end
 
 -- ---- the pool itself ----
 
@@ -713,35 +601,9 @@ end
 
 -- ---- making ----
 
-local fields = { processes = "number", initializer = "function", initargs = "table", maxtasksperchild = "number" }
-
-local function check_fields(first, initializer, initargs, maxtasks)
-    local opts = first
-    if type(first) ~= "table" then
-        opts = { processes = first, initializer = initializer, initargs = initargs, maxtasksperchild = maxtasks }
-    end
-    for key, value in pairs(opts) do
-        local expected = fields[key]
-        if not expected then error(("Pool: unknown field '%s' (processes, initializer, initargs or maxtasksperchild expected)")
-            :format(tostring(key)), 3) end
-        if type(value) ~= expected then
-            error(("Pool: field '%s': a %s expected, got %s"):format(key, expected, type(value)), 3)
-        end
-    end
-    local n = opts.processes or core.cpu_count()
-    if math.type(n) ~= "integer" or n < 1 or n > CAPACITY then
-        error(("bad argument #1 to 'Pool' (number of processes from 1 to %d expected, got %s)"):format(CAPACITY, n), 3)
-    end
-    local max = opts.maxtasksperchild
-    if max and (math.type(max) ~= "integer" or max < 1) then
-        error("Pool: field 'maxtasksperchild' must be a positive integer", 3)
-    end
-    return n, opts
-end
-
 --- mp.Pool(n) or mp.Pool{ processes =, initializer =, initargs =, maxtasksperchild = }
 local function new(first, ...)
-    local n, opts = check_fields(first, ...)
+    local n, opts = options.pool(first, ...)
     local control = mp.RawArray("Q", 1 + 3 * CAPACITY + RING)
     control[1] = CAPACITY
     local pool = setmetatable({

@@ -29,7 +29,7 @@ end
 --- lock:with(f, ...) -> the results of f, called while the lock is held.
 local function with(self, f, ...)
     check.type("with", 1, f, "function")
-    local held <close> = guard(self)
+    local _ <close> = guard(self)
     return f(...)
 end
 
