@@ -125,11 +125,14 @@ finish_get(lua_State *L, lmpe *S, lmpe_await *a, int status)
 static int
 get_with(lua_State *L, lmpe_box *b, uint64_t deadline)
 {
-    lmpe_await *a = lmpe_await_new(b->S, deadline, "empty");
+    lmpe *S = b->S;
+    if (!lmpe_is_doomed(S->current) && mpe_queue_get(S->e, b->o, &S->message) == MPE_OK)
+        return lmpe_push_message(L, S); /* the common case: there is one */
+    lmpe_await *a = lmpe_await_new(S, deadline, "empty");
     a->object = b->o;
     a->attempt = attempt_get;
     a->finish = finish_get;
-    return lmpe_await_run(L, b->S, a);
+    return lmpe_await_run(L, S, a);
 }
 
 /* q:get([timeout]) -> v | nil, "empty" | nil, "closed" */

@@ -322,6 +322,9 @@ go_on(lua_State *L, lmpe *S, lmpe_await *a, int *rc)
             mpe_wait_done(S->e, &a->w);
             break;
         }
+        if (a->source == LMPE_OBJECT && mpe_spin_for(S->e, a->on.object, a->event) &&
+            (*rc = attempt_again(S, a)) != MPE_EAGAIN)
+            break;
         t->heavy = 1;
         t->fired = a->timed_out = 0;
         t->shielded = a->shielded;

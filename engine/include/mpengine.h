@@ -460,6 +460,9 @@ struct mpe_waitlist {
 MPE_API int mpe_wait_object(mpe_engine *e, mpe_waiter *w, mpe_object *o, int event,
                             uint64_t deadline);
 MPE_API int mpe_wait_list(mpe_engine *e, mpe_waiter *w, mpe_waitlist *list, uint64_t deadline);
+/* Spins for at most 2 us until (o, event) looks ready; 1 when it does. Does nothing while there are
+ * jobs to run or spinning has not paid lately. Before mpe_wait_object it saves the waker a ring. */
+MPE_API int mpe_spin_for(mpe_engine *e, mpe_object *o, int event);
 #define MPE_READABLE 1
 #define MPE_WRITABLE 2
 /* Waits for one of the two on a descriptor. A wait that ended without its event (timeout, stop) is

@@ -7,6 +7,7 @@
 #include "sync/death.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define LOOK_AROUND 16u /* rounds between two looks at the clock while there are jobs */
 #define LOOK_AT_FDS 64u /* and at descriptors */
@@ -159,14 +160,21 @@ mpe_await(mpe_engine *e, mpe_object *o, int event, uint64_t deadline,
 
 /* ---- opening and closing ---- */
 
+static void
+begin(struct mpe__loop *l, uv_loop_t *host_loop)
+{
+    memset(l, 0, sizeof *l);
+    l->uv = host_loop;
+    l->spin_score = MPE__SPIN_SCORE_MAX;
+}
+
 int
 mpe__loop_open(mpe_engine *e, uv_loop_t *host_loop)
 {
-    e->loop = calloc(1, sizeof *e->loop);
+    e->loop = malloc(sizeof *e->loop);
     if (!e->loop)
         return MPE_ENOMEM;
-    e->loop->uv = host_loop;
-    e->loop->spin_score = MPE__SPIN_SCORE_MAX;
+    begin(e->loop, host_loop);
     return MPE_OK;
 }
 
@@ -187,12 +195,9 @@ free_private(struct mpe__loop *l)
 int
 mpe__loop_abandon(mpe_engine *e)
 {
-    struct mpe__loop *old = e->loop;
     mpe__uv_abandon(e);
-    int rc = mpe__loop_open(e, NULL);
-    if (rc == MPE_OK && old->uv == NULL)
-        free_private(old); /* else libuv's queues point into it: leave it lie */
-    return rc;
+    begin(e->loop, NULL);
+    return MPE_OK;
 }
 
 void

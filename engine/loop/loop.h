@@ -48,7 +48,8 @@ struct mpe__loop {
 int mpe__loop_open(mpe_engine *e, uv_loop_t *host_loop);
 void mpe__loop_close(mpe_engine *e);
 /* In a forked child: forgets the parent's jobs, waiters and handles, closing the inherited
- * descriptors only; the next use makes a new loop. Errors: ENOMEM. */
+ * descriptors only; the next use makes a new loop. The memory behind them stays as it is, shared
+ * with the parent: freeing would copy its pages. */
 int mpe__loop_abandon(mpe_engine *e);
 
 /* waiter.c */

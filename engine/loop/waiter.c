@@ -16,6 +16,8 @@
 
 #include <stdlib.h>
 
+#define SPIN_NS 2000u
+
 /* ---- lists ---- */
 
 void
@@ -111,6 +113,23 @@ is_ready(mpe_engine *e, mpe_object *o, int event)
 {
     const struct mpe__kind_ops *ops = e->kinds[mpe_kind_of(o)];
     return ops->ready ? ops->ready(e, o, event) : 0;
+}
+
+int
+mpe_spin_for(mpe_engine *e, mpe_object *o, int event)
+{
+    struct mpe__loop *l = e->loop;
+    if (e->cpus < 2 || l->jobs_head || l->spin_score == 0)
+        return 0;
+    uint64_t until = mpe_now() + SPIN_NS;
+    do {
+        for (int i = 0; i < 16; i++) {
+            if (is_ready(e, o, event))
+                return 1;
+            mpe__pause();
+        }
+    } while (mpe_now() < until);
+    return 0;
 }
 
 static void

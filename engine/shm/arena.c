@@ -268,6 +268,42 @@ free_run(mpe_engine *e, uint64_t off)
 
 /* ---- small blocks ---- */
 
+enum { CHUNK_CHANGED = -1 };
+
+/* Tries to take block i of a chunk that is, or was, one of the class. */
+static int
+take_at(mpe_engine *e, uint64_t chunk, uint32_t class, uint32_t i, uint64_t *off)
+{
+    mpe__a32 *word = &words_of(e, chunk)[i];
+    uint64_t block = chunk_offset(e, chunk) + (uint64_t)i * class_size[class];
+    uint32_t none = 0;
+    mpe__journal_note(e, block);
+    if (!atomic_compare_exchange_strong(word, &none, e->slot + 1)) {
+        mpe__journal_forget(e, block);
+        return 0;
+    }
+    /* a used block pins the state of its chunk: now it can be trusted */
+    if (mpe__load32(&chunk_at(e, chunk)->state) == (SMALL | class)) {
+        *off = block;
+        return 1;
+    }
+    mpe__store32(word, 0);
+    mpe__journal_forget(e, block);
+    return CHUNK_CHANGED;
+}
+
+/* Takes one of the blocks that this process freed lately: they are warm, and need no search. */
+static int
+take_recent(mpe_engine *e, uint32_t class, uint64_t *off)
+{
+    while (e->recent_count[class] > 0) {
+        uint64_t hint = e->recent[class][--e->recent_count[class]];
+        if (take_at(e, hint >> 16, class, (uint32_t)(hint & 0xffff), off) == 1)
+            return 1;
+    }
+    return 0;
+}
+
 /* Takes one free block of the chunk, starting the search at block from. */
 static int
 take_from_chunk(mpe_engine *e, uint64_t chunk, uint32_t class, uint32_t from, uint64_t *off)
@@ -278,21 +314,13 @@ take_from_chunk(mpe_engine *e, uint64_t chunk, uint32_t class, uint32_t from, ui
         uint32_t i = from + k < count ? from + k : from + k - count;
         if (atomic_load_explicit(&words[i], memory_order_relaxed) != 0)
             continue;
-        uint64_t block = chunk_offset(e, chunk) + (uint64_t)i * class_size[class];
-        mpe__journal_note(e, block);
-        uint32_t none = 0;
-        if (atomic_compare_exchange_strong(&words[i], &none, e->slot + 1)) {
-            /* a used block pins the state of its chunk: now it can be trusted */
-            if (mpe__load32(&chunk_at(e, chunk)->state) == (SMALL | class)) {
-                e->class_hint[class] = chunk << 16 | (i + 1 < count ? i + 1 : 0);
-                *off = block;
-                return 1;
-            }
-            mpe__store32(&words[i], 0);
-            mpe__journal_forget(e, block);
+        int taken = take_at(e, chunk, class, i, off);
+        if (taken == CHUNK_CHANGED)
             return 0;
+        if (taken) {
+            e->class_hint[class] = chunk << 16 | (i + 1 < count ? i + 1 : 0);
+            return 1;
         }
-        mpe__journal_forget(e, block);
     }
     return 0;
 }
@@ -366,7 +394,8 @@ alloc_once(mpe_engine *e, uint64_t size, int zeroed, uint64_t *off)
     uint32_t class = class_of(size);
     uint64_t hint = e->class_hint[class];
     int rc = MPE_OK;
-    if (!take_or_mark_full(e, hint >> 16, class, (uint32_t)(hint & 0xffff), off))
+    if (!take_recent(e, class, off) &&
+        !take_or_mark_full(e, hint >> 16, class, (uint32_t)(hint & 0xffff), off))
         rc = find_chunk(e, class, off);
     if (rc != MPE_OK)
         return rc;
@@ -414,9 +443,10 @@ mpe__free(mpe_engine *e, uint64_t off)
         mpe__store32(word, 0);
         if (!atomic_load_explicit(&c->has_free, memory_order_relaxed))
             mpe__store32(&c->has_free, 1);
-        if (e->class_hint[class] >> 16 == chunk_index(e, off)) /* still warm: next out */
-            e->class_hint[class] = chunk_index(e, off) << 16 |
-                                   (off - e->header->heap_off) % MPE__CHUNK_BYTES / bytes;
+        if (e->recent_count[class] < MPE__RECENT)
+            e->recent[class][e->recent_count[class]++] = chunk_index(e, off) << 16 |
+                                                         (off - e->header->heap_off) %
+                                                             MPE__CHUNK_BYTES / bytes;
         count_bytes(e, -(int64_t)bytes);
     }
     mpe__journal_forget(e, off);

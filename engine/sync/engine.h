@@ -8,6 +8,7 @@
 #include "sync/layout.h"
 
 #define MPE__CLASSES 24u
+#define MPE__RECENT 8u
 
 /* What a kind of object brings along for recovery and destruction. Every hook may be NULL. */
 struct mpe__kind_ops {
@@ -50,6 +51,8 @@ struct mpe_engine {
     char parent_name[48];
 
     uint64_t class_hint[MPE__CLASSES]; /* allocator: where to look first */
+    uint64_t recent[MPE__CLASSES][MPE__RECENT]; /* blocks freed lately, as hints */
+    uint8_t recent_count[MPE__CLASSES];
     uint32_t object_hint;
     uint32_t *holds; /* shm/object.c: holds of this process by object index */
     uint32_t holds_capacity;
