@@ -7,7 +7,7 @@ local bench = dofile "bench/lib.lua"
 local COUNT <const> = 100000
 local value = ("v"):rep(64)
 
-local keys, d = {}, nil
+local keys, d = {}
 do -- nothing of the copy is left to make work for the collector
   local contents = {}
   for i = 1, COUNT do

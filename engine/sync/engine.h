@@ -50,7 +50,7 @@ struct mpe_engine {
     int parent_pid;           /* of the process that started this one, 0: none */
     char parent_name[48];
 
-    uint64_t class_hint[MPE__CLASSES]; /* allocator: where to look first */
+    uint64_t class_hint[MPE__CLASSES];          /* allocator: where to look first */
     uint64_t recent[MPE__CLASSES][MPE__RECENT]; /* blocks freed lately, as hints */
     uint8_t recent_count[MPE__CLASSES];
     uint32_t object_hint;
