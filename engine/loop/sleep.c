@@ -57,14 +57,13 @@ others_live(mpe_engine *e)
 
 /* Fills in the words to sleep on; -1 when a peer is dead and there is repair to do. */
 static int
-words_to_watch(mpe_engine *e, struct mpe__futex_wait *words, uint64_t *deadline)
+words_to_watch(mpe_engine *e, uint32_t epoch, struct mpe__futex_wait *words, uint64_t *deadline)
 {
     int n = 0;
     words[n++] = (struct mpe__futex_wait){&e->self->bell, 0};
     if (e->loop->entries == 0)
         return n;
-    words[n++] = (struct mpe__futex_wait){&e->header->live_epoch,
-                                          mpe__load32(&e->header->live_epoch)};
+    words[n++] = (struct mpe__futex_wait){&e->header->live_epoch, epoch};
     uint32_t top = mpe__load32(&e->header->slots_top);
     for (uint32_t i = 0; i < top; i++) {
         struct mpe__slot *s = &e->slots[i];
@@ -84,11 +83,11 @@ words_to_watch(mpe_engine *e, struct mpe__futex_wait *words, uint64_t *deadline)
 }
 
 static void
-sleep_in_futex(mpe_engine *e, uint64_t deadline)
+sleep_in_futex(mpe_engine *e, uint32_t epoch, uint64_t deadline)
 {
     struct mpe__futex_wait words[MPE__FUTEX_MAX];
     atomic_store(&e->self->sleep, MPE__IN_FUTEX);
-    int n = words_to_watch(e, words, &deadline);
+    int n = words_to_watch(e, epoch, words, &deadline);
     if (n > 0 && !bell_rung(e))
         mpe__futex_wait_any(words, n, deadline);
     atomic_store(&e->self->sleep, MPE__AWAKE);
@@ -100,6 +99,8 @@ mpe__sleep(mpe_engine *e)
     struct mpe__loop *l = e->loop;
     mpe_waiter *first = mpe__heap_first(&l->timers);
     uint64_t deadline = first ? first->deadline : MPE_FOREVER;
+    /* read first: who comes or goes after this changes it, and wakes us or does not let us sleep */
+    uint32_t epoch = mpe__load32(&e->header->live_epoch);
     l->rounds++;
     if (spin(e))
         return MPE_OK;
@@ -111,7 +112,7 @@ mpe__sleep(mpe_engine *e)
     if (polls)
         mpe__uv_poll(e, 1, deadline);
     else
-        sleep_in_futex(e, deadline);
+        sleep_in_futex(e, epoch, deadline);
     if (mpe_now() - from < SHORT_SLEEP_NS && l->spin_score < MPE__SPIN_SCORE_MAX)
         l->spin_score++; /* so short that most of it was the wake-up: spinning may pay */
     if (l->entries)

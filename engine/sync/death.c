@@ -243,6 +243,7 @@ mpe__retire(mpe_engine *e, uint32_t slot)
     mpe__store32(&s->generation, mpe__load32(&s->generation) + 1);
     mpe__store32(&s->state, MPE__SLOT_FREE);
     atomic_fetch_add(&e->header->live_epoch, 1);
+    mpe__futex_wake(&e->header->live_epoch, INT_MAX); /* who waits for nobody any more can tell */
 }
 
 void
