@@ -8,7 +8,8 @@
  * is no second word to disagree with.
  *
  * Death: between note and swap, the block is not ours and the note is ignored; after the swap the
- * reaper finds note and owner word in agreement and frees the block. Chunk states, runs and commits
+ * reaper finds note and owner word in agreement and frees the block, or, when the chunk had become
+ * something else under the taker, what the taker claimed in it. Chunk states, runs and commits
  * change under the arena lock: bodies of a run first, its head last, so a dead owner leaves bodies
  * without a head, which mpe__arena_recover frees. has_free and class hints are only hints.
  */
@@ -298,7 +299,8 @@ take_recent(mpe_engine *e, uint32_t class, uint64_t *off)
 {
     while (e->recent_count[class] > 0) {
         uint64_t hint = e->recent[class][--e->recent_count[class]];
-        if (take_at(e, hint >> 16, class, (uint32_t)(hint & 0xffff), off) == 1)
+        if (mpe__load32(&chunk_at(e, hint >> 16)->state) == (SMALL | class) &&
+            take_at(e, hint >> 16, class, (uint32_t)(hint & 0xffff), off) == 1)
             return 1;
     }
     return 0;
@@ -467,6 +469,20 @@ mpe__own(mpe_engine *e, uint64_t off, uint32_t owner)
     mpe__a32 *word = owner_of(e, off, &bytes);
     if (word)
         atomic_store(word, owner);
+}
+
+void
+mpe__free_strays(mpe_engine *e, uint64_t off, uint32_t owner)
+{
+    uint64_t chunk = off < e->header->heap_off ? UINT64_MAX : chunk_index(e, off);
+    if (chunk >= mpe__load32(&e->header->chunks_top))
+        return;
+    mpe__a32 *words = words_of(e, chunk);
+    for (uint32_t i = 0; i < MPE__CHUNK_WORDS; i++) {
+        uint32_t seen = owner;
+        if (atomic_load_explicit(&words[i], memory_order_relaxed) == owner)
+            atomic_compare_exchange_strong(&words[i], &seen, 0);
+    }
 }
 
 void

@@ -24,6 +24,9 @@ uint64_t mpe__block_bytes(mpe_engine *e, uint64_t off);
  * it. */
 int mpe__take(mpe_engine *e, uint64_t off, uint32_t from, uint32_t to);
 void mpe__own(mpe_engine *e, uint64_t off, uint32_t owner);
+/* A dead slot had noted off, and may have claimed its word when the chunk was no more what it thought:
+ * frees what is claimed so in that chunk. */
+void mpe__free_strays(mpe_engine *e, uint64_t off, uint32_t owner);
 /* Notes and forgets a block in the slot's journal. When that is full, it is noted that there are
  * more. */
 void mpe__journal_note(mpe_engine *e, uint64_t off);

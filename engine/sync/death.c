@@ -158,6 +158,8 @@ free_in_flight(mpe_engine *e, uint32_t slot)
         uint64_t block = mpe__load64(&s->inflight[i]);
         if (block && e->take_block(e, block, slot + 1, slot + 1))
             e->free_block(e, block);
+        else if (block)
+            e->free_strays(e, block, slot + 1);
         mpe__store64(&s->inflight[i], 0);
     }
     if (mpe__load32(&s->unlisted))

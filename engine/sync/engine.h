@@ -35,6 +35,7 @@ struct mpe_engine {
     void (*free_block)(mpe_engine *e, uint64_t off); /* the allocator, for recovery */
     void (*recover_arena)(mpe_engine *e);
     int (*take_block)(mpe_engine *e, uint64_t off, uint32_t from_owner, uint32_t to_owner);
+    void (*free_strays)(mpe_engine *e, uint64_t off, uint32_t owner);
     void (*own_block)(mpe_engine *e, uint64_t off, uint32_t owner); /* whoever had it */
     void (*free_making)(mpe_engine *e, uint32_t index, uint32_t slot);
     void (*free_owned)(mpe_engine *e, uint32_t owner); /* every block with this owner word */
