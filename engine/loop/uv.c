@@ -79,7 +79,8 @@ set_timer(struct mpe__loop *l, uint64_t deadline)
     uv_update_time(l->uv);
     if (deadline > now)
         ms = (deadline - now + 999999) / 1000000; /* never early */
-    uv_timer_start(&l->timer, on_timer, ms, 0);
+    /* repeating: uv_run fires what is due before it polls, and would then poll for ever */
+    uv_timer_start(&l->timer, on_timer, ms, 1);
 }
 
 void
