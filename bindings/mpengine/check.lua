@@ -3,6 +3,7 @@
 local check = {}
 
 local function describe(value)
+    if value == nil then return "no value" end
     local meta = debug.getmetatable(value)
     return type(meta) == "table" and rawget(meta, "__name") or type(value)
 end

@@ -1,7 +1,7 @@
 --- with_timeout and scope: what is cancelled with the stretch of code it belongs to.
 local core = require "mpengine.core"
 local errors = require "mpengine.errors"
-local check = require "mpengine.co.check"
+local check = require "mpengine.check"
 local tasks = require "mpengine.co.tasks"
 
 local cancel = {}

@@ -1,6 +1,6 @@
 --- co.Event and co.AsyncResult.
 local core = require "mpengine.core"
-local check = require "mpengine.co.check"
+local check = require "mpengine.check"
 local class = require "mpengine.co.class"
 
 local events = {}

@@ -1,7 +1,7 @@
 --- co.Group and co.Pool: tasks that are joined and killed together, and no more of them at once than
 --- the pool has room for.
 local core = require "mpengine.core"
-local check = require "mpengine.co.check"
+local check = require "mpengine.check"
 local tasks = require "mpengine.co.tasks"
 local waiting = require "mpengine.co.wait"
 local locks = require "mpengine.co.locks"

@@ -2,7 +2,7 @@
 --- the first of those who wait: it is theirs from then on, so nobody who comes later is before them,
 --- and nothing is lost when they are killed before they run again.
 local core = require "mpengine.core"
-local check = require "mpengine.co.check"
+local check = require "mpengine.check"
 local class = require "mpengine.co.class"
 local shared = require "mpengine.sync"
 

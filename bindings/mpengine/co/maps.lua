@@ -1,6 +1,6 @@
 --- The maps of co.Pool, as mp.Pool has them: the same names, orders and options, in tasks.
 local core = require "mpengine.core"
-local check = require "mpengine.co.check"
+local check = require "mpengine.check"
 local cancel = require "mpengine.co.cancel"
 local errors = require "mpengine.errors"
 local events = require "mpengine.co.events"

@@ -1,6 +1,6 @@
 --- co.offload: a function that blocks, on a thread.
 local core = require "mpengine.core"
-local check = require "mpengine.co.check"
+local check = require "mpengine.check"
 
 local function finish(ok, ...)
     if ok then return ... end

@@ -2,7 +2,7 @@
 --- `promised` items in the queue, or places in it, belong to waiters who were woken and have not
 --- run yet; nobody else sees them.
 local core = require "mpengine.core"
-local check = require "mpengine.co.check"
+local check = require "mpengine.check"
 local class = require "mpengine.co.class"
 
 local queues = {}

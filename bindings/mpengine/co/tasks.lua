@@ -1,7 +1,7 @@
 --- Tasks: spawn, their methods, and what is printed of those that fail.
 local core = require "mpengine.core"
 local errors = require "mpengine.errors"
-local check = require "mpengine.co.check"
+local check = require "mpengine.check"
 
 local tasks = {}
 

@@ -1,6 +1,6 @@
 --- Waiting for several things: joinall, wait and iwait.
 local core = require "mpengine.core"
-local check = require "mpengine.co.check"
+local check = require "mpengine.check"
 
 local waiting = {}
 
