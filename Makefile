@@ -177,6 +177,26 @@ check:
 	+@$(SUBMAKE) lint
 	+@$(SUBMAKE) test
 
+# Those named *_deaths_test.c link an engine of their own, with kill points in it.
+POINTS     := engine/testing/kill_points.h
+POINTS_OBJ := $(patsubst engine/%.c,$(BUILD)/points/%.o,$(ENGINE_SRC))
+$(BUILD)/points/%.o: engine/%.c $(POINTS) $(BUILD)/flags.stamp | deps
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(call compile,$<) $(if $(filter engine/base/% engine/os/%,$<),,-include $(POINTS)) \
+		-MMD -MP -o $@
+
+$(BUILD)/points/libmpengine.a: $(POINTS_OBJ) $(BUILD)/sources.stamp
+	$(call say,AR)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $(POINTS_OBJ)
+
+$(BUILD)/tests/%_deaths_test: $(BUILD)/obj/engine/%_deaths_test.o \
+		$(call objects,$(TESTING_SRC)) $(BUILD)/points/libmpengine.a
+	$(call say,LINK)
+	@mkdir -p $(@D)
+	$(Q)$(link) -o $@ $^ $(UV_LIBS) $(SYS_LIBS)
+
 # Each *_test.c is a program of its own, so that one crash costs one file.
 $(BUILD)/tests/%: $(BUILD)/obj/engine/%.o $(call objects,$(TESTING_SRC)) $(BUILD)/libmpengine.a
 	$(call say,LINK)
@@ -289,4 +309,4 @@ uninstall:
 clean:
 	rm -rf $(BUILD) compile_commands.json
 
--include $(patsubst %.o,%.d,$(call objects,$(C_SRC)))
+-include $(patsubst %.o,%.d,$(call objects,$(C_SRC)) $(POINTS_OBJ))

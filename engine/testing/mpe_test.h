@@ -40,6 +40,9 @@ void mpe_test_add(struct mpe_test_case *added);
 void mpe_test_fail(const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* How many have failed in this case so far. */
+int mpe_test_failures(void);
+
 /* Ends this process of the case at once, after a failure that leaves nothing to go on with. */
 _Noreturn void mpe_test_stop(void);
 

@@ -189,6 +189,7 @@ mpe_test_twin(mpe_engine *e)
                          .free_block = e->free_block,
                          .recover_arena = e->recover_arena,
                          .take_block = e->take_block,
+                         .free_strays = e->free_strays,
                          .own_block = e->own_block,
                          .free_making = e->free_making,
                          .free_owned = e->free_owned,

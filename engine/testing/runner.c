@@ -73,6 +73,12 @@ mpe_test_fail(const char *file, int line, const char *format, ...)
     atomic_fetch_add(&outcome->failures, 1);
 }
 
+int
+mpe_test_failures(void)
+{
+    return atomic_load(&outcome->failures);
+}
+
 _Noreturn void
 mpe_test_stop(void)
 {

@@ -4,16 +4,15 @@
 #include "shm/arena.h"
 #include "shm/object.h"
 #include "sync/death.h"
+#include "testing/deaths.h"
 #include "testing/mpe_test.h"
 #include "testing/procs.h"
-#include "testing/steps.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define LAST UINT64_MAX
-#define DEATHS 40 /* per call */
 
 static mpe_object *o; /* what the case is about */
 static uint64_t used; /* before the call; in blocks */
@@ -122,7 +121,7 @@ check_put_small(mpe_engine *e, void *arg, bool has_ended)
 TEST_LIMIT(putting_a_small_message, 60)
 {
     mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, empty_queue, put_small, check_put_small, DEATHS);
+    mpe_test_kill_everywhere(e, empty_queue, put_small, check_put_small);
     mpe_close(e);
 }
 
@@ -148,7 +147,7 @@ check_put_large(mpe_engine *e, void *arg, bool has_ended)
 TEST_LIMIT(putting_a_large_message, 60)
 {
     mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, empty_queue, put_large, check_put_large, DEATHS);
+    mpe_test_kill_everywhere(e, empty_queue, put_large, check_put_large);
     mpe_close(e);
 }
 
@@ -180,7 +179,7 @@ check_put_fourth(mpe_engine *e, void *arg, bool has_ended)
 TEST_LIMIT(putting_into_a_new_segment, 60)
 {
     mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, queue_with_a_full_segment, put_fourth, check_put_fourth, DEATHS);
+    mpe_test_kill_everywhere(e, queue_with_a_full_segment, put_fourth, check_put_fourth);
     mpe_close(e);
 }
 
@@ -225,7 +224,7 @@ check_get_large(mpe_engine *e, void *arg, bool has_ended)
 TEST_LIMIT(getting_a_large_message, 60)
 {
     mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, queue_with_two_large, get_one, check_get_large, DEATHS);
+    mpe_test_kill_everywhere(e, queue_with_two_large, get_one, check_get_large);
     mpe_close(e);
 }
 
@@ -262,7 +261,7 @@ check_get_all(mpe_engine *e, void *arg, bool has_ended)
 TEST_LIMIT(getting_all_messages_of_two_segments, 60)
 {
     mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, queue_of_two_segments, get_and_free_all, check_get_all, DEATHS);
+    mpe_test_kill_everywhere(e, queue_of_two_segments, get_and_free_all, check_get_all);
     mpe_close(e);
 }
 
@@ -324,7 +323,7 @@ put_new_key(mpe_engine *e, void *arg)
 TEST_LIMIT(putting_a_new_key_into_a_dict, 60)
 {
     mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, small_dict, put_new_key, check_dict, DEATHS);
+    mpe_test_kill_everywhere(e, small_dict, put_new_key, check_dict);
     mpe_close(e);
 }
 
@@ -337,7 +336,7 @@ replace_value(mpe_engine *e, void *arg)
 TEST_LIMIT(replacing_a_value_in_a_dict, 60)
 {
     mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, small_dict, replace_value, check_dict, DEATHS);
+    mpe_test_kill_everywhere(e, small_dict, replace_value, check_dict);
     mpe_close(e);
 }
 
@@ -350,7 +349,7 @@ remove_key(mpe_engine *e, void *arg)
 TEST_LIMIT(removing_a_key_from_a_dict, 60)
 {
     mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, small_dict, remove_key, check_dict, DEATHS);
+    mpe_test_kill_everywhere(e, small_dict, remove_key, check_dict);
     mpe_close(e);
 }
 
@@ -373,7 +372,7 @@ put_many_keys(mpe_engine *e, void *arg)
 TEST_LIMIT(growing_a_dict, 60)
 {
     mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, large_dict, put_many_keys, check_dict, DEATHS / 4);
+    mpe_test_kill_everywhere(e, large_dict, put_many_keys, check_dict);
     mpe_close(e);
 }
 
@@ -392,7 +391,7 @@ clear_dict(mpe_engine *e, void *arg)
 TEST_LIMIT(clearing_a_dict, 60)
 {
     mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, middle_dict, clear_dict, check_dict, DEATHS / 4);
+    mpe_test_kill_everywhere(e, middle_dict, clear_dict, check_dict);
     mpe_close(e);
 }
 
@@ -408,7 +407,7 @@ snapshot_dict(mpe_engine *e, void *arg)
 TEST_LIMIT(taking_a_snapshot_of_a_dict, 60)
 {
     mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, middle_dict, snapshot_dict, check_dict, DEATHS / 4);
+    mpe_test_kill_everywhere(e, middle_dict, snapshot_dict, check_dict);
     mpe_close(e);
 }
 
@@ -485,7 +484,7 @@ TEST_LIMIT(changing_a_list, 60)
         append_ninth, insert_first, set_third, remove_first, remove_last, reverse};
     mpe_engine *e = mpe_test_engine(0);
     for (int i = 0; i < 6; i++)
-        mpe_test_kill_everywhere(e, list_of_eight, changes[i], check_list, DEATHS / 3);
+        mpe_test_kill_everywhere(e, list_of_eight, changes[i], check_list);
     mpe_close(e);
 }
 
@@ -519,7 +518,7 @@ check_semaphore(mpe_engine *e, void *arg, bool has_ended)
 TEST_LIMIT(using_a_semaphore, 60)
 {
     mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, semaphore_of_two, acquire_and_release, check_semaphore, DEATHS);
+    mpe_test_kill_everywhere(e, semaphore_of_two, acquire_and_release, check_semaphore);
     mpe_close(e);
 }
 
@@ -556,8 +555,7 @@ check_condition(mpe_engine *e, void *arg, bool has_ended)
 TEST_LIMIT(using_a_condition, 60)
 {
     mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, condition_with_a_wait, enlist_notify_and_leave, check_condition,
-                             DEATHS);
+    mpe_test_kill_everywhere(e, condition_with_a_wait, enlist_notify_and_leave, check_condition);
     mpe_close(e);
 }
 
@@ -591,7 +589,7 @@ check_lock(mpe_engine *e, void *arg, bool has_ended)
 TEST_LIMIT(using_a_lock, 60)
 {
     mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, lock_and_nothing, lock_and_unlock, check_lock, DEATHS);
+    mpe_test_kill_everywhere(e, lock_and_nothing, lock_and_unlock, check_lock);
     mpe_close(e);
 }
 
@@ -651,7 +649,7 @@ check_objects(mpe_engine *e, void *arg, bool has_ended)
 TEST_LIMIT(making_storing_and_dropping_objects, 60)
 {
     mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, dict_with_handles, make_and_drop, check_objects, DEATHS / 2);
+    mpe_test_kill_everywhere(e, dict_with_handles, make_and_drop, check_objects);
     mpe_close(e);
 }
 
@@ -702,13 +700,11 @@ check_memory(mpe_engine *e, void *arg, bool has_ended)
 TEST_LIMIT(allocating_and_freeing, 60)
 {
     mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, nothing, alloc_and_free, check_memory, DEATHS);
+    mpe_test_kill_everywhere(e, nothing, alloc_and_free, check_memory);
     mpe_close(e);
 }
 
 /* ---- a reaper that dies ---- */
-
-static long first_death;
 
 static void
 reap_all(mpe_engine *e, void *arg)
@@ -717,16 +713,17 @@ reap_all(mpe_engine *e, void *arg)
     mpe_reap_dead(e);
 }
 
-/* Kills a consumer at one instruction and the reaper of it at another. */
+/* Kills a consumer at each point and the reaper of it at each of its own. */
 TEST_LIMIT(reaping_killed_anywhere_is_done_by_the_next, 60)
 {
     mpe_engine *e = mpe_test_engine(0);
-    for (first_death = 40; first_death < 900; first_death += 107) {
-        bool has_ended = false;
-        for (long n = 0; !has_ended; n += 61) {
+    bool has_ended = false;
+    for (long first = 1; !has_ended; first = mpe_test_next_point(first)) {
+        bool is_reaped = false;
+        for (long second = 1; !is_reaped; second = mpe_test_next_point(second)) {
             void *arg = queue_with_two_large(e);
-            mpe_test_kill_at(e, NULL, get_one, arg, first_death);
-            has_ended = !mpe_test_kill_at(e, NULL, reap_all, arg, n);
+            has_ended = mpe_test_kill_at(e, NULL, get_one, arg, first);
+            is_reaped = mpe_test_kill_at(e, NULL, reap_all, arg, second);
             while (mpe_reap_dead(e))
                 ;
             atomic_store(&e->header->sweep_wanted, 0);
