@@ -39,8 +39,13 @@ void mpe__trim(mpe_engine *e);
 /* Calls visit for every block in use with its owner word. For checks and sweeps. */
 void mpe__each_block(mpe_engine *e, void (*visit)(uint64_t off, uint32_t owner, void *ud),
                      void *ud);
+/* Bytes in blocks, whoever owns them; looks at every block of the arena. */
+uint64_t mpe__used_bytes(mpe_engine *e);
 /* As the dead owner of the arena lock: makes the chunk table consistent. */
 void mpe__arena_recover(mpe_engine *e);
+/* Tells what is wrong with the chunk table, while nobody works. For checks. */
+void mpe__arena_check(mpe_engine *e, void (*violation)(void *ud, const char *what, uint64_t where),
+                      void *ud);
 /* Backs [off, off + bytes) of a table with memory. Arena lock held. Errors: EARENA. */
 int mpe__commit(mpe_engine *e, uint64_t off, uint64_t bytes);
 

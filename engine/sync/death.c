@@ -236,8 +236,6 @@ mpe__retire(mpe_engine *e, uint32_t slot)
     free_in_flight(e, slot);
     leave_objects(e, slot);
     release_reserved(e, slot);
-    atomic_fetch_add(&e->header->retired_bytes, mpe__load64(&s->used_bytes));
-    mpe__store64(&s->used_bytes, 0);
     mpe__store32(&s->parent, 0);
     mpe__store32(&s->starter, 0);
     if (slot != e->slot || e->owes_wakes || mpe__load32(&e->header->sweep_wanted))

@@ -56,7 +56,6 @@ struct mpe__slot {
     mpe__a32 unlisted; /* blocks of this slot did not fit into inflight: look at all blocks */
     mpe__a32 pid;
     mpe__a64 attached_ns; /* with pid: the identity of the process */
-    mpe__a64 used_bytes;  /* allocated minus freed by this slot, as a signed number */
     char name[48];
 };
 
@@ -103,7 +102,6 @@ struct mpe__header {
     mpe__a32 chunks_top;              /* chunks ever used */
     mpe__a32 trimming;                /* chunk + 1 that is being given back */
     mpe__a64 committed_bytes;         /* all memory taken from the system */
-    mpe__a64 retired_bytes;           /* used_bytes of slots that are gone */
     mpe__a32 objects_top;             /* object entries ever used */
     mpe__a32 objects_committed;       /* entries backed by memory */
     mpe__a32 objects_free;            /* an entry below the top may be free: worth a search */
