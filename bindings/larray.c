@@ -11,10 +11,6 @@
 #define METHODS lua_upvalueindex(3)
 #define FIELD lua_upvalueindex(4)
 
-#define KINDS                                                                                      \
-    (1u << MPE_KIND_ARRAY | 1u << MPE_KIND_VALUE | 1u << MPE_KIND_RAW_ARRAY |                      \
-     1u << MPE_KIND_RAW_VALUE)
-
 static const char *
 name_of(const lmpe_box *b)
 {
@@ -30,16 +26,19 @@ name_of(const lmpe_box *b)
     }
 }
 
-/* The receiver of a metamethod, without looking at its metatable: a box of this state is told by
- * its size and the state it names. */
-static lmpe_box *
+void
+lmpe_array_held(lmpe_box *b)
+{
+    char code;
+    b->data = mpe_array_data(b->S->e, b->o, &code, &b->length);
+    b->extra = (unsigned char)code;
+}
+
+/* The receiver of a metamethod, without looking at its metatable. */
+static inline lmpe_box *
 self(lua_State *L)
 {
-    lmpe_box *b = lua_touserdata(L, 1);
-    if (b && lua_rawlen(L, 1) == sizeof *b && b->S == lmpe_self(L) && b->o &&
-        KINDS >> mpe_handle_kind(b->h) & 1)
-        return b;
-    return lmpe_check_self(L, 1);
+    return lmpe_check_kinds(L, 1, LMPE_ARRAY_KINDS);
 }
 
 /* ---- one element ---- */
@@ -60,7 +59,7 @@ array_index(lua_State *L)
     if (i - 1 >= a.length || !whole)
         lua_pushnil(L);
     else
-        lmpe_element_push(L, a.type, lmpe_element_load(a.type, lmpe_array_at(&a, i)));
+        lmpe_element_push(L, a.type, lmpe_array_at(&a, i));
     return 1;
 }
 
@@ -101,7 +100,7 @@ value_index(lua_State *L)
     lmpe_box *b = self(L);
     if (lua_rawequal(L, 2, FIELD)) {
         lmpe_array a = lmpe_array_of(b);
-        lmpe_element_push(L, a.type, lmpe_element_load(a.type, a.data));
+        lmpe_element_push(L, a.type, a.data);
         return 1;
     }
     lua_settop(L, 2);
@@ -147,7 +146,7 @@ check_element(lua_State *L, int idx, const lmpe_array *a, const char *call)
 static int
 refuse_sum(lua_State *L, const lmpe_element *t, uint64_t bits, int idx, const char *call)
 {
-    lmpe_element_push(L, t, bits);
+    lmpe_element_push_bits(L, t, bits);
     const char *present = luaL_tolstring(L, -1, NULL), *delta = luaL_tolstring(L, idx, NULL);
     return luaL_error(L, "%s: %s + %s does not fit type '%c': the sum must be %s", call, present,
                       delta, t->code, t->must);
@@ -173,7 +172,7 @@ add_to(lua_State *L, const lmpe_array *a, uint8_t *p, int idx, const char *call)
             continue;
         return refuse_sum(L, t, seen, idx, call);
     } while (!lmpe_element_exchange(t, p, &seen, sum));
-    lmpe_element_push(L, t, t->size == 8 ? sum : sum & ((1ull << 8 * t->size) - 1));
+    lmpe_element_push_bits(L, t, sum);
     return 1;
 }
 
@@ -209,7 +208,7 @@ exchange_at(lua_State *L, const lmpe_array *a, uint8_t *p, int first, const char
         }
     }
     lua_pushboolean(L, 0);
-    lmpe_element_push(L, t, seen);
+    lmpe_element_push_bits(L, t, seen);
     return 2;
 }
 

@@ -19,11 +19,7 @@ typedef struct lmpe_array {
 static inline lmpe_array
 lmpe_array_of(const lmpe_box *b)
 {
-    char type;
-    lmpe_array a;
-    a.data = mpe_array_data(b->S->e, b->o, &type, &a.length);
-    a.type = lmpe_element_of(type);
-    return a;
+    return (lmpe_array){lmpe_element_of((char)b->extra), b->data, b->length};
 }
 
 static inline uint8_t *

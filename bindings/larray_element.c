@@ -13,16 +13,18 @@
 #include <wchar.h>
 
 /* C types whose width depends on the platform get the row of their width. */
+#define WIDTH(type) (8 * sizeof(type))
+#define CLASS(type, of_8_bits) ((of_8_bits) + 2 * (__builtin_ctz(sizeof(type))))
 #define INTEGER(c, type, text)                                                                     \
     {                                                                                              \
-        (c), sizeof(type), LMPE_SIGNED, 64 - 8 * sizeof(type),                                     \
-            (int64_t)(UINT64_MAX << (8 * sizeof(type) - 1)),                                       \
-            UINT64_MAX >> (65 - 8 * sizeof(type)), "an integer in the range " text                 \
+        (c), sizeof(type), CLASS(type, LMPE_INT8), 64 - WIDTH(type),                               \
+            (int64_t)(UINT64_MAX << (WIDTH(type) - 1)), UINT64_MAX >> (65 - WIDTH(type)),          \
+            "an integer in the range " text                                                        \
     }
 #define NATURAL(c, type, text)                                                                     \
     {                                                                                              \
-        (c), sizeof(type), LMPE_UNSIGNED, 64 - 8 * sizeof(type),                                   \
-            sizeof(type) == 8 ? INT64_MIN : 0, UINT64_MAX >> (64 - 8 * sizeof(type)),              \
+        (c), sizeof(type), CLASS(type, LMPE_UINT8), 64 - WIDTH(type),                              \
+            WIDTH(type) == 64 ? INT64_MIN : 0, UINT64_MAX >> (64 - WIDTH(type)),                   \
             "an integer in the range " text                                                        \
     }
 #define RANGE_32 "-2147483648 to 2147483647"
@@ -92,6 +94,12 @@ float_of(uint64_t bits)
     return v;
 }
 
+static int
+is_signed(const lmpe_element *t)
+{
+    return t->kind < LMPE_FLOAT && !(t->kind & 1);
+}
+
 static int64_t
 signed_of(const lmpe_element *t, uint64_t bits)
 {
@@ -156,42 +164,24 @@ lmpe_utf8_decode(const char *s, size_t n, uint32_t *code)
 
 /* ---- Lua values ---- */
 
-static void
-push_wide(lua_State *L, uint64_t bits)
+void
+lmpe_push_wide(lua_State *L, const void *p)
 {
-    if (bits > 0x7fffffff) /* what no script stored */
-        bits = 0xfffd;
-    if (bits == 0)
+    uint32_t code = LMPE_LOAD(uint32_t, p);
+    if (code > 0x7fffffff) /* what no script stored */
+        code = 0xfffd;
+    if (code == 0)
         lua_pushlstring(L, "", 1);
     else
-        lua_pushfstring(L, "%U", (long)bits);
+        lua_pushfstring(L, "%U", (long)code);
 }
 
 void
-lmpe_element_push(lua_State *L, const lmpe_element *t, uint64_t bits)
+lmpe_element_push_bits(lua_State *L, const lmpe_element *t, uint64_t bits)
 {
-    char c;
-    switch ((enum lmpe_element_class)t->kind) {
-    case LMPE_SIGNED:
-        lua_pushinteger(L, signed_of(t, bits));
-        return;
-    case LMPE_UNSIGNED:
-        lua_pushinteger(L, (lua_Integer)bits);
-        return;
-    case LMPE_FLOAT:
-        lua_pushnumber(L, (lua_Number)float_of(bits));
-        return;
-    case LMPE_DOUBLE:
-        lua_pushnumber(L, double_of(bits));
-        return;
-    case LMPE_CHAR:
-        c = (char)bits;
-        lua_pushlstring(L, &c, 1);
-        return;
-    case LMPE_WIDE:
-        push_wide(L, bits);
-        return;
-    }
+    uint64_t element;
+    lmpe_element_store(t, &element, bits);
+    lmpe_element_push(L, t, &element);
 }
 
 static int
@@ -279,8 +269,8 @@ lmpe_element_sum(const lmpe_element *t, uint64_t bits, lua_Integer i, lua_Number
         return 1;
     }
     __int128 v = i, max = (__int128)t->max;
-    v += t->kind == LMPE_SIGNED ? (__int128)signed_of(t, bits) : (__int128)bits;
-    if (v > max || v < (t->kind == LMPE_SIGNED ? t->min : 0))
+    v += is_signed(t) ? (__int128)signed_of(t, bits) : (__int128)bits;
+    if (v > max || v < (is_signed(t) ? t->min : 0))
         return 0;
     *sum = (uint64_t)v;
     return 1;
@@ -304,7 +294,7 @@ lmpe_elements_push(lua_State *L, const lmpe_element *t, const void *p, size_t n)
     const uint8_t *from = p;
     lua_createtable(L, n < INT_MAX ? (int)n : INT_MAX, 0);
     for (size_t i = 1; i <= n; i++, from += t->size) {
-        lmpe_element_push(L, t, lmpe_element_load(t, from));
+        lmpe_element_push(L, t, from);
         lua_rawseti(L, -2, (lua_Integer)i);
     }
 }

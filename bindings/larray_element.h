@@ -14,9 +14,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Integers come first, then numbers, then text. */
 enum lmpe_element_class {
-    LMPE_SIGNED,
-    LMPE_UNSIGNED,
+    LMPE_INT8,
+    LMPE_UINT8,
+    LMPE_INT16,
+    LMPE_UINT16,
+    LMPE_INT32,
+    LMPE_UINT32,
+    LMPE_INT64,
+    LMPE_UINT64,
     LMPE_FLOAT,
     LMPE_DOUBLE,
     LMPE_CHAR,
@@ -27,7 +34,7 @@ typedef struct lmpe_element {
     char code; /* 0: no such type */
     uint8_t size;
     uint8_t kind;  /* enum lmpe_element_class */
-    uint8_t shift; /* that extends the sign */
+    uint8_t shift; /* integers: that extends the sign */
     int64_t min;   /* of the Lua integers it takes */
     uint64_t max;
     const char *must; /* what a value of it must be */
@@ -84,8 +91,55 @@ int lmpe_element_exchange(const lmpe_element *t, void *p, uint64_t *seen, uint64
 
 /* ---- Lua values ---- */
 
+/* The code point at p, of an array of type u. */
+void lmpe_push_wide(lua_State *L, const void *p);
+
+#define LMPE_LOAD(type, p) atomic_load_explicit((const _Atomic type *)(p), memory_order_acquire)
+
+/* Pushes the value of the element at p. */
+static inline void
+lmpe_element_push(lua_State *L, const lmpe_element *t, const void *p)
+{
+    switch ((enum lmpe_element_class)t->kind) {
+    case LMPE_INT8:
+        lua_pushinteger(L, LMPE_LOAD(int8_t, p));
+        return;
+    case LMPE_UINT8:
+        lua_pushinteger(L, LMPE_LOAD(uint8_t, p));
+        return;
+    case LMPE_INT16:
+        lua_pushinteger(L, LMPE_LOAD(int16_t, p));
+        return;
+    case LMPE_UINT16:
+        lua_pushinteger(L, LMPE_LOAD(uint16_t, p));
+        return;
+    case LMPE_INT32:
+        lua_pushinteger(L, LMPE_LOAD(int32_t, p));
+        return;
+    case LMPE_UINT32:
+        lua_pushinteger(L, LMPE_LOAD(uint32_t, p));
+        return;
+    case LMPE_INT64:
+    case LMPE_UINT64:
+        lua_pushinteger(L, LMPE_LOAD(int64_t, p));
+        return;
+    case LMPE_FLOAT:
+        lua_pushnumber(L, (lua_Number)LMPE_LOAD(float, p));
+        return;
+    case LMPE_DOUBLE:
+        lua_pushnumber(L, LMPE_LOAD(double, p));
+        return;
+    case LMPE_CHAR:
+        lua_pushlstring(L, &(char){LMPE_LOAD(char, p)}, 1);
+        return;
+    case LMPE_WIDE:
+        lmpe_push_wide(L, p);
+        return;
+    }
+}
+
 /* Pushes the value of bits. */
-void lmpe_element_push(lua_State *L, const lmpe_element *t, uint64_t bits);
+void lmpe_element_push_bits(lua_State *L, const lmpe_element *t, uint64_t bits);
 /* The bits of the value at idx; 0 when it does not fit. */
 int lmpe_element_from(lua_State *L, int idx, const lmpe_element *t, uint64_t *bits);
 /* Raises for the value at idx, which does not fit; what names the call and the place. */

@@ -247,7 +247,9 @@ typedef struct lmpe_box {
     mpe_object *o;   /* held; NULL when never acquired */
     mpe_handle h;
     lmpe *S;
-    uint32_t extra; /* the type's own */
+    uint32_t extra;  /* the type's own; of an array its type code */
+    void *data;      /* the elements of an array, where they stay as long as it is held */
+    uint64_t length; /* how many there are; 0 when it is not held */
 } lmpe_box;
 
 /* Pushes the userdata for an object this call holds; takes the hold, also on an error. */
@@ -282,6 +284,11 @@ void lmpe_push_identity(lua_State *L, lmpe_box *b, const char *name);
 
 /* A pipe end has come with a message: this process has it now. */
 void lmpe_pipe_arrived(lmpe_box *b);
+#define LMPE_ARRAY_KINDS                                                                           \
+    (1u << MPE_KIND_ARRAY | 1u << MPE_KIND_VALUE | 1u << MPE_KIND_RAW_ARRAY |                      \
+     1u << MPE_KIND_RAW_VALUE)
+/* An array is held from now on: notes where its elements are. */
+void lmpe_array_held(lmpe_box *b);
 
 /* ---- arguments and errors: lmpe.c --------------------------------------------------------- */
 

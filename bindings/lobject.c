@@ -103,12 +103,15 @@ push_known(lua_State *L, mpe_handle h)
     return 0; /* the table of boxes stays */
 }
 
-/* The table of boxes, box on top: registers it. */
+/* The table of boxes, box on top, which holds its object now: registers it. */
 static void
-remember(lua_State *L, mpe_handle h)
+remember(lua_State *L, lmpe_box *b)
 {
+    int kind = mpe_handle_kind(b->h);
+    if (LMPE_ARRAY_KINDS >> kind & 1)
+        lmpe_array_held(b);
     lua_pushvalue(L, -1);
-    lua_rawseti(L, -3, (lua_Integer)h);
+    lua_rawseti(L, -3, (lua_Integer)b->h);
     lua_remove(L, -2);
 }
 
@@ -121,7 +124,7 @@ lmpe_push_object(lua_State *L, lmpe *S, mpe_object *o, mpe_handle h)
     }
     lmpe_box *b = new_box(L, S, h);
     b->o = o;
-    remember(L, h);
+    remember(L, b);
     return MPE_OK;
 }
 
@@ -140,7 +143,7 @@ lmpe_push_handle(lua_State *L, lmpe *S, mpe_handle h)
         lua_pop(L, 2);
         return rc;
     }
-    remember(L, h);
+    remember(L, b);
     return MPE_OK;
 }
 
@@ -160,6 +163,7 @@ box_gc(lua_State *L)
     if (b->o && b->S->e)
         mpe_drop(b->S->e, b->o);
     b->o = NULL;
+    b->length = 0;
     return 0;
 }
 
