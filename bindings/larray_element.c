@@ -217,8 +217,6 @@ text_from(lua_State *L, int idx, const lmpe_element *t, uint64_t *bits)
 {
     size_t n;
     uint32_t code;
-    if (lua_type(L, idx) != LUA_TSTRING)
-        return 0;
     const char *s = lua_tolstring(L, idx, &n);
     if (t->kind == LMPE_CHAR) {
         *bits = n == 1 ? (unsigned char)s[0] : 0;
@@ -230,19 +228,26 @@ text_from(lua_State *L, int idx, const lmpe_element *t, uint64_t *bits)
     return 1;
 }
 
+/* The value at idx, which is of that Lua type. */
+static inline int
+value_from(lua_State *L, int idx, int type, const lmpe_element *t, uint64_t *bits)
+{
+    if (t->kind >= LMPE_CHAR)
+        return type == LUA_TSTRING && text_from(L, idx, t, bits);
+    if (type != LUA_TNUMBER)
+        return 0;
+    if (t->kind < LMPE_FLOAT)
+        return integer_from(L, idx, t, bits);
+    if (t->kind == LMPE_FLOAT)
+        return float_from(lua_tonumber(L, idx), bits);
+    *bits = bits_of_double(lua_tonumber(L, idx));
+    return 1;
+}
+
 int
 lmpe_element_from(lua_State *L, int idx, const lmpe_element *t, uint64_t *bits)
 {
-    if (t->kind >= LMPE_CHAR)
-        return text_from(L, idx, t, bits);
-    if (lua_type(L, idx) != LUA_TNUMBER)
-        return 0;
-    if (t->kind == LMPE_FLOAT)
-        return float_from(lua_tonumber(L, idx), bits);
-    if (t->kind != LMPE_DOUBLE)
-        return integer_from(L, idx, t, bits);
-    *bits = bits_of_double(lua_tonumber(L, idx));
-    return 1;
+    return value_from(L, idx, lua_type(L, idx), t, bits);
 }
 
 int
@@ -299,10 +304,32 @@ lmpe_elements_push(lua_State *L, const lmpe_element *t, const void *p, size_t n)
     }
 }
 
+/* A table without a metatable: no metamethod to ask for, and the stack is cleared once for many. */
+static lua_Integer
+read_plain(lua_State *L, int idx, const lmpe_element *t, uint8_t *to, size_t n)
+{
+    enum { BATCH = 64 };
+    int top = lua_gettop(L);
+    luaL_checkstack(L, BATCH, NULL);
+    for (size_t i = 1; i <= n; i++, to += t->size) {
+        uint64_t bits;
+        int type = lua_rawgeti(L, idx, (lua_Integer)i), at = top + 1 + (int)((i - 1) % BATCH);
+        if (!value_from(L, at, type, t, &bits))
+            return (lua_Integer)i;
+        lmpe_element_store(t, to, bits);
+        if (i % BATCH == 0)
+            lua_settop(L, top);
+    }
+    lua_settop(L, top);
+    return 0;
+}
+
 lua_Integer
 lmpe_elements_from(lua_State *L, int idx, const lmpe_element *t, void *p, size_t n)
 {
     uint8_t *to = p;
+    if (lua_istable(L, idx) && !lua_getmetatable(L, idx))
+        return read_plain(L, idx, t, to, n);
     for (size_t i = 1; i <= n; i++, to += t->size) {
         uint64_t bits;
         lua_geti(L, idx, (lua_Integer)i);
@@ -314,17 +341,23 @@ lmpe_elements_from(lua_State *L, int idx, const lmpe_element *t, void *p, size_t
     return 0;
 }
 
+/* Stores are of 16 aligned bytes, what every processor has, and of single elements at the end. */
 void
 lmpe_elements_fill(const lmpe_element *t, void *p, size_t n, uint64_t bits)
 {
+    typedef uint64_t block __attribute__((vector_size(64), aligned(16)));
+    size_t bytes = n * t->size, done = 0;
     if (t->size == 1) {
         memset(p, (int)(uint8_t)bits, n);
         return;
     }
-    for (size_t i = 0; t->size == 2 && i < n; i++)
-        ((uint16_t *)p)[i] = (uint16_t)bits;
-    for (size_t i = 0; t->size == 4 && i < n; i++)
-        ((uint32_t *)p)[i] = (uint32_t)bits;
-    for (size_t i = 0; t->size == 8 && i < n; i++)
-        ((uint64_t *)p)[i] = bits;
+    if (t->size < 8)
+        bits &= (1ull << 8 * t->size) - 1;
+    for (size_t size = t->size; size < 8; size *= 2)
+        bits |= bits << 8 * size;
+    block pattern = {bits, bits, bits, bits, bits, bits, bits, bits};
+    for (; bytes - done >= sizeof pattern; done += sizeof pattern)
+        *(block *)((uint8_t *)p + done) = pattern;
+    for (; done < bytes; done += t->size)
+        lmpe_element_store(t, (uint8_t *)p + done, bits);
 }
