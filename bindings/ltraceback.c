@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * ltraceback.c - the traceback of an error, kept from where it was raised until somebody reports it:
+ * that of the last error alone, since what raises it again or reports it does so at once.
+ */
+#include "lcancel.h"
+
+/* Keys of the registry. */
+static const char raised_key;    /* the error whose traceback was noted last */
+static const char traceback_key; /* and the traceback */
+
+static int
+is_cancellation(lua_State *L, lmpe_task *t)
+{
+    if (t->killed)
+        return 1;
+    for (lmpe_scope *s = t->rare ? t->rare->scopes : NULL; s; s = s->outer) {
+        lmpe_push_token(L, s);
+        int same = lua_rawequal(L, 1, -1);
+        lua_pop(L, 1);
+        if (same)
+            return 1;
+    }
+    return 0;
+}
+
+/* An error that goes on outwards through several protected calls keeps its first traceback. */
+int
+lmpe_note_traceback(lua_State *L)
+{
+    lmpe *S = lmpe_of(L);
+    lua_settop(L, 1);
+    if (is_cancellation(L, S->current))
+        return 1;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &raised_key);
+    int known = !lua_isnil(L, 1) && lua_rawequal(L, 1, -1);
+    lua_settop(L, 1);
+    if (known)
+        return 1;
+    luaL_traceback(L, L, NULL, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &traceback_key);
+    lua_pushvalue(L, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &raised_key);
+    return 1;
+}
+
+void
+lmpe_push_traceback(lua_State *L, int idx)
+{
+    idx = lua_absindex(L, idx);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &raised_key);
+    int same = lua_rawequal(L, -1, idx);
+    lua_pop(L, 1);
+    if (!same) {
+        lua_pushnil(L);
+        return;
+    }
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &traceback_key);
+    lua_pushnil(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &raised_key);
+    lua_pushnil(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &traceback_key);
+}
+
+/* set_traceback(error, text): what lmpe_push_traceback will give for it */
+static int
+set_traceback(lua_State *L)
+{
+    lua_settop(L, 2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &traceback_key);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &raised_key);
+    return 0;
+}
+
+/* traceback_of(error) -> text | nil; it is given once */
+static int
+traceback_of(lua_State *L)
+{
+    luaL_checkany(L, 1);
+    lmpe_push_traceback(L, 1);
+    return 1;
+}
+
+void
+lmpe_open_traceback(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg functions[] = {
+        {"set_traceback", set_traceback},
+        {"traceback_of", traceback_of},
+        {NULL, NULL},
+    };
+    lmpe_setfuncs(L, S, functions);
+}
