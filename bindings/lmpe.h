@@ -78,6 +78,8 @@ int lmpe_wait_shielded(lua_State *L, lmpe *S, mpe_waitlist *list, lmpe_finish_fn
 int lmpe_give_way(lua_State *L, lmpe *S, lmpe_finish_fn finish);
 /* Takes back what a waiting task has filed. */
 void lmpe_unfile(lmpe *S, lmpe_task *t);
+/* In a child: a task of the parent waits no more. */
+void lmpe_wait_forked(lmpe *S, lmpe_task *t);
 /* Takes a task out of its wait, which then finds out why. */
 void lmpe_interrupt_wait(lua_State *L, lmpe *S, lmpe_task *t);
 

@@ -53,6 +53,26 @@ lmpe_unfile(lmpe *S, lmpe_task *t)
 }
 
 static void
+fire_nobody(mpe_engine *e, mpe_waiter *w, int status)
+{
+    (void)e, (void)w, (void)status;
+}
+
+/* The lists of this process are copies of the parent's, with its waiters; its timers are none of
+ * the child's. */
+void
+lmpe_wait_forked(lmpe *S, lmpe_task *t)
+{
+    if (t->state == LMPE_WAITING) {
+        mpe_waiter *w = t->heavy ? &t->rare->await.w : &t->w;
+        w->heap_index = 0;
+        mpe_wait_stop(S->e, w);
+    }
+    if (t->rare)
+        t->rare->await.w.fire = fire_nobody; /* what it waits for among others may still fire it */
+}
+
+static void
 push_deadlock_message(lua_State *L)
 {
     lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.deadlock");

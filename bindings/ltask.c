@@ -206,11 +206,11 @@ lmpe_sched_forked(lua_State *L, lmpe *S)
         lua_rawgeti(L, -1, i);
         lmpe_task *t = lua_touserdata(L, -1);
         if (t) {
+            lmpe_wait_forked(S, t);
             t->state = LMPE_DONE;
             t->outcome = -1;
             t->killed = 1;
             t->rare = NULL;
-            t->joiners = (mpe_waitlist){NULL, NULL};
         }
         lua_pop(L, 1);
     }
