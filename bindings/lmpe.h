@@ -74,6 +74,8 @@ typedef int (*lmpe_finish_fn)(lua_State *L, lmpe *S, int status);
 int lmpe_wait(lua_State *L, lmpe *S, mpe_waitlist *list, uint64_t deadline, lmpe_finish_fn finish);
 /* The same, and no cancellation ends it. */
 int lmpe_wait_shielded(lua_State *L, lmpe *S, mpe_waitlist *list, lmpe_finish_fn finish);
+/* The list of the waitlist userdata at idx: lwait.c. */
+mpe_waitlist *lmpe_check_waitlist(lua_State *L, int idx);
 /* Lets the other tasks run once. */
 int lmpe_give_way(lua_State *L, lmpe *S, lmpe_finish_fn finish);
 /* Takes back what a waiting task has filed. */
@@ -325,6 +327,7 @@ void lmpe_open_sched(lua_State *L, lmpe *S);
 void lmpe_open_site(lua_State *L, lmpe *S);
 void lmpe_open_cancel(lua_State *L, lmpe *S);
 void lmpe_open_coroutine(lua_State *L, lmpe *S);
+void lmpe_open_coqueue(lua_State *L, lmpe *S);
 void lmpe_open_offload(lua_State *L, lmpe *S);
 void lmpe_open_object(lua_State *L, lmpe *S);
 void lmpe_open_lock(lua_State *L, lmpe *S);

@@ -30,6 +30,12 @@ check_waitlist(lua_State *L)
     return w;
 }
 
+mpe_waitlist *
+lmpe_check_waitlist(lua_State *L, int idx)
+{
+    return &((waitlist *)luaL_checkudata(L, idx, WAITLIST))->list;
+}
+
 static int
 new_waitlist(lua_State *L)
 {

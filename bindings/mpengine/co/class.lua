@@ -2,19 +2,26 @@
 --- files itself on, which is apart from those who take something.
 local core = require "mpengine.core"
 
-local next_number = 0
+local class = {}
 
---- class.new("Lock") -> metatable, methods
-local function class(name, describe)
+local numbers, last_number = setmetatable({}, { __mode = "k" }), 0
+
+--- The number that names an object, from the first time somebody asks.
+function class.number_of(object)
+    if not numbers[object] then
+        last_number = last_number + 1
+        numbers[object] = last_number
+    end
+    return numbers[object]
+end
+
+--- class.new("Lock", describe) -> metatable, methods
+function class.new(name, describe)
     local methods = {}
     local meta = { __name = "mp.co." .. name, __index = methods, methods = methods }
 
     function meta.__tostring(self)
-        if not self.number then
-            next_number = next_number + 1
-            self.number = next_number
-        end
-        return ("mp.co.%s: %d (%s)"):format(name, self.number, describe(self))
+        return ("mp.co.%s: %d (%s)"):format(name, class.number_of(self), describe(self))
     end
 
     -- For co.wait and mp.wait: how to see whether it is ready, and what to wait for meanwhile.

@@ -8,7 +8,7 @@ local events = {}
 -- ---- Event ----
 
 ---@class mp.co.Event
-local Event, event_methods = class("Event", function(self) return self.on and "set" or "clear" end)
+local Event, event_methods = class.new("Event", function(self) return self.on and "set" or "clear" end)
 
 function event_methods:set()
     self.on = true
@@ -42,7 +42,7 @@ end
 ---@class mp.co.AsyncResult
 ---@field value any  nil until it is set
 ---@field error any  what set_error was given
-local Result, result_methods = class("AsyncResult", function(self)
+local Result, result_methods = class.new("AsyncResult", function(self)
     return not self.done and "not ready" or self.failed and "failed" or "ready"
 end)
 

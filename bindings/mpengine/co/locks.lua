@@ -23,7 +23,7 @@ end
 -- ---- Lock ----
 
 ---@class mp.co.Lock
-local Lock, lock_methods = class("Lock", function(self) return self.held and "held" or "free" end)
+local Lock, lock_methods = class.new("Lock", function(self) return self.held and "held" or "free" end)
 
 --- true, or nil, "timeout"
 ---@param timeout? number
@@ -70,7 +70,7 @@ end
 -- ---- RLock ----
 
 ---@class mp.co.RLock
-local RLock, rlock_methods = class("RLock", function(self)
+local RLock, rlock_methods = class.new("RLock", function(self)
     if self.levels == 0 then return "free" end
     return ("held %d time%s by task %d"):format(self.levels, self.levels == 1 and "" or "s", self.owner)
 end)
@@ -136,7 +136,7 @@ end
 -- ---- Semaphore ----
 
 ---@class mp.co.Semaphore
-local Semaphore, semaphore_methods = class("Semaphore", function(self)
+local Semaphore, semaphore_methods = class.new("Semaphore", function(self)
     return ("value %d"):format(self.permits)
 end)
 
@@ -181,7 +181,7 @@ function locks.BoundedSemaphore(n) return semaphore("BoundedSemaphore", n, true)
 -- ---- Condition ----
 
 ---@class mp.co.Condition
-local Condition, condition_methods = class("Condition", function(self)
+local Condition, condition_methods = class.new("Condition", function(self)
     return self.lock:locked() and "lock held" or "lock free"
 end)
 
