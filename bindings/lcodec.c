@@ -14,6 +14,8 @@
 
 #define KEPT_BYTES (1u << 16) /* scratch above this is given back after each message */
 
+lmpe_codec_hooks lmpe_codec_hooks_now;
+
 static const char keep_key = 0;
 
 /* ------------------------------------------------------------------------ what is kept */
@@ -41,9 +43,12 @@ keep_new(lua_State *L)
     set_weak(L, "k");
     lua_rawseti(L, -2, LMPE_KEEP_DUMPS);
     lua_newtable(L);
+    set_weak(L, "v");
+    lua_rawseti(L, -2, LMPE_KEEP_PROTOTYPES);
+    lua_newtable(L);
     lua_rawseti(L, -2, LMPE_KEEP_CODE);
     lua_newtable(L);
-    lua_rawseti(L, -2, LMPE_KEEP_CODE_NEXT);
+    lua_rawseti(L, -2, LMPE_KEEP_CODE_OLD);
     lmpe_plain_probe(L);
     lua_pushvalue(L, -1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &keep_key);
@@ -311,10 +316,9 @@ lmpe_decode(lua_State *L, const void *data, size_t len, int *n, unsigned flags)
 /* -------------------------------------------------------------------------- the Lua side */
 
 void
-lmpe_codec_set_handle_hooks(lmpe_to_handle to_handle, lmpe_from_handle from_handle)
+lmpe_codec_set_hooks(const lmpe_codec_hooks *hooks)
 {
-    lmpe_encode_set_hook(to_handle);
-    lmpe_decode_set_hook(from_handle);
+    lmpe_codec_hooks_now = *hooks;
 }
 
 void

@@ -25,13 +25,10 @@ typedef struct lmpe_encode_opts {
     /* Called, when the message is complete, for each shared object in it, again when it is there
        again.  Not 0 ends the encoding; a negative result is its code.  It must not call Lua. */
     int (*on_handle)(void *ud, uint64_t handle);
-    /* Whether the receiver has the code of this hash: then only the hash is sent.  May be asked
-       several times before anything is sent, so asking must not change the answer. */
-    int (*knows)(void *ud, const uint8_t hash[16]);
-    /* Code that goes whole, perhaps told twice: the receiver has it once the message is there, if
-       it decodes with LMPE_DECODE_REMEMBER. */
-    void (*on_code)(void *ud, const uint8_t hash[16]);
     void *ud;
+    /* Whoever reads it belongs to this program, and the message is stored before Lua runs again:
+       the code of functions may be shared objects, then, instead of bytes. */
+    int in_program;
 } lmpe_encode_opts;
 
 /*
@@ -55,14 +52,11 @@ int lmpe_encode_is_bytes(lua_State *L, int idx, const char **bytes, size_t *len,
 
 /* Accept functions as bytecode: only for messages of processes of the same program. */
 #define LMPE_DECODE_FUNCTIONS 1u
-/* Keep the code of functions that come whole, so that later messages can name it by hash. */
-#define LMPE_DECODE_REMEMBER 2u
 
 /*
 ** Pushes the values of a message, *n of them.  0, or a negative code: then only a message is
 ** pushed.  ECORRUPT: damaged; ETYPE: something in it does not exist here (a module, a registered
-** name); EPERM: bytecode, which was not asked for; ENOENT: code known by hash only that is not
-** kept (any more): have it sent whole; ESTALE: a shared object that is gone; ENOMEM.
+** name); EPERM: bytecode, which was not asked for; ESTALE: a shared object that is gone; ENOMEM.
 ** May load modules, with all that follows.  Raises only Lua's memory error; messages of one
 ** nil, boolean or number raise nothing at all.
 */
@@ -70,14 +64,19 @@ int lmpe_decode(lua_State *L, const void *data, size_t len, int *n, unsigned fla
 
 /* --------------------------------------------------------------------------------- rest */
 
-/*
-** How shared objects are recognised and found again, one pair for the whole program.
-** to_handle: 1 and *h when the userdata at idx is a shared object, else 0.
-** from_handle: pushes the object and returns 0, or pushes nothing and returns a negative code.
-*/
-typedef int (*lmpe_to_handle)(lua_State *L, int idx, uint64_t *h);
-typedef int (*lmpe_from_handle)(lua_State *L, uint64_t h);
-void lmpe_codec_set_handle_hooks(lmpe_to_handle to_handle, lmpe_from_handle from_handle);
+/* How shared objects are recognised, found again and made, the same for the whole program.  All
+   zero: there are none. */
+typedef struct lmpe_codec_hooks {
+    /* 1 and *h when the userdata at idx is a shared object, else 0. */
+    int (*to_handle)(lua_State *L, int idx, uint64_t *h);
+    /* Pushes the object and returns 0, or pushes nothing and returns a negative code. */
+    int (*from_handle)(lua_State *L, uint64_t h);
+    /* Pushes a new blob, a userdata with a user value, with these bytes, or as from_handle. */
+    int (*share)(lua_State *L, const void *bytes, size_t n);
+    /* The bytes of the blob at idx; NULL when it is none. */
+    const void *(*shared)(lua_State *L, int idx, size_t *n);
+} lmpe_codec_hooks;
+void lmpe_codec_set_hooks(const lmpe_codec_hooks *hooks);
 
 /* mp.register(name, metatable): tables with that metatable can be sent. */
 int lmpe_codec_register(lua_State *L);

@@ -1,60 +1,82 @@
 /* SPDX-License-Identifier: MIT */
 /*
-** lcodec_code.c - Lua functions as bytecode, and the code that is known by its hash.
+** lcodec_code.c - the code of Lua functions, and how it is sent only once.
 **
-** A function's code (lua_dump, debug information kept) never changes, so it is dumped once and
-** remembered with its 128-bit hash for as long as the function lives.  A receiver asked to
-** (LMPE_DECODE_REMEMBER) keeps the last MAX_CODE pieces of code that came whole; a sender that
-** counts on that sends 16 bytes instead, and must be ready to be told that they are unknown.
-** The hash is not cryptographic: it names code between processes that trust each other.
+** Code (lua_dump, debug information kept) never changes.  A message that stays in the program names
+** it by the handle of a blob, an object in the arena that whoever sends the function first has made;
+** messages that may leave the program, and all when no blob can be made, carry it whole.  A blob is
+** an object like any other: containers, senders and receivers keep it alive, and the sweep frees it.
+**
+** A function keeps what stands for its code, a blob or a string, for as long as it lives.  Another
+** function of the same prototype finds it by that, or else by the bytes.  A receiver keeps blobs by
+** handle, and with each a function that makes closures of its code (lcodec_maker.c), since reading
+** code costs more than all else of a message.
+**
+** The cache of both has two halves: when the young one is full it becomes the old one, and what is
+** found in the old one moves to the young one.  So it keeps what was used lately, and no more than
+** twice CACHE_BYTES, however many functions come and go.
 */
 #include <string.h>
 
 #include "lcodec_int.h"
 
-#define MAX_CODE 1024
+#define CACHE_BYTES (256u << 10) /* of code, in each half of the cache */
+#define ENTRY_BYTES 256          /* what an entry counts beside its code */
 
-/* ------------------------------------------------------------------------------- hashing */
+/* ------------------------------------------------------------------------------- the cache */
 
-static uint64_t
-rotl(uint64_t x, int n)
+/* Pushes the value of the key at the top, which is replaced, or nil. */
+static int
+cache_get(lua_State *L, int keep)
 {
-    return (x << n) | (x >> (64 - n));
-}
+    int key = lua_gettop(L), type;
 
-static uint64_t
-mix(uint64_t x)
-{
-    x = (x ^ (x >> 33)) * UINT64_C(0xff51afd7ed558ccd);
-    x = (x ^ (x >> 33)) * UINT64_C(0xc4ceb9fe1a85ec53);
-    return x ^ (x >> 33);
-}
-
-/* MurmurHash3, x64, 128 bits, by Austin Appleby (public domain); the tail is padded with zeros. */
-static void
-hash128(const uint8_t *p, size_t n, uint8_t out[16])
-{
-    const uint64_t c1 = UINT64_C(0x87c37b91114253d5), c2 = UINT64_C(0x4cf5ad432745937f);
-    uint64_t h[2] = {0, 0}, k[2];
-    size_t i;
-
-    for (i = 0; i < n; i += 16) {
-        k[0] = k[1] = 0;
-        memcpy(k, p + i, n - i < 16 ? n - i : 16);
-        h[0] = rotl(h[0] ^ (rotl(k[0] * c1, 31) * c2), 27) + h[1];
-        h[0] = h[0] * 5 + 0x52dce729;
-        h[1] = rotl(h[1] ^ (rotl(k[1] * c2, 33) * c1), 31) + h[0];
-        h[1] = h[1] * 5 + 0x38495ab5;
+    lua_rawgeti(L, keep, LMPE_KEEP_CODE);
+    lua_pushvalue(L, key);
+    type = lua_rawget(L, -2);
+    if (type == LUA_TNIL) {
+        lua_settop(L, key);
+        lua_rawgeti(L, keep, LMPE_KEEP_CODE_OLD);
+        lua_pushvalue(L, key);
+        type = lua_rawget(L, -2);
     }
-    h[0] ^= n;
-    h[1] ^= n;
-    h[0] += h[1];
-    h[1] += h[0];
-    h[0] = mix(h[0]);
-    h[1] = mix(h[1]);
-    h[0] += h[1];
-    h[1] += h[0];
-    memcpy(out, h, 16);
+    lua_replace(L, key);
+    lua_settop(L, key);
+    return type;
+}
+
+/* Pushes the young half, with room for an entry of that much code. */
+static void
+push_young(lua_State *L, int keep, size_t bytes)
+{
+    lua_Integer used;
+
+    lua_rawgeti(L, keep, LMPE_KEEP_CODE);
+    lua_rawgeti(L, -1, 0);
+    used = lua_tointeger(L, -1) + (lua_Integer)bytes + ENTRY_BYTES;
+    lua_pop(L, 1);
+    if (used > CACHE_BYTES) {
+        lua_rawseti(L, keep, LMPE_KEEP_CODE_OLD);
+        lua_newtable(L);
+        lua_pushvalue(L, -1);
+        lua_rawseti(L, keep, LMPE_KEEP_CODE);
+        used = (lua_Integer)bytes + ENTRY_BYTES;
+    }
+    lua_pushinteger(L, used);
+    lua_rawseti(L, -2, 0);
+}
+
+/* The key below the top has the value at the top; both stay. */
+static void
+cache_put(lua_State *L, int keep, size_t bytes)
+{
+    int value = lua_gettop(L);
+
+    push_young(L, keep, bytes);
+    lua_pushvalue(L, value - 1);
+    lua_pushvalue(L, value);
+    lua_rawset(L, -3);
+    lua_settop(L, value);
 }
 
 /* ------------------------------------------------------------------------------- dumping */
@@ -66,31 +88,121 @@ append(lua_State *L, const void *bytes, size_t n, void *buf)
     return mpe_buf_append(buf, bytes, n);
 }
 
-int
-lmpe_code_of(lmpe_encoder *e)
+/* What the function at the top has in the table of dumps: replaces it, and returns its type. */
+static int
+dumped(lmpe_encoder *e)
+{
+    lua_State *L = e->L;
+    int type;
+
+    lua_rawgeti(L, e->keep, LMPE_KEEP_DUMPS);
+    lua_insert(L, -2);
+    type = lua_rawget(L, -2);
+    lua_remove(L, -2);
+    return type;
+}
+
+/* Pushes what stands for the code of the function at the top, or nil, if it or a function that still
+ * lives and has the same prototype was sent before. */
+static int
+push_known(lmpe_encoder *e)
+{
+    lua_State *L = e->L;
+    const void *proto;
+
+    lua_pushvalue(L, -1);
+    if (dumped(e) != LUA_TNIL)
+        return 1;
+    proto = lmpe_plain_prototype(lua_topointer(L, -2));
+    if (proto == NULL)
+        return 0;
+    lua_pop(L, 1);
+    lua_rawgeti(L, e->keep, LMPE_KEEP_PROTOTYPES);
+    lua_rawgetp(L, -1, proto);
+    lua_remove(L, -2);
+    return !lua_isnil(L, -1) && dumped(e) != LUA_TNIL;
+}
+
+/* The function at `function` has what is at the top, from now on; so have others like it. */
+static void
+remember(lmpe_encoder *e, int function)
+{
+    lua_State *L = e->L;
+    const void *proto = lmpe_plain_prototype(lua_topointer(L, function));
+
+    lua_rawgeti(L, e->keep, LMPE_KEEP_DUMPS);
+    lua_pushvalue(L, function);
+    lua_pushvalue(L, -3);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
+    if (proto == NULL)
+        return;
+    lua_rawgeti(L, e->keep, LMPE_KEEP_PROTOTYPES);
+    lua_pushvalue(L, function);
+    lua_rawsetp(L, -2, proto);
+    lua_pop(L, 1);
+}
+
+/* Pushes what stands for the code of the function at the top: what the same bytes had before, or a
+ * string of them. */
+static int
+push_dump(lmpe_encoder *e)
 {
     lua_State *L = e->L;
     mpe_buf *b = &e->code;
+    int function = lua_gettop(L);
 
-    lua_rawgeti(L, e->keep, LMPE_KEEP_DUMPS);
-    lua_pushvalue(L, -2);
-    if (lua_rawget(L, -2) == LUA_TSTRING) {
-        lua_remove(L, -2);
-        return MPE_OK;
-    }
-    lua_pop(L, 1);
-    lua_pushvalue(L, -2);
     b->len = 0;
-    if (mpe_buf_append(b, "0123456789abcdef", 16) != MPE_OK || lua_dump(L, append, b, 0) != 0) {
-        lua_pop(L, 2);
+    if (lua_dump(L, append, b, 0) != 0)
         return MPE_ENOMEM;
-    }
-    hash128(b->data + 16, b->len - 16, b->data);
     lua_pushlstring(L, (const char *)b->data, b->len);
     lua_pushvalue(L, -1);
-    lua_insert(L, -4); /* function, result, dumps, function, result */
-    lua_rawset(L, -3);
-    lua_pop(L, 1);
+    if (cache_get(L, e->keep) == LUA_TNIL) {
+        lua_pop(L, 1);
+        lua_pushvalue(L, -1);
+        cache_put(L, e->keep, b->len);
+    }
+    lua_remove(L, -2);
+    remember(e, function);
+    return MPE_OK;
+}
+
+/* The string at the top becomes a blob, if there is room for one. */
+static void
+share(lmpe_encoder *e, int function)
+{
+    lua_State *L = e->L;
+    size_t n;
+    const char *bytes = lua_tolstring(L, -1, &n);
+
+    if (lmpe_codec_hooks_now.share == NULL || lmpe_codec_hooks_now.share(L, bytes, n) != MPE_OK)
+        return;
+    cache_put(L, e->keep, n);
+    lua_remove(L, -2);
+    remember(e, function);
+}
+
+int
+lmpe_code_push(lmpe_encoder *e, lmpe_code *code)
+{
+    lua_State *L = e->L;
+    int function = lua_gettop(L);
+    int may_share = e->opts != NULL && e->opts->in_program;
+
+    if (!push_known(e)) {
+        lua_pop(L, 1);
+        if (push_dump(e) != MPE_OK)
+            return MPE_ENOMEM;
+    }
+    if (may_share && lua_type(L, -1) == LUA_TSTRING)
+        share(e, function);
+    code->handle = 0;
+    if (lua_type(L, -1) == LUA_TSTRING)
+        code->bytes = lua_tolstring(L, -1, &code->n);
+    else if (!may_share)
+        code->bytes = lmpe_codec_hooks_now.shared(L, -1, &code->n);
+    else if (lmpe_codec_hooks_now.to_handle(L, lua_gettop(L), &code->handle) != 1)
+        return MPE_ENOMEM;
     return MPE_OK;
 }
 
@@ -112,43 +224,6 @@ next_piece(lua_State *L, void *ud, size_t *n)
     return *n > 0 ? piece->bytes : NULL;
 }
 
-/* Keeps the code under its hash, in the place of the oldest when there are too many. */
-static void
-remember(lmpe_decoder *d, const char *code, size_t n)
-{
-    lua_State *L = d->L;
-    uint8_t hash[16];
-    lua_Integer count;
-
-    hash128((const uint8_t *)code, n, hash);
-    lua_rawgeti(L, d->keep, LMPE_KEEP_CODE);
-    lua_pushlstring(L, (const char *)hash, 16);
-    lua_pushvalue(L, -1);
-    if (lua_rawget(L, -3) != LUA_TNIL) {
-        lua_pop(L, 3);
-        return;
-    }
-    lua_pop(L, 1);
-    lua_rawgeti(L, d->keep, LMPE_KEEP_CODE_NEXT);
-    lua_rawgeti(L, -1, 0);
-    count = lua_tointeger(L, -1);
-    lua_pop(L, 1);
-    if (lua_rawgeti(L, -1, count % MAX_CODE + 1) != LUA_TNIL) {
-        lua_pushnil(L);
-        lua_rawset(L, -5);
-    } else {
-        lua_pop(L, 1);
-    }
-    lua_pushvalue(L, -2);
-    lua_rawseti(L, -2, count % MAX_CODE + 1);
-    lua_pushinteger(L, count + 1);
-    lua_rawseti(L, -2, 0);
-    lua_pop(L, 1);
-    lua_pushlstring(L, code, n);
-    lua_rawset(L, -3);
-    lua_pop(L, 1);
-}
-
 static int
 load(lua_State *L, const char *code, size_t n)
 {
@@ -168,38 +243,93 @@ load(lua_State *L, const char *code, size_t n)
     }
 }
 
-int
-lmpe_code_load(lmpe_decoder *d, const char *code, size_t n)
+static int
+may_load(lmpe_decoder *d)
 {
-    if (!(d->flags & LMPE_DECODE_FUNCTIONS))
-        return lmpe_decode_fail(d->L, MPE_EPERM,
-                                "the message has a function, and functions were "
-                                "not asked for");
-    if (d->flags & LMPE_DECODE_REMEMBER)
-        remember(d, code, n);
-    return load(d->L, code, n);
+    if (d->flags & LMPE_DECODE_FUNCTIONS)
+        return MPE_OK;
+    return lmpe_decode_fail(d->L, MPE_EPERM,
+                            "the message has a function, and functions were "
+                            "not asked for");
 }
 
 int
-lmpe_code_load_known(lmpe_decoder *d, const uint8_t hash[16])
+lmpe_code_load(lmpe_decoder *d, const char *code, size_t n)
+{
+    int rc = may_load(d);
+
+    return rc == MPE_OK ? load(d->L, code, n) : rc;
+}
+
+/* Pushes the blob that a handle names, which is kept. */
+static int
+push_blob(lmpe_decoder *d, uint64_t h)
+{
+    lua_State *L = d->L;
+    size_t n;
+    int rc;
+
+    lua_pushinteger(L, (lua_Integer)h);
+    if (cache_get(L, d->keep) != LUA_TNIL)
+        return MPE_OK;
+    lua_pop(L, 1);
+    lua_pushinteger(L, (lua_Integer)h);
+    rc = lmpe_decode_object(d, h);
+    if (rc == MPE_OK && lmpe_codec_hooks_now.shared(L, -1, &n) == NULL)
+        rc = lmpe_decode_damaged(d);
+    if (rc != MPE_OK)
+        return rc;
+    cache_put(L, d->keep, n);
+    lua_remove(L, -2);
+    return MPE_OK;
+}
+
+/* Pushes a new closure of the blob at the top, if it has a maker: it gets one when it is met again. */
+static int
+push_made(lua_State *L, const char *code, size_t n)
+{
+    int blob = lua_gettop(L);
+
+    switch (lua_getiuservalue(L, blob, 1)) {
+    case LUA_TFUNCTION:
+        break;
+    case LUA_TNIL:
+        lua_pushboolean(L, 1);
+        lua_setiuservalue(L, blob, 1);
+        return 0;
+    default:
+        if (!lua_toboolean(L, -1))
+            return 0;
+        lmpe_code_maker(L, code, n);
+        lua_pushvalue(L, -1);
+        lua_setiuservalue(L, blob, 1);
+        if (!lua_isfunction(L, -1))
+            return 0;
+    }
+    /* A hook is the script's or ends a task, and has no business in there. */
+    if (lua_gethookmask(L) != 0)
+        return 0;
+    lua_call(L, 0, 1);
+    return 1;
+}
+
+int
+lmpe_code_load_shared(lmpe_decoder *d, uint64_t h)
 {
     lua_State *L = d->L;
     const char *code;
     size_t n;
-    int rc;
+    int blob, rc = may_load(d);
 
-    if (!(d->flags & LMPE_DECODE_FUNCTIONS))
-        return lmpe_code_load(d, NULL, 0);
-    lua_rawgeti(L, d->keep, LMPE_KEEP_CODE);
-    lua_pushlstring(L, (const char *)hash, 16);
-    lua_rawget(L, -2);
-    code = lua_tolstring(L, -1, &n);
-    if (code == NULL) {
-        lua_pop(L, 2);
-        return lmpe_decode_fail(L, MPE_ENOENT, "the code of a function is not known here");
-    }
-    rc = load(L, code, n);
-    lua_replace(L, -3);
-    lua_pop(L, 1);
+    if (rc == MPE_OK)
+        rc = push_blob(d, h);
+    if (rc != MPE_OK)
+        return rc;
+    blob = lua_gettop(L);
+    code = lmpe_codec_hooks_now.shared(L, blob, &n);
+    if (!push_made(L, code, n))
+        rc = load(L, code, n);
+    lua_replace(L, blob);
+    lua_settop(L, blob);
     return rc;
 }

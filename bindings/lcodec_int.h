@@ -8,7 +8,8 @@
 **   lcodec_plain.c   plain tables -> bytes, without it
 **   lcodec_decode.c  bytes -> values
 **   lcodec_refs.c    values that stand for something else, of that
-**   lcodec_code.c    Lua functions as code, and the code that is known by hash
+**   lcodec_code.c    Lua functions as code, and how that is sent only once
+**   lcodec_maker.c   closures of code that was read once
 **   lcodec_names.c   what belongs to a loaded module, and by which name
 **   lcodec_path.c    the path to a value that cannot be sent
 **   lcodec_memo.c    which objects a message holds already
@@ -30,9 +31,10 @@ enum lmpe_keep {
     LMPE_KEEP_LOADED = 1, /* package.loaded */
     LMPE_KEEP_REQUIRE,    /* require, as it was when the codec was opened */
     LMPE_KEEP_CLASSES,    /* registered metatables: by name, and names by metatable */
-    LMPE_KEEP_DUMPS,      /* function -> its hash and code; weak keys */
-    LMPE_KEEP_CODE,       /* hash -> code, of functions received */
-    LMPE_KEEP_CODE_NEXT,  /* ring of the hashes in it; [0] counts them */
+    LMPE_KEEP_DUMPS,      /* function -> its code, a string or a blob; weak keys */
+    LMPE_KEEP_PROTOTYPES, /* address of a prototype -> a function that has it; weak values */
+    LMPE_KEEP_CODE,       /* code -> the same, or a blob of it; handle -> blob; [0] counts bytes */
+    LMPE_KEEP_CODE_OLD,   /* as it was before that was full */
     LMPE_KEEP_NAMES,      /* lmpe_names, its user value the list of names */
     LMPE_KEEP_ENCODER,    /* lmpe_encoder, when it is not in use */
     LMPE_KEEP_DECODER,
@@ -88,9 +90,9 @@ typedef struct lmpe_encoder {
     int busy;
 } lmpe_encoder;
 
-/* Writes e->n values.  0, or negative with a message pushed, as all that follow do. */
-void lmpe_encode_set_hook(lmpe_to_handle f);
+extern lmpe_codec_hooks lmpe_codec_hooks_now;
 
+/* Writes e->n values.  0, or negative with a message pushed, as all that follow do. */
 int lmpe_write_values(lmpe_encoder *e);
 
 /* A string, or a reference to it when the message has it. */
@@ -120,6 +122,9 @@ int lmpe_encode_is_strange(lmpe_encoder *e);
 ** holds half of it.  Calls nothing of Lua, so it cannot raise, and nothing it looks at can change.
 */
 int lmpe_encode_plain(lmpe_encoder *e, const void *table);
+
+/* The address of the prototype of a Lua function, or NULL when that cannot be told. */
+const void *lmpe_plain_prototype(const void *function);
 
 /* A number that changes when a pair of the table does, or 0 when that cannot be told so cheaply. */
 uint64_t lmpe_plain_fingerprint(const void *table);
@@ -173,7 +178,6 @@ typedef struct lmpe_decoder {
 } lmpe_decoder;
 
 int lmpe_read_values(lmpe_decoder *d, int *n);
-void lmpe_decode_set_hook(lmpe_from_handle f);
 
 /* Pushes a message; returns code. */
 int lmpe_decode_fail(lua_State *L, int code, const char *format, ...);
@@ -195,18 +199,27 @@ int lmpe_decode_name(lmpe_decoder *d, const mpe_wire_item *item); /* a string or
 int lmpe_decode_module(lmpe_decoder *d, const mpe_wire_item *item);
 /* Whether what the item pushed came from a module: nothing else of a message is a metatable. */
 int lmpe_decode_is_module(const lmpe_decoder *d, const mpe_wire_item *item);
-int lmpe_decode_handle(lmpe_decoder *d, uint64_t h);
-int lmpe_decode_code(lmpe_decoder *d); /* of the function that comes next */
+int lmpe_decode_object(lmpe_decoder *d, uint64_t h); /* what a handle names, of any kind */
+int lmpe_decode_handle(lmpe_decoder *d, uint64_t h); /* the same as a value */
+int lmpe_decode_code(lmpe_decoder *d);               /* of the function that comes next */
 /* Pushes what was registered with the name at the top; its type. */
 int lmpe_decode_class(lmpe_decoder *d);
 
 /* ---------------------------------------------------------------------------------- code */
 
-/* Pushes hash and code, 16 + n bytes, of the Lua function at the top.  Errors: ENOMEM. */
-int lmpe_code_of(lmpe_encoder *e);
-/* Pushes a function from bytecode.  0, or negative with a message pushed. */
+typedef struct lmpe_code {
+    uint64_t handle; /* of a blob; 0: the bytes go whole */
+    const char *bytes;
+    size_t n;
+} lmpe_code;
+
+/* Pushes what owns the code of the Lua function at the top.  Errors: ENOMEM. */
+int lmpe_code_push(lmpe_encoder *e, lmpe_code *code);
+/* Pushes a function from bytecode, its own or a blob's.  0, or negative with a message pushed. */
 int lmpe_code_load(lmpe_decoder *d, const char *code, size_t n);
-int lmpe_code_load_known(lmpe_decoder *d, const uint8_t hash[16]);
+int lmpe_code_load_shared(lmpe_decoder *d, uint64_t h);
+/* Pushes a function that gives a new closure of the code each time it is called, or false. */
+void lmpe_code_maker(lua_State *L, const char *code, size_t n);
 
 /* --------------------------------------------------------------------------------- names */
 

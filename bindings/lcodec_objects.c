@@ -156,26 +156,17 @@ count_upvalues(lua_State *L)
 static int
 put_code(lmpe_encoder *e, int nups)
 {
-    const lmpe_encode_opts *o = e->opts;
-    const uint8_t *code;
-    uint64_t key;
-    size_t n;
+    lmpe_code code;
     int rc;
 
-    if (lmpe_encode_count(e, MPE_TAG_FUNC, (uint64_t)nups) != MPE_OK || lmpe_code_of(e) != MPE_OK)
+    if (lmpe_encode_count(e, MPE_TAG_FUNC, (uint64_t)nups) != MPE_OK ||
+        lmpe_code_push(e, &code) != MPE_OK)
         return lmpe_encode_no_memory(e);
-    code = (const uint8_t *)lua_tolstring(e->L, -1, &n);
-    if (o != NULL && o->knows != NULL && o->knows(o->ud, code)) {
-        rc = lmpe_encode_tag(e, MPE_TAG_HASH);
-        if (rc == MPE_OK)
-            rc = mpe_buf_append(e->out, code, 16);
+    if (code.handle != 0) {
+        e->has_handles = 1;
+        rc = mpe_wire_put_handle(e->out, code.handle);
     } else {
-        if (o != NULL && o->on_code != NULL)
-            o->on_code(o->ud, code);
-        /* Odd, so no object's address: closures of one function share their code. */
-        memcpy(&key, code, 8);
-        rc = lmpe_encode_string(e, (const void *)(uintptr_t)(key | 1), (const char *)code + 16,
-                                n - 16);
+        rc = lmpe_encode_string(e, code.bytes, code.bytes, code.n);
     }
     lua_pop(e->L, 1);
     return lmpe_encode_checked(e, rc);
@@ -209,14 +200,6 @@ lmpe_encode_function(lmpe_encoder *e)
     return rc == MPE_OK ? lmpe_encode_push(e, LMPE_FRAME_FUNC, (size_t)nups) : rc;
 }
 
-static lmpe_to_handle to_handle_hook;
-
-void
-lmpe_encode_set_hook(lmpe_to_handle f)
-{
-    to_handle_hook = f;
-}
-
 int
 lmpe_encode_userdata(lmpe_encoder *e)
 {
@@ -224,7 +207,8 @@ lmpe_encode_userdata(lmpe_encoder *e)
     char text[96];
     uint64_t h;
 
-    if (to_handle_hook != NULL && to_handle_hook(L, lua_gettop(L), &h) == 1) {
+    if (lmpe_codec_hooks_now.to_handle != NULL &&
+        lmpe_codec_hooks_now.to_handle(L, lua_gettop(L), &h) == 1) {
         lua_pop(L, 1);
         e->has_handles = 1;
         return lmpe_encode_checked(e, mpe_wire_put_handle(e->out, h));

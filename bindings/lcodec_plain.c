@@ -74,6 +74,14 @@ struct string {
     char contents[];
 };
 
+struct closure {
+    const void *next;
+    uint8_t tt, marked;
+    uint8_t nupvalues;
+    const void *gclist;
+    const void *prototype;
+};
+
 struct lmpe_plain_frame {
     const struct table *t;
     size_t i;    /* elements, then nodes, that are written */
@@ -303,9 +311,17 @@ lmpe_plain_fingerprint(const void *table)
     return sum | 1;
 }
 
+const void *
+lmpe_plain_prototype(const void *function)
+{
+    if (!atomic_load_explicit(&usable, memory_order_relaxed))
+        return NULL;
+    return ((const struct closure *)function)->prototype;
+}
+
 /* -------------------------------------------------------------------------------- probe */
 
-#define MAX_BLOCKS 64
+#define MAX_BLOCKS 256
 
 /* What the allocator gave out while the probe ran. */
 struct blocks {
@@ -374,6 +390,36 @@ nodes_are_right(const struct blocks *b, const struct table *t, const char *key, 
     return found == 2;
 }
 
+/* Two closures of one function, below the one that made them: is their prototype found? */
+static int
+closures_are_right(const struct blocks *b, const struct closure *made[2],
+                   const struct closure *maker)
+{
+    int i;
+
+    if (!is_block(b, maker, sizeof *maker) || !is_block(b, maker->prototype, 64))
+        return 0;
+    for (i = 0; i < 2; i++)
+        if (!is_block(b, made[i], sizeof *made[i]) || made[i]->nupvalues != 0)
+            return 0;
+    return made[0] != made[1] && made[0]->prototype == made[1]->prototype &&
+           made[0]->prototype != maker->prototype && is_block(b, made[0]->prototype, 64);
+}
+
+/* Pushes a function and two closures that it made. */
+static void
+make_closures(lua_State *L)
+{
+    int i;
+
+    if (luaL_loadstring(L, "return function() end") != LUA_OK)
+        lua_error(L);
+    for (i = 0; i < 2; i++) {
+        lua_pushvalue(L, -1 - i);
+        lua_call(L, 0, 1);
+    }
+}
+
 /* A table at 1; one with all that is looked at, at 2; its two strings. */
 static void
 make_objects(lua_State *L)
@@ -409,6 +455,7 @@ probe(lua_State *L)
 {
     const struct blocks *b = lua_touserdata(L, 1);
     const struct table *inner, *t;
+    const struct closure *made[2];
     int right;
 
     lua_settop(L, 0);
@@ -419,7 +466,12 @@ probe(lua_State *L)
             t->metatable == inner && inner->metatable == NULL && inner->lsizenode == 0 &&
             array_size(inner) == 0 && array_is_right(b, t, inner) &&
             nodes_are_right(b, t, lua_tostring(L, 3), lua_tostring(L, 4));
-    lua_pushboolean(L, right);
+    if (!right)
+        return 0;
+    make_closures(L);
+    made[0] = lua_topointer(L, -1);
+    made[1] = lua_topointer(L, -2);
+    lua_pushboolean(L, closures_are_right(b, made, lua_topointer(L, -3)));
     return 1;
 }
 

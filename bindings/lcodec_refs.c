@@ -13,14 +13,6 @@
 
 #include "lcodec_int.h"
 
-static lmpe_from_handle from_handle_hook;
-
-void
-lmpe_decode_set_hook(lmpe_from_handle f)
-{
-    from_handle_hook = f;
-}
-
 int
 lmpe_decode_fail(lua_State *L, int code, const char *format, ...)
 {
@@ -219,8 +211,8 @@ lmpe_decode_code(lmpe_decoder *d)
 
     if (rc != MPE_OK)
         return rc;
-    if (item.kind == MPE_WIRE_HASH)
-        return lmpe_code_load_known(d, item.u.bytes);
+    if (item.kind == MPE_WIRE_HANDLE)
+        return lmpe_code_load_shared(d, item.u.h);
     if (item.kind == MPE_WIRE_STR && !item.marked)
         return lmpe_code_load(d, (const char *)item.u.bytes, item.n);
     rc = lmpe_decode_name(d, &item);
@@ -235,15 +227,23 @@ lmpe_decode_code(lmpe_decoder *d)
 }
 
 int
-lmpe_decode_handle(lmpe_decoder *d, uint64_t h)
+lmpe_decode_object(lmpe_decoder *d, uint64_t h)
 {
     int rc;
 
-    if (from_handle_hook == NULL)
+    if (lmpe_codec_hooks_now.from_handle == NULL)
         return lmpe_decode_fail(d->L, MPE_ESTALE,
                                 "the message has a shared object, and there are "
                                 "none here");
-    rc = from_handle_hook(d->L, h);
+    rc = lmpe_codec_hooks_now.from_handle(d->L, h);
     return rc < 0 ? lmpe_decode_fail(d->L, rc, "a shared object in the message no longer exists")
                   : MPE_OK;
+}
+
+int
+lmpe_decode_handle(lmpe_decoder *d, uint64_t h)
+{
+    if (mpe_handle_kind(h) == MPE_KIND_BLOB) /* no value, only ever a part of one */
+        return lmpe_decode_damaged(d);
+    return lmpe_decode_object(d, h);
 }

@@ -87,14 +87,21 @@ int
 lmpe_encode_values(lua_State *L, lmpe *S, int first, int n, int leading, const char *where)
 {
     static const char *const names[] = {"target", "shared", "mode", "task"};
-    lmpe_encode_opts opts = {.root = "args", .names = names, .nnames = leading};
+    lmpe_encode_opts opts = {.root = "args", .names = names, .nnames = leading, .in_program = 1};
+    return encode(L, S, first, n, &opts, where);
+}
+
+int
+lmpe_encode_whole(lua_State *L, lmpe *S, int first, int n, const char *where)
+{
+    lmpe_encode_opts opts = {.root = "args"};
     return encode(L, S, first, n, &opts, where);
 }
 
 int
 lmpe_encode_value(lua_State *L, lmpe *S, int idx, const char *root, const char *where)
 {
-    lmpe_encode_opts opts = {.names = &root, .nnames = 1};
+    lmpe_encode_opts opts = {.names = &root, .nnames = 1, .in_program = 1};
     return encode(L, S, idx, 1, &opts, where);
 }
 
@@ -102,7 +109,7 @@ int
 lmpe_decode_values(lua_State *L, lmpe *S, const void *data, size_t size, uint32_t pins)
 {
     int n;
-    int rc = lmpe_decode(L, data, size, &n, LMPE_DECODE_FUNCTIONS | LMPE_DECODE_REMEMBER);
+    int rc = lmpe_decode(L, data, size, &n, LMPE_DECODE_FUNCTIONS);
     mpe_unpin(S->e, pins);
     if (rc < 0)
         return lua_error(L);

@@ -311,6 +311,8 @@ int lmpe_encode_value(lua_State *L, lmpe *S, int idx, const char *root, const ch
  * and so on in messages, but what goes with them. */
 #define LMPE_LEADING_MAX 4
 int lmpe_encode_values(lua_State *L, lmpe *S, int first, int n, int leading, const char *where);
+/* The same for a message that no other process reads: the code of functions goes with it. */
+int lmpe_encode_whole(lua_State *L, lmpe *S, int first, int n, const char *where);
 /* Decodes n bytes and returns how many values were pushed; raises. pins: mark to unpin to. */
 int lmpe_decode_values(lua_State *L, lmpe *S, const void *data, size_t size, uint32_t pins);
 

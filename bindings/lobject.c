@@ -259,9 +259,34 @@ from_handle(lua_State *L, uint64_t h)
     return rc;
 }
 
+/* ---- blobs ---- */
+
+static int
+share(lua_State *L, const void *bytes, size_t n)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.state");
+    lmpe *S = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    mpe_object *o;
+    int rc = S && S->e ? mpe_blob_create(S->e, (mpe_bytes){bytes, n}, &o) : MPE_ESTALE;
+    return rc == MPE_OK ? lmpe_push_object(L, S, o, mpe_handle_of(S->e, o)) : rc;
+}
+
+static const void *
+shared(lua_State *L, int idx, size_t *n)
+{
+    lmpe_box *b = lmpe_test_any(L, idx);
+    if (!b || !b->o || !b->S->e || mpe_handle_kind(b->h) != MPE_KIND_BLOB)
+        return NULL;
+    mpe_bytes bytes = mpe_blob_bytes(b->S->e, b->o);
+    *n = bytes.size;
+    return bytes.data;
+}
+
 void
 lmpe_open_object(lua_State *L, lmpe *S)
 {
+    static const lmpe_codec_hooks hooks = {to_handle, from_handle, share, shared};
     static const luaL_Reg functions[] = {{"handle", handle}, {NULL, NULL}};
     lua_newtable(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &types_key);
@@ -273,5 +298,6 @@ lmpe_open_object(lua_State *L, lmpe *S)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &boxes_key);
 
     lmpe_setfuncs(L, S, functions);
-    lmpe_codec_set_handle_hooks(to_handle, from_handle);
+    lmpe_codec_set_hooks(&hooks);
+    lmpe_new_type(L, S, MPE_KIND_BLOB, "Blob", NULL, NULL);
 }

@@ -92,7 +92,8 @@ note_handle(void *ud, uint64_t h)
 size_t
 lmpe_store_encode(lua_State *L, lmpe_store *s, int idx, const char *root)
 {
-    lmpe_encode_opts opts = {.names = &root, .nnames = 1, .on_handle = note_handle};
+    lmpe_encode_opts opts = {
+        .names = &root, .nnames = 1, .on_handle = note_handle, .in_program = 1};
     size_t before = s->buf.len;
     opts.ud = &s->handles;
     if (lmpe_encode(L, idx, 1, &s->buf, &opts) < 0)
@@ -104,7 +105,7 @@ void
 lmpe_store_decode(lua_State *L, const void *bytes, size_t size)
 {
     int n;
-    if (lmpe_decode(L, bytes, size, &n, LMPE_DECODE_FUNCTIONS | LMPE_DECODE_REMEMBER) < 0)
+    if (lmpe_decode(L, bytes, size, &n, LMPE_DECODE_FUNCTIONS) < 0)
         lua_error(L);
 }
 

@@ -137,10 +137,11 @@ new_state(void)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
+    static const lmpe_codec_hooks hooks = {.to_handle = to_handle, .from_handle = from_handle};
     static lua_State *L;
     static int runs;
 
-    lmpe_codec_set_handle_hooks(to_handle, from_handle);
+    lmpe_codec_set_hooks(&hooks);
     if (L == NULL)
         L = new_state();
     lua_pushcfunction(L, round_trip);

@@ -3,7 +3,7 @@ local core = require "mpengine.core"
 
 local kinds = {
     "Lock", "RLock", "Semaphore", "Event", "Condition", "Barrier", "Queue", "Array", "Dict", "List", "Pipe",
-    "Value", "RawArray", "RawValue",
+    "Value", "RawArray", "RawValue", "Pipe", "Blob",
 }
 
 --- mp.stats() -> {

@@ -274,8 +274,8 @@ read_tagged(mpe_wire_reader *r, mpe_wire_item *item, uint8_t tag)
         return read_plain(item, MPE_WIRE_CLASS, 0);
     case MPE_TAG_HANDLE:
         return read_u64(r, item, MPE_WIRE_HANDLE);
-    case MPE_TAG_HASH:
-        return read_bytes(r, item, MPE_WIRE_HASH, 16);
+    case MPE_TAG_NONE:
+        return MPE_ECORRUPT;
     case MPE_TAG_END:
         return read_plain(item, MPE_WIRE_END, 0);
     default:

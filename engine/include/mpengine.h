@@ -170,6 +170,7 @@ enum mpe_kind {
     MPE_KIND_RAW_ARRAY,
     MPE_KIND_RAW_VALUE,
     MPE_KIND_PIPE_OTHER, /* names the second end of a MPE_KIND_PIPE */
+    MPE_KIND_BLOB,
     MPE_KIND_COUNT
 };
 
@@ -224,12 +225,20 @@ MPE_API int mpe_array_create(mpe_engine *e, char type, uint64_t length, unsigned
 /* The elements; valid while the object is held. */
 MPE_API void *mpe_array_data(mpe_engine *e, mpe_object *o, char *type, uint64_t *length);
 
-/* ---- queues ------------------------------------------------------------------------------- */
+/* ---- blobs --------------------------------------------------------------------------------- */
 
 typedef struct mpe_bytes {
     const void *data;
     size_t size;
 } mpe_bytes;
+
+/* Bytes that never change. A message can carry the handle instead of the bytes: so it is with the
+ * code of Lua functions.  Errors: EARENA. */
+MPE_API int mpe_blob_create(mpe_engine *e, mpe_bytes bytes, mpe_object **out);
+/* The bytes; valid while the object is held. */
+MPE_API mpe_bytes mpe_blob_bytes(mpe_engine *e, const mpe_object *o);
+
+/* ---- queues ------------------------------------------------------------------------------- */
 
 #define MPE_QUEUE_JOINABLE 1u
 

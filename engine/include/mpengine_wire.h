@@ -108,8 +108,7 @@ enum mpe_wire_kind {
     MPE_WIRE_META,    /* two values follow: a metatable (its name or MODULE), and its table */
     MPE_WIRE_CLASS,   /* two values follow: the name of a registered metatable, its contents */
     MPE_WIRE_HANDLE,  /* h: a shared object */
-    MPE_WIRE_FUNC,    /* code (a string or HASH) follows, then n upvalues, each CELL or CELLREF */
-    MPE_WIRE_HASH,    /* bytes, n = 16: code that the receiver has seen before */
+    MPE_WIRE_FUNC,    /* code (a string, or a blob's HANDLE) follows, then n CELLs or CELLREFs */
     MPE_WIRE_CELL,    /* a new upvalue: its value follows; it takes the next cell number */
     MPE_WIRE_CELLREF  /* n: an upvalue seen before */
 };
@@ -192,7 +191,7 @@ enum mpe_wire_tag {
     MPE_TAG_GLOBALS,
     MPE_TAG_META,   /* name or MODULE, table */
     MPE_TAG_HANDLE, /* 8 bytes */
-    MPE_TAG_HASH,   /* 16 bytes */
+    MPE_TAG_NONE,   /* stands for nothing */
     MPE_TAG_END,
     MPE_TAG_CLASS /* name, table */
 };

@@ -65,6 +65,7 @@ const struct mpe__kind_ops *const mpe__kinds[MPE_KIND_COUNT] = {
     [MPE_KIND_LIST] = &list_ops,       [MPE_KIND_PIPE] = &pipe_ops,
     [MPE_KIND_VALUE] = &array_ops,     [MPE_KIND_RAW_ARRAY] = &array_ops,
     [MPE_KIND_RAW_VALUE] = &array_ops, [MPE_KIND_PIPE_OTHER] = &none,
+    [MPE_KIND_BLOB] = &none,
 };
 
 static int

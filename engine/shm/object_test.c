@@ -116,7 +116,7 @@ TEST(the_lock_of_an_array_has_a_handle_of_its_own)
 static void
 make_one_of_each(mpe_engine *e)
 {
-    mpe_object *o[12];
+    mpe_object *o[13];
     mpe_message m;
     REQUIRE_OK(mpe_lock_create(e, 0, &o[0]));
     REQUIRE_OK(mpe_lock_create(e, 1, &o[1]));
@@ -130,6 +130,7 @@ make_one_of_each(mpe_engine *e)
     REQUIRE_OK(mpe_array_create(e, 'i', 100000, 0, &o[9]));
     REQUIRE_OK(mpe_dict_create(e, &o[10]));
     REQUIRE_OK(mpe_list_create(e, &o[11]));
+    REQUIRE_OK(mpe_blob_create(e, mpe_test_bytes("never changes"), &o[12]));
     for (int i = 0; i < 20; i++) {
         char key[8] = {(char)('a' + i)};
         static char large[5000];
@@ -140,7 +141,7 @@ make_one_of_each(mpe_engine *e)
     }
     REQUIRE_OK(mpe_queue_get(e, o[6], &m));
     mpe_message_free(e, &m);
-    for (int i = 0; i < 12; i++)
+    for (int i = 0; i < 13; i++)
         mpe_drop(e, o[i]);
 }
 
@@ -252,6 +253,41 @@ TEST(every_kind_of_container_keeps_what_it_mentions)
         mpe_drop(e, c[i]);
     }
     sweep(e);
+    EXPECT_EQ(live_objects(e), 0);
+    EXPECT_EQ(mpe_test_used(e), 0);
+    mpe_close(e);
+}
+
+TEST(a_blob_keeps_its_bytes_as_long_as_a_container_mentions_it)
+{
+    static char large[100000];
+    mpe_engine *e = mpe_test_engine(2u << 20);
+    mpe_object *queue, *o, *out;
+    mpe_message m;
+    mpe_buf b;
+    memset(large, 'x', sizeof large);
+    REQUIRE_OK(mpe_queue_create(e, 0, 0, &queue));
+    for (int i = 0; i < 3; i++) {
+        size_t size = i == 0 ? 0 : i == 1 ? 5 : sizeof large;
+        REQUIRE_OK(mpe_blob_create(e, (mpe_bytes){large, size}, &o));
+        mpe_handle h = mpe_handle_of(e, o);
+        EXPECT_EQ(mpe_handle_kind(h), MPE_KIND_BLOB);
+        mpe_bytes bytes = handle_bytes(&b, h);
+        REQUIRE_OK(mpe_queue_put(e, queue, &bytes, 1, 1));
+        mpe_drop(e, o);
+        sweep(e);
+        REQUIRE_OK(mpe_queue_get(e, queue, &m));
+        REQUIRE_OK(mpe_hold(e, h, &out));
+        mpe_message_free(e, &m);
+        bytes = mpe_blob_bytes(e, out);
+        EXPECT_EQ(bytes.size, size);
+        EXPECT(memcmp(bytes.data, large, size) == 0);
+        mpe_drop(e, out);
+        sweep(e);
+        EXPECT_EQ(mpe_hold(e, h, &out), MPE_ESTALE);
+    }
+    EXPECT_EQ(mpe_blob_create(e, (mpe_bytes){large, SIZE_MAX / 2}, &o), MPE_EARENA);
+    mpe_drop(e, queue);
     EXPECT_EQ(live_objects(e), 0);
     EXPECT_EQ(mpe_test_used(e), 0);
     mpe_close(e);
