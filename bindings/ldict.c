@@ -39,12 +39,21 @@ put(lua_State *L, lmpe_box *b, const char *call)
     return rc == MPE_OK ? 0 : lmpe_raise(L, rc, call);
 }
 
+#define LONGEST_METHOD 10 /* setdefault */
+
+/* Can the key be the name of a method? */
+static int
+may_be_method(lua_State *L, int idx)
+{
+    return lua_type(L, idx) == LUA_TSTRING && lua_rawlen(L, idx) <= LONGEST_METHOD;
+}
+
 /* d[k] */
 static int
 dict_index(lua_State *L)
 {
     lmpe_box *b = lmpe_receiver(L, MPE_KIND_DICT);
-    if (lua_type(L, 2) == LUA_TSTRING) {
+    if (may_be_method(L, 2)) {
         lua_pushvalue(L, 2);
         if (lua_rawget(L, LMPE_METHODS) != LUA_TNIL)
             return 1;
@@ -58,7 +67,7 @@ dict_newindex(lua_State *L)
 {
     lmpe_box *b = lmpe_receiver(L, MPE_KIND_DICT);
     lua_settop(L, 3);
-    if (lua_type(L, 2) == LUA_TSTRING) {
+    if (may_be_method(L, 2)) {
         lua_pushvalue(L, 2);
         if (lua_rawget(L, LMPE_METHODS) != LUA_TNIL) {
             const char *name = lua_tostring(L, 2);

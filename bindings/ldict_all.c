@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * ldict_all.c - what touches all entries of a dict. Reading works on a snapshot; an update encodes
- * all entries before it puts the first, one after the other.
+ * all entries, and gives them to the engine as a snapshot has them.
  */
 #include "ldict.h"
 
@@ -147,36 +147,27 @@ append_record(lua_State *L, lmpe_store *s)
     uint32_t sizes[2] = {0, 0};
     if (!lmpe_dict_to_key(L, top - 1, &k))
         lmpe_store_error(L, LMPE_KEY_MUST, s->call, lmpe_dict_bad_key(L, top - 1));
-    if (k.bytes.size > UINT32_MAX)
-        lmpe_store_error(L, "%s: a key is too long", s->call);
+    if (k.bytes.size > INT32_MAX)
+        lmpe_store_error(L, "%s: a key is longer than 2 GiB", s->call);
     sizes[0] = (uint32_t)k.bytes.size;
     if (mpe_buf_append(&s->buf, sizes, sizeof sizes) != MPE_OK ||
         mpe_buf_append(&s->buf, k.bytes.data, k.bytes.size) != MPE_OK)
         lmpe_store_check(L, s, MPE_ENOMEM);
-    sizes[1] = (uint32_t)lmpe_store_encode(L, s, top, name_entry(L, top, name, sizeof name));
+    size_t size = lmpe_store_encode(L, s, top, name_entry(L, top, name, sizeof name));
+    if (size > INT32_MAX)
+        lmpe_store_error(L, "%s: a value is longer than 2 GiB", s->call);
+    sizes[1] = (uint32_t)size;
     memcpy(s->buf.data + start, sizes, sizeof sizes);
     lmpe_store_check(L, s, mpe_buf_append(&s->buf, zeros, (start - s->buf.len) & 7));
     lua_settop(L, top);
 }
 
-static int
-is_handle(void *ud, uint64_t h)
-{
-    (void)ud, (void)h;
-    return 1;
-}
-
-/* Puts count records. */
+/* Puts count records, all or none. */
 static void
 put_records(lua_State *L, lmpe_store *s, uint64_t count)
 {
-    const uint8_t *p = s->buf.data;
-    while (count-- > 0) {
-        record r = next_record(&p);
-        int handles = s->handles &&
-                      mpe_wire_scan_handles(r.value.data, r.value.size, is_handle, NULL) > 0;
-        lmpe_store_check(L, s, mpe_dict_put(s->S->e, s->o, r.key, r.value, handles));
-    }
+    lmpe_store_check(L, s, mpe_dict_update(s->S->e, s->o, s->buf.data, count, s->handles));
+    lmpe_weigh(L, s->buf.len);
 }
 
 /* All entries of the table at 2 are encoded before the first is put. */
@@ -188,7 +179,6 @@ update_from_table(lua_State *L)
     for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1), count++)
         append_record(L, s);
     put_records(L, s, count);
-    lmpe_weigh(L, s->buf.len);
     return 0;
 }
 
@@ -202,7 +192,6 @@ update_from_dict(lua_State *L)
     lmpe_store_check(L, s, mpe_dict_snapshot(s->S->e, from->o, &s->buf, &count));
     s->handles = 1;
     put_records(L, s, count);
-    lmpe_weigh(L, s->buf.len);
     return 0;
 }
 

@@ -163,6 +163,43 @@ describe("a dict", function()
     assert.same({}, d:copy())
   end)
 
+  it("is updated by another dict, and by itself", function()
+    local d, other = mp.Dict{ a = 1, [2] = "two" }, mp.Dict{ a = { 3 }, e = mp.Event() }
+    d:update(other)
+    assert.same({ 3 }, d.a)
+    assert.equal(other.e, d.e)
+    d:update(d)
+    assert.equal(3, #d)
+  end)
+
+  it("is not changed by an update with a key or value that cannot be", function()
+    local d = mp.Dict{ a = 1 }
+    misuse({ "Dict:update", 'd["b"]', "coroutine" }, d.update, d, { a = 2, b = coroutine.create(print), c = 3 })
+    misuse({ "Dict:update", "key must be", "table" }, d.update, d, { a = 2, [{}] = 3 })
+    misuse({ "Dict:update", "table or a Dict" }, d.update, d, "a")
+    assert.same({ a = 1 }, d:copy())
+  end)
+
+  it("shows all of an update or nothing to other processes", function()
+    ok[[
+      local d, stop = mp.Dict{ first = 0, last = 0 }, mp.Event()
+      local p = P(function()
+        local i = 0
+        while not stop:is_set() do
+          i = i + 1
+          d:update{ first = i, last = i, s = ("x"):rep(i % 300) }
+        end
+      end)
+      for _ = 1, 2000 do
+        local t = d:copy()
+        assert(t.first == t.last)
+        local first = d.first
+        assert(d.last >= first)
+      end
+      stop:set()
+      all{ p }]]
+  end)
+
   it("is walked by pairs as it was at the beginning", function()
     local d = mp.Dict{ a = 1, b = 2, c = 3 }
     local seen = {}

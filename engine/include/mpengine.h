@@ -329,10 +329,15 @@ typedef int (*mpe_edit_fn)(const uint8_t *value, size_t size, uint8_t out[16], s
                            void *ud);
 MPE_API int mpe_dict_edit(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_edit_fn edit, void *ud);
 MPE_API uint64_t mpe_dict_count(mpe_engine *e, mpe_object *o);
+/* Removes all, in one step for everybody else. */
 MPE_API void mpe_dict_clear(mpe_engine *e, mpe_object *o);
 /* A consistent snapshot: a sequence of (u32 key size, u32 value size, key bytes, value bytes), each
  * record padded to 8 bytes, appended to out; *count records. */
 MPE_API int mpe_dict_snapshot(mpe_engine *e, mpe_object *o, mpe_buf *out, uint64_t *count);
+/* Puts count records as a snapshot has them: all or none, in one step for everybody else, however
+ * this process dies. handles: may values mention objects?  Errors: EARENA. */
+MPE_API int mpe_dict_update(mpe_engine *e, mpe_object *o, const void *records, uint64_t count,
+                            int handles);
 
 /* ---- lists -------------------------------------------------------------------------------- */
 

@@ -33,7 +33,7 @@
 
 /* ------------------------------------------------------------------------ byte buffer */
 
-#define MPE_BUF_INLINE 64
+#define MPE_BUF_INLINE 256
 
 /*
 ** A growable byte buffer.  The first MPE_BUF_INLINE bytes need no allocation, so it can live on

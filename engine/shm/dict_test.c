@@ -3,8 +3,10 @@
  * writers, and deaths in the middle of a change. */
 #include "shm/dict.h"
 
+#include "shm/arena.h"
 #include "testing/mpe_test.h"
 #include "testing/procs.h"
+#include "testing/steps.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,6 +74,34 @@ TEST(takes_the_empty_key_and_keys_of_any_bytes)
     EXPECT_STR(get(e, d, ""), "none");
     EXPECT_OK(mpe_dict_remove(e, d, zero, NULL));
     EXPECT_EQ(mpe_dict_has(e, d, zeros), 1);
+    mpe_close(e);
+}
+
+TEST(replaces_small_values_of_the_same_size_in_place)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *d = new_dict(e);
+    char key[26] = "a key of sixteen", value[12] = "123456789ab";
+    for (size_t k = 1; k < sizeof key; k++) { /* every alignment, next to a neighbour */
+        memset(key, 'a' + (int)k, k);
+        for (size_t n = 0; n < sizeof value; n++) {
+            mpe_bytes first = {key, k}, second = {key + 1, k}, seen;
+            mpe_buf b;
+            key[k] = '!';
+            mpe_buf_init(&b);
+            EXPECT_OK(mpe_dict_put(e, d, first, (mpe_bytes){value, n}, 0));
+            EXPECT_OK(mpe_dict_put(e, d, second, (mpe_bytes){"zzzzzzzzzzzzz", n}, 0));
+            EXPECT_OK(mpe_dict_put(e, d, first, (mpe_bytes){"abcdefghijklm", n}, 0));
+            EXPECT_OK(mpe_dict_put(e, d, first, (mpe_bytes){"axcdefghijklm", n}, 0));
+            EXPECT_OK(mpe_dict_get(e, d, first, &b, NULL));
+            EXPECT_OK(mpe_dict_get(e, d, second, &b, NULL));
+            seen = (mpe_bytes){b.data, b.len};
+            EXPECT_EQ(seen.size, 2 * n);
+            EXPECT(memcmp(b.data, "axcdefghijklm", n) == 0);
+            EXPECT(memcmp(b.data + n, "zzzzzzzzzzzzz", n) == 0);
+        }
+    }
+    mpe_test_check(e);
     mpe_close(e);
 }
 
@@ -518,5 +548,210 @@ TEST_LIMIT(a_writer_killed_anywhere_leaves_a_whole_dict, 60)
         mpe_drop(e, d);
         EXPECT(mpe_test_used(e) < 4096);
     }
+    mpe_close(e);
+}
+
+/* ---- many keys in one step ---- */
+
+static void
+add_record(mpe_buf *records, const char *key, const char *value)
+{
+    uint32_t sizes[2] = {(uint32_t)strlen(key), (uint32_t)strlen(value)};
+    REQUIRE_OK(mpe_buf_append(records, sizes, sizeof sizes));
+    REQUIRE_OK(mpe_buf_append(records, key, sizes[0]));
+    REQUIRE_OK(mpe_buf_append(records, value, sizes[1]));
+    REQUIRE_OK(mpe_buf_append(records, "\0\0\0\0\0\0\0", -(sizes[0] + sizes[1]) & 7));
+}
+
+/* Keys 0 to count - 1 get the value. */
+static int
+update(mpe_engine *e, mpe_object *d, int count, const char *value)
+{
+    mpe_buf b;
+    mpe_buf_init(&b);
+    for (int i = 0; i < count; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%d", i);
+        add_record(&b, key, value);
+    }
+    int rc = mpe_dict_update(e, d, b.data, (uint64_t)count, 0);
+    mpe_buf_free(&b);
+    return rc;
+}
+
+TEST(updates_many_keys)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *d = new_dict(e);
+    EXPECT_OK(put(e, d, "0", "before"));
+    EXPECT_OK(put(e, d, "mine", "stays"));
+    EXPECT_OK(update(e, d, 0, ""));
+    EXPECT_OK(update(e, d, 1, "one"));
+    EXPECT_STR(get(e, d, "0"), "one");
+    EXPECT_OK(update(e, d, 1000, "a value of some length"));
+    EXPECT_EQ(mpe_dict_count(e, d), 1001);
+    EXPECT_STR(get(e, d, "0"), "a value of some length");
+    EXPECT_STR(get(e, d, "999"), "a value of some length");
+    EXPECT_STR(get(e, d, "mine"), "stays");
+    mpe_test_check(e);
+    mpe_drop(e, d);
+    EXPECT_EQ(mpe_test_used(e), 0);
+    mpe_close(e);
+}
+
+TEST(an_update_takes_the_last_of_two_records_of_a_key)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *d = new_dict(e);
+    mpe_buf b;
+    mpe_buf_init(&b);
+    add_record(&b, "k", "one");
+    add_record(&b, "other", "");
+    add_record(&b, "k", "two");
+    EXPECT_OK(mpe_dict_update(e, d, b.data, 3, 0));
+    EXPECT_STR(get(e, d, "k"), "two");
+    EXPECT_EQ(mpe_dict_count(e, d), 2);
+    mpe_buf_free(&b);
+    mpe_drop(e, d);
+    EXPECT_EQ(mpe_test_used(e), 0);
+    mpe_close(e);
+}
+
+TEST(an_update_that_does_not_fit_changes_nothing)
+{
+    mpe_engine *e = mpe_test_engine(3u << 20);
+    mpe_object *d = new_dict(e);
+    static char value[3000];
+    EXPECT_OK(put(e, d, "0", "before"));
+    uint64_t used = mpe_test_used(e);
+    memset(value, 'v', sizeof value - 1);
+    EXPECT_EQ(update(e, d, 2000, value), MPE_EARENA);
+    EXPECT_EQ(mpe_dict_count(e, d), 1);
+    EXPECT_STR(get(e, d, "0"), "before");
+    EXPECT(mpe_test_used(e) < used + 32 * 1024); /* tables may have grown */
+    EXPECT_OK(put(e, d, "1", value));
+    EXPECT_OK(update(e, d, 100, "small"));
+    EXPECT_EQ(mpe_dict_count(e, d), 100);
+    mpe_test_check(e);
+    mpe_close(e);
+}
+
+#define MANY 40
+
+/* Keys 0 to 39 get the same number, ever higher; at times they all go first. */
+static void
+update_all(mpe_engine *e, void *arg)
+{
+    for (int n = 1000; n <= 1700; n++) {
+        char value[16];
+        snprintf(value, sizeof value, "%d", n);
+        if (n % 10 == 0)
+            mpe_dict_clear(e, arg);
+        REQUIRE_OK(update(e, arg, MANY, value));
+    }
+}
+
+static int
+number_at(mpe_engine *e, mpe_object *d, const char *key)
+{
+    const char *value = get(e, d, key);
+    return value ? atoi(value) : 0;
+}
+
+static void
+check_all_or_none(mpe_engine *e, mpe_object *d)
+{
+    mpe_buf b;
+    uint64_t count, of_all;
+    mpe_buf_init(&b);
+    REQUIRE_OK(mpe_dict_snapshot(e, d, &b, &count));
+    REQUIRE(count == 0 || count == MANY);
+    for (size_t at = 0; at < b.len;) {
+        uint32_t sizes[2];
+        memcpy(sizes, b.data + at, sizeof sizes);
+        REQUIRE(sizes[1] == 4);
+        if (at == 0)
+            memcpy(&of_all, b.data + at + 8 + sizes[0], 4);
+        REQUIRE(memcmp(&of_all, b.data + at + 8 + sizes[0], 4) == 0);
+        at += (8 + (size_t)sizes[0] + sizes[1] + 7) & ~(size_t)7;
+    }
+    mpe_buf_free(&b);
+}
+
+TEST_LIMIT(nobody_sees_a_part_of_an_update_or_a_clear, 60)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *d = new_dict(e);
+    mpe_process *p = mpe_test_start(e, update_all, d);
+    for (int first = 0; first < 1700;) {
+        check_all_or_none(e, d);
+        first = number_at(e, d, "0"); /* key by key neither, what comes later is never older */
+        int last = number_at(e, d, "39");
+        REQUIRE(last == 0 || last >= first);
+        EXPECT(mpe_dict_count(e, d) <= MANY);
+    }
+    EXPECT_EQ(mpe_test_join(e, p), 0);
+    mpe_close(e);
+}
+
+static mpe_object *stepped;
+
+static void *
+dict_of_three(mpe_engine *e)
+{
+    stepped = new_dict(e);
+    EXPECT_OK(update(e, stepped, 3, "old"));
+    return stepped;
+}
+
+static void
+update_some(mpe_engine *e, void *arg)
+{
+    update(e, arg, 5, "new");
+}
+
+static void
+clear(mpe_engine *e, void *arg)
+{
+    mpe_dict_clear(e, arg);
+}
+
+static void
+count_block(uint64_t off, uint32_t owner, void *ud)
+{
+    (void)off, (void)owner;
+    ++*(int *)ud;
+}
+
+/* All of the dict is old or all is new or gone, for readers of single keys too; nothing is lost. */
+static void
+check_whole(mpe_engine *e, void *arg, bool has_ended)
+{
+    int blocks = 0;
+    (void)arg, (void)has_ended;
+    mpe_reap_dead(e);
+    int is_new = get(e, stepped, "4") != NULL;
+    const char *first = get(e, stepped, "0");
+    EXPECT(is_new ? first && strcmp(first, "new") == 0 : !first || strcmp(first, "old") == 0);
+    EXPECT_EQ(mpe_dict_count(e, stepped), is_new ? 5 : first ? 3 : 0);
+    EXPECT_OK(update(e, stepped, 20, "afterwards"));
+    EXPECT_EQ(mpe_dict_count(e, stepped), 20);
+    mpe_test_check(e);
+    mpe_drop(e, stepped);
+    mpe__each_block(e, count_block, &blocks);
+    EXPECT_EQ(blocks, 0);
+}
+
+TEST_LIMIT(an_update_dies_as_a_whole_or_happens, 60)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_test_kill_everywhere(e, dict_of_three, update_some, check_whole, 20);
+    mpe_close(e);
+}
+
+TEST_LIMIT(a_clear_dies_as_a_whole_or_happens, 60)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_test_kill_everywhere(e, dict_of_three, clear, check_whole, 5);
     mpe_close(e);
 }
