@@ -264,14 +264,25 @@ looks_like_program(lua_State *L)
     return has_arg && name && strncmp(name, "/lua", 4) == 0;
 }
 
+/* MPENGINE_DEADLOCK: "report" or "off"; the command's default is to report. */
+static int
+wants_deadlocks_found(const lmpe *S)
+{
+    const char *text = getenv("MPENGINE_DEADLOCK");
+    return text && *text ? strcmp(text, "report") == 0 : S->is_command;
+}
+
 static void
 find_program(lua_State *L, lmpe *S)
 {
+    int alive;
     S->is_command = lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.command") == LUA_TBOOLEAN;
     lua_pop(L, 1);
     S->is_program = !S->is_guest && (S->is_command || looks_like_program(L));
     if (S->is_program && !mpe_is_server(S->e))
         lmpe_signals_open(S);
+    if (S->is_program && !mpe_is_server(S->e) && mpe_parent_pid(S->e, &alive) == 0)
+        mpe_find_deadlocks(S->e, wants_deadlocks_found(S));
 }
 
 /* ---- starting ---- */

@@ -72,8 +72,9 @@ lmpe_wait_forked(lmpe *S, lmpe_task *t)
         t->rare->await.w.fire = fire_nobody; /* what it waits for among others may still fire it */
 }
 
+/* The message, or a function that finds it when the task waits no more. */
 static void
-push_deadlock_message(lua_State *L)
+push_deadlock(lua_State *L)
 {
     lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.deadlock");
     if (!lua_isfunction(L, -1) || lua_pcall(L, 0, 1, 0) != LUA_OK)
@@ -104,12 +105,14 @@ wait_in_place(lua_State *L, lmpe *S, lmpe_task *t)
     S->current = t;
     if (rc != MPE_OK) {
         if (rc == MPE_EDEADLK)
-            push_deadlock_message(L); /* while it still waits */
+            push_deadlock(L); /* while it still waits */
         lmpe_unfile(S, t);
     }
     t->state = LMPE_RUNNING;
     if (rc == MPE_OK)
         return;
+    if (rc == MPE_EDEADLK && lua_isfunction(L, -1))
+        lua_call(L, 0, 1);
     if (rc == MPE_EDEADLK)
         lua_error(L);
     if (rc == MPE_EINTR && S->stopped) {

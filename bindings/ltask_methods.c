@@ -220,7 +220,7 @@ waiting_thread(lua_State *L)
 {
     lmpe_task *t = lmpe_check_task(L, 1);
     lmpe *S = t->S;
-    lua_State *co = t->co ? lmpe_innermost(L, t->co) : S->main;
+    lua_State *co = t->co ? lmpe_innermost(L, t->co) : t == S->current ? L : S->driver;
     lua_pushthread(co);
     if (co != L)
         lua_xmove(co, L, 1);
@@ -238,7 +238,8 @@ heavy_target(lua_State *L, lmpe_await *a)
     case LMPE_FD:
         return lua_pushfstring(L, "descriptor %d", a->on.fd);
     case LMPE_PROCESS:
-        return lua_pushfstring(L, "the process with pid %d", mpe_process_pid(a->on.process));
+        return lua_pushfstring(L, "the end of the process with pid %d",
+                               mpe_process_pid(a->on.process));
     default:
         return "an answer";
     }

@@ -256,17 +256,83 @@ wait_any(lua_State *L)
     return lmpe_await_run(L, S, a);
 }
 
+/* ---- who waits for whom ---- */
+
+static int
+is_lock(int kind, int event)
+{
+    const uint32_t with_lock = 1u << MPE_KIND_LOCK | 1u << MPE_KIND_RLOCK | 1u << MPE_KIND_ARRAY |
+                               1u << MPE_KIND_VALUE | 1u << MPE_KIND_CONDITION;
+    return event == MPE_EVENT_READY && with_lock >> kind & 1;
+}
+
+static int
+push_slot_of(lua_State *L, mpe_engine *e, int pid)
+{
+    mpe_slot_info info;
+    for (uint32_t at = 0; mpe_slot_next(e, &at, &info) == MPE_OK;) {
+        if (info.pid != pid)
+            continue;
+        lua_pushinteger(L, info.slot);
+        lua_pushinteger(L, 0);
+        return 2;
+    }
+    return 0;
+}
+
+/* waits_on(task) -> the slot and the task number of who holds the lock that it waits for; the slot
+ * and 0 of the process whose end it waits for; else nothing */
+static int
+waits_on(lua_State *L)
+{
+    lmpe_task *t = lmpe_check_task(L, 1);
+    lmpe_await *a = t->heavy ? &t->rare->await : NULL;
+    mpe_lock_state state;
+    if (t->state != LMPE_WAITING || !a)
+        return 0;
+    if (a->source == LMPE_PROCESS)
+        return push_slot_of(L, t->S->e, mpe_process_pid(a->on.process));
+    if (a->source != LMPE_OBJECT || !is_lock(mpe_kind_of(a->on.object), a->event))
+        return 0;
+    mpe_lock_state_get(t->S->e, a->on.object, &state);
+    if (!state.locked)
+        return 0;
+    lua_pushinteger(L, state.slot);
+    lua_pushinteger(L, state.task);
+    return 2;
+}
+
+/* deadlock() -> the queue for what is to be told of it, the slot of who tells, how many processes;
+ * nothing when this process alone cannot go on */
+static int
+deadlock(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    mpe_deadlock d;
+    if (mpe_deadlock_get(S->e, &d) != MPE_OK || d.queue == 0 ||
+        lmpe_push_handle(L, S, d.queue) != MPE_OK)
+        return 0;
+    lua_pushinteger(L, d.teller);
+    lua_pushinteger(L, d.processes);
+    return 3;
+}
+
+static int
+own_slot(lua_State *L)
+{
+    lua_pushinteger(L, mpe_self_slot(lmpe_self(L)->e));
+    return 1;
+}
+
 void
 lmpe_open_wait(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
-        {"waitlist", new_waitlist},
-        {"wait_fd", wait_fd},
-        {"fd_closing", fd_closing},
-        {"file_any", file_any},
-        {"wait_any", wait_any},
-        {"unfile", unfile},
-        {NULL, NULL},
+        {"waitlist", new_waitlist}, {"wait_fd", wait_fd},
+        {"fd_closing", fd_closing}, {"file_any", file_any},
+        {"wait_any", wait_any},     {"unfile", unfile},
+        {"waits_on", waits_on},     {"deadlock", deadlock},
+        {"slot", own_slot},         {NULL, NULL},
     };
     static const luaL_Reg methods[] = {{"wait", waitlist_wait},
                                        {"wait_shielded", waitlist_wait_shielded},

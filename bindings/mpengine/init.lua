@@ -45,6 +45,8 @@ for name in pairs(core) do
     if name:find("^new_") then core[name] = nil end
 end
 
+debug.getregistry()["mpengine.deadlock"] = function() return require("mpengine.deadlock").describe() end
+
 local submodules = {
     co = "mpengine.co",
     http = "mpengine.http",

@@ -54,6 +54,12 @@ local function finish(code)
     core.end_process(code)
 end
 
+-- What another process tells of is not told twice.
+local function is_told(err)
+    local deadlock = package.loaded["mpengine.deadlock"]
+    return deadlock and deadlock.is_told(err)
+end
+
 local function report(text)
     core.flush()
     core.write_error(("Process %s:\n%s\n"):format(core.process_name(), text))
@@ -66,7 +72,9 @@ local function run_target(read)
         local target = args[1]
         if target then target(table.unpack(args, 2, args.n)) end
     end
-    local ok = xpcall(body, function(err) report(errors.traceback(err, 2)) end)
+    local ok = xpcall(body, function(err)
+        if not is_told(err) then report(errors.traceback(err, 2)) end
+    end)
     process.kill_tasks()
     return ok and 0 or 1
 end

@@ -496,8 +496,20 @@ MPE_API void mpe_wait_done(mpe_engine *e, mpe_waiter *w);
 MPE_API uint32_t mpe_waitlist_wake(mpe_engine *e, mpe_waitlist *list, uint32_t count);
 
 /* Runs jobs, timers and I/O until *done is not 0.
- * Errors: EDEADLK (nothing can ever happen: no job, timer, I/O, nor other live process), EINTR. */
+ * Errors: EDEADLK (nothing can ever happen: no job, timer, I/O, nor other live process; or all
+ * processes wait for each other, see mpe_find_deadlocks), EINTR. */
 MPE_API int mpe_run_until(mpe_engine *e, const int *done);
+/* Whether the wait of a program whose processes all wait for shared objects, and the ends of each
+ * other, ends with EDEADLK in every one of them. For the whole program; off at first. A process with a
+ * timer, a deadline, I/O, a mpe_keep_alive, or that runs or blocks elsewhere, can still do something. */
+MPE_API void mpe_find_deadlocks(mpe_engine *e, int on);
+typedef struct mpe_deadlock {
+    mpe_handle queue;   /* joinable, for what the others have to say; to be held at once. 0: none */
+    uint32_t teller;    /* slot of the process that is to tell of it, the lowest */
+    uint32_t processes; /* how many are in it */
+} mpe_deadlock;
+/* After EDEADLK: what is known. ENOENT: it concerned this process alone. */
+MPE_API int mpe_deadlock_get(mpe_engine *e, mpe_deadlock *out);
 /* Runs what is ready, without blocking. Returns 1 when there is more to do at once, else 0. */
 MPE_API int mpe_poll(mpe_engine *e);
 /* Something outside the engine's sight will post a job (a thread, a foreign loop): counts as I/O

@@ -44,6 +44,8 @@ run_jobs(mpe_engine *e, const int *done)
 {
     struct mpe__loop *l = e->loop;
     mpe_job *last = l->jobs_tail;
+    if (last)
+        l->quiet = 0;
     while (l->jobs_head) {
         mpe_job *job = next_job(l);
         int was_last = job == last; /* the job may free itself */
@@ -65,6 +67,7 @@ int
 mpe_run_until(mpe_engine *e, const int *done)
 {
     struct mpe__loop *l = e->loop;
+    l->quiet = 0; /* the caller has done something */
     while (!*done) {
         run_jobs(e, done);
         mpe__dispatch_bell(e);

@@ -20,6 +20,13 @@ struct mpe__entry {
 
 struct mpe__fd; /* fd.c */
 
+/* A process whose end the loop watches for, in whichever slot it is. */
+struct mpe__end {
+    struct mpe__end *next, **at;
+    uint32_t slot, generation;
+    uv_handle_t *handle; /* what tells of it */
+};
+
 #define MPE__SPIN_SCORE_MAX 16u /* a spin that pays raises the score, one that does not lowers it */
 
 struct mpe__loop {
@@ -32,8 +39,10 @@ struct mpe__loop {
     uint32_t offloaded;  /* work that threads have not ended, see offload.c */
     uint32_t rounds;     /* of the run loop, to look at clock and descriptors now and then */
     uint32_t spin_score; /* how often spinning has paid lately, up to MPE__SPIN_SCORE_MAX */
+    uint32_t quiet;      /* deadlock.c: what was said last, 0: something has been done since */
+    int in_deadlock;     /* the last EDEADLK was one of all processes */
+    mpe_object *story;   /* the queue to tell of it by, of the one that has found it */
     mpe__a32 interrupted;
-    mpe__a32 foreign_wakes;
 
     uv_loop_t *uv; /* NULL until needed */
     int uv_is_own;
@@ -43,6 +52,7 @@ struct mpe__loop {
     uint32_t watched_epoch;         /* membership that the watches below stand for */
     uv_poll_t *watches[MPE__SLOTS]; /* watch.c: pidfds of live slots */
     struct mpe__fd *fds;
+    struct mpe__end *ends; /* processes awaited */
 };
 
 int mpe__loop_open(mpe_engine *e, uv_loop_t *host_loop);
@@ -60,6 +70,12 @@ void mpe__waitlist_append(mpe_waitlist *list, mpe_waiter *w);
 
 /* sleep.c: blocks until there may be something to do. Errors: EDEADLK. */
 int mpe__sleep(mpe_engine *e);
+
+/* deadlock.c: before a sleep; 1 when all processes wait for each other. After it, the same. */
+int mpe__quiet_begin(mpe_engine *e, uint64_t deadline);
+int mpe__quiet_end(mpe_engine *e);
+void mpe__end_watched(mpe_engine *e, struct mpe__end *end);
+void mpe__end_unwatched(struct mpe__end *end);
 
 /* uv.c: what concerns libuv. */
 int mpe__uv_alive(mpe_engine *e);

@@ -108,6 +108,8 @@ mpe__sleep(mpe_engine *e)
     if (!polls && l->keep_alive == 0 && deadline == MPE_FOREVER &&
         (l->entries == 0 || !others_live(e)) && !bell_rung(e))
         return MPE_EDEADLK;
+    if (mpe__quiet_begin(e, deadline))
+        return MPE_EDEADLK;
     uint64_t from = mpe_now();
     if (polls)
         mpe__uv_poll(e, 1, deadline);
@@ -115,6 +117,8 @@ mpe__sleep(mpe_engine *e)
         sleep_in_futex(e, epoch, deadline);
     if (mpe_now() - from < SHORT_SLEEP_NS && l->spin_score < MPE__SPIN_SCORE_MAX)
         l->spin_score++; /* so short that most of it was the wake-up: spinning may pay */
+    if (mpe__quiet_end(e))
+        return MPE_EDEADLK;
     if (l->entries)
         mpe__reap_all(e);
     return MPE_OK;

@@ -185,6 +185,7 @@ serve(mpe_engine *e, struct mpe__entry *n)
 {
     mpe_waiter *last = concerns_all(n) ? n->list.tail : n->list.head;
     n->armed = 0;
+    e->loop->quiet = 0;
     while (last && n->list.head) {
         mpe_waiter *w = n->list.head;
         fire(e, n, w);

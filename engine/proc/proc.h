@@ -2,9 +2,7 @@
 #ifndef MPE_PROC_PROC_H
 #define MPE_PROC_PROC_H
 
-#include "sync/engine.h"
-
-#include <uv.h>
+#include "loop/loop.h"
 
 struct mpe__proc {
     int life[2];   /* life.c: a pipe that ends with this process, -1 until needed */
@@ -30,6 +28,7 @@ struct mpe_process {
     int served; /* started by the fork server: fd is its status pipe, and it is nobody's to wait for */
     int fd;     /* else a pidfd while it is watched; -1 */
     uv_poll_t *poll;
+    struct mpe__end end; /* while there is poll */
     mpe_waitlist waiters;
 };
 

@@ -79,6 +79,7 @@ static void
 stop_watching(mpe_process *p)
 {
     if (p->poll) {
+        mpe__end_unwatched(&p->end);
         uv_poll_stop(p->poll);
         uv_close((uv_handle_t *)p->poll, on_closed);
     }
@@ -93,6 +94,7 @@ note_end(mpe_process *p, int code)
 {
     p->ended = 1;
     p->code = code;
+    p->e->loop->quiet = 0;
     stop_watching(p);
     mpe__slot_unreserve(p->e, p->slot, p->generation);
     if (mpe__is_dead(&p->e->slots[p->slot]))
@@ -216,6 +218,9 @@ start_watching(mpe_process *p)
     }
     p->poll->data = p;
     uv_poll_start(p->poll, UV_READABLE, on_exit_event);
+    p->end = (struct mpe__end){
+        .slot = p->slot, .generation = p->generation, .handle = (uv_handle_t *)p->poll};
+    mpe__end_watched(p->e, &p->end);
     return MPE_OK;
 }
 

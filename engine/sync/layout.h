@@ -49,6 +49,7 @@ struct mpe__slot {
     mpe__a32 parent;            /* slot + 1 */
     _Alignas(64) mpe__a32 bell; /* pending wake-ups: bits of object buckets, MPE__BROADCAST */
     mpe__a32 sleep;             /* MPE__AWAKE ... */
+    mpe__a32 quiet;             /* waits for the others and nothing else: loop/deadlock.c; 0: no */
     _Alignas(64) mpe__a64 intents[MPE__INTENTS]; /* see ilock.c */
     struct mpe__op op;
     mpe__a64 inflight[MPE__INFLIGHT]; /* blocks being allocated or owned by the call under way */
@@ -111,6 +112,12 @@ struct mpe__header {
     mpe__a32 sweep_wanted;            /* an object may have lost its last holder by a death */
     mpe__a32 candidates;              /* dropped objects that wait for a sweep */
     mpe__a32 output_lock;             /* intent lock: one writer of stdout and stderr at a time */
+    mpe__a32 finds_deadlocks;         /* whether loop/deadlock.c does anything */
+    mpe__a32 quiet_round;             /* of its questions */
+    mpe__a32 deadlock;        /* what the processes said that are in one, 0: there was none */
+    mpe__a32 deadlock_teller; /* slot of the one that is to tell of it */
+    mpe__a32 deadlock_count;  /* processes in it */
+    mpe__a64 deadlock_queue;  /* handle, for what they have to tell */
 };
 
 _Static_assert(sizeof(struct mpe_object) == 160, "stride of the object table");

@@ -1,4 +1,4 @@
---- The end of a program's tasks: when its main chunk has ended, and when none of them can go on.
+--- The end of a program's tasks, when its main chunk has ended.
 local core = require "mpengine.core"
 local tasks = require "mpengine.co.tasks"
 
@@ -40,38 +40,5 @@ local function arm()
 end
 debug.getregistry()["mpengine.arm"] = arm
 arm()
-
--- ---- nothing can go on ----
-
--- The innermost line of Lua on the stack of a thread: "script.lua:3".
-local function line_of(thread)
-    for level = 0, 50 do
-        local info = debug.getinfo(thread, level, "Sl")
-        if not info then break end
-        if info.currentline > 0 and not info.short_src:find("mpengine/co", 1, true) then
-            return ("%s:%d"):format(info.short_src, info.currentline)
-        end
-    end
-    return "?"
-end
-
-local function describe(task)
-    local text = ("  %s waits for %s at %s"):format(task.name, core.waits_for(task) or "something",
-        line_of(core.waiting_thread(task)))
-    local place = tasks.spawn_place(task)
-    return place and text .. "; spawned by" .. place:gsub("\n\t", " ") or text
-end
-
---- The message of the error that ends such a program.
-function ending.deadlock()
-    local lines = { "every task waits for something that can never come:" }
-    local list = core.tasks()
-    table.sort(list, function(a, b) return core.task_id(a) < core.task_id(b) end)
-    for _, task in ipairs(list) do
-        if core.task_state(task) == "waiting" then lines[#lines + 1] = describe(task) end
-    end
-    return table.concat(lines, "\n")
-end
-debug.getregistry()["mpengine.deadlock"] = ending.deadlock
 
 return ending

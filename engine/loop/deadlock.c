@@ -1,0 +1,259 @@
+/* Deadlocks of all processes together. Nobody supervises: each process says in its slot, before it
+ * sleeps, when all it waits for are shared objects and the ends of other processes (quiet), and
+ * takes that back when it wakes. Whoever finds then that all of them are quiet, with no bell set,
+ * has found that nothing inside the arena will ever wake one of them.
+ *
+ * From outside something may still be under way to one of them: a signal that ends it, an end that
+ * its parent has not seen. So the finder asks: it raises the round and rings everybody, and whoever
+ * wakes to nothing else says so in that round. A signal sent before the round began has arrived by
+ * then. If all have said it, and none has done anything in between, it is a deadlock. One that is
+ * stopped or being killed never answers, and one with a timer, a descriptor, a signal handler of the
+ * script or a thread of its own was never quiet.
+ *
+ * quiet is even (round) when it is said after something was done, odd when in answer to the round;
+ * an answer counts for its round only if the last thing was done before that began.
+ *
+ * Death of a finder anywhere: its reaper rings everybody with MPE__BROADCAST, all look at all they wait
+ * for, and the last to fall quiet again is the next finder. Until deadlock is stored nothing has
+ * happened; what it had made is reaped with it.
+ */
+#include "loop/loop.h"
+
+#include "sync/slot.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define ASK 1u /* wakes; serves nobody, as long as no bit is gone from a waiter set */
+
+/* ---- ends of processes ---- */
+
+void
+mpe__end_watched(mpe_engine *e, struct mpe__end *end)
+{
+    end->next = e->loop->ends;
+    end->at = &e->loop->ends;
+    if (end->next)
+        end->next->at = &end->next;
+    e->loop->ends = end;
+}
+
+void
+mpe__end_unwatched(struct mpe__end *end)
+{
+    *end->at = end->next;
+    if (end->next)
+        end->next->at = end->at;
+}
+
+/* Can all these processes still run? The end of one that has left its slot is as good as here. */
+static int
+all_there(mpe_engine *e)
+{
+    for (struct mpe__end *end = e->loop->ends; end; end = end->next) {
+        struct mpe__slot *s = &e->slots[end->slot];
+        if (!mpe__is_live(s) || mpe__is_dead(s) || mpe__load32(&s->generation) != end->generation)
+            return 0;
+    }
+    return 1;
+}
+
+/* Is anything but ends awaited on libuv's loop? */
+static int
+has_io(mpe_engine *e)
+{
+    if (!mpe__uv_alive(e))
+        return 0;
+    for (struct mpe__end *end = e->loop->ends; end; end = end->next)
+        uv_unref(end->handle);
+    int alive = mpe__uv_alive(e);
+    for (struct mpe__end *end = e->loop->ends; end; end = end->next)
+        uv_ref(end->handle);
+    return alive;
+}
+
+/* ---- quiet ---- */
+
+static uint32_t
+said_in(uint32_t round)
+{
+    return (round << 1) + 2;
+}
+
+static uint32_t
+answer_in(uint32_t round)
+{
+    return said_in(round) | 1;
+}
+
+static int
+is_here(struct mpe__slot *s)
+{
+    return mpe__is_live(s) && !mpe__is_dead(s);
+}
+
+/* 1 when every process is quiet and none has a wake-up coming; how: whether each has answered. The
+ * order is what makes the three looks one: a wake-up that was taken shows in quiet, one that was not
+ * in the bell. */
+static int
+all_quiet(mpe_engine *e, uint32_t round, int *answered)
+{
+    uint32_t epoch = mpe__load32(&e->header->live_epoch), said[MPE__SLOTS];
+    uint32_t top = mpe__load32(&e->header->slots_top);
+    *answered = 1;
+    for (uint32_t i = 0; i < top; i++) {
+        struct mpe__slot *s = &e->slots[i];
+        said[i] = 0;
+        if (mpe__load32(&s->state) == MPE__SLOT_FREE)
+            continue;
+        if (!is_here(s) || (said[i] = atomic_load(&s->quiet)) == 0)
+            return 0;
+        *answered &= said[i] == answer_in(round);
+    }
+    for (uint32_t i = 0; i < top; i++)
+        if (said[i] && atomic_load(&e->slots[i].bell) != 0)
+            return 0;
+    for (uint32_t i = 0; i < top; i++)
+        if (said[i] && (atomic_load(&e->slots[i].quiet) != said[i] || !is_here(&e->slots[i])))
+            return 0;
+    return mpe__load32(&e->header->live_epoch) == epoch &&
+           mpe__load32(&e->header->quiet_round) == round;
+}
+
+static void
+ring_others(mpe_engine *e)
+{
+    uint32_t top = mpe__load32(&e->header->slots_top);
+    for (uint32_t i = 0; i < top; i++)
+        if (i != e->slot && mpe__is_live(&e->slots[i]))
+            mpe__ring(e, i, ASK);
+}
+
+static void
+say(mpe_engine *e, uint32_t word)
+{
+    if (word & 1)
+        syscall(
+            SYS_getppid); /* a signal that was sent to this thread is delivered on its way out */
+    e->loop->quiet = word;
+    atomic_store(&e->self->quiet, word);
+}
+
+/* The right to go on with a round; who has it is not quiet, so that nobody else finds anything. */
+static int
+claim(mpe_engine *e, uint32_t round)
+{
+    uint32_t word = atomic_exchange(&e->self->quiet, 0);
+    if (atomic_compare_exchange_strong(&e->header->quiet_round, &round, round + 1))
+        return 1;
+    atomic_store(&e->self->quiet, word); /* somebody else has it, and rings here */
+    return 0;
+}
+
+/* ---- found ---- */
+
+/* The queue for the story lives with the finder, until it sleeps again. 0: there is no memory for it. */
+static mpe_handle
+make_queue(mpe_engine *e)
+{
+    if (mpe_queue_create(e, 0, MPE_QUEUE_JOINABLE, &e->loop->story) != MPE_OK)
+        return 0;
+    return mpe_handle_of(e, e->loop->story);
+}
+
+static void
+forget_deadlock(mpe_engine *e)
+{
+    struct mpe__loop *l = e->loop;
+    l->in_deadlock = 0;
+    if (l->story)
+        mpe_drop(e, l->story);
+    l->story = NULL;
+}
+
+static void
+tell_everybody(mpe_engine *e, uint32_t round)
+{
+    struct mpe__header *h = e->header;
+    uint32_t count = 0, first = e->slot;
+    for (uint32_t i = mpe__load32(&h->slots_top); i-- > 0;)
+        if (is_here(&e->slots[i]))
+            first = i, count++;
+    mpe__store64(&h->deadlock_queue, make_queue(e));
+    mpe__store32(&h->deadlock_teller, first);
+    mpe__store32(&h->deadlock_count, count);
+    atomic_store(&h->deadlock, answer_in(round));
+    ring_others(e);
+}
+
+/* ---- around a sleep ---- */
+
+static int
+looks_for_deadlocks(mpe_engine *e, uint64_t deadline)
+{
+    struct mpe__loop *l = e->loop;
+    return deadline == MPE_FOREVER && atomic_load(&e->header->finds_deadlocks) &&
+           l->keep_alive == 0 && (l->entries > 0 || l->ends) && all_there(e) && !has_io(e);
+}
+
+int
+mpe__quiet_begin(mpe_engine *e, uint64_t deadline)
+{
+    struct mpe__loop *l = e->loop;
+    int answered;
+    if (l->in_deadlock)
+        forget_deadlock(e);
+    if (!looks_for_deadlocks(e, deadline)) {
+        l->quiet = 0;
+        return 0;
+    }
+    uint32_t round = mpe__load32(&e->header->quiet_round), last = l->quiet;
+    if (last == 0)
+        say(e, said_in(round));
+    else
+        say(e, (last | 1) == answer_in(round) ? last : answer_in(round));
+    while (all_quiet(e, round, &answered) && claim(e, round)) {
+        if (answered) {
+            tell_everybody(e, round);
+            l->quiet = 0;
+            l->in_deadlock = 1;
+            return 1;
+        }
+        ring_others(e);
+        say(e, answer_in(++round));
+    }
+    return 0;
+}
+
+int
+mpe__quiet_end(mpe_engine *e)
+{
+    struct mpe__loop *l = e->loop;
+    if (mpe__load32(&e->self->quiet) == 0)
+        return 0;
+    atomic_store(&e->self->quiet, 0); /* before the bell is taken */
+    l->in_deadlock = l->quiet != 0 && atomic_load(&e->header->deadlock) == l->quiet;
+    if (l->in_deadlock)
+        l->quiet = 0;
+    return l->in_deadlock;
+}
+
+/* ---- public ---- */
+
+void
+mpe_find_deadlocks(mpe_engine *e, int on)
+{
+    mpe__store32(&e->header->finds_deadlocks, on != 0);
+}
+
+int
+mpe_deadlock_get(mpe_engine *e, mpe_deadlock *out)
+{
+    struct mpe__header *h = e->header;
+    if (!e->loop->in_deadlock)
+        return MPE_ENOENT;
+    *out = (mpe_deadlock){.queue = mpe__load64(&h->deadlock_queue),
+                          .teller = mpe__load32(&h->deadlock_teller),
+                          .processes = mpe__load32(&h->deadlock_count)};
+    return MPE_OK;
+}

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+/* Deadlocks of all processes: who finds them, when they are none, and deaths in between. */
+#include "loop/loop.h"
+#include "shm/arena.h"
+#include "shm/object.h"
+#include "sync/slot.h"
+#include "testing/mpe_test.h"
+#include "testing/procs.h"
+#include "testing/steps.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+static mpe_object *queues[4];
+
+static int
+try_get(mpe_engine *e, mpe_object *o, void *ud)
+{
+    return mpe_queue_get(e, o, ud);
+}
+
+static int
+get_forever(mpe_engine *e, int i)
+{
+    mpe_message m;
+    int rc = mpe_await(e, queues[i], MPE_EVENT_READY, MPE_FOREVER, try_get, &m);
+    if (rc == MPE_OK)
+        mpe_message_free(e, &m);
+    return rc;
+}
+
+static mpe_engine *
+open_with_queues(void)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    for (size_t i = 0; i < MPE__COUNTOF(queues); i++)
+        REQUIRE_OK(mpe_queue_create(e, 0, 0, &queues[i]));
+    mpe_find_deadlocks(e, 1);
+    return e;
+}
+
+static void
+get_nothing(mpe_engine *e, void *arg)
+{
+    mpe_deadlock d;
+    mpe_object *o;
+    EXPECT_EQ(get_forever(e, *(int *)arg), MPE_EDEADLK);
+    EXPECT_OK(mpe_deadlock_get(e, &d));
+    EXPECT_EQ(d.processes, 3);
+    EXPECT_EQ(d.teller, 0);
+    EXPECT_OK(mpe_hold(e, d.queue, &o));
+    mpe_test_put(e, o, "x", 1);
+}
+
+TEST(ends_the_waits_of_all_of_them_which_tell_the_first)
+{
+    mpe_engine *e = open_with_queues();
+    for (int round = 0; round < 20; round++) {
+        mpe_deadlock d;
+        mpe_object *o;
+        mpe_message m;
+        mpe_process *p[2];
+        for (int i = 0; i < 2; i++)
+            p[i] = mpe_test_start(e, get_nothing, &i);
+        EXPECT_EQ(get_forever(e, 3), MPE_EDEADLK);
+        REQUIRE_OK(mpe_deadlock_get(e, &d));
+        REQUIRE_OK(mpe_hold(e, d.queue, &o));
+        for (int i = 0; i < 2; i++) {
+            REQUIRE_OK(mpe_test_get(e, o, &m));
+            mpe_message_free(e, &m);
+        }
+        mpe_drop(e, o);
+        for (int i = 0; i < 2; i++)
+            EXPECT_EQ(mpe_test_join(e, p[i]), 0);
+    }
+    EXPECT_EQ(mpe_run_until(e, &(int){0}), MPE_EDEADLK);
+    EXPECT_EQ(mpe_deadlock_get(e, &(mpe_deadlock){0}), MPE_ENOENT);
+    mpe_test_check(e);
+    mpe_close(e);
+}
+
+static void
+get_in_vain(mpe_engine *e, void *arg)
+{
+    (void)arg;
+    EXPECT_EQ(get_forever(e, 0), MPE_EDEADLK);
+}
+
+struct end {
+    mpe_waiter w;
+    int fired;
+};
+
+static void
+on_end(mpe_engine *e, mpe_waiter *w, int status)
+{
+    (void)e, (void)status;
+    ((struct end *)w)->fired = 1;
+}
+
+/* Waits on the loop, forever, and again when that was a deadlock; how often it was one. */
+static int
+wait_for_end(mpe_engine *e, mpe_process *p, int *code)
+{
+    struct end end = {.w.fire = on_end};
+    int rc, deadlocks = 0;
+    REQUIRE_OK(mpe_process_wait(e, p, &end.w, MPE_FOREVER));
+    while ((rc = mpe_run_until(e, &end.fired)) == MPE_EDEADLK)
+        deadlocks++;
+    EXPECT_OK(rc);
+    EXPECT_OK(mpe_process_poll(e, p, code));
+    mpe_process_free(e, p);
+    return deadlocks;
+}
+
+TEST(counts_a_wait_for_the_end_of_a_child)
+{
+    mpe_engine *e = open_with_queues();
+    int code;
+    EXPECT_EQ(wait_for_end(e, mpe_test_start(e, get_in_vain, NULL), &code), 1);
+    EXPECT_EQ(code, 0);
+    mpe_close(e);
+}
+
+static void
+leave(mpe_engine *e, void *arg)
+{
+    (void)arg;
+    mpe_test_get(e, queues[0], &(mpe_message){0});
+    mpe_leave(e);
+    usleep(20000); /* its parent waits for an end that is not yet here */
+    _exit(0);
+}
+
+static void
+idle(mpe_engine *e, void *arg)
+{
+    (void)arg;
+    get_forever(e, 1);
+}
+
+TEST(the_end_of_one_that_has_left_already_is_no_deadlock)
+{
+    mpe_engine *e = open_with_queues();
+    mpe_process *idler = mpe_test_start(e, idle, NULL);
+    for (int i = 0; i < 10; i++) {
+        mpe_process *p = mpe_test_start(e, leave, NULL);
+        int code;
+        REQUIRE_OK(mpe_test_put(e, queues[0], "x", 1));
+        EXPECT_EQ(wait_for_end(e, p, &code), 0);
+    }
+    mpe_test_put(e, queues[1], "x", 1);
+    EXPECT_EQ(mpe_test_join(e, idler), 0);
+    mpe_close(e);
+}
+
+TEST(neither_is_a_death_under_way)
+{
+    mpe_engine *e = open_with_queues();
+    mpe_process *idler = mpe_test_start(e, idle, NULL);
+    for (int i = 0; i < 50; i++) {
+        mpe_process *p = mpe_test_start(e, idle, NULL);
+        mpe_slot_info info = {0};
+        int code;
+        while (info.sleeping == 0)
+            mpe_slot_get(e, 2, &info);
+        REQUIRE(kill(mpe_process_pid(p), SIGKILL) == 0);
+        EXPECT_EQ(wait_for_end(e, p, &code), 0);
+        EXPECT_EQ(code, -SIGKILL);
+    }
+    mpe_test_put(e, queues[1], "x", 1);
+    EXPECT_EQ(mpe_test_join(e, idler), 0);
+    mpe_close(e);
+}
+
+/* ---- deaths of the finder ---- */
+
+static int blocks_before;
+
+#define ROUND 7u
+#define SAID(round) (((round) << 1) + 2)
+
+/* As if this process had slept, and had answered. */
+static void *
+all_but_one_have_answered(mpe_engine *e)
+{
+    atomic_store(&e->self->bell, 0);
+    mpe__store32(&e->header->deadlock, 0);
+    mpe__store32(&e->header->quiet_round, ROUND);
+    atomic_store(&e->self->quiet, SAID(ROUND) | 1);
+    return NULL;
+}
+
+static void
+find_it(mpe_engine *e, void *arg)
+{
+    struct end never = {.w.fire = on_end};
+    (void)arg;
+    if (mpe_wait_object(e, &never.w, queues[0], MPE_EVENT_READY, MPE_FOREVER) != MPE_OK)
+        return;
+    e->loop->quiet = SAID(ROUND - 1);
+    mpe__quiet_begin(e, MPE_FOREVER);
+}
+
+static void
+count(uint64_t off, uint32_t owner, void *ud)
+{
+    (void)off, (void)owner;
+    ++*(int *)ud;
+}
+
+static void
+check_found(mpe_engine *e, void *arg, bool has_ended)
+{
+    int blocks = 0;
+    (void)arg;
+    uint32_t word = mpe__load32(&e->header->deadlock);
+    EXPECT(word == 0 || word == (SAID(ROUND) | 1));
+    EXPECT(!has_ended || word != 0);
+    EXPECT_EQ(mpe_reap_dead(e), 1);
+    EXPECT(atomic_load(&e->self->bell) & MPE__BROADCAST);
+    mpe_test_check(e);
+    mpe__sweep_if_wanted(e);
+    mpe__each_block(e, count, &blocks);
+    EXPECT_EQ(blocks, blocks_before);
+}
+
+TEST_LIMIT(a_finder_may_die_at_any_instant, 60)
+{
+    mpe_engine *e = open_with_queues();
+    mpe__each_block(e, count, &blocks_before);
+    mpe_test_kill_everywhere(e, all_but_one_have_answered, find_it, check_found, 20);
+    atomic_store(&e->self->quiet, 0);
+    mpe_close(e);
+}
