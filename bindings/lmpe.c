@@ -64,21 +64,30 @@ count_handle(void *ud, uint64_t h)
     return 0;
 }
 
-/* Encodes n values into a scratch of their own: a finalizer may encode meanwhile. */
-static int
-encode(lua_State *L, lmpe *S, int first, int n, lmpe_encode_opts *opts, const char *where)
+/* Into a scratch of their own: a finalizer may encode meanwhile. */
+int
+lmpe_try_encode(lua_State *L, lmpe *S, int first, int n, lmpe_encode_opts *opts, int *handles)
 {
-    int handles = 0;
+    *handles = 0;
     opts->on_handle = count_handle;
-    opts->ud = &handles;
-    if (S->encoding == LMPE_SCRATCHES)
-        return luaL_error(L, "%s: too many finalizers within each other send values", where);
+    opts->ud = handles;
+    if (S->encoding == LMPE_SCRATCHES) {
+        lua_pushliteral(L, "too many finalizers within each other send values");
+        return MPE_ENOMEM;
+    }
     mpe_buf *out = &S->scratches[S->encoding++];
     mpe_buf_reset(out, 1 << 16);
     int rc = lmpe_encode(L, first, n, out, opts);
     S->encoding--;
     S->scratch = out;
-    if (rc < 0)
+    return rc;
+}
+
+static int
+encode(lua_State *L, lmpe *S, int first, int n, lmpe_encode_opts *opts, const char *where)
+{
+    int handles;
+    if (lmpe_try_encode(L, S, first, n, opts, &handles) < 0)
         return luaL_error(L, "%s: %s", where, lua_tostring(L, -1));
     return handles > 0;
 }

@@ -313,6 +313,11 @@ int lmpe_encode_value(lua_State *L, lmpe *S, int idx, const char *root, const ch
 int lmpe_encode_values(lua_State *L, lmpe *S, int first, int n, int leading, const char *where);
 /* The same for a message that no other process reads: the code of functions goes with it. */
 int lmpe_encode_whole(lua_State *L, lmpe *S, int first, int n, const char *where);
+/* Encodes n values into *S->scratch as opts say (the hooks are its own); how many handles are in it. Less
+ * than 0: a message is pushed, as by lmpe_encode. */
+struct lmpe_encode_opts;
+int lmpe_try_encode(lua_State *L, lmpe *S, int first, int n, struct lmpe_encode_opts *opts,
+                    int *handles);
 /* Decodes n bytes and returns how many values were pushed; raises. pins: mark to unpin to. */
 int lmpe_decode_values(lua_State *L, lmpe *S, const void *data, size_t size, uint32_t pins);
 

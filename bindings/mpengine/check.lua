@@ -8,10 +8,14 @@ local function describe(value)
     return type(meta) == "table" and rawget(meta, "__name") or type(value)
 end
 
+--- What is said of argument n of a call.
+function check.message(call, n, expected, value)
+    return ("bad argument #%d to '%s' (%s expected, got %s)"):format(n, call, expected, describe(value))
+end
+
 --- Raises for argument n of a call; level as for error, counted from the caller of this function.
 function check.fail(call, n, expected, value, level)
-    error(("bad argument #%d to '%s' (%s expected, got %s)"):format(n, call, expected, describe(value)),
-        (level or 2) + 1)
+    error(check.message(call, n, expected, value), (level or 2) + 1)
 end
 
 --- A timeout: nil, or a number of seconds that is not negative.

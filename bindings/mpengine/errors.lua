@@ -29,13 +29,11 @@ local function is_ours(info)
     return info.what == "C" or (here and info.source:sub(1, #here) == here) or info.source == "=mpengine"
 end
 
---- The message of an error, and the stack from `level` (1 is the caller) down to the script's first
---- function: what the engine itself has below that is left out, as lua leaves out its own.
----@param err any
+--- The stack from `level` (1 is the caller) down to the script's first function: what the engine itself
+--- has below that is left out, as lua leaves out its own.
 ---@param level integer
 ---@return string
-function errors.traceback(err, level)
-    if errors.is(err) and err.traceback then return tostring(err) end
+function errors.stack(level)
     local last, total = level, level
     while true do
         local info = debug.getinfo(total + 1, "S")
@@ -51,7 +49,28 @@ function errors.traceback(err, level)
         if not line:find("^\t%(%.%.%.tail calls") then drop = drop - 1 end
     end
     if lines[#lines]:find("^\t%(%.%.%.tail calls") then table.remove(lines) end
-    return ("%s\n%s\n\t[C]: in ?"):format(errors.message(err), table.concat(lines, "\n"))
+    return table.concat(lines, "\n")
+end
+
+--- The message of an error and its stack, from the caller's `level` on.
+---@param err any
+---@param level? integer
+---@return string
+function errors.traceback(err, level)
+    if errors.is(err) and err.traceback then return tostring(err) end
+    return ("%s\n%s\n\t[C]: in ?"):format(errors.message(err), errors.stack((level or 1) + 1))
+end
+
+--- Raises as an error of the script's function nearest to the caller, however deep in the engine it is
+--- found out.
+function errors.raise(message)
+    local level = 2
+    while true do
+        local info = debug.getinfo(level, "S")
+        if not info then error(message, 0) end
+        if not is_ours(info) then error(message, level) end
+        level = level + 1
+    end
 end
 
 --- f(...), whose error is raised as one of the function at that level, without the place it came from.

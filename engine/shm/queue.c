@@ -238,8 +238,8 @@ mpe_queue_put(mpe_engine *e, mpe_object *o, const mpe_bytes *parts, int count, i
         flags |= OUT_OF_LINE;
     }
     int rc = put_locked(e, o, parts, count, size, block, flags);
-    if (rc == MPE_OK)
-        mpe__wake_one(e, o, MPE_EVENT_READY);
+    if (rc == MPE_OK) /* who became idle last: it may still spin, and its memory is in the cache */
+        mpe__wake_one_from(e, o, MPE_EVENT_READY, mpe__load32(&q->last_idle));
     else if (block)
         mpe__free(e, block);
     return rc;
@@ -344,8 +344,11 @@ int
 mpe_queue_get_leased(mpe_engine *e, mpe_object *o, uint64_t *lease, mpe_message *out)
 {
     struct mpe__queue *q = body(e, o);
-    if (mpe__load32(&q->put_count) == mpe__load32(&q->get_count) && !mpe__load32(&q->closed))
+    if (mpe__load32(&q->put_count) == mpe__load32(&q->get_count) && !mpe__load32(&q->closed)) {
+        if (mpe__load32(&q->last_idle) != e->slot)
+            mpe__store32(&q->last_idle, e->slot);
         return MPE_EAGAIN;
+    }
     out->pins = mpe_pin_mark(e);
     mpe__ilock(e, &q->head_lock, mpe__index_of(e, o));
     int rc = take_first(e, o, q, (mpe__a64 *)lease, out);

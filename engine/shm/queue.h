@@ -24,6 +24,7 @@ struct mpe__queue {
     uint32_t flags;        /* MPE_QUEUE_... */
     _Alignas(64) mpe__a32 head_lock; /* intent lock of consumers */
     mpe__a32 get_count;              /* derived from the first segment's head */
+    mpe__a32 last_idle;              /* slot that found it empty last: a hint, whom to wake */
     mpe__a64 head_segment;           /* offset; head lock */
     _Alignas(64) mpe__a32 early; /* joinable: done when nobody had one taken; the object's ilock */
     struct mpe__taken {

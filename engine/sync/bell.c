@@ -83,15 +83,21 @@ take_bit(struct mpe__slotset *set, uint32_t from)
 }
 
 void
-mpe__wake_one(mpe_engine *e, mpe_object *o, int event)
+mpe__wake_one_from(mpe_engine *e, mpe_object *o, int event, uint32_t slot)
 {
     if (MPE__LIKELY(!mpe__has_waiters(e, o, event)))
         return;
-    int slot = take_bit(&o->waiters[event], e->wake_from % MPE__SLOTS);
-    if (slot < 0)
+    int taken = take_bit(&o->waiters[event], slot % MPE__SLOTS);
+    if (taken < 0)
         return;
-    e->wake_from = (uint32_t)slot + 1;
-    mpe__ring(e, (uint32_t)slot, 1u << mpe__bucket(mpe__index_of(e, o)));
+    e->wake_from = (uint32_t)taken + 1;
+    mpe__ring(e, (uint32_t)taken, 1u << mpe__bucket(mpe__index_of(e, o)));
+}
+
+void
+mpe__wake_one(mpe_engine *e, mpe_object *o, int event)
+{
+    mpe__wake_one_from(e, o, event, e->wake_from);
 }
 
 void

@@ -1,161 +1,199 @@
---- Jobs of a pool: what was asked for, cut into tasks when the pool has room for them.
----
---- A job has next(pool) -> task or nil, results of a task come back by done(task, ...), and what is
---- lost by failed(task, error fields). A task names the items first .. first + count - 1 of its job.
+--- Jobs of a pool: one call, which is its own AsyncResult, and many items, of a map or an imap.
+--- schedule.lua says what their functions are for.
 local core = require "mpengine.core"
 local errors = require "mpengine.errors"
 local progress = require "mpengine.pool.progress"
+local schedule = require "mpengine.pool.schedule"
+local Result = require "mpengine.pool.result"
 local worker = require "mpengine.pool.worker"
 
 local jobs = {}
 
 local TARGET_SECONDS = 0.001 -- what a chunk should take
-local CHUNK_MAX = 500
+local CHUNK_MAX = 500        -- items, unless told
+local CHUNK_LIMIT = 65536    -- items of a task at all
 
 -- ---- one call ----
 
-local Apply = {}
-Apply.__index = Apply
+local Call = {}
 
---- result: AsyncResult; bytes: the encoded message when it could not be put at once.
-function jobs.apply(f_id, args, result, opts)
-    return setmetatable({
-        f_id = f_id, args = args, result = result, open = true, mode = worker.APPLY,
-        timeout = opts.timeout, retries = opts.retries or 0, where = "apply_async",
-    }, Apply)
-end
+--- What most calls have in common lies in their class, so that each of them is a small table.
+Result.ops, Result.where, Result.mode, Result.shared_id, Result.retries = Call, "apply_async", worker.APPLY, 0, 0
 
-function Apply:next()
-    if not self.open then return nil end
-    self.open = false
-    return { job = self, first = 1, count = 1, tries = 0, timeout = self.timeout }
-end
-
-function Apply:put(pool, task)
-    return core.pool_put(pool.inbox, pool.control, self.where, task.id, self.f_id, false, self.mode,
-        table.unpack(self.args, 1, self.args.n))
-end
-
-function Apply:done(_, ok, ...)
-    if ok then return self.result:set(...) end
-    local fields = ...
-    fields.kind = "error"
-    self.result:set_error(fields)
-end
-
-function Apply:failed(_, fields)
-    self.result:set_error(fields)
-end
-
-function Apply:cancel() self.open = false end
-
--- ---- many items: map and imap ----
-
-local Map = {}
-Map.__index = Map
-
---- items: a list; n: how many it will have, nil when more keep coming; available: how many it has.
---- deliver(index, value, error object): called for every item, in any order.
-function jobs.map(f_id, items, n, available, opts, deliver)
-    local job = setmetatable({
-        f_id = f_id, shared_id = opts.shared_id or false, items = items, n = n, available = available,
-        mode = opts.star and worker.STARMAP or worker.MAP,
-        at = 1,              -- next item to hand out
-        returned = {},       -- items taken back from a worker, to be handed out first
-        pending = 0,         -- handed out and not delivered
-        chunk = opts.chunksize or 1,
-        adaptive = not opts.chunksize and not opts.timeout and not (opts.retries and opts.retries > 0),
-        timeout = opts.timeout, retries = opts.retries or 0,
-        deliver = deliver, where = opts.where,
-        progress = progress.new(opts.progress, n),
-        tries = {},
-    }, Map)
+--- The AsyncResult of a call with a list of n arguments.
+function jobs.call(pool, f_id, args, n, opts)
+    local job = Result.of{ pool = pool, f_id = f_id, items = args, item_count = n, state = nil, n = nil, values = nil }
+    if opts then
+        job.callback, job.error_callback, job.timeout = opts.callback, opts.error_callback, opts.timeout
+        job.retries = opts.retries
+        if opts.timeout then job.mode = worker.APPLY | worker.TIMED end
+    end
     return job
 end
 
---- How many items the next task gets.
-local function chunk_size(self, pool)
-    local size = self.chunk
-    if self.adaptive and self.n then
-        local fair = (self.n - self.at + 1) // (2 * pool.size) + 1
-        if size > fair then size = fair end
+--- After the first put: keeps what is needed to put it again, as it is now. bytes: the encoded
+--- arguments, unless they are scalars that would be a long message.
+function jobs.keep(job, bytes, has_objects)
+    local args = job.items
+    if not bytes or has_objects then args = { table.unpack(args, 1, job.item_count) } end
+    if has_objects then job.kept = args end -- so that they live on
+    job.items = bytes or args
+end
+
+--- Is put when there is room, with the arguments as they are now.
+function jobs.postpone(pool, job)
+    jobs.keep(job, core.encode_args(job.where, 0, table.unpack(job.items, 1, job.item_count)), true)
+    job.open = true
+    schedule.enqueue(pool, job)
+end
+
+function Call.hand_out(job, pool)
+    if not job.open then return false end
+    job.open = false
+    local ok, why = schedule.put(pool, job, 1, 1)
+    if not ok then Call.failed(job, 1, errors.new{ kind = "error", message = errors.message(why), value = why }) end
+    return true
+end
+
+function Call.arrived(job, _, _, reports, _, ...)
+    if not reports then return Result.set(job, ...) end
+    reports.kind = "error"
+    Result.set_error(job, errors.new(reports))
+end
+
+function Call.failed(job, _, err) Result.set_error(job, err) end
+function Call.give_back(job) job.open = true end
+
+function Call.abandon(job, err)
+    job.open = false
+    if err then Result.set_error(job, err) end
+end
+
+-- ---- many items ----
+
+local Many = {}
+jobs.Many = Many
+
+--- What a map and an imap have in common. n: how many items it will have, nil when more keep coming;
+--- available: how many it has.
+function jobs.many(ops, f_id, items, n, available, opts, where)
+    local chunk = opts.chunksize
+    return {
+        ops = ops, f_id = f_id, shared_id = opts.shared_id or 0, items = items, n = n, available = available,
+        mode = worker.MAP | (opts.star and worker.STAR or 0) | (opts.timeout and worker.TIMED or 0),
+        values = {},
+        at = 1,        -- next item to hand out
+        returned = {}, -- ranges of items to hand out again, the last one first
+        chunk = chunk and math.min(chunk, CHUNK_LIMIT) or 1, adaptive = not chunk and n ~= nil,
+        timeout = opts.timeout, retries = opts.retries or 0, where = where,
+        progress = progress.new(opts.progress, n),
+    }
+end
+
+--- Cuts a piece off the range that came back last: small ones, since it came back for being slow.
+local function cut_returned(job, pool)
+    local last = #job.returned
+    local range = job.returned[last]
+    local first, count = range.first, (range.last - range.first) // (2 * pool.size) + 1
+    range.first = first + count
+    if range.first > range.last then job.returned[last] = nil end
+    return first, count
+end
+
+local function cut_new(job, pool)
+    local count, left = job.chunk, job.available - job.at + 1
+    if job.adaptive then
+        local fair = (job.n - job.at + 1) // (2 * pool.size) + 1
+        if count > fair then count = fair end
     end
-    local left = self.available - self.at + 1
-    return size < left and size or left
+    if count > left then count = left end
+    local first = job.at
+    job.at = first + count
+    return first, count
 end
 
-function Map:next(pool)
-    local first = table.remove(self.returned)
-    if first then
-        self.pending = self.pending + 1
-        return { job = self, first = first, count = 1, tries = self.tries[first] or 0, timeout = self.timeout }
+function Many.hand_out(job, pool)
+    if job.over then return false end
+    local first, count
+    if job.returned[1] then first, count = cut_returned(job, pool) else first, count = cut_new(job, pool) end
+    if count < 1 then return false end
+    local ok, why = schedule.put(pool, job, first, count)
+    if ok then return true end
+    if count == 1 then
+        job.ops.failed(job, first, errors.new{ kind = "error", message = errors.message(why), value = why })
+    else -- one of them cannot be sent
+        for i = first + count - 1, first, -1 do job.ops.give_back(job, i, i) end
     end
-    local count = chunk_size(self, pool)
-    if count < 1 or self.stopped then return nil end
-    first = self.at
-    self.at = first + count
-    self.pending = self.pending + count
-    return { job = self, first = first, count = count, tries = 0, timeout = self.timeout }
+    return true
 end
 
-function Map:put(pool, task)
-    return core.pool_put(pool.inbox, pool.control, self.where, task.id, self.f_id, self.shared_id, self.mode,
-        table.unpack(self.items, task.first, task.first + task.count - 1))
-end
+function Many.give_back(job, first, last) table.insert(job.returned, { first = first, last = last }) end
 
-local function deliver(self, index, value, err)
-    self.pending = self.pending - 1
-    self.deliver(index, value, err)
-end
-
---- Learns from a chunk how large the next ones should be.
-local function adapt(self, elapsed, count)
-    if not self.adaptive then return end
+--- Learns from results how many items the next tasks should have.
+function Many.adapt(job, elapsed, count)
+    if not job.adaptive then return end
     local each = elapsed / count
-    self.each = self.each and self.each * 0.8 + each * 0.2 or each
-    local size = math.floor(TARGET_SECONDS / math.max(self.each, 1e-7))
-    local limit = math.min(CHUNK_MAX, self.chunk * 2)
-    self.chunk = math.max(1, math.min(size, limit))
+    job.each = job.each and job.each * 0.8 + each * 0.2 or each
+    local size = TARGET_SECONDS // math.max(job.each, 1e-7)
+    job.chunk = math.tointeger(math.max(1, math.min(size, CHUNK_MAX, job.chunk * 2)))
 end
 
-function Map:done(task, count, failed, ...)
-    local first = task.first
-    if count == 1 and not failed then
-        deliver(self, first, (...))
-    else
-        local values = { ... }
-        for i = 1, count do
-            local report = failed and failed[i]
-            if report then
-                report.kind = "error"
-                errors.new(report)
-            end
-            deliver(self, first + i - 1, values[i], report)
-        end
+--- Makes error objects of the reports; how many, and the least index.
+function Many.report(reports)
+    if not reports then return 0 end
+    local n, least = 0, math.huge
+    for index, report in pairs(reports) do
+        report.kind = "error"
+        errors.new(report)
+        n, least = n + 1, math.min(least, index)
     end
-    adapt(self, task.elapsed, count)
-    if self.progress then
-        local bad = 0
-        for _ in pairs(failed or {}) do bad = bad + 1 end
-        progress.add(self.progress, count, bad)
-    end
+    return n, least
 end
 
-function Map:failed(task, fields)
-    local err = errors.is(fields) and fields or errors.new(fields)
-    for i = task.first, task.first + task.count - 1 do deliver(self, i, nil, err) end
-    progress.add(self.progress, task.count, task.count)
+function Many.abandon(job)
+    job.over = true
+    job.returned = {}
 end
 
---- Takes items first .. last back: they will be handed out again, one by one.
-function Map:give_back(first, last)
-    for i = last, first, -1 do self.returned[#self.returned + 1] = i end
-    self.pending = self.pending - (last - first + 1)
+-- ---- a map ----
+
+local Map = setmetatable({}, { __index = Many })
+
+--- result: the AsyncResult that gets the list.
+function jobs.map(f_id, items, n, opts, where, result)
+    local job = jobs.many(Map, f_id, items, n, n, opts, where)
+    job.result, job.left, job.first_index = result, n, math.huge
+    return job
 end
 
-function Map:cancel()
-    self.stopped = true
-    self.returned = {}
+local function note_error(job, index, err)
+    if index < job.first_index then job.first_index, job.first_error = index, err end
+end
+
+--- count items have ended, failed of them badly.
+local function ended(job, count, failed)
+    job.left = job.left - count
+    progress.add(job.progress, count, failed)
+    if job.left > 0 or job.over then return end
+    job.over = true
+    if job.first_error then job.result:set_error(job.first_error) else job.result:set(job.values) end
+end
+
+function Map.arrived(job, _, count, reports, elapsed)
+    local failed, least = Many.report(reports)
+    if failed > 0 then note_error(job, least, reports[least]) end
+    Many.adapt(job, elapsed, count)
+    ended(job, count, failed)
+end
+
+function Map.failed(job, index, err)
+    note_error(job, index, err)
+    ended(job, 1, 1)
+end
+
+function Map.abandon(job, err)
+    Many.abandon(job)
+    if err then job.result:set_error(err) end
 end
 
 return jobs

@@ -1,37 +1,51 @@
 --- What the calls of a pool, and its making, can be told.
 local core = require "mpengine.core"
+local errors = require "mpengine.errors"
 
 local options = {}
 
 --- The most workers that a pool can have.
 options.CAPACITY = 256
 
-local option_types = {
-    callback = "function", error_callback = "function", timeout = "number", retries = "number",
-    chunksize = "number", progress = "any", shared = "any",
-}
+local function set(...)
+    local list = {}
+    for _, name in ipairs{ ... } do list[name] = true end
+    return list
+end
 
---- The options of a call, checked; errors point at level + 1.
-function options.call(call, opts)
-    if opts == nil then return {} end
+--- The options of apply_async, of the maps, and of imap.
+options.async = set("callback", "error_callback", "timeout", "retries")
+options.maps = set("callback", "error_callback", "timeout", "retries", "chunksize", "progress", "shared")
+options.imaps = set("timeout", "retries", "chunksize", "progress", "shared")
+
+local expected = { callback = "function", error_callback = "function", timeout = "number" }
+local least = { chunksize = 1, retries = 0 }
+local none = {}
+
+local function check_option(call, key, value)
+    if expected[key] and type(value) ~= expected[key] then
+        errors.raise(("%s: option '%s': a %s expected, got %s"):format(call, key, expected[key], type(value)))
+    end
+    if key == "timeout" and not (value >= 0) then
+        errors.raise(("%s: option 'timeout' must be a number of seconds, 0 or more"):format(call))
+    end
+    if least[key] and (math.type(value) ~= "integer" or value < least[key]) then
+        errors.raise(("%s: option '%s' must be an integer, %d or more"):format(call, key, least[key]))
+    end
+    if key == "progress" and not (type(value) == "boolean" or type(value) == "function" or value == "lines") then
+        errors.raise(call .. ": option 'progress': true, 'lines' or a function expected, got " .. type(value))
+    end
+end
+
+--- The options of a call, of those that are allowed.
+function options.call(call, opts, allowed)
+    if opts == nil then return none end
     if type(opts) ~= "table" then
-        error(("bad argument #3 to '%s' (table of options expected, got %s)"):format(call, type(opts)), 4)
+        errors.raise(("bad argument #3 to '%s' (table of options expected, got %s)"):format(call, type(opts)))
     end
     for key, value in pairs(opts) do
-        local expected = option_types[key]
-        if not expected then error(("%s: unknown option '%s'"):format(call, tostring(key)), 4) end
-        if expected ~= "any" and type(value) ~= expected then
-            error(("%s: option '%s': a %s expected, got %s"):format(call, key, expected, type(value)), 4)
-        end
-    end
-    if opts.timeout and (opts.timeout < 0 or opts.timeout ~= opts.timeout) then
-        error(("%s: option 'timeout' must be a number of seconds, 0 or more"):format(call), 4)
-    end
-    for _, key in ipairs { "chunksize", "retries" } do
-        local value = opts[key]
-        if value and (math.type(value) ~= "integer" or value < (key == "chunksize" and 1 or 0)) then
-            error(("%s: option '%s' must be a positive integer"):format(call, key), 4)
-        end
+        if not allowed[key] then errors.raise(("%s: unknown option '%s'"):format(call, tostring(key))) end
+        check_option(call, key, value)
     end
     return opts
 end
@@ -45,19 +59,19 @@ function options.pool(first, initializer, initargs, maxtasks)
         opts = { processes = first, initializer = initializer, initargs = initargs, maxtasksperchild = maxtasks }
     end
     for key, value in pairs(opts) do
-        local expected = fields[key]
-        if not expected then
-            error(("Pool: unknown field '%s' (processes, initializer, initargs or maxtasksperchild expected)")
-                :format(tostring(key)), 3)
+        local wanted = fields[key]
+        if not wanted then
+            errors.raise(("Pool: unknown field '%s' (processes, initializer, initargs or maxtasksperchild expected)")
+                :format(tostring(key)))
         end
-        if type(value) ~= expected then
-            error(("Pool: field '%s': a %s expected, got %s"):format(key, expected, type(value)), 3)
+        if type(value) ~= wanted then
+            errors.raise(("Pool: field '%s': a %s expected, got %s"):format(key, wanted, type(value)))
         end
     end
     local n = opts.processes or core.cpu_count()
     if math.type(n) ~= "integer" or n < 1 or n > options.CAPACITY then
-        error(("bad argument #1 to 'Pool' (number of processes from 1 to %d expected, got %s)")
-            :format(options.CAPACITY, n), 3)
+        errors.raise(("bad argument #1 to 'Pool' (number of processes from 1 to %d expected, got %s)")
+            :format(options.CAPACITY, n))
     end
     local max = opts.maxtasksperchild
     if max and (math.type(max) ~= "integer" or max < 1) then

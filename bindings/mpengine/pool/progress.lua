@@ -1,5 +1,6 @@
 --- How far a map has come: a bar on a terminal, lines without one, or a callback.
 local core = require "mpengine.core"
+local errors = require "mpengine.errors"
 
 local progress = {}
 
@@ -45,12 +46,19 @@ function progress.new(option, total)
     return p
 end
 
+--- The error of a callback is shown, and nothing else happens.
+local function call_back(f, ...)
+    local ok, err = xpcall(f, errors.traceback, ...)
+    if not ok then core.write_error(("mpengine: error in a progress function: %s\n"):format(err)) end
+end
+
 --- n more items have ended, failed of them badly.
 function progress.add(p, n, failed)
     if not p then return end
     p.done, p.failed = p.done + n, p.failed + failed
     if p.call then
-        p.call(p.done, p.total, p.failed)
+        core.spawn(call_back, p.call, p.done, p.total, p.failed)
+        core.sleep(0) -- it has run, unless it waits for something
         return
     end
     local now = core.now()

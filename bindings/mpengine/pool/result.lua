@@ -10,14 +10,9 @@ local function check(self, call)
     if getmetatable(self) ~= Result then check_arg.fail(call, 1, "mp.AsyncResult", self, 3) end
 end
 
---- on_cancel(result) -> was it stopped: how the maker cancels it.
-function Result.new(opts, on_cancel)
-    return setmetatable({
-        on_cancel = on_cancel,
-        callback = opts and opts.callback,
-        error_callback = opts and opts.error_callback,
-    }, Result)
-end
+--- Makes a result of a table with the fields pool; cancel_with(pool, result), how the maker sees to it
+--- that it gives no result; callback, error_callback. state, n, values, err and waiters are set here.
+function Result.of(fields) return setmetatable(fields, Result) end
 
 --- Runs a callback as a task of its own; its error is shown, and nothing else happens.
 local function call_back(f, ...)
@@ -30,7 +25,7 @@ end
 
 local function settle(self)
     local waiters = self.waiters
-    self.waiters, self.on_cancel = nil, nil
+    self.waiters, self.items = nil, nil
     if waiters then waiters:wake() end
 end
 
@@ -43,10 +38,10 @@ function Result:set(...)
     settle(self)
 end
 
---- The task has failed; fields is made an error object.
-function Result:set_error(fields)
+--- The task has failed with that error object.
+function Result:set_error(err)
     if self.state then return end
-    self.state, self.err = "error", errors.is(fields) and fields or errors.new(fields)
+    self.state, self.err = "error", err
     if self.error_callback then call_back(self.error_callback, self.err) end
     settle(self)
 end
@@ -95,8 +90,10 @@ end
 --- True when the task will give no result: a queued one never runs, a running one is stopped.
 function Result:cancel()
     check(self, "cancel")
-    if self.state or not self.on_cancel then return false end
-    return self.on_cancel(self)
+    if self.state or not self.cancel_with then return false end
+    self.cancel_with(self.pool, self)
+    self:set_error(errors.new{ kind = "cancelled", message = "the task was cancelled" })
+    return true
 end
 
 function Result:__tostring()

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lpool_worker.c - the worker's side of what lpool.h describes: it takes a task, claims and runs
+ * its items, and sends what came of them. A worker is a process, so its state is static, where the
+ * handler of the stop signal finds it.
+ *
+ * Everything runs in the worker's main task: calls are protected here, and what waits in them
+ * drives the loop in place.
+ */
+#include "lpool.h"
+
+#include "lcodec.h"
+
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct {
+    lmpe *S;
+    lmpe_control control;
+    _Atomic uint64_t *words; /* this worker's */
+    mpe_object *results;
+    struct lmpe_pool_buffer *buffer;
+    size_t room; /* bytes of records it has place for */
+    uint32_t worker;
+    struct lmpe_task_head task; /* under way */
+    uint32_t number;            /* its */
+    uint32_t records, bytes;    /* in the buffer */
+    uint64_t since_ns;          /* when what is not sent began */
+} self;
+
+/* ---- stopping what runs ---- */
+
+static void
+raise_stopped(lua_State *L, lua_Debug *ar)
+{
+    (void)ar;
+    lua_sethook(L, NULL, 0, 0);
+    if (atomic_load(&self.words[RUN]) & STOP) /* else a coroutine that was left with the hook */
+        luaL_error(L, "stopped by the pool");
+}
+
+/* Lua code that runs is stopped by a hook, a wait by the loop. */
+static void
+on_stop(int sig)
+{
+    lmpe *S = self.S;
+    (void)sig;
+    if (!S || !S->e)
+        return;
+    if (!(atomic_load(&self.words[RUN]) & STOP)) {
+        if (atomic_load(&self.words[RETIRE]))
+            mpe_interrupt(S->e); /* it may wait for a task */
+    } else if (S->current == S->main_task && S->current->state == LMPE_RUNNING) {
+        lua_sethook(lmpe_running(S), raise_stopped, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
+    } else {
+        S->stopped = 1;
+        mpe_interrupt(S->e);
+    }
+}
+
+/* pool_worker(control, worker, results, buffer): this process is that worker. The objects must stay
+ * alive. */
+static int
+pool_worker(lua_State *L)
+{
+    lmpe_control c = lmpe_check_control(L, 1);
+    lmpe_box *results = lmpe_check_kind(L, 3, MPE_KIND_QUEUE, "mp.Queue");
+    lmpe_box *buffer = lmpe_check_kind(L, 4, MPE_KIND_RAW_ARRAY, "mp.RawArray");
+    char type;
+    uint64_t length;
+    memset(&self, 0, sizeof self);
+    self.control = c;
+    self.worker = (uint32_t)lmpe_check_worker(L, 2, &c);
+    self.words = lmpe_pool_word(&c, self.worker, 0);
+    self.results = results->o;
+    self.buffer = mpe_array_data(buffer->S->e, buffer->o, &type, &length);
+    self.room = length - sizeof *self.buffer;
+    self.S = lmpe_self(L);
+    struct sigaction action = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
+    sigaction(STOP_SIGNAL, &action, NULL);
+    return 0;
+}
+
+/* ---- taking a task ---- */
+
+static int
+attempt_take(lmpe *S, lmpe_await *a)
+{
+    a->source = LMPE_OBJECT;
+    a->on.object = a->object;
+    a->event = MPE_EVENT_READY;
+    if (atomic_load(&self.words[RETIRE]))
+        return MPE_ECLOSED;
+    return mpe_queue_get_leased(S->e, a->object, (uint64_t *)&self.words[LEASE], &S->message);
+}
+
+static int
+finish_take(lua_State *L, lmpe *S, lmpe_await *a, int status)
+{
+    mpe_message own, *m = &S->message;
+    if (status != MPE_OK)
+        return lmpe_outcome(L, status, a->reason);
+    memcpy(&own, m,
+           offsetof(mpe_message, small) + (m->block ? 0 : m->size)); /* decoding may wait */
+    const uint8_t *data = own.block ? own.data : own.small;
+    size_t size = own.size;
+    if (!lmpe_pool_read_head(&self.task, sizeof self.task, &data, &size))
+        return luaL_error(L, "pool: a damaged task");
+    self.number = own.seq;
+    self.since_ns = mpe_now();
+    atomic_store_explicit(&self.words[SINCE], self.since_ns, memory_order_relaxed);
+    int n;
+    lua_pushinteger(L, self.task.mode & ~(uint32_t)MODE_TIMED);
+    lua_pushinteger(L, self.task.function);
+    lua_pushinteger(L, self.task.shared);
+    if (lmpe_decode(L, data, size, &n, LMPE_DECODE_FUNCTIONS | LMPE_DECODE_REMEMBER) < 0) {
+        lua_pushinteger(L, 0); /* mode 0: no task, but why not */
+        lua_replace(L, -5);
+        n = 1;
+    }
+    mpe_message_free(S->e, &own);
+    return 3 + n;
+}
+
+/* pool_take(queue [, timeout]) -> mode, function, shared, the arguments or items | 0, function, shared,
+ * why they cannot be had | nil, reason */
+static int
+pool_take(lua_State *L)
+{
+    lmpe_box *q = lmpe_check_kind(L, 1, MPE_KIND_QUEUE, "mp.Queue");
+    lmpe_await *a = lmpe_await_new(q->S, lmpe_check_deadline(L, 2), "empty");
+    a->object = q->o;
+    a->attempt = attempt_take;
+    a->finish = finish_take;
+    return lmpe_await_run(L, q->S, a);
+}
+
+/* ---- sending results ---- */
+
+static int
+post(struct lmpe_result_head *h, const void *data, size_t size, int handles)
+{
+    uint8_t bytes[HEAD_MAX];
+    uint64_t now = mpe_now();
+    h->worker = self.worker;
+    h->place = self.task.place;
+    h->number = self.number;
+    h->elapsed_ns = now - self.since_ns;
+    mpe_bytes parts[2] = {{bytes, lmpe_pool_head(bytes, h, sizeof *h)}, {data, size}};
+    int rc = mpe_queue_put(self.S->e, self.results, parts, 2, handles);
+    if (rc != MPE_OK)
+        return rc == MPE_ECLOSED ? MPE_OK : rc; /* the pool is over */
+    self.since_ns = now;
+    atomic_store_explicit(&self.words[TASKS],
+                          atomic_load_explicit(&self.words[TASKS], memory_order_relaxed) + h->count,
+                          memory_order_relaxed);
+    atomic_store_explicit(&self.words[BUSY],
+                          atomic_load_explicit(&self.words[BUSY], memory_order_relaxed) +
+                              h->elapsed_ns,
+                          memory_order_relaxed);
+    return MPE_OK;
+}
+
+/* Sends what the buffer has; last says that the task is over. */
+static void
+flush(lua_State *L, uint32_t last)
+{
+    if (self.records == 0 && !last)
+        return;
+    struct lmpe_result_head h = {.kind = RESULT_SEVERAL, .count = self.records, .last = last};
+    h.from = self.records ? self.buffer->from : 0;
+    int rc = post(&h, self.buffer->bytes, self.bytes, 0);
+    if (rc != MPE_OK)
+        lmpe_raise(L, rc, "pool: cannot send results");
+    atomic_store_explicit(&self.buffer->published, 0, memory_order_release);
+    self.records = self.bytes = 0;
+}
+
+static void
+append(uint32_t item, const void *data, uint32_t size, int failed)
+{
+    uint8_t *to = self.buffer->bytes + self.bytes;
+    uint32_t marked = size | (failed ? RECORD_FAILED : 0);
+    if (self.records == 0) {
+        self.buffer->number = self.number;
+        self.buffer->from = item;
+    }
+    memcpy(to, &marked, sizeof marked);
+    memcpy(to + sizeof marked, data, size);
+    self.records++;
+    self.bytes += (uint32_t)sizeof marked + size;
+    atomic_store_explicit(&self.buffer->published, (uint64_t)self.records << 32 | self.bytes,
+                          memory_order_release); /* read by the pool when this process is dead */
+}
+
+/* Pushes a report like those of worker.lua. */
+static void
+push_report(lua_State *L, const char *format, const char *why)
+{
+    lua_createtable(L, 0, 2);
+    lua_pushfstring(L, format, why);
+    lua_setfield(L, -2, "message");
+    lua_pushinteger(L, getpid());
+    lua_setfield(L, -2, "pid");
+}
+
+/* Encodes n values from first on, or a report in their place; whether it is one. */
+static int
+encode_result(lua_State *L, int first, int n, int failed, int *handles)
+{
+    lmpe_encode_opts opts = {.root = "results", .in_program = 1};
+    if (!failed && lmpe_try_encode(L, self.S, first, n, &opts, handles) >= 0)
+        return 0;
+    if (!failed)
+        push_report(L, "the result cannot be sent: %s", lua_tostring(L, -1));
+    else if (lua_type(L, first) != LUA_TTABLE) /* no message handler has run */
+        push_report(L, "%s", luaL_tolstring(L, first, NULL));
+    else
+        lua_pushvalue(L, first);
+    int report = lua_gettop(L);
+    if (lmpe_try_encode(L, self.S, report, 1, &opts, handles) >= 0)
+        return 1;
+    lua_pushnil(L); /* its text goes without the value */
+    lua_setfield(L, report, "value");
+    if (lmpe_try_encode(L, self.S, report, 1, &opts, handles) < 0)
+        lua_error(L);
+    return 1;
+}
+
+/* What came of an item: n values from first on, or its report. Objects in it must not lie in the
+ * buffer, where nobody holds them. */
+static void
+give(lua_State *L, int first, int n, int failed, uint32_t item)
+{
+    int handles;
+    failed = encode_result(L, first, n, failed, &handles);
+    size_t size = self.S->scratch->len;
+    if (self.task.items > 1 && !handles && size + sizeof(uint32_t) <= self.room) {
+        if (self.bytes + size + sizeof(uint32_t) > self.room)
+            flush(L, 0);
+        append(item, self.S->scratch->data, (uint32_t)size, failed);
+        return;
+    }
+    struct lmpe_result_head h = {.kind = failed ? RESULT_FAILED : RESULT_OK,
+                                 .from = item,
+                                 .count = 1,
+                                 .last = self.task.items == 1};
+    flush(L, 0);
+    int rc = post(&h, self.S->scratch->data, size, handles);
+    if (rc != MPE_OK && !failed) { /* too large, it seems */
+        push_report(L, "the result cannot be sent: %s", mpe_strerror(rc));
+        encode_result(L, lua_gettop(L), 1, 1, &handles);
+        h.kind = RESULT_FAILED;
+        rc = post(&h, self.S->scratch->data, self.S->scratch->len, handles);
+    }
+    if (rc != MPE_OK)
+        lmpe_raise(L, rc, "pool: cannot send a result");
+}
+
+/* ---- running ---- */
+
+/* Whether an item had been stopped. */
+static int
+end_item(lua_State *L)
+{
+    uint64_t run = atomic_exchange(&self.words[RUN], 0);
+    while (run & DOOMED) /* SIGKILL is on its way */
+        pause();
+    if (!(run & STOP))
+        return 0;
+    lua_sethook(L, NULL, 0, 0);
+    self.S->stopped = 0;
+    return 1;
+}
+
+/* Claims an item, which is said to run before: so what is claimed is running, or is over. */
+static int
+begin_item(lua_State *L, uint32_t item)
+{
+    uint64_t claims = item;
+    if (self.task.mode & MODE_TIMED)
+        atomic_store_explicit(&self.words[SINCE], mpe_now(), memory_order_relaxed);
+    atomic_store(&self.words[RUN], lmpe_pool_run(self.number, item));
+    if (atomic_compare_exchange_strong(lmpe_pool_claims(&self.control, self.task.place), &claims,
+                                       claims + 1))
+        return 1;
+    end_item(L);
+    return 0;
+}
+
+/* pool_call(describe, function, ...): runs a task that is one call */
+static int
+pool_call(lua_State *L)
+{
+    if (!begin_item(L, 0)) {
+        flush(L, 1);
+        return 0;
+    }
+    int failed = lua_pcall(L, lua_gettop(L) - 2, LUA_MULTRET, 1) != LUA_OK;
+    end_item(L);
+    luaL_checkstack(L, 8, NULL);
+    give(L, 2, lua_gettop(L) - 1, failed, 0);
+    return 0;
+}
+
+/* The one result of a task of one item has been the last message about it. */
+static void
+end_items(lua_State *L, uint32_t given)
+{
+    if (self.task.items > 1 || given == 0)
+        flush(L, 1);
+}
+
+/* pool_items(describe, function, is_shared, shared, ...): runs a task of items */
+static int
+pool_items(lua_State *L)
+{
+    int top = lua_gettop(L), n = top - 4, shared = lua_toboolean(L, 3);
+    uint32_t given = 0;
+    luaL_checkstack(L, 16, NULL);
+    for (int i = 0; i < n && begin_item(L, (uint32_t)i); i++) {
+        lua_pushvalue(L, 2);
+        lua_pushvalue(L, 5 + i);
+        if (shared)
+            lua_pushvalue(L, 4);
+        int failed = lua_pcall(L, 1 + shared, 1, 1) != LUA_OK;
+        int stopped = end_item(L);
+        give(L, top + 1, 1, failed, given++);
+        lua_settop(L, top);
+        if (stopped)
+            break;
+    }
+    end_items(L, given);
+    return 0;
+}
+
+/* pool_reject(report): the task cannot be run, which is the error of each of its items */
+static int
+pool_reject(lua_State *L)
+{
+    lua_settop(L, 1);
+    uint32_t i = 0;
+    for (; i < self.task.items && begin_item(L, i); i++) {
+        end_item(L);
+        give(L, 1, 1, 1, i);
+        lua_settop(L, 1);
+    }
+    end_items(L, i);
+    return 0;
+}
+
+/* pool_tell([report]): the worker is ready, or its initializer has failed */
+static int
+pool_tell(lua_State *L)
+{
+    struct lmpe_result_head h = {.kind = WORKER_READY};
+    int handles = 0;
+    size_t size = 0;
+    if (!lua_isnoneornil(L, 1)) {
+        h.kind = INITIALIZER_FAILED;
+        encode_result(L, 1, 1, 1, &handles);
+        size = self.S->scratch->len;
+    }
+    self.since_ns = mpe_now();
+    int rc = post(&h, self.S->scratch->data, size, handles);
+    return rc == MPE_OK ? 0 : lmpe_raise(L, rc, "pool");
+}
+
+void
+lmpe_open_pool_worker(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg functions[] = {
+        {"pool_worker", pool_worker},
+        {"pool_take", pool_take},
+        {"pool_call", pool_call},
+        {"pool_items", pool_items},
+        {"pool_reject", pool_reject},
+        {"pool_tell", pool_tell},
+        {NULL, NULL},
+    };
+    lmpe_setfuncs(L, S, functions);
+}

@@ -1,0 +1,231 @@
+--- The flow of a pool's tasks, in its own process: jobs wait in a list, are cut into tasks while the
+--- queue has room, and get their results here.
+---
+--- A job has `ops`, a table of functions: hand_out(job, pool) puts its next task, or returns false;
+--- arrived(job, first, count, reports, elapsed, ...) takes the results of items; failed(job, index,
+--- error) that of an item which has none; give_back(job, first, last) items that were not run;
+--- abandon(job, error) ends it.
+---
+--- A task is a table that is used again: place (its own), number, job, first, count, got (how many of
+--- its items have come), values (where C stores results), void (an item, from 0, whose result is not
+--- wanted any more, or "all").
+local core = require "mpengine.core"
+local errors = require "mpengine.errors"
+
+local schedule = {}
+
+schedule.PLACES = 16384         -- tasks that can be on the queue or running
+local STEAL_SECONDS = 0.005     -- after which unclaimed items go to a worker that is idle
+local BATCH = 64                -- results between two looks at the other tasks of this process
+
+--- The tasks of maps on the queue or running are at most so many: enough to keep all busy.
+local function limit_of(pool) return 64 + 16 * pool.size end
+
+--- Puts a job where feed finds it.
+function schedule.enqueue(pool, job, in_front)
+    if job.queued then return end
+    job.queued = true
+    if in_front then
+        pool.first_job = pool.first_job - 1
+        pool.jobs[pool.first_job] = job
+    else
+        pool.last_job = pool.last_job + 1
+        pool.jobs[pool.last_job] = job
+    end
+end
+
+local function new_task(pool)
+    local task = {
+        place = #pool.tasks + 1, number = -1, job = nil, first = 1, count = 1, got = 0, values = nil, void = nil,
+        several = false, next = nil,
+    }
+    pool.tasks[task.place] = task
+    return task
+end
+
+--- Puts items first .. first + count - 1 of a job on the queue: true, and what jobs.keep wants to know; or
+--- nil and why they cannot be sent.
+function schedule.put(pool, job, first, count)
+    local task = pool.spare or new_task(pool)
+    pool.spare = task.next
+    local ok, number, bytes, has_objects = pcall(core.pool_put, pool.inbox, pool.control, job.where, task.place, job.f_id,
+        job.shared_id, job.mode, job.items, first, job.item_count or count)
+    if not ok then
+        task.next = pool.spare
+        pool.spare = task
+        return nil, number
+    end
+    task.number, task.job, task.first, task.count, task.got = number, job, first, count, 0
+    task.values, task.void = job.values, nil
+    task.several = count > 1
+    if count > 1 then pool.several = pool.several + 1 end
+    pool.outstanding = pool.outstanding + 1
+    if job.timeout then pool.watch_timeout(pool, job.timeout) end
+    return true, bytes, has_objects
+end
+
+--- A task is over, or nobody wants it any more.
+function schedule.forget(pool, task)
+    if task.several then pool.several = pool.several - 1 end
+    task.number, task.job, task.values, task.several = -1, nil, nil, false
+    task.next = pool.spare
+    pool.spare = task
+    pool.outstanding = pool.outstanding - 1
+end
+
+--- The items of a task that nobody has claimed go back to its job.
+function schedule.reclaim(pool, task)
+    local claimed = core.pool_reclaim(pool.control, task.place)
+    if claimed >= task.count then return end
+    if task.void ~= "all" then
+        task.job.ops.give_back(task.job, task.first + claimed, task.first + task.count - 1)
+        schedule.enqueue(pool, task.job, true)
+    end
+    task.count = claimed
+    if task.several then
+        task.several = false
+        pool.several = pool.several - 1
+    end
+end
+
+--- The task with a number, or nil.
+function schedule.find(pool, number)
+    for _, task in ipairs(pool.tasks) do
+        if task.number == number then return task end
+    end
+end
+
+-- ---- idle workers ----
+
+local function steal(pool)
+    pool.stealing = false
+    if pool.terminated or pool.inbox:qsize() > 0 or pool.outstanding >= pool.alive then return end
+    for _, task in ipairs(pool.tasks) do
+        if task.several then schedule.reclaim(pool, task) end
+    end
+    schedule.feed(pool)
+end
+
+--- Somebody is idle: if that is still so in a while, he gets the items that wait behind others.
+local function steal_soon(pool)
+    if pool.stealing then return end
+    pool.stealing = true
+    core.spawn(function()
+        core.sleep(STEAL_SECONDS)
+        steal(pool)
+    end)
+end
+
+--- Keeps the queue filled with tasks of the jobs, in their order.
+function schedule.feed(pool)
+    local limit = limit_of(pool)
+    while pool.outstanding < limit and pool.first_job <= pool.last_job do
+        local job = pool.jobs[pool.first_job]
+        if not job.ops.hand_out(job, pool) and pool.jobs[pool.first_job] == job then
+            pool.jobs[pool.first_job] = nil
+            pool.first_job = pool.first_job + 1
+            job.queued = false
+        end
+    end
+    if pool.outstanding > pool.alive and pool.alive < pool.size then pool.start_more(pool) end
+    if pool.first_job <= pool.last_job then return end
+    if pool.outstanding == 0 then
+        if pool.closed then pool.inbox:close() end
+    elseif pool.several > 0 and pool.outstanding < pool.alive then
+        steal_soon(pool)
+    end
+end
+
+-- ---- results ----
+
+--- Passes on what has come of items but one, whose result is not wanted any more.
+local function arrived_without(void, job, first, values, from, count, elapsed, reports)
+    for i = from, from + count - 1 do
+        local index = first + i
+        if i ~= void then
+            if job.values then job.values[index] = values[index] end
+            job.ops.arrived(job, index, 1, reports and reports[index] and reports, elapsed / count)
+        end
+    end
+end
+
+--- A message of the workers; whether there was one.
+function schedule.handle(pool, task, worker, from, count, elapsed, last, reports, ...)
+    if not task then
+        if task == nil then return false end
+        if worker then pool.news(pool, worker, from, count) end
+        return true
+    end
+    if pool.unready > 0 then pool.news(pool, "ready", worker) end
+    local job, first, values, void, got = task.job, task.first, task.values, task.void, task.got
+    if last then
+        pool.completed = pool.completed + 1
+        schedule.forget(pool, task)
+    end
+    if count == 0 or from < got then return true end -- or it has come before
+    task.got = from + count
+    if void == nil then
+        job.ops.arrived(job, first + from, count, reports, elapsed, ...)
+    elseif void ~= "all" then
+        arrived_without(void, job, first, values, from, count, elapsed, reports)
+    end
+    return true
+end
+
+--- The task of the pool's process that receives results.
+function schedule.pump(pool)
+    local handle, receive, outbox, tasks = schedule.handle, core.pool_receive, pool.outbox, pool.tasks
+    while not pool.terminated do
+        if not handle(pool, receive(outbox, tasks)) then break end
+        local n = 1
+        while n < BATCH and handle(pool, receive(outbox, tasks, 0)) do n = n + 1 end
+        if pool.terminated then break end
+        schedule.feed(pool)
+        if n == BATCH then core.sleep(0) end
+    end
+end
+
+--- Takes what has come until now.
+function schedule.drain(pool)
+    repeat until not schedule.handle(pool, core.pool_receive(pool.outbox, pool.tasks, 0))
+end
+
+-- ---- what goes wrong ----
+
+--- An item that began has no result: it runs again, if its job allows, or has that error.
+function schedule.lose(pool, job, index, fields)
+    local tries = job.tries and job.tries[index] or 0
+    if tries >= job.retries then return job.ops.failed(job, index, errors.new(fields)) end
+    job.tries = job.tries or {}
+    job.tries[index] = tries + 1
+    job.ops.give_back(job, index, index)
+    schedule.enqueue(pool, job, true)
+end
+
+--- Fails everything that is queued or running.
+function schedule.fail_all(pool, fields)
+    local jobs = {}
+    for _, job in pairs(pool.jobs) do jobs[job] = true end
+    for _, task in ipairs(pool.tasks) do
+        if task.job then
+            jobs[task.job] = true
+            schedule.forget(pool, task)
+        end
+    end
+    pool.jobs, pool.first_job, pool.last_job = {}, 1, 0
+    for job in pairs(jobs) do
+        job.queued = false
+        job.ops.abandon(job, errors.new(fields))
+    end
+    pool.changed:wake()
+end
+
+--- A pool whose workers cannot start fails all calls with the reason.
+function schedule.break_pool(pool, fields)
+    if pool.failure then return end
+    pool.failure = fields
+    pool.inbox:close()
+    schedule.fail_all(pool, fields)
+end
+
+return schedule
