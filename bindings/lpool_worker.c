@@ -114,7 +114,7 @@ finish_take(lua_State *L, lmpe *S, lmpe_await *a, int status)
     lua_pushinteger(L, self.task.mode & ~(uint32_t)MODE_TIMED);
     lua_pushinteger(L, self.task.function);
     lua_pushinteger(L, self.task.shared);
-    if (lmpe_decode(L, data, size, &n, LMPE_DECODE_FUNCTIONS | LMPE_DECODE_REMEMBER) < 0) {
+    if (lmpe_decode(L, data, size, &n, LMPE_DECODE_FUNCTIONS) < 0) {
         lua_pushinteger(L, 0); /* mode 0: no task, but why not */
         lua_replace(L, -5);
         n = 1;

@@ -26,7 +26,7 @@ local function check_option(call, key, value)
     if expected[key] and type(value) ~= expected[key] then
         errors.raise(("%s: option '%s': a %s expected, got %s"):format(call, key, expected[key], type(value)))
     end
-    if key == "timeout" and not (value >= 0) then
+    if key == "timeout" and (value < 0 or value ~= value) then
         errors.raise(("%s: option 'timeout' must be a number of seconds, 0 or more"):format(call))
     end
     if least[key] and (math.type(value) ~= "integer" or value < least[key]) then

@@ -48,8 +48,8 @@ end
 function schedule.put(pool, job, first, count)
     local task = pool.spare or new_task(pool)
     pool.spare = task.next
-    local ok, number, bytes, has_objects = pcall(core.pool_put, pool.inbox, pool.control, job.where, task.place, job.f_id,
-        job.shared_id, job.mode, job.items, first, job.item_count or count)
+    local ok, number, bytes, has_objects = pcall(core.pool_put, pool.inbox, pool.control, job.where, task.place,
+        job.f_id, job.shared_id, job.mode, job.items, first, job.item_count or count)
     if not ok then
         task.next = pool.spare
         pool.spare = task
