@@ -257,7 +257,7 @@ mpe__free_strays(mpe_engine *e, uint64_t off, uint32_t owner)
     if (chunk >= mpe__load32(&e->header->chunks_top))
         return;
     mpe__a32 *words = mpe__words_of(e, chunk);
-    for (uint32_t i = 0; i < MPE__CHUNK_WORDS; i++) {
+    for (uint32_t i = 0; i < mpe__words_backed(e, chunk); i++) {
         uint32_t seen = owner;
         if (atomic_load_explicit(&words[i], memory_order_relaxed) == owner)
             atomic_compare_exchange_strong(&words[i], &seen, 0);
@@ -342,4 +342,6 @@ mpe__free_owned_by(mpe_engine *e, uint32_t owner)
 {
     struct free_owned f = {e, owner};
     mpe__each_block(e, free_if_owned, &f);
+    for (uint32_t i = 0; !(owner & MPE__ATTACHED) && i < mpe__load32(&e->header->chunks_top); i++)
+        mpe__free_strays(e, mpe__chunk_offset(e, i), owner);
 }

@@ -13,7 +13,6 @@
 
 #include <string.h>
 
-#define PAGE 4096u
 #define COMMIT_AHEAD 8u      /* chunks backed at once when the heap grows */
 #define GIVE_BACK_CHUNKS 64u /* runs of this size return their memory to the system */
 
@@ -162,12 +161,12 @@ static int
 back_words(mpe_engine *e, uint64_t chunk, uint32_t count)
 {
     struct mpe__chunk *c = mpe__chunk_at(e, chunk);
-    uint64_t pages = mpe__round_up(count * sizeof(mpe__a32), PAGE) / PAGE;
+    uint64_t pages = mpe__round_up(count * sizeof(mpe__a32), MPE__PAGE) / MPE__PAGE;
     uint64_t have = atomic_load(&c->word_pages);
     if (pages <= have)
         return MPE_OK;
-    int rc = mpe__commit(e, mpe__offset(e, mpe__words_of(e, chunk)) + have * PAGE,
-                         (pages - have) * PAGE);
+    int rc = mpe__commit(e, mpe__offset(e, mpe__words_of(e, chunk)) + have * MPE__PAGE,
+                         (pages - have) * MPE__PAGE);
     if (rc == MPE_OK)
         atomic_store(&c->word_pages, (uint16_t)pages);
     return rc;
@@ -240,7 +239,7 @@ give_back_words(mpe_engine *e, uint64_t chunk)
 {
     struct mpe__header *h = e->header;
     struct mpe__chunk *c = mpe__chunk_at(e, chunk);
-    uint64_t bytes = (uint64_t)atomic_load(&c->word_pages) * PAGE;
+    uint64_t bytes = (uint64_t)atomic_load(&c->word_pages) * MPE__PAGE;
     atomic_store(&c->word_pages, 0);
     mpe__store64(&h->committed_bytes, mpe__load64(&h->committed_bytes) - bytes);
     mpe__memfd_release(e->base, mpe__offset(e, mpe__words_of(e, chunk)), bytes);
@@ -293,7 +292,7 @@ count_committed(mpe_engine *e)
         struct mpe__chunk *c = mpe__chunk_at(e, i);
         if (mpe__load32(&c->state) != MPE__FRESH)
             sum += MPE__CHUNK_BYTES;
-        sum += (uint64_t)atomic_load(&c->word_pages) * PAGE;
+        sum += (uint64_t)atomic_load(&c->word_pages) * MPE__PAGE;
     }
     return sum;
 }
@@ -318,8 +317,7 @@ mpe__arena_recover(mpe_engine *e)
             mpe__memfd_commit(e->fd, mpe__chunk_offset(e, trimming - 1), MPE__CHUNK_BYTES);
             atomic_store(&c->has_free, 1);
         }
-        unclaim(mpe__words_of(e, trimming - 1),
-                atomic_load(&c->word_pages) * (PAGE / (uint32_t)sizeof(mpe__a32)));
+        unclaim(mpe__words_of(e, trimming - 1), mpe__words_backed(e, trimming - 1));
     }
     mpe__store32(&h->trimming, 0);
     mpe__store64(&h->committed_bytes, count_committed(e));
@@ -342,7 +340,7 @@ mpe__arena_check(mpe_engine *e, void (*violation)(void *ud, const char *what, ui
             violation(ud, "chunk of a run without a head, or outside its run", i);
         mpe__a32 *words = mpe__words_of(e, i);
         uint32_t used = state & MPE__SMALL ? mpe__blocks_in(state & 0xff) : 0;
-        for (uint32_t k = 0; k < atomic_load(&c->word_pages) * (PAGE / sizeof *words); k++)
+        for (uint32_t k = 0; k < mpe__words_backed(e, i); k++)
             if (mpe__load32(&words[k]) != 0 &&
                 (k >= used || mpe__load32(&words[k]) == MPE__TRIMMING))
                 violation(ud, "owner word of no block", i << 16 | k);

@@ -12,6 +12,7 @@ enum {
     MPE__SMALL = 0x100 /* | class: cut into blocks */
 };
 #define MPE__SMALL_MAX 16384u
+#define MPE__PAGE 4096u
 #define MPE__TRIMMING 0x7fffffffu /* owner word of a block of a chunk being given back */
 
 struct mpe__chunk {
@@ -53,6 +54,14 @@ static inline uint64_t
 mpe__chunk_index(const mpe_engine *e, uint64_t off)
 {
     return (off - e->header->heap_off) / MPE__CHUNK_BYTES;
+}
+
+/* Owner words of a chunk that have memory; the others read as zeros. */
+static inline uint32_t
+mpe__words_backed(const mpe_engine *e, uint64_t chunk)
+{
+    return atomic_load(&mpe__chunk_at(e, chunk)->word_pages) *
+           (MPE__PAGE / (uint32_t)sizeof(mpe__a32));
 }
 
 /* A run of chunks of at least size bytes, in flight. Errors: EARENA. */

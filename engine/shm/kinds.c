@@ -14,8 +14,8 @@
 
 #include <string.h>
 
-static const struct mpe__kind_ops none,
-    lock_ops = {.death = mpe__lock_death, .ready = mpe__lock_ready};
+static const struct mpe__kind_ops none = {.recover = mpe__sweep_recover};
+static const struct mpe__kind_ops lock_ops = {.death = mpe__lock_death, .ready = mpe__lock_ready};
 static const struct mpe__kind_ops semaphore_ops = {.death = mpe__semaphore_death,
                                                    .ready = mpe__semaphore_ready};
 static const struct mpe__kind_ops event_ops = {.ready = mpe__event_ready};

@@ -517,6 +517,15 @@ mpe__sweep_if_wanted(mpe_engine *e)
     mpe__iunlock(e, &h->sweep_lock);
 }
 
+/* The recovery of kind NONE, that of object 0, to which the locks of the header belong. */
+void
+mpe__sweep_recover(mpe_engine *e, mpe_object *o, uint64_t lock_off)
+{
+    (void)o;
+    if (mpe__at(e, lock_off) == (void *)&e->header->sweep_lock)
+        mpe__store32(&e->header->sweep_wanted, 1);
+}
+
 /* ---- looking at objects ---- */
 
 void

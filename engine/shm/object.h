@@ -25,6 +25,8 @@ void mpe__pin_handles(mpe_engine *e, const void *bytes, size_t size);
 void mpe__holds_copy_bits(mpe_engine *e, uint32_t to_slot);
 /* At a point where no lock is held: frees objects that nobody can reach, when it is time. */
 void mpe__sweep_if_wanted(mpe_engine *e);
+/* As the dead owner of the sweep lock: the sweep is wanted again. */
+void mpe__sweep_recover(mpe_engine *e, mpe_object *o, uint64_t lock_off);
 /* Frees an entry that the slot was making or destroying. */
 void mpe__free_making(mpe_engine *e, uint32_t index, uint32_t slot);
 

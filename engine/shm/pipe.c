@@ -9,7 +9,8 @@
  *
  * Death: the reaper takes the dead slot out of both sets, each by one store. It may hold locks of
  * other objects, one of the queues even, so closing them is left to the sweep that every process
- * rung by the reaper looks for before it sleeps again; closing can be repeated.
+ * rung by the reaper looks for before it sleeps again; closing can be repeated. One that died
+ * after its bit had gone and before it had closed all leaves an end with no user and no closed.
  */
 #include "shm/pipe.h"
 
@@ -96,12 +97,12 @@ static void
 close_end(mpe_engine *e, mpe_object *o, int end)
 {
     struct mpe__pipe *p = body(e, o);
-    mpe__store32(&p->closed[end], 1);
     for (int i = 0; i < 2; i++) {
         mpe_handle h = mpe__load64(&p->queue[i]);
         if (h)
             mpe_queue_close(e, &e->objects[(uint32_t)h]);
     }
+    mpe__store32(&p->closed[end], 1); /* last: until then a sweep closes them once more */
 }
 
 static void
@@ -129,8 +130,13 @@ mpe_pipe_close(mpe_engine *e, mpe_object *o, int end)
 void
 mpe__pipe_death(mpe_engine *e, mpe_object *o, uint32_t slot)
 {
-    remove_user(e, o, 0, slot);
-    remove_user(e, o, 1, slot);
+    struct mpe__pipe *p = body(e, o);
+    for (int end = 0; end < 2; end++) {
+        remove_user(e, o, end, slot);
+        /* it may have gone before, and died closing the queues */
+        if (mpe__set_empty(&p->users[end]) && !mpe__load32(&p->closed[end]))
+            mpe__store32(&e->header->sweep_wanted, 1);
+    }
 }
 
 void

@@ -49,8 +49,8 @@ mpe_condition_notified(mpe_engine *e, mpe_object *o)
         return rc;
     mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
     if (mpe__load32(&c->woken[e->slot]) > 0) {
+        add(&c->woken[e->slot], -1); /* first: never more notifications than waits */
         add(&c->waiting[e->slot], -1);
-        add(&c->woken[e->slot], -1);
         rc = MPE_OK;
     }
     mpe__iunlock(e, &o->ilock);

@@ -3,11 +3,16 @@
 #define MPE_TEST_KILL_POINTS_OWN
 #include "testing/deaths.h"
 
+#include "proc/proc.h"
+#include "shm/object.h"
+#include "sync/death.h"
+#include "sync/slot.h"
 #include "testing/kill_points.h"
 #include "testing/mpe_test.h"
 #include "testing/procs.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +25,7 @@
 static struct grave {
     const char *file;
     int line;
+    uint32_t slot, generation;
     long passed;
     bool has_ended;
 } * grave;
@@ -141,7 +147,7 @@ plan(long point)
         grave = mmap(NULL, sizeof *grave, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
                      0);
     REQUIRE(grave != MAP_FAILED);
-    *grave = (struct grave){NULL, 0, 0, false};
+    *grave = (struct grave){NULL, 0, 0, 0, 0, false};
     left = point;
 }
 
@@ -152,6 +158,8 @@ run_victim(mpe_engine *e, void *arg)
     if (v->prepare)
         v->prepare(e, v->arg);
     planner = 0;
+    grave->slot = e->slot;
+    grave->generation = mpe__load32(&e->self->generation);
     left = v->point;
     v->body(e, v->arg);
     left = 0;
@@ -221,17 +229,143 @@ mpe_test_next_point(long point)
     return point + (stride > 1 && point > 1 ? stride : 1);
 }
 
+static void
+say_where(int failures_before)
+{
+    if (mpe_test_failures() > failures_before)
+        printf("      after a death before %s\n", mpe_test_death());
+}
+
 void
-mpe_test_kill_everywhere(mpe_engine *e, void *(*fresh)(mpe_engine *e), mpe_test_body *body,
-                         void (*check)(mpe_engine *e, void *arg, bool has_ended))
+mpe_test_kill_everywhere(mpe_engine *e, const struct mpe_test_deaths *d)
 {
     bool has_ended = false;
     for (long point = 1; !has_ended; point = mpe_test_next_point(point)) {
-        void *arg = fresh(e);
         int before = mpe_test_failures();
-        has_ended = mpe_test_kill_at(e, NULL, body, arg, point);
-        check(e, arg, has_ended);
-        if (mpe_test_failures() > before)
-            printf("      after a death before %s\n", mpe_test_death());
+        void *arg = d->fresh(e);
+        has_ended = mpe_test_kill_at(e, d->prepare, d->body, arg, point);
+        d->check(e, arg, has_ended);
+        say_where(before);
     }
+}
+
+/* ---- reapers ---- */
+
+static void
+reap_body(mpe_engine *e, void *arg)
+{
+    (void)arg;
+    mpe_reap_dead(e);
+}
+
+/* One death, of it one reaper's, and perhaps a second one's. True when the first reaper had ended. */
+static bool
+kill_reapers(mpe_engine *e, const struct mpe_test_deaths *d, long first, long second,
+             bool *has_ended)
+{
+    char victim[160];
+    int before = mpe_test_failures();
+    void *arg = d->fresh(e);
+    *has_ended = mpe_test_kill_at(e, d->prepare, d->body, arg, first);
+    snprintf(victim, sizeof victim, "%s", mpe_test_death());
+    bool is_reaped = mpe_test_kill_at(e, NULL, reap_body, NULL, second);
+    if (!is_reaped && second / 3 % 2)
+        mpe_test_kill_at(e, NULL, reap_body, NULL, second);
+    mpe_test_reap(e);
+    d->check(e, arg, *has_ended);
+    say_where(before);
+    if (mpe_test_failures() > before)
+        printf("      of the reaper of one that died before %s\n", victim);
+    return is_reaped;
+}
+
+void
+mpe_test_kill_reapers_everywhere(mpe_engine *e, const struct mpe_test_deaths *d)
+{
+    bool has_ended = false;
+    for (long first = 1; !has_ended; first = mpe_test_next_point(first)) {
+        bool is_reaped = false;
+        for (long second = 1 + first % 3; !is_reaped; second = mpe_test_next_point(second + 2))
+            is_reaped = kill_reapers(e, d, first, second, &has_ended);
+    }
+}
+
+/* ---- waiters ---- */
+
+/* Until the process sleeps for good. */
+static void
+wait_until_asleep(mpe_engine *e, const mpe_process *p)
+{
+    struct mpe__slot *s = &e->slots[p->slot];
+    while (mpe__load32(&s->sleep) == MPE__AWAKE && !mpe__is_dead(s))
+        sched_yield();
+}
+
+/* Until somebody has reaped the last one that was killed. */
+static void
+wait_until_reaped(mpe_engine *e)
+{
+    while (mpe__load32(&e->slots[grave->slot].generation) == grave->generation) {
+        mpe__reap(e, grave->slot);
+        sched_yield();
+    }
+}
+
+/* It ends now. */
+static void
+expect_end(mpe_engine *e, mpe_process *p, const char *after)
+{
+    int code = -1, rc = mpe_process_join(e, p, mpe_now() + 5 * MPE_NS_PER_S, &code);
+    if (rc != MPE_OK) {
+        mpe_test_fail(__FILE__, __LINE__, "the waiter still sleeps after %s", after);
+        mpe_test_kill(p);
+        mpe_process_join(e, p, MPE_FOREVER, &code);
+    }
+    mpe_process_free(e, p);
+}
+
+static bool
+kill_beside(mpe_engine *e, const struct mpe_test_wait *w, long point)
+{
+    const struct mpe_test_deaths *d = &w->deaths;
+    int before = mpe_test_failures();
+    void *arg = d->fresh(e);
+    mpe_process *partner = mpe_test_start(e, w->wait, arg);
+    wait_until_asleep(e, partner);
+    bool has_ended = mpe_test_kill_at(e, d->prepare, d->body, arg, point);
+    wait_until_reaped(e);
+    if (!w->is_due || w->is_due(e, arg)) {
+        expect_end(e, partner, "the death");
+    } else {
+        w->release(e, arg);
+        expect_end(e, partner, "its release");
+    }
+    mpe_test_reap(e);
+    d->check(e, arg, has_ended);
+    say_where(before);
+    return has_ended;
+}
+
+void
+mpe_test_kill_beside_a_waiter(mpe_engine *e, const struct mpe_test_wait *w)
+{
+    for (long point = 1; !kill_beside(e, w, point); point = mpe_test_next_point(point))
+        ;
+}
+
+/* ---- afterwards ---- */
+
+void
+mpe_test_reap(mpe_engine *e)
+{
+    while (mpe_reap_dead(e))
+        ;
+    mpe_test_check(e);
+}
+
+void
+mpe_test_sweep(mpe_engine *e)
+{
+    atomic_store(&e->header->sweep_wanted, 1);
+    mpe__sweep_if_wanted(e);
 }

@@ -25,9 +25,34 @@ bool mpe_test_kill_child_at(mpe_engine *e, mpe_test_body *body, void *arg, long 
 /* Where the last child died, for messages. */
 const char *mpe_test_death(void);
 
-/* fresh, kill_at, check; for each point, until body runs whole. */
-void mpe_test_kill_everywhere(mpe_engine *e, void *(*fresh)(mpe_engine *e), mpe_test_body *body,
-                              void (*check)(mpe_engine *e, void *arg, bool has_ended));
+/* One call that is killed: what it works on is made anew for each death, and checked after it, when
+ * nothing has been reaped yet. prepare, done by the victim before, may be NULL. */
+struct mpe_test_deaths {
+    void *(*fresh)(mpe_engine *e);
+    mpe_test_body *prepare, *body;
+    void (*check)(mpe_engine *e, void *arg, bool has_ended);
+};
+/* A death at each point of body, until it runs whole. */
+void mpe_test_kill_everywhere(mpe_engine *e, const struct mpe_test_deaths *d);
+/* The same, and for each of these deaths the reaper dies too, at every third of its own points, and
+ * at each other of those the reaper of both as well. */
+void mpe_test_kill_reapers_everywhere(mpe_engine *e, const struct mpe_test_deaths *d);
+
+/* A partner that waits while the call is made: it must come out in any case. */
+struct mpe_test_wait {
+    struct mpe_test_deaths deaths;
+    mpe_test_body *wait; /* what the partner does: sleeps for arg, and returns */
+    /* Looked at when the dead has been reaped: must the partner come out now? NULL: always. */
+    bool (*is_due)(mpe_engine *e, void *arg);
+    mpe_test_body *release; /* what lets it out otherwise */
+};
+/* A death at each point of body while the partner sleeps. */
+void mpe_test_kill_beside_a_waiter(mpe_engine *e, const struct mpe_test_wait *w);
+
+/* Reaps until nothing is left to be reaped, and expects an arena without a violation. */
+void mpe_test_reap(mpe_engine *e);
+/* Frees what nobody can reach. */
+void mpe_test_sweep(mpe_engine *e);
 /* The next point after this one: the next, or a later one where all runs slower. */
 long mpe_test_next_point(long point);
 

@@ -1,0 +1,556 @@
+/* SPDX-License-Identifier: MIT */
+/* Every change of a dict or a list, killed at every point: it has happened or it has not, the rest is as
+ * it was, counts are right, no block is lost, and the container works. */
+#include "shm/object.h"
+#include "testing/deaths.h"
+#include "testing/mpe_test.h"
+#include "testing/procs.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define LAST UINT64_MAX
+
+static mpe_object *o;  /* what the case is about */
+static uint64_t empty; /* used when it was new */
+static uint8_t large[3000];
+
+static void
+forget(mpe_engine *e)
+{
+    if (o)
+        mpe_drop(e, o);
+    o = NULL;
+    EXPECT_EQ(mpe_test_used(e), 0);
+}
+
+static void
+close_engine(mpe_engine *e)
+{
+    forget(e);
+    mpe_test_check(e);
+    mpe_close(e);
+}
+
+static mpe_bytes
+key_of(int i)
+{
+    static char text[16];
+    snprintf(text, sizeof text, "%d", i);
+    return mpe_test_bytes(text);
+}
+
+/* ---- dicts ---- */
+
+/* The key k has the value i % 2 ? large, of 1000 + i bytes : "old" */
+static mpe_bytes
+old_value(int i)
+{
+    return i % 2 ? (mpe_bytes){large, 1000 + (size_t)i} : mpe_test_bytes("old");
+}
+
+static void *
+dict_of(mpe_engine *e, int count)
+{
+    forget(e);
+    REQUIRE_OK(mpe_dict_create(e, &o));
+    empty = mpe_test_used(e);
+    for (int i = 0; i < count; i++)
+        REQUIRE_OK(mpe_dict_put(e, o, key_of(i), old_value(i), 0));
+    return o;
+}
+
+static void *
+dict_of_3(mpe_engine *e)
+{
+    return dict_of(e, 3);
+}
+
+static void *
+dict_of_10(mpe_engine *e)
+{
+    return dict_of(e, 10);
+}
+
+static void *
+dict_of_30(mpe_engine *e)
+{
+    return dict_of(e, 30);
+}
+
+static void *
+dict_of_200(mpe_engine *e)
+{
+    return dict_of(e, 200);
+}
+
+/* Keys below first have their old values; the other ones have one or none. Emptied, it has no more
+ * memory than the tables of its stripes. */
+static void
+check_dict(mpe_engine *e, int first)
+{
+    mpe_buf key, value;
+    uint64_t count;
+    mpe_test_reap(e);
+    mpe_buf_init(&key);
+    mpe_buf_init(&value);
+    EXPECT_OK(mpe_dict_snapshot(e, o, &key, &count));
+    EXPECT_EQ(mpe_dict_count(e, o), count);
+    for (int i = 0; i < first; i++) {
+        value.len = 0;
+        mpe_bytes old = old_value(i);
+        EXPECT_OK(mpe_dict_get(e, o, key_of(i), &value, NULL));
+        EXPECT(value.len == old.size && memcmp(value.data, old.data, old.size) == 0);
+    }
+    EXPECT_OK(mpe_dict_put(e, o, mpe_test_bytes("more"), mpe_test_bytes("afterwards"), 0));
+    EXPECT_OK(mpe_dict_remove(e, o, mpe_test_bytes("more"), NULL));
+    uint64_t removed = 0;
+    for (; mpe_dict_pop_any(e, o, &key, &value) == MPE_OK; removed++)
+        ;
+    EXPECT_EQ(removed, count);
+    EXPECT_EQ(mpe_dict_count(e, o), 0);
+    EXPECT(mpe_test_used(e) <= empty + 32 * 256);
+    mpe_test_check(e);
+    mpe_buf_free(&key);
+    mpe_buf_free(&value);
+}
+
+/* What the victim changes is the last key, or is one more. */
+static int
+value_size(mpe_engine *e, mpe_bytes key)
+{
+    mpe_buf b;
+    mpe_buf_init(&b);
+    int rc = mpe_dict_get(e, o, key, &b, NULL), size = rc == MPE_OK ? (int)b.len : -1;
+    mpe_buf_free(&b);
+    return size;
+}
+
+static void
+put_new(mpe_engine *e, void *arg)
+{
+    mpe_dict_put(e, arg, mpe_test_bytes("new"), mpe_test_bytes("value"), 0);
+}
+
+static void
+check_new(mpe_engine *e, void *arg, bool has_ended)
+{
+    (void)arg;
+    int size = value_size(e, mpe_test_bytes("new"));
+    EXPECT(size == 5 || (!has_ended && size == -1));
+    check_dict(e, 3);
+}
+
+static void
+replace(mpe_engine *e, void *arg)
+{
+    mpe_dict_put(e, arg, key_of(2), (mpe_bytes){large, 3000}, 0);
+}
+
+static void
+check_replaced(mpe_engine *e, void *arg, bool has_ended)
+{
+    (void)arg;
+    int size = value_size(e, key_of(2));
+    EXPECT(size == 3000 || (!has_ended && size == 3));
+    check_dict(e, 2);
+}
+
+static void
+take_out(mpe_engine *e, void *arg)
+{
+    mpe_dict_remove(e, arg, key_of(2), NULL);
+}
+
+static void
+check_taken_out(mpe_engine *e, void *arg, bool has_ended)
+{
+    (void)arg;
+    int size = value_size(e, key_of(2));
+    EXPECT(size == -1 || (!has_ended && size == 3));
+    check_dict(e, 2);
+}
+
+static int
+edit(const uint8_t *old, size_t old_size, uint8_t *bytes, size_t *size, void *ud)
+{
+    (void)old, (void)old_size, (void)ud;
+    memcpy(bytes, "edited", 6);
+    *size = 6;
+    return MPE_OK;
+}
+
+/* The calls that put on a condition, one after the other. */
+static void
+change_conditionally(mpe_engine *e, void *arg)
+{
+    uint64_t version;
+    mpe_buf b;
+    mpe_buf_init(&b);
+    mpe_dict_edit(e, arg, key_of(2), edit, NULL);
+    mpe_dict_get(e, arg, key_of(2), &b, &version);
+    mpe_dict_put_if(e, arg, key_of(2), version, mpe_test_bytes("put_if"), 0);
+    mpe_dict_put_new(e, arg, key_of(2), mpe_test_bytes("never"), 0);
+    mpe_dict_get(e, arg, key_of(2), &b, &version);
+    mpe_dict_remove_if(e, arg, key_of(2), version);
+    mpe_dict_put_new(e, arg, key_of(2), mpe_test_bytes("put_new"), 0);
+    mpe_buf_free(&b);
+}
+
+static void
+check_conditionally(mpe_engine *e, void *arg, bool has_ended)
+{
+    (void)arg;
+    int size = value_size(e, key_of(2));
+    EXPECT(size == 7 || (!has_ended && (size == 3 || size == 6 || size == -1)));
+    check_dict(e, 2);
+}
+
+/* Some of these let a stripe grow. */
+static void
+put_many(mpe_engine *e, void *arg)
+{
+    for (int i = 200; i < 212; i++)
+        mpe_dict_put(e, arg, key_of(i), old_value(i), 0);
+}
+
+static void
+check_many(mpe_engine *e, void *arg, bool has_ended)
+{
+    (void)arg;
+    EXPECT(!has_ended || mpe_dict_count(e, o) == 212);
+    check_dict(e, 200);
+}
+
+/* And of these to shrink. */
+static void
+take_out_most(mpe_engine *e, void *arg)
+{
+    for (int i = 199; i >= 32; i--)
+        mpe_dict_remove(e, arg, key_of(i), NULL);
+}
+
+static void
+take_out_more(mpe_engine *e, void *arg)
+{
+    for (int i = 31; i >= 20; i--)
+        mpe_dict_remove(e, arg, key_of(i), NULL);
+}
+
+static void
+check_more(mpe_engine *e, void *arg, bool has_ended)
+{
+    (void)arg;
+    EXPECT(!has_ended || mpe_dict_count(e, o) == 20);
+    check_dict(e, 20);
+}
+
+static void
+clear_dict(mpe_engine *e, void *arg)
+{
+    mpe_dict_clear(e, arg);
+}
+
+static void
+check_cleared(mpe_engine *e, void *arg, bool has_ended)
+{
+    (void)arg;
+    EXPECT(!has_ended || mpe_dict_count(e, o) == 0);
+    check_dict(e, 0);
+}
+
+static void
+pop_two(mpe_engine *e, void *arg)
+{
+    mpe_buf b;
+    mpe_buf_init(&b);
+    mpe_dict_pop_any(e, arg, &b, &b);
+    mpe_dict_pop_any(e, arg, &b, &b);
+    mpe_buf_free(&b);
+}
+
+static void
+check_popped(mpe_engine *e, void *arg, bool has_ended)
+{
+    (void)arg;
+    mpe_test_reap(e);
+    uint64_t count = mpe_dict_count(e, o);
+    EXPECT(count == 1 || (!has_ended && (count == 2 || count == 3)));
+    check_dict(e, 0);
+}
+
+static void
+snapshot(mpe_engine *e, void *arg)
+{
+    mpe_buf b;
+    uint64_t count;
+    mpe_buf_init(&b);
+    mpe_dict_snapshot(e, arg, &b, &count);
+    mpe_buf_free(&b);
+}
+
+static void
+check_unchanged(mpe_engine *e, void *arg, bool has_ended)
+{
+    (void)arg, (void)has_ended;
+    check_dict(e, 30);
+}
+
+static void
+kill_everywhere(struct mpe_test_deaths d)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_test_kill_everywhere(e, &d);
+    close_engine(e);
+}
+
+static void
+kill_reapers_everywhere(struct mpe_test_deaths d)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_test_kill_reapers_everywhere(e, &d);
+    close_engine(e);
+}
+
+TEST_LIMIT(putting_a_new_key_into_a_dict, 60)
+{
+    kill_everywhere((struct mpe_test_deaths){dict_of_3, NULL, put_new, check_new});
+    kill_reapers_everywhere((struct mpe_test_deaths){dict_of_3, NULL, put_new, check_new});
+}
+
+TEST_LIMIT(replacing_a_value_in_a_dict, 60)
+{
+    kill_everywhere((struct mpe_test_deaths){dict_of_3, NULL, replace, check_replaced});
+    kill_reapers_everywhere((struct mpe_test_deaths){dict_of_3, NULL, replace, check_replaced});
+}
+
+TEST_LIMIT(removing_a_key_from_a_dict, 60)
+{
+    kill_everywhere((struct mpe_test_deaths){dict_of_3, NULL, take_out, check_taken_out});
+    kill_reapers_everywhere((struct mpe_test_deaths){dict_of_3, NULL, take_out, check_taken_out});
+}
+
+TEST_LIMIT(changing_a_dict_on_a_condition, 60)
+{
+    kill_everywhere(
+        (struct mpe_test_deaths){dict_of_3, NULL, change_conditionally, check_conditionally});
+}
+
+TEST_LIMIT(growing_a_dict, 60)
+{
+    kill_everywhere((struct mpe_test_deaths){dict_of_200, NULL, put_many, check_many});
+}
+
+TEST_LIMIT(shrinking_a_dict, 60)
+{
+    kill_everywhere(
+        (struct mpe_test_deaths){dict_of_200, take_out_most, take_out_more, check_more});
+}
+
+TEST_LIMIT(clearing_a_dict, 60)
+{
+    kill_everywhere((struct mpe_test_deaths){dict_of_10, NULL, clear_dict, check_cleared});
+}
+
+TEST_LIMIT(popping_from_a_dict, 60)
+{
+    kill_everywhere((struct mpe_test_deaths){dict_of_3, NULL, pop_two, check_popped});
+}
+
+TEST_LIMIT(taking_a_snapshot_of_a_dict, 60)
+{
+    kill_everywhere((struct mpe_test_deaths){dict_of_30, NULL, snapshot, check_unchanged});
+}
+
+/* ---- lists ---- */
+
+/* Items of 100 bytes, numbered from 1. */
+static mpe_bytes
+item(int i)
+{
+    static uint8_t bytes[100];
+    bytes[0] = (uint8_t)i;
+    return (mpe_bytes){bytes, sizeof bytes};
+}
+
+static void *
+list_of_eight(mpe_engine *e)
+{
+    forget(e);
+    REQUIRE_OK(mpe_list_create(e, &o));
+    empty = mpe_test_used(e);
+    for (int i = 1; i <= 8; i++)
+        REQUIRE_OK(mpe_list_insert(e, o, LAST, item(i), 0));
+    return o;
+}
+
+/* What the list is, as a text of digits. */
+static const char *
+contents(mpe_engine *e)
+{
+    static char text[64];
+    mpe_buf b;
+    uint64_t count, version;
+    mpe_buf_init(&b);
+    EXPECT_OK(mpe_list_snapshot(e, o, &b, &count, &version));
+    REQUIRE(count < sizeof text && b.len == count * 112);
+    for (size_t i = 0; i < count; i++) {
+        EXPECT_EQ(*(const uint32_t *)(b.data + i * 112), 100);
+        text[i] = (char)('0' + b.data[i * 112 + 8]);
+    }
+    text[count] = '\0';
+    mpe_buf_free(&b);
+    return text;
+}
+
+static const char *before = "12345678", *after;
+
+static void
+check_list(mpe_engine *e, void *arg, bool has_ended)
+{
+    (void)arg;
+    mpe_test_reap(e);
+    const char *is = contents(e);
+    if (has_ended)
+        EXPECT_STR(is, after);
+    else
+        EXPECT(strcmp(is, before) == 0 || strcmp(is, after) == 0);
+    EXPECT_OK(mpe_list_insert(e, o, 3, item(9), 0));
+    while (mpe_list_remove(e, o, LAST, NULL) == MPE_OK)
+        ;
+    EXPECT(mpe_test_used(e) <= empty + 64);
+    mpe_test_check(e);
+}
+
+/* One item after the other: the first of them are there. */
+static void
+check_extended(mpe_engine *e, void *arg, bool has_ended)
+{
+    (void)arg;
+    mpe_test_reap(e);
+    const char *is = contents(e);
+    EXPECT(strncmp(is, after, strlen(is)) == 0 && strlen(is) >= 8);
+    before = is;
+    check_list(e, arg, has_ended);
+    before = "12345678";
+}
+
+static void
+check_list_cleared(mpe_engine *e, void *arg, bool has_ended)
+{
+    (void)arg;
+    mpe_test_reap(e);
+    const char *is = contents(e);
+    EXPECT(strncmp(is, before, strlen(is)) == 0);
+    EXPECT(!has_ended || !*is);
+    EXPECT_OK(mpe_list_insert(e, o, LAST, item(9), 0));
+    while (mpe_list_remove(e, o, LAST, NULL) == MPE_OK)
+        ;
+    EXPECT(mpe_test_used(e) <= empty + 64);
+}
+
+static void
+append_ninth(mpe_engine *e, void *arg)
+{
+    mpe_list_insert(e, arg, LAST, item(9), 0);
+}
+
+static void
+insert_first(mpe_engine *e, void *arg)
+{
+    mpe_list_insert(e, arg, 0, item(9), 0);
+}
+
+static void
+set_third(mpe_engine *e, void *arg)
+{
+    mpe_list_set(e, arg, 2, item(9), 0);
+}
+
+static void
+remove_first(mpe_engine *e, void *arg)
+{
+    mpe_list_remove(e, arg, 0, NULL);
+}
+
+static void
+remove_last(mpe_engine *e, void *arg)
+{
+    mpe_list_remove(e, arg, LAST, NULL);
+}
+
+static void
+reverse(mpe_engine *e, void *arg)
+{
+    static const uint64_t order[] = {7, 6, 5, 4, 3, 2, 1, 0};
+    mpe_list_reorder(e, arg, mpe__load64(&((mpe_object *)arg)->word), order, 8);
+}
+
+static void
+extend(mpe_engine *e, void *arg)
+{
+    uint8_t bytes[3][100] = {{9}, {10}, {11}};
+    mpe_bytes items[3] = {{bytes[0], 100}, {bytes[1], 100}, {bytes[2], 100}};
+    mpe_list_extend(e, arg, items, 3, 0);
+}
+
+static void
+clear_list(mpe_engine *e, void *arg)
+{
+    mpe_list_clear(e, arg);
+}
+
+static void
+change_list(mpe_test_body *body, const char *result)
+{
+    after = result;
+    kill_everywhere((struct mpe_test_deaths){list_of_eight, NULL, body, check_list});
+}
+
+TEST_LIMIT(appending_to_a_list, 60)
+{
+    change_list(append_ninth, "123456789");
+}
+
+TEST_LIMIT(inserting_into_a_list, 60)
+{
+    change_list(insert_first, "912345678");
+}
+
+TEST_LIMIT(replacing_an_item_of_a_list, 60)
+{
+    change_list(set_third, "12945678");
+}
+
+TEST_LIMIT(removing_from_a_list, 60)
+{
+    change_list(remove_first, "2345678");
+    change_list(remove_last, "1234567");
+}
+
+TEST_LIMIT(reordering_a_list, 60)
+{
+    change_list(reverse, "87654321");
+}
+
+TEST_LIMIT(extending_a_list, 60)
+{
+    after = "12345678"
+            "9:;";
+    kill_everywhere((struct mpe_test_deaths){list_of_eight, NULL, extend, check_extended});
+}
+
+TEST_LIMIT(clearing_a_list, 60)
+{
+    kill_everywhere((struct mpe_test_deaths){list_of_eight, NULL, clear_list, check_list_cleared});
+}
+
+TEST_LIMIT(changing_a_list_while_reapers_die, 60)
+{
+    after = "912345678";
+    kill_reapers_everywhere(
+        (struct mpe_test_deaths){list_of_eight, NULL, insert_first, check_list});
+    after = "2345678";
+    kill_reapers_everywhere(
+        (struct mpe_test_deaths){list_of_eight, NULL, remove_first, check_list});
+}
