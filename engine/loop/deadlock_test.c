@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Deadlocks of all processes: who finds them, when they are none, and deaths in between. */
+/* Deadlocks of all processes: who finds them, and when they are none. */
 #include "loop/loop.h"
 #include "shm/arena.h"
 #include "shm/object.h"
 #include "sync/slot.h"
 #include "testing/mpe_test.h"
 #include "testing/procs.h"
-#include "testing/steps.h"
 
 #include <signal.h>
 #include <unistd.h>
@@ -170,66 +169,5 @@ TEST(neither_is_a_death_under_way)
     }
     mpe_test_put(e, queues[1], "x", 1);
     EXPECT_EQ(mpe_test_join(e, idler), 0);
-    mpe_close(e);
-}
-
-/* ---- deaths of the finder ---- */
-
-static int blocks_before;
-
-#define ROUND 7u
-#define SAID(round) (((round) << 1) + 2)
-
-/* As if this process had slept, and had answered. */
-static void *
-all_but_one_have_answered(mpe_engine *e)
-{
-    atomic_store(&e->self->bell, 0);
-    mpe__store32(&e->header->deadlock, 0);
-    mpe__store32(&e->header->quiet_round, ROUND);
-    atomic_store(&e->self->quiet, SAID(ROUND) | 1);
-    return NULL;
-}
-
-static void
-find_it(mpe_engine *e, void *arg)
-{
-    struct end never = {.w.fire = on_end};
-    (void)arg;
-    if (mpe_wait_object(e, &never.w, queues[0], MPE_EVENT_READY, MPE_FOREVER) != MPE_OK)
-        return;
-    e->loop->quiet = SAID(ROUND - 1);
-    mpe__quiet_begin(e, MPE_FOREVER);
-}
-
-static void
-count(uint64_t off, uint32_t owner, void *ud)
-{
-    (void)off, (void)owner;
-    ++*(int *)ud;
-}
-
-static void
-check_found(mpe_engine *e, void *arg, bool has_ended)
-{
-    int blocks = 0;
-    (void)arg;
-    uint32_t word = mpe__load32(&e->header->deadlock);
-    EXPECT(word == 0 || word == (SAID(ROUND) | 1));
-    EXPECT(!has_ended || word != 0);
-    EXPECT_EQ(mpe_reap_dead(e), 1);
-    EXPECT(atomic_load(&e->self->bell) & MPE__BROADCAST);
-    mpe_test_check(e);
-    mpe__sweep_if_wanted(e);
-    mpe__each_block(e, count, &blocks);
-    EXPECT_EQ(blocks, blocks_before);
-}
-
-TEST_LIMIT(a_finder_may_die_at_any_instant, 60)
-{
-    mpe_engine *e = open_with_queues();
-    mpe__each_block(e, count, &blocks_before);
-    mpe_test_kill_everywhere(e, all_but_one_have_answered, find_it, check_found, 20);
-    atomic_store(&e->self->quiet, 0);
     mpe_close(e);
 }

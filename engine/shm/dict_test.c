@@ -6,7 +6,6 @@
 #include "shm/arena.h"
 #include "testing/mpe_test.h"
 #include "testing/procs.h"
-#include "testing/steps.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -691,67 +690,5 @@ TEST_LIMIT(nobody_sees_a_part_of_an_update_or_a_clear, 60)
         EXPECT(mpe_dict_count(e, d) <= MANY);
     }
     EXPECT_EQ(mpe_test_join(e, p), 0);
-    mpe_close(e);
-}
-
-static mpe_object *stepped;
-
-static void *
-dict_of_three(mpe_engine *e)
-{
-    stepped = new_dict(e);
-    EXPECT_OK(update(e, stepped, 3, "old"));
-    return stepped;
-}
-
-static void
-update_some(mpe_engine *e, void *arg)
-{
-    update(e, arg, 5, "new");
-}
-
-static void
-clear(mpe_engine *e, void *arg)
-{
-    mpe_dict_clear(e, arg);
-}
-
-static void
-count_block(uint64_t off, uint32_t owner, void *ud)
-{
-    (void)off, (void)owner;
-    ++*(int *)ud;
-}
-
-/* All of the dict is old or all is new or gone, for readers of single keys too; nothing is lost. */
-static void
-check_whole(mpe_engine *e, void *arg, bool has_ended)
-{
-    int blocks = 0;
-    (void)arg, (void)has_ended;
-    mpe_reap_dead(e);
-    int is_new = get(e, stepped, "4") != NULL;
-    const char *first = get(e, stepped, "0");
-    EXPECT(is_new ? first && strcmp(first, "new") == 0 : !first || strcmp(first, "old") == 0);
-    EXPECT_EQ(mpe_dict_count(e, stepped), is_new ? 5 : first ? 3 : 0);
-    EXPECT_OK(update(e, stepped, 20, "afterwards"));
-    EXPECT_EQ(mpe_dict_count(e, stepped), 20);
-    mpe_test_check(e);
-    mpe_drop(e, stepped);
-    mpe__each_block(e, count_block, &blocks);
-    EXPECT_EQ(blocks, 0);
-}
-
-TEST_LIMIT(an_update_dies_as_a_whole_or_happens, 60)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, dict_of_three, update_some, check_whole, 20);
-    mpe_close(e);
-}
-
-TEST_LIMIT(a_clear_dies_as_a_whole_or_happens, 60)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, dict_of_three, clear, check_whole, 5);
     mpe_close(e);
 }
