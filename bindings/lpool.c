@@ -178,7 +178,7 @@ static int
 push_record(lua_State *L, const uint8_t *data, size_t size, int *failed)
 {
     int n;
-    if (lmpe_decode(L, data, size, &n, LMPE_DECODE_FUNCTIONS | LMPE_DECODE_REMEMBER) >= 0)
+    if (lmpe_decode(L, data, size, &n, LMPE_DECODE_FUNCTIONS) >= 0)
         return n;
     wrap_decode_error(L);
     *failed = 1;
