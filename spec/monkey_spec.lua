@@ -265,8 +265,8 @@ describe("after patch_all, in full #later", function()
   it("select takes objects with getfd, and those with input in their buffer at once", function()
     with[[
       local s = socket.connect("127.0.0.1", PORT)
-      s:send("one\ntwo\n")
-      eq(s:receive(), "one")
+      s:send("one two\n")
+      eq(s:receive(4), "one ")
       local other = { getfd = function() return s:getfd() end }
       local r, w = socket.select({ s, other }, { s })
       eq({ r[1] == s, w[1] == s, r[s] }, { true, true, 1 })

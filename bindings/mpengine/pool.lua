@@ -44,7 +44,7 @@ end
 --- pool:apply_async(f, args [, opts]) -> AsyncResult. What cannot be sent raises here.
 function Pool:apply_async(f, args, opts)
     check_call(self, "apply_async", f)
-    if args ~= nil and type(args) ~= "table" then fail("apply_async", 2, "table of arguments", args) end
+    if args ~= nil and type(args) ~= "table" then fail("apply_async", 2, "table of args", args) end
     if opts ~= nil then opts = options.call("apply_async", opts, options.async) end
     args = args or {}
     local job = jobs.call(self, publish.func(self, "apply_async", f), args, args.n or #args, opts)
