@@ -98,6 +98,8 @@ luv_open(lua_State *L)
 void
 lmpe_luv_forked(lua_State *L, lmpe *S)
 {
+    if (!set_loop)
+        return;
     if (lua_getfield(L, LUA_REGISTRYINDEX, FORKED) != LUA_TFUNCTION) {
         lua_pop(L, 1);
         return;

@@ -12,6 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#define PAGE 4096
+#define WHOLE ((sizeof(lmpe) + 512 + PAGE - 1) / PAGE * PAGE) /* with some room behind it */
+
 uint64_t
 lmpe_deadline_in(double seconds)
 {
@@ -291,6 +294,29 @@ state_gc(lua_State *L)
 }
 
 static lmpe *
+allocate(void)
+{
+    lmpe *S = aligned_alloc(PAGE, WHOLE);
+    if (!S)
+        return NULL;
+    memset(S, 0, WHOLE);
+    S->room = (uint8_t *)(S + 1);
+    S->room_end = (uint8_t *)S + WHOLE;
+    return S;
+}
+
+void *
+lmpe_place(lmpe *S, size_t size)
+{
+    void *at = S->room;
+    size = (size + 15) / 16 * 16;
+    if (size > (size_t)(S->room_end - S->room))
+        return calloc(1, size);
+    S->room += size;
+    return at;
+}
+
+static lmpe *
 new_state(lua_State *L)
 {
     lmpe **box = lua_newuserdatauv(L, sizeof *box, 0);
@@ -300,7 +326,7 @@ new_state(lua_State *L)
     lua_setfield(L, -2, "__gc");
     lua_setmetatable(L, -2);
     lua_setfield(L, LUA_REGISTRYINDEX, "mpengine.sentinel");
-    lmpe *S = calloc(1, sizeof *S);
+    lmpe *S = allocate();
     if (!S)
         luaL_error(L, "out of memory");
     *box = S;

@@ -228,10 +228,17 @@ struct lmpe {
     int stopped;                 /* a pool stops the task that waits in the main task */
     int is_command;              /* the mpengine command, which sees to the end of the program */
     int is_program;              /* this universe is the program: the command, or stock lua */
-    struct lmpe_child *children; /* lprocess.c */
-    struct lmpe_output *output;  /* loutput.c */
-    struct lmpe_curl *curl;      /* lcurl.c */
+    struct lmpe_child *children; /* lprocess.c: those that run */
+    struct lmpe_child *spare_children;
+    struct lmpe_output *output; /* loutput.c */
+    struct lmpe_curl *curl;     /* lcurl.c */
+    lmpe_rare *main_rare;       /* of the main task, whether it is in use or not */
+    uint8_t *room, *room_end;   /* for lmpe_place */
 };
+
+/* Zeroed memory that lies close to S and lives as long, or NULL. What every start of a process writes
+ * to, in the parent and in the child, belongs on few pages: each is copied once per fork. */
+void *lmpe_place(lmpe *S, size_t size);
 
 /* The state of this universe; inside functions that have it as upvalue 1. */
 static inline lmpe *
@@ -388,8 +395,9 @@ int lmpe_signal_pending(lua_State *L, lmpe *S);
 void lmpe_signal_raise(lua_State *L, lmpe *S);
 /* The signal that ended, or is about to end, the main chunk; 0. */
 int lmpe_signal_raised(void);
-/* The process of a child userdata at idx, or NULL. */
-mpe_process *lmpe_test_process(lua_State *L, int idx);
+/* Files a waiter for the end of the process at idx. Errors: ETYPE, it is none; those of
+ * mpe_process_wait. */
+int lmpe_file_process(lua_State *L, lmpe *S, int idx, mpe_waiter *w);
 
 /* The module, for hosts: leaves the core table on the stack. */
 MPE_API int luaopen_mpengine_core(lua_State *L);

@@ -73,8 +73,11 @@ lmpe_output_flush(lmpe *S)
 void
 lmpe_output_forked(lmpe *S)
 {
-    S->output->by_line = S->output->shared = 1;
-    S->output->buf.len = 0;
+    lmpe_output *out = S->output;
+    if (out->shared && out->by_line && out->buf.len == 0)
+        return; /* the usual case: a store would copy the page */
+    out->by_line = out->shared = 1;
+    out->buf.len = 0;
 }
 
 void
@@ -297,7 +300,7 @@ lmpe_open_output(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
         {"flush", flush}, {"write_error", write_error}, {NULL, NULL}};
-    S->output = calloc(1, sizeof *S->output);
+    S->output = lmpe_place(S, sizeof *S->output);
     if (!S->output)
         luaL_error(L, "out of memory");
     mpe_buf_init(&S->output->buf);

@@ -130,7 +130,9 @@ lmpe_rare_of(lmpe_task *t)
     if (t->rare)
         return t->rare;
     lmpe_rare *r = S->spare_rare;
-    if (r)
+    if (t == S->main_task)
+        r = S->main_rare;
+    else if (r)
         S->spare_rare = r->next;
     else if (!(r = malloc(sizeof *r)))
         luaL_error(lmpe_running(S), "out of memory");
@@ -144,8 +146,10 @@ lmpe_free_rare(lmpe *S, lmpe_task *t)
 {
     if (!t->rare)
         return;
-    t->rare->next = S->spare_rare;
-    S->spare_rare = t->rare;
+    if (t->rare != S->main_rare) {
+        t->rare->next = S->spare_rare;
+        S->spare_rare = t->rare;
+    }
     t->rare = NULL;
 }
 
@@ -184,14 +188,23 @@ lmpe_give_thread(lua_State *L, lmpe *S, lmpe_task *t, lua_State *co)
 
 /* The task of the main chunk: it has no coroutine. */
 static void
-new_main_task(lua_State *L, lmpe *S)
+begin_main_task(lmpe *S, lmpe_task *t)
 {
-    lmpe_task *t = lua_newuserdatauv(L, sizeof *t, 1);
     memset(t, 0, sizeof *t);
-    luaL_setmetatable(L, TASK);
     t->S = S;
     t->id = ++S->next_task_id;
     t->state = LMPE_RUNNING;
+}
+
+static void
+new_main_task(lua_State *L, lmpe *S)
+{
+    S->main_rare = lmpe_place(S, sizeof *S->main_rare);
+    if (!S->main_rare)
+        luaL_error(L, "out of memory");
+    lmpe_task *t = lua_newuserdatauv(L, sizeof *t, 1);
+    begin_main_task(S, t);
+    luaL_setmetatable(L, TASK);
     lmpe_anchor(L, S, t);
     lua_pop(L, 1);
     S->main_task = S->current = t;
@@ -201,6 +214,16 @@ new_main_task(lua_State *L, lmpe *S)
 void
 lmpe_sched_forked(lua_State *L, lmpe *S)
 {
+    lmpe_task *main = S->main_task;
+    S->live_tasks = 0;
+    S->links = NULL;
+    S->drive_depth = 0;
+    lmpe_cancel_forked(S);
+    if (S->anchor_top == 1 && S->current == main && main->anchor == 1) {
+        begin_main_task(S, main); /* there is no other, and its place stays its own */
+        main->anchor = 1;
+        return;
+    }
     lmpe_push_anchors(L);
     for (uint32_t i = 1; i <= S->anchor_top; i++) {
         lua_rawgeti(L, -1, i);
@@ -218,10 +241,6 @@ lmpe_sched_forked(lua_State *L, lmpe *S)
     lua_newtable(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &anchors_key);
     S->anchor_free = S->anchor_top = 0;
-    S->live_tasks = 0;
-    S->links = NULL;
-    S->drive_depth = 0;
-    lmpe_cancel_forked(S);
     new_main_task(L, S);
 }
 

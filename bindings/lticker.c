@@ -134,6 +134,8 @@ watchdog(lua_State *L)
 void
 lmpe_cancel_forked(lmpe *S)
 {
+    if (!S->ticker->made && !S->ticker->deadlines && !S->ticker->watch_ns)
+        return; /* a store would copy the page */
     S->ticker->made = S->ticker->ticking = 0;
     S->ticker->deadlines = 0;
     S->ticker->watch_ns = 0;

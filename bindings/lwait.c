@@ -172,10 +172,7 @@ file_part(lua_State *L, struct any *any, struct any_part *p, int idx)
         p->fd = (int)lua_tointeger(L, idx);
         return mpe_wait_fd(e, &p->w, p->fd, MPE_READABLE, MPE_FOREVER);
     }
-    mpe_process *process = lmpe_test_process(L, idx);
-    if (process)
-        return mpe_process_wait(e, process, &p->w, MPE_FOREVER);
-    return MPE_ETYPE;
+    return lmpe_file_process(L, p->any->S, idx, &p->w);
 }
 
 static int

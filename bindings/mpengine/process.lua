@@ -37,6 +37,10 @@ local function check_timeout(call, timeout)
     end
 end
 
+local function pid_of(s)
+    return s.pid or s.child and core.child_pid(s.child)
+end
+
 --- Looks whether it has ended; the exit code or nil.
 local function poll(self, s)
     if s.child and s.exitcode == nil and core.child_is_mine(s.child) then
@@ -65,35 +69,29 @@ local function report(text)
     core.write_error(("Process %s:\n%s\n"):format(core.process_name(), text))
 end
 
---- Calls the target that read() returns with the arguments behind it. The exit code.
-local function run_target(read)
-    local function body()
-        local args = table.pack(read())
-        local target = args[1]
-        if target then target(table.unpack(args, 2, args.n)) end
-    end
-    local ok = xpcall(body, function(err)
-        if not is_told(err) then report(errors.traceback(err, 2)) end
-    end)
-    process.kill_tasks()
-    return ok and 0 or 1
+local function report_error(err)
+    if not is_told(err) then report(errors.traceback(err, 2)) end
 end
 
---- The child's main function; does not return.
-local function child_main(read)
-    local ok, code = pcall(run_target, read)
-    if not ok then
-        report(errors.message(code))
-        code = 1
-    end
-    finish(code)
+local function call(target, ...)
+    if target then target(...) end
+end
+
+local function run_target(read, source) call(read(source)) end
+
+--- The child's main function: calls the target that read(source) returns with the arguments behind it.
+--- Does not return.
+local function child_main(read, source)
+    local ok = xpcall(run_target, report_error, read, source)
+    local ended, why = pcall(process.kill_tasks)
+    if not ended then report(errors.message(why)) end
+    finish(ok and ended and 0 or 1)
 end
 
 --- What a started child finds out about itself, before its target runs.
 local function become(settings)
     started, children, current = 0, {}, nil
     is_daemon, process.is_worker = settings.daemon, settings.worker
-    core.process_name(settings.name)
 end
 
 --- The main function of a child in a new program: what was sent comes in two messages.
@@ -112,7 +110,7 @@ end
 local function settings_of(s)
     local log = package.loaded["mpengine.log"]
     return {
-        name = s.name, daemon = s.daemon, worker = s.worker, method = context.get_start_method(),
+        daemon = s.daemon, worker = s.worker, method = context.get_start_method(),
         path = package.path, cpath = package.cpath, executable = process.executable,
         log = log and log.shown_level(), arg = context.plain_arg(),
     }
@@ -120,17 +118,19 @@ end
 
 local starters = {}
 
+local function forked_main(bytes, s)
+    become(s)
+    child_main(core.decode_args, bytes)
+end
+
 function starters.fork(s, bound, bytes)
-    return pcall(core.fork, s.name, bound, function(b)
-        become(s)
-        child_main(function() return core.decode_args(b) end)
-    end, bytes)
+    return core.fork(s.child, s.name, bound, forked_main, bytes, s)
 end
 
 local function start_program(method, s, bound, bytes)
     local executable = context.executable("start", process.executable)
     local settings = core.encode_value("start", "settings", settings_of(s))
-    return pcall(core.start_program, method, s.name, bound, executable, context.boot_code(), settings, bytes)
+    return core.start_program(s.child, method, s.name, bound, executable, context.boot_code(), settings, bytes)
 end
 
 function starters.spawn(...) return start_program("spawn", ...) end
@@ -148,11 +148,13 @@ function methods:start()
     local method = s.method or context.get_start_method()
     local bytes = errors.at(3, core.encode_args, "start", 1, s.target, table.unpack(s.args, 1, s.args.n))
     local bound = s.daemon or is_daemon -- what a daemon starts does not outlive it either
-    local ok, child = starters[method](s, bound, bytes)
-    if not ok then error(child, 2) end
-    s.child = child
-    s.pid = core.child_pid(child)
+    -- noted beforehand: after a fork every page that is written to is copied
+    s.child = core.child_new()
     children[self] = true
+    local ok, why = pcall(starters[method], s, bound, bytes)
+    if ok then return end
+    s.child, children[self] = nil, nil
+    error(why, 2)
 end
 
 -- The parent can be waited for, by its children.
@@ -216,6 +218,7 @@ function Process:__index(key)
     if not readable[key] then return nil end
     local s = check(self, key)
     if key == "exitcode" then return poll(self, s) end
+    if key == "pid" then return pid_of(s) end
     return s[key]
 end
 
@@ -236,10 +239,11 @@ end
 function Process:__tostring()
     local s = state[self]
     if s.closed then return ("mp.Process: %s (closed)"):format(s.name) end
-    if not s.child and not s.pid then return ("mp.Process: %s (not started)"):format(s.name) end
+    local pid = pid_of(s)
+    if not pid then return ("mp.Process: %s (not started)"):format(s.name) end
     local code = poll(self, s)
-    if code == nil then return ("mp.Process: %s (pid %d, running)"):format(s.name, s.pid) end
-    return ("mp.Process: %s (pid %d, exit code %d)"):format(s.name, s.pid, code)
+    if code == nil then return ("mp.Process: %s (pid %d, running)"):format(s.name, pid) end
+    return ("mp.Process: %s (pid %d, exit code %d)"):format(s.name, pid, code)
 end
 
 local fields = {
@@ -309,22 +313,22 @@ function process.active_children()
     for child in pairs(children) do
         if poll(child, state[child]) == nil then list[#list + 1] = child end
     end
-    table.sort(list, function(a, b) return state[a].pid < state[b].pid end)
+    table.sort(list, function(a, b) return pid_of(state[a]) < pid_of(state[b]) end)
     return list
 end
 
 --- At the end of a process: its children are waited for, and then the daemons terminated.
 function process.end_children()
-    local left
-    repeat
-        left = false
+    local left = next(children)
+    while left do
+        left = nil
         for _, child in ipairs(process.active_children()) do
             if not state[child].daemon then
                 child:join()
-                left = true
+                left = child
             end
         end
-    until not left
+    end
     core.children_end(false)
 end
 

@@ -28,31 +28,15 @@
 
 /* ---- ends of processes ---- */
 
-void
-mpe__end_watched(mpe_engine *e, struct mpe__end *end)
-{
-    end->next = e->loop->ends;
-    end->at = &e->loop->ends;
-    if (end->next)
-        end->next->at = &end->next;
-    e->loop->ends = end;
-}
-
-void
-mpe__end_unwatched(struct mpe__end *end)
-{
-    *end->at = end->next;
-    if (end->next)
-        end->next->at = end->at;
-}
-
-/* Can all these processes still run? The end of one that has left its slot is as good as here. */
+/* Can all these processes still run, or have yet to begin? The end of one that has left its slot is as
+ * good as here. */
 static int
 all_there(mpe_engine *e)
 {
     for (struct mpe__end *end = e->loop->ends; end; end = end->next) {
         struct mpe__slot *s = &e->slots[end->slot];
-        if (!mpe__is_live(s) || mpe__is_dead(s) || mpe__load32(&s->generation) != end->generation)
+        if (mpe__load32(&s->state) == MPE__SLOT_FREE || mpe__is_dead(s) ||
+            mpe__load32(&s->generation) != end->generation)
             return 0;
     }
     return 1;
@@ -65,10 +49,12 @@ has_io(mpe_engine *e)
     if (!mpe__uv_alive(e))
         return 0;
     for (struct mpe__end *end = e->loop->ends; end; end = end->next)
-        uv_unref(end->handle);
+        if (end->poll)
+            uv_unref((uv_handle_t *)end->poll);
     int alive = mpe__uv_alive(e);
     for (struct mpe__end *end = e->loop->ends; end; end = end->next)
-        uv_ref(end->handle);
+        if (end->poll)
+            uv_ref((uv_handle_t *)end->poll);
     return alive;
 }
 

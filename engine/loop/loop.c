@@ -59,7 +59,7 @@ static void
 look_around(mpe_engine *e, int with_fds)
 {
     mpe__expire_timers(e);
-    if (with_fds && mpe__uv_alive(e))
+    if (with_fds && mpe__ends_to_uv(e) == MPE_OK && mpe__uv_alive(e))
         mpe__uv_poll(e, 0, MPE_NOW);
 }
 
@@ -171,14 +171,10 @@ begin(struct mpe__loop *l, uv_loop_t *host_loop)
     l->spin_score = MPE__SPIN_SCORE_MAX;
 }
 
-int
+void
 mpe__loop_open(mpe_engine *e, uv_loop_t *host_loop)
 {
-    e->loop = malloc(sizeof *e->loop);
-    if (!e->loop)
-        return MPE_ENOMEM;
     begin(e->loop, host_loop);
-    return MPE_OK;
 }
 
 static void
@@ -192,7 +188,6 @@ free_private(struct mpe__loop *l)
             free(n);
         }
     }
-    free(l);
 }
 
 int
@@ -208,5 +203,4 @@ mpe__loop_close(mpe_engine *e)
 {
     mpe__uv_close(e);
     free_private(e->loop);
-    e->loop = NULL;
 }

@@ -20,11 +20,13 @@ struct mpe__entry {
 
 struct mpe__fd; /* fd.c */
 
-/* A process whose end the loop watches for, in whichever slot it is. */
+/* ends.c: a descriptor that is readable when a process has ended, say. In the caller's memory. */
 struct mpe__end {
-    struct mpe__end *next, **at;
-    uint32_t slot, generation;
-    uv_handle_t *handle; /* what tells of it */
+    int fd;
+    uint32_t slot, generation;          /* of the process */
+    void (*over)(struct mpe__end *end); /* again and again, until it is watched no more */
+    struct mpe__end *next, **at;        /* on the list of all that are watched; at NULL: is not */
+    uv_poll_t *poll;                    /* while it is on the libuv loop */
 };
 
 #define MPE__SPIN_SCORE_MAX 16u /* a spin that pays raises the score, one that does not lowers it */
@@ -36,12 +38,14 @@ struct mpe__loop {
     struct mpe__entry *spare; /* entries for reuse */
     uint32_t entries;
     uint32_t keep_alive;
-    uint32_t offloaded;  /* work that threads have not ended, see offload.c */
-    uint32_t rounds;     /* of the run loop, to look at clock and descriptors now and then */
-    uint32_t spin_score; /* how often spinning has paid lately, up to MPE__SPIN_SCORE_MAX */
-    uint32_t quiet;      /* deadlock.c: what was said last, 0: something has been done since */
-    int in_deadlock;     /* the last EDEADLK was one of all processes */
-    mpe_object *story;   /* the queue to tell of it by, of the one that has found it */
+    struct mpe__end *ends; /* processes awaited */
+    uint32_t ends_apart;   /* how many of them are not on the libuv loop */
+    uint32_t offloaded;    /* work that threads have not ended, see offload.c */
+    uint32_t rounds;       /* of the run loop, to look at clock and descriptors now and then */
+    uint32_t spin_score;   /* how often spinning has paid lately, up to MPE__SPIN_SCORE_MAX */
+    uint32_t quiet;        /* deadlock.c: what was said last, 0: something has been done since */
+    int in_deadlock;       /* the last EDEADLK was one of all processes */
+    mpe_object *story;     /* the queue to tell of it by, of the one that has found it */
     mpe__a32 interrupted;
 
     uv_loop_t *uv; /* NULL until needed */
@@ -52,10 +56,10 @@ struct mpe__loop {
     uint32_t watched_epoch;         /* membership that the watches below stand for */
     uv_poll_t *watches[MPE__SLOTS]; /* watch.c: pidfds of live slots */
     struct mpe__fd *fds;
-    struct mpe__end *ends; /* processes awaited */
 };
 
-int mpe__loop_open(mpe_engine *e, uv_loop_t *host_loop);
+/* Its memory is the caller's. */
+void mpe__loop_open(mpe_engine *e, uv_loop_t *host_loop);
 void mpe__loop_close(mpe_engine *e);
 /* In a forked child: forgets the parent's jobs, waiters and handles, closing the inherited
  * descriptors only; the next use makes a new loop. The memory behind them stays as it is, shared
@@ -74,17 +78,26 @@ int mpe__sleep(mpe_engine *e);
 /* deadlock.c: before a sleep; 1 when all processes wait for each other. After it, the same. */
 int mpe__quiet_begin(mpe_engine *e, uint64_t deadline);
 int mpe__quiet_end(mpe_engine *e);
-void mpe__end_watched(mpe_engine *e, struct mpe__end *end);
-void mpe__end_unwatched(struct mpe__end *end);
 
 /* uv.c: what concerns libuv. */
 int mpe__uv_alive(mpe_engine *e);
 void mpe__uv_poll(mpe_engine *e, int block, uint64_t deadline);
 void mpe__uv_abandon(mpe_engine *e);
 void mpe__uv_close(mpe_engine *e);
+/* The doorbell socket, made when it is needed; -1 when there is no descriptor left. */
+int mpe__bell_socket(mpe_engine *e);
 /* watch.c: in poll, the deaths of the others are seen by their pidfds. */
 void mpe__watch_peers(mpe_engine *e);
 void mpe__watch_stop(mpe_engine *e);
+/* ends.c. Watching twice is harmless, and so is unwatching. Errors: ENOMEM, ESYS. */
+int mpe__end_watch(mpe_engine *e, struct mpe__end *end);
+void mpe__end_unwatch(mpe_engine *e, struct mpe__end *end);
+/* Moves the ends to the libuv loop; settle: when that is where this process will sleep. Errors:
+ * ENOMEM, ESYS. */
+int mpe__ends_to_uv(mpe_engine *e);
+int mpe__ends_settle(mpe_engine *e);
+/* Sleeps until one is over, the bell rings or the deadline has passed. */
+void mpe__ends_sleep(mpe_engine *e, uint64_t deadline);
 /* fd.c */
 void mpe__fds_forget(mpe_engine *e);
 void mpe__fds_close(mpe_engine *e);

@@ -2,7 +2,8 @@
  * within microseconds costs a tenth of a microsecond instead of twenty. Then, with nothing but
  * shared waits and timers pending, in a futex on the bell and the life words of the others, so
  * that a death wakes one sleeper, who repairs and rings the rest; with libuv handles active, in
- * its poll, where pidfds tell of deaths (watch.c).
+ * its poll, where pidfds tell of deaths (watch.c); with nothing but the ends of processes, in a poll
+ * of our own (ends.c).
  *
  * Going to sleep: publish where, then look at the bell, then sleep; see sync/bell.c for why.
  */
@@ -104,8 +105,11 @@ mpe__sleep(mpe_engine *e)
     l->rounds++;
     if (spin(e))
         return MPE_OK;
+    int rc = mpe__ends_settle(e);
+    if (rc != MPE_OK)
+        return rc;
     int polls = mpe__uv_alive(e);
-    if (!polls && l->keep_alive == 0 && deadline == MPE_FOREVER &&
+    if (!polls && !l->ends_apart && l->keep_alive == 0 && deadline == MPE_FOREVER &&
         (l->entries == 0 || !others_live(e)) && !bell_rung(e))
         return MPE_EDEADLK;
     if (mpe__quiet_begin(e, deadline))
@@ -113,6 +117,8 @@ mpe__sleep(mpe_engine *e)
     uint64_t from = mpe_now();
     if (polls)
         mpe__uv_poll(e, 1, deadline);
+    else if (l->ends_apart)
+        mpe__ends_sleep(e, deadline);
     else
         sleep_in_futex(e, epoch, deadline);
     if (mpe_now() - from < SHORT_SLEEP_NS && l->spin_score < MPE__SPIN_SCORE_MAX)

@@ -49,17 +49,23 @@ on_timer(uv_timer_t *timer)
     (void)timer; /* it only has to end the poll */
 }
 
+int
+mpe__bell_socket(mpe_engine *e)
+{
+    if (e->bell_fd < 0) {
+        e->bell_generation = mpe__load32(&e->self->generation);
+        e->bell_fd = mpe__datagram_open(e->header->nonce, e->slot, e->bell_generation);
+    }
+    return e->bell_fd;
+}
+
 static int
 open_bell(mpe_engine *e)
 {
     struct mpe__loop *l = e->loop;
     if (l->bell_ready)
         return MPE_OK;
-    if (e->bell_fd < 0) {
-        e->bell_generation = mpe__load32(&e->self->generation);
-        e->bell_fd = mpe__datagram_open(e->header->nonce, e->slot, e->bell_generation);
-    }
-    if (e->bell_fd < 0 || uv_poll_init(l->uv, &l->bell, e->bell_fd) != 0)
+    if (mpe__bell_socket(e) < 0 || uv_poll_init(l->uv, &l->bell, e->bell_fd) != 0)
         return MPE_ESYS;
     uv_timer_init(l->uv, &l->timer);
     l->bell.data = e;
@@ -92,7 +98,7 @@ mpe__uv_poll(mpe_engine *e, int block, uint64_t deadline)
         return;
     }
     set_timer(l, deadline);
-    atomic_store(&e->self->sleep, MPE__IN_POLL);
+    atomic_store(&e->self->sleep, l->entries ? MPE__IN_POLL : MPE__IN_POLL_ALONE);
     mpe__watch_peers(e); /* now: whoever attaches from here on rings */
     int rung = atomic_load(&e->self->bell) != 0 || mpe__load32(&l->interrupted);
     uv_run(l->uv, rung ? UV_RUN_NOWAIT : UV_RUN_ONCE);

@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* Who started it is noted in the slot, by the starter. */
@@ -29,7 +30,8 @@ note_parent(mpe_engine *e, uint32_t slot)
     p->parent_slot = starter - 1;
     p->parent_generation = mpe__load32(&s->generation);
     e->parent_pid = (int)mpe__load32(&s->pid);
-    snprintf(e->parent_name, sizeof e->parent_name, "%.47s", s->name);
+    memcpy(e->parent_name, s->name, sizeof e->parent_name - 1); /* a fork is no place for printf */
+    e->parent_name[sizeof e->parent_name - 1] = '\0';
     return MPE_OK;
 }
 
@@ -157,9 +159,8 @@ mpe_attach(const mpe_config *config, mpe_engine **out)
     if (!e)
         return MPE_ENOMEM;
     close_on_exec(MPE__ARENA_FD);
+    mpe__loop_open(e, c->loop);
     int rc = mpe__region_attach(e, MPE__ARENA_FD);
-    if (rc == MPE_OK)
-        rc = mpe__loop_open(e, c->loop);
     if (rc == MPE_OK)
         rc = begin(e, text);
     if (rc != MPE_OK) {

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PAGE 4096
 #define DEFAULT_LIMIT (64ull << 30)
 
 /* MPENGINE_SHM_LIMIT: bytes, with an optional K, M or G. */
@@ -26,17 +27,25 @@ limit_from_environment(void)
     return n && n < UINT64_MAX >> shift ? n << shift : DEFAULT_LIMIT;
 }
 
+/* All private state, on as few pages as it needs: a forked child writes to each part of it, and every
+ * page costs a copy. */
+struct whole {
+    mpe_engine engine;
+    struct mpe__proc proc;
+    struct mpe__loop loop;
+};
+
 mpe_engine *
 mpe__engine_new(void)
 {
-    mpe_engine *e = calloc(1, sizeof *e);
-    if (!e)
+    struct whole *w = aligned_alloc(PAGE, (sizeof *w + PAGE - 1) / PAGE * PAGE);
+    if (!w)
         return NULL;
-    e->proc = mpe__proc_new();
-    if (!e->proc) {
-        free(e);
-        return NULL;
-    }
+    memset(w, 0, sizeof *w);
+    mpe_engine *e = &w->engine;
+    e->proc = &w->proc;
+    e->loop = &w->loop;
+    mpe__proc_init(e->proc);
     e->fd = e->bell_fd = -1;
     e->cpus = mpe_cpu_count();
     e->kinds = mpe__kinds;
@@ -53,12 +62,11 @@ mpe__engine_new(void)
 void
 mpe__engine_free(mpe_engine *e)
 {
-    free(e->loop);
-    mpe__proc_free(e);
+    mpe__proc_close(e);
     mpe__region_unmap(e);
     free(e->holds);
     free(e->pins);
-    free(e);
+    free(e); /* the first of the whole */
 }
 
 int
@@ -71,9 +79,8 @@ mpe_open(const mpe_config *config, mpe_engine **out)
     mpe_engine *e = mpe__engine_new();
     if (!e)
         return MPE_ENOMEM;
+    mpe__loop_open(e, c->loop);
     int rc = mpe__region_create(e, c->max_bytes ? c->max_bytes : limit_from_environment());
-    if (rc == MPE_OK)
-        rc = mpe__loop_open(e, c->loop);
     if (rc == MPE_OK)
         rc = mpe__slot_attach(e, c->name ? c->name : "MainProcess");
     if (rc != MPE_OK) {

@@ -101,7 +101,7 @@ mpe_process_fork(mpe_engine *e, const char *name, unsigned flags, mpe_bytes mess
     if (pid == 0) {
         *is_child = 1;
         *out = NULL;
-        free(p);
+        mpe__process_forget(e, p);
         return start_child(e, &birth);
     }
     if (pid < 0) {

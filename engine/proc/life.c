@@ -71,20 +71,16 @@ mpe__life_forked(mpe_engine *e)
     p->server_pid = 0;
 }
 
-struct mpe__proc *
-mpe__proc_new(void)
+void
+mpe__proc_init(struct mpe__proc *p)
 {
-    struct mpe__proc *p = calloc(1, sizeof *p);
-    if (!p)
-        return NULL;
     p->life[0] = p->life[1] = p->bound_fd = p->status_fd = p->server_fd = p->ask_fd = -1;
     p->parent_fd = -1;
-    return p;
 }
 
 /* Closing the write end ends those that are bound to this engine. */
 void
-mpe__proc_free(mpe_engine *e)
+mpe__proc_close(mpe_engine *e)
 {
     struct mpe__proc *p = e->proc;
     const int fds[] = {p->bound_fd, p->status_fd, p->server_fd, p->ask_fd, p->parent_fd};
@@ -92,6 +88,4 @@ mpe__proc_free(mpe_engine *e)
     for (size_t i = 0; i < MPE__COUNTOF(fds); i++)
         if (fds[i] >= 0)
             close(fds[i]);
-    free(p);
-    e->proc = NULL;
 }

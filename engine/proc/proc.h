@@ -4,6 +4,20 @@
 
 #include "loop/loop.h"
 
+/* How many children have their notes beside the engine, on pages that a fork copies anyway. */
+#define MPE__NEAR_NOTES 4
+
+struct mpe_process {
+    mpe_engine *e;
+    pid_t pid;
+    pid_t owner; /* pid of the process whose child it is */
+    uint32_t slot, generation;
+    int ended, code;
+    int served; /* started by the fork server: its pipe is the end, and it is nobody's to wait for */
+    struct mpe__end end; /* its fd: else a pidfd while it is watched; -1 */
+    mpe_waitlist waiters;
+};
+
 struct mpe__proc {
     int life[2];   /* life.c: a pipe that ends with this process, -1 until needed */
     int bound_fd;  /* life.c: the end of the starter's pipe that this process is bound to, or -1 */
@@ -14,22 +28,10 @@ struct mpe__proc {
     int ask_fd;        /* to send requests to the fork server, -1 until needed */
     int parent_fd;     /* a pidfd, -1 until asked for */
     uint32_t parent_slot, parent_generation;
+    struct mpe_process near_notes[MPE__NEAR_NOTES]; /* free: without an engine */
     uint32_t threads; /* threads the engine's user answers for, see mpe_own_threads */
     mpe_handle gift;  /* the queue of messages this process was started with, until it is held */
     mpe_object *gift_queue;
-};
-
-struct mpe_process {
-    mpe_engine *e;
-    pid_t pid;
-    pid_t owner; /* pid of the process whose child it is */
-    uint32_t slot, generation;
-    int ended, code;
-    int served; /* started by the fork server: fd is its status pipe, and it is nobody's to wait for */
-    int fd;     /* else a pidfd while it is watched; -1 */
-    uv_poll_t *poll;
-    struct mpe__end end; /* while there is poll */
-    mpe_waitlist waiters;
 };
 
 /* What a starting child is told, by memory or by its environment. */
@@ -46,13 +48,15 @@ struct mpe__status {
     int32_t value; /* pid, errno, exit code (n, or -signal) */
 };
 
-struct mpe__proc *mpe__proc_new(void);
-void mpe__proc_free(mpe_engine *e);
+void mpe__proc_init(struct mpe__proc *p); /* zeroed memory */
+void mpe__proc_close(mpe_engine *e);
 
 /* process.c: the parent's note of a child, with a reserved slot. */
 int mpe__process_new(mpe_engine *e, const char *name, mpe_process **out);
 /* Takes that back: no child has come of it. Keeps errno. */
 void mpe__process_unmake(mpe_engine *e, mpe_process *p);
+/* In the child itself: the note is its parent's. */
+void mpe__process_forget(mpe_engine *e, mpe_process *p);
 void mpe__process_started(mpe_process *p, pid_t pid);
 
 /* engine.c */

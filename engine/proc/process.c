@@ -16,27 +16,58 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define WORD_DUE_MS 50
 
+static mpe_process *
+new_note(mpe_engine *e)
+{
+    for (uint32_t i = 0; i < MPE__NEAR_NOTES; i++) {
+        mpe_process *p = &e->proc->near_notes[i];
+        if (p->e)
+            continue;
+        memset(p, 0, sizeof *p);
+        return p;
+    }
+    return calloc(1, sizeof(mpe_process));
+}
+
+static void
+free_note(mpe_engine *e, mpe_process *p)
+{
+    if (p >= e->proc->near_notes && p < e->proc->near_notes + MPE__NEAR_NOTES)
+        p->e = NULL;
+    else
+        free(p);
+}
+
 int
 mpe__process_new(mpe_engine *e, const char *name, mpe_process **out)
 {
-    mpe_process *p = calloc(1, sizeof *p);
-    if (!p)
-        return MPE_ENOMEM;
-    int rc = mpe__slot_reserve(e, name, &p->slot);
-    if (rc != MPE_OK) {
-        free(p);
+    uint32_t slot;
+    int rc = mpe__slot_reserve(e, name, &slot);
+    if (rc != MPE_OK)
         return rc;
+    mpe_process *p = new_note(e);
+    if (!p) {
+        mpe__slot_unreserve(e, slot, mpe__load32(&e->slots[slot].generation));
+        return MPE_ENOMEM;
     }
+    p->slot = slot;
     p->generation = mpe__load32(&e->slots[p->slot].generation);
     p->e = e;
-    p->fd = -1;
+    p->end.fd = -1;
     *out = p;
     return MPE_OK;
+}
+
+void
+mpe__process_forget(mpe_engine *e, mpe_process *p)
+{
+    free_note(e, p);
 }
 
 void
@@ -44,9 +75,9 @@ mpe__process_unmake(mpe_engine *e, mpe_process *p)
 {
     int saved = errno;
     mpe__slot_unreserve(e, p->slot, p->generation);
-    if (p->fd >= 0)
-        close(p->fd);
-    free(p);
+    if (p->end.fd >= 0)
+        close(p->end.fd);
+    free_note(e, p);
     errno = saved;
 }
 
@@ -70,23 +101,12 @@ mpe_process_is_mine(const mpe_process *p)
 }
 
 static void
-on_closed(uv_handle_t *handle)
-{
-    free(handle);
-}
-
-static void
 stop_watching(mpe_process *p)
 {
-    if (p->poll) {
-        mpe__end_unwatched(&p->end);
-        uv_poll_stop(p->poll);
-        uv_close((uv_handle_t *)p->poll, on_closed);
-    }
-    if (p->fd >= 0)
-        close(p->fd);
-    p->poll = NULL;
-    p->fd = -1;
+    mpe__end_unwatch(p->e, &p->end);
+    if (p->end.fd >= 0)
+        close(p->end.fd);
+    p->end.fd = -1;
 }
 
 static int
@@ -120,7 +140,7 @@ static int
 ends_now(const mpe_process *p)
 {
     struct mpe__slot *s = &p->e->slots[p->slot];
-    struct pollfd fd = {.fd = p->fd, .events = POLLIN};
+    struct pollfd fd = {.fd = p->end.fd, .events = POLLIN};
     if (mpe__load32(&s->generation) == p->generation && !mpe__is_dead(s))
         return 0;
     return poll(&fd, 1, WORD_DUE_MS) > 0;
@@ -133,7 +153,7 @@ poll_served(mpe_process *p)
 {
     struct mpe__status s;
     for (;;) {
-        ssize_t n = read(p->fd, &s, sizeof s);
+        ssize_t n = read(p->end.fd, &s, sizeof s);
         if (n == (ssize_t)sizeof s && s.kind == MPE__STATUS_ENDING)
             p->code = s.value;
         else if (n == (ssize_t)sizeof s && s.kind == MPE__STATUS_ENDED)
@@ -162,7 +182,8 @@ static int
 sleep_on(mpe_process *p, uint64_t deadline)
 {
     uint64_t now = mpe_now();
-    struct pollfd fd = {.fd = p->fd >= 0 ? p->fd : mpe__pidfd_open(p->pid), .events = POLLIN};
+    struct pollfd fd = {.fd = p->end.fd >= 0 ? p->end.fd : mpe__pidfd_open(p->pid),
+                        .events = POLLIN};
     if (fd.fd < 0 && deadline == MPE_FOREVER) { /* no descriptor left: the old way needs none */
         siginfo_t info;
         return waitid(P_PID, (id_t)p->pid, &info, WEXITED | WNOWAIT) == 0 ? MPE_OK : MPE_EINTR;
@@ -171,7 +192,7 @@ sleep_on(mpe_process *p, uint64_t deadline)
     struct timespec ts = {(time_t)(left / MPE_NS_PER_S), (long)(left % MPE_NS_PER_S)};
     int rc = ppoll(&fd, fd.fd >= 0, deadline == MPE_FOREVER ? NULL : &ts, NULL);
     int saved = errno;
-    if (p->fd < 0 && fd.fd >= 0)
+    if (p->end.fd < 0 && fd.fd >= 0)
         close(fd.fd);
     errno = saved;
     return rc > 0 ? MPE_OK : rc == 0 ? MPE_ETIMEDOUT : saved == EINTR ? MPE_EINTR : MPE_ESYS;
@@ -190,38 +211,22 @@ mpe_process_join(mpe_engine *e, mpe_process *p, uint64_t deadline, int *code)
 }
 
 static void
-on_exit_event(uv_poll_t *handle, int status, int events)
+on_over(struct mpe__end *end)
 {
-    mpe_process *p = handle->data;
+    mpe_process *p = MPE__CONTAINER(end, struct mpe_process, end);
     int code;
-    (void)status, (void)events;
     mpe_process_poll(p->e, p, &code);
 }
 
 static int
 start_watching(mpe_process *p)
 {
-    uv_loop_t *uv = mpe_loop(p->e);
-    if (p->poll)
-        return MPE_OK;
-    if (!uv)
+    if (p->end.fd < 0 && (p->end.fd = mpe__pidfd_open(p->pid)) < 0)
         return MPE_ESYS;
-    if (p->fd < 0 && (p->fd = mpe__pidfd_open(p->pid)) < 0)
-        return MPE_ESYS;
-    p->poll = malloc(sizeof *p->poll);
-    if (!p->poll)
-        return MPE_ENOMEM;
-    if (uv_poll_init(uv, p->poll, p->fd) != 0) {
-        free(p->poll);
-        p->poll = NULL;
-        return MPE_ESYS;
-    }
-    p->poll->data = p;
-    uv_poll_start(p->poll, UV_READABLE, on_exit_event);
-    p->end = (struct mpe__end){
-        .slot = p->slot, .generation = p->generation, .handle = (uv_handle_t *)p->poll};
-    mpe__end_watched(p->e, &p->end);
-    return MPE_OK;
+    p->end.over = on_over;
+    p->end.slot = p->slot;
+    p->end.generation = p->generation;
+    return mpe__end_watch(p->e, &p->end);
 }
 
 int
@@ -229,10 +234,10 @@ mpe_process_wait(mpe_engine *e, mpe_process *p, mpe_waiter *w, uint64_t deadline
 {
     if (!p->ended && !mpe_process_is_mine(p))
         return MPE_EPERM;
-    int rc = p->ended ? MPE_OK : start_watching(p);
-    if (rc != MPE_OK)
-        return rc;
-    return mpe_wait_list(e, w, &p->waiters, p->ended ? mpe_now() : deadline);
+    if (p->ended)
+        return mpe_wait_timer(e, w, mpe_now());
+    int rc = start_watching(p);
+    return rc == MPE_OK ? mpe_wait_list(e, w, &p->waiters, deadline) : rc;
 }
 
 int
@@ -247,10 +252,9 @@ mpe_process_signal(mpe_engine *e, mpe_process *p, int sig)
 void
 mpe_process_free(mpe_engine *e, mpe_process *p)
 {
-    (void)e;
     if (mpe_process_is_mine(p))
         stop_watching(p);
-    else if (p->fd >= 0)
-        close(p->fd);
-    free(p);
+    else if (p->end.fd >= 0)
+        close(p->end.fd);
+    free_note(e, p);
 }

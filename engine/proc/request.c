@@ -216,7 +216,7 @@ read_answer(mpe_process *p, pid_t *pid)
     ssize_t n;
     p->code = -SIGKILL; /* unless somebody says something else */
     do {
-        n = read(p->fd, &s, sizeof s);
+        n = read(p->end.fd, &s, sizeof s);
         if (n == (ssize_t)sizeof s && s.kind == MPE__STATUS_ENDING)
             p->code = s.value;
     } while (n < 0 ? errno == EINTR : n > 0 && s.kind == MPE__STATUS_ENDING);
@@ -237,7 +237,7 @@ ask_once(mpe_engine *e, const mpe_start *s, mpe_process *p, pid_t *pid)
     int status[2];
     if (pipe2(status, O_CLOEXEC) != 0)
         return MPE_ESYS;
-    p->fd = status[0];
+    p->end.fd = status[0];
     int rc = fill(e, &o, s, p, status[1]);
     if (rc == MPE_OK) {
         rc = deliver(e, s, &o);
@@ -266,7 +266,7 @@ mpe_process_request(mpe_engine *e, const mpe_start *s, mpe_process **out)
     if (rc != MPE_OK)
         return rc == MPE_EAGAIN ? MPE_ESERVER : rc;
     p->served = 1;
-    fcntl(p->fd, F_SETFL, O_NONBLOCK);
+    fcntl(p->end.fd, F_SETFL, O_NONBLOCK);
     mpe__process_started(p, pid);
     *out = p;
     return MPE_OK;

@@ -37,7 +37,7 @@ wake_sleeper(mpe_engine *e, uint32_t slot, int even_if_rung)
     uint32_t state = atomic_load(&s->sleep);
     if (state == MPE__IN_FUTEX) {
         mpe__futex_wake(&s->bell, 1);
-    } else if (state == MPE__IN_POLL) {
+    } else if (state == MPE__IN_POLL || state == MPE__IN_POLL_ALONE) {
         if (atomic_compare_exchange_strong(&s->sleep, &state, MPE__RUNG) || even_if_rung)
             ring_datagram(e, slot);
     } else if (state == MPE__RUNG && even_if_rung) {

@@ -37,7 +37,8 @@ struct mpe__op {
 };
 
 enum { MPE__SLOT_FREE = 0, MPE__SLOT_STARTING = 1, MPE__SLOT_LIVE = 2 };
-enum { MPE__AWAKE = 0, MPE__IN_FUTEX = 1, MPE__IN_POLL = 2, MPE__RUNG = 3 };
+/* IN_POLL_ALONE: with nothing shared waited for, so that it does not matter who comes and goes. */
+enum { MPE__AWAKE, MPE__IN_FUTEX, MPE__IN_POLL, MPE__RUNG, MPE__IN_POLL_ALONE };
 
 /* One attached thread of execution. Only its owner writes it, except: bell and sleep (ringers),
  * everything (the reaper, who holds life). */
@@ -56,7 +57,6 @@ struct mpe__slot {
     mpe__a32 making;                  /* index of the object being made or destroyed, 0: none */
     mpe__a32 unlisted; /* blocks of this slot did not fit into inflight: look at all blocks */
     mpe__a32 pid;
-    mpe__a64 attached_ns; /* with pid: the identity of the process */
     char name[48];
 };
 

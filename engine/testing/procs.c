@@ -196,7 +196,9 @@ mpe_test_twin(mpe_engine *e)
                          .cpus = e->cpus,
                          .fd = e->fd,
                          .bell_fd = -1};
-    REQUIRE_OK(mpe__loop_open(twin, NULL));
+    twin->loop = malloc(sizeof *twin->loop);
+    REQUIRE(twin->loop != NULL);
+    mpe__loop_open(twin, NULL);
     REQUIRE_OK(mpe__slot_attach(twin, "thread"));
     return twin;
 }
@@ -212,6 +214,7 @@ void
 mpe_test_twin_free(mpe_engine *twin)
 {
     mpe__loop_close(twin);
+    free(twin->loop);
     free(twin->holds);
     free(twin->pins);
     free(twin);

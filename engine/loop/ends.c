@@ -1,0 +1,156 @@
+/* Descriptors that tell of the end of a process: a pidfd, or the pipe that the fork server writes to.
+ * A program that starts processes and waits for them needs no more of libuv than this, so while
+ * nothing else of libuv is waited for, and nothing shared whose users' deaths count (watch.c), this
+ * process sleeps in a ppoll of its own on the ends and its doorbell. That spares a loop with five
+ * descriptors, which every child would have to close, and libuv's fork handlers. At the first wait
+ * that does need libuv the ends move to its loop, and stay there.
+ */
+#include "loop/loop.h"
+#include "os/os.h"
+#include "sync/slot.h"
+
+#include <poll.h>
+#include <stdlib.h>
+
+#define ENDS_MAX 8u              /* more are better off in epoll */
+#define BACKSTOP_NS MPE_NS_PER_S /* between two looks when there is no descriptor for a doorbell */
+
+static void
+on_closed(uv_handle_t *handle)
+{
+    free(handle);
+}
+
+static void
+on_event(uv_poll_t *handle, int status, int events)
+{
+    struct mpe__end *end = handle->data;
+    (void)status, (void)events;
+    end->over(end);
+}
+
+static int
+to_uv(struct mpe__end *end, uv_loop_t *uv)
+{
+    uv_poll_t *poll = malloc(sizeof *poll);
+    if (!poll)
+        return MPE_ENOMEM;
+    if (uv_poll_init(uv, poll, end->fd) != 0) {
+        free(poll);
+        return MPE_ESYS;
+    }
+    poll->data = end;
+    end->poll = poll;
+    uv_poll_start(poll, UV_READABLE, on_event);
+    return MPE_OK;
+}
+
+int
+mpe__end_watch(mpe_engine *e, struct mpe__end *end)
+{
+    struct mpe__loop *l = e->loop;
+    if (end->at)
+        return MPE_OK;
+    if (l->uv && (!l->uv_is_own || uv_loop_alive(l->uv))) {
+        int rc = to_uv(end, l->uv);
+        if (rc != MPE_OK)
+            return rc;
+    } else {
+        l->ends_apart++;
+    }
+    end->next = l->ends;
+    end->at = &l->ends;
+    if (end->next)
+        end->next->at = &end->next;
+    l->ends = end;
+    return MPE_OK;
+}
+
+void
+mpe__end_unwatch(mpe_engine *e, struct mpe__end *end)
+{
+    if (!end->at)
+        return;
+    *end->at = end->next;
+    if (end->next)
+        end->next->at = end->at;
+    end->at = NULL;
+    if (end->poll) {
+        uv_poll_stop(end->poll);
+        uv_close((uv_handle_t *)end->poll, on_closed);
+        end->poll = NULL;
+    } else {
+        e->loop->ends_apart--;
+    }
+}
+
+int
+mpe__ends_settle(mpe_engine *e)
+{
+    struct mpe__loop *l = e->loop;
+    if (l->entries == 0 && l->ends_apart <= ENDS_MAX && !mpe__uv_alive(e))
+        return MPE_OK;
+    return mpe__ends_to_uv(e);
+}
+
+int
+mpe__ends_to_uv(mpe_engine *e)
+{
+    struct mpe__loop *l = e->loop;
+    uv_loop_t *uv = l->ends_apart ? mpe_loop(e) : l->uv;
+    if (l->ends_apart && !uv)
+        return MPE_ESYS;
+    for (struct mpe__end *end = l->ends; l->ends_apart; end = end->next) {
+        if (end->poll)
+            continue;
+        int rc = to_uv(end, uv);
+        if (rc != MPE_OK)
+            return rc;
+        l->ends_apart--;
+    }
+    return MPE_OK;
+}
+
+static int
+poll_until(struct pollfd *fds, nfds_t n, uint64_t deadline)
+{
+    if (deadline == MPE_FOREVER)
+        return ppoll(fds, n, NULL, NULL);
+    uint64_t now = mpe_now(), left = deadline > now ? deadline - now : 0;
+    struct timespec t = {(time_t)(left / MPE_NS_PER_S), (long)(left % MPE_NS_PER_S)};
+    return ppoll(fds, n, &t, NULL);
+}
+
+/* The first that is over, since its callback may take others off the list. All are apart. */
+static void
+tell_one(mpe_engine *e, const struct pollfd *fds)
+{
+    for (struct mpe__end *end = e->loop->ends; end; end = end->next) {
+        if ((fds++)->revents == 0)
+            continue;
+        end->over(end);
+        return;
+    }
+}
+
+void
+mpe__ends_sleep(mpe_engine *e, uint64_t deadline)
+{
+    struct pollfd fds[ENDS_MAX + 1];
+    nfds_t n = 1;
+    fds[0] = (struct pollfd){.fd = mpe__bell_socket(e), .events = POLLIN};
+    for (struct mpe__end *end = e->loop->ends; end; end = end->next)
+        fds[n++] = (struct pollfd){.fd = end->fd, .events = POLLIN};
+    if (fds[0].fd < 0 && deadline > mpe_now() + BACKSTOP_NS)
+        deadline = mpe_now() + BACKSTOP_NS;
+    atomic_store(&e->self->sleep, MPE__IN_POLL_ALONE);
+    if (atomic_load(&e->self->bell) != 0 || mpe__load32(&e->loop->interrupted))
+        deadline = MPE_NOW;
+    int ready = poll_until(fds, n, deadline);
+    atomic_store(&e->self->sleep, MPE__AWAKE);
+    if (ready <= 0)
+        return;
+    if (fds[0].revents)
+        mpe__datagram_drain(fds[0].fd);
+    tell_one(e, fds + 1);
+}
