@@ -45,13 +45,13 @@ function Stream.arrived(job, first, count, reports)
     local failed = Many.report(reports)
     for index = first, first + count - 1 do ready(job, index, reports and reports[index] or true) end
     job.news:wake()
-    progress.add(job.progress, count, failed)
+    if job.progress then progress.add(job.progress, count, failed) end
 end
 
 function Stream.failed(job, index, err)
     ready(job, index, err)
     job.news:wake()
-    progress.add(job.progress, 1, 1)
+    if job.progress then progress.add(job.progress, 1, 1) end
 end
 
 function Stream.abandon(job, err)

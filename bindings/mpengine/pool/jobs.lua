@@ -170,13 +170,20 @@ local function note_error(job, index, err)
     if index < job.first_index then job.first_index, job.first_error = index, err end
 end
 
+local function settle(job)
+    if job.first_error then job.result:set_error(job.first_error) else job.result:set(job.values) end
+end
+
 --- count items have ended, failed of them badly.
 local function ended(job, count, failed)
     job.left = job.left - count
-    progress.add(job.progress, count, failed)
-    if job.left > 0 or job.over then return end
-    job.over = true
-    if job.first_error then job.result:set_error(job.first_error) else job.result:set(job.values) end
+    local is_last = job.left == 0 and not job.over
+    if is_last then job.over = true end
+    if job.progress then
+        progress.add(job.progress, count, failed, is_last and function() settle(job) end)
+    elseif is_last then
+        settle(job)
+    end
 end
 
 function Map.arrived(job, _, count, reports, elapsed)

@@ -46,19 +46,19 @@ function progress.new(option, total)
     return p
 end
 
---- The error of a callback is shown, and nothing else happens.
-local function call_back(f, ...)
-    local ok, err = xpcall(f, errors.traceback, ...)
+--- Calls the function, whose error is shown and nothing else; then what waits for it.
+local function call_back(p, done, failed, after)
+    local ok, err = xpcall(p.call, errors.traceback, done, p.total, failed)
     if not ok then core.write_error(("mpengine: error in a progress function: %s\n"):format(err)) end
+    if after then after() end
 end
 
---- n more items have ended, failed of them badly.
-function progress.add(p, n, failed)
-    if not p then return end
+--- n more items have ended, failed of them badly. after() is called when that has been shown: a function
+--- that is told runs as a task of its own, since it may wait, for the pool too.
+function progress.add(p, n, failed, after)
     p.done, p.failed = p.done + n, p.failed + failed
     if p.call then
-        core.spawn(call_back, p.call, p.done, p.total, p.failed)
-        core.sleep(0) -- it has run, unless it waits for something
+        core.spawn(call_back, p, p.done, p.failed, after)
         return
     end
     local now = core.now()
@@ -68,6 +68,7 @@ function progress.add(p, n, failed)
         p.draw(p)
     end
     if ended and p.bar then core.write_error("\n") end
+    if after then after() end
 end
 
 return progress

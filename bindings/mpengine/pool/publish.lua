@@ -66,7 +66,7 @@ end
 --- The number of a function, published when it is not known.
 function publish.func(pool, call, f)
     local entry = pool.published.by_function[f]
-    if entry and is_same(f, entry.upvalues) then return entry.id end
+    if entry and (entry.upvalues.n == 0 or is_same(f, entry.upvalues)) then return entry.id end
     local id = number_of(pool, call, "function", f)
     local upvalues = upvalues_of(f)
     pool.published.by_function[f] = upvalues and { id = id, upvalues = upvalues }

@@ -12,6 +12,8 @@
 local core = require "mpengine.core"
 local errors = require "mpengine.errors"
 
+local pool_put = core.pool_put
+
 local schedule = {}
 
 schedule.PLACES = 16384         -- tasks that can be on the queue or running
@@ -43,13 +45,13 @@ local function new_task(pool)
     return task
 end
 
---- Puts items first .. first + count - 1 of a job on the queue: true, and what jobs.keep wants to know; or
---- nil and why they cannot be sent.
+--- Puts items first .. first + count - 1 of a job on the queue: true, and what jobs.keep wants to know;
+--- or nil and why they cannot be sent.
 function schedule.put(pool, job, first, count)
     local task = pool.spare or new_task(pool)
     pool.spare = task.next
-    local ok, number, bytes, has_objects = pcall(core.pool_put, pool.inbox, pool.control, job.where, task.place,
-        job.f_id, job.shared_id, job.mode, job.items, first, job.item_count or count)
+    local ok, number, bytes, has_objects = pcall(pool_put, pool.inbox, pool.control,
+        job.where, task.place, job.f_id, job.shared_id, job.mode, job.items, first, job.item_count or count)
     if not ok then
         task.next = pool.spare
         pool.spare = task
@@ -57,8 +59,10 @@ function schedule.put(pool, job, first, count)
     end
     task.number, task.job, task.first, task.count, task.got = number, job, first, count, 0
     task.values, task.void = job.values, nil
-    task.several = count > 1
-    if count > 1 then pool.several = pool.several + 1 end
+    if count > 1 then
+        task.several = true
+        pool.several = pool.several + 1
+    end
     pool.outstanding = pool.outstanding + 1
     if job.timeout then pool.watch_timeout(pool, job.timeout) end
     return true, bytes, has_objects
@@ -66,8 +70,11 @@ end
 
 --- A task is over, or nobody wants it any more.
 function schedule.forget(pool, task)
-    if task.several then pool.several = pool.several - 1 end
-    task.number, task.job, task.values, task.several = -1, nil, nil, false
+    if task.several then
+        task.several = false
+        pool.several = pool.several - 1
+    end
+    task.number, task.job, task.values = -1, nil, nil
     task.next = pool.spare
     pool.spare = task
     pool.outstanding = pool.outstanding - 1
@@ -185,7 +192,7 @@ function schedule.pump(pool)
     end
 end
 
---- Takes what has come until now.
+--- Takes what has come until now, without waiting.
 function schedule.drain(pool)
     repeat until not schedule.handle(pool, core.pool_receive(pool.outbox, pool.tasks, 0))
 end
