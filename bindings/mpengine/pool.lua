@@ -9,6 +9,7 @@ local mp = require "mpengine"
 local core = require "mpengine.core"
 local check_arg = require "mpengine.check"
 local errors = require "mpengine.errors"
+local process = require "mpengine.process"
 local imap = require "mpengine.pool.imap"
 local jobs = require "mpengine.pool.jobs"
 local options = require "mpengine.pool.options"
@@ -20,7 +21,6 @@ local workers = require "mpengine.pool.workers"
 
 Result.cancel_with = stop.cancel -- but for maps
 
-local pid = core.pid
 local DRAIN_EVERY = 32 -- tasks put, while the caller does not wait: so results do not pile up
 
 local Pool = { __name = "mp.Pool" }
@@ -31,12 +31,12 @@ local function fail(call, n, expected, value) errors.raise(check_arg.message(cal
 --- A pool of this process.
 local function check(pool, call)
     if getmetatable(pool) ~= Pool then fail(call, 1, "mp.Pool", pool) end
-    if pool.owner ~= pid() then errors.raise(call .. ": the pool belongs to another process") end
+    if pool.owner ~= process.identity then errors.raise(call .. ": the pool belongs to another process") end
 end
 
 --- One that takes tasks, and a function to run.
 local function check_call(pool, call, f)
-    if getmetatable(pool) ~= Pool or pool.owner ~= pid() then check(pool, call) end
+    if getmetatable(pool) ~= Pool or pool.owner ~= process.identity then check(pool, call) end
     if pool.closed then errors.raise(call .. ": the pool is closed") end
     if type(f) ~= "function" then fail(call, 1, "function", f) end
     if pool.failure then error(errors.new(pool.failure), 0) end
@@ -179,7 +179,7 @@ end
 
 --- A forked child that leaves the scope of its parent's pool leaves it alone.
 function Pool:__close()
-    if self.owner == pid() then self:terminate() end
+    if self.owner == process.identity then self:terminate() end
 end
 
 function Pool:__tostring()
@@ -200,7 +200,7 @@ local function new(first, ...)
         workers = {}, buffers = {}, alive = 0, unready = 0, next_name = 1, start_failures = 0,
         tasks = {}, outstanding = 0, several = 0, completed = 0,
         jobs = {}, first_job = 1, last_job = 0,
-        changed = core.waitlist(), owner = pid(), method = mp.get_start_method(),
+        changed = core.waitlist(), owner = process.identity, method = mp.get_start_method(),
         start_more = workers.start_more, news = workers.news, watch_timeout = stop.watch_timeout,
     }, Pool)
     workers.start(pool, 1)

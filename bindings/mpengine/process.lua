@@ -7,6 +7,9 @@ local process = {}
 
 local SIGKILL, SIGTERM, SIGCONT = 9, 15, 18
 
+--- Another table in each forked process, so that who made a thing is told without a system call.
+process.identity = {}
+
 local started = 0        -- children started by this process, for default names
 local children = {}      -- started and not known to have ended: object -> true
 local current            -- this process's own object
@@ -91,6 +94,7 @@ end
 --- What a started child finds out about itself, before its target runs.
 local function become(settings)
     started, children, current = 0, {}, nil
+    process.identity = {}
     is_daemon, process.is_worker = settings.daemon, settings.worker
 end
 
