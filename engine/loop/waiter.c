@@ -287,9 +287,8 @@ leave(mpe_engine *e, mpe_waiter *w)
         return;
     n->pending -= had_turn != 0;
     if (n->armed && !n->list.head) {
-        struct mpe__slotset *set = &n->object->waiters[n->event];
-        had_turn |= !mpe__set_has(set, e->slot); /* a waker has chosen us meanwhile */
-        mpe__set_remove(set, e->slot);
+        if (!mpe__set_remove(&n->object->waiters[n->event], e->slot))
+            had_turn = 1; /* a waker has chosen us meanwhile */
         n->armed = 0;
     }
     if (had_turn || n->list.head)

@@ -42,12 +42,14 @@ mpe__set_add(struct mpe__slotset *set, uint32_t slot)
     atomic_fetch_or(&set->bits[slot / 64], 1ull << slot % 64);
 }
 
-static inline void
+/* Whether the slot was in it. */
+static inline int
 mpe__set_remove(struct mpe__slotset *set, uint32_t slot)
 {
     uint64_t bit = 1ull << slot % 64;
-    if (atomic_load_explicit(&set->bits[slot / 64], memory_order_relaxed) & bit)
-        atomic_fetch_and(&set->bits[slot / 64], ~bit);
+    if (!(atomic_load_explicit(&set->bits[slot / 64], memory_order_relaxed) & bit))
+        return 0;
+    return (atomic_fetch_and(&set->bits[slot / 64], ~bit) & bit) != 0;
 }
 
 static inline int
