@@ -36,13 +36,16 @@ end
 function jobs.keep(job, bytes, has_objects)
     local args = job.items
     if not bytes or has_objects then args = { table.unpack(args, 1, job.item_count) } end
-    if has_objects then job.kept = args end -- so that they live on
+    if has_objects then -- which live as long as these do
+        job.kept = args
+        bytes = core.encode_args(job.where, 0, table.unpack(args, 1, job.item_count))
+    end
     job.items = bytes or args
 end
 
 --- Is put when there is room, with the arguments as they are now.
 function jobs.postpone(pool, job)
-    jobs.keep(job, core.encode_args(job.where, 0, table.unpack(job.items, 1, job.item_count)), true)
+    jobs.keep(job, nil, true)
     job.open = true
     schedule.enqueue(pool, job)
 end

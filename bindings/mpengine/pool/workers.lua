@@ -10,7 +10,8 @@ local worker = require "mpengine.pool.worker"
 local workers = {}
 
 local BUFFER_BYTES = 8192       -- of results of a task that is not over
-local START_FAILURES = 3        -- workers that die before they are ready, in a row
+local START_FAILURES = 5        -- workers that die before they are ready, in a row, while none is ready
+local FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1 -- seconds from such a death to the next start
 local SIGKILL = 9
 
 --- Sends a signal, unless it is only being started.
@@ -111,16 +112,19 @@ local function lose_task(pool, w, task)
     end
 end
 
---- A new worker in the place of one that has ended.
+--- A new worker in the place of one that has ended. Those that die again and again before they are ready
+--- are started ever more slowly while others work, and else end the pool.
 local function replace(pool, w)
     if not w.ready and not w.retiring then
-        pool.start_failures = pool.start_failures + 1
-        if pool.start_failures >= START_FAILURES then
+        local failures = pool.start_failures + 1
+        pool.start_failures = failures
+        if failures >= START_FAILURES and pool.alive == pool.unready then
             local fields, how = end_of(w.process)
             fields.kind = "worker_died"
             fields.message = ("pool: workers die before they are ready (%s)"):format(how)
             return schedule.break_pool(pool, fields)
         end
+        if failures > 1 then core.sleep(math.min(FIRST_PAUSE * 2 ^ failures, LONGEST_PAUSE)) end
     end
     start_one(pool)
 end

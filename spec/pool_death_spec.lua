@@ -1,0 +1,171 @@
+local support = require "spec.support"
+local ok = support.ok
+
+describe("a pool worker that dies", function()
+  it("costs the item that ran: of its chunk, the finished keep their results, the others are run elsewhere", function()
+    ok[[
+      local pool <close> = mp.Pool(2)
+      local begun = mp.RawArray("i", 20)
+      local function f(i)
+        begun[i] = begun[i] + 1
+        if i == 5 then kill(0) end
+        return i * i
+      end
+      local list, got = {}, {}
+      for i = 1, 20 do list[i] = i end
+      local step, s = pool:imap(f, list, { chunksize = 10 })
+      for i = 1, 20 do
+        local good, index, v = pcall(step, s, i)
+        if i == 5 then
+          eq(good, false) eq(index.kind, "worker_died") eq(index.signal, 9)
+        else
+          eq(good, true) eq(index, i) eq(v, i * i)
+        end
+      end
+      for i = 1, 20 do eq(begun[i], 1, "runs of item " .. i) end]]
+  end)
+
+  it("with retries, costs nothing, and the finished items of its chunk do not run again", function()
+    ok[[
+      local pool <close> = mp.Pool(2)
+      local begun = mp.RawArray("i", 40)
+      local list, want = {}, {}
+      for i = 1, 40 do list[i], want[i] = i, i + 1 end
+      local got = pool:map(function(i)
+        begun[i] = begun[i] + 1
+        if i % 10 == 7 and begun[i] < 3 then kill(0) end
+        return i + 1
+      end, list, { chunksize = 20, retries = 2 })
+      eq(got, want)
+      for i = 1, 40 do eq(begun[i], i % 10 == 7 and 3 or 1, "runs of item " .. i) end
+      local good, err = pcall(pool.map, pool, function(i) if i == 3 then kill(0) end return i end, list,
+        { chunksize = 20, retries = 2 })
+      eq(good, false) eq(err.kind, "worker_died")]]
+  end)
+
+  it("loses no result of its chunk, however large, and no shared object in one", function()
+    ok[[
+      local pool <close> = mp.Pool(1)
+      local step, s = pool:imap(function(i)
+        if i == 6 then kill(0) end
+        if i % 2 == 0 then return ("x"):rep(i * 5000) end
+        local v = mp.Value("i", i)
+        return { v, ("y"):rep(i * 500) }
+      end, { 1, 2, 3, 4, 5, 6, 7 }, { chunksize = 7 })
+      for i = 1, 7 do
+        local good, _, v = pcall(step, s, i)
+        eq(good, i ~= 6)
+        if good and i % 2 == 0 then eq(#v, i * 5000) elseif good then eq(v[1].value, i) eq(#v[2], i * 500) end
+      end]]
+  end)
+
+  it("is told with its signal or its exit code, and replaced", function()
+    ok[[
+      local pool <close> = mp.Pool(2)
+      local function fails(f, field, value)
+        local good, err = pcall(pool.apply, pool, f)
+        eq(good, false) eq(err.kind, "worker_died") eq(err[field], value)
+        assert(err.message:find(tostring(value), 1, true), err.message)
+        eq(pool:apply(function() return "on" end), "on")
+      end
+      fails(function() os.exit(3) end, "exitcode", 3)
+      fails(function() os.exit(0) end, "exitcode", 0)
+      fails(function() os.exit(true, true) end, "exitcode", 0)
+      fails(function() kill(0) end, "signal", 9)
+      fails(function() kill(0, "SEGV") while true do end end, "signal", 11)
+      fails(function() kill(0, "ABRT") while true do end end, "signal", 6)
+      fails(function() coroutine.wrap(function() os.exit(4) end)() end, "exitcode", 4)
+      for _ = 1, 20 do
+        if #pool:stats().workers == 2 then break end
+        mp.sleep(0.1)
+      end
+      eq(#pool:stats().workers, 2)]]
+  end)
+
+  it("while it is idle fails nothing, nor do all of them at once", function()
+    ok[[
+      local pool <close> = mp.Pool(3)
+      local list, want = {}, {}
+      for i = 1, 100 do list[i], want[i] = i, i end
+      local function f(i) return i end
+      for _ = 1, 3 do
+        eq(pool:map(f, list), want)
+        for _, w in ipairs(pool:stats().workers) do kill(w.pid) end
+        eq(pool:apply(f, { 1 }), 1)
+      end]]
+  end)
+
+  it("together with all others takes only what ran with it", function()
+    ok[[
+      local pool <close> = mp.Pool(3)
+      local started, go, results = mp.Queue(), mp.Event(), {}
+      for i = 1, 30 do
+        results[i] = pool:apply_async(function()
+          if go:is_set() then return i end
+          started:put(mp.current_process().pid)
+          mp.sleep(60)
+        end)
+      end
+      local pids = { started:get(), started:get(), started:get() }
+      go:set()
+      for _, pid in ipairs(pids) do kill(pid) end
+      local died = 0
+      for i = 1, 30 do
+        local good, v = pcall(results[i].get, results[i], 15)
+        if good then eq(v, i) else died = died + 1 eq(v.kind, "worker_died") end
+      end
+      eq(died, 3)]]
+  end)
+
+  it("before it is ready, again and again, makes the calls fail, after few starts", function()
+    ok[[
+      for _, how in ipairs{ function() os.exit(0) end, function() os.exit(7) end, function() kill(0) end } do
+        local n = mp.Value("i", 0)
+        local pool <close> = mp.Pool{ processes = 2, initializer = function() n:add(1) how() end }
+        local r = pool:apply_async(function() return 1 end)
+        local good, err = pcall(r.get, r, 15)
+        eq(good, false) eq(err.kind, "worker_died")
+        assert(n.value <= 10, n.value .. " starts")
+        good, err = pcall(pool.map, pool, function() end, { 1 })
+        eq(good, false) eq(err.kind, "worker_died")
+      end]]
+  end)
+
+  it("before it is ready is no harm while others work", function()
+    ok([[
+      local n = mp.Value("i", 0)
+      local pool <close> = mp.Pool{ processes = 2, initializer = function() if n:add(1) > 1 then os.exit(5) end end }
+      for i = 1, 20 do
+        eq(pool:apply(function() mp.sleep(0.02) return i end), i)
+      end
+      assert(n.value < 30, n.value .. " starts")]], { timeout = 30 })
+  end)
+
+  it("is told within a second, also when it was stopped", function()
+    ok[[
+      local pool <close> = mp.Pool(1)
+      local started = mp.Queue()
+      local r = pool:apply_async(function() started:put(mp.current_process().pid) mp.sleep(60) end)
+      local pid = started:get()
+      kill(pid, "STOP")
+      local from = now()
+      kill(pid)
+      local good, err = pcall(r.get, r, 10)
+      eq(good, false) eq(err.kind, "worker_died")
+      assert(now() - from < 1.5)]]
+  end)
+
+  it("takes no task of others with it when a pool shrinks", function()
+    ok[[
+      local pool <close> = mp.Pool(4)
+      local begun, results = mp.RawArray("i", 400), {}
+      for i = 1, 400 do
+        results[i] = pool:apply_async(function() begun[i] = begun[i] + 1 mp.sleep(0.001) return i end)
+        if i % 50 == 0 then pool:resize(i % 100 == 0 and 4 or 1) end
+      end
+      for i = 1, 400 do eq(results[i]:get(20), i) end
+      for i = 1, 400 do eq(begun[i], 1) end
+      pool:resize(2)
+      until_true(function() return #pool:stats().workers == 2 end)]]
+  end)
+end)
