@@ -11,7 +11,7 @@ local workers = {}
 
 local BUFFER_BYTES = 8192       -- of results of a task that is not over
 local START_FAILURES = 5        -- workers that die before they are ready, in a row, while none is ready
-local FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1 -- seconds from such a death to the next start
+local FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.2 -- seconds from such a death to the next start
 local SIGKILL = 9
 
 --- Sends a signal, unless it is only being started.
