@@ -530,8 +530,8 @@ function AsyncResult:cancel() end
 ---@class mpengine.ApplyOptions
 ---@field callback? fun(...: any)
 ---@field error_callback? fun(err: mpengine.Error)
----@field timeout? number seconds of a task, from when a worker has it
----@field retries? integer runs again when its worker died or it ran out of time
+---@field timeout? number seconds of a call or item, from when a worker begins it
+---@field retries? integer how often it runs again when its worker died or it ran out of time
 
 ---@class mpengine.MapOptions : mpengine.ApplyOptions
 ---@field chunksize? integer items per task; default: learned
@@ -600,8 +600,19 @@ function Pool:join() end
 ---@param n integer
 function Pool:resize(n) end
 
+---@class mpengine.PoolWorker
+---@field index integer
+---@field pid integer
+---@field name string
+---@field state "starting"|"idle"|"busy"
+---@field task integer? the number of the one it runs
+---@field seconds number? since when
+---@field tasks integer calls and items it has run
+---@field busy number seconds it ran them
+---@field memory integer? resident bytes
+
 ---@class mpengine.PoolStats
----@field workers { index: integer, pid: integer, name: string, state: "starting"|"idle"|"busy", task: integer?, seconds: number? }[]
+---@field workers mpengine.PoolWorker[]
 ---@field outstanding integer tasks on the queue or running
 ---@field queued integer tasks on the queue
 ---@field completed integer
