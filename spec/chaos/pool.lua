@@ -18,13 +18,14 @@ local function square(x)
   return x * x
 end
 
--- One that has not been killed yet, if there is one.
+-- One that has not been killed yet, and mostly one that runs tasks.
 local function kill_one(pool, killed)
   local workers = pool:stats().workers
   local from = math.random(math.max(1, #workers))
   for k = 1, #workers do
     local w = workers[(from + k) % #workers + 1]
-    if not killed[w.pid] and kill_pid(w.pid, 9) then
+    local wanted = w.state ~= "starting" or math.random(10) == 1
+    if wanted and not killed[w.pid] and kill_pid(w.pid, 9) then
       killed[w.pid] = 0
       return true
     end
@@ -100,7 +101,8 @@ local function run(way, retries)
     assert(killed[value.pid] == 1, "a kill has cost two items")
   end, function()
     count = count + 1
-    if kills < count // (TASKS // KILLS) and kill_one(pool, killed) then kills = kills + 1 end
+    local is_due = count % 20 == 0 and kills < count // (TASKS // KILLS)
+    if is_due and kill_one(pool, killed) then kills = kills + 1 end
   end)
   local again = 0
   for i = 1, TASKS do
