@@ -13,6 +13,7 @@
  * bit set while the change came that made this possible: leaving, it looks on their behalf.
  */
 #include "loop/loop.h"
+#include "shm/queue.h"
 
 #include <stdlib.h>
 
@@ -147,6 +148,13 @@ is_assigned(const struct mpe__entry *n)
     return mpe_kind_of(n->object) == MPE_KIND_CONDITION && n->event == MPE_EVENT_NOTIFIED;
 }
 
+/* One that waits for a message: of those, one is woken at a time, and wakes the next. */
+static int
+is_consumer(const struct mpe__entry *n)
+{
+    return mpe_kind_of(n->object) == MPE_KIND_QUEUE && n->event == MPE_EVENT_READY;
+}
+
 /* Has this process a turn that it does not use? Then the next waiter, here or elsewhere, has it. */
 static void
 pass_on(mpe_engine *e, struct mpe__entry *n)
@@ -155,7 +163,9 @@ pass_on(mpe_engine *e, struct mpe__entry *n)
         arm(e, n);
     if (!is_ready(e, n->object, n->event))
         return;
-    if (!is_assigned(n)) {
+    if (is_consumer(n)) {
+        mpe__queue_call(e, n->object);
+    } else if (!is_assigned(n)) {
         mpe__wake_one(e, n->object, n->event);
     } else if (n->list.head) {
         mpe__set_remove(&n->object->waiters[n->event], e->slot);
@@ -290,6 +300,8 @@ leave(mpe_engine *e, mpe_waiter *w)
         if (!mpe__set_remove(&n->object->waiters[n->event], e->slot))
             had_turn = 1; /* a waker has chosen us meanwhile */
         n->armed = 0;
+        if (is_consumer(n))
+            mpe__queue_answer(e, n->object);
     }
     if (had_turn || n->list.head)
         pass_on(e, n);

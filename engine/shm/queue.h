@@ -25,6 +25,8 @@ struct mpe__queue {
     _Alignas(64) mpe__a32 head_lock; /* intent lock of consumers */
     mpe__a32 get_count;              /* derived from the first segment's head */
     mpe__a32 last_idle;              /* slot that found it empty last: a hint, whom to wake */
+    mpe__a64 called;                 /* version << 32 | slot + 1 that was woken last, see queue.c */
+    mpe__a64 called_ns;              /* when */
     mpe__a64 head_segment;           /* offset; head lock */
     _Alignas(64) mpe__a32 early; /* joinable: done when nobody had one taken; the object's ilock */
     struct mpe__taken {
@@ -36,6 +38,10 @@ struct mpe__queue {
 void mpe__queue_recover(mpe_engine *e, mpe_object *o, uint64_t lock_off);
 void mpe__queue_death(mpe_engine *e, mpe_object *o, uint32_t slot);
 int mpe__queue_ready(mpe_engine *e, mpe_object *o, int event);
+/* Wakes a consumer, unless one is on its way who will see to it. */
+void mpe__queue_call(mpe_engine *e, mpe_object *o);
+/* This process has come, or waits no more. */
+void mpe__queue_answer(mpe_engine *e, mpe_object *o);
 void mpe__queue_destroy(mpe_engine *e, mpe_object *o);
 void mpe__queue_scan(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h), void *ud);
 void mpe__queue_measure(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes);

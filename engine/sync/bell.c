@@ -64,40 +64,40 @@ mpe__ring_all(mpe_engine *e)
     }
 }
 
-/* Clears one bit at or after position from of a set, round robin. The slot, or -1. */
-static int
-take_bit(struct mpe__slotset *set, uint32_t from)
+int
+mpe__set_next(struct mpe__slotset *set, uint32_t from)
 {
+    from %= MPE__SLOTS;
     for (uint32_t k = 0; k <= MPE__SLOT_WORDS; k++) {
         uint32_t i = (from / 64 + k) % MPE__SLOT_WORDS;
-        uint64_t bits = atomic_load(&set->bits[i]);
-        uint64_t mask = k == 0 ? ~0ull << from % 64 : ~0ull;
-        while (bits & mask) {
-            uint64_t bit = bits & mask;
-            bit &= -bit;
-            if (atomic_compare_exchange_weak(&set->bits[i], &bits, bits & ~bit))
-                return (int)(i * 64 + (uint32_t)__builtin_ctzll(bit));
-        }
+        uint64_t bits = atomic_load(&set->bits[i]) & (k == 0 ? ~0ull << from % 64 : ~0ull);
+        if (bits)
+            return (int)(i * 64 + (uint32_t)__builtin_ctzll(bits));
     }
     return -1;
 }
 
-void
-mpe__wake_one_from(mpe_engine *e, mpe_object *o, int event, uint32_t slot)
+/* Clears one bit at or after position from of a set, round robin. The slot, or -1. */
+static int
+take_bit(struct mpe__slotset *set, uint32_t from)
 {
-    if (MPE__LIKELY(!mpe__has_waiters(e, o, event)))
-        return;
-    int taken = take_bit(&o->waiters[event], slot % MPE__SLOTS);
-    if (taken < 0)
-        return;
-    e->wake_from = (uint32_t)taken + 1;
-    mpe__ring(e, (uint32_t)taken, 1u << mpe__bucket(mpe__index_of(e, o)));
+    int slot;
+    do
+        slot = mpe__set_next(set, from);
+    while (slot >= 0 && !mpe__set_remove(set, (uint32_t)slot));
+    return slot;
 }
 
 void
 mpe__wake_one(mpe_engine *e, mpe_object *o, int event)
 {
-    mpe__wake_one_from(e, o, event, e->wake_from);
+    if (MPE__LIKELY(!mpe__has_waiters(e, o, event)))
+        return;
+    int slot = take_bit(&o->waiters[event], e->wake_from);
+    if (slot < 0)
+        return;
+    e->wake_from = (uint32_t)slot + 1;
+    mpe__ring(e, (uint32_t)slot, 1u << mpe__bucket(mpe__index_of(e, o)));
 }
 
 void

@@ -22,8 +22,8 @@ void mpe__ring_all(mpe_engine *e);
  * worth while, and a sequentially consistent read-modify-write, come before the call. */
 void mpe__wake_one(mpe_engine *e, mpe_object *o, int event);
 void mpe__wake_all(mpe_engine *e, mpe_object *o, int event);
-/* The same as wake_one for objects whose waiters are all alike: that slot if it waits, else the next. */
-void mpe__wake_one_from(mpe_engine *e, mpe_object *o, int event, uint32_t slot);
+/* A slot of a set, the first from that one on; -1 when it is empty. */
+int mpe__set_next(struct mpe__slotset *set, uint32_t from);
 
 static inline int
 mpe__has_waiters(const mpe_engine *e, const mpe_object *o, int event)
