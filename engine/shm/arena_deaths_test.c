@@ -39,15 +39,15 @@ close_engine(mpe_engine *e)
 static void
 use_all(mpe_engine *e)
 {
-    uint64_t off[48];
-    for (int i = 0; i < 48; i++) {
+    uint64_t off[12];
+    for (int i = 0; i < 12; i++) {
         REQUIRE_OK(mpe__alloc_zeroed(e, i % 4 ? 700 : RUN, &off[i]));
         const uint8_t *p = mpe__at(e, off[i]);
         for (int k = 0; k < 700; k++)
             EXPECT_EQ(p[k], 0);
         memset(mpe__at(e, off[i]), 0xee, i % 4 ? 700 : RUN);
     }
-    for (int i = 0; i < 48; i++)
+    for (int i = 0; i < 12; i++)
         mpe__free(e, off[i]);
 }
 
@@ -75,6 +75,7 @@ kill_everywhere(struct mpe_test_deaths d)
     mpe_engine *e = mpe_test_engine(0);
     committed_at_first = 0;
     mpe_test_kill_everywhere(e, &d);
+    mpe_test_kill_in_an_empty_heap(e, &d);
     close_engine(e);
 }
 

@@ -81,8 +81,7 @@ check_slot(struct check *c, uint32_t slot)
 {
     struct mpe__slot *s = &c->e->slots[slot];
     uint64_t under_way = mpe__load32(&s->making) | mpe__load32(&s->unlisted) |
-                         mpe__load32(&s->op.active) | mpe__load32(&s->parent) |
-                         mpe__load32(&s->starter);
+                         mpe__load32(&s->op.active);
     for (uint32_t i = 0; i < MPE__INTENTS; i++)
         under_way |= mpe__load64(&s->intents[i]);
     for (uint32_t i = 0; i < MPE__INFLIGHT; i++)
@@ -100,7 +99,7 @@ mpe_check_arena(mpe_engine *e, void (*report)(const char *what, void *ud), void 
     struct mpe__header *h = e->header;
     for (uint32_t i = 1; i < mpe__load32(&h->objects_top); i++)
         check_object(&c, &e->objects[i]);
-    for (uint32_t i = 0; i < MPE__SLOTS; i++)
+    for (uint32_t i = 0; i < mpe__load32(&h->slots_top); i++)
         check_slot(&c, i);
     mpe__each_block(e, check_block, &c);
     mpe__arena_check(e, violation, &c);

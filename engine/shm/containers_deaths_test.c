@@ -67,9 +67,9 @@ dict_of_3(mpe_engine *e)
 }
 
 static void *
-dict_of_10(mpe_engine *e)
+dict_of_4(mpe_engine *e)
 {
-    return dict_of(e, 10);
+    return dict_of(e, 4);
 }
 
 static void *
@@ -210,7 +210,7 @@ check_conditionally(mpe_engine *e, void *arg, bool has_ended)
 static void
 put_many(mpe_engine *e, void *arg)
 {
-    for (int i = 200; i < 212; i++)
+    for (int i = 200; i < 206; i++)
         mpe_dict_put(e, arg, key_of(i), old_value(i), 0);
 }
 
@@ -218,7 +218,7 @@ static void
 check_many(mpe_engine *e, void *arg, bool has_ended)
 {
     (void)arg;
-    EXPECT(!has_ended || mpe_dict_count(e, o) == 212);
+    EXPECT(!has_ended || mpe_dict_count(e, o) == 206);
     check_dict(e, 200);
 }
 
@@ -226,14 +226,14 @@ check_many(mpe_engine *e, void *arg, bool has_ended)
 static void
 take_out_most(mpe_engine *e, void *arg)
 {
-    for (int i = 199; i >= 32; i--)
+    for (int i = 199; i >= 26; i--)
         mpe_dict_remove(e, arg, key_of(i), NULL);
 }
 
 static void
 take_out_more(mpe_engine *e, void *arg)
 {
-    for (int i = 31; i >= 20; i--)
+    for (int i = 25; i >= 20; i--)
         mpe_dict_remove(e, arg, key_of(i), NULL);
 }
 
@@ -349,7 +349,7 @@ TEST_LIMIT(shrinking_a_dict, 60)
 
 TEST_LIMIT(clearing_a_dict, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){dict_of_10, NULL, clear_dict, check_cleared});
+    kill_everywhere((struct mpe_test_deaths){dict_of_4, NULL, clear_dict, check_cleared});
 }
 
 TEST_LIMIT(popping_from_a_dict, 60)

@@ -139,6 +139,15 @@ TEST_LIMIT(an_object_of_any_kind_is_made_and_dropped, 100)
     }
 }
 
+TEST_LIMIT(an_object_is_made_in_memory_not_yet_opened, 60)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    kind = MPE_KIND_LIST;
+    mpe_test_kill_in_an_empty_heap(
+        e, &(struct mpe_test_deaths){new_list, NULL, make_and_drop, check_alone});
+    close_engine(e);
+}
+
 TEST_LIMIT(an_object_is_made_and_dropped_while_reapers_die, 60)
 {
     kind = MPE_KIND_DICT;

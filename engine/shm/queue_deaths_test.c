@@ -182,6 +182,16 @@ TEST_LIMIT(putting_into_a_new_segment, 60)
     kill_everywhere((struct mpe_test_deaths){full_segment, NULL, put_fourth, check_put_fourth});
 }
 
+TEST_LIMIT(putting_and_opening_memory, 60)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_test_kill_in_an_empty_heap(
+        e, &(struct mpe_test_deaths){empty_queue, NULL, put_large, check_put_large});
+    mpe_test_kill_in_an_empty_heap(
+        e, &(struct mpe_test_deaths){full_segment, NULL, put_fourth, check_put_fourth});
+    close_engine(e);
+}
+
 TEST_LIMIT(putting_while_reapers_die, 60)
 {
     kill_reapers_everywhere(

@@ -85,6 +85,8 @@ mpe__slot_attach(mpe_engine *e, const char *name)
             continue;
         raise_top(e, i);
         snprintf(s->name, sizeof s->name, "%s", name);
+        mpe__store32(&s->parent, 0); /* one that died reserving it may have left these */
+        mpe__store32(&s->starter, 0);
         become_owner(e, i);
         mpe__store32(&s->state, MPE__SLOT_LIVE);
         mpe__announce_membership(e);

@@ -4,6 +4,7 @@
 #include "testing/deaths.h"
 
 #include "proc/proc.h"
+#include "shm/arena.h"
 #include "shm/object.h"
 #include "sync/death.h"
 #include "sync/slot.h"
@@ -32,6 +33,7 @@ static struct grave {
 
 static long left;     /* points until the one that kills; 0: none does */
 static pid_t planner; /* is spared itself */
+static pid_t chosen;  /* the only one to die, 0: all but the planner */
 
 static _Noreturn void
 die(void)
@@ -43,10 +45,22 @@ die(void)
 
 /* ---- mutants ---- */
 
-static const char *mutant;
-static enum mpe_test_mutation mutation;
+/* MPE_TEST_MUTANT is "leave out: STORE" or "delay: STORE", the store's arguments as written. */
+static const char *left_out, *late;
 
+__attribute__((constructor)) static void
+read_mutant(void)
+{
+    const char *text = getenv("MPE_TEST_MUTANT");
+    if (text && strncmp(text, "leave out: ", 11) == 0)
+        left_out = text + 11;
+    else if (text && strncmp(text, "delay: ", 7) == 0)
+        late = text + 7;
+}
+
+/* A store that is late is done after the next one, with a death possible between the two. */
 static struct {
+    int points; /* until it is done */
     mpe__a32 *p32;
     mpe__a64 *p64;
     uint64_t v;
@@ -55,25 +69,29 @@ static struct {
 static void
 do_delayed(void)
 {
+    if (delayed.points == 0 || --delayed.points > 0)
+        return;
     if (delayed.p32)
         mpe__store32(delayed.p32, (uint32_t)delayed.v);
-    if (delayed.p64)
+    else
         mpe__store64(delayed.p64, delayed.v);
-    delayed.p32 = NULL;
-    delayed.p64 = NULL;
 }
 
+/* True when the store is not to be done. */
 static bool
-is_mutant(const char *text)
+is_changed(const char *text, mpe__a32 *p32, mpe__a64 *p64, uint64_t v)
 {
-    return MPE__UNLIKELY(mutant != NULL) && strcmp(mutant, text) == 0;
-}
-
-void
-mpe_test_mutate(enum mpe_test_mutation what, const char *store)
-{
-    mutant = store;
-    mutation = what;
+    if (MPE__LIKELY(!left_out && !late))
+        return false;
+    if (left_out)
+        return strcmp(text, left_out) == 0;
+    if (strcmp(text, late) != 0)
+        return false;
+    delayed.points = 2;
+    delayed.p32 = p32;
+    delayed.p64 = p64;
+    delayed.v = v;
+    return true;
 }
 
 /* ---- points ---- */
@@ -90,7 +108,8 @@ is_one_of_many(const char *file, int line)
 static void
 pass(const char *file, int line)
 {
-    if (left == 0 || getpid() == planner || is_one_of_many(file, line))
+    if (left == 0 || getpid() == planner || (chosen && getpid() != chosen) ||
+        is_one_of_many(file, line))
         return;
     grave->file = file;
     grave->line = line;
@@ -109,27 +128,17 @@ mpe_test_point(const char *file, int line)
 void
 mpe_test_store32(const char *file, int line, const char *text, mpe__a32 *p, uint32_t v)
 {
-    pass(file, line);
-    if (!is_mutant(text))
+    mpe_test_point(file, line);
+    if (!is_changed(text, p, NULL, v))
         mpe__store32(p, v);
-    do_delayed();
-    if (is_mutant(text) && mutation == MPE_TEST_DELAY) {
-        delayed.p32 = p;
-        delayed.v = v;
-    }
 }
 
 void
 mpe_test_store64(const char *file, int line, const char *text, mpe__a64 *p, uint64_t v)
 {
-    pass(file, line);
-    if (!is_mutant(text))
+    mpe_test_point(file, line);
+    if (!is_changed(text, NULL, p, v))
         mpe__store64(p, v);
-    do_delayed();
-    if (is_mutant(text) && mutation == MPE_TEST_DELAY) {
-        delayed.p64 = p;
-        delayed.v = v;
-    }
 }
 
 /* ---- killing ---- */
@@ -158,6 +167,7 @@ run_victim(mpe_engine *e, void *arg)
     if (v->prepare)
         v->prepare(e, v->arg);
     planner = 0;
+    chosen = getpid();
     grave->slot = e->slot;
     grave->generation = mpe__load32(&e->self->generation);
     left = v->point;
@@ -236,17 +246,33 @@ say_where(int failures_before)
         printf("      after a death before %s\n", mpe_test_death());
 }
 
+static bool
+kill_once(mpe_engine *e, const struct mpe_test_deaths *d, long point)
+{
+    int before = mpe_test_failures();
+    void *arg = d->fresh(e);
+    bool has_ended = mpe_test_kill_at(e, d->prepare, d->body, arg, point);
+    d->check(e, arg, has_ended);
+    say_where(before);
+    return has_ended;
+}
+
+/* Each death must find what the one before it found, or points are missed: so memory is opened by
+ * one that is not killed, or given back before each. */
 void
 mpe_test_kill_everywhere(mpe_engine *e, const struct mpe_test_deaths *d)
 {
-    bool has_ended = false;
-    for (long point = 1; !has_ended; point = mpe_test_next_point(point)) {
-        int before = mpe_test_failures();
-        void *arg = d->fresh(e);
-        has_ended = mpe_test_kill_at(e, d->prepare, d->body, arg, point);
-        d->check(e, arg, has_ended);
-        say_where(before);
-    }
+    kill_once(e, d, 0);
+    for (long point = 1; !kill_once(e, d, point); point = mpe_test_next_point(point))
+        ;
+}
+
+void
+mpe_test_kill_in_an_empty_heap(mpe_engine *e, const struct mpe_test_deaths *d)
+{
+    mpe__trim(e);
+    for (long point = 1; !kill_once(e, d, point); point = mpe_test_next_point(point))
+        mpe__trim(e);
 }
 
 /* ---- reapers ---- */
@@ -283,6 +309,7 @@ void
 mpe_test_kill_reapers_everywhere(mpe_engine *e, const struct mpe_test_deaths *d)
 {
     bool has_ended = false;
+    kill_once(e, d, 0);
     for (long first = 1; !has_ended; first = mpe_test_next_point(first)) {
         bool is_reaped = false;
         for (long second = 1 + first % 3; !is_reaped; second = mpe_test_next_point(second + 2))

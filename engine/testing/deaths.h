@@ -14,7 +14,7 @@
 typedef void mpe_test_body(mpe_engine *e, void *arg);
 
 /* Starts a child that runs prepare (may be NULL), then body, and is killed at the point-th point of
- * body, or at its end. True when it ended before: then body ran whole. Blocks until the child is
+ * body, or at its end; 0: at its end. True when it ended before: then body ran whole. Blocks until the child is
  * gone: its slot is marked dead, and nothing of it is reaped. */
 bool mpe_test_kill_at(mpe_engine *e, mpe_test_body *prepare, mpe_test_body *body, void *arg,
                       long point);
@@ -34,6 +34,8 @@ struct mpe_test_deaths {
 };
 /* A death at each point of body, until it runs whole. */
 void mpe_test_kill_everywhere(mpe_engine *e, const struct mpe_test_deaths *d);
+/* The same where the heap has no chunk with room for what body allocates. */
+void mpe_test_kill_in_an_empty_heap(mpe_engine *e, const struct mpe_test_deaths *d);
 /* The same, and for each of these deaths the reaper dies too, at every third of its own points, and
  * at each other of those the reaper of both as well. */
 void mpe_test_kill_reapers_everywhere(mpe_engine *e, const struct mpe_test_deaths *d);
@@ -55,10 +57,5 @@ void mpe_test_reap(mpe_engine *e);
 void mpe_test_sweep(mpe_engine *e);
 /* The next point after this one: the next, or a later one where all runs slower. */
 long mpe_test_next_point(long point);
-
-/* Makes the store with these arguments, as written in the source, a mutant in this program from now
- * on: it is left out, or it is done only at the next point. */
-enum mpe_test_mutation { MPE_TEST_LEAVE_OUT, MPE_TEST_DELAY };
-void mpe_test_mutate(enum mpe_test_mutation what, const char *store);
 
 #endif

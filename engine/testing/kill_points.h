@@ -9,7 +9,7 @@
  * them before an atomic store has said so.
  *
  * The stores of words that order a protocol, mpe__store32 and mpe__store64, can also be left out or
- * be done one point too late, to see that the tests notice.
+ * be done after the store that follows, to see that the tests notice (testing/mutants_test.c).
  */
 #ifndef MPE_TEST_KILL_POINTS_H
 #define MPE_TEST_KILL_POINTS_H

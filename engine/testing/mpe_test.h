@@ -19,7 +19,8 @@
  * expectation may fail in any process or thread that the case started; the case fails then.
  *
  * `main` is in runner.c. Its arguments are parts of case names to run; `-l` lists the names, `-n`
- * runs in this process, with no limit, for a debugger. MPE_TEST_SLOW=n makes every limit n times longer.
+ * runs in this process, with no limit, for a debugger. MPE_TEST_SLOW=n makes every limit n times longer,
+ * MPE_TEST_LIMIT=n makes it n seconds.
  */
 #ifndef MPE_TEST_H
 #define MPE_TEST_H

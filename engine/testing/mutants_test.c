@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/* Do the tests of deaths notice an error? Each case here runs some of them with one store of the engine
+ * left out, or done after the store that follows it, and expects them to fail. The store is named by
+ * its arguments as they are written in the source; a name that is nowhere any more fails here. */
+#include "testing/mpe_test.h"
+
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* The exit status of cases of a program beside this one, with a mutant. */
+static int
+run(const char *program, const char *cases, const char *mutant)
+{
+    char self[PATH_MAX] = "", path[PATH_MAX + 64];
+    int status = -1;
+    REQUIRE(readlink("/proc/self/exe", self, sizeof self - 1) > 0);
+    snprintf(path, sizeof path, "%s/../%s", dirname(self), program);
+    pid_t pid = fork();
+    REQUIRE(pid >= 0);
+    if (pid == 0) {
+        int null = open("/dev/null", O_WRONLY);
+        dup2(null, STDOUT_FILENO);
+        dup2(null, STDERR_FILENO);
+        setenv("MPE_TEST_MUTANT", mutant, 1);
+        setenv("MPE_TEST_LIMIT", "3", 1); /* to hang is to be noticed */
+        execl(path, path, cases, (char *)NULL);
+        _exit(127);
+    }
+    REQUIRE(waitpid(pid, &status, 0) == pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void
+expect_noticed(const char *program, const char *cases, const char *mutant)
+{
+    if (!EXPECT_EQ(run(program, cases, mutant), 1))
+        printf("      with %s, %s of %s\n", mutant, cases, program);
+}
+
+TEST_LIMIT(a_lock_noted_after_it_was_taken, 60)
+{
+    expect_noticed("shm/queue_deaths_test", "getting_a_small",
+                   "delay: &e->self->intents[e->depth++], intent");
+}
+
+TEST_LIMIT(a_change_announced_after_its_commit, 60)
+{
+    expect_noticed("shm/queue_deaths_test", "getting_a_large", "delay: &op->active, 1");
+    expect_noticed("shm/containers_deaths_test", "removing_from_a_list", "delay: &op->active, 1");
+}
+
+TEST_LIMIT(a_block_noted_after_it_was_taken, 60)
+{
+    expect_noticed("shm/queue_deaths_test", "putting_a_large", "delay: &e->self->inflight[i], off");
+}
+
+TEST_LIMIT(an_object_noted_after_its_entry_was_claimed, 60)
+{
+    expect_noticed("shm/object_deaths_test", "is_stored", "delay: &e->self->making, index");
+}
+
+TEST_LIMIT(a_chunk_not_noted_while_it_is_given_back, 60)
+{
+    expect_noticed("shm/arena_deaths_test", "given_back", "leave out: &h->trimming, i + 1");
+}
+
+TEST_LIMIT(memory_that_recovery_does_not_count_again, 60)
+{
+    expect_noticed("shm/arena_deaths_test", "runs_of_chunks",
+                   "leave out: &h->committed_bytes, count_committed(e)");
+}
+
+TEST_LIMIT(a_queue_that_recovery_does_not_count_again, 60)
+{
+    expect_noticed("shm/queue_deaths_test", "putting_a_large",
+                   "leave out: &q->put_count, number(mpe__load64(&s->tail))");
+}
+
+TEST_LIMIT(a_task_of_the_dead_that_is_not_done, 60)
+{
+    expect_noticed("shm/queue_deaths_test", "getting_a_small",
+                   "leave out: &q->taken[slot].counted, 0");
+}
+
+TEST_LIMIT(a_sweep_that_a_death_does_not_ask_for, 60)
+{
+    expect_noticed("shm/object_deaths_test", "reader_of_a_pipe_finds",
+                   "leave out: &e->header->sweep_wanted, 1");
+}
+
+TEST_LIMIT(a_notification_of_the_dead_that_stays, 60)
+{
+    expect_noticed("sync/sync_deaths_test", "a_condition_forgets", "leave out: &c->woken[slot], 0");
+}
+
+TEST_LIMIT(an_arrival_that_is_not_counted, 60)
+{
+    expect_noticed(
+        "sync/sync_deaths_test", "a_barrier_can_be_reset",
+        "leave out: &b->arrived[e->slot], (uint64_t)g << 32 | (arrivals(b, e->slot, g) + 1)");
+}
