@@ -238,7 +238,7 @@ valgrind:
 
 # A storm of kill -9 over objects and pools, for SECONDS, and as many pool tasks and kills as asked for.
 chaos: all
-	timeout 600 $(BUILD)/mpengine spec/chaos/objects.lua $(or $(SECONDS),60)
+	timeout 600 $(BUILD)/mpengine spec/chaos/objects.lua $(or $(SECONDS),60) $(KILLS)
 	timeout 1200 $(BUILD)/mpengine spec/chaos/pool.lua $(or $(TASKS),100000) $(or $(KILLS),1000)
 
 # Damaged messages, for SECONDS; a finding is left in build/fuzz.

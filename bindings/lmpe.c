@@ -224,6 +224,23 @@ is_terminal(lua_State *L)
     return 1;
 }
 
+static void
+add_violation(const char *what, void *ud)
+{
+    lua_State *L = ud;
+    lua_pushstring(L, what);
+    lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+}
+
+/* check_arena() -> what is wrong with the arena: a list of texts. Only while nobody else works. */
+static int
+check_arena(lua_State *L)
+{
+    lua_newtable(L);
+    mpe_check_arena(lmpe_self(L)->e, add_violation, L);
+    return 1;
+}
+
 /* stats() -> totals table, list of objects, list of processes */
 static int
 stats(lua_State *L)
@@ -354,10 +371,15 @@ int
 luaopen_mpengine_core(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"encode_args", encode_args}, {"encode_value", encode_value},
-        {"decode_args", decode_args}, {"now", now},
-        {"cpu_count", cpu_count},     {"stats", stats},
-        {"isatty", is_terminal},      {NULL, NULL},
+        {"encode_args", encode_args},
+        {"encode_value", encode_value},
+        {"decode_args", decode_args},
+        {"now", now},
+        {"cpu_count", cpu_count},
+        {"stats", stats},
+        {"isatty", is_terminal},
+        {"check_arena", check_arena},
+        {NULL, NULL},
     };
     lmpe *S = new_state(L);
     lua_newtable(L);

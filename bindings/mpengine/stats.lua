@@ -10,7 +10,7 @@ local kinds = {
 ---   objects = { { kind, handle, holders, waiters, bytes, depth }, ... },
 ---   processes = { { pid, name, sleeping }, ... },
 ---   arena = { limit, committed, used } }  -- bytes
---- The totals cost microseconds; the list of objects walks their contents, one object's lock at a time.
+--- The totals cost a look at a word per block; the list of objects walks their contents, one object's lock at a time.
 local function stats()
     local arena, objects, processes = core.stats()
     for _, object in ipairs(objects) do object.kind = kinds[object.kind] end

@@ -141,6 +141,13 @@ replace_in_place(struct mpe__dict_place *p, mpe_bytes value, int handles)
     return 1;
 }
 
+static void
+note_removed(mpe_engine *e, struct mpe__dict_node *n)
+{
+    if (mpe__dict_has_handles(n))
+        mpe__note_removed(e, mpe__dict_value(n), mpe__dict_value_size(n));
+}
+
 void
 mpe__dict_link(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p, uint64_t node)
 {
@@ -151,6 +158,8 @@ mpe__dict_link(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p, uint64_t
                             .value = mpe__dict_entry(p->hash, node),
                             .new_block = {node},
                             .old_block = {p->entry ? mpe__dict_node_offset(before) : 0}};
+    if (p->entry)
+        note_removed(e, mpe__at(e, c.old_block[0]));
     raise_version(p->stripe);
     mpe__commit_change(e, &c);
     if (p->entry)
@@ -187,6 +196,7 @@ remove_entry(mpe_engine *e, mpe_object *o, struct mpe__dict_stripe *s, mpe__a64 
                             .link = entry,
                             .value = next_is_empty ? MPE__DICT_EMPTY : MPE__DICT_DELETED,
                             .old_block = {mpe__dict_node_offset(mpe__load64(entry))}};
+    note_removed(e, mpe__at(e, c.old_block[0]));
     raise_version(s);
     mpe__commit_change(e, &c);
     add_count(&s->count, -1);

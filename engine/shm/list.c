@@ -116,6 +116,13 @@ copy_item(mpe_engine *e, const struct item *n, mpe_buf *out)
     return MPE_OK;
 }
 
+static void
+note_removed(mpe_engine *e, const struct item *n)
+{
+    if (n->flags & HANDLES)
+        mpe__note_removed(e, n->bytes, n->size);
+}
+
 int
 mpe_list_get(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out)
 {
@@ -203,6 +210,7 @@ set_locked(mpe_engine *e, mpe_object *o, uint64_t index, mpe_bytes bytes, int ha
                             .value = off,
                             .new_block = {off},
                             .old_block = {mpe__load64(&v->at[index])}};
+    note_removed(e, mpe__at(e, mpe__load64(&v->at[index])));
     raise_version(o);
     mpe__commit_change(e, &c);
     return MPE_OK;
@@ -285,6 +293,7 @@ remove_locked(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out)
     }
     if (rc != MPE_OK)
         return rc;
+    note_removed(e, mpe__at(e, item));
     raise_version(o);
     mpe__commit_change(e, &c);
     return MPE_OK;

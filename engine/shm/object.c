@@ -31,7 +31,7 @@
 #include <string.h>
 
 #define SWEEP_AFTER 64u            /* dropped candidates that make a sweep worth while */
-#define SWEEP_NOW_BYTES (1u << 20) /* an object this large is not left lying about */
+#define SWEEP_NOW_BYTES (1u << 20) /* nor is more than this left lying about */
 #define COMMIT_OBJECTS 512u
 
 /* ---- making ---- */
@@ -322,6 +322,14 @@ mpe_hold(mpe_engine *e, mpe_handle h, mpe_object **out)
     return MPE_OK;
 }
 
+/* What may have become garbage, by its number and its size. */
+static void
+add_candidate(mpe_engine *e, uint64_t bytes)
+{
+    uint64_t weight = 1 + bytes / (SWEEP_NOW_BYTES / SWEEP_AFTER);
+    atomic_fetch_add(&e->header->candidates, weight < SWEEP_AFTER ? (uint32_t)weight : SWEEP_AFTER);
+}
+
 void
 mpe_drop(mpe_engine *e, mpe_object *o)
 {
@@ -336,7 +344,7 @@ mpe_drop(mpe_engine *e, mpe_object *o)
     if (!(flags & MPE__OBJECT_STORED))
         destroy(e, o, MPE__OBJECT_STORED);
     if (flags & (MPE__OBJECT_STORED | MPE__OBJECT_CONTAINS))
-        atomic_fetch_add(&e->header->candidates, bytes > SWEEP_NOW_BYTES ? SWEEP_AFTER : 1);
+        add_candidate(e, bytes);
     mpe__sweep_if_wanted(e);
 }
 
@@ -405,6 +413,24 @@ mpe__note_stored(mpe_engine *e, mpe_object *o, const void *bytes, size_t size)
 {
     atomic_fetch_or(&o->flags, MPE__OBJECT_CONTAINS);
     mpe_wire_scan_handles(bytes, size, mark_stored, e);
+}
+
+static int
+add_removed(void *ud, uint64_t handle)
+{
+    mpe_engine *e = ud;
+    uint32_t index = (uint32_t)handle;
+    if (index == 0 || index >= mpe__load32(&e->header->objects_top))
+        return 0;
+    uint64_t body = mpe__load64(&e->objects[index].body);
+    add_candidate(e, body ? mpe__block_bytes(e, body) : 0);
+    return 0;
+}
+
+void
+mpe__note_removed(mpe_engine *e, const void *bytes, size_t size)
+{
+    mpe_wire_scan_handles(bytes, size, add_removed, e);
 }
 
 /* ---- the sweep ---- */

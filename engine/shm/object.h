@@ -17,6 +17,8 @@ int mpe__object_begin_with_body(mpe_engine *e, int kind, uint64_t bytes, mpe_obj
 /* Before bytes with handles are stored: their objects are marked as possibly living in containers,
  * and o as such a container. */
 void mpe__note_stored(mpe_engine *e, mpe_object *o, const void *bytes, size_t size);
+/* Bytes with handles are about to leave a container unread: what they name may be garbage then. */
+void mpe__note_removed(mpe_engine *e, const void *bytes, size_t size);
 /* Before bytes with handles leave a container, under its lock: their objects are pinned. */
 void mpe__pin_handles(mpe_engine *e, const void *bytes, size_t size);
 

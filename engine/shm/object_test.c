@@ -8,6 +8,7 @@
 #include "testing/mpe_test.h"
 #include "testing/procs.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static uint32_t
@@ -560,5 +561,31 @@ TEST(says_what_it_is_and_who_has_it)
     EXPECT_EQ(info.depth, 100);
     EXPECT(info.bytes >= 816);
     EXPECT_EQ(mpe_object_next(e, &index, &info), MPE_ENOENT);
+    mpe_close(e);
+}
+
+TEST(objects_that_are_replaced_in_a_container_bring_a_sweep_about)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *dict, *made;
+    REQUIRE_OK(mpe_dict_create(e, &dict));
+    for (int i = 0; i < 100; i++) { /* all are stored before the first is taken out */
+        mpe_buf b;
+        char key[8];
+        snprintf(key, sizeof key, "%d", i);
+        mpe_buf_init(&b);
+        REQUIRE_OK(mpe_event_create(e, &made));
+        mpe_wire_put_handle(&b, mpe_handle_of(e, made));
+        EXPECT_OK(mpe_dict_put(e, dict, mpe_test_bytes(key), (mpe_bytes){b.data, b.len}, 1));
+        mpe_drop(e, made);
+        mpe_buf_free(&b);
+    }
+    mpe_stats s;
+    mpe_stats_get(e, &s);
+    EXPECT_EQ(s.objects, 101);
+    mpe_dict_clear(e, dict);
+    REQUIRE_OK(mpe_event_create(e, &made));
+    mpe_stats_get(e, &s);
+    EXPECT_EQ(s.objects, 2);
     mpe_close(e);
 }
