@@ -20,7 +20,12 @@ static int
 event_wait(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, EVENT);
-    lmpe_await *a = lmpe_await_new(b->S, lmpe_check_deadline(L, 2), "timeout");
+    uint64_t deadline = lmpe_check_deadline(L, 2);
+    if (!lmpe_is_doomed(b->S->current) && mpe_event_is_set(b->S->e, b->o)) {
+        lua_pushboolean(L, 1); /* nothing to wait for */
+        return 1;
+    }
+    lmpe_await *a = lmpe_await_new(b->S, deadline, "timeout");
     a->object = b->o;
     a->scratch[0] = UINT64_MAX;
     a->attempt = attempt_wait;

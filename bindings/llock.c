@@ -23,31 +23,33 @@ is_recursive(const lmpe_box *b)
     return mpe_handle_kind(b->h) == MPE_KIND_RLOCK;
 }
 
+static __attribute__((noinline)) int
+await_lock(lua_State *L, lmpe_box *b, uint64_t deadline)
+{
+    lmpe_await *a = lmpe_await_new(b->S, deadline, "timeout");
+    a->object = b->o;
+    a->scratch[0] = (uint64_t)is_recursive(b);
+    a->attempt = attempt_lock;
+    a->finish = lmpe_finish_true;
+    return lmpe_await_run(L, b->S, a);
+}
+
 /* lock:acquire([timeout]) -> true | true, "owner_died" | nil, "timeout" */
 static int
 lock_acquire(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, LOCKS);
-    lmpe *S = b->S;
+    lmpe_task *t = b->S->current;
     uint64_t deadline = lmpe_check_deadline(L, 2);
-    int recursive = is_recursive(b);
-    if (!lmpe_is_doomed(S->current)) { /* the common case: it is free */
-        uint32_t task = S->current->id;
-        int rc = recursive ? mpe_rlock_acquire(S->e, b->o, task)
-                           : mpe_lock_acquire(S->e, b->o, task);
-        if (rc == MPE_OK) {
-            lua_pushboolean(L, 1);
-            return 1;
-        }
-        if (rc == MPE_OWNER_DIED)
-            return lmpe_finish_true(L, S, NULL, rc);
-    }
-    lmpe_await *a = lmpe_await_new(S, deadline, "timeout");
-    a->object = b->o;
-    a->scratch[0] = (uint64_t)recursive;
-    a->attempt = attempt_lock;
-    a->finish = lmpe_finish_true;
-    return lmpe_await_run(L, S, a);
+    if (lmpe_is_doomed(t))
+        return await_lock(L, b, deadline);
+    int rc = is_recursive(b) ? mpe_rlock_acquire(b->S->e, b->o, t->id)
+                             : mpe_lock_acquire(b->S->e, b->o, t->id);
+    if (rc != MPE_OK)
+        return rc == MPE_OWNER_DIED ? lmpe_finish_true(L, b->S, NULL, rc)
+                                    : await_lock(L, b, deadline);
+    lua_pushboolean(L, 1); /* the common case: it was free */
+    return 1;
 }
 
 static int

@@ -28,7 +28,7 @@ lmpe_deadline_in(double seconds)
 }
 
 uint64_t
-lmpe_check_deadline(lua_State *L, int idx)
+lmpe_given_deadline(lua_State *L, int idx)
 {
     if (lua_isnoneornil(L, idx))
         return MPE_FOREVER;

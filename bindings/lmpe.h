@@ -276,15 +276,26 @@ void lmpe_new_type(lua_State *L, lmpe *S, int kind, const char *name, const luaL
 /* The object at idx, of the type whose metatable is upvalue 2. */
 lmpe_box *lmpe_check_self(lua_State *L, int idx);
 extern const char lmpe_box_tag;
+/* Boxes that were checked lately, by address; they are taken out when they are collected. Only of a
+ * userdata that is large enough may the tag be read, and asking Lua for its size each time would
+ * take longer than all the rest of the check. */
+#define LMPE_KNOWN 8
+extern _Thread_local const void *lmpe_known[LMPE_KNOWN];
+static inline const void **
+lmpe_known_at(const void *box)
+{
+    return &lmpe_known[(uintptr_t)box / 64 % LMPE_KNOWN];
+}
+/* Is the userdata b at idx a box? Then it is known from now on. */
+int lmpe_get_to_know(lua_State *L, int idx, const lmpe_box *b);
 /* The same for methods that are called often: kinds is a set of 1 << kind. */
 static inline lmpe_box *
 lmpe_check_kinds(lua_State *L, int idx, uint32_t kinds)
 {
-    if (lua_rawlen(L, idx) == sizeof(lmpe_box)) { /* a userdata, or too long a string or table */
-        lmpe_box *b = lua_touserdata(L, idx);
-        if (b && b->tag == &lmpe_box_tag && b->o && kinds >> mpe_handle_kind(b->h) & 1)
-            return b;
-    }
+    lmpe_box *b = lua_touserdata(L, idx);
+    if (b && (*lmpe_known_at(b) == b || lmpe_get_to_know(L, idx, b)) && b->tag == &lmpe_box_tag &&
+        b->o && kinds >> mpe_handle_kind(b->h) & 1)
+        return b;
     return lmpe_check_self(L, idx); /* raises */
 }
 /* A shared object of any kind at idx, or NULL. */
@@ -304,7 +315,12 @@ void lmpe_array_held(lmpe_box *b);
 /* ---- arguments and errors: lmpe.c --------------------------------------------------------- */
 
 /* Seconds at idx as a deadline: absent or nil for ever, 0 not at all; NaN or negative raises. */
-uint64_t lmpe_check_deadline(lua_State *L, int idx);
+uint64_t lmpe_given_deadline(lua_State *L, int idx);
+static inline uint64_t
+lmpe_check_deadline(lua_State *L, int idx)
+{
+    return lua_gettop(L) < idx ? MPE_FOREVER : lmpe_given_deadline(L, idx);
+}
 uint64_t lmpe_deadline_in(double seconds);
 /* An integer in a range; what names it in the message. */
 lua_Integer lmpe_check_count(lua_State *L, int idx, lua_Integer min, lua_Integer max,

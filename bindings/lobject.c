@@ -48,6 +48,16 @@ lmpe_test_any(lua_State *L, int idx)
 }
 
 const char lmpe_box_tag = 'b';
+_Thread_local const void *lmpe_known[LMPE_KNOWN];
+
+int
+lmpe_get_to_know(lua_State *L, int idx, const lmpe_box *b)
+{
+    if (lua_rawlen(L, idx) != sizeof *b || b->tag != &lmpe_box_tag)
+        return 0;
+    *lmpe_known_at(b) = b;
+    return 1;
+}
 
 lmpe_box *
 lmpe_check_self(lua_State *L, int idx)
@@ -164,6 +174,8 @@ box_gc(lua_State *L)
         mpe_drop(b->S->e, b->o);
     b->o = NULL;
     b->length = 0;
+    if (*lmpe_known_at(b) == b)
+        *lmpe_known_at(b) = NULL;
     return 0;
 }
 

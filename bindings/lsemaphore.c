@@ -15,11 +15,17 @@ attempt_acquire(lmpe *S, lmpe_await *a)
     return mpe_semaphore_acquire(S->e, a->object);
 }
 
+/* semaphore:acquire([timeout]) -> true | nil, "timeout" */
 static int
 semaphore_acquire(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, SEMAPHORE);
-    lmpe_await *a = lmpe_await_new(b->S, lmpe_check_deadline(L, 2), "timeout");
+    uint64_t deadline = lmpe_check_deadline(L, 2);
+    if (!lmpe_is_doomed(b->S->current) && mpe_semaphore_acquire(b->S->e, b->o) == MPE_OK) {
+        lua_pushboolean(L, 1); /* the common case: there is a permit */
+        return 1;
+    }
+    lmpe_await *a = lmpe_await_new(b->S, deadline, "timeout");
     a->object = b->o;
     a->attempt = attempt_acquire;
     a->finish = lmpe_finish_true;

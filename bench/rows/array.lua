@@ -6,10 +6,9 @@ local bench = dofile "bench/lib.lua"
 local run = {}
 
 function run.get()
-  local a, x = mp.Array("i", 1024), nil
+  local a = mp.Array("i", 1024)
   bench.ns(function(n)
-    for i = 1, n do x = a[(i & 1023) + 1] end
-    return nil, x
+    for i = 1, n do local _ = a[(i & 1023) + 1] end
   end)
 end
 

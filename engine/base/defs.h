@@ -24,6 +24,12 @@ typedef _Atomic uint64_t mpe__a64;
 _Static_assert(sizeof(mpe__a16) == 2 && sizeof(mpe__a32) == 4 && sizeof(mpe__a64) == 8,
                "shared words are plain words");
 
+static inline uint16_t
+mpe__load16(const mpe__a16 *p)
+{
+    return atomic_load_explicit(p, memory_order_acquire);
+}
+
 static inline uint32_t
 mpe__load32(const mpe__a32 *p)
 {
@@ -34,6 +40,14 @@ static inline uint64_t
 mpe__load64(const mpe__a64 *p)
 {
     return atomic_load_explicit(p, memory_order_acquire);
+}
+
+static inline void
+mpe__store16(mpe__a16 *p, uint16_t v)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(p, v, memory_order_release);
+    atomic_signal_fence(memory_order_seq_cst);
 }
 
 static inline void

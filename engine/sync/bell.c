@@ -89,10 +89,8 @@ take_bit(struct mpe__slotset *set, uint32_t from)
 }
 
 void
-mpe__wake_one(mpe_engine *e, mpe_object *o, int event)
+mpe__wake_one_of(mpe_engine *e, mpe_object *o, int event)
 {
-    if (MPE__LIKELY(!mpe__has_waiters(e, o, event)))
-        return;
     int slot = take_bit(&o->waiters[event], e->wake_from);
     if (slot < 0)
         return;
@@ -101,10 +99,8 @@ mpe__wake_one(mpe_engine *e, mpe_object *o, int event)
 }
 
 void
-mpe__wake_all(mpe_engine *e, mpe_object *o, int event)
+mpe__wake_all_of(mpe_engine *e, mpe_object *o, int event)
 {
-    if (MPE__LIKELY(!mpe__has_waiters(e, o, event)))
-        return;
     uint32_t bit = 1u << mpe__bucket(mpe__index_of(e, o));
     for (uint32_t i = 0; i < MPE__SLOT_WORDS; i++) {
         uint64_t bits = atomic_exchange(&o->waiters[event].bits[i], 0);

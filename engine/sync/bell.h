@@ -18,13 +18,6 @@ void mpe__ring(mpe_engine *e, uint32_t slot, uint32_t bits);
 /* Rings every live slot with MPE__BROADCAST, whatever it seems to be doing. */
 void mpe__ring_all(mpe_engine *e);
 
-/* Wakes one, or every, process that has set its bit in (o, event). The change that makes waking
- * worth while, and a sequentially consistent read-modify-write, come before the call. */
-void mpe__wake_one(mpe_engine *e, mpe_object *o, int event);
-void mpe__wake_all(mpe_engine *e, mpe_object *o, int event);
-/* A slot of a set, the first from that one on; -1 when it is empty. */
-int mpe__set_next(struct mpe__slotset *set, uint32_t from);
-
 static inline int
 mpe__has_waiters(const mpe_engine *e, const mpe_object *o, int event)
 {
@@ -35,6 +28,29 @@ mpe__has_waiters(const mpe_engine *e, const mpe_object *o, int event)
             any |= atomic_load(&w->bits[i]);
     return any != 0;
 }
+
+/* What the two below do once they have seen somebody. */
+void mpe__wake_one_of(mpe_engine *e, mpe_object *o, int event);
+void mpe__wake_all_of(mpe_engine *e, mpe_object *o, int event);
+
+/* Wakes one, or every, process that has set its bit in (o, event). The change that makes waking
+ * worth while, and a sequentially consistent read-modify-write, come before the call. */
+static inline void
+mpe__wake_one(mpe_engine *e, mpe_object *o, int event)
+{
+    if (MPE__UNLIKELY(mpe__has_waiters(e, o, event)))
+        mpe__wake_one_of(e, o, event);
+}
+
+static inline void
+mpe__wake_all(mpe_engine *e, mpe_object *o, int event)
+{
+    if (MPE__UNLIKELY(mpe__has_waiters(e, o, event)))
+        mpe__wake_all_of(e, o, event);
+}
+
+/* A slot of a set, the first from that one on; -1 when it is empty. */
+int mpe__set_next(struct mpe__slotset *set, uint32_t from);
 
 static inline void
 mpe__set_add(struct mpe__slotset *set, uint32_t slot)

@@ -46,11 +46,11 @@ mpe_semaphore_acquire(mpe_engine *e, mpe_object *o)
     int rc = MPE_EAGAIN;
     mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
     if (mpe_semaphore_value(e, o) > 0) {
-        uint16_t mine = atomic_load(&s->held[e->slot]);
+        uint16_t mine = mpe__load16(&s->held[e->slot]);
         if (mine == UINT16_MAX) {
             rc = MPE_ERANGE;
         } else {
-            atomic_store(&s->held[e->slot], (uint16_t)(mine + 1));
+            mpe__store16(&s->held[e->slot], (uint16_t)(mine + 1));
             rc = MPE_OK;
         }
     }
@@ -62,11 +62,11 @@ mpe_semaphore_acquire(mpe_engine *e, mpe_object *o)
 static int
 whose_hold(mpe_engine *e, const struct mpe__semaphore *s)
 {
-    if (atomic_load(&s->held[e->slot]) > 0)
+    if (mpe__load16(&s->held[e->slot]) > 0)
         return (int)e->slot;
     uint32_t top = mpe__load32(&e->header->slots_top);
     for (uint32_t i = 0; i < top; i++)
-        if (atomic_load(&s->held[i]) > 0)
+        if (mpe__load16(&s->held[i]) > 0)
             return (int)i;
     return -1;
 }
@@ -80,7 +80,7 @@ mpe_semaphore_release(mpe_engine *e, mpe_object *o)
     int holder = whose_hold(e, s);
     uint64_t all = mpe__load64(&o->word);
     if (holder >= 0)
-        atomic_store(&s->held[holder], (uint16_t)(atomic_load(&s->held[holder]) - 1));
+        mpe__store16(&s->held[holder], (uint16_t)(mpe__load16(&s->held[holder]) - 1));
     else if (mpe__load32(&s->bounded) && all >= mpe__load32(&s->initial))
         rc = MPE_EOVER;
     else if (all == UINT32_MAX)
@@ -101,10 +101,10 @@ mpe__semaphore_death(mpe_engine *e, mpe_object *o, uint32_t slot)
 {
     struct mpe__semaphore *s = body(e, o);
     mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
-    uint16_t permits = atomic_load(&s->held[slot]);
+    uint16_t permits = mpe__load16(&s->held[slot]);
     if (permits && slot == e->slot)
         mpe__store64(&o->word, mpe__load64(&o->word) - permits);
-    atomic_store(&s->held[slot], 0);
+    mpe__store16(&s->held[slot], 0);
     mpe__iunlock(e, &o->ilock);
     if (permits)
         mpe__wake_all(e, o, MPE_EVENT_READY);
