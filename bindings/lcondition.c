@@ -30,12 +30,18 @@ is_recursive(const lmpe_box *lock)
     return mpe_handle_kind(lock->h) == MPE_KIND_RLOCK;
 }
 
-static void
-check_held(lua_State *L, lmpe_box *b, lmpe_box *lock, const char *call)
+static int
+is_mine(const lmpe_box *b, const lmpe_box *lock)
 {
     mpe_lock_state state;
     mpe_lock_state_get(b->S->e, lock->o, &state);
-    if (!state.locked || state.slot != mpe_self_slot(b->S->e) || state.task != b->S->current->id)
+    return state.locked && state.slot == mpe_self_slot(b->S->e) && state.task == b->S->current->id;
+}
+
+static void
+check_mine(lua_State *L, lmpe_box *b, lmpe_box *lock, const char *call)
+{
+    if (!is_mine(b, lock))
         luaL_error(L, "Condition:%s: the condition's lock is not held by this task", call);
 }
 
@@ -103,7 +109,7 @@ condition_wait(lua_State *L)
     uint64_t deadline = lmpe_check_deadline(L, 2);
     lmpe_box *lock = lock_of(L, b);
     uint32_t levels = 1;
-    check_held(L, b, lock, "wait");
+    check_mine(L, b, lock, "wait");
     lmpe_await *a = lmpe_await_new(S, deadline, "timeout");
     lmpe_await_check(L, S);
     mpe_condition_enlist(S->e, b->o);
@@ -119,13 +125,13 @@ condition_wait(lua_State *L)
     return lmpe_await_run(L, S, a);
 }
 
-/* c:check_held(call): raises in the name of a call when the lock is not held */
+/* c:is_mine(): does this task hold the lock? */
 static int
-condition_check_held(lua_State *L)
+condition_is_mine(lua_State *L)
 {
     lmpe_box *b = lmpe_check_self(L, 1);
-    check_held(L, b, lock_of(L, b), luaL_checkstring(L, 2));
-    return 0;
+    lua_pushboolean(L, is_mine(b, lock_of(L, b)));
+    return 1;
 }
 
 static int
@@ -134,7 +140,7 @@ condition_notify(lua_State *L)
     lmpe_box *b = lmpe_check_self(L, 1);
     lua_Integer n = luaL_optinteger(L, 2, 1);
     luaL_argcheck(L, n >= 0, 2, "number of waiters must be 0 or more");
-    check_held(L, b, lock_of(L, b), "notify");
+    check_mine(L, b, lock_of(L, b), "notify");
     mpe_condition_notify(b->S->e, b->o, n > UINT32_MAX ? UINT32_MAX : (uint32_t)n);
     return 0;
 }
@@ -143,7 +149,7 @@ static int
 condition_notify_all(lua_State *L)
 {
     lmpe_box *b = lmpe_check_self(L, 1);
-    check_held(L, b, lock_of(L, b), "notify_all");
+    check_mine(L, b, lock_of(L, b), "notify_all");
     mpe_condition_notify(b->S->e, b->o, UINT32_MAX);
     return 0;
 }
@@ -194,7 +200,7 @@ lmpe_open_condition(lua_State *L, lmpe *S)
                                        {"notify", condition_notify},
                                        {"notify_all", condition_notify_all},
                                        {"get_lock", condition_lock},
-                                       {"check_held", condition_check_held},
+                                       {"is_mine", condition_is_mine},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__tostring", condition_tostring}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"new_condition", new_condition}, {NULL, NULL}};

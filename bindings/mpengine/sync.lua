@@ -1,5 +1,5 @@
 --- Guards and with() for everything that has acquire and release; Condition's lock methods and
---- wait_for; Barrier's action and default timeout.
+--- wait_for, the same for those of mp.co; Barrier's action and default timeout.
 local core = require "mpengine.core"
 local check = require "mpengine.check"
 
@@ -33,9 +33,7 @@ local function with(self, f, ...)
     return f(...)
 end
 
-sync.guard, sync.with = guard, with -- for those of mp.co
-
-for _, name in ipairs { "Lock", "RLock", "Semaphore" } do
+for _, name in ipairs { "Lock", "RLock", "Semaphore", "BoundedSemaphore" } do
     local methods = core[name].methods
     methods.guard, methods.with = guard, with
 end
@@ -54,7 +52,7 @@ function Condition:locked() return self:get_lock():locked() end
 function Condition:wait_for(predicate, timeout)
     check.type("wait_for", 1, predicate, "function")
     check.timeout("wait_for", 2, timeout)
-    self:check_held("wait_for")
+    if not self:is_mine() then error("wait_for: the condition's lock is not held by this task", 2) end
     local deadline = timeout and core.now() + timeout
     local value = predicate()
     while not value do
@@ -65,6 +63,8 @@ function Condition:wait_for(predicate, timeout)
     end
     return value
 end
+
+sync.guard, sync.with, sync.wait_for = guard, with, Condition.wait_for -- for those of mp.co
 
 -- A barrier's action and default timeout belong to the object as its maker described it; they
 -- travel in a dict of their own, since any process may be the last to arrive.

@@ -185,8 +185,10 @@ local Condition, condition_methods = class.new("Condition", function(self)
     return self.lock:locked() and "lock held" or "lock free"
 end)
 
+function condition_methods:is_mine() return self.lock:is_mine() end
+
 local function check_mine(self, call)
-    if not self.lock:is_mine() then
+    if not self:is_mine() then
         error(call .. ": the condition's lock is not held by this task", 3)
     end
 end
@@ -222,24 +224,6 @@ function condition_methods:notify_all()
     self.waiting:wake()
 end
 
---- Waits until predicate() is true, asked again at each notification: its value, or nil, "timeout".
----@param predicate fun(): any
----@param timeout? number
-function condition_methods:wait_for(predicate, timeout)
-    check.type("wait_for", 1, predicate, "function")
-    check.timeout("wait_for", 2, timeout)
-    check_mine(self, "wait_for")
-    local deadline = timeout and core.now() + timeout
-    local value = predicate()
-    while not value do
-        local left = deadline and deadline - core.now()
-        if left and left <= 0 then return nil, "timeout" end
-        self:wait(left)
-        value = predicate()
-    end
-    return value
-end
-
 ---@param lock? mp.co.Lock|mp.co.RLock  an RLock of its own when absent
 ---@return mp.co.Condition
 function locks.Condition(lock)
@@ -253,5 +237,6 @@ end
 for _, methods in ipairs { lock_methods, rlock_methods, semaphore_methods, condition_methods } do
     methods.guard, methods.with = shared.guard, shared.with
 end
+condition_methods.wait_for = shared.wait_for
 
 return locks
