@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#define QUEUE (1u << MPE_KIND_QUEUE)
+#define QUEUE (1u << MPE_KIND_QUEUE | 1u << MPE_KIND_JOINABLE)
 
 /* ---- put ---- */
 
@@ -277,7 +277,8 @@ queue_tostring(lua_State *L)
     lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     uint32_t bound = mpe_queue_bound(b->S->e, b->o), size = mpe_queue_size(b->S->e, b->o);
     const char *closed = mpe_queue_is_closed(b->S->e, b->o) ? ", closed" : "";
-    lmpe_push_identity(L, b, "Queue");
+    int joinable = mpe_handle_kind(b->h) == MPE_KIND_JOINABLE;
+    lmpe_push_identity(L, b, joinable ? "JoinableQueue" : "Queue");
     if (bound)
         lua_pushfstring(L, " (%d of %d items%s)", (int)size, (int)bound, closed);
     else
@@ -339,5 +340,6 @@ lmpe_open_queue(lua_State *L, lmpe *S)
                                          {"new_simple_queue", new_simple},
                                          {NULL, NULL}};
     lmpe_new_type(L, S, MPE_KIND_QUEUE, "Queue", methods, meta);
+    lmpe_new_type(L, S, MPE_KIND_JOINABLE, "JoinableQueue", methods, meta);
     lmpe_setfuncs(L, S, functions);
 }

@@ -4,7 +4,7 @@
  */
 #include "lmpe.h"
 
-#define SEMAPHORE (1u << MPE_KIND_SEMAPHORE)
+#define SEMAPHORE (1u << MPE_KIND_SEMAPHORE | 1u << MPE_KIND_BOUNDED)
 
 static int
 attempt_acquire(lmpe *S, lmpe_await *a)
@@ -64,7 +64,7 @@ static int
 semaphore_tostring(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, SEMAPHORE);
-    int bounded = mpe_semaphore_is_bounded(b->S->e, b->o);
+    int bounded = mpe_handle_kind(b->h) == MPE_KIND_BOUNDED;
     lmpe_push_identity(L, b, bounded ? "BoundedSemaphore" : "Semaphore");
     lua_pushfstring(L, " (value %d)", (int)mpe_semaphore_value(b->S->e, b->o));
     lua_concat(L, 2);
@@ -106,5 +106,6 @@ lmpe_open_semaphore(lua_State *L, lmpe *S)
     static const luaL_Reg functions[] = {
         {"new_semaphore", new_semaphore}, {"new_bounded_semaphore", new_bounded}, {NULL, NULL}};
     lmpe_new_type(L, S, MPE_KIND_SEMAPHORE, "Semaphore", methods, meta);
+    lmpe_new_type(L, S, MPE_KIND_BOUNDED, "BoundedSemaphore", methods, meta);
     lmpe_setfuncs(L, S, functions);
 }

@@ -248,6 +248,8 @@ describe("a queue", function()
       local q, back = mp.Queue(5), mp.Queue()
       assert(tostring(q):find("^mp%.Queue: 0x"), tostring(q))
       eq(getmetatable(q).__name, "mp.Queue")
+      eq(getmetatable(mp.JoinableQueue()).__name, "mp.JoinableQueue")
+      assert(tostring(mp.JoinableQueue()):find("^mp%.JoinableQueue: 0x"))
       back:put{ q, q, back }
       local t = back:get()
       assert(t[1] == q and t[2] == q and t[3] == back and t[1] ~= back)

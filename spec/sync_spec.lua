@@ -316,7 +316,10 @@ describe("a BoundedSemaphore #later", function()
       s:release()
       raises("release", s.release, s)
       eq(s:get_value(), 2)
-      assert(tostring(s):find("^mp%.BoundedSemaphore: 0x"), tostring(s))]]
+      assert(tostring(s):find("^mp%.BoundedSemaphore: 0x"), tostring(s))
+      eq(getmetatable(s).__name, "mp.BoundedSemaphore")
+      local g <close> = s:guard()
+      eq(s:get_value(), 1)]]
   end)
 end)
 

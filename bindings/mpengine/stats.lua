@@ -4,6 +4,7 @@ local core = require "mpengine.core"
 local kinds = {
     "Lock", "RLock", "Semaphore", "Event", "Condition", "Barrier", "Queue", "Array", "Dict", "List", "Pipe",
     "Value", "RawArray", "RawValue", "Pipe", "Blob",
+    "JoinableQueue", "BoundedSemaphore",
 }
 
 --- mp.stats() -> {

@@ -12,6 +12,7 @@ end
 
 local by_name = {
     ["mp.Queue"] = queue_source,
+    ["mp.JoinableQueue"] = queue_source,
     ["mp.Event"] = function(event) return function() return event:is_set() end, event end,
     ["mp.Pipe"] = function(pipe_end)
         local queue = core.pipe_incoming(pipe_end)

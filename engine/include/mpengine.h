@@ -171,6 +171,8 @@ enum mpe_kind {
     MPE_KIND_RAW_VALUE,
     MPE_KIND_PIPE_OTHER, /* names the second end of a MPE_KIND_PIPE */
     MPE_KIND_BLOB,
+    MPE_KIND_JOINABLE, /* a queue */
+    MPE_KIND_BOUNDED,  /* a semaphore */
     MPE_KIND_COUNT
 };
 
@@ -394,7 +396,6 @@ MPE_API void mpe_lock_state_get(mpe_engine *e, const mpe_object *o, mpe_lock_sta
 MPE_API int mpe_semaphore_create(mpe_engine *e, uint32_t permits, int bounded, mpe_object **out);
 MPE_API int mpe_semaphore_acquire(mpe_engine *e, mpe_object *o); /* OK or EAGAIN */
 MPE_API int mpe_semaphore_release(mpe_engine *e, mpe_object *o); /* EOVER: over its bound */
-MPE_API int mpe_semaphore_is_bounded(mpe_engine *e, mpe_object *o);
 MPE_API uint32_t mpe_semaphore_value(mpe_engine *e, mpe_object *o);
 
 MPE_API int mpe_event_create(mpe_engine *e, mpe_object **out);

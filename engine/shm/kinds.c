@@ -57,15 +57,25 @@ static const struct mpe__kind_ops condition_ops = {
     .death = mpe__condition_death, .ready = mpe__condition_ready, .scan = scan_condition};
 
 const struct mpe__kind_ops *const mpe__kinds[MPE_KIND_COUNT] = {
-    [MPE_KIND_NONE] = &none,           [MPE_KIND_LOCK] = &lock_ops,
-    [MPE_KIND_RLOCK] = &lock_ops,      [MPE_KIND_SEMAPHORE] = &semaphore_ops,
-    [MPE_KIND_EVENT] = &event_ops,     [MPE_KIND_CONDITION] = &condition_ops,
-    [MPE_KIND_BARRIER] = &barrier_ops, [MPE_KIND_QUEUE] = &queue_ops,
-    [MPE_KIND_ARRAY] = &array_ops,     [MPE_KIND_DICT] = &dict_ops,
-    [MPE_KIND_LIST] = &list_ops,       [MPE_KIND_PIPE] = &pipe_ops,
-    [MPE_KIND_VALUE] = &array_ops,     [MPE_KIND_RAW_ARRAY] = &array_ops,
-    [MPE_KIND_RAW_VALUE] = &array_ops, [MPE_KIND_PIPE_OTHER] = &none,
+    [MPE_KIND_NONE] = &none,
+    [MPE_KIND_LOCK] = &lock_ops,
+    [MPE_KIND_RLOCK] = &lock_ops,
+    [MPE_KIND_SEMAPHORE] = &semaphore_ops,
+    [MPE_KIND_EVENT] = &event_ops,
+    [MPE_KIND_CONDITION] = &condition_ops,
+    [MPE_KIND_BARRIER] = &barrier_ops,
+    [MPE_KIND_QUEUE] = &queue_ops,
+    [MPE_KIND_ARRAY] = &array_ops,
+    [MPE_KIND_DICT] = &dict_ops,
+    [MPE_KIND_LIST] = &list_ops,
+    [MPE_KIND_PIPE] = &pipe_ops,
+    [MPE_KIND_VALUE] = &array_ops,
+    [MPE_KIND_RAW_ARRAY] = &array_ops,
+    [MPE_KIND_RAW_VALUE] = &array_ops,
+    [MPE_KIND_PIPE_OTHER] = &none,
     [MPE_KIND_BLOB] = &none,
+    [MPE_KIND_JOINABLE] = &queue_ops,
+    [MPE_KIND_BOUNDED] = &semaphore_ops,
 };
 
 static int
@@ -92,7 +102,8 @@ int
 mpe_semaphore_create(mpe_engine *e, uint32_t permits, int bounded, mpe_object **out)
 {
     mpe_object *o;
-    int rc = mpe__object_begin_with_body(e, MPE_KIND_SEMAPHORE, sizeof(struct mpe__semaphore), &o);
+    int kind = bounded ? MPE_KIND_BOUNDED : MPE_KIND_SEMAPHORE;
+    int rc = mpe__object_begin_with_body(e, kind, sizeof(struct mpe__semaphore), &o);
     if (rc != MPE_OK)
         return rc;
     struct mpe__semaphore *s = mpe__body(e, o);

@@ -97,8 +97,10 @@ int
 mpe_queue_create(mpe_engine *e, uint32_t max_items, unsigned flags, mpe_object **out)
 {
     mpe_object *o;
-    uint64_t off, taken = flags & MPE_QUEUE_JOINABLE ? MPE__SLOTS * sizeof(struct mpe__taken) : 0;
-    int rc = mpe__object_begin_with_body(e, MPE_KIND_QUEUE, sizeof(struct mpe__queue) + taken, &o);
+    int joinable = (flags & MPE_QUEUE_JOINABLE) != 0,
+        kind = joinable ? MPE_KIND_JOINABLE : MPE_KIND_QUEUE;
+    uint64_t off, taken = joinable ? MPE__SLOTS * sizeof(struct mpe__taken) : 0;
+    int rc = mpe__object_begin_with_body(e, kind, sizeof(struct mpe__queue) + taken, &o);
     if (rc != MPE_OK)
         return rc;
     if ((rc = new_segment(e, FIRST_BYTES, 0, &off)) != MPE_OK) {

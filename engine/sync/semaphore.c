@@ -34,12 +34,6 @@ mpe_semaphore_value(mpe_engine *e, mpe_object *o)
 }
 
 int
-mpe_semaphore_is_bounded(mpe_engine *e, mpe_object *o)
-{
-    return mpe__load32(&body(e, o)->bounded) != 0;
-}
-
-int
 mpe_semaphore_acquire(mpe_engine *e, mpe_object *o)
 {
     struct mpe__semaphore *s = body(e, o);
