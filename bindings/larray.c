@@ -197,6 +197,7 @@ exchange_at(lua_State *L, const lmpe_array *a, uint8_t *p, int first, const char
 {
     const lmpe_element *t = a->type;
     uint64_t expected, desired, seen = lmpe_element_load(t, p);
+    lua_settop(L, first + 1); /* the text of an error must not take the place of an absent one */
     if (!lmpe_element_from(L, first, t, &expected))
         return lmpe_element_refuse(L, first, t, lua_pushfstring(L, "%s: expected", call));
     if (!lmpe_element_from(L, first + 1, t, &desired))
@@ -239,41 +240,39 @@ get_lock(lua_State *L)
 }
 
 static int
-forward_k(lua_State *L, int status, lua_KContext top)
+guard_k(lua_State *L, int status, lua_KContext top)
 {
     (void)status;
     return lua_gettop(L) - (int)top;
 }
 
-/* Calls the method of that name of the lock, which may wait. */
-static int
-forward(lua_State *L, const char *method)
-{
-    int n = lua_gettop(L);
-    get_lock(L);
-    lua_getfield(L, -1, method);
-    lua_insert(L, 2); /* self, method, ..., lock */
-    lua_insert(L, 3); /* self, method, lock, ... */
-    lua_callk(L, n, LUA_MULTRET, 1, forward_k);
-    return forward_k(L, LUA_OK, 1);
-}
-
+/* a:guard([timeout]): the lock's, which is written in Lua and may wait. */
 static int
 array_guard(lua_State *L)
 {
-    return forward(L, "guard");
+    int n = lua_gettop(L);
+    get_lock(L);
+    lua_getfield(L, -1, "guard");
+    lua_insert(L, 2); /* self, guard, ..., lock */
+    lua_insert(L, 3); /* self, guard, lock, ... */
+    lua_callk(L, n, LUA_MULTRET, 1, guard_k);
+    return guard_k(L, LUA_OK, 1);
 }
 
 static int
 array_acquire(lua_State *L)
 {
-    return forward(L, "acquire");
+    get_lock(L);
+    lua_replace(L, 1);
+    return lmpe_lock_acquire(L);
 }
 
 static int
 array_release(lua_State *L)
 {
-    return forward(L, "release");
+    get_lock(L);
+    lua_replace(L, 1);
+    return lmpe_lock_release(L);
 }
 
 static void

@@ -26,7 +26,8 @@ opt_integer(lua_State *L, int idx, lua_Integer absent, const char *call, const c
     lua_Integer i = whole ? lua_tointegerx(L, idx, &whole) : 0;
     if (!whole)
         luaL_error(L, "%s: %s must be an integer, got %s", call, name,
-                   luaL_tolstring(L, idx, NULL));
+                   lua_type(L, idx) == LUA_TNUMBER ? luaL_tolstring(L, idx, NULL)
+                                                   : luaL_typename(L, idx));
     return i;
 }
 

@@ -125,6 +125,36 @@ condition_wait(lua_State *L)
     return lmpe_await_run(L, S, a);
 }
 
+/* c:acquire([timeout]), c:release(), c:locked(): the lock's, which takes the condition's place. */
+static void
+replace_by_lock(lua_State *L)
+{
+    lock_of(L, lmpe_check_self(L, 1));
+    lua_getiuservalue(L, 1, 1);
+    lua_replace(L, 1);
+}
+
+static int
+condition_acquire(lua_State *L)
+{
+    replace_by_lock(L);
+    return lmpe_lock_acquire(L);
+}
+
+static int
+condition_release(lua_State *L)
+{
+    replace_by_lock(L);
+    return lmpe_lock_release(L);
+}
+
+static int
+condition_locked(lua_State *L)
+{
+    replace_by_lock(L);
+    return lmpe_lock_locked(L);
+}
+
 /* c:is_mine(): does this task hold the lock? */
 static int
 condition_is_mine(lua_State *L)
@@ -138,8 +168,9 @@ static int
 condition_notify(lua_State *L)
 {
     lmpe_box *b = lmpe_check_self(L, 1);
-    lua_Integer n = luaL_optinteger(L, 2, 1);
-    luaL_argcheck(L, n >= 0, 2, "number of waiters must be 0 or more");
+    lua_Integer n = lua_isnoneornil(L, 2)
+                        ? 1
+                        : lmpe_check_count(L, 2, 0, LUA_MAXINTEGER, "number of waiters");
     check_mine(L, b, lock_of(L, b), "notify");
     mpe_condition_notify(b->S->e, b->o, n > UINT32_MAX ? UINT32_MAX : (uint32_t)n);
     return 0;
@@ -196,7 +227,10 @@ new_condition(lua_State *L)
 void
 lmpe_open_condition(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg methods[] = {{"wait", condition_wait},
+    static const luaL_Reg methods[] = {{"acquire", condition_acquire},
+                                       {"release", condition_release},
+                                       {"locked", condition_locked},
+                                       {"wait", condition_wait},
                                        {"notify", condition_notify},
                                        {"notify_all", condition_notify_all},
                                        {"get_lock", condition_lock},

@@ -35,8 +35,8 @@ await_lock(lua_State *L, lmpe_box *b, uint64_t deadline)
 }
 
 /* lock:acquire([timeout]) -> true | true, "owner_died" | nil, "timeout" */
-static int
-lock_acquire(lua_State *L)
+int
+lmpe_lock_acquire(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, LOCKS);
     lmpe_task *t = b->S->current;
@@ -52,8 +52,8 @@ lock_acquire(lua_State *L)
     return 1;
 }
 
-static int
-lock_release(lua_State *L)
+int
+lmpe_lock_release(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, LOCKS);
     if (!is_recursive(b)) {
@@ -65,8 +65,8 @@ lock_release(lua_State *L)
     return 0;
 }
 
-static int
-lock_locked(lua_State *L)
+int
+lmpe_lock_locked(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, LOCKS);
     mpe_lock_state state;
@@ -124,9 +124,9 @@ new_rlock(lua_State *L)
 void
 lmpe_open_lock(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg methods[] = {{"acquire", lock_acquire},
-                                       {"release", lock_release},
-                                       {"locked", lock_locked},
+    static const luaL_Reg methods[] = {{"acquire", lmpe_lock_acquire},
+                                       {"release", lmpe_lock_release},
+                                       {"locked", lmpe_lock_locked},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__tostring", lock_tostring}, {NULL, NULL}};
     static const luaL_Reg functions[] = {

@@ -309,6 +309,10 @@ void lmpe_pipe_arrived(lmpe_box *b);
 #define LMPE_ARRAY_KINDS                                                                           \
     (1u << MPE_KIND_ARRAY | 1u << MPE_KIND_VALUE | 1u << MPE_KIND_RAW_ARRAY |                      \
      1u << MPE_KIND_RAW_VALUE)
+/* Methods of locks: llock.c. For what carries a lock, which then stands in its place at 1. */
+int lmpe_lock_acquire(lua_State *L);
+int lmpe_lock_release(lua_State *L);
+int lmpe_lock_locked(lua_State *L);
 /* An array is held from now on: notes where its elements are. */
 void lmpe_array_held(lmpe_box *b);
 

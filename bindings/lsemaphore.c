@@ -15,6 +15,14 @@ attempt_acquire(lmpe *S, lmpe_await *a)
     return mpe_semaphore_acquire(S->e, a->object);
 }
 
+static int
+finish_acquire(lua_State *L, lmpe *S, lmpe_await *a, int status)
+{
+    if (status == MPE_ERANGE)
+        return luaL_error(L, "acquire: this process holds as many permits as it can (65535)");
+    return lmpe_finish_true(L, S, a, status);
+}
+
 /* semaphore:acquire([timeout]) -> true | nil, "timeout" */
 static int
 semaphore_acquire(lua_State *L)
@@ -28,7 +36,7 @@ semaphore_acquire(lua_State *L)
     lmpe_await *a = lmpe_await_new(b->S, deadline, "timeout");
     a->object = b->o;
     a->attempt = attempt_acquire;
-    a->finish = lmpe_finish_true;
+    a->finish = finish_acquire;
     return lmpe_await_run(L, b->S, a);
 }
 

@@ -27,6 +27,36 @@ describe("an array", function()
     assert.equal("\0\0", mp.Array("c", 2):string())
   end)
 
+  it("is filled whole, whatever its length", function()
+    for _, code in ipairs{ "b", "h", "f", "q" } do
+      for n = 0, 70 do
+        local a, guard = mp.Array(code, n), mp.Array(code, 8)
+        a:fill(-7)
+        for i = 1, n do assert.equal(-7, a[i]) end
+        assert.same({ 0, 0, 0, 0, 0, 0, 0, 0 }, guard:totable())
+      end
+    end
+  end)
+
+  it("is set from a table of any length, all or nothing", function()
+    local a = mp.Array("i", 200)
+    for _, n in ipairs{ 1, 63, 64, 65, 127, 128, 129, 200 } do
+      local list, before = {}, a:totable()
+      for i = 1, n do list[i] = n + i end
+      for _, at in ipairs{ 1, n } do
+        local good = list[at]
+        list[at] = "x"
+        misuse({ "set", "element " .. at }, a.set, a, list)
+        list[at] = good
+      end
+      assert.same(before, a:totable())
+      a:set(list)
+      assert.same(list, a:totable(1, n))
+    end
+    a:set(setmetatable({}, { __len = function() return 2 end, __index = function(_, i) return -i end }))
+    assert.same({ -1, -2 }, a:totable(1, 2))
+  end)
+
   it("may be empty", function()
     for _, init in ipairs{ 0, {} } do
       local a = mp.Array("i", init)

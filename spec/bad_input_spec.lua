@@ -49,6 +49,15 @@ describe("a wrong argument", function()
     { "Array exchange for what does not fit", { "compare_exchange" },
       function() mp.Array("b", 3):compare_exchange(1, 0, 300) end },
     { "Array fill with what does not fit", { "fill", "300" }, function() mp.Array("b", 3):fill(300) end },
+    { "Array exchange without values", { "compare_exchange", "expected", "nil" },
+      function() mp.Array("i", 3):compare_exchange(1) end },
+    { "Array part from a string", { "totable", "i must be an integer", "string" },
+      function() mp.Array("i", 3):totable("1") end },
+    { "Array filled with nothing", { "fill", "no value" }, function() mp.Array("i", 3):fill() end },
+    { "Array set at a place outside", { "set", "at" }, function() mp.Array("i", 3):set({ 1 }, 5) end },
+    { "Array set with a hole", { "set", "element 2", "nil" }, function() mp.Array("i", 3):set{ 1, nil, 3 } end },
+    { "Array taken for another userdata", { "Array", "FILE*" },
+      function() getmetatable(mp.Array("i", 1)).__index(io.stdout, 1) end },
     { "Value of an unknown type", { "Value", { "type", "code" } }, function() mp.Value("?", 1) end },
     { "Value that does not fit", { "Value", "70000" }, function() mp.Value("h", 70000) end },
 
@@ -92,6 +101,17 @@ describe("a wrong argument", function()
     { "Condition notified without its lock", { "notify", "Condition" }, function() mp.Condition():notify() end },
     { "Condition notified for a negative number", { "notify" },
       function() local c = mp.Condition() c:with(function() c:notify(-1) end) end },
+    { "Condition notified for a fraction", { "notify", "number of waiters", "1.5" },
+      function() local c = mp.Condition() c:with(function() c:notify(1.5) end) end },
+    { "Condition released without its lock", { "release", "not held" }, function() mp.Condition():release() end },
+    { "Condition waited for by wait_for without its lock", { "wait_for", "not held" },
+      function() mp.Condition():wait_for(print) end },
+    { "Barrier with an action that cannot be sent", { "Barrier", "action", "cannot send" },
+      function() mp.Barrier(1, coroutine.wrap(print)) end },
+    { "Semaphore acquired more often than can be counted", { "acquire", "65535" }, function()
+      local s = mp.Semaphore(70000)
+      for _ = 1, 65536 do s:acquire() end
+    end },
     { "Condition with no predicate", { "wait_for", { "function", "pred" } },
       function() local c = mp.Condition() c:with(function() c:wait_for(5) end) end },
 
@@ -143,7 +163,8 @@ describe("a wrong argument", function()
   it("points at the line of the script", function()
     for _, code in ipairs{ "mp.Queue(-1)", "mp.Lock():release()", "mp.Array('i', 1)[1] = 1.5",
       "mp.Process{ target = 1 }", "mp.Queue():put(coroutine.create(print))", "mp.Dict()[{}] = 1",
-      "mp.Pool(0)", "mp.Queue():get(-1)" } do
+      "mp.Pool(0)", "mp.Queue():get(-1)", "mp.Condition():release()", "mp.Condition():wait_for(print)",
+      "mp.Barrier(1, coroutine.wrap(print))" } do
       local r = support.run("\n" .. code)
       assert.equal(1, r.status)
       assert.truthy(r.stderr:find("script.lua:2:", 1, true), r.stderr)

@@ -307,6 +307,23 @@ describe("a Semaphore", function()
   end)
 end)
 
+describe("a lock's method", function()
+  it("knows a lock that was checked before from what came to its place", function()
+    ok[[
+      for _ = 1, 200 do
+        local l = mp.Lock()
+        l:acquire()
+        l:release()
+        l = nil
+        collectgarbage()
+        local others = {}
+        for i = 1, 20 do others[i] = i % 2 == 0 and mp.Queue() or io.tmpfile() end
+        for _, other in ipairs(others) do raises("acquire", mp.Lock().acquire, other) end
+        for i = 1, 20, 2 do others[i]:close() end
+      end]]
+  end)
+end)
+
 describe("a BoundedSemaphore #later", function()
   it("cannot be released above its start", function()
     ok[[

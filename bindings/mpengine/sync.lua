@@ -1,7 +1,8 @@
---- Guards and with() for everything that has acquire and release; Condition's lock methods and
---- wait_for, the same for those of mp.co; Barrier's action and default timeout.
+--- Guards and with() for everything that has acquire and release; Condition's wait_for,
+--- the same for those of mp.co; Barrier's action and default timeout.
 local core = require "mpengine.core"
 local check = require "mpengine.check"
+local errors = require "mpengine.errors"
 
 local sync = {}
 local new_barrier = core.new_barrier
@@ -41,13 +42,6 @@ end
 local Condition = core.Condition.methods
 Condition.guard, Condition.with = guard, with
 
-function Condition:acquire(timeout)
-    check.timeout("acquire", 1, timeout)
-    return self:get_lock():acquire(timeout)
-end
-function Condition:release() return self:get_lock():release() end
-function Condition:locked() return self:get_lock():locked() end
-
 --- c:wait_for(predicate [, timeout]) -> the predicate's value | nil, "timeout"
 function Condition:wait_for(predicate, timeout)
     check.type("wait_for", 1, predicate, "function")
@@ -66,8 +60,8 @@ end
 
 sync.guard, sync.with, sync.wait_for = guard, with, Condition.wait_for -- for those of mp.co
 
--- A barrier's action and default timeout belong to the object as its maker described it; they
--- travel in a dict of their own, since any process may be the last to arrive.
+-- A barrier's action and default timeout belong to the object as its maker described it: they
+-- travel with it, since any process may be the last to arrive.
 local Barrier = core.Barrier.methods
 local settings = setmetatable({}, { __mode = "k" })
 
@@ -75,8 +69,7 @@ local function settings_of(self)
     local s = settings[self]
     if not s then
         local bytes = self:settings()
-        s = {}
-        if bytes then s.action, s.timeout = core.decode_args(bytes) end
+        s = bytes and core.decode_args(bytes) or {}
         settings[self] = s
     end
     return s
@@ -118,9 +111,10 @@ function sync.Barrier(parties, action, timeout)
         error(("bad argument #1 to 'Barrier' (number of parties must be an integer from 1 to 65535, got %s)")
             :format(tostring(parties)), 2)
     end
-    local bytes = (action or timeout) and core.encode_args("Barrier", 1, action, timeout)
+    local s = { action = action, timeout = timeout }
+    local bytes = next(s) and errors.at(3, core.encode_value, "Barrier", "settings", s)
     local b = new_barrier(parties, bytes)
-    settings[b] = { action = action, timeout = timeout }
+    settings[b] = s
     return b
 end
 
