@@ -264,7 +264,7 @@ array_acquire(lua_State *L)
 {
     get_lock(L);
     lua_replace(L, 1);
-    return lmpe_lock_acquire(L);
+    return lmpe_lock_acquire(L, lua_touserdata(L, 1));
 }
 
 static int
@@ -272,7 +272,7 @@ array_release(lua_State *L)
 {
     get_lock(L);
     lua_replace(L, 1);
-    return lmpe_lock_release(L);
+    return lmpe_lock_release(L, lua_touserdata(L, 1));
 }
 
 static void

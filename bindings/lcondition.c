@@ -7,20 +7,26 @@
 
 enum { NOTIFIED, TIMED_OUT }; /* scratch[1], once scratch[0] says that the lock is being taken */
 
-/* The lock's object, held through the box of the lock kept in the condition's user value. */
+static lmpe_box *
+self(lua_State *L)
+{
+    return lmpe_check_kinds(L, 1, 1u << MPE_KIND_CONDITION);
+}
+
+/* The box of the condition's lock, which a user value keeps. */
 static lmpe_box *
 lock_of(lua_State *L, lmpe_box *b)
 {
-    if (lua_getiuservalue(L, 1, 1) != LUA_TUSERDATA) {
-        lua_pop(L, 1);
+    if (!b->data) {
         int rc = lmpe_push_handle(L, b->S, mpe_condition_lock(b->S->e, b->o));
         if (rc != MPE_OK)
             lmpe_raise(L, rc, "the condition's lock");
-        lua_pushvalue(L, -1);
+        b->data = lua_touserdata(L, -1);
         lua_setiuservalue(L, 1, 1);
     }
-    lmpe_box *lock = lua_touserdata(L, -1);
-    lua_pop(L, 1);
+    lmpe_box *lock = b->data;
+    if (!lock->o)
+        luaL_error(L, "the condition's lock has been collected");
     return lock;
 }
 
@@ -104,7 +110,7 @@ finish_wait(lua_State *L, lmpe *S, lmpe_await *a, int status)
 static int
 condition_wait(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = self(L);
     lmpe *S = b->S;
     uint64_t deadline = lmpe_check_deadline(L, 2);
     lmpe_box *lock = lock_of(L, b);
@@ -125,41 +131,30 @@ condition_wait(lua_State *L)
     return lmpe_await_run(L, S, a);
 }
 
-/* c:acquire([timeout]), c:release(), c:locked(): the lock's, which takes the condition's place. */
-static void
-replace_by_lock(lua_State *L)
-{
-    lock_of(L, lmpe_check_self(L, 1));
-    lua_getiuservalue(L, 1, 1);
-    lua_replace(L, 1);
-}
-
+/* c:acquire([timeout]), c:release(), c:locked(): the lock's */
 static int
 condition_acquire(lua_State *L)
 {
-    replace_by_lock(L);
-    return lmpe_lock_acquire(L);
+    return lmpe_lock_acquire(L, lock_of(L, self(L)));
 }
 
 static int
 condition_release(lua_State *L)
 {
-    replace_by_lock(L);
-    return lmpe_lock_release(L);
+    return lmpe_lock_release(L, lock_of(L, self(L)));
 }
 
 static int
 condition_locked(lua_State *L)
 {
-    replace_by_lock(L);
-    return lmpe_lock_locked(L);
+    return lmpe_lock_locked(L, lock_of(L, self(L)));
 }
 
 /* c:is_mine(): does this task hold the lock? */
 static int
 condition_is_mine(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = self(L);
     lua_pushboolean(L, is_mine(b, lock_of(L, b)));
     return 1;
 }
@@ -167,7 +162,7 @@ condition_is_mine(lua_State *L)
 static int
 condition_notify(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = self(L);
     lua_Integer n = lua_isnoneornil(L, 2)
                         ? 1
                         : lmpe_check_count(L, 2, 0, LUA_MAXINTEGER, "number of waiters");
@@ -179,7 +174,7 @@ condition_notify(lua_State *L)
 static int
 condition_notify_all(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = self(L);
     check_mine(L, b, lock_of(L, b), "notify_all");
     mpe_condition_notify(b->S->e, b->o, UINT32_MAX);
     return 0;
@@ -189,7 +184,7 @@ condition_notify_all(lua_State *L)
 static int
 condition_lock(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = self(L);
     lock_of(L, b);
     lua_getiuservalue(L, 1, 1);
     return 1;
@@ -198,7 +193,7 @@ condition_lock(lua_State *L)
 static int
 condition_tostring(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *b = self(L);
     lmpe_box *lock = lock_of(L, b);
     mpe_lock_state state;
     mpe_lock_state_get(b->S->e, lock->o, &state);

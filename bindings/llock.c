@@ -35,10 +35,9 @@ await_lock(lua_State *L, lmpe_box *b, uint64_t deadline)
 }
 
 /* lock:acquire([timeout]) -> true | true, "owner_died" | nil, "timeout" */
-int
-lmpe_lock_acquire(lua_State *L)
+static inline int
+acquire(lua_State *L, lmpe_box *b)
 {
-    lmpe_box *b = lmpe_check_kinds(L, 1, LOCKS);
     lmpe_task *t = b->S->current;
     uint64_t deadline = lmpe_check_deadline(L, 2);
     if (lmpe_is_doomed(t))
@@ -52,10 +51,9 @@ lmpe_lock_acquire(lua_State *L)
     return 1;
 }
 
-int
-lmpe_lock_release(lua_State *L)
+static inline int
+release(lua_State *L, lmpe_box *b)
 {
-    lmpe_box *b = lmpe_check_kinds(L, 1, LOCKS);
     if (!is_recursive(b)) {
         if (mpe_lock_release(b->S->e, b->o) != MPE_OK)
             return luaL_error(L, "Lock:release: the lock is not held");
@@ -66,13 +64,42 @@ lmpe_lock_release(lua_State *L)
 }
 
 int
-lmpe_lock_locked(lua_State *L)
+lmpe_lock_locked(lua_State *L, lmpe_box *b)
 {
-    lmpe_box *b = lmpe_check_kinds(L, 1, LOCKS);
     mpe_lock_state state;
     mpe_lock_state_get(b->S->e, b->o, &state);
     lua_pushboolean(L, state.locked);
     return 1;
+}
+
+int
+lmpe_lock_acquire(lua_State *L, lmpe_box *lock)
+{
+    return acquire(L, lock);
+}
+
+int
+lmpe_lock_release(lua_State *L, lmpe_box *lock)
+{
+    return release(L, lock);
+}
+
+static int
+lock_acquire(lua_State *L)
+{
+    return acquire(L, lmpe_check_kinds(L, 1, LOCKS));
+}
+
+static int
+lock_release(lua_State *L)
+{
+    return release(L, lmpe_check_kinds(L, 1, LOCKS));
+}
+
+static int
+lock_locked(lua_State *L)
+{
+    return lmpe_lock_locked(L, lmpe_check_kinds(L, 1, LOCKS));
 }
 
 static int
@@ -124,9 +151,9 @@ new_rlock(lua_State *L)
 void
 lmpe_open_lock(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg methods[] = {{"acquire", lmpe_lock_acquire},
-                                       {"release", lmpe_lock_release},
-                                       {"locked", lmpe_lock_locked},
+    static const luaL_Reg methods[] = {{"acquire", lock_acquire},
+                                       {"release", lock_release},
+                                       {"locked", lock_locked},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__tostring", lock_tostring}, {NULL, NULL}};
     static const luaL_Reg functions[] = {

@@ -259,7 +259,8 @@ typedef struct lmpe_box {
     mpe_handle h;
     lmpe *S;
     uint32_t extra;  /* the type's own; of an array its type code */
-    void *data;      /* the elements of an array, where they stay as long as it is held */
+    void *data;      /* the elements of an array, where they stay as long as it is held;
+                      * of a condition the box of its lock, once known */
     uint64_t length; /* how many there are; 0 when it is not held */
 } lmpe_box;
 
@@ -309,10 +310,10 @@ void lmpe_pipe_arrived(lmpe_box *b);
 #define LMPE_ARRAY_KINDS                                                                           \
     (1u << MPE_KIND_ARRAY | 1u << MPE_KIND_VALUE | 1u << MPE_KIND_RAW_ARRAY |                      \
      1u << MPE_KIND_RAW_VALUE)
-/* Methods of locks: llock.c. For what carries a lock, which then stands in its place at 1. */
-int lmpe_lock_acquire(lua_State *L);
-int lmpe_lock_release(lua_State *L);
-int lmpe_lock_locked(lua_State *L);
+/* What the methods of a lock do, also for what carries one; arguments from index 2 on: llock.c. */
+int lmpe_lock_acquire(lua_State *L, lmpe_box *lock);
+int lmpe_lock_release(lua_State *L, lmpe_box *lock);
+int lmpe_lock_locked(lua_State *L, lmpe_box *lock);
 /* An array is held from now on: notes where its elements are. */
 void lmpe_array_held(lmpe_box *b);
 
