@@ -203,7 +203,7 @@ lmpe_dict_update_from(lua_State *L, lmpe_box *b, int idx, const char *call)
     lmpe_box *from = lmpe_test_any(L, idx);
     int is_dict = from && from->o && mpe_handle_kind(from->h) == MPE_KIND_DICT;
     if (!is_dict && !lua_istable(L, idx))
-        luaL_error(L, "%s: expected a table or a Dict, got %s", call, luaL_typename(L, idx));
+        luaL_error(L, "%s: expected a table or a Dict, got %s", call, lmpe_type_name(L, idx));
     lua_pushvalue(L, idx);
     lmpe_store_open(&s, b, call);
     lmpe_store_call(L, &s, is_dict ? update_from_dict : update_from_table, 1, 0);

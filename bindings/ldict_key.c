@@ -11,7 +11,7 @@
 const char *
 lmpe_dict_bad_key(lua_State *L, int idx)
 {
-    return lua_type(L, idx) == LUA_TNUMBER ? "nan" : luaL_typename(L, idx);
+    return lua_type(L, idx) == LUA_TNUMBER ? "nan" : lmpe_type_name(L, idx);
 }
 
 static int

@@ -21,6 +21,15 @@ to_index(lua_State *L, int idx, uint64_t *index)
     return whole && i >= 1;
 }
 
+/* The place at idx for the methods that know negative ones too, which count from the end. */
+static int
+to_place(lua_State *L, int idx, lua_Integer *i)
+{
+    int whole = lua_type(L, idx) == LUA_TNUMBER;
+    *i = whole ? lua_tointegerx(L, idx, &whole) : 0;
+    return whole && *i != 0;
+}
+
 static int
 refuse_index(lua_State *L, int idx, lua_Integer last, const char *call)
 {
@@ -119,10 +128,10 @@ static int
 list_insert(lua_State *L)
 {
     lmpe_box *b = lmpe_check_self(L, 1);
-    uint64_t i;
-    if (!to_index(L, 2, &i))
+    lua_Integer i;
+    if (!to_place(L, 2, &i))
         return refuse_index(L, 2, count_of(b) + 1, "List:insert");
-    return insert(L, b, i, 3, "List:insert");
+    return insert(L, b, (uint64_t)i - 1, 3, "List:insert"); /* -1 is for append, -2 the last */
 }
 
 /* l:pop([i]) -> the item | nil when there is none */
@@ -131,11 +140,11 @@ list_pop(lua_State *L)
 {
     lmpe_box *b = lmpe_check_self(L, 1);
     lmpe_store s;
-    uint64_t i = UINT64_MAX;
-    if (!lua_isnoneornil(L, 2) && !to_index(L, 2, &i))
+    lua_Integer i = -1;
+    if (!lua_isnoneornil(L, 2) && !to_place(L, 2, &i))
         return refuse_index(L, 2, count_of(b), "List:pop");
     lmpe_store_open(&s, b, "List:pop");
-    int rc = mpe_list_remove(b->S->e, b->o, i, &s.buf);
+    int rc = mpe_list_remove(b->S->e, b->o, (uint64_t)(i > 0 ? i - 1 : i), &s.buf);
     if (rc == MPE_OK)
         return lmpe_store_value(L, &s);
     lmpe_store_close(&s);
@@ -204,6 +213,25 @@ static int
 list_copy(lua_State *L)
 {
     return push_copy(L, lmpe_check_self(L, 1), "List:copy");
+}
+
+static int
+next_item_of(lua_State *L)
+{
+    lua_Integer i = luaL_checkinteger(L, 2) + 1;
+    lua_pushinteger(L, i);
+    return lua_rawgeti(L, 1, i) == LUA_TNIL ? 1 : 2;
+}
+
+/* pairs(l) walks a plain copy. */
+static int
+list_pairs(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lua_pushcfunction(L, next_item_of);
+    push_copy(L, b, "List");
+    lua_pushinteger(L, 0);
+    return 3;
 }
 
 /* The place of the value at 2 in a snapshot: 0 is none. */
@@ -322,7 +350,7 @@ extend(lua_State *L, lmpe_box *b, int idx, const char *call)
 {
     lmpe_store s;
     if (!lmpe_is_list(L, idx))
-        luaL_error(L, "%s: expected a table or a List, got %s", call, luaL_typename(L, idx));
+        luaL_error(L, "%s: expected a table or a List, got %s", call, lmpe_type_name(L, idx));
     lmpe_box *from = lmpe_test_any(L, idx);
     if (from && mpe_handle_kind(from->h) == MPE_KIND_LIST)
         push_copy(L, from, call);
@@ -487,7 +515,7 @@ lmpe_open_list(lua_State *L, lmpe *S)
                                        {"reverse", list_reverse},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {
-        {"__len", list_len}, {"__tostring", list_tostring}, {NULL, NULL}};
+        {"__len", list_len}, {"__pairs", list_pairs}, {"__tostring", list_tostring}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"new_list", new_list}, {NULL, NULL}};
     lmpe_new_type(L, S, MPE_KIND_LIST, "List", methods, meta);
     lmpe_store_accessors(L, S, "List", list_index, list_newindex);

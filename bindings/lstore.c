@@ -135,6 +135,14 @@ lmpe_weigh(lua_State *L, uint64_t bytes)
         lua_gc(L, LUA_GCSTEP, kib < 1 << 20 ? (int)kib : 1 << 20);
 }
 
+const char *
+lmpe_type_name(lua_State *L, int idx)
+{
+    if (lua_type(L, idx) == LUA_TUSERDATA && luaL_getmetafield(L, idx, "__name") == LUA_TSTRING)
+        return lua_tostring(L, -1);
+    return luaL_typename(L, idx);
+}
+
 int
 lmpe_is_list(lua_State *L, int idx)
 {

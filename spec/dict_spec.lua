@@ -68,6 +68,7 @@ describe("a dict", function()
   end)
 
   it("takes no other key", function()
+    misuse({ "key must be", "got mp.Event" }, function() mp.Dict()[mp.Event()] = 1 end)
     local d = mp.Dict()
     for _, k in ipairs{ {}, print, 0 / 0, coroutine.create(print) } do
       misuse({ "Dict", "key" }, function() d[k] = 1 end)
@@ -177,6 +178,7 @@ describe("a dict", function()
     misuse({ "Dict:update", 'd["b"]', "coroutine" }, d.update, d, { a = 2, b = coroutine.create(print), c = 3 })
     misuse({ "Dict:update", "key must be", "table" }, d.update, d, { a = 2, [{}] = 3 })
     misuse({ "Dict:update", "table or a Dict" }, d.update, d, "a")
+    misuse({ "Dict:update", "got mp.List" }, d.update, d, mp.List())
     assert.same({ a = 1 }, d:copy())
   end)
 
@@ -306,6 +308,16 @@ describe("a dict", function()
     assert.same({}, d:keys())
   end)
 
+  it("is emptied by popitem in a time that grows with its size only", function()
+    ok([[
+      local d, n, t = mp.Dict(), 300000, {}
+      for i = 1, n do t[i] = true end
+      d:update(t)
+      for _ = 1, n do t[d:popitem()] = nil end
+      eq(next(t), nil)
+      eq(#d, 0)]], { timeout = 20 })
+  end)
+
   it("is filled by several processes", function()
     ok[[
       local d, list = mp.Dict(), {}
@@ -385,6 +397,13 @@ describe("a dict", function()
 end)
 
 describe("a manager", function()
+  it("is checked as the receiver of its methods", function()
+    local m = mp.Manager()
+    for _, name in ipairs{ "dict", "Pool", "shutdown" } do misuse({ name, "mp.Manager" }, m[name], {}) end
+    m:shutdown()
+    assert.error_matches(function() m:Pool() end, "Pool: the manager is shut down", 1, true)
+  end)
+
   it("hands out shared objects", function()
     ok[[
       local m = mp.Manager()

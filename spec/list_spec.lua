@@ -2,7 +2,7 @@ local support = require "spec.support"
 local ok, misuse = support.ok, support.misuse
 local mp = require "mpengine"
 
-describe("a list #later", function()
+describe("a list", function()
   it("is used as a table", function()
     local l = mp.List{ "a", "b" }
     assert.equal(2, #l)
@@ -48,6 +48,32 @@ describe("a list #later", function()
     assert.equal(1, l:pop(1))
     assert.same({ 2 }, l:copy())
     assert.equal(2, l:pop())
+    assert.equal(0, #l)
+  end)
+
+  it("inserts and pops at places counted from the end, as Python's", function()
+    local l = mp.List{ 1, 2, 3 }
+    assert.equal(3, l:pop(-1))
+    assert.equal(1, l:pop(-2))
+    assert.is_nil(l:pop(-2))
+    assert.is_nil(l:pop(2))
+    l:insert(-1, "before the last")
+    l:insert(-100, "first")
+    l:insert(100, "last")
+    assert.same({ "first", "before the last", 2, "last" }, l:copy())
+    misuse({ "List:pop", "index 0" }, l.pop, l, 0)
+    misuse({ "List:insert", "index 0" }, l.insert, l, 0, "x")
+    misuse({ "List:insert", "1.5" }, l.insert, l, 1.5, "x")
+    assert.is_nil(mp.List():pop(-1))
+  end)
+
+  it("is walked by pairs as it was at the beginning", function()
+    local l, seen = mp.List{ "a", false, "c" }, {}
+    for i, v in pairs(l) do
+      seen[i] = v
+      l:pop()
+    end
+    assert.same({ "a", false, "c" }, seen)
     assert.equal(0, #l)
   end)
 

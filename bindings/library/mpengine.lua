@@ -295,8 +295,10 @@ function Dict:keys() end
 function Dict:values() end
 ---@return { [1]: mpengine.Key, [2]: any }[]
 function Dict:items() end
+--- One step for everybody: all entries or none.
 ---@param t table|mpengine.Dict
 function Dict:update(t) end
+--- One step for everybody.
 function Dict:clear() end
 ---@return table
 function Dict:copy() end
@@ -311,7 +313,7 @@ function Dict:incr(k, n) end
 ---@return any new
 function Dict:modify(k, f) end
 
---- Shared. `l[i]`, `#l`, `ipairs(l)`; `l[#l + 1] = v` appends.
+--- Shared. `l[i]`, `#l`, `ipairs(l)`; `l[#l + 1] = v` appends; `pairs(l)` walks a snapshot.
 ---@class mpengine.List
 ---@field [integer] any
 ---@operator len: integer
@@ -321,9 +323,9 @@ local List = {}
 ---@return mpengine.List
 function mp.List(t) end
 function List:append(v) end
----@param i integer
+---@param i integer -1 is before the last
 function List:insert(i, v) end
----@param i? integer default the last
+---@param i? integer default -1, the last
 ---@return any
 function List:pop(i) end
 --- Removes the first item equal to v. Raises when there is none.

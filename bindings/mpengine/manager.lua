@@ -1,6 +1,7 @@
 --- mp.Manager: the shared objects under the names of Python's manager. There is no server process:
 --- everything it hands out lies in shared memory and is seen by every process that gets hold of it.
 local mp = require "mpengine"
+local check = require "mpengine.check"
 
 local Manager = { __name = "mp.Manager" }
 
@@ -13,25 +14,27 @@ for _, name in ipairs {
     makers[name] = mp[name]
 end
 
+function makers.Pool(...)
+    return require("mpengine.pool").Pool(...)
+end
+
+local function check_self(name, self)
+    if getmetatable(self) ~= Manager then check.fail(name, 1, "mp.Manager", self, 3) end
+end
+
 local methods = {}
 
 for name, make in pairs(makers) do
     methods[name] = function(self, ...)
-        if getmetatable(self) ~= Manager then
-            error(("bad argument #1 to '%s' (mp.Manager expected, got %s)"):format(name, type(self)), 2)
-        end
+        check_self(name, self)
         if self.is_shut_down then error(name .. ": the manager is shut down", 2) end
         return make(...)
     end
 end
 
-function methods:Pool(...)
-    if self.is_shut_down then error("Pool: the manager is shut down", 2) end
-    return require("mpengine.pool").Pool(...)
-end
-
 --- Nothing more is handed out; what was handed out stays usable as long as somebody holds it.
 function methods:shutdown()
+    check_self("shutdown", self)
     self.is_shut_down = true
 end
 

@@ -350,13 +350,15 @@ MPE_API uint64_t mpe_list_count(mpe_engine *e, mpe_object *o);
 MPE_API int mpe_list_get(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out);
 /* Replaces an item; an index equal to the count appends. Errors: ERANGE, EARENA. */
 MPE_API int mpe_list_set(mpe_engine *e, mpe_object *o, uint64_t index, mpe_bytes v, int handles);
-/* Inserts before index; index == UINT64_MAX appends. */
+/* Inserts before index, at most the count. Negative ones, as two's complement, count from the end: -1
+ * appends, -2 inserts before the last; far ones insert before the first. */
 MPE_API int mpe_list_insert(mpe_engine *e, mpe_object *o, uint64_t index, mpe_bytes v, int handles);
 /* Appends all or nothing, in one step for everybody else; a death in the middle leaves the first
  * of them. Errors: EARENA. */
 MPE_API int mpe_list_extend(mpe_engine *e, mpe_object *o, const mpe_bytes *items, size_t count,
                             int handles);
-/* Removes; index == UINT64_MAX is the last. The value goes to out when not NULL. */
+/* Removes; -1, as two's complement, is the last, and so on. The value goes to out when not NULL.
+ * Errors: ERANGE. */
 MPE_API int mpe_list_remove(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out);
 /* Removes it if the list is still at version. Errors: EAGAIN (changed meanwhile), ERANGE. */
 MPE_API int mpe_list_remove_if(mpe_engine *e, mpe_object *o, uint64_t index, uint64_t version);

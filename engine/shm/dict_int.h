@@ -21,12 +21,12 @@ struct mpe__dict_node {
 };
 
 struct mpe__dict_stripe {
-    mpe__a32 lock;    /* intent lock of all below */
-    mpe__a32 count;   /* derived: entries in use */
-    mpe__a32 deleted; /* derived: entries deleted */
-    mpe__a32 unused;
-    mpe__a64 table;   /* offset | log2 << 56, 0: no table yet */
-    mpe__a64 version; /* raised before every change */
+    mpe__a32 lock;     /* intent lock of all below */
+    mpe__a32 count;    /* derived: entries in use */
+    mpe__a32 deleted;  /* derived: entries deleted */
+    mpe__a32 pop_hint; /* where pop_any found its last one; any value is right */
+    mpe__a64 table;    /* offset | log2 << 56, 0: no table yet */
+    mpe__a64 version;  /* raised before every change */
     uint8_t pad[32];
 };
 _Static_assert(sizeof(struct mpe__dict_stripe) == 64, "a cache line each");

@@ -295,12 +295,18 @@ mpe_dict_remove(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out)
     return rc;
 }
 
+/* Some entry in use. The search goes on where the last one ended: what lies before it is gone. */
 static mpe__a64 *
-first_in_use(struct mpe__dict_table t, uint64_t length)
+any_in_use(struct mpe__dict_stripe *s, struct mpe__dict_table t, uint64_t length)
 {
-    for (uint64_t k = 0; k < length; k++)
-        if (mpe__dict_in_use(mpe__load64(&t.entries[k])))
-            return &t.entries[k];
+    uint32_t first = mpe__load32(&s->pop_hint);
+    for (uint64_t k = 0; k < length; k++) {
+        uint32_t i = (first + (uint32_t)k) & t.mask;
+        if (!mpe__dict_in_use(mpe__load64(&t.entries[i])))
+            continue;
+        mpe__store32(&s->pop_hint, i);
+        return &t.entries[i];
+    }
     return NULL;
 }
 
@@ -309,7 +315,7 @@ pop_from(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p, mpe_buf *key, 
 {
     uint64_t word = mpe__load64(&p->stripe->table);
     p->table = mpe__dict_table_of(e, word);
-    p->entry = first_in_use(p->table, mpe__dict_table_length(word));
+    p->entry = any_in_use(p->stripe, p->table, mpe__dict_table_length(word));
     if (!p->entry)
         return MPE_ENOENT;
     p->node = mpe__at(e, mpe__dict_node_offset(mpe__load64(p->entry)));

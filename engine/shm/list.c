@@ -232,6 +232,8 @@ insert_locked(mpe_engine *e, mpe_object *o, uint64_t index, uint64_t item)
 {
     struct vector *v = vector_of(e, o);
     uint64_t count = mpe__load64(&v->count), off;
+    if ((int64_t)index < 0)
+        index = index + 1 + count > count ? 0 : index + 1 + count; /* in front of the first? */
     if (index >= count)
         return append_locked(e, o, item);
     int rc = rebuilt(e, v, index, 0, 1, count + 1 + count / 4, &off);
@@ -270,9 +272,9 @@ remove_locked(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out)
 {
     struct vector *v = vector_of(e, o);
     uint64_t count = mpe__load64(&v->count), off = 0;
-    if (index == UINT64_MAX)
-        index = count - 1;
-    if (count == 0 || index >= count)
+    if ((int64_t)index < 0)
+        index += count;
+    if (index >= count)
         return MPE_ERANGE;
     uint64_t item = mpe__load64(&v->at[index]);
     int rc = copy_item(e, mpe__at(e, item), out);
