@@ -67,6 +67,22 @@ describe("a list", function()
     assert.is_nil(mp.List():pop(-1))
   end)
 
+  it("is a queue too: the first of many items is popped without moving the others", function()
+    ok([[
+      local l, t, n = mp.List(), {}, 200000
+      for i = 1, n do t[i] = i end
+      l:extend(t)
+      for i = 1, n do
+        assert(l:pop(1) == i)
+        if i % 4 == 0 then l:append(n + i) end
+      end
+      eq(#l, n // 4)
+      eq(l[1], n + 4)
+      l:insert(1, "first")
+      eq(l:pop(1), "first")
+      eq(l:pop(), n + n)]], { timeout = 20 })
+  end)
+
   it("is walked by pairs as it was at the beginning", function()
     local l, seen = mp.List{ "a", false, "c" }, {}
     for i, v in pairs(l) do

@@ -1,8 +1,8 @@
-/* Lists: a vector of node offsets under the object's intent lock. Appending and removing at the end
- * commit by one store of the count; replacing an item by one store of its entry; every other
- * change builds a new vector and commits by one store of its offset. The operation record makes
- * the old vector and node disappear with the same store (sync/death.c). Vector and count change
- * together only through a vector that carries its own count.
+/* Lists: a vector of item offsets under the object's intent lock. Appending, and removing at either
+ * end, commit by one store of the span of entries in use; replacing an item by one store of its
+ * entry; every other change builds a new vector and commits by one store of its offset. The
+ * operation record makes the old vector and item disappear with the same store (sync/death.c).
+ * Vector and span change together only through a vector that carries its own span.
  */
 #include "shm/list.h"
 
@@ -24,9 +24,15 @@ struct item {
 };
 
 struct vector {
-    mpe__a64 count;
+    mpe__a64 span; /* of the entries in use: first << 32 | end */
     uint64_t capacity;
     mpe__a64 at[]; /* offsets of items */
+};
+
+/* What is in use of a vector. */
+struct items {
+    mpe__a64 *at;
+    uint64_t first, count; /* first: where in the vector */
 };
 
 /* The object's word is its version, raised before every change; body is the vector. */
@@ -37,15 +43,30 @@ vector_of(mpe_engine *e, const mpe_object *o)
     return mpe__body(e, o);
 }
 
+static uint64_t
+span(uint64_t first, uint64_t count)
+{
+    return first << 32 | (first + count);
+}
+
+static struct items
+items_of(struct vector *v)
+{
+    uint64_t word = mpe__load64(&v->span), first = word >> 32;
+    return (struct items){&v->at[first], first, (word & UINT32_MAX) - first};
+}
+
 static int
 new_vector(mpe_engine *e, uint64_t capacity, uint64_t *off)
 {
+    if (capacity > UINT32_MAX)
+        return MPE_EARENA;
     int rc = mpe__alloc(e, sizeof(struct vector) + capacity * sizeof(uint64_t), off);
     if (rc != MPE_OK)
         return rc;
     struct vector *v = mpe__at(e, *off);
     v->capacity = (mpe__block_bytes(e, *off) - sizeof *v) / sizeof(uint64_t);
-    mpe__store64(&v->count, 0);
+    mpe__store64(&v->span, 0);
     return MPE_OK;
 }
 
@@ -98,7 +119,7 @@ uint64_t
 mpe_list_count(mpe_engine *e, mpe_object *o)
 {
     lock(e, o);
-    uint64_t n = mpe__load64(&vector_of(e, o)->count);
+    uint64_t n = items_of(vector_of(e, o)).count;
     mpe__iunlock(e, &o->ilock);
     return n;
 }
@@ -127,10 +148,10 @@ int
 mpe_list_get(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out)
 {
     lock(e, o);
-    struct vector *v = vector_of(e, o);
+    struct items old = items_of(vector_of(e, o));
     int rc = MPE_ERANGE;
-    if (index < mpe__load64(&v->count))
-        rc = copy_item(e, mpe__at(e, mpe__load64(&v->at[index])), out);
+    if (index < old.count)
+        rc = copy_item(e, mpe__at(e, mpe__load64(&old.at[index])), out);
     mpe__iunlock(e, &o->ilock);
     return rc;
 }
@@ -138,28 +159,27 @@ mpe_list_get(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out)
 /* A vector in flight with the entries before index, a gap of one when there is one, and from
  * index + skip on. */
 static int
-rebuilt(mpe_engine *e, const struct vector *v, uint64_t index, uint64_t skip, uint64_t gap,
+rebuilt(mpe_engine *e, struct items old, uint64_t index, uint64_t skip, uint64_t gap,
         uint64_t capacity, uint64_t *off)
 {
     int rc = new_vector(e, capacity, off);
     if (rc != MPE_OK)
         return rc;
-    struct vector *w = mpe__at(e, *off);
-    uint64_t count = mpe__load64(&v->count);
-    memcpy((void *)w->at, (const void *)v->at, index * sizeof(uint64_t));
-    memcpy((void *)(w->at + index + gap), (const void *)(v->at + index + skip),
-           (count - index - skip) * sizeof(uint64_t));
-    mpe__store64(&w->count, count - skip + gap);
+    struct vector *v = mpe__at(e, *off);
+    memcpy((void *)v->at, (const void *)old.at, index * sizeof(uint64_t));
+    memcpy((void *)(v->at + index + gap), (const void *)(old.at + index + skip),
+           (old.count - index - skip) * sizeof(uint64_t));
+    mpe__store64(&v->span, span(0, old.count - skip + gap));
     return MPE_OK;
 }
 
-/* Replaces the vector by a bigger one with the same items. Locked. */
+/* Replaces the vector by one with room behind the same items. Locked. */
 static int
 grow(mpe_engine *e, mpe_object *o)
 {
-    struct vector *v = vector_of(e, o);
-    uint64_t count = mpe__load64(&v->count), off;
-    int rc = rebuilt(e, v, count, 0, 0, count * 2, &off);
+    struct items old = items_of(vector_of(e, o));
+    uint64_t off, capacity = old.count < FIRST_CAPACITY ? FIRST_CAPACITY : old.count * 2;
+    int rc = rebuilt(e, old, old.count, 0, 0, capacity, &off);
     if (rc != MPE_OK)
         return rc;
     struct mpe__change c = {.object = o,
@@ -174,16 +194,18 @@ grow(mpe_engine *e, mpe_object *o)
 static int
 append_locked(mpe_engine *e, mpe_object *o, uint64_t item)
 {
-    uint64_t count = mpe__load64(&vector_of(e, o)->count);
-    if (count == vector_of(e, o)->capacity) {
+    struct items old = items_of(vector_of(e, o));
+    if (old.first + old.count == vector_of(e, o)->capacity) {
         int rc = grow(e, o);
         if (rc != MPE_OK)
             return rc;
+        old = items_of(vector_of(e, o));
     }
-    struct vector *v = vector_of(e, o);
-    mpe__store64(&v->at[count], item);
-    struct mpe__change c = {
-        .object = o, .link = &v->count, .value = count + 1, .new_block = {item}};
+    mpe__store64(&old.at[old.count], item);
+    struct mpe__change c = {.object = o,
+                            .link = &vector_of(e, o)->span,
+                            .value = span(old.first, old.count + 1),
+                            .new_block = {item}};
     raise_version(o);
     mpe__commit_change(e, &c);
     return MPE_OK;
@@ -192,25 +214,24 @@ append_locked(mpe_engine *e, mpe_object *o, uint64_t item)
 static int
 set_locked(mpe_engine *e, mpe_object *o, uint64_t index, mpe_bytes bytes, int handles)
 {
-    struct vector *v = vector_of(e, o);
+    struct items old = items_of(vector_of(e, o));
     uint64_t off;
-    uint64_t count = mpe__load64(&v->count);
-    if (index > count)
+    if (index > old.count)
         return MPE_ERANGE;
     int rc = new_item(e, bytes, handles, &off);
     if (rc != MPE_OK)
         return rc;
-    if (index == count) {
+    if (index == old.count) {
         if ((rc = append_locked(e, o, off)) != MPE_OK)
             mpe__free(e, off);
         return rc;
     }
     struct mpe__change c = {.object = o,
-                            .link = &v->at[index],
+                            .link = &old.at[index],
                             .value = off,
                             .new_block = {off},
-                            .old_block = {mpe__load64(&v->at[index])}};
-    note_removed(e, mpe__at(e, mpe__load64(&v->at[index])));
+                            .old_block = {mpe__load64(&old.at[index])}};
+    note_removed(e, mpe__at(e, c.old_block[0]));
     raise_version(o);
     mpe__commit_change(e, &c);
     return MPE_OK;
@@ -230,13 +251,14 @@ mpe_list_set(mpe_engine *e, mpe_object *o, uint64_t index, mpe_bytes bytes, int 
 static int
 insert_locked(mpe_engine *e, mpe_object *o, uint64_t index, uint64_t item)
 {
-    struct vector *v = vector_of(e, o);
-    uint64_t count = mpe__load64(&v->count), off;
+    struct items old = items_of(vector_of(e, o));
+    uint64_t off;
     if ((int64_t)index < 0)
-        index = index + 1 + count > count ? 0 : index + 1 + count; /* in front of the first? */
-    if (index >= count)
+        index = index + 1 + old.count > old.count ? 0
+                                                  : index + 1 + old.count; /* before the first? */
+    if (index >= old.count)
         return append_locked(e, o, item);
-    int rc = rebuilt(e, v, index, 0, 1, count + 1 + count / 4, &off);
+    int rc = rebuilt(e, old, index, 0, 1, old.count + 1 + old.count / 4, &off);
     if (rc != MPE_OK)
         return rc;
     mpe__store64(&((struct vector *)mpe__at(e, off))->at[index], item);
@@ -271,18 +293,20 @@ static int
 remove_locked(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out)
 {
     struct vector *v = vector_of(e, o);
-    uint64_t count = mpe__load64(&v->count), off = 0;
+    struct items old = items_of(v);
+    uint64_t off = 0;
     if ((int64_t)index < 0)
-        index += count;
-    if (index >= count)
+        index += old.count;
+    if (index >= old.count)
         return MPE_ERANGE;
-    uint64_t item = mpe__load64(&v->at[index]);
+    uint64_t item = mpe__load64(&old.at[index]);
     int rc = copy_item(e, mpe__at(e, item), out);
     struct mpe__change c = {.object = o, .old_block = {item}};
-    int is_last = index + 1 == count;
-    if (rc == MPE_OK && (!is_last || count * 8 < v->capacity))
-        rc = rebuilt(e, v, index, 1, 0, count < FIRST_CAPACITY ? FIRST_CAPACITY : count, &off);
-    if (rc == MPE_EARENA && is_last) /* then the vector just stays large */
+    int is_end = index == 0 || index + 1 == old.count;
+    if (rc == MPE_OK && (!is_end || old.count * 8 < v->capacity))
+        rc = rebuilt(e, old, index, 1, 0, old.count < FIRST_CAPACITY ? FIRST_CAPACITY : old.count,
+                     &off);
+    if (rc == MPE_EARENA && is_end) /* then the vector just stays large */
         rc = MPE_OK;
     if (off) {
         c.link = &o->body;
@@ -290,8 +314,8 @@ remove_locked(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out)
         c.new_block[0] = off;
         c.old_block[1] = mpe__load64(&o->body);
     } else {
-        c.link = &v->count;
-        c.value = count - 1;
+        c.link = &v->span;
+        c.value = span(old.first + (index == 0), old.count - 1);
     }
     if (rc != MPE_OK)
         return rc;
@@ -332,7 +356,7 @@ mpe_list_clear(mpe_engine *e, mpe_object *o)
 static int
 extend_locked(mpe_engine *e, mpe_object *o, const mpe_bytes *items, size_t count, int handles)
 {
-    uint64_t before = mpe__load64(&vector_of(e, o)->count);
+    uint64_t before = items_of(vector_of(e, o)).count;
     for (size_t i = 0; i < count; i++) {
         int rc = set_locked(e, o, before + i, items[i], handles);
         if (rc == MPE_OK)
@@ -361,10 +385,9 @@ mpe_list_snapshot(mpe_engine *e, mpe_object *o, mpe_buf *out, uint64_t *count, u
     static const uint8_t zeros[8];
     int rc = MPE_OK;
     lock(e, o);
-    struct vector *v = vector_of(e, o);
-    uint64_t n = mpe__load64(&v->count);
-    for (uint64_t i = 0; out && i < n && rc == MPE_OK; i++) {
-        struct item *item = mpe__at(e, mpe__load64(&v->at[i]));
+    struct items all = items_of(vector_of(e, o));
+    for (uint64_t i = 0; out && i < all.count && rc == MPE_OK; i++) {
+        struct item *item = mpe__at(e, mpe__load64(&all.at[i]));
         uint32_t head[2] = {item->size, 0};
         rc = mpe_buf_append(out, head, sizeof head);
         if (rc == MPE_OK)
@@ -372,7 +395,7 @@ mpe_list_snapshot(mpe_engine *e, mpe_object *o, mpe_buf *out, uint64_t *count, u
         if (rc == MPE_OK)
             rc = mpe_buf_append(out, zeros, -(uint64_t)item->size & 7);
     }
-    *count = n;
+    *count = all.count;
     *version = mpe__load64(&o->word);
     mpe__iunlock(e, &o->ilock);
     return rc;
@@ -382,17 +405,17 @@ static int
 replace_locked(mpe_engine *e, mpe_object *o, uint64_t version, const uint64_t *order,
                uint64_t count)
 {
-    struct vector *v = vector_of(e, o);
+    struct items old = items_of(vector_of(e, o));
     uint64_t off;
-    if (mpe__load64(&o->word) != version || mpe__load64(&v->count) != count)
+    if (mpe__load64(&o->word) != version || old.count != count)
         return MPE_EAGAIN;
     int rc = new_vector(e, count, &off);
     if (rc != MPE_OK)
         return rc;
-    struct vector *w = mpe__at(e, off);
+    struct vector *v = mpe__at(e, off);
     for (uint64_t i = 0; i < count; i++)
-        mpe__store64(&w->at[i], mpe__load64(&v->at[order[i]]));
-    mpe__store64(&w->count, count);
+        mpe__store64(&v->at[i], mpe__load64(&old.at[order[i]]));
+    mpe__store64(&v->span, span(0, count));
     struct mpe__change c = {.object = o,
                             .link = &o->body,
                             .value = off,
@@ -434,18 +457,18 @@ mpe_list_reorder(mpe_engine *e, mpe_object *o, uint64_t version, const uint64_t 
 void
 mpe__list_destroy(mpe_engine *e, mpe_object *o)
 {
-    struct vector *v = vector_of(e, o);
-    for (uint64_t i = 0; i < mpe__load64(&v->count); i++)
-        mpe__free(e, mpe__load64(&v->at[i]));
+    struct items all = items_of(vector_of(e, o));
+    for (uint64_t i = 0; i < all.count; i++)
+        mpe__free(e, mpe__load64(&all.at[i]));
 }
 
 void
 mpe__list_scan(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h), void *ud)
 {
     lock(e, o);
-    struct vector *v = vector_of(e, o);
-    for (uint64_t i = 0; i < mpe__load64(&v->count); i++) {
-        struct item *n = mpe__at(e, mpe__load64(&v->at[i]));
+    struct items all = items_of(vector_of(e, o));
+    for (uint64_t i = 0; i < all.count; i++) {
+        struct item *n = mpe__at(e, mpe__load64(&all.at[i]));
         if (n->flags & HANDLES)
             mpe_wire_scan_handles(n->bytes, n->size, visit, ud);
     }
@@ -456,10 +479,10 @@ void
 mpe__list_measure(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes)
 {
     lock(e, o);
-    struct vector *v = vector_of(e, o);
-    *depth = mpe__load64(&v->count);
+    struct items all = items_of(vector_of(e, o));
+    *depth = all.count;
     *bytes = 0;
-    for (uint64_t i = 0; i < *depth; i++)
-        *bytes += mpe__block_bytes(e, mpe__load64(&v->at[i]));
+    for (uint64_t i = 0; i < all.count; i++)
+        *bytes += mpe__block_bytes(e, mpe__load64(&all.at[i]));
     mpe__iunlock(e, &o->ilock);
 }
