@@ -10,8 +10,6 @@
  */
 #include "lcancel.h"
 
-#include <string.h>
-
 #define CLOSE_NS (2 * MPE_NS_PER_S)
 
 /* ---- is it cancelled? ---- */
@@ -132,13 +130,6 @@ lmpe_raise_cancelled(lua_State *L, lmpe *S, lmpe_task *t)
     return lua_error(L);
 }
 
-static int
-is_ours(lua_State *L, lua_Debug *ar, const struct lmpe_ticker *k)
-{
-    lua_getinfo(L, "S", ar);
-    return k->library[0] && strncmp(ar->source, k->library, strlen(k->library)) == 0;
-}
-
 /* The hook of a task that is cancelled and runs on. */
 void
 lmpe_hound(lua_State *L, lua_Debug *ar)
@@ -152,7 +143,8 @@ lmpe_hound(lua_State *L, lua_Debug *ar)
         lmpe_report_hog(L, S);
         return;
     }
-    if (is_ours(L, ar, k) || !lmpe_is_cancelled(L, S, t))
+    lua_getinfo(L, "S", ar);
+    if (lmpe_is_library(S, ar->source) || !lmpe_is_cancelled(L, S, t))
         return;
     int depth = lmpe_protected_depth(L, S);
     if (depth >= t->rare->raised_depth && !k->hogs)

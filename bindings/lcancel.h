@@ -46,6 +46,7 @@ struct lmpe_ticker {
     int reported;
     lua_CFunction pcall, xpcall;
     char library[256]; /* how the sources of our own Lua code begin */
+    size_t library_length;
 };
 
 void lmpe_start_ticking(lmpe *S);

@@ -74,7 +74,10 @@ typedef int (*lmpe_finish_fn)(lua_State *L, lmpe *S, int status);
 int lmpe_wait(lua_State *L, lmpe *S, mpe_waitlist *list, uint64_t deadline, lmpe_finish_fn finish);
 /* The same, and no cancellation ends it. */
 int lmpe_wait_shielded(lua_State *L, lmpe *S, mpe_waitlist *list, lmpe_finish_fn finish);
-/* The list of the waitlist userdata at idx: lwait.c. */
+/* lwait.c: a list, whose user value is its owner or nil; waiting for any of a list, its user value. */
+#define LMPE_WAITLIST "mpengine.waitlist"
+#define LMPE_ANY "mpengine.any"
+/* The list of the waitlist userdata at idx. */
 mpe_waitlist *lmpe_check_waitlist(lua_State *L, int idx);
 /* Lets the other tasks run once. */
 int lmpe_give_way(lua_State *L, lmpe *S, lmpe_finish_fn finish);
@@ -187,6 +190,8 @@ void lmpe_forget_scopes(lua_State *L, lmpe_task *t);
 void lmpe_tasks_close(lua_State *L, lmpe *S);
 /* Pushes the error object that the task at idx is killed with. */
 void lmpe_push_kill(lua_State *L, int idx);
+/* Is this the source of our own Lua code? */
+int lmpe_is_library(const lmpe *S, const char *source);
 /* The state of a universe, where it is no upvalue. */
 lmpe *lmpe_of(lua_State *L);
 

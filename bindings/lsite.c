@@ -38,16 +38,16 @@ hash_frames(const struct frame *f)
     return (uint32_t)(h >> 40) % BUCKETS;
 }
 
-/* The lines of level 1 and its callers, as a traceback has them. */
+/* The lines of level 1 and its callers, as a traceback has them, without those of the library. */
 static void
-push_lines(lua_State *L)
+push_lines(lua_State *L, lmpe *S)
 {
     lua_Debug ar;
     luaL_Buffer b;
     luaL_buffinit(L, &b);
     for (int level = 1; level <= LEVELS && lua_getstack(L, level, &ar); level++) {
         lua_getinfo(L, "Sln", &ar);
-        if (ar.currentline < 0)
+        if (ar.currentline < 0 || lmpe_is_library(S, ar.source))
             continue;
         lua_pushfstring(L, "\n\t%s:%d:", ar.short_src, ar.currentline);
         luaL_addvalue(&b);
@@ -63,13 +63,14 @@ push_lines(lua_State *L)
 }
 
 static uint32_t
-add_site(lua_State *L, struct lmpe_sites *s, const struct frame *f, uint32_t bucket)
+add_site(lua_State *L, lmpe *S, const struct frame *f, uint32_t bucket)
 {
+    struct lmpe_sites *s = S->sites;
     if (s->count + 1 >= SITES_MAX)
         return 0;
     uint32_t n = s->count + 1;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &texts_key);
-    push_lines(L);
+    push_lines(L, S);
     lua_rawseti(L, -2, n);
     lua_pop(L, 1);
     s->count = n;
@@ -94,7 +95,7 @@ lmpe_site_here(lua_State *L, lmpe *S)
     for (uint32_t n = s->buckets[bucket]; n; n = s->at[n].next)
         if (memcmp(s->at[n].frames, f, sizeof f) == 0)
             return n;
-    return add_site(L, s, f, bucket);
+    return add_site(L, S, f, bucket);
 }
 
 int

@@ -3,7 +3,7 @@
  * ltask.c - tasks: a userdata and a coroutine each. While a task has not ended, it stands in the
  * table of anchors, and its user value is its coroutine; afterwards it is its result. The coroutine
  * is used again when it ended well and the script has not seen it. ltask_run.c runs tasks,
- * ltask_methods.c is what scripts call.
+ * ltask_methods.c is what scripts call, ltask_report.c tells about them.
  */
 #include "ltask.h"
 
@@ -287,6 +287,7 @@ lmpe_open_sched(lua_State *L, lmpe *S)
     lmpe_open_spawn(L, S);
     lua_setfield(L, -2, "Task");
     lmpe_open_methods(L, S);
+    lmpe_open_report(L, S);
     new_main_task(L, S);
     lmpe_open_site(L, S);
     lmpe_open_cancel(L, S);

@@ -24,12 +24,13 @@ lua_State *lmpe_take_thread(lua_State *L, lmpe *S);
 /* The coroutine of an ended task is on top of the stack: keeps or forgets it. */
 void lmpe_give_thread(lua_State *L, lmpe *S, lmpe_task *t, lua_State *co);
 
-/* ---- ltask_run.c, ltask_methods.c, ltask_joinall.c ---- */
+/* ---- ltask_run.c, ltask_methods.c, ltask_report.c, ltask_joinall.c ---- */
 
 /* The core module and the metatable of tasks are on top. */
 void lmpe_open_spawn(lua_State *L, lmpe *S);
 /* The core module is on top. */
 void lmpe_open_methods(lua_State *L, lmpe *S);
+void lmpe_open_report(lua_State *L, lmpe *S);
 /* joinall(tasks [, timeout]) -> those that have ended, in the order of their ends */
 int lmpe_joinall(lua_State *L);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * ltask_methods.c - what scripts do with tasks: the methods, as functions of the core module, and
- * what tells about tasks. Waiting for several at once is in ltask_joinall.c.
+ * ltask_methods.c - what scripts do with tasks: the methods, as functions of the core module. Waiting
+ * for several at once is in ltask_joinall.c, what is told about them in ltask_report.c.
  */
 #include "ltask.h"
 
@@ -197,68 +197,6 @@ tasks(lua_State *L)
     return 1;
 }
 
-/* spawn_place(task) -> lines | nil */
-static int
-spawn_place(lua_State *L)
-{
-    lmpe_task *t = lmpe_check_task(L, 1);
-    return lmpe_push_site(L, t->S, t->site);
-}
-
-lua_State *
-lmpe_innermost(lua_State *L, lua_State *co)
-{
-    lua_State *inner;
-    while ((inner = lmpe_resumed_by(L, co)) != NULL)
-        co = inner;
-    return co;
-}
-
-/* waiting_thread(task) -> the coroutine in which it waits */
-static int
-waiting_thread(lua_State *L)
-{
-    lmpe_task *t = lmpe_check_task(L, 1);
-    lmpe *S = t->S;
-    lua_State *co = t->co ? lmpe_innermost(L, t->co) : t == S->current ? L : S->driver;
-    lua_pushthread(co);
-    if (co != L)
-        lua_xmove(co, L, 1);
-    return 1;
-}
-
-static const char *
-heavy_target(lua_State *L, lmpe_await *a)
-{
-    switch (a->source) {
-    case LMPE_OBJECT:
-        if (lmpe_push_handle(L, a->task->S, mpe_handle_of(a->task->S->e, a->on.object)) == MPE_OK)
-            return luaL_tolstring(L, -1, NULL);
-        return "a shared object";
-    case LMPE_FD:
-        return lua_pushfstring(L, "descriptor %d", a->on.fd);
-    case LMPE_PROCESS:
-        return lua_pushfstring(L, "the end of the process with pid %d",
-                               mpe_process_pid(a->on.process));
-    default:
-        return "an answer";
-    }
-}
-
-/* waits_for(task) -> what it waits for, in words | nil */
-static int
-waits_for(lua_State *L)
-{
-    lmpe_task *t = lmpe_check_task(L, 1);
-    if (t->state != LMPE_WAITING)
-        return 0;
-    if (t->heavy)
-        lua_pushstring(L, heavy_target(L, &t->rare->await));
-    else
-        lua_pushstring(L, t->w.list ? "another task" : "the end of its sleep");
-    return 1;
-}
-
 static int
 finish_nothing(lua_State *L, lmpe *S, int status)
 {
@@ -298,9 +236,6 @@ lmpe_open_methods(lua_State *L, lmpe *S)
         {"main_task", main_task},
         {"tasks", tasks},
         {"sleep", sleep_for},
-        {"spawn_place", spawn_place},
-        {"waits_for", waits_for},
-        {"waiting_thread", waiting_thread},
         {"joinall", lmpe_joinall},
         {NULL, NULL},
     };

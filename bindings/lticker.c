@@ -141,16 +141,25 @@ lmpe_cancel_forked(lmpe *S)
     S->ticker->watch_ns = 0;
 }
 
-/* library(prefix): how the sources of our own Lua code begin, where nothing is raised */
+/* set_library(prefix): how the sources of our own Lua code begin, where nothing is raised */
 static int
 set_library(lua_State *L)
 {
     struct lmpe_ticker *k = lmpe_self(L)->ticker;
     size_t n;
     const char *s = luaL_checklstring(L, 1, &n);
-    if (n < sizeof k->library)
-        memcpy(k->library, s, n + 1);
+    if (n >= sizeof k->library)
+        return 0;
+    memcpy(k->library, s, n + 1);
+    k->library_length = n;
     return 0;
+}
+
+int
+lmpe_is_library(const lmpe *S, const char *source)
+{
+    const struct lmpe_ticker *k = S->ticker;
+    return k->library_length > 0 && strncmp(source, k->library, k->library_length) == 0;
 }
 
 static lua_CFunction

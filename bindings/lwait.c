@@ -8,9 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WAITLIST "mpengine.waitlist"
-#define ANY "mpengine.any"
-
 /* ---- waitlists: the base of the co.* objects ---- */
 
 typedef struct waitlist {
@@ -23,9 +20,9 @@ check_waitlist(lua_State *L)
 {
     waitlist *w = lua_touserdata(L, 1);
     if (!w || !lua_getmetatable(L, 1))
-        return luaL_checkudata(L, 1, WAITLIST);
+        return luaL_checkudata(L, 1, LMPE_WAITLIST);
     if (!lua_rawequal(L, -1, lua_upvalueindex(2)))
-        luaL_checkudata(L, 1, WAITLIST);
+        luaL_checkudata(L, 1, LMPE_WAITLIST);
     lua_pop(L, 1);
     return w;
 }
@@ -33,15 +30,19 @@ check_waitlist(lua_State *L)
 mpe_waitlist *
 lmpe_check_waitlist(lua_State *L, int idx)
 {
-    return &((waitlist *)luaL_checkudata(L, idx, WAITLIST))->list;
+    return &((waitlist *)luaL_checkudata(L, idx, LMPE_WAITLIST))->list;
 }
 
+/* waitlist([owner]) -> an empty one; the owner is who a report says is waited for */
 static int
 new_waitlist(lua_State *L)
 {
-    waitlist *w = lua_newuserdatauv(L, sizeof *w, 0);
+    lua_settop(L, 1);
+    waitlist *w = lua_newuserdatauv(L, sizeof *w, 1);
     memset(w, 0, sizeof *w);
-    luaL_setmetatable(L, WAITLIST);
+    luaL_setmetatable(L, LMPE_WAITLIST);
+    lua_insert(L, 1);
+    lua_setiuservalue(L, 1, 1);
     return 1;
 }
 
@@ -162,7 +163,7 @@ file_part(lua_State *L, struct any *any, struct any_part *p, int idx)
     p->fd = -1;
     if (b && b->o)
         return mpe_wait_object(e, &p->w, b->o, (int)b->extra, MPE_FOREVER);
-    void *list = luaL_testudata(L, idx, WAITLIST);
+    void *list = luaL_testudata(L, idx, LMPE_WAITLIST);
     if (list)
         return mpe_wait_list(e, &p->w, &((waitlist *)list)->list, MPE_FOREVER);
     lmpe_task *t = lmpe_test_task(L, idx);
@@ -178,7 +179,7 @@ file_part(lua_State *L, struct any *any, struct any_part *p, int idx)
 static int
 unfile(lua_State *L)
 {
-    struct any *any = luaL_checkudata(L, 1, ANY);
+    struct any *any = luaL_checkudata(L, 1, LMPE_ANY);
     for (int i = 0; i < any->count && any->S->e; i++) {
         mpe_wait_stop(any->S->e, &any->parts[i].w);
         if (any->parts[i].fd >= 0)
@@ -200,7 +201,7 @@ file_any(lua_State *L)
     struct any *any = lua_newuserdatauv(L, sizeof *any + (size_t)n * sizeof any->parts[0], 1);
     memset(any, 0, sizeof *any + (size_t)n * sizeof any->parts[0]);
     any->S = S;
-    luaL_setmetatable(L, ANY);
+    luaL_setmetatable(L, LMPE_ANY);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 1); /* what is waited for lives as long */
     for (int i = 0; i < n; i++) {
@@ -242,7 +243,7 @@ static int
 wait_any(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
-    struct any *any = luaL_checkudata(L, 1, ANY);
+    struct any *any = luaL_checkudata(L, 1, LMPE_ANY);
     uint64_t deadline = lmpe_check_deadline(L, 2);
     lmpe_await *a = lmpe_await_new(S, deadline, "timeout");
     a->scratch[0] = (uintptr_t)any;
@@ -337,7 +338,7 @@ lmpe_open_wait(lua_State *L, lmpe *S)
                                        {"is_empty", waitlist_empty},
                                        {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
-    luaL_newmetatable(L, WAITLIST);
+    luaL_newmetatable(L, LMPE_WAITLIST);
     lua_newtable(L);
     lua_pushlightuserdata(L, S);
     lua_pushvalue(L, -3);
@@ -348,7 +349,7 @@ lmpe_open_wait(lua_State *L, lmpe *S)
     lua_setfield(L, -4, "waitlist_wake");
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
-    luaL_newmetatable(L, ANY);
+    luaL_newmetatable(L, LMPE_ANY);
     lua_pushcfunction(L, unfile);
     lua_setfield(L, -2, "__gc");
     lua_pushcfunction(L, unfile);

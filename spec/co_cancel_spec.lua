@@ -325,6 +325,35 @@ describe("what a program says", function()
       co.Event():wait()]])
   end)
 
+  it("when nothing can go on: what each waits for, by its name", function()
+    local r = co_run[[
+      local e, l, q, s, t = co.Event(), co.Lock(), co.Queue(1), co.Semaphore(0), nil
+      l:acquire()
+      q:put(1)
+      t = co.spawn(function() l:acquire() end)
+      co.spawn(function() q:put(2) end)
+      co.spawn(function() s:acquire() end)
+      co.spawn(function() co.wait{ e } end)
+      co.spawn(function() co.wait{ co.Event(), q, co.Queue() } end)
+      co.spawn(function() t:join() end)
+      co.spawn(function() co.joinall{ t } end)
+      co.spawn(function() co.scope(function(scope) scope:spawn(function() co.AsyncResult():get() end) end) end)
+      co.spawn(function() coroutine.wrap(function() local c = co.Condition() c:with(function() c:wait() end) end)() end)
+      e:wait()]]
+    assert.equal(1, r.status)
+    local without_folders = r.stderr:gsub("/[^%s:]*/", "")
+    for _, text in ipairs{ "main waits for mp.co.Event: 1 (clear) at script.lua:13",
+      "mp.co.Lock: 2 (held) at script.lua:4",
+      "mp.co.Queue: 3 (1 of 1 items) at script.lua:5", "mp.co.Semaphore: 4 (value 0) at script.lua:6",
+      "mp.co.Event: 1 (clear) at script.lua:7", "an answer from 2 things at script.lua:8",
+      "mp.Task: Task-2 (waiting) at script.lua:9", "mp.Task: Task-2 (waiting) at script.lua:10",
+      "mp.Scope: 1 task at script.lua:11", "mp.co.AsyncResult: 6 (not ready) at script.lua:11",
+      "mp.co.Condition: 5 (lock free) at script.lua:12" } do
+      assert.truthy(without_folders:find(text, 1, true), text .. " is not in\n" .. r.stderr)
+    end
+    assert.falsy(r.stderr:find("main.lua", 1, true), r.stderr) -- the lines of the library say nothing to a user
+  end)
+
   it("of an error that it raises again: where the task raised it", function()
     local r = co_run[[
       local t = co.spawn(function()

@@ -91,8 +91,9 @@ end
 function cancel.scope(f)
     check.type("scope", 1, f, "function")
     local token = errors.new { kind = "cancelled", message = "cancelled" }
-    local self = setmetatable({ children = {}, count = 0, empty = core.waitlist(), owner = core.current(),
-        body = core.scope(token), hears = true }, Scope)
+    local self = setmetatable({ children = {}, count = 0, owner = core.current(), body = core.scope(token),
+        hears = true }, Scope)
+    self.empty = core.waitlist(self)
     local results = end_body(self, token, core.call_in(self.body, f, self))
     wait_for_children(self)
     self.closed = true

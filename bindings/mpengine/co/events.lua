@@ -33,8 +33,10 @@ function Event.__ready(self) return self.on end
 
 ---@return mp.co.Event
 function events.Event()
-    local waiting = core.waitlist()
-    return setmetatable({ on = false, waiting = waiting, watchers = waiting }, Event)
+    local self = setmetatable({ on = false }, Event)
+    self.waiting = core.waitlist(self)
+    self.watchers = self.waiting
+    return self
 end
 
 -- ---- AsyncResult ----
@@ -97,8 +99,10 @@ function Result.__ready(self) return self.done end
 
 ---@return mp.co.AsyncResult
 function events.AsyncResult()
-    local waiting = core.waitlist()
-    return setmetatable({ done = false, failed = false, waiting = waiting, watchers = waiting }, Result)
+    local self = setmetatable({ done = false, failed = false }, Result)
+    self.waiting = core.waitlist(self)
+    self.watchers = self.waiting
+    return self
 end
 
 return events

@@ -15,6 +15,11 @@ local function owner_id()
     return id
 end
 
+local function new(meta, self)
+    self.waiting = waitlist(setmetatable(self, meta))
+    return self
+end
+
 local function tell_watchers(self)
     local watchers = self.watchers
     if watchers then watchers:wake() end
@@ -64,7 +69,7 @@ function Lock.__ready(self) return not self.held end
 
 ---@return mp.co.Lock
 function locks.Lock()
-    return setmetatable({ held = false, waiting = waitlist() }, Lock)
+    return new(Lock, { held = false })
 end
 
 -- ---- RLock ----
@@ -130,7 +135,7 @@ function RLock.__ready(self) return self.levels == 0 or self:is_mine() end
 
 ---@return mp.co.RLock
 function locks.RLock()
-    return setmetatable({ levels = 0, waiting = waitlist() }, RLock)
+    return new(RLock, { levels = 0 })
 end
 
 -- ---- Semaphore ----
@@ -167,7 +172,7 @@ function Semaphore.__ready(self) return self.permits > 0 end
 local function semaphore(call, n, bounded)
     check.count(call, 1, n, 0, "number of permits")
     n = n or 1
-    return setmetatable({ permits = n, bound = bounded and n or nil, waiting = waitlist() }, Semaphore)
+    return new(Semaphore, { permits = n, bound = bounded and n or nil })
 end
 
 ---@param n? integer  1 when absent
@@ -231,7 +236,7 @@ function locks.Condition(lock)
     if lock ~= nil and meta ~= Lock and meta ~= RLock then
         error(("bad argument #1 to 'Condition' (co.Lock or co.RLock expected, got %s)"):format(type(lock)), 2)
     end
-    return setmetatable({ lock = lock or locks.RLock(), waiting = waitlist() }, Condition)
+    return new(Condition, { lock = lock or locks.RLock() })
 end
 
 for _, methods in ipairs { lock_methods, rlock_methods, semaphore_methods, condition_methods } do

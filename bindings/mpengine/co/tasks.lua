@@ -114,15 +114,10 @@ function methods:link(f)
     links[#links + 1] = f
 end
 
--- Those of the library's own lines that say nothing to a user are left out.
-local function without_library(place)
-    return (place:gsub("\n\t[^\n]*mpengine/co/[^\n]*", ""))
-end
-
 --- The lines of the callers that spawned a task, or nil.
 function tasks.spawn_place(task)
     local place = core.spawn_place(task)
-    return place and without_library(place)
+    return place ~= "" and place or nil
 end
 
 --- Where the error of a failed task came from: its name, traceback and spawn place.
@@ -195,6 +190,6 @@ end
 debug.getregistry()["mpengine.hog"] = on_hog
 
 -- No cancellation is raised in the library's own code.
-core.set_library(debug.getinfo(1, "S").source:match("^(.*)tasks%.lua$") or "")
+core.set_library(debug.getinfo(1, "S").source:match("^(.*)co/tasks%.lua$") or "")
 
 return tasks
