@@ -387,6 +387,7 @@ luaopen_mpengine_core(lua_State *L)
     lmpe_open_object(L, S);
     lmpe_open_sched(L, S);
     lmpe_open_coroutine(L, S);
+    lmpe_open_require(L, S);
     lmpe_open_lock(L, S);
     lmpe_open_semaphore(L, S);
     lmpe_open_event(L, S);

@@ -216,6 +216,7 @@ struct lmpe {
     uint32_t boxes, armed_boxes; /* shared objects made so far; when the end was last prepared */
     uint32_t idle_threads;       /* coroutines kept for reuse */
     lmpe_rare *spare_rare;
+    struct lmpe_loading *loads; /* lrequire.c */
     struct lmpe_sites *sites;   /* lsite.c */
     struct lmpe_ticker *ticker; /* lcancel.c */
     uint32_t switches;          /* how often a task was run */
@@ -367,6 +368,7 @@ void lmpe_open_sched(lua_State *L, lmpe *S);
 void lmpe_open_site(lua_State *L, lmpe *S);
 void lmpe_open_cancel(lua_State *L, lmpe *S);
 void lmpe_open_coroutine(lua_State *L, lmpe *S);
+void lmpe_open_require(lua_State *L, lmpe *S);
 void lmpe_open_coqueue(lua_State *L, lmpe *S);
 void lmpe_open_offload(lua_State *L, lmpe *S);
 void lmpe_open_object(lua_State *L, lmpe *S);

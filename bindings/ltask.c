@@ -217,6 +217,7 @@ lmpe_sched_forked(lua_State *L, lmpe *S)
     lmpe_task *main = S->main_task;
     S->live_tasks = 0;
     S->links = NULL;
+    S->loads = NULL;
     S->drive_depth = 0;
     lmpe_cancel_forked(S);
     if (S->anchor_top == 1 && S->current == main && main->anchor == 1) {

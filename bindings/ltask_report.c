@@ -86,6 +86,8 @@ describe_subject(lua_State *L, lmpe_task *t)
 {
     if (!push_subject(L, t))
         return "an answer";
+    if (lua_type(L, -1) == LUA_TSTRING)
+        return lua_pushfstring(L, "module '%s', which another task loads", lua_tostring(L, -1));
     resolve(L);
     if (lua_istable(L, -1) && !luaL_getmetafield(L, -1, "__name"))
         return lua_pushfstring(L, "an answer from %d things", (int)lua_rawlen(L, -1));
