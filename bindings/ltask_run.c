@@ -90,6 +90,19 @@ save_traceback(lua_State *L, int unheard)
     }
 }
 
+/* Did it end by the error that killed it, on top of co? Another one is an error as any. */
+static int
+ended_by_kill(lua_State *L, lmpe_task *t, lua_State *co)
+{
+    lmpe_push_task(L, t);
+    lmpe_push_kill(L, -1);
+    lua_pushvalue(co, -1);
+    lua_xmove(co, L, 1);
+    int same = lua_rawequal(L, -1, -2);
+    lua_pop(L, 3);
+    return same;
+}
+
 static void
 task_ended(lmpe_task *t, lua_State *L, int nresults)
 {
@@ -99,7 +112,7 @@ task_ended(lmpe_task *t, lua_State *L, int nresults)
     lmpe_push_task(L, t);
     lua_getiuservalue(L, -1, 1); /* the coroutine */
     lua_insert(L, -2);
-    if (t->killed && t->outcome == 0)
+    if (t->killed && t->outcome == 0 && ended_by_kill(L, t, co))
         t->outcome = -1;
     keep_results(L, t, co, nresults);
     t->co = NULL;

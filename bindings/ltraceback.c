@@ -9,11 +9,18 @@
 static const char raised_key;    /* the error whose traceback was noted last */
 static const char traceback_key; /* and the traceback */
 
+/* Is the error at index 1 what cancels the task? Where it came up says nothing. */
 static int
 is_cancellation(lua_State *L, lmpe_task *t)
 {
-    if (t->killed)
-        return 1;
+    if (t->killed) {
+        lmpe_push_task(L, t);
+        lmpe_push_kill(L, -1);
+        int is_kill = lua_rawequal(L, 1, -1);
+        lua_pop(L, 2);
+        if (is_kill)
+            return 1;
+    }
     for (lmpe_scope *s = t->rare ? t->rare->scopes : NULL; s; s = s->outer) {
         lmpe_push_token(L, s);
         int same = lua_rawequal(L, 1, -1);

@@ -103,6 +103,28 @@ describe("a kill", function()
       eq(done, true)]]
   end)
 
+  it("does not hide the error that a close handler raises meanwhile", function()
+    local r = co_run[[
+      local function closing(f) return setmetatable({}, { __close = f }) end
+      local function work()
+        local c <close> = closing(function()
+          error("in the handler")
+        end)
+        co.sleep(60)
+      end
+      local heard, unheard = co.spawn(work), co.spawn(work)
+      co.sleep(0)
+      heard:kill()
+      raises("script.lua:4: in the handler", heard.get, heard)
+      eq(heard:successful(), false)
+      unheard:kill()
+      unheard.name = "unheard"
+      co.sleep(0.01)]]
+    assert.equal(0, r.status, r.stderr)
+    assert.truthy(r.stderr:find("unheard: .*script.lua:4: in the handler\nstack traceback:\n.*script.lua:4:"), r.stderr)
+    assert.falsy(r.stderr:find("Task-", 1, true), r.stderr)
+  end)
+
   it("lets handlers of a hundred tasks wait", function()
     co[[
       local n, tasks = 0, {}
