@@ -48,6 +48,40 @@ describe("after patch_all", function()
       assert(type(why) == "string")]]
   end)
 
+  it("a mistake is told at the caller's line, with the call and the argument he wrote", function()
+    with[[
+      local c, u = assert(socket.connect("127.0.0.1", PORT)), assert(socket.udp())
+      raises({ "script.lua:3: bad argument #1 to 'send' (string expected" }, function()
+        c:send({}) end)
+      raises({ "script.lua:5: bad argument #2 to 'send' (number expected" }, function()
+        c:send("x", "y") end)
+      raises({ "script.lua:7: bad argument #1 to 'receive' (invalid receive pattern)" }, function()
+        c:receive "*z" end)
+      raises({ "script.lua:9: calling 'receive' on bad self" }, function()
+        c.receive(io.stdout) end)
+      raises({ "script.lua:11: bad argument #1 to 'settimeout' (number expected" }, function()
+        c:settimeout "soon" end)
+      raises({ "script.lua:13: bad argument #1 to 'connect' (string expected" }, function()
+        socket.tcp():connect() end)
+      raises({ "script.lua:15: bad argument #3 to 'sendto' (string expected" }, function()
+        u:sendto("x", "127.0.0.1") end)
+      raises({ "script.lua:17: bad argument #1 to 'select' (table expected" }, function()
+        socket.select(1) end)
+      raises({ "script.lua:19: bad argument #1 to 'getaddrinfo' (string expected" }, function()
+        socket.dns.getaddrinfo {} end)
+      local p = io.popen "true"
+      raises({ "script.lua:22: bad argument #1 to 'read' (invalid format)" }, function()
+        p:read "q" end)
+      p:close()
+      raises({ "script.lua:25: attempt to use a closed file" }, function()
+        p:read() end)
+      raises({ "script.lua:27: cannot open file '/nonexistent'" }, function()
+        for _ in io.lines "/nonexistent" do end end)
+      raises({ "script.lua:29: bad argument #1 to 'execute' (string expected, got table)" }, function()
+        os.execute {} end)
+      c:close()]]
+  end)
+
   it("a read suspends only the task", function()
     with[[
       local tasks = {}

@@ -3,6 +3,7 @@
 --- standard input when it is no file on a disk.
 local core = require "mpengine.core"
 local reader = require "mpengine.monkey.reader"
+local relay = require "mpengine.monkey.relay"
 local subprocess = require "mpengine.subprocess"
 
 local files = {}
@@ -163,26 +164,26 @@ end
 
 local function patch_methods()
     local index = meta.__index
-    index.read = read
-    function index.lines(file, ...)
+    index.read = relay.method("read", read)
+    index.lines = relay.method("lines", function(file, ...)
         local from = reader_of(file)
         if from then return iterator(file, from, table.pack(...)) end
         return methods.lines(file, ...)
-    end
-    function index.write(file, ...)
+    end)
+    index.write = relay.method("write", function(file, ...)
         local state = ours[file]
         if not state then return methods.write(file, ...) end
         return write(file, state, ...)
-    end
-    function index.seek(file, ...)
+    end)
+    index.seek = relay.method("seek", function(file, ...)
         if ours[file] then return nil, "Illegal seek", ESPIPE end
         return methods.seek(file, ...)
-    end
-    function index.close(file)
+    end)
+    index.close = relay.method("close", function(file)
         local state = ours[file]
         if state then return close(file, state) end
         return methods.close(file)
-    end
+    end)
     function meta.__close(file, err)
         local state = ours[file]
         if state then close(file, state) else methods.__close(file, err) end
@@ -190,24 +191,24 @@ local function patch_methods()
 end
 
 local function patch_functions()
-    io.popen = popen -- luacheck: ignore 122
-    function io.read(...) -- luacheck: ignore 122
+    io.popen = relay.call("popen", popen) -- luacheck: ignore 122
+    io.read = relay.call("read", function(...) -- luacheck: ignore 122
         local file = stock.input()
         if not reader_of(file) then return stock.read(...) end
         return read(file, ...)
-    end
-    function io.lines(name, ...) -- luacheck: ignore 122
+    end)
+    io.lines = relay.call("lines", function(name, ...) -- luacheck: ignore 122
         local file = name == nil and stock.input()
         local from = file and reader_of(file)
         if from then return iterator(file, from, table.pack(...)) end
         return stock.lines(name, ...)
-    end
-    function io.close(file) -- luacheck: ignore 122
+    end)
+    io.close = relay.call("close", function(file) -- luacheck: ignore 122
         local state = file ~= nil and ours[file]
         if state then return close(file, state) end
         if file == nil then return stock.close() end
         return stock.close(file)
-    end
+    end)
 end
 
 --- Replaces io.popen, io.read, io.lines, io.close and the methods of files.
@@ -218,7 +219,7 @@ end
 
 --- Replaces os.execute.
 function files.patch_os()
-    os.execute = execute -- luacheck: ignore 122
+    os.execute = relay.call("execute", execute) -- luacheck: ignore 122
 end
 
 return files

@@ -3,6 +3,7 @@
 --- own, and what ssl.wrap makes of them, are all patched. A real socket is set not to wait at all; its
 --- timeouts are kept here.
 local core = require "mpengine.core"
+local relay = require "mpengine.monkey.relay"
 
 local sockets = {}
 
@@ -282,7 +283,7 @@ local function patch_class(methods, replacements)
     for name, f in pairs(methods) do class[name] = f end
     for _, set in ipairs { common, replacements } do
         for name, make in pairs(set) do
-            if class[name] then methods[name] = make(class) end
+            if class[name] then methods[name] = relay.method(name, make(class)) end
         end
     end
 end
@@ -395,11 +396,11 @@ local function patch_dns(table_of)
         local own = table_of[name]
         dns[name] = own
         if own then
-            table_of[name] = function(host, ...)
+            table_of[name] = relay.call(name, function(host, ...)
                 local asks_for_name = name == "tohostname" or name == "getnameinfo"
                 if type(host) ~= "string" or is_numeric(host) and not asks_for_name then return own(host, ...) end
                 return resolve(name, host, ...)
-            end
+            end)
         end
     end
 end
@@ -407,10 +408,10 @@ end
 local function patch_module(socket)
     if type(socket) ~= "table" or patched[socket] then return end
     patched[socket] = true
-    socket.select = select_ready
-    socket.sleep = sleep
+    socket.select = relay.call("select", select_ready)
+    socket.sleep = relay.call("sleep", sleep)
     if socket.dns then patch_dns(socket.dns) end
-    if socket.connect then socket.connect = connected(socket) end
+    if socket.connect then socket.connect = relay.call("connect", connected(socket)) end
 end
 
 -- ---- loading ---------------------------------------------------------------------------------

@@ -1,0 +1,38 @@
+--- Mistakes in calls of patched functions are told at the line of the caller, with the name and the
+--- argument of the call he made, whatever the functions underneath are called.
+local core = require "mpengine.core"
+
+local LIBRARY <const> = "^[^\n]-mpengine/monkey/%w+%.lua:%d+: "
+
+-- What a C function of the library underneath says has the line of ours that called it, and counts the
+-- object as an argument; what our own code says has neither.
+local function in_terms_of(name, shift, message)
+    local text, is_foreign = message:gsub(LIBRARY, "", 1)
+    local n, what = text:match "^bad argument #(%d+) to '[^']*'(.*)$"
+    if not n then return text end
+    n = n - (is_foreign == 1 and shift or 0)
+    if n == 0 then return ("calling '%s' on bad self%s"):format(name, what) end
+    return ("bad argument #%d to '%s'%s"):format(n, name, what)
+end
+
+-- Called in the place of the patched function, so that its caller is at level 2.
+local function deliver(name, shift, ok, ...)
+    if ok then return ... end
+    local err = ...
+    if type(err) ~= "string" then error(err, 0) end
+    error(in_terms_of(name, shift, err), 2)
+end
+
+local relay = {}
+
+--- f as the function of that name.
+function relay.call(name, f)
+    return function(...) return deliver(name, 0, core.call(f, ...)) end
+end
+
+--- f as the method of that name: its first argument is the object.
+function relay.method(name, f)
+    return function(...) return deliver(name, 1, core.call(f, ...)) end
+end
+
+return relay
