@@ -91,7 +91,7 @@ encode(lua_State *L, lmpe *S, int first, int n, lmpe_encode_opts *opts, const ch
 {
     int handles;
     if (lmpe_try_encode(L, S, first, n, opts, &handles) < 0)
-        return luaL_error(L, "%s: %s", where, lua_tostring(L, -1));
+        return lmpe_script_error(L, S, "%s: %s", where, lua_tostring(L, -1));
     return handles > 0;
 }
 
@@ -106,7 +106,8 @@ lmpe_encode_values(lua_State *L, lmpe *S, int first, int n, int leading, const c
 int
 lmpe_encode_whole(lua_State *L, lmpe *S, int first, int n, const char *where)
 {
-    lmpe_encode_opts opts = {.root = "args"};
+    static const char *const names[] = {"function"};
+    lmpe_encode_opts opts = {.root = "args", .names = names, .nnames = 1};
     return encode(L, S, first, n, &opts, where);
 }
 

@@ -166,6 +166,8 @@ lua_State *lmpe_innermost(lua_State *L, lua_State *co);
 /* Where spawn was called, as a number; pushes it as lines "\n\tscript.lua:2: in function 'f'". */
 uint32_t lmpe_site_here(lua_State *L, lmpe *S);
 int lmpe_push_site(lua_State *L, lmpe *S, uint32_t site);
+/* luaL_error with the innermost line of the script, for functions that Lua code of ours calls. */
+int lmpe_script_error(lua_State *L, lmpe *S, const char *format, ...);
 
 /* ---- cancellation: lcancel.c ---- */
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * lsite.c - where a task was spawned: the lines of the innermost callers. A program spawns at few
- * places, many times: each place is kept once, and a task has its number.
+ * lsite.c - where in the script. Where a task was spawned: the lines of the innermost callers. A
+ * program spawns at few places, many times: each place is kept once, and a task has its number.
+ * Where a mistake is: the innermost line that is not the library's.
  */
 #include "lmpe.h"
 
+#include <stdarg.h>
 #include <string.h>
 
 #define LEVELS 4
@@ -96,6 +98,23 @@ lmpe_site_here(lua_State *L, lmpe *S)
         if (memcmp(s->at[n].frames, f, sizeof f) == 0)
             return n;
     return add_site(L, S, f, bucket);
+}
+
+int
+lmpe_script_error(lua_State *L, lmpe *S, const char *format, ...)
+{
+    lua_Debug ar;
+    va_list args;
+    int level = 1;
+    while (lua_getstack(L, level, &ar) && lua_getinfo(L, "Sl", &ar) &&
+           lmpe_is_library(S, ar.source))
+        level++;
+    luaL_where(L, level);
+    va_start(args, format);
+    lua_pushvfstring(L, format, args);
+    va_end(args);
+    lua_concat(L, 2);
+    return lua_error(L);
 }
 
 int

@@ -29,7 +29,10 @@ lmpe_test_task(lua_State *L, int idx)
 lmpe_task *
 lmpe_check_task(lua_State *L, int idx)
 {
-    return luaL_checkudata(L, idx, TASK);
+    lmpe_task *t = luaL_testudata(L, idx, TASK);
+    if (!t)
+        luaL_typeerror(L, idx, "mp.Task");
+    return t;
 }
 
 void

@@ -67,7 +67,8 @@ sort_out(lua_State *L, lua_Integer n, struct joined *j)
         lua_rawgeti(L, 1, i);
         lmpe_task *t = lmpe_test_task(L, -1);
         if (!t)
-            luaL_error(L, "joinall: element %d is not a task (a %s)", (int)i, luaL_typename(L, -1));
+            lmpe_script_error(L, lmpe_self(L), "joinall: element %d is not a task (a %s)", (int)i,
+                              luaL_typename(L, -1));
         if (t->state == LMPE_DONE) {
             lua_rawseti(L, 3, ++ended);
         } else {
@@ -97,7 +98,7 @@ lmpe_joinall(lua_State *L)
     }
     for (uint32_t i = 0; i < j->count; i++) {
         if (j->tasks[i] == S->current)
-            return luaL_error(L, "joinall: a task cannot wait for itself");
+            return lmpe_script_error(L, S, "joinall: a task cannot wait for itself");
         j->tasks[i]->awaited++;
     }
     j->left = j->count;

@@ -38,14 +38,14 @@ local by_name = {
     end,
 }
 
---- The ready function and the source of one element of the list.
-local function source_of(call, object, index)
+--- The ready function and the source of one element of the list; level as for error.
+local function source_of(call, object, index, level)
     local meta = debug.getmetatable(object)
     local make = meta and by_name[rawget(meta, "__name")] or by_name.other
     local ready, source = make(object, type(meta) == "table" and meta or nil)
     if not ready then
         error(("%s: list[%d] cannot be waited for: a process, queue, pipe end, event, result or task expected, got %s")
-            :format(call, index, meta and rawget(meta, "__name") or type(object)), 3)
+            :format(call, index, meta and rawget(meta, "__name") or type(object)), level + 1)
     end
     return ready, source
 end
@@ -64,7 +64,7 @@ local function wait(list, timeout)
     check.timeout("wait", 2, timeout)
     local ready, sources = {}, {}
     for i, object in ipairs(list) do
-        ready[i], sources[#sources + 1] = source_of("wait", object, i)
+        ready[i], sources[#sources + 1] = source_of("wait", object, i, 2)
     end
     local deadline = timeout and core.now() + timeout
     while true do

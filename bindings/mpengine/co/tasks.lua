@@ -84,6 +84,7 @@ methods.get = core.get
 --- wait for its end.
 ---@param reason? any
 function methods:kill(reason)
+    check_task("kill", 1, self)
     core.kill(self, errors.new { kind = "killed", message = "killed", reason = reason })
 end
 

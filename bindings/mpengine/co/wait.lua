@@ -16,7 +16,7 @@ local function prepare(call, objects)
     local objs, ready, sources = {}, {}, {}
     for i = 1, pending.n do
         objs[i] = objects[i]
-        ready[i], sources[i] = source_of(call, objects[i], i)
+        ready[i], sources[i] = source_of(call, objects[i], i, 3)
     end
     pending.objects, pending.ready, pending.sources = objs, ready, sources
     return pending
