@@ -86,22 +86,58 @@ lmpe_close_handler_waits(lua_State *L, lmpe_task *t)
 
 /* ---- raising it ---- */
 
-/* The error goes outwards; where a protected call may catch it, it is waited for outside. */
+static void hound(lua_State *L, lua_Debug *ar);
+
+/* The entry of a coroutine, or (NULL) a free one. */
+static struct lmpe_hook *
+find_hook(struct lmpe_ticker *k, const lua_State *L)
+{
+    for (int i = 0; i < LMPE_HOOKS_MAX; i++)
+        if (k->hooks[i].L == L)
+            return &k->hooks[i];
+    return NULL;
+}
+
 static void
-set_hooks(lua_State *L, lmpe *S, lmpe_task *t)
+hook(struct lmpe_ticker *k, lua_State *L)
+{
+    lua_Hook f = lua_gethook(L);
+    if (f == hound)
+        return;
+    struct lmpe_hook *h = find_hook(k, L); /* of one that had this address before */
+    if (!h && f)
+        h = find_hook(k, NULL);
+    if (h)
+        *h = (struct lmpe_hook){f ? L : NULL, f, lua_gethookmask(L), lua_gethookcount(L)};
+    lua_sethook(L, hound, LUA_MASKCOUNT, 1);
+}
+
+/* The script's own hook comes back. The entry is given up first: a tick in between leaves it so. */
+static void
+unhook(struct lmpe_ticker *k, lua_State *L)
+{
+    struct lmpe_hook none = {NULL, NULL, 0, 0}, *h = find_hook(k, L);
+    struct lmpe_hook own = h ? *h : none;
+    if (h)
+        h->L = NULL;
+    lua_sethook(L, own.f, own.mask, own.count);
+}
+
+void
+lmpe_set_hooks(lua_State *L, lmpe *S, lmpe_task *t)
 {
     lmpe_link *l = S->links;
     t->hooked = 1;
     for (; L; L = lmpe_outwards(S, L, &l))
-        lua_sethook(L, lmpe_hound, LUA_MASKCOUNT, 1);
+        hook(S->ticker, L);
 }
 
 void
 lmpe_unhook(lmpe_task *t, lua_State *co)
 {
     t->hooked = 0;
-    if (lua_gethook(co) == lmpe_hound)
-        lua_sethook(co, NULL, 0, 0);
+    if (lua_gethook(co) == hound)
+        unhook(t->S->ticker, co);
 }
 
 static void
@@ -122,8 +158,8 @@ lmpe_raise_cancelled(lua_State *L, lmpe *S, lmpe_task *t)
     int depth = lmpe_protected_depth(L, S);
     luaL_checkstack(L, 8, NULL);
     lmpe_rare_of(t)->raised_depth = depth;
-    if (depth > 0) {
-        set_hooks(L, S, t);
+    if (depth > 0) { /* who catches it is met by it again outside */
+        lmpe_set_hooks(L, S, t);
         lmpe_start_ticking(S);
     }
     push_cancellation(L, S, t);
@@ -131,14 +167,14 @@ lmpe_raise_cancelled(lua_State *L, lmpe *S, lmpe_task *t)
 }
 
 /* The hook of a task that is cancelled and runs on. */
-void
-lmpe_hound(lua_State *L, lua_Debug *ar)
+static void
+hound(lua_State *L, lua_Debug *ar)
 {
     lmpe *S = lmpe_of(L);
     struct lmpe_ticker *k = S->ticker;
     lmpe_task *t = S->current;
     if (!lmpe_is_over(L, S, t)) {
-        lua_sethook(L, NULL, 0, 0);
+        unhook(k, L);
         k->hogs = 0;
         lmpe_report_hog(L, S);
         return;

@@ -23,8 +23,9 @@ int lmpe_protected_depth(lua_State *L, lmpe *S);
 
 /* Is it killed, or in a scope that is cancelled or past its deadline? */
 int lmpe_is_over(lua_State *L, lmpe *S, lmpe_task *t);
-/* The hook of a task that is cancelled and runs on. */
-void lmpe_hound(lua_State *L, lua_Debug *ar);
+/* Sets the hook that finds a task that is cancelled and runs on, on all coroutines from L outwards.
+ * May be called by a signal handler. */
+void lmpe_set_hooks(lua_State *L, lmpe *S, lmpe_task *t);
 
 /* ---- lscope.c ---- */
 
@@ -32,6 +33,15 @@ void lmpe_hound(lua_State *L, lua_Debug *ar);
 void lmpe_push_token(lua_State *L, const lmpe_scope *s);
 
 /* ---- lticker.c ---- */
+
+/* A hook of the script's that ours stands in for. */
+struct lmpe_hook {
+    lua_State *L;
+    lua_Hook f;
+    int mask, count;
+};
+
+#define LMPE_HOOKS_MAX 64 /* coroutines with both at a time; beyond, the script's is lost */
 
 struct lmpe_ticker {
     timer_t timer;
@@ -45,6 +55,7 @@ struct lmpe_ticker {
     uint64_t watch_ns;  /* 0: no watchdog */
     int reported;
     lua_CFunction pcall, xpcall;
+    struct lmpe_hook hooks[LMPE_HOOKS_MAX];
     char library[256]; /* how the sources of our own Lua code begin */
     size_t library_length;
 };

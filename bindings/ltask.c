@@ -178,6 +178,8 @@ lmpe_give_thread(lua_State *L, lmpe *S, lmpe_task *t, lua_State *co)
     if (t->hooked)
         lmpe_unhook(t, co);
     if (reusable) {
+        if (lua_gethook(co)) /* the script's, of that task */
+            lua_sethook(co, NULL, 0, 0);
         lua_settop(co, 0);
         lua_rawgetp(L, LUA_REGISTRYINDEX, &idle_key);
         lua_pushvalue(L, -2);

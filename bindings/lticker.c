@@ -41,17 +41,6 @@ lmpe_report_hog(lua_State *L, lmpe *S)
         lua_pop(L, 1);
 }
 
-/* In the signal handler: makes the code that runs come to the hook. */
-static void
-call_hook(lmpe *S)
-{
-    lmpe_link *l = S->links;
-    lua_State *L = lmpe_running(S);
-    S->current->hooked = 1;
-    for (; L; L = lmpe_outwards(S, L, &l))
-        lua_sethook(L, lmpe_hound, LUA_MASKCOUNT, 1);
-}
-
 static void
 set_timer(struct lmpe_ticker *k, long ns)
 {
@@ -77,10 +66,10 @@ on_tick(int sig)
     }
     if (t->state == LMPE_RUNNING && lmpe_is_over(lmpe_running(S), S, t)) {
         k->hogs = 1;
-        call_hook(S);
+        lmpe_set_hooks(lmpe_running(S), S, S->current);
     } else if (k->watch_ns && !k->reported && mpe_now() - k->since >= k->watch_ns) {
         k->reported = k->report = 1;
-        call_hook(S);
+        lmpe_set_hooks(lmpe_running(S), S, S->current);
     } else if (!k->watch_ns && !k->deadlines && !t->killed && ++k->idle_ticks > IDLE_TICKS) {
         set_timer(k, 0);
     }

@@ -40,6 +40,33 @@ describe("a time limit", function()
       co.sleep(0.01)]]
   end)
 
+  it("gives the script its own hook back", function()
+    co[[
+      local lines = 0
+      local function hook() lines = lines + 1 end
+      local function counts()
+        local before = lines
+        local x = 1
+        local y = x + 1
+        return lines > before and debug.gethook() == hook
+      end
+      debug.sethook(hook, "l")
+      eq(co.with_timeout(0.02, function() while true do end end), nil)
+      assert(counts())
+      co.with_timeout(0.02, function() while true do pcall(co.sleep, 1) end end)
+      assert(counts())
+      local t = co.spawn(function()
+        assert(debug.gethook() == nil) -- a hook is of one coroutine
+        debug.sethook(hook, "l")
+        co.with_timeout(0.02, function() coroutine.wrap(function() while true do end end)() end)
+        return counts()
+      end)
+      eq(t:get(), true)
+      assert(counts())
+      debug.sethook()
+      eq(co.spawn(debug.gethook):get(), nil)]]
+  end)
+
   it("of 0 lets what does not wait return", function()
     co[[
       eq(co.with_timeout(0, function() return 7 end), 7)
