@@ -193,3 +193,47 @@ describe("co.Queue", function()
       eq(n, 10000)]]
   end)
 end)
+
+describe("a queue in a storm of kills and timeouts", function()
+  for _, library in ipairs{ "co", "mp" } do
+    it("of " .. library .. " loses no item and gives none twice", function()
+      ok(([[
+        local co = mp.co
+        local q, put, got, last = %s.Queue(4), {}, {}, 0
+        local function patience() return math.random() < 0.3 and 0.0005 or nil end
+        local function rest() if math.random() < 0.3 then co.sleep(math.random() * 0.001) end end
+        local function producer()
+          while true do
+            last = last + 1
+            local v = last
+            if q:put(v, patience()) then put[v] = true end
+            rest()
+          end
+        end
+        local function consumer()
+          while true do
+            local v = q:get(patience())
+            if v then
+              assert(not got[v])
+              got[v] = true
+            end
+            rest()
+          end
+        end
+        local tasks = {}
+        for i = 1, 12 do tasks[i] = co.spawn(i %% 2 == 0 and producer or consumer) end
+        for _ = 1, 500 do
+          co.sleep(0.0005)
+          local i = math.random(#tasks)
+          tasks[i]:kill()
+          tasks[i] = co.spawn(i %% 2 == 0 and producer or consumer)
+        end
+        co.killall(tasks)
+        eq(#co.joinall(tasks, 10), #tasks)
+        for v in function() return (q:get(0)) end do got[v] = true end
+        assert(last > 100)
+        for v in pairs(put) do assert(got[v], v) end
+        for v in pairs(got) do assert(put[v], v) end]]):format(library), { timeout = 30 })
+    end)
+  end
+end)
