@@ -7,7 +7,7 @@
 #   make check        lint and test
 #   make lint         layers, clang-format, luacheck; `make format` mends, `make tidy` runs clang-tidy
 #   make asan tsan valgrind              the tests under a checker, each in a tree of its own
-#   make chaos fuzz   kill storms; damaged messages                   (SECONDS=, TASKS=, KILLS=)
+#   make chaos fuzz   kill storms; damaged messages                   (SECONDS=, TASKS=, KILLS=, WAITS=)
 #   make bench        numbers beside Python's and the raw limits            (ROW=)
 #   make install uninstall               PREFIX=/usr/local DESTDIR=
 #   make engine       the libraries alone: needs no Lua
@@ -236,10 +236,12 @@ valgrind:
 	+@MPENGINE_SHM_LIMIT=64M RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite" \
 		MPE_TEST_SLOW=20 $(SUBMAKE) DEPS=engine unit
 
-# A storm of kill -9 over objects and pools, for SECONDS, and as many pool tasks and kills as asked for.
+# A storm of kill -9 over objects and pools, for SECONDS, and as many pool tasks and kills as asked for; and
+# so many WAITS of all kinds at once.
 chaos: all
 	timeout 600 $(BUILD)/mpengine spec/chaos/objects.lua $(or $(SECONDS),60) $(KILLS)
 	timeout 1200 $(BUILD)/mpengine spec/chaos/pool.lua $(or $(TASKS),100000) $(or $(KILLS),1000)
+	timeout 1200 $(BUILD)/mpengine spec/chaos/waits.lua $(or $(WAITS),1000000)
 
 # Damaged messages, for SECONDS; a finding is left in build/fuzz.
 fuzz:

@@ -5,7 +5,7 @@
  */
 #include "lmpe.h"
 
-enum { NOTIFIED, TIMED_OUT }; /* scratch[1], once scratch[0] says that the lock is being taken */
+enum { NOTIFIED, TIMED_OUT };
 
 static lmpe_box *
 self(lua_State *L)
@@ -51,7 +51,7 @@ check_mine(lua_State *L, lmpe_box *b, lmpe_box *lock, const char *call)
         luaL_error(L, "Condition:%s: the condition's lock is not held by this task", call);
 }
 
-/* scratch: 0 taking the lock, 1 how the wait ended, 2 the lock's object | levels << 48 */
+/* scratch: 0 taking the lock, 1 the ticket, and then how the wait ended, 2 the lock's object | levels << 48 */
 static mpe_object *
 lock_object(const lmpe_await *a)
 {
@@ -77,12 +77,15 @@ attempt_wait(lmpe *S, lmpe_await *a)
     if (!a->scratch[0]) {
         a->on.object = a->object;
         a->event = MPE_EVENT_NOTIFIED;
-        int rc = mpe_condition_notified(S->e, a->object);
+        uint32_t ticket = (uint32_t)a->scratch[1];
+        int rc = mpe_condition_notified(S->e, a->object, ticket);
         if (rc == MPE_EAGAIN && a->ending == LMPE_GOES_ON)
             return rc;
-        a->scratch[1] = NOTIFIED;
-        if (rc != MPE_OK && mpe_condition_leave(S->e, a->object) != MPE_OK)
-            a->scratch[1] = TIMED_OUT;
+        if (rc == MPE_EAGAIN)
+            rc = mpe_condition_leave(S->e, a->object, ticket);
+        if (rc == MPE_OK && a->ending == LMPE_KILLED)
+            mpe_condition_notify(S->e, a->object, 1); /* somebody else's turn then */
+        a->scratch[1] = rc == MPE_OK ? NOTIFIED : TIMED_OUT;
         a->scratch[0] = 1;
         a->shielded = 1;
     }
@@ -114,16 +117,19 @@ condition_wait(lua_State *L)
     lmpe *S = b->S;
     uint64_t deadline = lmpe_check_deadline(L, 2);
     lmpe_box *lock = lock_of(L, b);
-    uint32_t levels = 1;
+    uint32_t levels = 1, ticket;
     check_mine(L, b, lock, "wait");
     lmpe_await *a = lmpe_await_new(S, deadline, "timeout");
     lmpe_await_check(L, S);
-    mpe_condition_enlist(S->e, b->o);
+    int rc = mpe_condition_enlist(S->e, b->o, &ticket);
+    if (rc != MPE_OK)
+        return lmpe_raise(L, rc, "Condition:wait");
     if (is_recursive(lock))
         mpe_rlock_release_all(S->e, lock->o, S->current->id, &levels);
     else
         mpe_lock_release(S->e, lock->o);
     a->object = b->o;
+    a->scratch[1] = ticket;
     a->scratch[2] = (uint64_t)(uintptr_t)lock->o | (uint64_t)levels << 48;
     a->attempt = attempt_wait;
     a->cleans_up = 1;

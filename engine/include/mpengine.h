@@ -410,13 +410,15 @@ MPE_API int mpe_event_wait(mpe_engine *e, mpe_object *o, uint64_t *epoch);
 #define MPE_EVENT_NOTIFIED MPE_EVENT_SPACE
 /* A condition. lock 0: it carries its own recursive lock (mpe_lock_facet). The caller holds the
  * lock for enlist and notify; the steps of a wait are: enlist, release the lock, wait for
- * MPE_EVENT_NOTIFIED until notified() is OK or the wait ends otherwise (then leave), take the lock. */
+ * MPE_EVENT_NOTIFIED until notified() is OK or the wait ends otherwise (then leave), take the lock.
+ * enlist gives a ticket for the rest of the wait: nobody takes a notification that came before. */
 MPE_API int mpe_condition_create(mpe_engine *e, mpe_handle lock, mpe_object **out);
 MPE_API mpe_handle mpe_condition_lock(mpe_engine *e, mpe_object *o);
-MPE_API int mpe_condition_enlist(mpe_engine *e, mpe_object *o);
-MPE_API int mpe_condition_notified(mpe_engine *e, mpe_object *o); /* OK, once, or EAGAIN */
+MPE_API int mpe_condition_enlist(mpe_engine *e, mpe_object *o, uint32_t *ticket); /* or ERANGE */
+MPE_API int mpe_condition_notified(mpe_engine *e, mpe_object *o,
+                                   uint32_t ticket); /* OK, once, or EAGAIN */
 /* OK when a notification had been assigned after all, else ETIMEDOUT; one waiter fewer either way. */
-MPE_API int mpe_condition_leave(mpe_engine *e, mpe_object *o);
+MPE_API int mpe_condition_leave(mpe_engine *e, mpe_object *o, uint32_t ticket);
 MPE_API void mpe_condition_notify(mpe_engine *e, mpe_object *o, uint32_t count);
 
 /* A barrier. arrive: OK and *index (0 .. parties-1) when the caller is the last and must run the

@@ -19,17 +19,52 @@ TEST(notifies_those_who_wait_and_nobody_later)
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *o = new_condition(e);
     mpe_condition_notify(e, o, 5);
-    EXPECT_OK(mpe_condition_enlist(e, o));
-    EXPECT_EQ(mpe_condition_notified(e, o), MPE_EAGAIN);
-    EXPECT_OK(mpe_condition_enlist(e, o));
-    EXPECT_OK(mpe_condition_enlist(e, o));
+    uint32_t t[3];
+    EXPECT_OK(mpe_condition_enlist(e, o, &t[0]));
+    EXPECT_EQ(mpe_condition_notified(e, o, t[0]), MPE_EAGAIN);
+    EXPECT_OK(mpe_condition_enlist(e, o, &t[1]));
+    EXPECT_OK(mpe_condition_enlist(e, o, &t[2]));
     mpe_condition_notify(e, o, 2);
-    EXPECT_OK(mpe_condition_notified(e, o));
-    EXPECT_OK(mpe_condition_notified(e, o));
-    EXPECT_EQ(mpe_condition_notified(e, o), MPE_EAGAIN);
+    EXPECT_OK(mpe_condition_notified(e, o, t[0]));
+    EXPECT_OK(mpe_condition_notified(e, o, t[1]));
+    EXPECT_EQ(mpe_condition_notified(e, o, t[2]), MPE_EAGAIN);
     mpe_condition_notify(e, o, UINT32_MAX);
-    EXPECT_OK(mpe_condition_notified(e, o));
-    EXPECT_EQ(mpe_condition_notified(e, o), MPE_EAGAIN);
+    EXPECT_OK(mpe_condition_notified(e, o, t[2]));
+    EXPECT_EQ(mpe_condition_notified(e, o, t[2]), MPE_EAGAIN);
+    mpe_close(e);
+}
+
+TEST(a_wait_that_begins_later_takes_no_notification_of_another)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *o = new_condition(e);
+    uint32_t first, second;
+    for (int i = 0; i < 3; i++) {
+        EXPECT_OK(mpe_condition_enlist(e, o, &first));
+        mpe_condition_notify(e, o, 1);
+        EXPECT_OK(mpe_condition_enlist(e, o, &second));
+        EXPECT_EQ(mpe_condition_notified(e, o, second), MPE_EAGAIN);
+        EXPECT_EQ(mpe_condition_leave(e, o, second), MPE_ETIMEDOUT);
+        EXPECT_OK(mpe_condition_notified(e, o, first));
+    }
+    mpe_close(e);
+}
+
+TEST(counts_notifications_on_when_their_number_wraps)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *o = new_condition(e);
+    struct mpe__condition *c = mpe__at(e, mpe__load64(&o->body));
+    uint32_t t[2];
+    mpe__store64(&c->counts[e->slot], ~0ull << 2 * MPE__CONDITION_BITS);
+    for (int i = 0; i < 2; i++)
+        EXPECT_OK(mpe_condition_enlist(e, o, &t[i]));
+    mpe_condition_notify(e, o, 2);
+    for (int i = 0; i < 2; i++)
+        EXPECT_OK(mpe_condition_notified(e, o, t[i]));
+    EXPECT_EQ(mpe__condition_counts(c, e->slot).waiting, 0);
+    mpe__store64(&c->counts[e->slot], MPE__CONDITION_MAX);
+    EXPECT_EQ(mpe_condition_enlist(e, o, &t[0]), MPE_ERANGE);
     mpe_close(e);
 }
 
@@ -37,14 +72,15 @@ TEST(who_leaves_learns_whether_it_was_notified_after_all)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *o = new_condition(e);
-    EXPECT_OK(mpe_condition_enlist(e, o));
-    EXPECT_EQ(mpe_condition_leave(e, o), MPE_ETIMEDOUT);
+    uint32_t t;
+    EXPECT_OK(mpe_condition_enlist(e, o, &t));
+    EXPECT_EQ(mpe_condition_leave(e, o, t), MPE_ETIMEDOUT);
     mpe_condition_notify(e, o, 1);
-    EXPECT_OK(mpe_condition_enlist(e, o));
-    EXPECT_EQ(mpe_condition_notified(e, o), MPE_EAGAIN);
+    EXPECT_OK(mpe_condition_enlist(e, o, &t));
+    EXPECT_EQ(mpe_condition_notified(e, o, t), MPE_EAGAIN);
     mpe_condition_notify(e, o, 1);
-    EXPECT_OK(mpe_condition_leave(e, o));
-    EXPECT_EQ(mpe_condition_notified(e, o), MPE_EAGAIN);
+    EXPECT_OK(mpe_condition_leave(e, o, t));
+    EXPECT_EQ(mpe_condition_notified(e, o, t), MPE_EAGAIN);
     mpe_close(e);
 }
 
@@ -68,8 +104,7 @@ struct shared {
 static int
 try_notified(mpe_engine *e, mpe_object *o, void *ud)
 {
-    (void)ud;
-    return mpe_condition_notified(e, o);
+    return mpe_condition_notified(e, o, *(uint32_t *)ud);
 }
 
 /* Enlists, says so, waits, says so. */
@@ -77,10 +112,12 @@ static void
 wait_and_say(mpe_engine *e, void *arg)
 {
     struct shared *s = arg;
+    uint32_t ticket;
     for (int i = 0; i < s->waits; i++) {
-        REQUIRE_OK(mpe_condition_enlist(e, s->condition));
+        REQUIRE_OK(mpe_condition_enlist(e, s->condition, &ticket));
         REQUIRE_OK(mpe_test_put(e, s->queue, "enlisted", 8));
-        REQUIRE_OK(mpe_await(e, s->condition, MPE_EVENT_NOTIFIED, MPE_FOREVER, try_notified, NULL));
+        REQUIRE_OK(
+            mpe_await(e, s->condition, MPE_EVENT_NOTIFIED, MPE_FOREVER, try_notified, &ticket));
         REQUIRE_OK(mpe_test_put(e, s->queue, "woken", 5));
     }
 }
@@ -92,7 +129,7 @@ waits_under_way(mpe_engine *e, mpe_object *o)
     struct mpe__condition *c = mpe__at(e, mpe__load64(&o->body));
     uint32_t sum = 0;
     for (uint32_t i = 0; i < MPE__SLOTS; i++)
-        sum += mpe__load32(&c->waiting[i]);
+        sum += mpe__condition_counts(c, i).waiting;
     return sum;
 }
 
@@ -151,7 +188,8 @@ static void
 enlist_and_stay(mpe_engine *e, void *arg)
 {
     struct shared *s = arg;
-    REQUIRE_OK(mpe_condition_enlist(e, s->condition));
+    uint32_t ticket;
+    REQUIRE_OK(mpe_condition_enlist(e, s->condition, &ticket));
     REQUIRE_OK(mpe_test_put(e, s->queue, "enlisted", 8));
     mpe_test_gate_wait(mpe_test_gate_new());
 }
@@ -196,10 +234,11 @@ TEST(notifications_for_one_process_reach_its_waits_one_after_the_other)
     mpe_engine *e = mpe_test_engine(0);
     struct shared s = {new_condition(e), NULL, 1};
     struct wait w[3] = {0};
+    uint32_t ticket[3];
     REQUIRE_OK(mpe_queue_create(e, 0, 0, &s.queue));
     for (int i = 0; i < 3; i++) {
         w[i].waiter.fire = on_fire;
-        REQUIRE_OK(mpe_condition_enlist(e, s.condition));
+        REQUIRE_OK(mpe_condition_enlist(e, s.condition, &ticket[i]));
         REQUIRE_OK(mpe_wait_object(e, &w[i].waiter, s.condition, MPE_EVENT_NOTIFIED, MPE_FOREVER));
     }
     e->wake_from = 0;
@@ -208,7 +247,7 @@ TEST(notifications_for_one_process_reach_its_waits_one_after_the_other)
     EXPECT_EQ(next_message(e, s.queue), 8);
     for (int i = 0; i < 3; i++) {
         EXPECT_OK(mpe_run_until(e, &w[i].fired));
-        EXPECT_OK(mpe_condition_notified(e, s.condition));
+        EXPECT_OK(mpe_condition_notified(e, s.condition, ticket[i]));
         mpe_wait_done(e, &w[i].waiter);
     }
     EXPECT_EQ(waits_under_way(e, s.condition), 1);

@@ -259,22 +259,25 @@ new_condition(mpe_engine *e)
     return o;
 }
 
+static uint32_t ticket; /* of the wait of this process */
+
 static void *
 condition_with_a_wait(mpe_engine *e)
 {
     new_condition(e);
-    REQUIRE_OK(mpe_condition_enlist(e, o));
+    REQUIRE_OK(mpe_condition_enlist(e, o, &ticket));
     return o;
 }
 
 static void
 enlist_notify_and_leave(mpe_engine *e, void *arg)
 {
-    mpe_condition_enlist(e, arg);
+    uint32_t t = 0;
+    mpe_condition_enlist(e, arg, &t);
     mpe_condition_notify(e, arg, 2);
-    mpe_condition_notified(e, arg);
-    mpe_condition_enlist(e, arg);
-    mpe_condition_leave(e, arg);
+    mpe_condition_notified(e, arg, t);
+    mpe_condition_enlist(e, arg, &t);
+    mpe_condition_leave(e, arg, t);
 }
 
 static struct mpe__condition *
@@ -288,14 +291,14 @@ static void
 check_condition(mpe_engine *e, void *arg, bool has_ended)
 {
     mpe_test_reap(e);
-    int rc = mpe_condition_notified(e, arg);
+    int rc = mpe_condition_notified(e, arg, ticket);
     EXPECT(rc == MPE_OK || (!has_ended && rc == MPE_EAGAIN));
     mpe_condition_notify(e, arg, 1);
-    EXPECT_EQ(mpe_condition_notified(e, arg), rc == MPE_OK ? MPE_EAGAIN : MPE_OK);
+    EXPECT_EQ(mpe_condition_notified(e, arg, ticket), rc == MPE_OK ? MPE_EAGAIN : MPE_OK);
     const struct mpe__condition *c = condition(e, arg);
-    for (int i = 0; i < 8; i++) {
-        EXPECT_EQ(mpe__load32(&c->waiting[i]), 0);
-        EXPECT_EQ(mpe__load32(&c->woken[i]), 0);
+    for (uint32_t i = 0; i < 8; i++) {
+        EXPECT_EQ(mpe__condition_counts(c, i).waiting, 0);
+        EXPECT_EQ(mpe__condition_counts(c, i).woken, 0);
     }
 }
 
@@ -308,15 +311,15 @@ TEST_LIMIT(a_condition_forgets_the_dead, 60)
 static int
 try_notified(mpe_engine *e, mpe_object *c, void *ud)
 {
-    (void)ud;
-    return mpe_condition_notified(e, c);
+    return mpe_condition_notified(e, c, *(uint32_t *)ud);
 }
 
 static void
 wait_for_notification(mpe_engine *e, void *arg)
 {
-    EXPECT_OK(mpe_condition_enlist(e, arg));
-    EXPECT_OK(mpe_await(e, arg, MPE_EVENT_NOTIFIED, MPE_FOREVER, try_notified, NULL));
+    uint32_t t;
+    EXPECT_OK(mpe_condition_enlist(e, arg, &t));
+    EXPECT_OK(mpe_await(e, arg, MPE_EVENT_NOTIFIED, MPE_FOREVER, try_notified, &t));
 }
 
 static void
@@ -331,8 +334,8 @@ is_notified(mpe_engine *e, void *arg)
 {
     const struct mpe__condition *c = condition(e, arg);
     uint32_t open = 0;
-    for (int i = 0; i < 8; i++)
-        open += mpe__load32(&c->waiting[i]) - mpe__load32(&c->woken[i]);
+    for (uint32_t i = 0; i < 8; i++)
+        open += mpe__condition_counts(c, i).waiting - mpe__condition_counts(c, i).woken;
     return open == 0;
 }
 
@@ -355,9 +358,9 @@ TEST_LIMIT(who_waits_for_a_notification_gets_it_though_its_notifier_dies, 60)
 static void
 enlist(mpe_engine *e, void *arg)
 {
-    mpe_condition_enlist(e, arg);
-    struct mpe__condition *c = condition(e, arg);
-    mpe__store32(&c->woken[e->slot], 1);
+    mpe_condition_enlist(e, arg, &ticket);
+    e->wake_from = e->slot;
+    mpe_condition_notify(e, arg, 1);
 }
 
 static void
