@@ -17,17 +17,15 @@ self(lua_State *L)
 static lmpe_box *
 lock_of(lua_State *L, lmpe_box *b)
 {
-    if (!b->data) {
+    lmpe_box *known = b->data;
+    if (!known || !known->o) { /* or it was finalized: the state is being closed */
         int rc = lmpe_push_handle(L, b->S, mpe_condition_lock(b->S->e, b->o));
         if (rc != MPE_OK)
             lmpe_raise(L, rc, "the condition's lock");
         b->data = lua_touserdata(L, -1);
         lua_setiuservalue(L, 1, 1);
     }
-    lmpe_box *lock = b->data;
-    if (!lock->o)
-        luaL_error(L, "the condition's lock has been collected");
-    return lock;
+    return b->data;
 }
 
 static int

@@ -105,7 +105,8 @@ static int
 push_known(lua_State *L, mpe_handle h)
 {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
-    if (lua_rawgeti(L, -1, (lua_Integer)h) == LUA_TUSERDATA) {
+    if (lua_rawgeti(L, -1, (lua_Integer)h) == LUA_TUSERDATA &&
+        ((lmpe_box *)lua_touserdata(L, -1))->o) { /* else finalized: the state is being closed */
         lua_remove(L, -2);
         return 1;
     }

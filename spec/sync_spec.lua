@@ -551,6 +551,38 @@ describe("a Condition", function()
   it("says what it is", function()
     ok[[assert(tostring(mp.Condition()):find("^mp%.Condition: 0x"))]]
   end)
+
+  it("gives a notification to one that waited when it was given, and not to the notifier that waits next", function()
+    ok[[
+      local c, woken = mp.Condition(), false
+      local t = mp.co.spawn(function() c:acquire() c:wait() woken = true c:release() end)
+      mp.sleep(0.001)
+      c:acquire() c:notify()
+      eq({ c:wait(0.1) }, { nil, "timeout" })
+      c:release()
+      assert(woken)]]
+  end)
+
+  it("can be told of while the state is closed, when its lock has been finalized", function()
+    support.ends(1, { "can never come", "mp.Condition: 0x" }, [[
+      local c = mp.Condition()
+      local function wait() c:acquire() c:wait() c:release() end
+      local a, b = mp.co.spawn(wait), mp.co.spawn(wait)
+      mp.sleep(0.001)
+      c:acquire() c:notify() a:kill() c:release()
+      assert(b:join(0.05))]])
+  end)
+
+  it("gives the notification of a task that is killed to the next one", function()
+    ok[[
+      local c = mp.Condition()
+      local function wait() local _ <close> = c:guard() c:wait() end
+      local a, b = mp.co.spawn(wait), mp.co.spawn(wait)
+      mp.sleep(0.001)
+      c:acquire() c:notify() a:kill() c:release()
+      assert(b:join(5))
+      eq({ a:get() }, { nil, "killed" })]]
+  end)
 end)
 
 describe("a Barrier #later", function()

@@ -83,6 +83,7 @@ get_in_vain(mpe_engine *e, void *arg)
 {
     (void)arg;
     EXPECT_EQ(get_forever(e, 0), MPE_EDEADLK);
+    EXPECT_OK(get_forever(e, 2)); /* its parent has been told, and does not see its end instead */
 }
 
 struct end {
@@ -104,8 +105,10 @@ wait_for_end(mpe_engine *e, mpe_process *p, int *code)
     struct end end = {.w.fire = on_end};
     int rc, deadlocks = 0;
     REQUIRE_OK(mpe_process_wait(e, p, &end.w, MPE_FOREVER));
-    while ((rc = mpe_run_until(e, &end.fired)) == MPE_EDEADLK)
+    while ((rc = mpe_run_until(e, &end.fired)) == MPE_EDEADLK) {
         deadlocks++;
+        REQUIRE_OK(mpe_test_put(e, queues[2], "told", 4));
+    }
     EXPECT_OK(rc);
     EXPECT_OK(mpe_process_poll(e, p, code));
     mpe_process_free(e, p);
