@@ -53,12 +53,49 @@ describe("mp.wait #later", function()
       a:join()]]
   end)
 
+  it("sees the end of the parent", function()
+    ok[[
+      local q, go = mp.Queue(), mp.Event()
+      local p = P(function()
+        P(function()
+          local parent = mp.parent_process()
+          eq(mp.wait({ parent, mp.Event() }, 0), {})
+          go:set()
+          local ready = mp.wait({ mp.Event(), parent }, 10)
+          q:put(#ready == 1 and ready[1] == parent and mp.wait({ parent })[1] == parent)
+        end)
+        go:wait()
+        kill(0)
+      end)
+      eq(q:get(10), true)]]
+  end)
+
   it("sees the end of a pipe and of a queue", function()
     ok[[
       local a, b = mp.Pipe()
       local q = mp.Queue()
       b:close() q:close()
       eq(#mp.wait({ a, q }, 10), 2)]]
+  end)
+
+  it("is woken by a process that has no descriptor left, out of the event loop", function()
+    ok[[
+      local go, back = mp.Event(), mp.Queue()
+      local p = P(function()
+        mp.monkey.patch_all()
+        local server = require("socket").bind("127.0.0.1", 0)
+        mp.co.spawn(function() server:accept() end)
+        go:wait()
+        back:put(1)
+      end)
+      asleep(p.pid)
+      os.execute(("prlimit --pid %d --nofile=40"):format(mp.current_process().pid))
+      local files = {}
+      repeat files[#files + 1] = io.open("/dev/null") until #files > 100 or not io.open("/dev/null")
+      assert(#files < 100)
+      go:set()
+      eq(back:get(10), 1)
+      for _, f in ipairs(files) do f:close() end]]
   end)
 
   it("takes nothing from what it waits for", function()

@@ -350,6 +350,12 @@ function process.child_of(self)
     return s and s.child
 end
 
+--- Is it the object of the process that started this one?
+function process.is_parent(self)
+    local s = state[self]
+    return s and s.remote and s.pid ~= core.pid()
+end
+
 process.core_state = state
 
 local os_exit = os.exit

@@ -3,6 +3,7 @@ local core = require "mpengine.core"
 local check = require "mpengine.check"
 local process = require "mpengine.process"
 
+local ended = core.waitlist() -- in place of a parent that has ended
 
 --- How to see whether a thing is ready, and what to wait for until it is: each returns a function
 --- and something core.file_any takes.
@@ -23,7 +24,7 @@ local by_name = {
         return function() return core.is_done(task) end, task
     end,
     ["mp.Process"] = function(p)
-        local child = process.child_of(p)
+        local child = process.child_of(p) or process.is_parent(p) and (core.parent_fd() or ended)
         if not child then error("wait: the process has not been started", 0) end
         return function() return not p:is_alive() end, child
     end,

@@ -54,6 +54,7 @@ struct mpe__loop {
     uv_poll_t bell;                 /* the doorbell socket, unreferenced */
     uv_timer_t timer;               /* the next deadline while in poll, unreferenced */
     uint32_t watched_epoch;         /* membership that the watches below stand for */
+    int blind;                      /* some of them could not be made */
     uv_poll_t *watches[MPE__SLOTS]; /* watch.c: pidfds of live slots */
     struct mpe__fd *fds;
 };
@@ -84,8 +85,6 @@ int mpe__uv_alive(mpe_engine *e);
 void mpe__uv_poll(mpe_engine *e, int block, uint64_t deadline);
 void mpe__uv_abandon(mpe_engine *e);
 void mpe__uv_close(mpe_engine *e);
-/* The doorbell socket, made when it is needed; -1 when there is no descriptor left. */
-int mpe__bell_socket(mpe_engine *e);
 /* watch.c: in poll, the deaths of the others are seen by their pidfds. */
 void mpe__watch_peers(mpe_engine *e);
 void mpe__watch_stop(mpe_engine *e);

@@ -10,8 +10,11 @@
 #include "os/os.h"
 #include "sync/slot.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#define BLIND_NS (MPE_NS_PER_S / 20) /* between two looks for deaths while descriptors are short */
 
 uv_loop_t *
 mpe_loop(mpe_engine *e)
@@ -47,16 +50,6 @@ static void
 on_timer(uv_timer_t *timer)
 {
     (void)timer; /* it only has to end the poll */
-}
-
-int
-mpe__bell_socket(mpe_engine *e)
-{
-    if (e->bell_fd < 0) {
-        e->bell_generation = mpe__load32(&e->self->generation);
-        e->bell_fd = mpe__datagram_open(e->header->nonce, e->slot, e->bell_generation);
-    }
-    return e->bell_fd;
 }
 
 static int
@@ -97,9 +90,10 @@ mpe__uv_poll(mpe_engine *e, int block, uint64_t deadline)
         uv_run(l->uv, UV_RUN_NOWAIT);
         return;
     }
-    set_timer(l, deadline);
     atomic_store(&e->self->sleep, l->entries ? MPE__IN_POLL : MPE__IN_POLL_ALONE);
     mpe__watch_peers(e); /* now: whoever attaches from here on rings */
+    uint64_t limit = l->blind ? mpe_now() + BLIND_NS : MPE_FOREVER;
+    set_timer(l, deadline < limit ? deadline : limit);
     int rung = atomic_load(&e->self->bell) != 0 || mpe__load32(&l->interrupted);
     uv_run(l->uv, rung ? UV_RUN_NOWAIT : UV_RUN_ONCE);
     atomic_store(&e->self->sleep, MPE__AWAKE);
@@ -113,6 +107,8 @@ mpe__uv_abandon(mpe_engine *e)
     if (e->bell_fd >= 0)
         close(e->bell_fd);
     e->bell_fd = -1;
+    if (e->spare_fd < 0) /* the parent has used its own */
+        e->spare_fd = fcntl(e->fd, F_DUPFD_CLOEXEC, 0);
     if (!l->uv)
         return;
     mpe__fds_forget(e);

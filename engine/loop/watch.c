@@ -1,6 +1,7 @@
 /* Watching peers from inside libuv's poll, where life words cannot be slept on: an unreferenced
  * poll handle on a pidfd per live slot, brought up to date when the membership has changed. Only
- * while something shared is waited for. Which death it was does not matter: all are reaped. */
+ * while something shared is waited for. Which death it was does not matter: all are reaped. While there
+ * are no descriptors left for some of them, the poll ends now and then to look. */
 #include "loop/loop.h"
 #include "os/os.h"
 #include "sync/death.h"
@@ -44,7 +45,9 @@ watch(mpe_engine *e, uint32_t slot)
     if (fd < 0 || uv_poll_init(e->loop->uv, w, fd) != 0) {
         if (fd >= 0)
             close(fd);
-        free(w); /* it died meanwhile, or there is no descriptor left */
+        free(w);
+        if (!mpe__is_dead(&e->slots[slot])) /* no descriptor is left */
+            e->loop->blind = 1;
         return;
     }
     w->data = e;
@@ -58,8 +61,9 @@ mpe__watch_peers(mpe_engine *e)
 {
     struct mpe__loop *l = e->loop;
     uint32_t epoch = atomic_load(&e->header->live_epoch);
-    if (l->entries == 0 || epoch == l->watched_epoch)
+    if (l->entries == 0 || (epoch == l->watched_epoch && !l->blind))
         return;
+    l->blind = 0;
     uint32_t top = mpe__load32(&e->header->slots_top);
     for (uint32_t i = 0; i < top; i++) {
         if (l->watches[i])

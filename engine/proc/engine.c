@@ -46,7 +46,7 @@ mpe__engine_new(void)
     e->proc = &w->proc;
     e->loop = &w->loop;
     mpe__proc_init(e->proc);
-    e->fd = e->bell_fd = -1;
+    e->fd = e->bell_fd = e->spare_fd = -1;
     e->cpus = mpe_cpu_count();
     e->kinds = mpe__kinds;
     e->free_block = mpe__free;

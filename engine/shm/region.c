@@ -9,6 +9,7 @@
 #include "sync/slot.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -59,6 +60,7 @@ use_mapping(mpe_engine *e, void *base)
     e->header = base;
     e->slots = (struct mpe__slot *)(e->base + mpe__round_up(sizeof(struct mpe__header), PAGE));
     e->objects = (mpe_object *)(e->base + e->header->objects_off);
+    e->spare_fd = fcntl(e->fd, F_DUPFD_CLOEXEC, 0);
 }
 
 static int
@@ -126,6 +128,8 @@ mpe__region_unmap(mpe_engine *e)
         mpe__memfd_unmap(e->base, e->header->map_bytes);
     if (e->fd >= 0)
         close(e->fd);
+    if (e->spare_fd >= 0)
+        close(e->spare_fd);
     e->base = NULL;
-    e->fd = -1;
+    e->fd = e->spare_fd = -1;
 }

@@ -18,15 +18,28 @@
 #include "os/os.h"
 #include "sync/slot.h"
 
+#include <unistd.h>
+
+int
+mpe__bell_socket(mpe_engine *e)
+{
+    if (e->bell_fd >= 0)
+        return e->bell_fd;
+    e->bell_generation = mpe__load32(&e->self->generation);
+    e->bell_fd = mpe__datagram_open(e->header->nonce, e->slot, e->bell_generation);
+    if (e->bell_fd < 0 && e->spare_fd >= 0) { /* no descriptor is left but the one for this */
+        close(e->spare_fd);
+        e->spare_fd = -1;
+        e->bell_fd = mpe__datagram_open(e->header->nonce, e->slot, e->bell_generation);
+    }
+    return e->bell_fd;
+}
+
 static void
 ring_datagram(mpe_engine *e, uint32_t slot)
 {
-    if (e->bell_fd < 0) {
-        e->bell_generation = mpe__load32(&e->self->generation);
-        e->bell_fd = mpe__datagram_open(e->header->nonce, e->slot, e->bell_generation);
-        if (e->bell_fd < 0)
-            return; /* out of descriptors: its next wake-up or the backstop finds the bell set */
-    }
+    if (mpe__bell_socket(e) < 0)
+        return; /* no memory in the kernel: its next wake-up finds the bell set */
     mpe__datagram_ring(e->bell_fd, e->header->nonce, slot, mpe__load32(&e->slots[slot].generation));
 }
 

@@ -13,6 +13,9 @@ mpe__bucket(uint32_t object)
     return object % MPE__BUCKETS;
 }
 
+/* The socket that is this process's doorbell and rings those of others, opened at first use, if need be
+ * in place of the descriptor kept in reserve for it; -1. */
+int mpe__bell_socket(mpe_engine *e);
 /* Rings a slot's bell with bits; its owner looks at what they name. */
 void mpe__ring(mpe_engine *e, uint32_t slot, uint32_t bits);
 /* Rings every live slot with MPE__BROADCAST, whatever it seems to be doing. */

@@ -46,6 +46,7 @@ struct mpe_engine {
     uint32_t wake_from;       /* slot where the last wake-one stopped */
     int owes_wakes;           /* leaves with waits under way, which may have been given a turn */
     int fd;                   /* of the arena */
+    int spare_fd;             /* kept so that there is one for bell_fd, -1 when it was used */
     int bell_fd;              /* datagram socket, -1 until needed */
     uint32_t bell_generation; /* the slot generation that bell_fd is bound to */
     int parent_pid;           /* of the process that started this one, 0: none */

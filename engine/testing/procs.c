@@ -195,6 +195,7 @@ mpe_test_twin(mpe_engine *e)
                          .free_owned = e->free_owned,
                          .cpus = e->cpus,
                          .fd = e->fd,
+                         .spare_fd = -1,
                          .bell_fd = -1};
     twin->loop = malloc(sizeof *twin->loop);
     REQUIRE(twin->loop != NULL);
