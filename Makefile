@@ -37,13 +37,14 @@ TEST_SRC    := $(wildcard engine/*/*_test.c)
 BINDING_SRC := $(filter-out bindings/host.c %_test.c,$(wildcard bindings/*.c))
 HOST_SRC    := $(wildcard engine/examples/*.c bindings/examples/*.c)
 LUA_SRC     := $(shell find bindings/mpengine -name '*.lua' 2>/dev/null)
-C_SRC       := $(ENGINE_SRC) $(TESTING_SRC) $(TEST_SRC) $(BINDING_SRC) bindings/host.c $(HOST_SRC)
+C_SRC       := $(ENGINE_SRC) $(TESTING_SRC) $(TEST_SRC) $(BINDING_SRC) bindings/host.c $(HOST_SRC) \
+	$(wildcard bindings/fuzz/*.c)
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 ENGINE_OBJ  := $(call objects,$(ENGINE_SRC))
 BINDING_OBJ := $(call objects,$(BINDING_SRC))
 TESTS := $(patsubst engine/%.c,$(BUILD)/tests/%,$(TEST_SRC))
-HOSTS := $(patsubst %.c,$(BUILD)/hosts/%,$(subst /examples/,/,$(HOST_SRC)))
+HOSTS := $(patsubst %.c,$(BUILD)/hosts/%,$(subst /examples/,/,$(HOST_SRC))) $(BUILD)/hosts/fuzz/replay
 LUA   := $(patsubst bindings/%,$(BUILD)/lua/%,$(LUA_SRC))
 
 # The version is written once, in the header.
@@ -219,6 +220,13 @@ $(BUILD)/hosts/bindings/%: $(BUILD)/obj/bindings/examples/%.o $(BUILD)/libmpengi
 	@mkdir -p $(@D)
 	$(Q)$(link) -Wl,-E -o $@ $^ $(LUA_LIBS) $(UV_LIBS) $(SYS_LIBS)
 
+# What `make fuzz` has found, or been given, once each.
+$(BUILD)/hosts/fuzz/replay: $(call objects,$(wildcard bindings/fuzz/*.c)) $(BUILD)/libmpengine_lua.a \
+		$(BUILD)/libmpengine.a
+	$(call say,LINK)
+	@mkdir -p $(@D)
+	$(Q)$(link) -Wl,--wrap=lua_load -o $@ $^ $(LUA_LIBS) $(UV_LIBS) $(SYS_LIBS)
+
 # Sanitizers change what is compiled, so they have trees of their own. The Lua that loads core.so is
 # not instrumented: the run-time library must then come before it.
 asan:
@@ -248,7 +256,8 @@ fuzz:
 	@mkdir -p $(BUILD)/fuzz/corpus
 	clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE $(BINDING_INC) -Iengine \
 		bindings/fuzz/fuzz_decode.c $(wildcard bindings/lcodec*.c) \
-		engine/base/buf.c engine/base/wire.c engine/base/err.c $(LUA_LIBS) -o $(BUILD)/fuzz/fuzz_decode
+		engine/base/buf.c engine/base/wire.c engine/base/err.c \
+		-Wl,--wrap=lua_load $(LUA_LIBS) -o $(BUILD)/fuzz/fuzz_decode
 	cd $(BUILD)/fuzz && ./fuzz_decode -max_len=4096 -max_total_time=$(or $(SECONDS),300) \
 		corpus $(CURDIR)/bindings/fuzz/corpus
 

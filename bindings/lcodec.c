@@ -321,6 +321,27 @@ lmpe_codec_set_hooks(const lmpe_codec_hooks *hooks)
     lmpe_codec_hooks_now = *hooks;
 }
 
+/* The metatable at the top, which is popped, loses a name: it is sent by another one, if it has any. */
+static void
+lose_class_name(lua_State *L, int classes, int name)
+{
+    int mt = lua_gettop(L);
+
+    lua_pushvalue(L, mt);
+    lua_pushnil(L);
+    while (lua_next(L, classes)) {
+        if (lua_rawequal(L, -1, mt) && !lua_rawequal(L, -2, name)) {
+            lua_pop(L, 1);
+            break;
+        }
+        lua_pop(L, 1);
+    }
+    if (lua_gettop(L) == mt + 1)
+        lua_pushnil(L);
+    lua_rawset(L, classes);
+    lua_settop(L, mt - 1);
+}
+
 void
 lmpe_codec_add_class(lua_State *L, int keep)
 {
@@ -328,10 +349,8 @@ lmpe_codec_add_class(lua_State *L, int keep)
 
     lua_rawgeti(L, keep, LMPE_KEEP_CLASSES);
     lua_pushvalue(L, name);
-    if (lua_rawget(L, classes) == LUA_TTABLE) { /* the name moves from another metatable */
-        lua_pushnil(L);
-        lua_rawset(L, classes);
-    }
+    if (lua_rawget(L, classes) == LUA_TTABLE)
+        lose_class_name(L, classes, name);
     lua_settop(L, classes);
     lua_pushvalue(L, name);
     lua_pushvalue(L, mt);

@@ -102,27 +102,6 @@ dumped(lmpe_encoder *e)
     return type;
 }
 
-/* Pushes what stands for the code of the function at the top, or nil, if it or a function that still
- * lives and has the same prototype was sent before. */
-static int
-push_known(lmpe_encoder *e)
-{
-    lua_State *L = e->L;
-    const void *proto;
-
-    lua_pushvalue(L, -1);
-    if (dumped(e) != LUA_TNIL)
-        return 1;
-    proto = lmpe_plain_prototype(lua_topointer(L, -2));
-    if (proto == NULL)
-        return 0;
-    lua_pop(L, 1);
-    lua_rawgeti(L, e->keep, LMPE_KEEP_PROTOTYPES);
-    lua_rawgetp(L, -1, proto);
-    lua_remove(L, -2);
-    return !lua_isnil(L, -1) && dumped(e) != LUA_TNIL;
-}
-
 /* The function at `function` has what is at the top, from now on; so have others like it. */
 static void
 remember(lmpe_encoder *e, int function)
@@ -141,6 +120,31 @@ remember(lmpe_encoder *e, int function)
     lua_pushvalue(L, function);
     lua_rawsetp(L, -2, proto);
     lua_pop(L, 1);
+}
+
+/* Pushes what stands for the code of the function at the top, or nil, if it or a function that still
+ * lives and has the same prototype was sent before. */
+static int
+push_known(lmpe_encoder *e)
+{
+    lua_State *L = e->L;
+    const void *proto;
+    int function = lua_gettop(L);
+
+    lua_pushvalue(L, -1);
+    if (dumped(e) != LUA_TNIL)
+        return 1;
+    proto = lmpe_plain_prototype(lua_topointer(L, -2));
+    if (proto == NULL)
+        return 0;
+    lua_pop(L, 1);
+    lua_rawgeti(L, e->keep, LMPE_KEEP_PROTOTYPES);
+    lua_rawgetp(L, -1, proto);
+    lua_remove(L, -2);
+    if (lua_isnil(L, -1) || dumped(e) == LUA_TNIL)
+        return 0;
+    remember(e, function);
+    return 1;
 }
 
 /* Pushes what stands for the code of the function at the top: what the same bytes had before, or a
@@ -269,16 +273,17 @@ push_blob(lmpe_decoder *d, uint64_t h)
     size_t n;
     int rc;
 
+    if (mpe_handle_kind(h) != MPE_KIND_BLOB)
+        return lmpe_decode_damaged(d);
     lua_pushinteger(L, (lua_Integer)h);
     if (cache_get(L, d->keep) != LUA_TNIL)
         return MPE_OK;
     lua_pop(L, 1);
     lua_pushinteger(L, (lua_Integer)h);
     rc = lmpe_decode_object(d, h);
-    if (rc == MPE_OK && lmpe_codec_hooks_now.shared(L, -1, &n) == NULL)
-        rc = lmpe_decode_damaged(d);
     if (rc != MPE_OK)
         return rc;
+    lmpe_codec_hooks_now.shared(L, -1, &n);
     cache_put(L, d->keep, n);
     lua_remove(L, -2);
     return MPE_OK;

@@ -73,6 +73,24 @@ put_class(lmpe_encoder *e)
     return lmpe_encode_checked(e, rc);
 }
 
+/* The table whose metatable is at the top is called what that says. */
+static int
+fail_metatable(lmpe_encoder *e)
+{
+    lua_State *L = e->L;
+    char text[128];
+
+    lua_pushliteral(L, "__name");
+    if (lua_rawget(L, -2) != LUA_TSTRING)
+        return lmpe_encode_fail(e, MPE_ETYPE,
+                                "cannot send a table with a metatable that is not "
+                                "registered (see mp.register)");
+    snprintf(text, sizeof text,
+             "cannot send a %.40s: its metatable is not registered (see mp.register)",
+             lua_tostring(L, -1));
+    return lmpe_encode_fail(e, MPE_ETYPE, text);
+}
+
 /* What the receiver finds the metatable at the top by; it stays there. */
 static int
 put_metatable(lmpe_encoder *e)
@@ -93,9 +111,7 @@ put_metatable(lmpe_encoder *e)
     if (rc == 0)
         rc = put_named(e, mt);
     if (rc == 0)
-        return lmpe_encode_fail(e, MPE_ETYPE,
-                                "cannot send a table with a metatable that is not "
-                                "registered (see mp.register)");
+        return fail_metatable(e);
     return rc < 0 ? rc : MPE_OK;
 }
 

@@ -156,10 +156,14 @@ describe("codec: code in the program", function()
     local ok, err = pcall(decode, handle, { functions = true })
     assert.is_false(ok)
     assert.is_truthy(err:find("damaged", 1, true), err)
-    local lock = mp.Lock()
-    ok, err = pcall(decode, "\xf2\0" .. encode(lock), { functions = true })
+    for _, s in ipairs{ encode(mp.Lock()), "\xfc\0\0\0\0\0\0\0\0" } do
+      ok, err = pcall(decode, "\xf2\0" .. s, { functions = true })
+      assert.is_false(ok)
+      assert.is_truthy(err:find("damaged", 1, true), err)
+    end
+    ok, err = pcall(decode, "\xf2\0\xfc\0\0\1\0\0\0\0\x10", { functions = true })
     assert.is_false(ok)
-    assert.is_truthy(err:find("damaged", 1, true), err)
+    assert.is_truthy(err:find("no longer exists", 1, true), err)
   end)
 
   it("is freed when nobody can need it, and stays while somebody can", function()

@@ -384,6 +384,42 @@ describe("codec: metatables", function()
     damaged("codec_spec.thre", (encode(setmetatable({}, mt)):gsub("here", "thre")))
   end)
 
+  it("may have several names, and keep the others when one moves", function()
+    local Class = {}
+    mp.register("codec_spec.first", Class)
+    mp.register("codec_spec.second", Class)
+    local t = setmetatable({}, Class)
+    local second = encode(t)
+    mp.register("codec_spec.second", {})
+    assert.are.equal(Class, getmetatable((through(t))))
+    assert.are_not.equal(Class, getmetatable((decode(second))))
+    mp.register("codec_spec.first", Class)
+    assert.are.equal(Class, getmetatable((through(t))))
+    mp.register("codec_spec.first", {})
+    refuses("metatable that is not registered", t)
+  end)
+
+  it("may have instances in their own contents, also where they are not known", function()
+    local Class = {}
+    Class.__index = Class
+    Class.default = setmetatable({ n = 7 }, Class)
+    Class.list = { setmetatable({ Class.default }, Class) }
+    mp.register("codec_spec.nested", Class)
+    local s = encode(Class, Class.default):gsub("nested", "unseen")
+    damaged("codec_spec.unseen", s)
+    local other, default = decode(s, { functions = true })
+    assert.are.equal(other, other.default.__index)
+    assert.are.equal(default, other.default)
+    assert.are.equal(7, default.n)
+    assert.are.equal(other, getmetatable(other.list[1]))
+    assert.are.equal(default, other.list[1][1])
+    assert.are.equal(other, getmetatable((through(default))))
+    local within = "\xff\x92codec_spec.within0\xf0\0\1"
+    local class = decode(within .. "\1" .. within .. "\2\xfb\x92codec_spec.within0\xf0\0\0", { functions = true })
+    assert.are.equal(class, class[1])
+    assert.are.equal(class, (through(class)))
+  end)
+
   it("are registered with a name and a table", function()
     assert.has_error(function() mp.register(5, {}) end)
     assert.has_error(function() mp.register("two", 5) end)
@@ -422,6 +458,9 @@ describe("codec: what cannot be sent", function()
   it("is a table with a metatable that nobody registered", function()
     refuses("value.p: cannot send a table with a metatable that is not registered (see mp.register)",
       { p = setmetatable({}, {}) })
+    refuses("value.p: cannot send a Point: its metatable is not registered (see mp.register)",
+      { p = setmetatable({}, { __name = "Point" }) })
+    refuses("value: cannot send a mp.Process: its metatable", mp.Process(print))
   end)
 
   it("is a table whose metatable is sent too, but by value", function()

@@ -4,7 +4,8 @@
 #
 #   tools/test.sh unit     the C unit tests, engine/*/*_test.c: one program each
 #   tools/test.sh hosts    the C hosts, {engine,bindings}/examples/*.c: each must end with status 0
-#                          and print what the file NAME.expected beside it says, when there is one
+#                          and print what the file NAME.expected beside it says, when there is one;
+#                          and the fuzz target, with each input of bindings/fuzz/corpus
 #   tools/test.sh spec     the busted specs, spec/**/*_spec.lua: one busted for each file
 #   ... several stages in one call run in the order given
 #
@@ -98,6 +99,10 @@ run_hosts() {
         fi
         report hosts "$program" "$((status == 0))" "$((status != 0))"
     done
+    limited env ${PRELOAD:+LD_PRELOAD="$PRELOAD"} "$build/hosts/fuzz/replay" bindings/fuzz/corpus
+    status=$?
+    [ "$status" -eq 0 ] || echo "ended with status $status, expected 0" >>"$log"
+    report hosts fuzz/replay "$((status == 0))" "$((status != 0))"
 }
 
 run_spec() {
