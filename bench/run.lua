@@ -31,6 +31,10 @@ local function c(name, args, goal)
   return { name = name, command = env("RAW", "build/bench") .. "/" .. args, goal = goal }
 end
 
+local function ours(name, args, goal)
+  return { name = name, command = mpengine .. " bench/rows/" .. args, goal = goal }
+end
+
 -- The peers of a pool row.
 local function pools(variant, pool_goal, executor_goal)
   return {
@@ -114,6 +118,10 @@ local rows = {
   { "codec encode records", "codec.lua encode records", codec("encode records", 1.5) },
   { "codec decode records", "codec.lua decode records", codec("decode records", 1.5) },
   { "codec bytes records", "codec.lua bytes records", codec("bytes records", 1) },
+
+  { "codec function again", "codec.lua again function",
+    { py("marshal", "pickled.py again function") }, ours("an integer", "codec.lua again int") },
+  { "codec bytes function again", "codec.lua bytes function", { py("marshal", "pickled.py bytes function") } },
 
   { "start-up", c("", "start " .. mpengine .. " -e ''"),
     { c("python3", "start " .. env("PYTHON", "/usr/bin/python3") .. " -c ''") },

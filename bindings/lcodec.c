@@ -13,6 +13,7 @@
 #include "lcodec_int.h"
 
 #define KEPT_BYTES (1u << 16) /* scratch above this is given back after each message */
+#define KEPT_MARKS 64         /* so is a larger table of marked values */
 
 lmpe_codec_hooks lmpe_codec_hooks_now;
 
@@ -74,7 +75,7 @@ take(lua_State *L, int keep, int slot, size_t size, lua_CFunction gc, int (*is_b
     if (p != NULL && !is_busy(p))
         return p;
     lua_pop(L, 1);
-    p = lua_newuserdatauv(L, size, 0);
+    p = lua_newuserdatauv(L, size, 1);
     memset(p, 0, size);
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, gc);
@@ -147,7 +148,7 @@ encoder_give_back(lmpe_encoder *e)
 
 /* All n values, with references between them. */
 static int
-encode_all(lua_State *L, int first, int n, mpe_buf *out, const lmpe_encode_opts *opts)
+encode_all(lua_State *L, int first, int n, mpe_buf *out, lmpe_encode_opts *opts)
 {
     int rc, top = lua_gettop(L);
     lmpe_encoder *e;
@@ -186,12 +187,14 @@ encode_all(lua_State *L, int first, int n, mpe_buf *out, const lmpe_encode_opts 
 }
 
 int
-lmpe_encode(lua_State *L, int first, int n, mpe_buf *out, const lmpe_encode_opts *opts)
+lmpe_encode(lua_State *L, int first, int n, mpe_buf *out, lmpe_encode_opts *opts)
 {
     size_t before = out->len;
     int i, rc = MPE_OK;
 
     first = lua_absindex(L, first);
+    if (opts != NULL)
+        opts->has_handles = 0;
     for (i = 0; rc == MPE_OK && i < n; i++)
         rc = put_scalar(L, first + i, out);
     if (rc == MPE_OK)
@@ -281,6 +284,24 @@ decoder_give_back(lmpe_decoder *d)
     memset(d, 0, sizeof *d);
 }
 
+/* The table of marked values is empty again, or given up when it has become large. */
+static void
+forget_marks(lmpe_decoder *d)
+{
+    lua_State *L = d->L;
+    size_t i;
+
+    if (d->nmarks > KEPT_MARKS) {
+        lua_pushnil(L);
+        lua_setiuservalue(L, d->keep + 2, 1);
+        return;
+    }
+    for (i = 1; i <= d->nmarks; i++) {
+        lua_pushnil(L);
+        lua_rawseti(L, d->keep + 1, (lua_Integer)i);
+    }
+}
+
 int
 lmpe_decode(lua_State *L, const void *data, size_t len, int *n, unsigned flags)
 {
@@ -302,6 +323,7 @@ lmpe_decode(lua_State *L, const void *data, size_t len, int *n, unsigned flags)
     d->flags = flags;
     mpe_wire_open(&d->r, data, len);
     rc = lmpe_read_values(d, n);
+    forget_marks(d);
     decoder_give_back(d);
     if (rc == MPE_OK) {
         lua_rotate(L, top + 1, *n);

@@ -22,13 +22,11 @@ typedef struct lmpe_encode_opts {
     const char *const *names;
     int nnames;
     const char *root;
-    /* Called, when the message is complete, for each shared object in it, again when it is there
-       again.  Not 0 ends the encoding; a negative result is its code.  It must not call Lua. */
-    int (*on_handle)(void *ud, uint64_t handle);
-    void *ud;
-    /* Whoever reads it belongs to this program, and the message is stored before Lua runs again:
-       the code of functions may be shared objects, then, instead of bytes. */
+    /* Whoever reads it belongs to this program: the code of functions may be shared objects, then,
+       instead of bytes.  As others do, they live until the values change or are collected. */
     int in_program;
+    /* Set by the encoder: the message holds handles of shared objects. */
+    int has_handles;
 } lmpe_encode_opts;
 
 /*
@@ -39,7 +37,7 @@ typedef struct lmpe_encode_opts {
 ** something that Lua frees, or calls under lua_pcall.
 ** Messages of nil, booleans, numbers and strings alone raise nothing at all.
 */
-int lmpe_encode(lua_State *L, int first, int n, mpe_buf *out, const lmpe_encode_opts *opts);
+int lmpe_encode(lua_State *L, int first, int n, mpe_buf *out, lmpe_encode_opts *opts);
 
 /*
 ** A message that is one string need not be copied: 1 when the value at idx is a string, with its

@@ -335,19 +335,6 @@ run_all(lmpe_encoder *e)
     return MPE_OK;
 }
 
-static int
-report_handles(lmpe_encoder *e)
-{
-    const lmpe_encode_opts *o = e->opts;
-    int rc;
-
-    if (!e->has_handles || o == NULL || o->on_handle == NULL)
-        return MPE_OK;
-    e->current = e->first;
-    rc = mpe_wire_scan_handles(e->out->data + e->start, offset(e), o->on_handle, o->ud);
-    return rc == 0 ? MPE_OK : lmpe_encode_fail(e, rc < 0 ? rc : MPE_ECANCELED, mpe_strerror(rc));
-}
-
 int
 lmpe_write_values(lmpe_encoder *e)
 {
@@ -361,5 +348,7 @@ lmpe_write_values(lmpe_encoder *e)
         e->may_be_plain = 0;
         rc = run_all(e);
     }
-    return rc == MPE_OK ? report_handles(e) : rc;
+    if (e->opts != NULL)
+        e->opts->has_handles = e->has_handles;
+    return rc;
 }

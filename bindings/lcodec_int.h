@@ -71,7 +71,7 @@ typedef struct lmpe_encoder {
     lua_State *L;
     mpe_buf *out;
     size_t start; /* of the message in out */
-    const lmpe_encode_opts *opts;
+    lmpe_encode_opts *opts;
     int first, n; /* the values */
     int keep;     /* stack index of the table of kept things */
     int current;  /* index of the value that is being written */
@@ -163,7 +163,8 @@ typedef struct lmpe_decoder {
     lua_State *L;
     mpe_wire_reader r;
     unsigned flags;
-    int keep;    /* stack index of the kept things; the next one is the table of marked values */
+    int keep; /* stack index of the kept things; then the table of marked values, and the decoder,
+                    whose user value that is */
     size_t room; /* stack slots that are known to be there */
     size_t owed; /* bytes at least that open frames need, less what they got */
     lmpe_dframe *frames;

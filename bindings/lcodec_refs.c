@@ -64,7 +64,12 @@ lmpe_decode_reserve(lmpe_decoder *d, size_t at)
     if (lmpe_decode_grow(&d->marks, &d->marks_cap, d->nmarks, sizeof *d->marks) != MPE_OK)
         return lmpe_decode_no_memory(d);
     if (d->nmarks == 0) {
-        lua_newtable(L);
+        if (lua_getiuservalue(L, d->keep + 2, 1) != LUA_TTABLE) {
+            lua_pop(L, 1);
+            lua_createtable(L, 4, 0);
+            lua_pushvalue(L, -1);
+            lua_setiuservalue(L, d->keep + 2, 1);
+        }
         lua_replace(L, d->keep + 1);
     }
     d->marks[d->nmarks++] = at;

@@ -59,21 +59,11 @@ lmpe_raise(lua_State *L, int status, const char *where)
     return luaL_error(L, "%s", text);
 }
 
-static int
-count_handle(void *ud, uint64_t h)
-{
-    (void)h;
-    (*(int *)ud)++;
-    return 0;
-}
-
 /* Into a scratch of their own: a finalizer may encode meanwhile. */
 int
 lmpe_try_encode(lua_State *L, lmpe *S, int first, int n, lmpe_encode_opts *opts, int *handles)
 {
     *handles = 0;
-    opts->on_handle = count_handle;
-    opts->ud = handles;
     if (S->encoding == LMPE_SCRATCHES) {
         lua_pushliteral(L, "too many finalizers within each other send values");
         return MPE_ENOMEM;
@@ -83,6 +73,7 @@ lmpe_try_encode(lua_State *L, lmpe *S, int first, int n, lmpe_encode_opts *opts,
     int rc = lmpe_encode(L, first, n, out, opts);
     S->encoding--;
     S->scratch = out;
+    *handles = opts->has_handles;
     return rc;
 }
 
@@ -92,7 +83,7 @@ encode(lua_State *L, lmpe *S, int first, int n, lmpe_encode_opts *opts, const ch
     int handles;
     if (lmpe_try_encode(L, S, first, n, opts, &handles) < 0)
         return lmpe_script_error(L, S, "%s: %s", where, lua_tostring(L, -1));
-    return handles > 0;
+    return handles;
 }
 
 int
@@ -129,24 +120,28 @@ lmpe_decode_values(lua_State *L, lmpe *S, const void *data, size_t size, uint32_
     return n;
 }
 
+struct large {
+    lmpe *S;
+    mpe_message *m;
+};
+
 /* Decodes a message that lies outside the struct or pins objects, which must be freed whatever
  * happens. */
 static int
 decode_protected(lua_State *L)
 {
-    mpe_message *m = lua_touserdata(L, 1);
-    lmpe *S = lmpe_self(L);
+    struct large *l = lua_touserdata(L, 1);
     lua_settop(L, 0);
-    return lmpe_decode_values(L, S, m->data, m->size, mpe_pin_mark(S->e));
+    return lmpe_decode_values(L, l->S, l->m->data, l->m->size, mpe_pin_mark(l->S->e));
 }
 
 static int
 push_large(lua_State *L, lmpe *S, mpe_message *m)
 {
     int top = lua_gettop(L);
-    lua_pushlightuserdata(L, S);
-    lua_pushcclosure(L, decode_protected, 1);
-    lua_pushlightuserdata(L, m);
+    struct large l = {S, m};
+    lua_pushcfunction(L, decode_protected);
+    lua_pushlightuserdata(L, &l);
     int status = lua_pcall(L, 1, LUA_MULTRET, 0);
     mpe_message_free(S->e, m);
     if (status != LUA_OK)

@@ -35,7 +35,22 @@ finish_put(lua_State *L, lmpe *S, lmpe_await *a, int status)
     return lmpe_finish_true(L, S, a, status);
 }
 
-/* The bytes must outlive the call when it waits: buffer and header are anybody's then. */
+struct kept {
+    lua_State *L;
+    lmpe *S;
+};
+
+static int
+keep_object(void *ud, uint64_t h)
+{
+    const struct kept *k = ud;
+    if (lmpe_push_handle(k->L, k->S, h) == MPE_OK)
+        lua_rawseti(k->L, -2, (lua_Integer)lua_rawlen(k->L, -2) + 1);
+    return 0;
+}
+
+/* The bytes must outlive the call when it waits: buffer and header are anybody's then. So must the
+ * objects that they name, whatever becomes of the value. */
 static void
 keep_bytes(lua_State *L, lmpe *S, lmpe_await *a)
 {
@@ -50,6 +65,11 @@ keep_bytes(lua_State *L, lmpe *S, lmpe_await *a)
     a->scratch[0] = (uintptr_t)lua_tolstring(L, -1, &n);
     a->scratch[1] = n;
     a->scratch[2] |= WHOLE;
+    if (!(a->scratch[2] & HANDLES))
+        return;
+    struct kept k = {L, S};
+    lua_newtable(L);
+    mpe_wire_scan_handles((const void *)a->scratch[0], n, keep_object, &k);
 }
 
 /* What is put is at index 2. */

@@ -81,23 +81,14 @@ lmpe_store_check(lua_State *L, lmpe_store *s, int status)
         lmpe_store_error(L, "%s: %s", s->call, mpe_strerror(status));
 }
 
-static int
-note_handle(void *ud, uint64_t h)
-{
-    (void)h;
-    *(int *)ud = 1;
-    return 0;
-}
-
 size_t
 lmpe_store_encode(lua_State *L, lmpe_store *s, int idx, const char *root)
 {
-    lmpe_encode_opts opts = {
-        .names = &root, .nnames = 1, .on_handle = note_handle, .in_program = 1};
+    lmpe_encode_opts opts = {.names = &root, .nnames = 1, .in_program = 1};
     size_t before = s->buf.len;
-    opts.ud = &s->handles;
     if (lmpe_encode(L, idx, 1, &s->buf, &opts) < 0)
         lmpe_store_error(L, "%s: %s", s->call, lua_tostring(L, -1));
+    s->handles |= opts.has_handles;
     return s->buf.len - before;
 }
 

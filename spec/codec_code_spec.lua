@@ -268,6 +268,35 @@ describe("codec: code in the program", function()
       all{ p }]]
   end)
 
+  it("is kept, as all objects are, while a put waits for room", function()
+    support.ok[[
+      local full, other = mp.Queue(1), mp.Queue()
+      full:put(1)
+      local function values()
+        local n = 0
+        return { function() n = n + 1 return n end, mp.Lock(), { mp.Dict{ k = 5 } } }
+      end
+      local t = values()
+      local putting = mp.co.spawn(function() return full:put(t) end)
+      mp.sleep(0)
+      t[1], t[2], t[3] = nil, nil, nil
+      collectgarbage()
+      collectgarbage()
+      for i = 1, 500 do -- lets the sweep run, and fills the cache of code
+        other:put(mp.Lock())
+        other:get()
+        other:put(load("return '" .. ("x"):rep(3000) .. i .. "'"))
+        other:get()
+        if i % 50 == 0 then collectgarbage() end
+      end
+      eq(full:get(), 1)
+      eq(putting:get(), true)
+      local got = full:get()
+      eq(got[1](), 1)
+      eq(got[2]:acquire(0), true)
+      eq(got[3][1].k, 5)]]
+  end)
+
   it("costs no blob when it stays in the process", function()
     local before = blobs()
     encode(long_function(777))

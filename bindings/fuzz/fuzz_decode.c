@@ -210,7 +210,8 @@ round_trip(lua_State *L)
         return 0;
     check(L, rc == MPE_OK, __LINE__);
     lua_settop(L, top);
-    rc = lmpe_decode(L, out->data, out->len, &again, flags);
+    /* Functions may have come in by a class that an earlier input registered. */
+    rc = lmpe_decode(L, out->data, out->len, &again, LMPE_DECODE_FUNCTIONS);
     check(L, rc == MPE_OK && again == n, __LINE__);
     return 0;
 }
