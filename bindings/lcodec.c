@@ -75,7 +75,7 @@ take(lua_State *L, int keep, int slot, size_t size, lua_CFunction gc, int (*is_b
     if (p != NULL && !is_busy(p))
         return p;
     lua_pop(L, 1);
-    p = lua_newuserdatauv(L, size, 1);
+    p = lua_newuserdatauv(L, size, 2);
     memset(p, 0, size);
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, gc);
@@ -322,8 +322,15 @@ lmpe_decode(lua_State *L, const void *data, size_t len, int *n, unsigned flags)
     d->keep = top + 1;
     d->flags = flags;
     mpe_wire_open(&d->r, data, len);
+    d->brings_classes = 0;
     rc = lmpe_read_values(d, n);
     forget_marks(d);
+    if (d->brings_classes) {
+        if (rc == MPE_OK)
+            lmpe_decode_register(d);
+        lua_pushnil(L);
+        lua_setiuservalue(L, d->keep + 2, 2);
+    }
     decoder_give_back(d);
     if (rc == MPE_OK) {
         lua_rotate(L, top + 1, *n);

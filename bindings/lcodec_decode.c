@@ -97,6 +97,8 @@ begin_table(lmpe_decoder *d, const mpe_wire_item *item, int has_class, int has_m
     f->open = (uint8_t)item->open;
     f->has_meta = (uint8_t)has_meta;
     f->has_class = (uint8_t)has_class;
+    if (has_class && !is_known_class(d, f))
+        lmpe_decode_new_class(d, class_of(f));
     if (!item->marked)
         return MPE_OK;
     rc = lmpe_decode_reserve(d, item->at);
@@ -108,27 +110,6 @@ begin_table(lmpe_decoder *d, const mpe_wire_item *item, int has_class, int has_m
 }
 
 /* --------------------------------------------------------------- metatables and functions */
-
-/*
-** A class that is not known here may have instances in its own contents.  With the name, and nil above
-** it, at the top: replaces the nil by the class of that name that is under way, if there is one.
-*/
-static int
-find_unfinished_class(lmpe_decoder *d)
-{
-    lua_State *L = d->L;
-    size_t i;
-
-    for (i = d->depth; d->flags & LMPE_DECODE_FUNCTIONS && i-- > 0;) {
-        const lmpe_dframe *f = &d->frames[i];
-        if (f->has_class && lua_rawequal(L, class_of(f), -2)) {
-            lua_pop(L, 1);
-            lua_pushvalue(L, f->idx);
-            return 1;
-        }
-    }
-    return 0;
-}
 
 /* What a metatable is known by, then the table that is to have it. */
 static int
@@ -144,7 +125,7 @@ begin_meta(lmpe_decoder *d, int has_class)
     if (rc != MPE_OK)
         return rc;
     if (lua_type(L, -1) == LUA_TSTRING) {
-        if (lmpe_decode_class(d) != LUA_TTABLE && !find_unfinished_class(d))
+        if (lmpe_decode_class(d) != LUA_TTABLE)
             return lmpe_decode_fail(L, MPE_ETYPE,
                                     "metatable '%s' is not registered here (see "
                                     "mp.register)",
@@ -173,7 +154,7 @@ begin_class(lmpe_decoder *d)
         return rc;
     if (lua_type(d->L, -1) != LUA_TSTRING)
         return lmpe_decode_damaged(d);
-    if (lmpe_decode_class(d) == LUA_TTABLE || find_unfinished_class(d))
+    if (lmpe_decode_class(d) == LUA_TTABLE)
         lua_remove(d->L, -2);
     else
         lua_pop(d->L, 1);
@@ -337,19 +318,16 @@ is_complete(lmpe_decoder *d, const lmpe_dframe *f)
     return 1;
 }
 
-/* A class that is known here is taken as it is here; another one becomes known. */
+/* A class that is known here is taken as it is here: its contents in the message are nothing. */
 static void
 end_class(lmpe_decoder *d)
 {
     lua_State *L = d->L;
 
-    if (lua_type(L, -2) == LUA_TTABLE) {
+    if (lua_type(L, -2) == LUA_TTABLE)
         lua_pop(L, 1);
-        return;
-    }
-    if (d->flags & LMPE_DECODE_FUNCTIONS)
-        lmpe_codec_add_class(L, d->keep);
-    lua_remove(L, -2);
+    else
+        lua_remove(L, -2);
 }
 
 static void

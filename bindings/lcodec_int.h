@@ -164,7 +164,8 @@ typedef struct lmpe_decoder {
     mpe_wire_reader r;
     unsigned flags;
     int keep; /* stack index of the kept things; then the table of marked values, and the decoder,
-                    whose user value that is */
+                    whose user values are that and the classes that the message brings */
+    int brings_classes;
     size_t room; /* stack slots that are known to be there */
     size_t owed; /* bytes at least that open frames need, less what they got */
     lmpe_dframe *frames;
@@ -203,8 +204,12 @@ int lmpe_decode_is_module(const lmpe_decoder *d, const mpe_wire_item *item);
 int lmpe_decode_object(lmpe_decoder *d, uint64_t h); /* what a handle names, of any kind */
 int lmpe_decode_handle(lmpe_decoder *d, uint64_t h); /* the same as a value */
 int lmpe_decode_code(lmpe_decoder *d);               /* of the function that comes next */
-/* Pushes what was registered with the name at the top; its type. */
+/* Pushes what was registered with the name at the top, or what this message says it is; its type. */
 int lmpe_decode_class(lmpe_decoder *d);
+/* The table at the top is the class with the name at that index, which is not known here. */
+void lmpe_decode_new_class(lmpe_decoder *d, int name);
+/* The message is whole: what classes it brought are registered. */
+void lmpe_decode_register(lmpe_decoder *d);
 
 /* ---------------------------------------------------------------------------------- code */
 

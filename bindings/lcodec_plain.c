@@ -4,14 +4,16 @@
 **
 ** The API costs three calls for each value, more than writing it does ten times over.  Most
 ** messages are plain data (nil, booleans, numbers, strings, tables without metatable), and for
-** those Lua's memory is read directly, by the layout that all releases of Lua 5.4 share.  Nothing
+** those Lua's memory is read directly, by the layout that the releases of Lua 5.4 share (lobject.h of
+** 5.4.6 and 5.4.7 was compared with that of 5.4.4).  The address of a function's prototype is read too.  Nothing
 ** is ever written to it, and no function of Lua is called on the way, so nothing moves, is
 ** collected or changes.  Whatever is not plain ends the attempt: lcodec_encode.c starts again.
 **
 ** The layout is not taken on trust.  lmpe_plain_probe makes a few objects under an allocator that
 ** notes where they are, and looks whether every field that is used here is where it should be; it
-** reads only memory that the allocator gave.  If anything differs, this file stays out of use.
-** -DLMPE_NO_PLAIN leaves it out altogether.
+** reads only memory that the allocator gave.  If anything differs, this file stays out of use: a field
+** that has moved, another tag, an array whose size is told in another way.  -DLMPE_NO_PLAIN leaves it
+** out altogether; everything works without it, only slower.
 */
 #include <stdatomic.h>
 #include <stdlib.h>

@@ -203,7 +203,56 @@ lmpe_decode_class(lmpe_decoder *d)
     lua_pushvalue(L, -2);
     type = lua_rawget(L, -2);
     lua_remove(L, -2);
+    if (type == LUA_TTABLE || !d->brings_classes)
+        return type;
+    lua_getiuservalue(L, d->keep + 2, 2);
+    lua_replace(L, -2);
+    lua_pushvalue(L, -2);
+    type = lua_rawget(L, -2);
+    lua_remove(L, -2);
     return type;
+}
+
+/* From its beginning on, so that it may have instances in its own contents. */
+void
+lmpe_decode_new_class(lmpe_decoder *d, int name)
+{
+    lua_State *L = d->L;
+
+    if (!(d->flags & LMPE_DECODE_FUNCTIONS))
+        return;
+    if (!d->brings_classes) {
+        lua_newtable(L);
+        lua_setiuservalue(L, d->keep + 2, 2);
+        d->brings_classes = 1;
+    }
+    lua_getiuservalue(L, d->keep + 2, 2);
+    lua_pushvalue(L, name);
+    lua_pushvalue(L, -3);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
+}
+
+/* A module that the message needed may have registered its own meanwhile. */
+void
+lmpe_decode_register(lmpe_decoder *d)
+{
+    lua_State *L = d->L;
+
+    lua_getiuservalue(L, d->keep + 2, 2);
+    lua_rawgeti(L, d->keep, LMPE_KEEP_CLASSES);
+    lua_pushnil(L);
+    while (lua_next(L, -3)) {
+        lua_pushvalue(L, -2);
+        if (lua_rawget(L, -4) != LUA_TTABLE) {
+            lua_pop(L, 1);
+            lmpe_codec_add_class(L, d->keep);
+        } else {
+            lua_pop(L, 1);
+        }
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 2);
 }
 
 int

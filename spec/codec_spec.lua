@@ -414,6 +414,9 @@ describe("codec: metatables", function()
     assert.are.equal(other, getmetatable(other.list[1]))
     assert.are.equal(default, other.list[1][1])
     assert.are.equal(other, getmetatable((through(default))))
+    local bytes = "\xff\x92codec_spec.damage0\xf0\0\1"
+    damaged("damaged", bytes .. "\1\2\xf0", { functions = true })
+    damaged("codec_spec.damage0", "\xfb\x92codec_spec.damage0\xf0\0\0", { functions = true })
     local within = "\xff\x92codec_spec.within0\xf0\0\1"
     local class = decode(within .. "\1" .. within .. "\2\xfb\x92codec_spec.within0\xf0\0\0", { functions = true })
     assert.are.equal(class, class[1])
