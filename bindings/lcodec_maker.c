@@ -201,7 +201,7 @@ replace_by_dump(lua_State *L, int strip, size_t *n)
 static void
 add_names(luaL_Buffer *b, int n)
 {
-    char name[8];
+    char name[16];
     int i;
 
     for (i = 0; i < n; i++) {
