@@ -31,6 +31,7 @@ local function c(name, args, goal)
   return { name = name, command = env("RAW", "build/bench") .. "/" .. args, goal = goal }
 end
 
+-- Another program of ours, as a limit.
 local function ours(name, args, goal)
   return { name = name, command = mpengine .. " bench/rows/" .. args, goal = goal }
 end
@@ -50,7 +51,12 @@ end
 -- Each row: its name, our program, its peers, its raw limit; at_least and at_most bound our own figure, in `unit`.
 -- stylua: ignore
 local rows = {
-  { "process start+join", "process.lua", { py("Process", "process.py") }, c("fork+wait", "fork", 1.5) },
+  { "process fork start+join", "process.lua fork", { py("Process", "process.py fork") },
+    c("fork+wait", "fork", 1.5) },
+  { "process forkserver start+join", "process.lua forkserver", { py("Process", "process.py forkserver") },
+    ours("our fork", "process.lua fork", 2) },
+  { "process spawn start+join", "process.lua spawn", { py("Process", "process.py spawn", 10) }, nil,
+    at_most = 5e6, unit = "ns" },
 
   { "queue int 1:1", "queue.lua int 1", { py("Queue", "mpqueue.py int 1", { 20, 40 }) } },
   { "queue int 2:2", "queue.lua int 2", { py("Queue", "mpqueue.py int 2", { 20, 30 }) } },
@@ -130,6 +136,7 @@ local rows = {
   { "memory queue item", "memory.lua queue", {} },
   { "memory dict entry", "memory.lua dict", {} },
   { "memory idle lock", "memory.lua lock", {} },
+  { "memory 100 idle children", "children.lua", { py("Process", "children.py") }, nil, at_most = 10, unit = "%" },
 }
 
 -- Runs a command within the limit. The value and its unit, or nil and the last line it said.

@@ -459,8 +459,10 @@ lmpe_transfer_start(lmpe *S, lmpe_transfer *t)
     api.easy_setopt(t->easy, CURLOPT_CLOSESOCKETDATA, c);
     t->curl = c;
     CURLMcode rc = api.multi_add_handle(c->multi, t->easy);
-    if (rc == CURLM_OK)
+    if (rc == CURLM_OK) {
+        mpe_own_threads(S->e, 1); /* while it resolves a name: no obstacle to a fork */
         return NULL;
+    }
     t->curl = NULL;
     return api.multi_strerror(rc);
 }
@@ -483,8 +485,10 @@ lmpe_transfer_close(lmpe *S, lmpe_transfer *t)
     mpe_buf_free(&t->body);
     if (!easy || (t->curl && (t->curl->owner != getpid() || !S->e)))
         return;
-    if (t->curl)
+    if (t->curl) {
         api.multi_remove_handle(t->curl->multi, easy);
+        mpe_own_threads(S->e, -1);
+    }
     t->curl = NULL;
     api.easy_cleanup(easy);
 }

@@ -762,6 +762,27 @@ describe("a start method", function()
       mp.set_start_method("fork")
       P(function() end):join()]]
   end)
+
+  it("fork is not refused for the engine's own threads: work of co.offload, names that http looks up", function()
+    ok[[
+      mp.set_start_method("fork")
+      local co = mp.co
+      local work = co.spawn(co.offload, function() local n = 0 for i = 1, 1e7 do n = n + i end return n end)
+      co.sleep(0)
+      local p = P(function() os.exit(co.offload(function() return 7 end)) end)
+      p:join()
+      eq(p.exitcode, 7)
+      work:get()
+      if not pcall(mp.http.get, "http://127.0.0.1:9/") then return end
+      for i = 1, 5 do
+        local lookup = co.spawn(mp.http.get, "http://no-such-host-" .. i .. ".invalid/", { timeout = 1 })
+        co.sleep(0.001)
+        p = P(function() end)
+        p:join()
+        eq(p.exitcode, 0)
+        lookup:join()
+      end]]
+  end)
 end)
 
 describe("Ctrl-C", function()

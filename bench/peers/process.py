@@ -1,6 +1,7 @@
-"""multiprocessing.Process, start method fork: ns per start+join."""
+"""multiprocessing.Process: ns per start+join. usage: process.py fork|spawn|forkserver"""
 
 import multiprocessing as mp
+import sys
 
 import bench
 
@@ -16,4 +17,7 @@ def work(n):
         p.join()
 
 
-bench.ns(work, 20)
+if __name__ == "__main__":
+    mp.set_start_method(sys.argv[1])
+    work(1)  # starts the fork server, and other things that exist once
+    bench.ns(work, 5)

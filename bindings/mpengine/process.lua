@@ -18,17 +18,18 @@ local is_daemon = false
 local Process = { __name = "mp.Process" }
 local state = setmetatable({}, { __mode = "k" }) -- object -> private fields
 
-local function check(self, call)
+local function check(self, call, level)
+    level = level or 3
     local s = state[self]
-    if not s then error(("bad argument #1 to '%s' (mp.Process expected, got %s)"):format(call, type(self)), 3) end
-    if s.closed then error(call .. ": the process object is closed", 3) end
+    if not s then error(("bad argument #1 to '%s' (mp.Process expected, got %s)"):format(call, type(self)), level) end
+    if s.closed then error(call .. ": the process object is closed", level) end
     return s
 end
 
 local function check_child(self, call)
-    local s = check(self, call)
-    if not s.child then error(call .. ": the process has not been started", 3) end
-    if not core.child_is_mine(s.child) then
+    local s = check(self, call, 4)
+    if not s.child and not s.remote then error(call .. ": the process has not been started", 3) end
+    if s.remote or not core.child_is_mine(s.child) then
         error(call .. ": the process is not a child of this one", 3)
     end
     return s
@@ -128,13 +129,14 @@ local function forked_main(bytes, s)
 end
 
 function starters.fork(s, bound, bytes)
-    return core.fork(s.child, s.name, bound, forked_main, bytes, s)
+    return pcall(core.fork, s.child, s.name, bound, forked_main, bytes, s)
 end
 
 local function start_program(method, s, bound, bytes)
-    local executable = context.executable("start", process.executable)
+    local found, executable = pcall(context.executable, "start", process.executable)
+    if not found then return false, executable end
     local settings = core.encode_value("start", "settings", settings_of(s))
-    return core.start_program(s.child, method, s.name, bound, executable, context.boot_code(), settings, bytes)
+    return pcall(core.start_program, s.child, method, s.name, bound, executable, context.boot_code(), settings, bytes)
 end
 
 function starters.spawn(...) return start_program("spawn", ...) end
@@ -155,7 +157,7 @@ function methods:start()
     -- noted beforehand: after a fork every page that is written to is copied
     s.child = core.child_new()
     children[self] = true
-    local ok, why = pcall(starters[method], s, bound, bytes)
+    local ok, why = starters[method](s, bound, bytes)
     if ok then return end
     s.child, children[self] = nil, nil
     error(why, 2)

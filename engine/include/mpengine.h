@@ -564,7 +564,7 @@ typedef struct mpe_start {
 MPE_API int mpe_process_fork(mpe_engine *e, const char *name, unsigned flags, mpe_bytes message,
                              mpe_process **out, int *is_child);
 /* Says that delta more threads of this process are no obstacle to a fork: they hold no lock that a
- * child needs. libuv's thread pool is known. */
+ * child needs. libuv's thread pool is known. A forked child begins with none. */
 MPE_API void mpe_own_threads(mpe_engine *e, int delta);
 /* Starts a new program in the same arena. It inherits the standard descriptors, the working directory
  * and the environment, and no other descriptor.  Errors: ESLOTS, ENOMEM, EARENA, ESYS (errno, also

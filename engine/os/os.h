@@ -17,6 +17,10 @@ int mpe__memfd_commit(int fd, uint64_t offset, uint64_t bytes);
 /* Gives the memory of a range back; it reads as zeros afterwards. */
 int mpe__memfd_release(void *base, uint64_t offset, uint64_t bytes);
 
+/* pages.c: the range will be used: all its pages at once instead of a fault each. Only advice. */
+void mpe__will_read(const void *from, const void *to);
+void mpe__will_write(void *from, void *to);
+
 /* futex.c: sleep on shared 32-bit words. */
 #define MPE__FUTEX_MAX 128
 struct mpe__futex_wait {

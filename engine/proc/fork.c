@@ -5,6 +5,7 @@
  * answers for, there is no fork.
  */
 #include "loop/loop.h"
+#include "os/os.h"
 #include "proc/proc.h"
 #include "shm/object.h"
 #include "shm/pipe.h"
@@ -41,6 +42,24 @@ void
 mpe_own_threads(mpe_engine *e, int delta)
 {
     e->proc->threads += (uint32_t)delta;
+}
+
+/* What the linker calls the bounds of the code that this lies in. */
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char etext[] __attribute__((visibility("hidden")));
+
+#define STACK_NEAR 8192 /* of the stack, from the fork outwards */
+
+/* The pages that both sides certainly write to, and in a child the code, which it does not inherit
+ * mapped: one fault in place of many. */
+static void
+fault_in(mpe_engine *e, int is_child)
+{
+    char *here = __builtin_frame_address(0);
+    if (is_child)
+        mpe__will_read(__ehdr_start, etext);
+    mpe__will_write(here, here + STACK_NEAR);
+    mpe__will_write(e, e->loop + 1);
 }
 
 static int
@@ -98,6 +117,7 @@ mpe_process_fork(mpe_engine *e, const char *name, unsigned flags, mpe_bytes mess
         return rc;
     struct mpe__birth birth = {p->slot, p->generation, 0, flags};
     pid_t pid = fork();
+    fault_in(e, pid == 0);
     if (pid == 0) {
         *is_child = 1;
         *out = NULL;

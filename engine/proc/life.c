@@ -69,6 +69,7 @@ mpe__life_forked(mpe_engine *e)
         close(p->parent_fd);
     p->bound_fd = p->status_fd = p->parent_fd = -1;
     p->server_pid = 0;
+    p->threads = 0; /* none of them is here */
 }
 
 void

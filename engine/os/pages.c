@@ -1,0 +1,32 @@
+/* Faults in advance. A fault costs many times what its page does, most of all where page tables are
+ * virtual, so a range that will be needed is asked for at once. A kernel that cannot (before 5.14)
+ * says so, and the faults come one by one. */
+#include "os/os.h"
+
+#include <sys/mman.h>
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+#define PAGE ((uintptr_t)4096)
+
+static void
+populate(const void *from, const void *to, int advice)
+{
+    uintptr_t first = (uintptr_t)from & ~(PAGE - 1);
+    uintptr_t last = ((uintptr_t)to + PAGE - 1) & ~(PAGE - 1);
+    madvise((void *)first, last - first, advice);
+}
+
+void
+mpe__will_read(const void *from, const void *to)
+{
+    populate(from, to, MADV_POPULATE_READ);
+}
+
+void
+mpe__will_write(void *from, void *to)
+{
+    populate(from, to, MADV_POPULATE_WRITE);
+}
