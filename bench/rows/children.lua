@@ -1,5 +1,5 @@
 -- What 100 forked children that do nothing cost a parent with 200 MB of Lua data: all memory of the 101 processes
--- (the sum of Pss: each page counted once, shared among those that have it) less what the parent had alone, in % of that.
+-- (the sum of Pss, in which a page counts once) less what the parent had alone, in % of that.
 -- Page tables, which the kernel keeps for every fork, are not in it.
 local mp = require "mpengine"
 local bench = dofile "bench/lib.lua"

@@ -44,6 +44,8 @@ move_up(const int from[2], int to[2])
         if (from[i] < 0)
             continue;
         to[i] = fcntl(from[i], F_DUPFD_CLOEXEC, ABOVE);
+        if (to[i] < 0 && errno == EINVAL) /* so few are allowed */
+            errno = EMFILE;
         if (to[i] < 0)
             return MPE_ESYS;
     }
