@@ -36,6 +36,20 @@ push_module_path(lua_State *L)
                     dir, dir, dir, dir);
 }
 
+/* Lua code that makes package.path begin with the argument, and runs the code of a child. */
+static const char boot_child[] = "local path, argv = ...\n"
+                                 "package.path = path .. package.path\n"
+                                 "return load(argv[3], '=mpengine')()\n";
+
+/* Started by the engine itself, as -E -e CODE? Then that code sees to everything, and the command line
+ * and what belongs to it need not be loaded. */
+static int
+is_child(int argc, char **argv)
+{
+    return argc == 4 && strcmp(argv[1], "-E") == 0 && strcmp(argv[2], "-e") == 0 &&
+           getenv("MPENGINE_CHILD");
+}
+
 /* Lua code that makes package.path begin with the argument, and runs the main module. */
 static const char boot[] = "local path, argv = ...\n"
                            "package.path = path .. package.path\n"
@@ -53,7 +67,7 @@ run(lua_State *L)
     lua_pushcfunction(L, luaopen_mpengine_core);
     lua_setfield(L, -2, "mpengine.core");
     lua_pop(L, 1);
-    if (luaL_loadbuffer(L, boot, sizeof boot - 1, "=mpengine") != LUA_OK)
+    if (luaL_loadstring(L, is_child(argc, argv) ? boot_child : boot) != LUA_OK)
         return lua_error(L);
     push_module_path(L);
     lua_createtable(L, argc, 1);

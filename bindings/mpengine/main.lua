@@ -155,7 +155,11 @@ end
 
 --- What is left when the main chunk has ended: tasks, children, output.
 local function finish(code)
-    local process = require "mpengine.process"
+    local process = package.loaded["mpengine.process"]
+    if not process then -- no processes, then, and no tasks
+        core.flush()
+        return code
+    end
     local function is_stopped() return code == 128 + SIGINT or code == 128 + SIGTERM end
     local ended = call(process.kill_tasks)
     if code == 0 then code = ended end

@@ -101,6 +101,7 @@ mpe__region_create(mpe_engine *e, uint64_t limit_bytes)
         return rc;
     atomic_store(&e->header->committed_bytes, h.fixed_bytes);
     atomic_store(&e->header->objects_top, 1); /* index 0 names no object */
+    mpe__will_write(e->slots, e->slots + MPE__SLOTS);
     return mpe__slots_init(e->slots);
 }
 
