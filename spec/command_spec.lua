@@ -161,12 +161,27 @@ describe("the command", function()
     assert.same({ 0, "", "" }, { r.status, r.stdout, r.stderr })
   end)
 
+  it("shows any error value as lua does", function()
+    local r = command{ "-e", "error({})" }
+    assert.equal("mpengine: (error object is a table value)", r.stderr:match("^[^\n]*"))
+    assert.truthy(r.stderr:find("stack traceback:", 1, true), r.stderr)
+    r = command{ "-e", "error(setmetatable({}, { __tostring = function() return 'it speaks' end }))" }
+    assert.equal("mpengine: it speaks\n", r.stderr)
+    r = command{ "-l", "no_such_module" }
+    assert.equal("mpengine: module 'no_such_module' not found:", r.stderr:match("^[^\n]*"))
+  end)
+
+  it("without a script has the whole command line in arg, from 0", function()
+    local r = command{ "-e", "print(arg[0] ~= nil, arg[1], #arg)" }
+    assert.equal("true\t-e\t2\n", r.stdout)
+  end)
+
   it("is interactive with -i", function()
-    local lines = { "x = 20", "print(x + 1)", "x + 2",
+    local lines = { "x = 20", "print(x + 1)", "x + 2", "=x + 3",
       'require("mpengine").sleep(0)', 'error("oops")', 'print("on")', "" }
     local r = command({ "-i" }, { stdin = table.concat(lines, "\n") })
     assert.equal(0, r.status)
-    for _, text in ipairs{ "21", "22", "on" } do assert.truthy(r.stdout:find(text, 1, true), r.stdout) end
+    for _, text in ipairs{ "21", "22", "23", "on" } do assert.truthy(r.stdout:find(text, 1, true), r.stdout) end
     assert.truthy(r.stderr:find("oops", 1, true), r.stderr)
   end)
 end)

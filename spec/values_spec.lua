@@ -349,6 +349,7 @@ end)
 describe("a table with a metatable", function()
   it("is sent when the metatable was registered in both processes", function()
     ok[[
+      mp.set_start_method("fork") -- which inherits what was registered
       local Point = { __name = "Point" }
       Point.__index = Point
       function Point:length() return math.sqrt(self.x ^ 2 + self.y ^ 2) end

@@ -33,11 +33,16 @@ local function fail(message, code)
     return code
 end
 
---- The error value as lua shows it, with a traceback.
+local function has_tostring(value)
+    local meta = debug.getmetatable(value)
+    return type(meta) == "table" and meta.__tostring ~= nil
+end
+
+--- The error value as lua shows it: one that says itself what it is has no traceback.
 local function handler(err)
     if core.signal_raised() then return err end
-    local text = errors.message(err)
-    if type(err) == "string" or type(err) == "number" or errors.is(err) then text = errors.traceback(err, 2) end
+    local speaks = type(err) ~= "string" and has_tostring(err) and not errors.is(err)
+    local text = speaks and errors.message(err) or errors.traceback(err, 2)
     local story = core.traceback_of(err) -- of the task that raised it first
     return story and text .. "\nraised in a task:\n" .. story or text
 end
@@ -49,9 +54,10 @@ local function stopped(number)
     return 128 + number
 end
 
+--- The exit code, and the first result.
 local function call(f, ...)
     local ok, err = xpcall(f, handler, ...)
-    if ok then return 0 end
+    if ok then return 0, err end
     local number = core.signal_raised()
     if number == SIGINT or number == SIGTERM then return stopped(number) end
     return fail(err, 1)
@@ -95,7 +101,9 @@ end
 local function require_into(text)
     local name, module = text:match("^([^=]+)=(.+)$")
     if not name then name, module = text:match("^[^-]*"), text end
-    return call(function() _G[name] = require(module) end)
+    local code, value = call(require, module)
+    if code == 0 then _G[name] = value end
+    return code
 end
 
 local function run_steps(steps)
@@ -150,7 +158,7 @@ end
 local function run_script(argv, first)
     local f, err, code = load_script(argv[first])
     if not f then return fail(err, code or 1) end
-    return call(f, table.unpack(argv, first + 1))
+    return (call(f, table.unpack(argv, first + 1)))
 end
 
 --- What is left when the main chunk has ended: tasks, children, output.
@@ -172,15 +180,18 @@ local function finish(code)
     return code
 end
 
+local function show_version() print("mpengine " .. core.version .. "  (" .. _VERSION .. ")") end
+
 --- Does what the options say; the exit code of the main chunk.
 local function run(argv, todo)
     local script = argv[todo.script]
+    set_arg(argv, script and todo.script or 0)
     if not script and #todo.steps == 0 and not todo.version and not todo.interactive then
         todo.interactive = core.is_terminal(0)
+        if todo.interactive then show_version() end
         script = not todo.interactive and "-" or nil
         argv[todo.script] = script
     end
-    set_arg(argv, script and todo.script or #argv + 1)
     if todo.warnings then warn("@on") end
     local code = todo.ignore_env and 0 or run_init()
     if code == 0 then code = run_steps(todo.steps) end
@@ -199,6 +210,6 @@ return function(argv)
         io.write(USAGE)
         return 0
     end
-    if todo.version then print("mpengine " .. core.version .. "  (" .. _VERSION .. ")") end
+    if todo.version or todo.interactive then show_version() end
     return finish(run(argv, todo))
 end

@@ -37,6 +37,7 @@ end
 local function read_chunk()
     local line = read_line(_PROMPT or "> ") -- luacheck: globals _PROMPT
     if not line then return false end
+    if line:sub(1, 1) == "=" then line = "return " .. line:sub(2) end -- as lua does
     local f = load("return " .. line, "=stdin")
     if f then
         core.add_history(line)
