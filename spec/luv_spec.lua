@@ -96,6 +96,18 @@ describe_luv("luv", function()
       assert(fired)]]
   end)
 
+  it("run waits for a callback that has come and not begun", function()
+    ok[[
+      local uv, fired = require "luv", false
+      local e, first, second = mp.co.Event(), uv.new_timer(), uv.new_timer()
+      first:start(1, 0, function() e:set() end)
+      second:start(1, 0, function() fired = true end)
+      uv.sleep(20) -- both are due
+      e:wait()
+      uv.run()
+      assert(fired)]]
+  end)
+
   it("may leave handles open at the end", function()
     ok[[
       assert(mp)

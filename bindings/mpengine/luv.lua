@@ -8,6 +8,7 @@ local luv = {}
 local runs = core.waitlist() -- tasks in uv.run: woken whenever there may be nothing left to wait for
 local stopped = 0            -- calls of uv.stop so far
 local called = 0             -- callbacks so far
+local due = 0                -- callbacks that have not begun; their handle may be idle by now
 
 -- ---- what is alive ---------------------------------------------------------------------------
 
@@ -39,6 +40,7 @@ end
 
 --- In a child process, before anything else.
 local function on_fork()
+    due = 0
     for key, value in pairs(debug.getregistry()) do
         local meta = math.type(key) == "integer" and type(value) == "userdata" and getmetatable(value)
         if meta and (meta == request or metas[meta]) then inherited[value] = true end
@@ -61,10 +63,14 @@ local waker = setmetatable({}, { __close = function() runs:wake() end })
 local function run_callback(f, ...)
     local _ <close> = waker
     called = called + 1
+    due = due - 1
     f(...)
 end
 
-local function on_callback(f, ...) co.spawn(run_callback, f, ...) end
+local function on_callback(f, ...)
+    due = due + 1
+    co.spawn(run_callback, f, ...)
+end
 
 local own = {} -- luv's functions as they were
 
@@ -78,7 +84,7 @@ local function run(mode)
     end
     if mode == "nowait" then core.sleep(0) end
     local stop, call = stopped, called
-    while mode ~= "nowait" and stopped == stop and is_alive(own) do
+    while mode ~= "nowait" and stopped == stop and (due > 0 or is_alive(own)) do
         if mode == "once" and called > call then break end
         runs:wait()
     end
