@@ -3,6 +3,8 @@
  * pages are committed by fallocate before use, so running out is an error code and never SIGBUS. */
 #include "os/os.h"
 
+#include "base/defs.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -10,6 +12,9 @@
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
 #endif
 
 int
@@ -29,12 +34,23 @@ mpe__memfd_create(const char *name, uint64_t bytes)
     return fd;
 }
 
+/* The address is a multiple of a large page, as only such parts of the file can become one. */
 void *
 mpe__memfd_map(int fd, uint64_t bytes)
 {
-    void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-    if (base == MAP_FAILED)
+    uint8_t *room = mmap(NULL, bytes + MPE__LARGE_PAGE, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED)
         return NULL;
+    uint8_t *base = (uint8_t *)mpe__round_up((uintptr_t)room, MPE__LARGE_PAGE);
+    munmap(base + bytes, (size_t)(room + MPE__LARGE_PAGE - base));
+    if (base > room)
+        munmap(room, (size_t)(base - room));
+    if (mmap(base, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) ==
+        MAP_FAILED) {
+        munmap(base, bytes);
+        return NULL;
+    }
     madvise(base, bytes, MADV_DONTDUMP);
     return base;
 }
@@ -59,4 +75,13 @@ int
 mpe__memfd_release(void *base, uint64_t offset, uint64_t bytes)
 {
     return madvise((char *)base + offset, bytes, MADV_REMOVE);
+}
+
+void
+mpe__memfd_join(void *base, uint64_t offset, uint64_t bytes)
+{
+    uint64_t first = mpe__round_up(offset, MPE__LARGE_PAGE);
+    uint64_t end = (offset + bytes) / MPE__LARGE_PAGE * MPE__LARGE_PAGE;
+    if (first < end)
+        madvise((char *)base + first, end - first, MADV_COLLAPSE);
 }

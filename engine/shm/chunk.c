@@ -13,7 +13,9 @@
 
 #include <string.h>
 
-#define COMMIT_AHEAD 8u      /* chunks backed at once when the heap grows */
+#define COMMIT_AHEAD 8u       /* chunks backed at once when the heap grows */
+#define LARGE_FROM (4u << 20) /* ... from so many bytes on, the chunks of a whole large page */
+#define LARGE_CHUNKS (MPE__LARGE_PAGE / MPE__CHUNK_BYTES)
 #define GIVE_BACK_CHUNKS 64u /* runs of this size return their memory to the system */
 
 /* ---- committing memory, under the arena lock ---- */
@@ -129,6 +131,8 @@ mpe__run_alloc(mpe_engine *e, uint64_t size, int zeroed, uint64_t *off)
     if (rc != MPE_OK)
         return rc;
     *off = mpe__chunk_offset(e, first);
+    if (!dirty)
+        mpe__memfd_join(e->base, *off, count * MPE__CHUNK_BYTES);
     if (zeroed && dirty)
         memset(mpe__at(e, *off), 0, count * MPE__CHUNK_BYTES);
     return MPE_OK;
@@ -172,18 +176,38 @@ back_words(mpe_engine *e, uint64_t chunk, uint32_t count)
     return rc;
 }
 
-static int
-open_locked(mpe_engine *e, uint32_t class, uint64_t *chunk)
+/* How many chunks to back at once, from this fresh one on: those of a whole large page when none of
+ * it is in use and the program is no small one; else a few, and not beyond the large page. */
+static uint64_t
+chunks_ahead(mpe_engine *e, uint64_t chunk)
 {
+    uint32_t top = mpe__load32(&e->header->chunks_top);
+    uint64_t begun = mpe__chunk_offset(e, chunk) % MPE__LARGE_PAGE / MPE__CHUNK_BYTES;
+    uint64_t left = LARGE_CHUNKS - begun, count = 0;
+    if (mpe__load64(&e->header->committed_bytes) >= LARGE_FROM)
+        while (count < left && (chunk + count >= top ||
+                                mpe__load32(&mpe__chunk_at(e, chunk + count)->state) == MPE__FRESH))
+            count++;
+    if (count == LARGE_CHUNKS)
+        return count;
+    return left < COMMIT_AHEAD ? left : COMMIT_AHEAD;
+}
+
+/* *fresh: how many have been backed for this one. */
+static int
+open_locked(mpe_engine *e, uint32_t class, uint64_t *chunk, uint64_t *fresh)
+{
+    *fresh = 0;
     int rc = find_chunks(e, 1, chunk);
     if (rc != MPE_OK)
         return rc;
     struct mpe__chunk *c = mpe__chunk_at(e, *chunk);
     if (mpe__load32(&c->state) == MPE__FRESH) {
-        if (raise_top(e, *chunk + COMMIT_AHEAD) == MPE_OK)
-            back_chunks(e, *chunk, COMMIT_AHEAD); /* as far as memory goes; one is enough */
+        uint64_t ahead = chunks_ahead(e, *chunk);
+        if (raise_top(e, *chunk + ahead) == MPE_OK && back_chunks(e, *chunk, ahead) == MPE_OK)
+            *fresh = ahead;
         if (mpe__load32(&c->state) == MPE__FRESH && (rc = back_chunks(e, *chunk, 1)) != MPE_OK)
-            return rc;
+            return rc; /* one would have been enough */
     }
     if ((rc = back_words(e, *chunk, mpe__blocks_in(class))) != MPE_OK)
         return rc;
@@ -195,9 +219,12 @@ open_locked(mpe_engine *e, uint32_t class, uint64_t *chunk)
 int
 mpe__chunk_open(mpe_engine *e, uint32_t class, uint64_t *chunk)
 {
+    uint64_t fresh;
     mpe__ilock(e, &e->header->arena_lock, 0);
-    int rc = open_locked(e, class, chunk);
+    int rc = open_locked(e, class, chunk, &fresh);
     mpe__iunlock(e, &e->header->arena_lock);
+    if (fresh == LARGE_CHUNKS)
+        mpe__memfd_join(e->base, mpe__chunk_offset(e, *chunk), MPE__LARGE_PAGE);
     return rc;
 }
 

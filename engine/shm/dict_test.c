@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static mpe_object *
 new_dict(mpe_engine *e)
@@ -197,6 +198,15 @@ TEST_LIMIT(holds_a_hundred_thousand_entries_and_shrinks_again, 30)
     mpe_close(e);
 }
 
+/* What the system says the arena takes. */
+static uint64_t
+taken_from_system(mpe_engine *e)
+{
+    struct stat st;
+    REQUIRE(fstat(e->fd, &st) == 0);
+    return (uint64_t)st.st_blocks * 512;
+}
+
 TEST(clearing_a_large_dict_gives_its_memory_back)
 {
     mpe_engine *e = mpe_test_engine(0);
@@ -210,9 +220,11 @@ TEST(clearing_a_large_dict_gives_its_memory_back)
         REQUIRE_OK(put(e, d, key, value));
     }
     EXPECT(mpe_test_committed(e) > committed + 10000000);
+    EXPECT(taken_from_system(e) <= mpe_test_committed(e) + 65536);
     mpe_dict_clear(e, d);
     EXPECT_EQ(mpe_dict_count(e, d), 0);
     EXPECT(mpe_test_committed(e) < committed + 2000000);
+    EXPECT(taken_from_system(e) <= mpe_test_committed(e) + 65536); /* of large pages too */
     EXPECT_OK(put(e, d, "a", "b"));
     EXPECT_STR(get(e, d, "a"), "b");
     mpe_test_check(e);
