@@ -274,7 +274,7 @@ local function show(row)
   local us, peers, limit_of = measure(row)
   local to_limit = limit_of and ratio_to_peer(us, limit_of)
   to_limit = to_limit and 1 / to_limit
-  local function ours(x) return figure(x, row.unit) end
+  local function own(x) return figure(x, row.unit) end
   write_contestant(row[1], us, "us", nil, row.at_least or row.at_most)
 
   for i = 1, math.max(1, #peers) do
@@ -282,8 +282,8 @@ local function show(row)
     local ratio = peer and ratio_to_peer(us, peer)
     if peer then v:add(ratio, peer.goal, times) end
     if first and limit_of then v:add(to_limit, limit_of.goal, times, true) end
-    if first then v:add(us.median, row.at_least, ours) end
-    if first then v:add(us.median, row.at_most, ours, true) end
+    if first then v:add(us.median, row.at_least, own) end
+    if first then v:add(us.median, row.at_most, own, true) end
     local target, reached = v:cells()
     print_line(first and row[1] or "", first and (us.failure or figure(us.median, us.unit)) or "", cell(peer),
       ratio and times(ratio) or "", first and cell(limit_of) or "", first and to_limit and times(to_limit) or "",
