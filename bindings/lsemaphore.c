@@ -19,7 +19,7 @@ static int
 finish_acquire(lua_State *L, lmpe *S, lmpe_await *a, int status)
 {
     if (status == MPE_ERANGE)
-        return luaL_error(L, "acquire: this process holds as many permits as it can (65535)");
+        return luaL_error(L, "acquire: a process holds at most 65535 permits of a semaphore");
     return lmpe_finish_true(L, S, a, status);
 }
 

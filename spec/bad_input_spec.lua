@@ -108,7 +108,7 @@ describe("a wrong argument", function()
       function() mp.Condition():wait_for(print) end },
     { "Barrier with an action that cannot be sent", { "Barrier", "action", "cannot send" },
       function() mp.Barrier(1, coroutine.wrap(print)) end },
-    { "Semaphore acquired more often than can be counted", { "acquire", "65535" }, function()
+    { "Semaphore acquired more often than can be counted", { "acquire", "at most 65535 permits" }, function()
       local s = mp.Semaphore(70000)
       for _ = 1, 65536 do s:acquire() end
     end },
