@@ -192,6 +192,8 @@ void lmpe_forget_scopes(lua_State *L, lmpe_task *t);
 void lmpe_tasks_close(lua_State *L, lmpe *S);
 /* Pushes the error object that the task at idx is killed with. */
 void lmpe_push_kill(lua_State *L, int idx);
+/* Takes it from the top: the task at idx is killed from now on. */
+void lmpe_set_kill(lua_State *L, int idx);
 /* Is this the source of our own Lua code? */
 int lmpe_is_library(const lmpe *S, const char *source);
 /* The state of a universe, where it is no upvalue. */

@@ -66,15 +66,19 @@ die(lmpe *S, int number)
 void
 lmpe_signal_raise(lua_State *L, lmpe *S)
 {
+    luaL_checkstack(L, 6, NULL);
+    lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.interrupt");
     if (S->current == S->main_task) {
         sig.ended_by = sig.raised;
         sig.raised = 0;
         mpe_interrupt_clear(S->e);
     } else { /* this task ends, and the main one meets it at its own wait */
-        S->current->killed = 1;
+        lmpe_push_task(L, S->current);
+        lua_pushvalue(L, -2);
+        lmpe_set_kill(L, -2);
+        lua_pop(L, 1);
         mpe_interrupt(S->e);
     }
-    lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.interrupt");
     lua_error(L);
 }
 
@@ -89,6 +93,8 @@ on_safe_point(lua_State *L, lua_Debug *ar)
         lua_sethook(L, NULL, 0, 0);
         return;
     }
+    if (S->current == S->main_task && S->main_task->state == LMPE_WAITING)
+        return; /* code of the library beside its wait, which is where it is raised */
     if (S->current == S->main_task)
         lua_sethook(L, NULL, 0, 0);
     else

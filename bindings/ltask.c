@@ -109,6 +109,23 @@ lmpe_push_kill(lua_State *L, int idx)
     }
 }
 
+void
+lmpe_set_kill(lua_State *L, int idx)
+{
+    idx = lua_absindex(L, idx);
+    lmpe_push_extra(L, idx);
+    if (!lua_istable(L, -1)) {
+        lua_pop(L, 1);
+        lua_createtable(L, 0, 1);
+        lua_pushvalue(L, -1);
+        lmpe_set_extra(L, idx);
+    }
+    lua_insert(L, -2);
+    lua_setfield(L, -2, "kill");
+    lua_pop(L, 1);
+    lmpe_check_task(L, idx)->killed = 1;
+}
+
 lmpe *
 lmpe_of(lua_State *L)
 {

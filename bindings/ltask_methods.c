@@ -88,16 +88,7 @@ kill_task(lua_State *L)
     lua_settop(L, 2);
     if (t->state == LMPE_DONE || t->killed)
         return 0;
-    lmpe_push_extra(L, 1);
-    if (!lua_istable(L, -1)) {
-        lua_pop(L, 1);
-        lua_createtable(L, 0, 1);
-        lua_pushvalue(L, -1);
-        lmpe_set_extra(L, 1);
-    }
-    lua_pushvalue(L, 2);
-    lua_setfield(L, -2, "kill");
-    t->killed = 1;
+    lmpe_set_kill(L, 1);
     lmpe_interrupt_wait(L, S, t);
     return 0;
 }
