@@ -147,8 +147,8 @@ make_queue(mpe_engine *e)
     return mpe_handle_of(e, e->loop->story);
 }
 
-static void
-forget_deadlock(mpe_engine *e)
+void
+mpe__deadlock_over(mpe_engine *e)
 {
     struct mpe__loop *l = e->loop;
     l->in_deadlock = 0;
@@ -188,7 +188,7 @@ mpe__quiet_begin(mpe_engine *e, uint64_t deadline)
     struct mpe__loop *l = e->loop;
     int answered;
     if (l->in_deadlock)
-        forget_deadlock(e);
+        mpe__deadlock_over(e);
     if (!looks_for_deadlocks(e, deadline)) {
         l->quiet = 0;
         return 0;

@@ -79,6 +79,8 @@ int mpe__sleep(mpe_engine *e);
 /* deadlock.c: before a sleep; 1 when all processes wait for each other. After it, the same. */
 int mpe__quiet_begin(mpe_engine *e, uint64_t deadline);
 int mpe__quiet_end(mpe_engine *e);
+/* Forgets the one that was found: this process goes on. */
+void mpe__deadlock_over(mpe_engine *e);
 
 /* uv.c: what concerns libuv. */
 int mpe__uv_alive(mpe_engine *e);

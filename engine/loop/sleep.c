@@ -110,8 +110,10 @@ mpe__sleep(mpe_engine *e)
         return rc;
     int polls = mpe__uv_alive(e);
     if (!polls && !l->ends_apart && l->keep_alive == 0 && deadline == MPE_FOREVER &&
-        (l->entries == 0 || !others_live(e)) && !bell_rung(e))
+        (l->entries == 0 || !others_live(e)) && !bell_rung(e)) {
+        mpe__deadlock_over(e); /* this one is another */
         return MPE_EDEADLK;
+    }
     if (mpe__quiet_begin(e, deadline))
         return MPE_EDEADLK;
     uint64_t from = mpe_now();

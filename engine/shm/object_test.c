@@ -571,7 +571,7 @@ TEST(objects_that_are_replaced_in_a_container_bring_a_sweep_about)
     REQUIRE_OK(mpe_dict_create(e, &dict));
     for (int i = 0; i < 100; i++) { /* all are stored before the first is taken out */
         mpe_buf b;
-        char key[8];
+        char key[16];
         snprintf(key, sizeof key, "%d", i);
         mpe_buf_init(&b);
         REQUIRE_OK(mpe_event_create(e, &made));
