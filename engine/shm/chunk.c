@@ -272,6 +272,18 @@ give_back_words(mpe_engine *e, uint64_t chunk)
     mpe__memfd_release(e->base, mpe__offset(e, mpe__words_of(e, chunk)), bytes);
 }
 
+/* The chunk is nobody's. Its state from now on; a death before that is stored leaves a chunk that is
+ * said to be backed and will be when it is touched. */
+static uint32_t
+give_back(mpe_engine *e, uint32_t i)
+{
+    struct mpe__header *h = e->header;
+    if (mpe__memfd_release(e->base, mpe__chunk_offset(e, i), MPE__CHUNK_BYTES) != 0)
+        return MPE__BACKED;
+    mpe__store64(&h->committed_bytes, mpe__load64(&h->committed_bytes) - MPE__CHUNK_BYTES);
+    return MPE__FRESH;
+}
+
 void
 mpe__trim(mpe_engine *e)
 {
@@ -280,17 +292,14 @@ mpe__trim(mpe_engine *e)
     for (uint32_t i = 0; i < mpe__load32(&h->chunks_top); i++) {
         struct mpe__chunk *c = mpe__chunk_at(e, i);
         uint32_t state = mpe__load32(&c->state);
+        if (state == MPE__BACKED) /* freed, or backed ahead of its use */
+            mpe__store32(&c->state, give_back(e, i));
         if (!(state & MPE__SMALL))
             continue;
         mpe__store32(&h->trimming, i + 1);
         if (!claim_whole(c, mpe__words_of(e, i), mpe__blocks_in(state & 0xff)))
             continue;
-        uint32_t next = MPE__BACKED;
-        if (mpe__memfd_release(e->base, mpe__chunk_offset(e, i), MPE__CHUNK_BYTES) == 0) {
-            next = MPE__FRESH;
-            mpe__store64(&h->committed_bytes, mpe__load64(&h->committed_bytes) - MPE__CHUNK_BYTES);
-        }
-        mpe__store32(&c->state, next);
+        mpe__store32(&c->state, give_back(e, i));
         unclaim(mpe__words_of(e, i), mpe__blocks_in(state & 0xff));
         give_back_words(e, i);
     }
