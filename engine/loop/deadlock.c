@@ -189,11 +189,12 @@ mpe__quiet_begin(mpe_engine *e, uint64_t deadline)
     int answered;
     if (l->in_deadlock)
         mpe__deadlock_over(e);
+    /* read first: an end that is not seen below raises it */
+    uint32_t round = atomic_load(&e->header->quiet_round), last = l->quiet;
     if (!looks_for_deadlocks(e, deadline)) {
         l->quiet = 0;
         return 0;
     }
-    uint32_t round = mpe__load32(&e->header->quiet_round), last = l->quiet;
     if (last == 0)
         say(e, said_in(round));
     else
