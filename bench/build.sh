@@ -1,10 +1,11 @@
 #!/bin/sh
-# Builds the raw programs of the benchmarks, bench/raw/*.c, into the given folder (build/bench). Needs a C compiler
-# only; a program whose library is not installed is left out, and the harness prints it as missing.
+# Builds the C programs of the benchmarks, raw/*.c and rows/*.c, into the given folder (build/bench), which lies in that of
+# the engine's libraries. Needs a C compiler only; a program whose library is not installed is left out, and the harness
+# prints it as missing.
 # usage: bench/build.sh [FOLDER]
 set -eu
 
-raw=$(dirname "$0")/raw
+here=$(dirname "$0")
 out=${1:-build/bench}
 cc=${CC:-gcc}
 mkdir -p "$out"
@@ -13,14 +14,21 @@ has_header() {
   echo "#include <$1>" | $cc -E -x c - >/dev/null 2>&1
 }
 
-for source in "$raw"/*.c; do
+for source in "$here"/raw/*.c "$here"/rows/*.c; do
   name=$(basename "$source" .c)
-  libs=
-  if [ "$name" = lmdb ]; then
-    has_header lmdb.h || { echo "bench: no lmdb.h (liblmdb-dev): its rows are left out"; continue; }
-    libs=-llmdb
-  fi
-  if [ ! "$out/$name" -nt "$source" ] || [ ! "$out/$name" -nt "$raw/bench.h" ]; then
-    $cc -std=gnu11 -O2 -Wall -Wextra -o "$out/$name" "$source" $libs
+  flags= libs= made=
+  case $source in
+    */raw/lmdb.c)
+      has_header lmdb.h || { echo "bench: no lmdb.h (liblmdb-dev): its rows are left out"; continue; }
+      libs=-llmdb ;;
+    */raw/luafork.c)
+      flags=$(pkg-config --cflags lua5.4) libs=$(pkg-config --libs lua5.4) ;;
+    */rows/*)
+      made=$out/../libmpengine.a
+      flags="-I$here/../engine/include -I$here/raw" libs="$made $(pkg-config --libs libuv) -lpthread -lm" ;;
+  esac
+  if [ ! "$out/$name" -nt "$source" ] || [ ! "$out/$name" -nt "$here/raw/bench.h" ] ||
+    { [ -n "$made" ] && [ ! "$out/$name" -nt "$made" ]; }; then
+    $cc -std=gnu11 -O2 -Wall -Wextra $flags -o "$out/$name" "$source" $libs
   fi
 done

@@ -51,7 +51,8 @@ end
 -- Each row: its name, our program, its peers, its raw limit; at_least and at_most bound our own figure, in `unit`.
 -- stylua: ignore
 local rows = {
-  { "process fork start+join", "process.lua fork", { py("Process", "process.py fork") },
+  { "process fork start+join", "process.lua fork",
+    { py("Process", "process.py fork"), c("a bare Lua's fork", "luafork") },
     c("fork+wait", "fork", 1.5) },
   { "process forkserver start+join", "process.lua forkserver", { py("Process", "process.py forkserver") },
     ours("our fork", "process.lua fork", 2) },
@@ -78,16 +79,21 @@ local rows = {
   { "array set(list) 1 MiB", "array.lua settable",
     { py("RawArray", "mparray.py RawArray settable") }, lua("table.move", "raw/tablemove.lua old", 1.5) },
   { "array string 1 MiB", "array.lua string",
-    { py("RawArray", "mparray.py RawArray string") }, c("memcpy", "memcpy slice 1048576", 1.5) },
+    { py("RawArray", "mparray.py RawArray string"), lua("s:sub", "raw/substring.lua") }, c("memcpy", "memcpy slice 1048576", 1.5) },
   { "array set_string 1 MiB", "array.lua set_string",
     { py("RawArray", "mparray.py RawArray set_string") }, c("memcpy", "memcpy slice 1048576", 1.5) },
   { "array fill 1 MiB", "array.lua fill", {}, c("memcpy", "memcpy slice 1048576", 1.5) },
 
   { "dict get", "dict.lua get", { py("Manager", "mpdict.py get", { 100, 200 }), c("LMDB", "lmdb get", 1) } },
   { "dict set", "dict.lua set", { py("Manager", "mpdict.py set", { 100, 150 }), c("LMDB", "lmdb set") } },
+  { "dict get, 1,000 keys", "dict.lua get 1000", { py("Manager", "mpdict.py get 1000", 200) } },
+  { "dict set, 1,000 keys", "dict.lua set 1000", { py("Manager", "mpdict.py set 1000", 150) } },
+  { "dict get in C", c("", "dict get"), { c("LMDB", "lmdb get", 1) } },
+  { "dict set in C", c("", "dict set"), { c("LMDB", "lmdb set", 1) } },
   { "dict 2 processes", "dict.lua scale", {}, c("compute", "scale"), at_least = 1.6, unit = "x" },
 
-  { "lock pair alone", "lock.lua alone", { py("Lock", "lock.py alone", { 1, 1.3 }) } },
+  { "lock pair alone", "lock.lua alone", { py("Lock", "lock.py alone", { 1, 1.3 }) },
+    lua("2 C methods", "raw/methods.lua") },
   { "lock pair contended", "lock.lua contended", { py("Lock", "lock.py contended", 1) } },
   { "event wake-up x2", "wakeup.lua event", { py("Event", "wakeup.py event") }, c("futex", "futex", 1.5) },
   { "condition wake-up x2", "wakeup.lua condition",

@@ -1,5 +1,5 @@
 """Manager().dict() with the keys and values of rows/dict.lua, in random order: ns per operation.
-usage: mpdict.py get|set"""
+usage: mpdict.py get|set [KEYS]"""
 
 import multiprocessing as mp
 import random
@@ -7,7 +7,7 @@ import sys
 
 import bench
 
-COUNT = 100000
+COUNT = int(sys.argv[2]) if len(sys.argv) > 2 else 100000
 value = "v" * 64
 keys = [f"key:{i:012d}" for i in range(1, COUNT + 1)]
 

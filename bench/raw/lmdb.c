@@ -1,16 +1,11 @@
-/* A peer of the shared dict: LMDB with the keys and values of rows/dict.lua, in random order. As
- * there, each key is a string of its own somewhere in memory, and what `get` hands out is the
- * caller's. `get` in one read transaction renewed for each key; `set` in one write transaction
- * each, without sync. ns per operation. */
+/* A peer of the shared dict: LMDB with the data of dict.h. What `get` hands out is the caller's.
+ * `get` in one read transaction renewed for each key; `set` in one write transaction each, without
+ * sync. ns per operation. */
 #include <lmdb.h>
-#include <string.h>
 #include <unistd.h>
 
-#include "bench.h"
+#include "dict.h"
 
-enum { COUNT = 100000, KEY = 16, VALUE = 64 };
-
-static char *keys[COUNT], value[VALUE];
 static MDB_env *env;
 static MDB_dbi dbi;
 static MDB_txn *reader;
@@ -53,23 +48,6 @@ set(long n)
         must(mdb_txn_begin(env, NULL, 0, &txn));
         put(txn, keys[i % COUNT]);
         must(mdb_txn_commit(txn));
-    }
-}
-
-static void
-make_keys(void)
-{
-    memset(value, 'v', sizeof value);
-    for (int i = 0; i < COUNT; i++) {
-        bench_check((keys[i] = malloc(KEY + 1)) != NULL, "malloc");
-        snprintf(keys[i], KEY + 1, "key:%012d", i + 1);
-    }
-    srand(1);
-    for (int i = COUNT - 1; i > 0; i--) {
-        int j = rand() % (i + 1);
-        char *held = keys[i];
-        keys[i] = keys[j];
-        keys[j] = held;
     }
 }
 
