@@ -1,5 +1,5 @@
--- A shared dict of many keys of 16 bytes with values of 64 bytes, walked in random order: ns per get or set; for `scale`,
--- how many times as much two processes on different keys do as one.
+-- A shared dict of many keys of 16 bytes with values of 64 bytes, walked in random order: ns per get or set; for
+-- `scale`, how many times as much two processes on different keys do as one.
 -- usage: dict.lua get|set|scale [KEYS]      100,000 when absent, far more than the caches hold
 local mp = require "mpengine"
 local bench = dofile "bench/lib.lua"
