@@ -125,6 +125,19 @@ say(mpe_engine *e, uint32_t word)
     atomic_store(&e->self->quiet, word);
 }
 
+/* Has a deadlock been found since this process did something last? It was then asked and has answered,
+ * though it may have woken for nothing and said more by now. */
+static int
+is_in_deadlock(mpe_engine *e)
+{
+    struct mpe__loop *l = e->loop;
+    l->in_deadlock = l->quiet != 0 &&
+                     (int32_t)(atomic_load(&e->header->deadlock) - l->still_since) > 0;
+    if (l->in_deadlock)
+        l->quiet = 0;
+    return l->in_deadlock;
+}
+
 /* The right to go on with a round; who has it is not quiet, so that nobody else finds anything. */
 static int
 claim(mpe_engine *e, uint32_t round)
@@ -195,8 +208,10 @@ mpe__quiet_begin(mpe_engine *e, uint64_t deadline)
         l->quiet = 0;
         return 0;
     }
+    if (is_in_deadlock(e))
+        return 1;
     if (last == 0)
-        say(e, said_in(round));
+        say(e, l->still_since = said_in(round));
     else
         say(e, (last | 1) == answer_in(round) ? last : answer_in(round));
     while (all_quiet(e, round, &answered) && claim(e, round)) {
@@ -215,14 +230,10 @@ mpe__quiet_begin(mpe_engine *e, uint64_t deadline)
 int
 mpe__quiet_end(mpe_engine *e)
 {
-    struct mpe__loop *l = e->loop;
     if (mpe__load32(&e->self->quiet) == 0)
         return 0;
     atomic_store(&e->self->quiet, 0); /* before the bell is taken */
-    l->in_deadlock = l->quiet != 0 && atomic_load(&e->header->deadlock) == l->quiet;
-    if (l->in_deadlock)
-        l->quiet = 0;
-    return l->in_deadlock;
+    return is_in_deadlock(e);
 }
 
 /* ---- public ---- */

@@ -37,7 +37,7 @@ find_it(mpe_engine *e, void *arg)
     (void)arg;
     if (mpe_wait_object(e, &w, queue, MPE_EVENT_READY, MPE_FOREVER) != MPE_OK)
         return;
-    e->loop->quiet = SAID(ROUND - 1);
+    e->loop->quiet = e->loop->still_since = SAID(ROUND - 1);
     mpe__quiet_begin(e, MPE_FOREVER);
 }
 

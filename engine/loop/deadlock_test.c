@@ -125,6 +125,43 @@ TEST(counts_a_wait_for_the_end_of_a_child)
 }
 
 static void
+never(mpe_engine *e, mpe_waiter *w, int status)
+{
+    (void)e, (void)w, (void)status;
+}
+
+/* Goes to sleep in round 8, having said this first since it did something; a deadlock was found by
+ * the answers to round 7. */
+static int
+sleep_after(uint32_t first_said)
+{
+    mpe_engine *e = open_with_queues();
+    mpe_waiter w = {.fire = never};
+    REQUIRE_OK(mpe_wait_object(e, &w, queues[0], MPE_EVENT_READY, MPE_FOREVER));
+    mpe__store32(&e->header->quiet_round, 8);
+    mpe__store32(&e->header->deadlock, (7 << 1) + 3);
+    e->loop->quiet = (8 << 1) + 3;
+    e->loop->still_since = first_said;
+    atomic_store(&e->self->bell, MPE__BROADCAST); /* so it does not find one itself */
+    int told = mpe__quiet_begin(e, MPE_FOREVER);
+    EXPECT_EQ(mpe_deadlock_get(e, &(mpe_deadlock){0}), told ? MPE_OK : MPE_ENOENT);
+    mpe_wait_stop(e, &w);
+    mpe_close(e);
+    return told;
+}
+
+TEST(is_told_to_one_that_has_woken_for_nothing_meanwhile)
+{
+    EXPECT_EQ(sleep_after((5 << 1) + 2), 1);
+    EXPECT_EQ(sleep_after((7 << 1) + 2), 1);
+}
+
+TEST(is_not_told_to_one_that_has_done_something_since)
+{
+    EXPECT_EQ(sleep_after((8 << 1) + 2), 0);
+}
+
+static void
 leave(mpe_engine *e, void *arg)
 {
     (void)arg;

@@ -44,6 +44,7 @@ struct mpe__loop {
     uint32_t rounds;       /* of the run loop, to look at clock and descriptors now and then */
     uint32_t spin_score;   /* how often spinning has paid lately, up to MPE__SPIN_SCORE_MAX */
     uint32_t quiet;        /* deadlock.c: what was said last, 0: something has been done since */
+    uint32_t still_since;  /* deadlock.c: what was said first since something was done */
     int in_deadlock;       /* the last EDEADLK was one of all processes */
     mpe_object *story;     /* the queue to tell of it by, of the one that has found it */
     mpe__a32 interrupted;
