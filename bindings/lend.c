@@ -219,14 +219,18 @@ wants_deadlocks_found(const lmpe *S)
 static void
 find_program(lua_State *L, lmpe *S)
 {
-    int alive;
+    int alive, is_child = mpe_parent_pid(S->e, &alive) != 0;
     S->is_command = lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.command") == LUA_TBOOLEAN;
     lua_pop(L, 1);
     S->is_program = !S->is_guest && (S->is_command || looks_like_program(L));
-    if (S->is_program && !mpe_is_server(S->e))
-        lmpe_signals_open(S);
-    if (S->is_program && !mpe_is_server(S->e) && mpe_parent_pid(S->e, &alive) == 0)
-        mpe_find_deadlocks(S->e, wants_deadlocks_found(S));
+    if (!S->is_program || mpe_is_server(S->e))
+        return;
+    if (is_child) { /* from its first moment on: nothing but its end is known of it yet */
+        lmpe_signals_child(S);
+        return;
+    }
+    lmpe_signals_open(S);
+    mpe_find_deadlocks(S->e, wants_deadlocks_found(S));
 }
 
 void

@@ -226,7 +226,7 @@ lmpe_signals_open(lmpe *S)
         install(SIGTERM, on_program_signal, SA_RESETHAND);
 }
 
-/* In a child, before its own code; the two signals are blocked since before the fork. */
+/* In a child, before its own code; in a forked one the two signals are blocked since before the fork. */
 void
 lmpe_signals_child(lmpe *S)
 {

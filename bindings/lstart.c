@@ -206,7 +206,6 @@ become_child(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
     luaL_checktype(L, 1, LUA_TFUNCTION);
-    lmpe_signals_child(S);
     lmpe_output_forked(S);
     run_main(L, S, lua_gettop(L) - 1);
     return 0;

@@ -801,6 +801,7 @@ end)
 describe("a forked child", function()
   it("has the objects of co it inherits without the parent's waiters", function()
     prints("child\t1\t1\ttrue\ttrue\t1\t0\n9\n", [[
+      mp.set_start_method("fork")
       local co = mp.co
       q, event, lock, sem, full = co.Queue(), co.Event(), co.Lock(), co.Semaphore(0), co.Queue(1)
       full:put(1)

@@ -254,6 +254,7 @@ describe("the life of a pool", function()
 
   it("is the business of its own process: a child neither uses nor ends it", function()
     ok[[
+      mp.set_start_method("fork")
       pool = mp.Pool(1) -- a global, which a forked child has too
       local q = mp.Queue()
       local p = P(function()

@@ -99,6 +99,20 @@ describe("a process", function()
       eq(p.exitcode, -15)]]
   end)
 
+  for _, method in ipairs{ "fork", "spawn", "forkserver" } do
+    it("ends without a word when it is terminated at any moment of its start by " .. method, function()
+      ok(([[
+        mp.set_start_method(%q)
+        for i = 1, 40 do
+          local p = P(function() mp.sleep(60) end)
+          mp.sleep(i / 4000)
+          p:terminate()
+          p:join()
+          eq(p.exitcode, -15)
+        end]]):format(method))
+    end)
+  end
+
   it("may be killed and joined again after its end", function()
     ok[[
       local p = P(function() end)
