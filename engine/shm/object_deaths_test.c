@@ -8,7 +8,6 @@
 #include "testing/mpe_test.h"
 #include "testing/procs.h"
 
-static mpe_object *o; /* what the case is about; held by the parent */
 static uint64_t used; /* with it alone */
 
 static uint32_t
@@ -22,41 +21,11 @@ objects(mpe_engine *e)
 static void *
 new_list(mpe_engine *e)
 {
-    if (o)
-        mpe_drop(e, o);
-    mpe_test_sweep(e);
-    EXPECT_EQ(mpe_test_used(e), 0);
+    mpe_test_forget(e);
     EXPECT_EQ(objects(e), 0);
-    REQUIRE_OK(mpe_list_create(e, &o));
+    REQUIRE_OK(mpe_list_create(e, &mpe_test_it));
     used = mpe_test_used(e);
-    return o;
-}
-
-static void
-close_engine(mpe_engine *e)
-{
-    mpe_drop(e, o);
-    o = NULL;
-    mpe_test_sweep(e);
-    mpe_test_check(e);
-    EXPECT_EQ(mpe_test_used(e), 0);
-    mpe_close(e);
-}
-
-static void
-kill_everywhere(struct mpe_test_deaths d)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, &d);
-    close_engine(e);
-}
-
-static void
-kill_reapers_everywhere(struct mpe_test_deaths d)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_reapers_everywhere(e, &d);
-    close_engine(e);
+    return mpe_test_it;
 }
 
 static void
@@ -135,23 +104,23 @@ TEST_LIMIT(an_object_of_any_kind_is_made_and_dropped, 100)
 {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         kind = kinds[i];
-        kill_everywhere((struct mpe_test_deaths){new_list, NULL, make_and_drop, check_alone});
+        mpe_test_deaths_everywhere(
+            (struct mpe_test_deaths){new_list, NULL, make_and_drop, check_alone});
     }
 }
 
 TEST_LIMIT(an_object_is_made_in_memory_not_yet_opened, 60)
 {
-    mpe_engine *e = mpe_test_engine(0);
     kind = MPE_KIND_LIST;
-    mpe_test_kill_in_an_empty_heap(
-        e, &(struct mpe_test_deaths){new_list, NULL, make_and_drop, check_alone});
-    close_engine(e);
+    mpe_test_deaths_in_an_empty_heap(
+        (struct mpe_test_deaths){new_list, NULL, make_and_drop, check_alone});
 }
 
 TEST_LIMIT(an_object_is_made_and_dropped_while_reapers_die, 60)
 {
     kind = MPE_KIND_DICT;
-    kill_reapers_everywhere((struct mpe_test_deaths){new_list, NULL, make_and_drop, check_alone});
+    mpe_test_deaths_of_reapers(
+        (struct mpe_test_deaths){new_list, NULL, make_and_drop, check_alone});
 }
 
 /* ---- containers and sweeps ---- */
@@ -193,8 +162,9 @@ check_emptied(mpe_engine *e, void *arg, bool has_ended)
 
 TEST_LIMIT(an_object_is_stored_and_removed, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){new_list, NULL, store_and_remove, check_emptied});
-    kill_reapers_everywhere(
+    mpe_test_deaths_everywhere(
+        (struct mpe_test_deaths){new_list, NULL, store_and_remove, check_emptied});
+    mpe_test_deaths_of_reapers(
         (struct mpe_test_deaths){new_list, NULL, store_and_remove, check_emptied});
 }
 
@@ -205,7 +175,7 @@ list_and_garbage(mpe_engine *e)
     mpe_object *a, *b, *kept;
     new_list(e);
     REQUIRE_OK(mpe_event_create(e, &kept));
-    append_handle(e, o, mpe_handle_of(e, kept));
+    append_handle(e, mpe_test_it, mpe_handle_of(e, kept));
     REQUIRE_OK(mpe_list_create(e, &a));
     REQUIRE_OK(mpe_list_create(e, &b));
     append_handle(e, a, mpe_handle_of(e, b));
@@ -213,7 +183,7 @@ list_and_garbage(mpe_engine *e)
     mpe_drop(e, a);
     mpe_drop(e, b);
     mpe_drop(e, kept);
-    return o;
+    return mpe_test_it;
 }
 
 static void
@@ -237,8 +207,10 @@ check_swept(mpe_engine *e, void *arg, bool has_ended)
 
 TEST_LIMIT(a_sweep_that_dies_is_done_again, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){list_and_garbage, NULL, sweep, check_swept});
-    kill_reapers_everywhere((struct mpe_test_deaths){list_and_garbage, NULL, sweep, check_swept});
+    mpe_test_deaths_everywhere(
+        (struct mpe_test_deaths){list_and_garbage, NULL, sweep, check_swept});
+    mpe_test_deaths_of_reapers(
+        (struct mpe_test_deaths){list_and_garbage, NULL, sweep, check_swept});
 }
 
 /* Holding what only a container knows, and letting it go. */
@@ -263,7 +235,8 @@ hold_and_drop(mpe_engine *e, void *arg)
 
 TEST_LIMIT(an_object_is_held_and_dropped, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){list_and_garbage, NULL, hold_and_drop, check_swept});
+    mpe_test_deaths_everywhere(
+        (struct mpe_test_deaths){list_and_garbage, NULL, hold_and_drop, check_swept});
 }
 
 /* ---- pipe ends ---- */
@@ -272,12 +245,9 @@ TEST_LIMIT(an_object_is_held_and_dropped, 60)
 static void *
 pipe_of_nobody(mpe_engine *e)
 {
-    if (o)
-        mpe_drop(e, o);
-    mpe_test_sweep(e);
-    EXPECT_EQ(mpe_test_used(e), 0);
-    REQUIRE_OK(mpe_pipe_create(e, 1, &o));
-    return o;
+    mpe_test_forget(e);
+    REQUIRE_OK(mpe_pipe_create(e, 1, &mpe_test_it));
+    return mpe_test_it;
 }
 
 static void
@@ -293,8 +263,8 @@ static void *
 stored_pipe(mpe_engine *e)
 {
     pipe_of_nobody(e);
-    atomic_fetch_or(&o->flags, MPE__OBJECT_STORED);
-    return o;
+    atomic_fetch_or(&mpe_test_it->flags, MPE__OBJECT_STORED);
+    return mpe_test_it;
 }
 
 static void
@@ -327,11 +297,8 @@ check_pipe(mpe_engine *e, void *arg, bool has_ended)
 static void
 kill_beside_a_reader(void *(*fresh)(mpe_engine *e))
 {
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_beside_a_waiter(
-        e, &(struct mpe_test_wait){
-               {fresh, take_end, give_up_end, check_pipe}, wait_for_end_of_file, NULL, NULL});
-    close_engine(e);
+    mpe_test_deaths_beside_a_waiter((struct mpe_test_wait){
+        {fresh, take_end, give_up_end, check_pipe}, wait_for_end_of_file, NULL, NULL});
 }
 
 TEST_LIMIT(the_reader_of_a_pipe_finds_its_end_though_the_last_writer_dies_closing_it, 60)
@@ -362,6 +329,6 @@ check_closed_pipe(mpe_engine *e, void *arg, bool has_ended)
 
 TEST_LIMIT(a_pipe_is_closed_though_reapers_die, 60)
 {
-    kill_reapers_everywhere(
+    mpe_test_deaths_of_reapers(
         (struct mpe_test_deaths){pipe_of_nobody, NULL, close_both, check_closed_pipe});
 }

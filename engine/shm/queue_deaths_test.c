@@ -11,7 +11,6 @@
 #define MIDDLE 1300 /* three fill a first segment */
 #define LARGE 5000  /* lies in a block of its own */
 
-static mpe_object *o; /* what the case is about */
 static uint64_t used; /* when it was made */
 static uint8_t bytes[LARGE];
 
@@ -20,31 +19,19 @@ put(mpe_engine *e, int first, size_t size)
 {
     mpe_bytes part = {bytes, size};
     bytes[0] = (uint8_t)first;
-    mpe_queue_put(e, o, &part, 1, 0);
+    mpe_queue_put(e, mpe_test_it, &part, 1, 0);
 }
 
 /* A queue with items of a size, numbered from 0, instead of the last one. */
 static void *
 queue_of(mpe_engine *e, uint32_t bound, unsigned flags, int count, size_t size)
 {
-    if (o)
-        mpe_drop(e, o);
-    EXPECT_EQ(mpe_test_used(e), 0);
-    REQUIRE_OK(mpe_queue_create(e, bound, flags, &o));
+    mpe_test_forget(e);
+    REQUIRE_OK(mpe_queue_create(e, bound, flags, &mpe_test_it));
     used = mpe_test_used(e);
     for (int i = 0; i < count; i++)
         put(e, i, size);
-    return o;
-}
-
-static void
-close_engine(mpe_engine *e)
-{
-    mpe_drop(e, o);
-    o = NULL;
-    mpe_test_check(e);
-    EXPECT_EQ(mpe_test_used(e), 0);
-    mpe_close(e);
+    return mpe_test_it;
 }
 
 /* All that is in the queue: numbered from first, of a size. Their number. */
@@ -52,14 +39,14 @@ static int
 drain(mpe_engine *e, int first, size_t size)
 {
     mpe_message m;
-    int count = 0, reported = (int)mpe_queue_size(e, o);
-    for (; mpe_queue_get(e, o, &m) == MPE_OK; count++) {
+    int count = 0, reported = (int)mpe_queue_size(e, mpe_test_it);
+    for (; mpe_queue_get(e, mpe_test_it, &m) == MPE_OK; count++) {
         EXPECT_EQ(m.size, size);
         EXPECT_EQ(m.data[0], first + count);
         mpe_message_free(e, &m);
     }
     EXPECT_EQ(count, reported);
-    EXPECT_EQ(mpe_queue_size(e, o), 0);
+    EXPECT_EQ(mpe_queue_size(e, mpe_test_it), 0);
     return count;
 }
 
@@ -70,28 +57,12 @@ check_works(mpe_engine *e, uint64_t more)
 {
     mpe_message m;
     put(e, 77, SMALL);
-    EXPECT_OK(mpe_queue_get(e, o, &m));
+    EXPECT_OK(mpe_queue_get(e, mpe_test_it, &m));
     EXPECT_EQ(m.data[0], 77);
     mpe_message_free(e, &m);
-    mpe_queue_task_done(e, o);
+    mpe_queue_task_done(e, mpe_test_it);
     mpe_test_check(e);
     EXPECT(mpe_test_used(e) <= used + more);
-}
-
-static void
-kill_everywhere(struct mpe_test_deaths d)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, &d);
-    close_engine(e);
-}
-
-static void
-kill_reapers_everywhere(struct mpe_test_deaths d)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_reapers_everywhere(e, &d);
-    close_engine(e);
 }
 
 /* ---- put ---- */
@@ -145,7 +116,7 @@ check_put_small(mpe_engine *e, void *arg, bool has_ended)
     (void)arg;
     put(e, 1, SMALL);
     mpe_test_reap(e);
-    int count = (int)mpe_queue_size(e, o);
+    int count = (int)mpe_queue_size(e, mpe_test_it);
     EXPECT(count == 2 || (!has_ended && count == 1));
     EXPECT_EQ(drain(e, 2 - count, SMALL), count);
     check_works(e, 0);
@@ -169,34 +140,35 @@ check_put_fourth(mpe_engine *e, void *arg, bool has_ended)
 
 TEST_LIMIT(putting_a_small_message, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){empty_queue, NULL, put_small, check_put_small});
+    mpe_test_deaths_everywhere(
+        (struct mpe_test_deaths){empty_queue, NULL, put_small, check_put_small});
 }
 
 TEST_LIMIT(putting_a_large_message, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){empty_queue, NULL, put_large, check_put_large});
+    mpe_test_deaths_everywhere(
+        (struct mpe_test_deaths){empty_queue, NULL, put_large, check_put_large});
 }
 
 TEST_LIMIT(putting_into_a_new_segment, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){full_segment, NULL, put_fourth, check_put_fourth});
+    mpe_test_deaths_everywhere(
+        (struct mpe_test_deaths){full_segment, NULL, put_fourth, check_put_fourth});
 }
 
 TEST_LIMIT(putting_and_opening_memory, 60)
 {
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_in_an_empty_heap(
-        e, &(struct mpe_test_deaths){empty_queue, NULL, put_large, check_put_large});
-    mpe_test_kill_in_an_empty_heap(
-        e, &(struct mpe_test_deaths){full_segment, NULL, put_fourth, check_put_fourth});
-    close_engine(e);
+    mpe_test_deaths_in_an_empty_heap(
+        (struct mpe_test_deaths){empty_queue, NULL, put_large, check_put_large});
+    mpe_test_deaths_in_an_empty_heap(
+        (struct mpe_test_deaths){full_segment, NULL, put_fourth, check_put_fourth});
 }
 
 TEST_LIMIT(putting_while_reapers_die, 60)
 {
-    kill_reapers_everywhere(
+    mpe_test_deaths_of_reapers(
         (struct mpe_test_deaths){empty_queue, NULL, put_large, check_put_large});
-    kill_reapers_everywhere(
+    mpe_test_deaths_of_reapers(
         (struct mpe_test_deaths){full_segment, NULL, put_fourth, check_put_fourth});
 }
 
@@ -207,11 +179,11 @@ ring_near_its_end(mpe_engine *e)
     mpe_message m;
     queue_of(e, 0, 0, 2, MIDDLE);
     for (int i = 0; i < 2; i++) {
-        EXPECT_OK(mpe_queue_get(e, o, &m));
+        EXPECT_OK(mpe_queue_get(e, mpe_test_it, &m));
         mpe_message_free(e, &m);
     }
     put(e, 0, SMALL);
-    return o;
+    return mpe_test_it;
 }
 
 static void
@@ -227,7 +199,7 @@ check_around(mpe_engine *e, void *arg, bool has_ended)
     mpe_message m;
     (void)arg;
     mpe_test_reap(e);
-    EXPECT_OK(mpe_queue_get(e, o, &m));
+    EXPECT_OK(mpe_queue_get(e, mpe_test_it, &m));
     EXPECT_EQ(m.size, SMALL);
     mpe_message_free(e, &m);
     int count = drain(e, 1, MIDDLE);
@@ -237,7 +209,8 @@ check_around(mpe_engine *e, void *arg, bool has_ended)
 
 TEST_LIMIT(putting_where_the_ring_begins_again, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){ring_near_its_end, NULL, put_around, check_around});
+    mpe_test_deaths_everywhere(
+        (struct mpe_test_deaths){ring_near_its_end, NULL, put_around, check_around});
 }
 
 /* ---- get ---- */
@@ -282,18 +255,18 @@ static void
 check_done(mpe_engine *e, int count)
 {
     for (int i = 0; i < count; i++) {
-        EXPECT_EQ(mpe_queue_join(e, o), MPE_EAGAIN);
-        EXPECT_OK(mpe_queue_task_done(e, o));
+        EXPECT_EQ(mpe_queue_join(e, mpe_test_it), MPE_EAGAIN);
+        EXPECT_OK(mpe_queue_task_done(e, mpe_test_it));
     }
-    EXPECT_OK(mpe_queue_join(e, o));
-    EXPECT_EQ(mpe_queue_task_done(e, o), MPE_EOVER);
+    EXPECT_OK(mpe_queue_join(e, mpe_test_it));
+    EXPECT_EQ(mpe_queue_task_done(e, mpe_test_it), MPE_EOVER);
 }
 
 static void
 check_get(mpe_engine *e, int most, int least, size_t size)
 {
     mpe_test_reap(e);
-    int count = (int)mpe_queue_size(e, o);
+    int count = (int)mpe_queue_size(e, mpe_test_it);
     EXPECT(count <= most && count >= least);
     EXPECT_EQ(drain(e, most - count, size), count);
     check_done(e, count);
@@ -326,23 +299,24 @@ check_get_all(mpe_engine *e, void *arg, bool has_ended)
 
 TEST_LIMIT(getting_a_small_message, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){two_small, NULL, get_one, check_get_small});
+    mpe_test_deaths_everywhere((struct mpe_test_deaths){two_small, NULL, get_one, check_get_small});
 }
 
 TEST_LIMIT(getting_a_large_message, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){two_large, NULL, get_one, check_get_large});
+    mpe_test_deaths_everywhere((struct mpe_test_deaths){two_large, NULL, get_one, check_get_large});
 }
 
 TEST_LIMIT(getting_all_messages_of_two_segments, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){two_segments, NULL, get_and_free_all, check_get_all});
+    mpe_test_deaths_everywhere(
+        (struct mpe_test_deaths){two_segments, NULL, get_and_free_all, check_get_all});
 }
 
 TEST_LIMIT(getting_while_reapers_die, 60)
 {
-    kill_reapers_everywhere((struct mpe_test_deaths){two_large, NULL, get_one, check_get_large});
-    kill_reapers_everywhere((struct mpe_test_deaths){two_small, NULL, get_one, check_get_small});
+    mpe_test_deaths_of_reapers((struct mpe_test_deaths){two_large, NULL, get_one, check_get_large});
+    mpe_test_deaths_of_reapers((struct mpe_test_deaths){two_small, NULL, get_one, check_get_small});
 }
 
 /* ---- messages with objects in them ---- */
@@ -354,7 +328,7 @@ queue_and_object(mpe_engine *e)
 {
     queue_of(e, 0, 0, 0, 0);
     REQUIRE_OK(mpe_event_create(e, &inner));
-    return o;
+    return mpe_test_it;
 }
 
 static void
@@ -377,13 +351,13 @@ check_put_object(mpe_engine *e, void *arg, bool has_ended)
     mpe_test_reap(e);
     mpe_drop(e, inner);
     mpe_test_sweep(e);
-    int count = (int)mpe_queue_size(e, o);
+    int count = (int)mpe_queue_size(e, mpe_test_it);
     EXPECT(count == 1 || (!has_ended && count == 0));
     EXPECT_EQ(mpe_hold(e, h, &again), count ? MPE_OK : MPE_ESTALE);
     mpe_message m;
     if (count) {
         mpe_drop(e, again);
-        EXPECT_OK(mpe_queue_get(e, o, &m));
+        EXPECT_OK(mpe_queue_get(e, mpe_test_it, &m));
         mpe_message_free(e, &m);
     }
     mpe_test_sweep(e);
@@ -395,9 +369,9 @@ static void *
 queue_with_object(mpe_engine *e)
 {
     queue_and_object(e);
-    put_object(e, o);
+    put_object(e, mpe_test_it);
     mpe_drop(e, inner);
-    return o;
+    return mpe_test_it;
 }
 
 static void
@@ -415,12 +389,12 @@ check_get_object(mpe_engine *e, void *arg, bool has_ended)
     (void)arg;
     mpe_test_reap(e);
     mpe_test_sweep(e);
-    int count = (int)mpe_queue_size(e, o);
+    int count = (int)mpe_queue_size(e, mpe_test_it);
     EXPECT(count == 0 || (!has_ended && count == 1));
     EXPECT_EQ(mpe_hold(e, h, &again), count ? MPE_OK : MPE_ESTALE);
     if (count) {
         mpe_drop(e, again);
-        EXPECT_OK(mpe_queue_get(e, o, &taken));
+        EXPECT_OK(mpe_queue_get(e, mpe_test_it, &taken));
         mpe_message_free(e, &taken);
     }
     mpe_test_sweep(e);
@@ -430,12 +404,13 @@ check_get_object(mpe_engine *e, void *arg, bool has_ended)
 
 TEST_LIMIT(putting_a_message_with_an_object, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){queue_and_object, NULL, put_object, check_put_object});
+    mpe_test_deaths_everywhere(
+        (struct mpe_test_deaths){queue_and_object, NULL, put_object, check_put_object});
 }
 
 TEST_LIMIT(getting_a_message_with_an_object, 60)
 {
-    kill_everywhere(
+    mpe_test_deaths_everywhere(
         (struct mpe_test_deaths){queue_with_object, NULL, get_object, check_get_object});
 }
 
@@ -467,19 +442,11 @@ check_empty(mpe_engine *e, void *arg, bool has_ended)
     check_works(e, 0);
 }
 
-static void
-kill_beside_a_waiter(struct mpe_test_wait w)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_beside_a_waiter(e, &w);
-    close_engine(e);
-}
-
 TEST_LIMIT(a_put_wakes_the_getter_though_the_putter_dies, 60)
 {
-    kill_beside_a_waiter((struct mpe_test_wait){
+    mpe_test_deaths_beside_a_waiter((struct mpe_test_wait){
         {empty_queue, NULL, put_small, check_empty}, wait_for_item, has_been_put, put_small});
-    kill_beside_a_waiter((struct mpe_test_wait){
+    mpe_test_deaths_beside_a_waiter((struct mpe_test_wait){
         {empty_queue, NULL, put_large, check_empty}, wait_for_item, has_been_put, put_large});
 }
 
@@ -520,10 +487,11 @@ get_and_free(mpe_engine *e, void *arg)
 
 TEST_LIMIT(a_get_wakes_the_putter_though_the_getter_dies, 60)
 {
-    kill_beside_a_waiter((struct mpe_test_wait){{full_queue, NULL, get_and_free, check_one_small},
-                                                wait_for_space,
-                                                has_been_got,
-                                                get_and_free});
+    mpe_test_deaths_beside_a_waiter(
+        (struct mpe_test_wait){{full_queue, NULL, get_and_free, check_one_small},
+                               wait_for_space,
+                               has_been_got,
+                               get_and_free});
 }
 
 static void
@@ -542,13 +510,13 @@ static void
 check_closed(mpe_engine *e, void *arg, bool has_ended)
 {
     (void)arg, (void)has_ended;
-    EXPECT(mpe_queue_is_closed(e, o));
-    EXPECT_EQ(mpe_queue_get(e, o, &taken), MPE_ECLOSED);
+    EXPECT(mpe_queue_is_closed(e, mpe_test_it));
+    EXPECT_EQ(mpe_queue_get(e, mpe_test_it, &taken), MPE_ECLOSED);
 }
 
 TEST_LIMIT(a_close_wakes_the_getter_though_the_closer_dies, 60)
 {
-    kill_beside_a_waiter((struct mpe_test_wait){
+    mpe_test_deaths_beside_a_waiter((struct mpe_test_wait){
         {empty_queue, NULL, close_queue, check_closed}, wait_for_item, is_closed, close_queue});
 }
 
@@ -581,14 +549,14 @@ static void
 check_joined(mpe_engine *e, void *arg, bool has_ended)
 {
     (void)arg, (void)has_ended;
-    EXPECT_EQ(mpe_queue_task_done(e, o), MPE_EOVER);
-    EXPECT_OK(mpe_queue_join(e, o));
+    EXPECT_EQ(mpe_queue_task_done(e, mpe_test_it), MPE_EOVER);
+    EXPECT_OK(mpe_queue_join(e, mpe_test_it));
     check_works(e, 0);
 }
 
 TEST_LIMIT(join_ends_though_the_one_who_took_the_last_task_dies, 60)
 {
-    kill_beside_a_waiter(
+    mpe_test_deaths_beside_a_waiter(
         (struct mpe_test_wait){{one_to_be_done, NULL, get_and_free_all, check_joined},
                                wait_for_join,
                                is_all_done,

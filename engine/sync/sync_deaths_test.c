@@ -7,40 +7,11 @@
 #include "testing/mpe_test.h"
 #include "testing/procs.h"
 
-static mpe_object *o; /* what the case is about */
-
-static void
-forget(mpe_engine *e)
-{
-    if (o)
-        mpe_drop(e, o);
-    o = NULL;
-    EXPECT_EQ(mpe_test_used(e), 0);
-}
-
-static void
-close_engine(mpe_engine *e)
-{
-    forget(e);
-    mpe_test_check(e);
-    mpe_close(e);
-}
-
 static void
 kill_everywhere(struct mpe_test_deaths d)
 {
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, &d);
-    mpe_test_kill_reapers_everywhere(e, &d);
-    close_engine(e);
-}
-
-static void
-kill_beside_a_waiter(struct mpe_test_wait w)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_beside_a_waiter(e, &w);
-    close_engine(e);
+    mpe_test_deaths_everywhere(d);
+    mpe_test_deaths_of_reapers(d);
 }
 
 /* ---- locks ---- */
@@ -48,9 +19,9 @@ kill_beside_a_waiter(struct mpe_test_wait w)
 static void *
 new_lock(mpe_engine *e)
 {
-    forget(e);
-    REQUIRE_OK(mpe_lock_create(e, 1, &o));
-    return o;
+    mpe_test_forget(e);
+    REQUIRE_OK(mpe_lock_create(e, 1, &mpe_test_it));
+    return mpe_test_it;
 }
 
 static void
@@ -102,8 +73,8 @@ static void *
 lock_of_parent(mpe_engine *e)
 {
     new_lock(e);
-    EXPECT_OK(mpe_lock_acquire(e, o, 1));
-    return o;
+    EXPECT_OK(mpe_lock_acquire(e, mpe_test_it, 1));
+    return mpe_test_it;
 }
 
 /* So that the partner waits already: the victim takes over what the parent holds. */
@@ -115,7 +86,7 @@ take_over(mpe_engine *e, void *arg)
 
 TEST_LIMIT(who_waits_for_a_lock_gets_it_though_its_owner_dies, 60)
 {
-    kill_beside_a_waiter((struct mpe_test_wait){
+    mpe_test_deaths_beside_a_waiter((struct mpe_test_wait){
         {lock_of_parent, take_over, release_twice, check_lock}, wait_for_lock, NULL, NULL});
 }
 
@@ -124,9 +95,9 @@ TEST_LIMIT(who_waits_for_a_lock_gets_it_though_its_owner_dies, 60)
 static void *
 two_permits(mpe_engine *e)
 {
-    forget(e);
-    REQUIRE_OK(mpe_semaphore_create(e, 2, 1, &o));
-    return o;
+    mpe_test_forget(e);
+    REQUIRE_OK(mpe_semaphore_create(e, 2, 1, &mpe_test_it));
+    return mpe_test_it;
 }
 
 static void
@@ -155,9 +126,9 @@ TEST_LIMIT(permits_of_the_dead_return, 60)
 static void *
 no_permit(mpe_engine *e)
 {
-    forget(e);
-    REQUIRE_OK(mpe_semaphore_create(e, 0, 0, &o));
-    return o;
+    mpe_test_forget(e);
+    REQUIRE_OK(mpe_semaphore_create(e, 0, 0, &mpe_test_it));
+    return mpe_test_it;
 }
 
 static void
@@ -197,7 +168,7 @@ check_permit(mpe_engine *e, void *arg, bool has_ended)
 
 TEST_LIMIT(who_waits_for_a_permit_gets_it_though_its_releaser_dies, 60)
 {
-    kill_beside_a_waiter((struct mpe_test_wait){
+    mpe_test_deaths_beside_a_waiter((struct mpe_test_wait){
         {no_permit, NULL, release_one, check_permit}, wait_for_permit, has_a_permit, release_one});
 }
 
@@ -206,9 +177,9 @@ TEST_LIMIT(who_waits_for_a_permit_gets_it_though_its_releaser_dies, 60)
 static void *
 new_event(mpe_engine *e)
 {
-    forget(e);
-    REQUIRE_OK(mpe_event_create(e, &o));
-    return o;
+    mpe_test_forget(e);
+    REQUIRE_OK(mpe_event_create(e, &mpe_test_it));
+    return mpe_test_it;
 }
 
 static void
@@ -245,7 +216,7 @@ check_event(mpe_engine *e, void *arg, bool has_ended)
 
 TEST_LIMIT(who_waits_for_an_event_comes_out_though_its_setter_dies, 60)
 {
-    kill_beside_a_waiter(
+    mpe_test_deaths_beside_a_waiter(
         (struct mpe_test_wait){{new_event, NULL, set, check_event}, wait_for_event, is_set, set});
 }
 
@@ -254,9 +225,9 @@ TEST_LIMIT(who_waits_for_an_event_comes_out_though_its_setter_dies, 60)
 static void *
 new_condition(mpe_engine *e)
 {
-    forget(e);
-    REQUIRE_OK(mpe_condition_create(e, 0, &o));
-    return o;
+    mpe_test_forget(e);
+    REQUIRE_OK(mpe_condition_create(e, 0, &mpe_test_it));
+    return mpe_test_it;
 }
 
 static uint32_t ticket; /* of the wait of this process */
@@ -265,8 +236,8 @@ static void *
 condition_with_a_wait(mpe_engine *e)
 {
     new_condition(e);
-    REQUIRE_OK(mpe_condition_enlist(e, o, &ticket));
-    return o;
+    REQUIRE_OK(mpe_condition_enlist(e, mpe_test_it, &ticket));
+    return mpe_test_it;
 }
 
 static void
@@ -348,10 +319,11 @@ check_no_wait(mpe_engine *e, void *arg, bool has_ended)
 
 TEST_LIMIT(who_waits_for_a_notification_gets_it_though_its_notifier_dies, 60)
 {
-    kill_beside_a_waiter((struct mpe_test_wait){{new_condition, NULL, notify_one, check_no_wait},
-                                                wait_for_notification,
-                                                is_notified,
-                                                notify_one});
+    mpe_test_deaths_beside_a_waiter(
+        (struct mpe_test_wait){{new_condition, NULL, notify_one, check_no_wait},
+                               wait_for_notification,
+                               is_notified,
+                               notify_one});
 }
 
 /* Of two that wait the victim was notified: the other gets what it leaves. */
@@ -371,7 +343,7 @@ just_die(mpe_engine *e, void *arg)
 
 TEST_LIMIT(a_notification_of_the_dead_goes_to_another, 60)
 {
-    kill_beside_a_waiter((struct mpe_test_wait){
+    mpe_test_deaths_beside_a_waiter((struct mpe_test_wait){
         {new_condition, enlist, just_die, check_no_wait}, wait_for_notification, NULL, NULL});
 }
 
@@ -380,9 +352,9 @@ TEST_LIMIT(a_notification_of_the_dead_goes_to_another, 60)
 static void *
 barrier_of_two(mpe_engine *e)
 {
-    forget(e);
-    REQUIRE_OK(mpe_barrier_create(e, 2, (mpe_bytes){NULL, 0}, &o));
-    return o;
+    mpe_test_forget(e);
+    REQUIRE_OK(mpe_barrier_create(e, 2, (mpe_bytes){NULL, 0}, &mpe_test_it));
+    return mpe_test_it;
 }
 
 static void
@@ -432,7 +404,7 @@ check_barrier(mpe_engine *e, void *arg, bool has_ended)
 
 TEST_LIMIT(who_waits_at_a_barrier_comes_out_though_the_last_one_dies, 60)
 {
-    kill_beside_a_waiter(
+    mpe_test_deaths_beside_a_waiter(
         (struct mpe_test_wait){{barrier_of_two, NULL, arrive_and_open, check_barrier},
                                wait_at_barrier,
                                is_open_or_broken,
@@ -444,8 +416,8 @@ barrier_with_one(mpe_engine *e)
 {
     uint32_t index, generation;
     barrier_of_two(e);
-    EXPECT_EQ(mpe_barrier_arrive(e, o, &index, &generation), MPE_EAGAIN);
-    return o;
+    EXPECT_EQ(mpe_barrier_arrive(e, mpe_test_it, &index, &generation), MPE_EAGAIN);
+    return mpe_test_it;
 }
 
 static void

@@ -380,6 +380,62 @@ mpe_test_kill_beside_a_waiter(mpe_engine *e, const struct mpe_test_wait *w)
         ;
 }
 
+/* ---- whole cases ---- */
+
+mpe_object *mpe_test_it;
+
+void
+mpe_test_forget(mpe_engine *e)
+{
+    int contains = mpe_test_it && atomic_load(&mpe_test_it->flags) & MPE__OBJECT_CONTAINS;
+    if (mpe_test_it)
+        mpe_drop(e, mpe_test_it);
+    mpe_test_it = NULL;
+    if (contains)
+        mpe_test_sweep(e);
+    EXPECT_EQ(mpe_test_used(e), 0);
+}
+
+static void
+close_engine(mpe_engine *e)
+{
+    mpe_test_forget(e);
+    mpe_test_check(e);
+    mpe_close(e);
+}
+
+void
+mpe_test_deaths_everywhere(struct mpe_test_deaths d)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_test_kill_everywhere(e, &d);
+    close_engine(e);
+}
+
+void
+mpe_test_deaths_in_an_empty_heap(struct mpe_test_deaths d)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_test_kill_in_an_empty_heap(e, &d);
+    close_engine(e);
+}
+
+void
+mpe_test_deaths_of_reapers(struct mpe_test_deaths d)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_test_kill_reapers_everywhere(e, &d);
+    close_engine(e);
+}
+
+void
+mpe_test_deaths_beside_a_waiter(struct mpe_test_wait w)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_test_kill_beside_a_waiter(e, &w);
+    close_engine(e);
+}
+
 /* ---- afterwards ---- */
 
 void

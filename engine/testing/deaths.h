@@ -51,6 +51,19 @@ struct mpe_test_wait {
 /* A death at each point of body while the partner sleeps. */
 void mpe_test_kill_beside_a_waiter(mpe_engine *e, const struct mpe_test_wait *w);
 
+/* ---- whole cases, each with an engine of its own ---- */
+
+/* What a case is about: made by fresh, dropped after the case. */
+extern mpe_object *mpe_test_it;
+/* Drops it, and expects that nothing is left of it. */
+void mpe_test_forget(mpe_engine *e);
+void mpe_test_deaths_everywhere(struct mpe_test_deaths d);
+void mpe_test_deaths_in_an_empty_heap(struct mpe_test_deaths d);
+void mpe_test_deaths_of_reapers(struct mpe_test_deaths d);
+void mpe_test_deaths_beside_a_waiter(struct mpe_test_wait w);
+
+/* ---- afterwards ---- */
+
 /* Reaps until nothing is left to be reaped, and expects an arena without a violation. */
 void mpe_test_reap(mpe_engine *e);
 /* Frees what nobody can reach. */
