@@ -127,8 +127,9 @@ mpe_queue_create(mpe_engine *e, uint32_t max_items, unsigned flags, mpe_object *
  * changes by compare-and-swap with a version, and a process that has arrived, or leaves by itself,
  * raises the version; so when the swap succeeds the slot's bit was still there, and when the bit is
  * gone the slot was woken and has not answered. Who dies between swap and ring leaves the bit, or a
- * broadcast to come; of a dead one that was called the reaper clears the name before the broadcast.
- * One that is stopped delays the others by no more than CALL_NS of puts.
+ * broadcast to come, and may have named one that has left meanwhile, and will not come; so after any
+ * death the reaper clears the name before the broadcast. One that is stopped delays the others by
+ * no more than CALL_NS of puts.
  */
 
 #define CALL_NS 100000u
@@ -175,21 +176,24 @@ mpe__queue_call(mpe_engine *e, mpe_object *o)
     }
 }
 
-static void
-uncall(struct mpe__queue *q, uint32_t slot)
-{
-    uint64_t called = atomic_load(&q->called);
-    while (!atomic_compare_exchange_weak(
-        &q->called, &called,
-        name_called(called, (uint32_t)called == slot + 1 ? 0 : (uint32_t)called)))
-        ;
-}
-
 void
 mpe__queue_answer(mpe_engine *e, mpe_object *o)
 {
-    uncall(body(e, o), e->slot);
+    struct mpe__queue *q = body(e, o);
+    uint64_t called = atomic_load(&q->called);
+    uint32_t who;
+    do
+        who = (uint32_t)called == e->slot + 1 ? 0 : (uint32_t)called;
+    while (!atomic_compare_exchange_weak(&q->called, &called, name_called(called, who)));
     mpe__fence(); /* then the queue is looked at */
+}
+
+static void
+call_nobody(struct mpe__queue *q)
+{
+    uint64_t called = atomic_load(&q->called);
+    while (!atomic_compare_exchange_weak(&q->called, &called, name_called(called, 0)))
+        ;
 }
 
 /* ---- put ---- */
@@ -583,7 +587,7 @@ void
 mpe__queue_death(mpe_engine *e, mpe_object *o, uint32_t slot)
 {
     struct mpe__queue *q = body(e, o);
-    uncall(q, slot);
+    call_nobody(q);
     if (!(q->flags & MPE_QUEUE_JOINABLE))
         return;
     mpe__ilock(e, &o->ilock, mpe__index_of(e, o));

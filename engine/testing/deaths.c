@@ -295,7 +295,7 @@ kill_reapers(mpe_engine *e, const struct mpe_test_deaths *d, long first, long se
     *has_ended = mpe_test_kill_at(e, d->prepare, d->body, arg, first);
     snprintf(victim, sizeof victim, "%s", mpe_test_death());
     bool is_reaped = mpe_test_kill_at(e, NULL, reap_body, NULL, second);
-    if (!is_reaped && second / 3 % 2)
+    if (!is_reaped && second % 2)
         mpe_test_kill_at(e, NULL, reap_body, NULL, second);
     mpe_test_reap(e);
     d->check(e, arg, *has_ended);
@@ -312,7 +312,7 @@ mpe_test_kill_reapers_everywhere(mpe_engine *e, const struct mpe_test_deaths *d)
     kill_once(e, d, 0);
     for (long first = 1; !has_ended; first = mpe_test_next_point(first)) {
         bool is_reaped = false;
-        for (long second = 1 + first % 3; !is_reaped; second = mpe_test_next_point(second + 2))
+        for (long second = 1; !is_reaped; second = mpe_test_next_point(second))
             is_reaped = kill_reapers(e, d, first, second, &has_ended);
     }
 }

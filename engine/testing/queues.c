@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/* Queues of numbered items; see queues.h. */
+#include "testing/queues.h"
+
+#include "testing/deaths.h"
+#include "testing/mpe_test.h"
+#include "testing/procs.h"
+
+static uint64_t used; /* when the queue was new */
+
+void
+mpe_test_put_item(mpe_engine *e, int number, size_t size)
+{
+    static uint8_t bytes[MPE_TEST_LARGE];
+    mpe_bytes part = {bytes, size};
+    bytes[0] = (uint8_t)number;
+    mpe_queue_put(e, mpe_test_it, &part, 1, 0);
+}
+
+void
+mpe_test_get_item(mpe_engine *e)
+{
+    mpe_message m;
+    if (mpe_queue_get(e, mpe_test_it, &m) == MPE_OK)
+        mpe_message_free(e, &m);
+}
+
+void *
+mpe_test_queue_of(mpe_engine *e, uint32_t bound, unsigned flags, int count, size_t size)
+{
+    mpe_test_forget(e);
+    REQUIRE_OK(mpe_queue_create(e, bound, flags, &mpe_test_it));
+    used = mpe_test_used(e);
+    for (int i = 0; i < count; i++)
+        mpe_test_put_item(e, i, size);
+    return mpe_test_it;
+}
+
+int
+mpe_test_drain(mpe_engine *e, int first, size_t size)
+{
+    mpe_message m;
+    int count = 0, reported = (int)mpe_queue_size(e, mpe_test_it);
+    for (; mpe_queue_get(e, mpe_test_it, &m) == MPE_OK; count++) {
+        EXPECT_EQ(m.size, size);
+        EXPECT_EQ(m.data[0], first + count);
+        mpe_message_free(e, &m);
+    }
+    EXPECT_EQ(count, reported);
+    EXPECT_EQ(mpe_queue_size(e, mpe_test_it), 0);
+    return count;
+}
+
+void
+mpe_test_check_queue(mpe_engine *e, uint64_t more)
+{
+    mpe_message m;
+    mpe_test_put_item(e, 77, MPE_TEST_SMALL);
+    EXPECT_OK(mpe_queue_get(e, mpe_test_it, &m));
+    EXPECT_EQ(m.data[0], 77);
+    mpe_message_free(e, &m);
+    mpe_queue_task_done(e, mpe_test_it);
+    mpe_test_check(e);
+    EXPECT(mpe_test_used(e) <= used + more);
+}

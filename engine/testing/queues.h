@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Queues for tests of deaths: mpe_test_it (testing/deaths.h) is one, its items are numbered, and when a
+ * case is over it is found to hold what it should and to work.
+ */
+#ifndef MPE_TEST_QUEUES_H
+#define MPE_TEST_QUEUES_H
+
+#include "mpengine.h"
+
+#define MPE_TEST_SMALL 20
+#define MPE_TEST_MIDDLE 1300 /* three fill a first segment */
+#define MPE_TEST_LARGE 5000  /* lies in a block of its own */
+
+/* Without waiting, and whether there is room or not. */
+void mpe_test_put_item(mpe_engine *e, int number, size_t size);
+void mpe_test_get_item(mpe_engine *e);
+/* A queue with items of a size, numbered from 0, instead of the last one. */
+void *mpe_test_queue_of(mpe_engine *e, uint32_t bound, unsigned flags, int count, size_t size);
+/* Takes all that is in the queue, numbered from first, of a size. Their number. */
+int mpe_test_drain(mpe_engine *e, int first, size_t size);
+/* It takes and gives another item, and has no more blocks than when it was made, but for more bytes of
+ * its largest segment. */
+void mpe_test_check_queue(mpe_engine *e, uint64_t more);
+
+#endif
