@@ -239,6 +239,46 @@ TEST_LIMIT(an_object_is_held_and_dropped, 60)
         (struct mpe_test_deaths){list_and_garbage, NULL, hold_and_drop, check_swept});
 }
 
+/* One who tries to hold what is just freed sets its bit first. */
+static mpe_object *freed;
+
+static void *
+list_and_free_entry(mpe_engine *e)
+{
+    new_list(e);
+    REQUIRE_OK(mpe_event_create(e, &freed));
+    mpe_drop(e, freed);
+    return mpe_test_it;
+}
+
+static void
+set_bit(mpe_engine *e, void *arg)
+{
+    (void)arg;
+    mpe__set_add(&freed->holders, e->slot);
+}
+
+static void
+check_entry(mpe_engine *e, void *arg, bool has_ended)
+{
+    mpe_object *next;
+    (void)arg, (void)has_ended;
+    mpe_test_reap(e);
+    REQUIRE_OK(mpe_event_create(e, &next));
+    EXPECT(next == freed);
+    EXPECT_EQ(mpe__set_count(&next->holders), 1);
+    mpe_drop(e, next);
+    EXPECT_EQ(objects(e), 1);
+}
+
+TEST_LIMIT(who_died_holding_what_is_freed_does_not_hold_what_comes_next, 60)
+{
+    mpe_test_deaths_everywhere(
+        (struct mpe_test_deaths){list_and_free_entry, NULL, set_bit, check_entry});
+    mpe_test_deaths_of_reapers(
+        (struct mpe_test_deaths){list_and_free_entry, NULL, set_bit, check_entry});
+}
+
 /* ---- pipe ends ---- */
 
 /* The parent made the pipe and has neither end any more: the victim has end 1, the waiter end 0. */

@@ -209,9 +209,13 @@ static void
 leave_objects(mpe_engine *e, uint32_t slot)
 {
     uint32_t top = mpe__load32(&e->header->objects_top);
-    for (uint32_t i = 1; i < top; i++)
-        if (mpe__load32(&e->objects[i].state) & MPE__OBJECT_LIVE) /* DOUBTED too */
-            leave_object(e, slot, &e->objects[i]);
+    for (uint32_t i = 1; i < top; i++) {
+        mpe_object *o = &e->objects[i];
+        if (mpe__load32(&o->state) & MPE__OBJECT_LIVE) /* DOUBTED too */
+            leave_object(e, slot, o);
+        else
+            mpe__set_remove(&o->holders, slot); /* set by one who found it freed, and died */
+    }
 }
 
 /* Slots that the dead one had reserved for children that had not yet taken them. */
