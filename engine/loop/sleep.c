@@ -15,8 +15,7 @@
 #define SPIN_NS                                                                                    \
     20000u /* more than a wake-up takes, so that two that answer each other find the rhythm */
 #define SHORT_SLEEP_NS 40000u
-#define SPIN_PROBE 64u           /* without credit, one sleep in so many tries again */
-#define BACKSTOP_NS MPE_NS_PER_S /* when more peers live than a futex wait can watch */
+#define SPIN_PROBE 64u /* without credit, one sleep in so many tries again */
 
 static int
 bell_rung(mpe_engine *e)
@@ -65,21 +64,11 @@ words_to_watch(mpe_engine *e, uint32_t epoch, struct mpe__futex_wait *words, uin
     if (e->loop->entries == 0)
         return n;
     words[n++] = (struct mpe__futex_wait){&e->header->live_epoch, epoch};
-    uint32_t top = mpe__load32(&e->header->slots_top);
-    for (uint32_t i = 0; i < top; i++) {
-        struct mpe__slot *s = &e->slots[i];
-        if (i == e->slot || !mpe__is_live(s))
-            continue;
-        if (n == MPE__FUTEX_MAX) {
-            uint64_t limit = mpe_now() + BACKSTOP_NS;
-            *deadline = *deadline < limit ? *deadline : limit;
-            break;
-        }
-        uint32_t life = mpe__load32(mpe__life_word(s));
-        if (life & FUTEX_OWNER_DIED)
+    int lives = n;
+    n = mpe__watch_lives(e, words, n, deadline);
+    for (int i = lives; i < n; i++)
+        if (words[i].value & FUTEX_OWNER_DIED)
             return -1;
-        words[n++] = (struct mpe__futex_wait){mpe__life_word(s), life};
-    }
     return n;
 }
 

@@ -40,6 +40,8 @@ void mpe__futex_wake(mpe__a32 *word, int count);
 
 /* procid.c: identity of processes. */
 int mpe__pidfd_open(pid_t pid);
+/* Whether a process that was started has ended, waited for or not. When in doubt, it has not. */
+int mpe__process_is_over(pid_t pid);
 uint64_t mpe__random64(void);
 
 /* datagram.c: abstract unix datagram sockets, the doorbell of a process that sleeps in epoll. */

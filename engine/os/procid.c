@@ -3,6 +3,8 @@
 
 #include "mpengine.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
@@ -12,6 +14,17 @@ int
 mpe__pidfd_open(pid_t pid)
 {
     return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+int
+mpe__process_is_over(pid_t pid)
+{
+    struct pollfd fd = {.fd = mpe__pidfd_open(pid), .events = POLLIN};
+    if (fd.fd < 0)
+        return errno == ESRCH;
+    int is_over = poll(&fd, 1, 0) > 0;
+    close(fd.fd);
+    return is_over;
 }
 
 uint32_t

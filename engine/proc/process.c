@@ -4,7 +4,7 @@
  *
  * A child takes a slot that its parent has reserved. Death of the parent between reserving and
  * starting: its reaper frees the slot. Death of the child before it has its slot: the parent frees it
- * when it has waited for the child.
+ * when it has waited for the child, or whoever needs a slot before.
  */
 #include "loop/loop.h"
 #include "os/os.h"
@@ -86,6 +86,7 @@ mpe__process_started(mpe_process *p, pid_t pid)
 {
     p->pid = pid;
     p->owner = getpid();
+    mpe__slot_started(p->e, p->slot, p->generation, pid);
 }
 
 int

@@ -122,6 +122,39 @@ TEST_LIMIT(a_parent_killed_while_it_starts_a_child_leaves_nothing, 60)
     mpe_close(e);
 }
 
+/* Before it has its slot, and the parent never asks for it. */
+TEST_LIMIT(children_that_die_at_once_use_up_no_slots, 60)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_process *p;
+    begin(e);
+    for (int i = 0; i < 300; i++) {
+        mpe_test_kill_child_at(e, nothing, NULL, 1, &p);
+        mpe_process_free(e, p);
+    }
+    EXPECT(mpe_reap_dead(e) > 0);
+    EXPECT_EQ(slots_in_use(e), 1);
+    EXPECT_EQ(mpe__set_count(&queue->holders), 1);
+    mpe_close(e);
+}
+
+TEST_LIMIT(what_was_held_for_a_child_that_died_at_once_goes_with_a_sweep, 60)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_process *p;
+    begin(e);
+    uint64_t used = mpe_test_used(e);
+    mpe_object *list;
+    REQUIRE_OK(mpe_list_create(e, &list));
+    mpe_test_kill_child_at(e, nothing, NULL, 1, &p);
+    mpe_process_free(e, p);
+    mpe_drop(e, list);
+    mpe_test_sweep(e);
+    EXPECT_EQ(mpe_test_used(e), used);
+    EXPECT_EQ(slots_in_use(e), 1);
+    mpe_close(e);
+}
+
 static void *
 alone(mpe_engine *e)
 {

@@ -536,6 +536,7 @@ mpe__sweep_if_wanted(mpe_engine *e)
         return;
     if (e->depth > 0 || mpe__load32(&e->self->making) || mpe__load32(&h->sweep_lock))
         return;
+    mpe__slots_free_unborn(e); /* or what they would have held is kept for them */
     mpe__ilock(e, &h->sweep_lock, 0);
     mpe__store32(&h->candidates, 0);
     mpe__store32(&h->sweep_wanted, 0);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Calls on a queue, killed at every point while somebody waits for what they bring, and those who
  * wait killed on their way: nobody sleeps on beside an item, room or an end that is there. */
-#include "loop/loop.h"
 #include "shm/object.h"
 #include "shm/queue.h"
 #include "testing/deaths.h"
@@ -241,7 +240,7 @@ come_and_get(mpe_engine *e, void *arg)
 {
     (void)arg;
     mpe__store32(&e->self->sleep, MPE__AWAKE);
-    mpe__dispatch_bell(e);
+    mpe_poll(e);
     EXPECT(waiting.has_fired);
     mpe_test_get_item(e);
     mpe_wait_done(e, &waiting.waiter);

@@ -6,6 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
+static uint32_t
+is_there(struct mpe__slot *s)
+{
+    return mpe__is_live(s) && !mpe__is_dead(s);
+}
+
 void
 mpe_stats_get(mpe_engine *e, mpe_stats *out)
 {
@@ -15,7 +21,7 @@ mpe_stats_get(mpe_engine *e, mpe_stats *out)
                        .arena_committed_bytes = mpe__load64(&h->committed_bytes)};
     out->arena_used_bytes = mpe__used_bytes(e);
     for (uint32_t i = 0; i < top; i++)
-        out->processes += (uint32_t)mpe__is_live(&e->slots[i]);
+        out->processes += is_there(&e->slots[i]);
     top = mpe__load32(&h->objects_top);
     for (uint32_t i = 1; i < top; i++)
         out->objects += mpe__load32(&e->objects[i].state) == MPE__OBJECT_LIVE;
@@ -27,7 +33,7 @@ mpe_slot_next(mpe_engine *e, uint32_t *slot, mpe_slot_info *out)
     uint32_t top = mpe__load32(&e->header->slots_top);
     for (uint32_t i = *slot; i < top; i++) {
         struct mpe__slot *s = &e->slots[i];
-        if (!mpe__is_live(s))
+        if (!is_there(s))
             continue;
         *out = (mpe_slot_info){.slot = i,
                                .pid = (int)mpe__load32(&s->pid),
@@ -69,5 +75,5 @@ mpe_self_set_name(mpe_engine *e, const char *name)
 int
 mpe_reap_dead(mpe_engine *e)
 {
-    return mpe__reap_all(e);
+    return mpe__reap_all(e) + mpe__slots_free_unborn(e);
 }

@@ -8,7 +8,9 @@
  *   word taken                         the reaper repairs the object, releases, wakes all
  *   word released, waiter not woken    the journal still names the lock: the reaper wakes
  *   (clearing the journal first would lose the last case)
- * Sleepers look at the owner's life word before every sleep, and sleep on it too.
+ * Sleepers look at the owner's life word before every sleep. They sleep on it too, for the owner's death
+ * wakes one of them, and on those of all others, for who is woken may die instead of taking the lock
+ * or of repairing it: then that death wakes the next.
  */
 #include "sync/ilock.h"
 
@@ -18,7 +20,6 @@
 
 #define WAITERS 0x80000000u
 #define SPINS 100
-#define BACKSTOP_NS MPE_NS_PER_S
 
 static int
 try_take(mpe__a32 *word, uint32_t from, uint32_t to)
@@ -27,20 +28,21 @@ try_take(mpe__a32 *word, uint32_t from, uint32_t to)
                                                    memory_order_relaxed);
 }
 
-/* Sleeps until the word changes or its owner dies. */
+/* Sleeps until the word changes or somebody dies; when its owner has, repairs. */
 static void
 sleep_on(mpe_engine *e, mpe__a32 *word, uint32_t seen)
 {
+    struct mpe__futex_wait w[MPE__FUTEX_MAX];
     struct mpe__slot *owner = &e->slots[mpe__ilock_owner(seen)];
-    struct mpe__futex_wait w[2] = {{word, seen}, {mpe__life_word(owner), 0}};
-    w[1].value = mpe__load32(w[1].word);
-    if (mpe__is_dead(owner)) {
-        if (!mpe__reap(e, mpe__ilock_owner(seen))) /* somebody else is at it: it will wake us */
-            mpe__futex_wait(word, seen, 1000000);
-        return;
-    }
-    /* the one sleeper that the kernel wakes may die before it has reaped */
-    mpe__futex_wait_any(w, 2, mpe_now() + BACKSTOP_NS);
+    uint64_t deadline = MPE_FOREVER;
+    w[0] = (struct mpe__futex_wait){word, seen};
+    w[1] = (struct mpe__futex_wait){&e->header->live_epoch, mpe__load32(&e->header->live_epoch)};
+    w[2] = (struct mpe__futex_wait){mpe__life_word(owner), mpe__load32(mpe__life_word(owner))};
+    int n = mpe__watch_lives(e, w, 3, &deadline);
+    if (w[2].value & FUTEX_OWNER_DIED)
+        mpe__reap(e, mpe__ilock_owner(seen)); /* or somebody else does, and is watched next time */
+    else
+        mpe__futex_wait_any(w, n, deadline);
 }
 
 static MPE__COLD void

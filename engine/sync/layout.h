@@ -48,6 +48,7 @@ struct mpe__slot {
     pthread_mutex_t life;       /* robust, locked from attach to death */
     mpe__a32 starter;           /* STARTING: slot + 1 of the process that starts it */
     mpe__a32 parent;            /* slot + 1 */
+    mpe__a64 child;             /* STARTING: generation << 32 | pid, when that is known */
     _Alignas(64) mpe__a32 bell; /* pending wake-ups: bits of object buckets, MPE__BROADCAST */
     mpe__a32 sleep;             /* MPE__AWAKE ... */
     mpe__a32 quiet;             /* waits for the others and nothing else: loop/deadlock.c; 0: no */

@@ -7,7 +7,8 @@
  *
  * Death: attaching writes everything under the locked mutex, so a death leaves an OWNER_DIED slot
  * that the next one reaps. A parent that dies leaves its STARTING slots to its reaper; that one and
- * the child both lock the mutex first, so exactly one of the two finds the slot still reserved.
+ * the child both lock the mutex first, so exactly one of the two finds the slot still reserved. A child
+ * that dies before it has taken its slot leaves it to its parent's wait, or to who needs a slot.
  */
 #include "sync/slot.h"
 
@@ -19,6 +20,8 @@
 #include <sched.h>
 #include <stdio.h>
 #include <unistd.h>
+
+#define BACKSTOP_NS MPE_NS_PER_S /* when more peers live than a futex wait can watch */
 
 int
 mpe__slots_init(struct mpe__slot *slots)
@@ -32,6 +35,24 @@ mpe__slots_init(struct mpe__slot *slots)
         pthread_mutex_init(&slots[i].life, &a);
     pthread_mutexattr_destroy(&a);
     return MPE_OK;
+}
+
+int
+mpe__watch_lives(mpe_engine *e, struct mpe__futex_wait *words, int n, uint64_t *deadline)
+{
+    uint32_t top = mpe__load32(&e->header->slots_top);
+    for (uint32_t i = 0; i < top; i++) {
+        struct mpe__slot *s = &e->slots[i];
+        if (i == e->slot || !mpe__is_live(s))
+            continue;
+        if (n == MPE__FUTEX_MAX) {
+            uint64_t limit = mpe_now() + BACKSTOP_NS;
+            *deadline = *deadline < limit ? *deadline : limit;
+            break;
+        }
+        words[n++] = (struct mpe__futex_wait){mpe__life_word(s), mpe__load32(mpe__life_word(s))};
+    }
+    return n;
 }
 
 static void
@@ -76,42 +97,51 @@ become_owner(mpe_engine *e, uint32_t slot)
     atomic_fetch_or(mpe__life_word(s), FUTEX_WAITERS);
 }
 
+/* A free slot whose life mutex is locked, -1. */
+static int
+find_free_slot(mpe_engine *e)
+{
+    do {
+        for (uint32_t i = 0; i < MPE__SLOTS; i++) {
+            if (!lock_free_slot(e, &e->slots[i]))
+                continue;
+            raise_top(e, i);
+            return (int)i;
+        }
+    } while (e->self && mpe__slots_free_unborn(e) > 0);
+    return -1;
+}
+
 int
 mpe__slot_attach(mpe_engine *e, const char *name)
 {
-    for (uint32_t i = 0; i < MPE__SLOTS; i++) {
-        struct mpe__slot *s = &e->slots[i];
-        if (!lock_free_slot(e, s))
-            continue;
-        raise_top(e, i);
-        snprintf(s->name, sizeof s->name, "%s", name);
-        mpe__store32(&s->parent, 0); /* one that died reserving it may have left these */
-        mpe__store32(&s->starter, 0);
-        become_owner(e, i);
-        mpe__store32(&s->state, MPE__SLOT_LIVE);
-        mpe__announce_membership(e);
-        return MPE_OK;
-    }
-    return MPE_ESLOTS;
+    int i = find_free_slot(e);
+    if (i < 0)
+        return MPE_ESLOTS;
+    struct mpe__slot *s = &e->slots[i];
+    snprintf(s->name, sizeof s->name, "%s", name);
+    mpe__store32(&s->parent, 0); /* one that died reserving it may have left these */
+    mpe__store32(&s->starter, 0);
+    become_owner(e, (uint32_t)i);
+    mpe__store32(&s->state, MPE__SLOT_LIVE);
+    mpe__announce_membership(e);
+    return MPE_OK;
 }
 
 int
 mpe__slot_reserve(mpe_engine *e, const char *name, uint32_t *slot)
 {
-    for (uint32_t i = 0; i < MPE__SLOTS; i++) {
-        struct mpe__slot *s = &e->slots[i];
-        if (!lock_free_slot(e, s))
-            continue;
-        raise_top(e, i);
-        snprintf(s->name, sizeof s->name, "%s", name);
-        mpe__store32(&s->parent, e->slot + 1);
-        mpe__store32(&s->starter, e->slot + 1);
-        mpe__store32(&s->state, MPE__SLOT_STARTING);
-        pthread_mutex_unlock(&s->life);
-        *slot = i;
-        return MPE_OK;
-    }
-    return MPE_ESLOTS;
+    int i = find_free_slot(e);
+    if (i < 0)
+        return MPE_ESLOTS;
+    struct mpe__slot *s = &e->slots[i];
+    snprintf(s->name, sizeof s->name, "%s", name);
+    mpe__store32(&s->parent, e->slot + 1);
+    mpe__store32(&s->starter, e->slot + 1);
+    mpe__store32(&s->state, MPE__SLOT_STARTING);
+    pthread_mutex_unlock(&s->life);
+    *slot = (uint32_t)i;
+    return MPE_OK;
 }
 
 static int
@@ -159,6 +189,31 @@ mpe__slot_unreserve(mpe_engine *e, uint32_t slot, uint32_t generation)
         return;
     mpe__retire(e, slot);
     pthread_mutex_unlock(&s->life);
+}
+
+/* A note that comes late, when the slot has been reserved again, is of another generation. */
+void
+mpe__slot_started(mpe_engine *e, uint32_t slot, uint32_t generation, int pid)
+{
+    mpe__store64(&e->slots[slot].child, (uint64_t)generation << 32 | (uint32_t)pid);
+}
+
+int
+mpe__slots_free_unborn(mpe_engine *e)
+{
+    int count = 0;
+    uint32_t top = mpe__load32(&e->header->slots_top);
+    for (uint32_t i = 0; i < top; i++) {
+        struct mpe__slot *s = &e->slots[i];
+        uint32_t generation = mpe__load32(&s->generation);
+        uint64_t child = mpe__load64(&s->child);
+        if (!is_reserved(s, generation) || child >> 32 != generation ||
+            !mpe__process_is_over((pid_t)child))
+            continue;
+        mpe__slot_unreserve(e, i, generation);
+        count++;
+    }
+    return count;
 }
 
 void

@@ -2,6 +2,7 @@
 #ifndef MPE_SYNC_SLOT_H
 #define MPE_SYNC_SLOT_H
 
+#include "os/os.h"
 #include "sync/engine.h"
 
 #include <linux/futex.h>
@@ -27,6 +28,11 @@ mpe__is_live(struct mpe__slot *s)
     return mpe__load32(&s->state) == MPE__SLOT_LIVE;
 }
 
+/* Adds the life words of all others to the n words to be slept on, so that any death wakes somebody who sleeps,
+ * and returns how many they are then. Of more than a sleep can watch it lowers the deadline instead.
+ * Who comes later is told by live_epoch in the header. */
+int mpe__watch_lives(mpe_engine *e, struct mpe__futex_wait *words, int n, uint64_t *deadline);
+
 /* Initialises the life mutexes of a new arena. */
 int mpe__slots_init(struct mpe__slot *slots);
 /* Takes a free slot for this thread. Errors: ESLOTS. */
@@ -37,6 +43,11 @@ int mpe__slot_reserve(mpe_engine *e, const char *name, uint32_t *slot);
 /* The child takes its reserved slot, of the generation it was reserved with. Errors: ESTALE (the
  * starter has died meanwhile). */
 int mpe__slot_take_reserved(mpe_engine *e, uint32_t slot, uint32_t generation);
+/* Notes which process is to take a reserved slot. */
+void mpe__slot_started(mpe_engine *e, uint32_t slot, uint32_t generation, int pid);
+/* Frees the reserved slots whose processes have ended without taking them. A starter that waits for its
+ * child does so by itself, but nothing makes it wait. How many. */
+int mpe__slots_free_unborn(mpe_engine *e);
 /* Gives a reserved slot up again that no child has taken. Harmless when one has. */
 void mpe__slot_unreserve(mpe_engine *e, uint32_t slot, uint32_t generation);
 /* Leaves: gives up everything the slot holds, as its death would. */
