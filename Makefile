@@ -36,9 +36,9 @@ TESTING_SRC := $(filter-out %_test.c,$(wildcard engine/testing/*.c))
 TEST_SRC    := $(wildcard engine/*/*_test.c)
 BINDING_SRC := $(filter-out bindings/host.c %_test.c,$(wildcard bindings/*.c))
 HOST_SRC    := $(wildcard engine/examples/*.c bindings/examples/*.c)
-LUA_SRC     := $(shell find bindings/mpengine -name '*.lua' 2>/dev/null)
+LUA_SRC     := $(sort $(shell find bindings/mpengine -name '*.lua' 2>/dev/null))
 C_SRC       := $(ENGINE_SRC) $(TESTING_SRC) $(TEST_SRC) $(BINDING_SRC) bindings/host.c $(HOST_SRC) \
-	$(wildcard bindings/fuzz/*.c)
+	$(wildcard bindings/fuzz/*.c) $(wildcard tools/*.c)
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 ENGINE_OBJ  := $(call objects,$(ENGINE_SRC))
@@ -46,6 +46,9 @@ BINDING_OBJ := $(call objects,$(BINDING_SRC))
 TESTS := $(patsubst engine/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 HOSTS := $(patsubst %.c,$(BUILD)/hosts/%,$(subst /examples/,/,$(HOST_SRC))) $(BUILD)/hosts/fuzz/replay
 LUA   := $(patsubst bindings/%,$(BUILD)/lua/%,$(LUA_SRC))
+# The Lua modules are also compiled into whatever has the bindings.
+MODULES_OBJ := $(BUILD)/obj/modules.o
+BINDING_OBJ += $(MODULES_OBJ)
 
 # The version is written once, in the header.
 VERSION := $(shell sed -n 's/^.define MPE_VERSION "\(.*\)"/\1/p' engine/include/mpengine.h)
@@ -77,7 +80,7 @@ FLAGS = -std=gnu11 -D_GNU_SOURCE $(OPT) -g $(WARNINGS) $(CODEGEN) $(SAN) $(CPPFL
 ENGINE_INC  := -Iengine/include -Iengine $(UV_CFLAGS)
 BINDING_INC := -Iengine/include -Ibindings $(LUA_CFLAGS) $(UV_CFLAGS) $(CURL_CFLAGS)
 PUBLIC_INC  := -Iengine/include $(UV_CFLAGS)
-includes = $(if $(filter bindings/%,$(1)),$(BINDING_INC),$(if \
+includes = $(if $(filter bindings/% tools/% $(BUILD)/%,$(1)),$(BINDING_INC),$(if \
 	$(filter engine/examples/%,$(1)),$(PUBLIC_INC),$(ENGINE_INC)))
 compile = $(CC) $(FLAGS) $(call includes,$(1)) -c $(1)
 link = $(CC) $(SAN) $(OPT) -g $(CFLAGS) $(LDFLAGS)
@@ -106,7 +109,7 @@ deps:
 
 # A stamp changes when its text does: other flags compile again, a deleted source links again.
 STAMP_flags   = $(CC) $(FLAGS) $(ENGINE_INC) $(BINDING_INC)
-STAMP_sources = $(ENGINE_SRC) $(BINDING_SRC)
+STAMP_sources = $(ENGINE_SRC) $(BINDING_SRC) $(LUA_SRC)
 $(BUILD)/%.stamp: FORCE
 	@mkdir -p $(@D)
 	@echo '$(STAMP_$*)' | cmp -s - $@ || echo '$(STAMP_$*)' > $@
@@ -147,6 +150,19 @@ $(BUILD)/lua/%.lua: bindings/%.lua
 	$(call say,COPY)
 	@mkdir -p $(@D)
 	$(Q)cp $< $@
+
+$(BUILD)/tools/embed: $(BUILD)/obj/tools/embed.o
+	$(call say,LINK)
+	@mkdir -p $(@D)
+	$(Q)$(link) -o $@ $< $(LUA_LIBS)
+
+$(BUILD)/modules.c: $(BUILD)/tools/embed $(LUA_SRC) $(BUILD)/sources.stamp
+	$(call say,EMBED)
+	$(Q)$< bindings $(patsubst bindings/%,%,$(LUA_SRC)) > $@
+
+$(MODULES_OBJ): $(BUILD)/modules.c $(BUILD)/flags.stamp
+	$(call say,CC)
+	$(Q)$(call compile,$<) -MMD -MP -o $@
 
 # -E: C modules of Lua find the whole C API in the command.
 $(BUILD)/mpengine: $(BUILD)/obj/bindings/host.o $(BINDING_OBJ) $(ENGINE_OBJ) $(BUILD)/sources.stamp
@@ -269,7 +285,7 @@ bench: all
 
 # ---- style ---------------------------------------------------------------------------------------
 
-FORMATTED := $(shell find engine bindings -name '*.[ch]' 2>/dev/null)
+FORMATTED := $(shell find engine bindings tools -name '*.[ch]' 2>/dev/null)
 LUA_DIRS  := $(wildcard bindings/mpengine scripts spec bench tools)
 
 lint:
@@ -324,4 +340,4 @@ uninstall:
 clean:
 	rm -rf $(BUILD) compile_commands.json
 
--include $(patsubst %.o,%.d,$(call objects,$(C_SRC)) $(POINTS_OBJ))
+-include $(patsubst %.o,%.d,$(call objects,$(C_SRC)) $(MODULES_OBJ) $(POINTS_OBJ))

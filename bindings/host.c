@@ -7,39 +7,12 @@
 #include <lua.h>
 #include <lualib.h>
 
-#include <libgen.h>
-#include <limits.h>
 #include <malloc.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "lmpe.h"
-
-/* Where the Lua modules lie: beside the built command, or in the tree it was installed to. */
-static void
-push_module_path(lua_State *L)
-{
-    char self[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n <= 0) {
-        lua_pushliteral(L, "");
-        return;
-    }
-    self[n] = '\0';
-    const char *dir = dirname(self);
-    lua_pushfstring(L,
-                    "%s/lua/?.lua;%s/lua/?/init.lua;%s/../share/lua/5.4/?.lua;"
-                    "%s/../share/lua/5.4/?/init.lua;",
-                    dir, dir, dir, dir);
-}
-
-/* Lua code that makes package.path begin with the argument, and runs the code of a child. */
-static const char boot_child[] = "local path, argv = ...\n"
-                                 "package.path = path .. package.path\n"
-                                 "return load(argv[3], '=mpengine')()\n";
 
 /* Started by the engine itself, as -E -e CODE? Then that code sees to everything, and the command line
  * and what belongs to it need not be loaded. */
@@ -50,10 +23,29 @@ is_child(int argc, char **argv)
            getenv("MPENGINE_CHILD");
 }
 
-/* Lua code that makes package.path begin with the argument, and runs the main module. */
-static const char boot[] = "local path, argv = ...\n"
-                           "package.path = path .. package.path\n"
-                           "return require('mpengine.main')(argv)\n";
+/* Runs the code of a child. */
+static void
+run_child(lua_State *L, const char *code)
+{
+    if (luaL_loadbuffer(L, code, strlen(code), LMPE_LIBRARY "boot") != LUA_OK)
+        lua_error(L);
+    lua_call(L, 0, 1);
+}
+
+/* Runs the main module with the command line: the exit code. */
+static void
+run_command(lua_State *L, int argc, char **argv)
+{
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "mpengine.main");
+    lua_call(L, 1, 1);
+    lua_createtable(L, argc, 1);
+    for (int i = 0; i < argc; i++) {
+        lua_pushstring(L, argv[i]);
+        lua_rawseti(L, -2, i);
+    }
+    lua_call(L, 1, 1);
+}
 
 static int
 run(lua_State *L)
@@ -63,19 +55,11 @@ run(lua_State *L)
     luaL_openlibs(L);
     lua_pushboolean(L, 1);
     lua_setfield(L, LUA_REGISTRYINDEX, "mpengine.command");
-    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
-    lua_pushcfunction(L, luaopen_mpengine_core);
-    lua_setfield(L, -2, "mpengine.core");
-    lua_pop(L, 1);
-    if (luaL_loadstring(L, is_child(argc, argv) ? boot_child : boot) != LUA_OK)
-        return lua_error(L);
-    push_module_path(L);
-    lua_createtable(L, argc, 1);
-    for (int i = 0; i < argc; i++) {
-        lua_pushstring(L, argv[i]);
-        lua_rawseti(L, -2, i);
-    }
-    lua_call(L, 2, 1);
+    lmpe_preload(L);
+    if (is_child(argc, argv))
+        run_child(L, argv[3]);
+    else
+        run_command(L, argc, argv);
     return 1;
 }
 

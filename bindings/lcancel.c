@@ -180,7 +180,7 @@ hound(lua_State *L, lua_Debug *ar)
         return;
     }
     lua_getinfo(L, "S", ar);
-    if (lmpe_is_library(S, ar->source) || !lmpe_is_cancelled(L, S, t))
+    if (lmpe_is_library(ar->source) || !lmpe_is_cancelled(L, S, t))
         return;
     int depth = lmpe_protected_depth(L, S);
     if (depth >= t->rare->raised_depth && !k->hogs)

@@ -56,8 +56,6 @@ struct lmpe_ticker {
     int reported;
     lua_CFunction pcall, xpcall;
     struct lmpe_hook hooks[LMPE_HOOKS_MAX];
-    char library[256]; /* how the sources of our own Lua code begin */
-    size_t library_length;
 };
 
 void lmpe_start_ticking(lmpe *S);

@@ -14,10 +14,7 @@ mpe_lua_open(lua_State *L, mpe_engine *engine)
         lua_pushlightuserdata(L, engine);
         lua_setfield(L, LUA_REGISTRYINDEX, HOST_ENGINE);
     }
-    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
-    lua_pushcfunction(L, luaopen_mpengine_core);
-    lua_setfield(L, -2, "mpengine.core");
-    lua_pop(L, 1);
+    lmpe_preload(L);
 }
 
 mpe_engine *

@@ -140,28 +140,11 @@ search(lua_State *L)
     return 2;
 }
 
-/* After the one that looks into package.preload. */
-static void
-add_searcher(lua_State *L)
-{
-    if (lua_getglobal(L, "package") == LUA_TTABLE &&
-        lua_getfield(L, -1, "searchers") == LUA_TTABLE) {
-        for (lua_Integer i = (lua_Integer)lua_rawlen(L, -1); i >= 2; i--) {
-            lua_rawgeti(L, -1, i);
-            lua_rawseti(L, -2, i + 1);
-        }
-        lua_pushcfunction(L, search);
-        lua_rawseti(L, -2, 2);
-    }
-}
-
 void
 lmpe_open_luv(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
         {"luv_open", luv_open}, {"luv_turn", luv_turn}, {NULL, NULL}};
-    int top = lua_gettop(L);
     lmpe_setfuncs(L, S, functions);
-    add_searcher(L);
-    lua_settop(L, top);
+    lmpe_add_searcher(L, search);
 }

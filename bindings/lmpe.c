@@ -377,6 +377,7 @@ luaopen_mpengine_core(lua_State *L)
         {"check_arena", check_arena},
         {NULL, NULL},
     };
+    lmpe_add_modules(L);
     lmpe *S = new_state(L);
     lua_newtable(L);
     lmpe_setfuncs(L, S, functions);

@@ -194,8 +194,6 @@ void lmpe_tasks_close(lua_State *L, lmpe *S);
 void lmpe_push_kill(lua_State *L, int idx);
 /* Takes it from the top: the task at idx is killed from now on. */
 void lmpe_set_kill(lua_State *L, int idx);
-/* Is this the source of our own Lua code? */
-int lmpe_is_library(const lmpe *S, const char *source);
 /* The state of a universe, where it is no upvalue. */
 lmpe *lmpe_of(lua_State *L);
 
@@ -397,6 +395,18 @@ void lmpe_open_luv(lua_State *L, lmpe *S);
 void lmpe_open_pool(lua_State *L, lmpe *S);
 void lmpe_open_pipe(lua_State *L, lmpe *S);
 void lmpe_open_shm(lua_State *L, lmpe *S);
+
+/* ---- the library's Lua modules: lmodules.c ---- */
+
+#define LMPE_LIBRARY "=mpengine/" /* how the sources of our own Lua code begin */
+/* Is this the source of our own Lua code? */
+int lmpe_is_library(const char *source);
+/* Lets require find the modules in this state; a second time does nothing. */
+void lmpe_add_modules(lua_State *L);
+/* And mpengine.core with them. */
+void lmpe_preload(lua_State *L);
+/* Puts a searcher behind the one of package.preload. */
+void lmpe_add_searcher(lua_State *L, lua_CFunction f);
 
 /* Steps of a fork in the child, and of the end of a process. */
 void lmpe_sched_forked(lua_State *L, lmpe *S);

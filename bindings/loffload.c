@@ -60,10 +60,8 @@ set_paths(lua_State *L, const job *j)
     lua_setfield(L, -2, "path");
     lua_pushstring(L, j->cpath);
     lua_setfield(L, -2, "cpath");
-    lua_getfield(L, -1, "preload");
-    lua_pushcfunction(L, luaopen_mpengine_core);
-    lua_setfield(L, -2, "mpengine.core");
     lua_settop(L, 0);
+    lmpe_preload(L);
 }
 
 static void

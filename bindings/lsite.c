@@ -42,14 +42,14 @@ hash_frames(const struct frame *f)
 
 /* The lines of level 1 and its callers, as a traceback has them, without those of the library. */
 static void
-push_lines(lua_State *L, lmpe *S)
+push_lines(lua_State *L)
 {
     lua_Debug ar;
     luaL_Buffer b;
     luaL_buffinit(L, &b);
     for (int level = 1; level <= LEVELS && lua_getstack(L, level, &ar); level++) {
         lua_getinfo(L, "Sln", &ar);
-        if (ar.currentline < 0 || lmpe_is_library(S, ar.source))
+        if (ar.currentline < 0 || lmpe_is_library(ar.source))
             continue;
         lua_pushfstring(L, "\n\t%s:%d:", ar.short_src, ar.currentline);
         luaL_addvalue(&b);
@@ -72,7 +72,7 @@ add_site(lua_State *L, lmpe *S, const struct frame *f, uint32_t bucket)
         return 0;
     uint32_t n = s->count + 1;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &texts_key);
-    push_lines(L, S);
+    push_lines(L);
     lua_rawseti(L, -2, n);
     lua_pop(L, 1);
     s->count = n;
@@ -105,9 +105,9 @@ lmpe_script_error(lua_State *L, lmpe *S, const char *format, ...)
 {
     lua_Debug ar;
     va_list args;
+    (void)S;
     int level = 1;
-    while (lua_getstack(L, level, &ar) && lua_getinfo(L, "Sl", &ar) &&
-           lmpe_is_library(S, ar.source))
+    while (lua_getstack(L, level, &ar) && lua_getinfo(L, "Sl", &ar) && lmpe_is_library(ar.source))
         level++;
     luaL_where(L, level);
     va_start(args, format);

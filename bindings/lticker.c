@@ -130,27 +130,6 @@ lmpe_cancel_forked(lmpe *S)
     S->ticker->watch_ns = 0;
 }
 
-/* set_library(prefix): how the sources of our own Lua code begin, where nothing is raised */
-static int
-set_library(lua_State *L)
-{
-    struct lmpe_ticker *k = lmpe_self(L)->ticker;
-    size_t n;
-    const char *s = luaL_checklstring(L, 1, &n);
-    if (n >= sizeof k->library)
-        return 0;
-    memcpy(k->library, s, n + 1);
-    k->library_length = n;
-    return 0;
-}
-
-int
-lmpe_is_library(const lmpe *S, const char *source)
-{
-    const struct lmpe_ticker *k = S->ticker;
-    return k->library_length > 0 && strncmp(source, k->library, k->library_length) == 0;
-}
-
 static lua_CFunction
 global_function(lua_State *L, const char *name)
 {
@@ -178,7 +157,6 @@ lmpe_open_ticker(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
         {"watchdog", watchdog},
-        {"set_library", set_library},
         {NULL, NULL},
     };
     struct lmpe_ticker *k = lua_newuserdatauv(L, sizeof *k, 0);

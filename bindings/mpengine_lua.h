@@ -2,9 +2,9 @@
  *
  * mpengine_lua.h - mpengine in a host's own Lua state.
  *
- * Link libmpengine_lua.a and libmpengine.a. After mpe_lua_open, `require "mpengine"` works in L; the
- * Lua modules themselves (mpengine/init.lua and those beside it) are found by package.path, which
- * the host extends when they are not in a standard place.
+ * Link libmpengine_lua.a and libmpengine.a. After mpe_lua_open, `require "mpengine"` works in L: the
+ * Lua modules are in the library. (A Lua that does not take their bytecode reads their files, found
+ * by package.path.) Open the standard library before it.
  *
  *     uv_loop_t loop;
  *     mpe_config config = MPE_CONFIG_INIT;

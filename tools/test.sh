@@ -88,7 +88,7 @@ run_hosts() {
         program=${source/examples\//}
         program=${program%.c}
         expected=${source%.c}.expected
-        MPENGINE_LUA=$build/lua limited env ${PRELOAD:+LD_PRELOAD="$PRELOAD"} "$build/hosts/$program"
+        limited env ${PRELOAD:+LD_PRELOAD="$PRELOAD"} "$build/hosts/$program"
         status=$?
         if [ "$status" -ne 0 ]; then
             echo "ended with status $status, expected 0" >>"$log"

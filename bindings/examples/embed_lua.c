@@ -9,8 +9,6 @@
 #include "mpengine_lua.h"
 
 static const char script[] =
-    "package.path = (os.getenv('MPENGINE_LUA') or 'build/lua') .. '/?.lua;' ..\n"
-    "    (os.getenv('MPENGINE_LUA') or 'build/lua') .. '/?/init.lua;' .. package.path\n"
     "local mp = require 'mpengine'\n"
     "local squares, go = mp.Array('i', 3), mp.Event()\n"
     "local p = mp.Process(function() go:wait() for i = 1, 3 do squares[i] = i * i end end)\n"

@@ -88,9 +88,10 @@ function context.executable(call, inherited)
     error(call .. ": no program to start for a child: neither mpengine nor lua5.4 is in PATH (mp.set_executable)", 0)
 end
 
---- What that program runs.
+--- What that program runs. The core first: it brings the other modules.
 function context.boot_code()
-    return ("package.path, package.cpath = %q, %q require('mpengine.child')()"):format(package.path, package.cpath)
+    return ("package.path, package.cpath = %q, %q require 'mpengine.core' require('mpengine.child')()"):format(
+        package.path, package.cpath)
 end
 
 --- The global arg, when it is what lua makes it.

@@ -3,12 +3,12 @@
 --- of them gets it: all send what they know to one, which tells of the whole; the others end without a
 --- word. They do so only then, since the locks that an end gives up are part of the story.
 local core = require "mpengine.core"
+local errors = require "mpengine.errors"
 local tasks = require "mpengine.co.tasks"
 
 local deadlock = {}
 
 local PATIENCE <const> = 2 -- seconds, with processes that die or are stopped just then
-local LIBRARY <const> = debug.getinfo(1, "S").source:match("^(.*)deadlock%.lua$") or "@mpengine/"
 
 local told -- the error of this process when another one tells of it
 
@@ -19,7 +19,7 @@ local function place_of(thread)
     for level = 0, 100 do
         local info = debug.getinfo(thread, level, "Sl")
         if not info then break end
-        if info.currentline > 0 and info.source:sub(1, #LIBRARY) ~= LIBRARY then
+        if info.currentline > 0 and not errors.is_library(info) then
             return (" at %s:%d"):format(info.short_src, info.currentline)
         end
     end
@@ -28,11 +28,8 @@ end
 
 -- The lines of the script that spawned a task.
 local function spawned_by(task)
-    local text = ""
-    for line in (tasks.spawn_place(task) or ""):gmatch("[^\n\t]+") do
-        if line:sub(1, #LIBRARY - 1) ~= LIBRARY:sub(2) then text = text .. " " .. line end
-    end
-    return text ~= "" and "; spawned by" .. text or ""
+    local place = tasks.spawn_place(task)
+    return place and "; spawned by" .. place:gsub("\n\t", " ") or ""
 end
 
 -- The tasks that wait: what is to be said of each, and which task of which process it waits for.

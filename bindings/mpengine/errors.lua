@@ -22,11 +22,16 @@ function errors.message(value)
     return ("(error object is a %s value)"):format(type(value))
 end
 
-local here = debug.getinfo(1, "S").source:match("^(.*/)[^/]*$")
+local LIBRARY <const> = "=mpengine/" -- how the sources of the engine's own functions begin
 
--- Is the function at that level the engine's own, or C code?
+--- Is it one of them that debug.getinfo(..., "S") has told of?
+function errors.is_library(info)
+    return info.source:sub(1, #LIBRARY) == LIBRARY
+end
+
+-- Or C code?
 local function is_ours(info)
-    return info.what == "C" or (here and info.source:sub(1, #here) == here) or info.source == "=mpengine"
+    return info.what == "C" or errors.is_library(info)
 end
 
 --- The stack from `level` (1 is the caller) down to the script's first function: what the engine itself

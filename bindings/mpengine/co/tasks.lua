@@ -190,7 +190,4 @@ local function on_hog(traceback, seconds)
 end
 debug.getregistry()["mpengine.hog"] = on_hog
 
--- No cancellation is raised in the library's own code.
-core.set_library(debug.getinfo(1, "S").source:match("^(.*)co/tasks%.lua$") or "")
-
 return tasks

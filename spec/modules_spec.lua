@@ -1,0 +1,89 @@
+-- Where the library's own Lua modules come from.
+local support = require "spec.support"
+
+local read_file, write_file, quote = support.read_file, support.write_file, support.quote
+
+-- Something that needs modules of many kinds, in processes of all kinds.
+local USE = [[
+  local mp = require "mpengine"
+  for _, method in ipairs(mp.get_all_start_methods()) do
+    local p = mp.get_context(method).Process{ target = function() require("mpengine").Dict() end }
+    p:start()
+    p:join()
+    io.write(method, " ", p.exitcode, "\n")
+  end
+  local pool <close> = mp.Pool(1)
+  print(pool:apply(function(x) return x + 1 end, { 1 }), mp.co.spawn(function() return 3 end):get())
+]]
+local DONE = "fork 0\nspawn 0\nforkserver 0\n2\t3\n"
+
+local function in_folder(f)
+  local dir = support.shell("mktemp -d"):gsub("\n$", "")
+  local good, err = pcall(f, dir)
+  support.shell("rm -r " .. quote(dir))
+  if not good then error(err, 0) end
+end
+
+local function core_so()
+  return assert(package.searchpath("mpengine.core", package.cpath))
+end
+
+local function init_lua()
+  return assert(package.searchpath("mpengine", package.path))
+end
+
+describe("the library's modules", function()
+  it("are in the command, which needs no Lua file", function()
+    in_folder(function(dir)
+      write_file(dir .. "/script.lua", USE)
+      support.shell(("cp %s %s/mpengine"):format(quote(support.command), quote(dir)))
+      local text = support.shell(("cd %s && env LUA_PATH=none LUA_CPATH=none ./mpengine script.lua 2>&1"):format(
+        quote(dir)))
+      assert.equal(DONE, text)
+    end)
+  end)
+
+  it("are in mpengine/core.so, beside which stock Lua needs mpengine/init.lua alone", function()
+    in_folder(function(dir)
+      write_file(dir .. "/script.lua", USE)
+      support.shell(("mkdir %s/mpengine && cp %s %s %s/mpengine/"):format(dir, core_so(), init_lua(), dir))
+      local text = support.shell(("cd %s && env LUA_PATH='./?/init.lua' LUA_CPATH='./?.so' lua5.4 script.lua 2>&1")
+        :format(quote(dir)))
+      assert.equal(DONE, text)
+    end)
+  end)
+
+  it("are read from their files by a Lua that does not take their bytecode", function()
+    in_folder(function(dir)
+      write_file(dir .. "/script.lua", USE .. [[
+        print(select(2, pcall(mp.Lock().guard, mp.Lock(), "x")):match("^%S+"))
+        print((debug.getinfo(mp.Pool, "S").source:gsub("^=", "", 1)))
+      ]])
+      write_file(dir .. "/core.so", (read_file(core_so()):gsub("\27Lua\x54", "\27Lua\x53")))
+      local text = support.shell(("cd %s && mkdir mpengine && mv core.so mpengine/ && env LUA_CPATH='./?.so' lua5.4 "
+        .. "script.lua 2>&1"):format(quote(dir)))
+      assert.equal(DONE .. "bad\nmpengine/pool.lua\n", text)
+    end)
+  end)
+
+  it("are named by their place in tracebacks, in a file with any name", function()
+    local code = [[
+      local mp = require "mpengine"
+      print((debug.getinfo(mp.Process, "S").source:gsub("^=", "", 1)))
+      print(debug.getinfo(mp.Process, "S").linedefined > 0)
+    ]]
+    support.prints("mpengine/process.lua\ntrue\n", code, { mode = "command", plain = true })
+    support.prints("mpengine/process.lua\ntrue\n", code, { mode = "stock", plain = true })
+  end)
+
+  it("do not take a script that lies in a folder of that name for one of theirs", function()
+    in_folder(function(dir)
+      support.shell(("mkdir %s/mpengine"):format(dir))
+      write_file(dir .. "/mpengine/mine.lua", "local mp = require 'mpengine'\nmp.Lock():guard('x')\n")
+      local r = support.run(nil, { mode = "command", cwd = dir, flags = { "mpengine/mine.lua" } })
+      assert.equal(1, r.status)
+      assert.truthy(r.stderr:find("mpengine: mpengine/mine.lua:2: bad argument", 1, true), r.stderr)
+      assert.truthy(r.stderr:find("mpengine/mine.lua:2: in main chunk", 1, true), r.stderr)
+    end)
+  end)
+end)
