@@ -250,10 +250,12 @@ asan:
 		SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' \
 		test-all
 
-# setarch -R, where it is allowed: with randomness of addresses the run-time library may not start.
+# setarch -R, where it is allowed: with randomness of addresses the run-time library may not start. The
+# tests of deaths are about processes, which it does not see.
 tsan:
 	+@RUNNER="$$(setarch -R echo setarch -R 2>/dev/null)" MPE_TEST_SLOW=5 $(SUBMAKE) \
-		BUILD=$(BUILD)/tsan OPT=-O1 DEPS=engine SAN='-fsanitize=thread -fno-omit-frame-pointer' unit
+		BUILD=$(BUILD)/tsan OPT=-O1 DEPS=engine SAN='-fsanitize=thread -fno-omit-frame-pointer' \
+		TEST_SRC='$(filter-out %_deaths_test.c %/mutants_test.c,$(TEST_SRC))' unit
 
 valgrind:
 	@CC='$(CC)' tools/deps.sh check-valgrind

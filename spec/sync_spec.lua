@@ -570,7 +570,7 @@ describe("a Condition", function()
       local a, b = mp.co.spawn(wait), mp.co.spawn(wait)
       mp.sleep(0.001)
       c:acquire() c:notify() a:kill() c:release()
-      assert(b:join(0.05))]])
+      assert(b:join(0.05))]], { mode = "command" })
   end)
 
   it("gives the notification of a task that is killed to the next one", function()
