@@ -180,7 +180,7 @@ test:
 	@CC='$(CC)' tools/deps.sh install-test
 	+@$(SUBMAKE) test-all
 
-RUN_TESTS = @CC='$(CC)' BUILD='$(BUILD)' FILTER='$(FILTER)' SPEC='$(SPEC)' V='$(V)' tools/test.sh
+RUN_TESTS = @CC='$(CC)' BUILD='$(BUILD)' UNIT='$(TEST_SRC)' FILTER='$(FILTER)' SPEC='$(SPEC)' V='$(V)' tools/test.sh
 test-all: all $(TESTS) $(HOSTS)
 	$(RUN_TESTS) unit hosts spec
 

@@ -12,7 +12,7 @@
 # Every program has a time limit, and every stage has one: past it the rest counts as failed. A
 # program that crashes, hangs or ends without its count is one failure, beside what it did report.
 #
-# Environment: BUILD (build) the tree to test; FILTER a part of the names of C cases, or a Lua
+# Environment: BUILD (build) the tree to test; UNIT the sources of the unit tests; FILTER a part of the names of C cases, or a Lua
 # pattern for names of specs; SPEC the spec files; V=1 prints passing output too; RUNNER a command
 # put before each C test; PRELOAD a library for the lua5.4 of the specs; MPE_TEST_SLOW=n makes
 # limits n times longer.
@@ -62,7 +62,7 @@ report() {
 # A program that crashed has failed once more than it could say.
 run_unit() {
     local source program status passed failed
-    for source in engine/*/*_test.c; do
+    for source in ${UNIT:-engine/*/*_test.c}; do
         program=${source#engine/}
         program=${program%.c}
         # RUNNER is a command with its arguments, FILTER a list of names.

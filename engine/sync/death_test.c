@@ -10,6 +10,8 @@
 
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
 
 struct scene {
     mpe_object *o, *queue;
@@ -305,6 +307,44 @@ TEST(the_death_of_a_starter_frees_what_it_reserved)
         EXPECT_EQ(mpe__load32(&e->slots[i].state),
                   i == mpe_self_slot(e) ? MPE__SLOT_LIVE : MPE__SLOT_FREE);
     mpe_test_join(e, p);
+    mpe_close(e);
+}
+
+static uint64_t
+backed_bytes(const mpe_engine *e)
+{
+    struct stat st;
+    REQUIRE(fstat(e->fd, &st) == 0);
+    return (uint64_t)st.st_blocks * 512;
+}
+
+TEST(a_slot_takes_memory_when_it_is_first_used)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    uint64_t before = backed_bytes(e);
+    uint32_t slot;
+    for (int i = 0; i < 255; i++)
+        REQUIRE_OK(mpe__slot_reserve(e, "x", &slot));
+    EXPECT(backed_bytes(e) >= before + 240 * sizeof(struct mpe__slot));
+    mpe_close(e);
+}
+
+TEST(a_slot_that_is_first_used_gets_what_the_system_calls_a_robust_mutex)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    pthread_mutex_t robust;
+    pthread_mutexattr_t a;
+    uint32_t slot;
+    pthread_mutexattr_init(&a);
+    pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
+    pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST);
+    pthread_mutex_init(&robust, &a);
+    REQUIRE(pthread_mutex_trylock(&robust) == 0 && pthread_mutex_unlock(&robust) == 0);
+    static const pthread_mutex_t zeros;
+    EXPECT(memcmp(&e->slots[1].life, &zeros, sizeof zeros) == 0);
+    REQUIRE_OK(mpe__slot_reserve(e, "x", &slot));
+    EXPECT_EQ(slot, 1);
+    EXPECT(memcmp(&e->slots[1].life, &robust, sizeof robust) == 0);
     mpe_close(e);
 }
 

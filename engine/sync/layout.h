@@ -98,7 +98,7 @@ struct mpe__header {
     uint64_t map_bytes;   /* size of the file and of every mapping */
     uint64_t limit_bytes; /* most that may be committed */
     uint64_t objects_off, chunks_off, owners_off, heap_off;
-    uint64_t fixed_bytes; /* header and slots, always committed */
+    uint64_t fixed_bytes; /* header and slots; counted as committed, backed as they are used */
     uint32_t objects_max, chunks_max;
     _Alignas(64) mpe__a32 arena_lock; /* intent lock: runs, commits, chunk states */
     mpe__a32 chunks_top;              /* chunks ever used */

@@ -2,6 +2,8 @@
  * one load for everybody, needs no pid, and cannot be fooled by a reused one. Only trylock is ever
  * used on it. Having it locked is also the right to change the slot's state.
  *
+ * A slot that was never used is all zeros, and may have no memory yet: all below slots_top are ready.
+ *
  * FREE -> LIVE by the owner (attach); FREE -> STARTING by a parent for its child (reserve),
  * STARTING -> LIVE by the child; back to FREE by the owner (detach) or by the reaper.
  *
@@ -23,17 +25,34 @@
 
 #define BACKSTOP_NS MPE_NS_PER_S /* when more peers live than a futex wait can watch */
 
-int
-mpe__slots_init(struct mpe__slot *slots)
+/* The one word in which a new robust mutex differs from zeros. */
+static uint32_t
+robust_kind(void)
 {
+    pthread_mutex_t m;
     pthread_mutexattr_t a;
-    if (pthread_mutexattr_init(&a) != 0)
-        return MPE_ENOMEM;
+    pthread_mutexattr_init(&a);
     pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
     pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST);
-    for (uint32_t i = 0; i < MPE__SLOTS; i++)
-        pthread_mutex_init(&slots[i].life, &a);
+    pthread_mutex_init(&m, &a);
     pthread_mutexattr_destroy(&a);
+    return (uint32_t)m.__data.__kind;
+}
+
+/* Before anything else of a slot is looked at: backs it with memory and initialises its mutex, if it
+ * was never used. That is one store of what everybody would store, so several may do it at once, and
+ * one that dies before slots_top is raised leaves it to the next. */
+static int
+prepare(mpe_engine *e, uint32_t slot)
+{
+    struct mpe__slot *s = &e->slots[slot];
+    mpe__a32 *kind = (mpe__a32 *)&s->life.__data.__kind;
+    if (slot < mpe__load32(&e->header->slots_top))
+        return MPE_OK;
+    if (mpe__memfd_commit(e->fd, mpe__offset(e, s), sizeof *s) != 0)
+        return MPE_ENOMEM;
+    if (mpe__load32(kind) == 0)
+        mpe__store32(kind, robust_kind());
     return MPE_OK;
 }
 
@@ -63,12 +82,13 @@ raise_top(mpe_engine *e, uint32_t slot)
         ;
 }
 
-/* Locks the life mutex of a slot that is FREE, reaping a corpse first. 1 when locked. */
+/* Locks the life mutex of a slot if it is FREE, reaping a corpse first. 1 when locked. */
 static int
-lock_free_slot(mpe_engine *e, struct mpe__slot *s)
+lock_if_free(mpe_engine *e, uint32_t slot)
 {
+    struct mpe__slot *s = &e->slots[slot];
     if (mpe__is_dead(s) && e->self)
-        mpe__reap(e, (uint32_t)(s - e->slots));
+        mpe__reap(e, slot);
     if (mpe__load32(&s->state) != MPE__SLOT_FREE)
         return 0;
     int rc = pthread_mutex_trylock(&s->life);
@@ -80,6 +100,26 @@ lock_free_slot(mpe_engine *e, struct mpe__slot *s)
         return 1;
     pthread_mutex_unlock(&s->life);
     return 0;
+}
+
+/* Locks the first slot that is FREE, and names it. */
+static int
+lock_free_slot(mpe_engine *e, const char *name, uint32_t *slot)
+{
+    do {
+        for (uint32_t i = 0; i < MPE__SLOTS; i++) {
+            int rc = prepare(e, i);
+            if (rc != MPE_OK)
+                return rc;
+            if (!lock_if_free(e, i))
+                continue;
+            raise_top(e, i);
+            snprintf(e->slots[i].name, sizeof e->slots[i].name, "%s", name);
+            *slot = i;
+            return MPE_OK;
+        }
+    } while (e->self && mpe__slots_free_unborn(e) > 0);
+    return MPE_ESLOTS;
 }
 
 static void
@@ -97,32 +137,17 @@ become_owner(mpe_engine *e, uint32_t slot)
     atomic_fetch_or(mpe__life_word(s), FUTEX_WAITERS);
 }
 
-/* A free slot whose life mutex is locked, -1. */
-static int
-find_free_slot(mpe_engine *e)
-{
-    do {
-        for (uint32_t i = 0; i < MPE__SLOTS; i++) {
-            if (!lock_free_slot(e, &e->slots[i]))
-                continue;
-            raise_top(e, i);
-            return (int)i;
-        }
-    } while (e->self && mpe__slots_free_unborn(e) > 0);
-    return -1;
-}
-
 int
 mpe__slot_attach(mpe_engine *e, const char *name)
 {
-    int i = find_free_slot(e);
-    if (i < 0)
-        return MPE_ESLOTS;
-    struct mpe__slot *s = &e->slots[i];
-    snprintf(s->name, sizeof s->name, "%s", name);
+    uint32_t slot;
+    int rc = lock_free_slot(e, name, &slot);
+    if (rc != MPE_OK)
+        return rc;
+    struct mpe__slot *s = &e->slots[slot];
     mpe__store32(&s->parent, 0); /* one that died reserving it may have left these */
     mpe__store32(&s->starter, 0);
-    become_owner(e, (uint32_t)i);
+    become_owner(e, slot);
     mpe__store32(&s->state, MPE__SLOT_LIVE);
     mpe__announce_membership(e);
     return MPE_OK;
@@ -131,16 +156,14 @@ mpe__slot_attach(mpe_engine *e, const char *name)
 int
 mpe__slot_reserve(mpe_engine *e, const char *name, uint32_t *slot)
 {
-    int i = find_free_slot(e);
-    if (i < 0)
-        return MPE_ESLOTS;
-    struct mpe__slot *s = &e->slots[i];
-    snprintf(s->name, sizeof s->name, "%s", name);
+    int rc = lock_free_slot(e, name, slot);
+    if (rc != MPE_OK)
+        return rc;
+    struct mpe__slot *s = &e->slots[*slot];
     mpe__store32(&s->parent, e->slot + 1);
     mpe__store32(&s->starter, e->slot + 1);
     mpe__store32(&s->state, MPE__SLOT_STARTING);
     pthread_mutex_unlock(&s->life);
-    *slot = (uint32_t)i;
     return MPE_OK;
 }
 

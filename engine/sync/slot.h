@@ -33,12 +33,10 @@ mpe__is_live(struct mpe__slot *s)
  * Who comes later is told by live_epoch in the header. */
 int mpe__watch_lives(mpe_engine *e, struct mpe__futex_wait *words, int n, uint64_t *deadline);
 
-/* Initialises the life mutexes of a new arena. */
-int mpe__slots_init(struct mpe__slot *slots);
-/* Takes a free slot for this thread. Errors: ESLOTS. */
+/* Takes a free slot for this thread. Errors: ESLOTS, ENOMEM. */
 int mpe__slot_attach(mpe_engine *e, const char *name);
 /* Reserves a free slot for a child that this process is about to start; generation is bumped by
- * its end, whatever that is. Errors: ESLOTS. */
+ * its end, whatever that is. Errors: ESLOTS, ENOMEM. */
 int mpe__slot_reserve(mpe_engine *e, const char *name, uint32_t *slot);
 /* The child takes its reserved slot, of the generation it was reserved with. Errors: ESTALE (the
  * starter has died meanwhile). */
