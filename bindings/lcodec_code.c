@@ -212,15 +212,10 @@ lmpe_code_push(lmpe_encoder *e, lmpe_code *code)
 
 /* ------------------------------------------------------------------------------- loading */
 
-struct piece {
-    const char *bytes;
-    size_t n;
-};
-
-static const char *
-next_piece(lua_State *L, void *ud, size_t *n)
+const char *
+lmpe_next_piece(lua_State *L, void *ud, size_t *n)
 {
-    struct piece *piece = ud;
+    lmpe_piece *piece = ud;
 
     (void)L;
     *n = piece->n;
@@ -231,9 +226,9 @@ next_piece(lua_State *L, void *ud, size_t *n)
 static int
 load(lua_State *L, const char *code, size_t n)
 {
-    struct piece piece = {code, n};
+    lmpe_piece piece = {code, n};
 
-    switch (lua_load(L, next_piece, &piece, "=function", "b")) {
+    switch (lua_load(L, lmpe_next_piece, &piece, "=function", "b")) {
     case LUA_OK:
         return MPE_OK;
     case LUA_ERRMEM:

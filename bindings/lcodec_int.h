@@ -219,6 +219,13 @@ typedef struct lmpe_code {
     size_t n;
 } lmpe_code;
 
+/* What lmpe_next_piece, a lua_Reader, gives at once and whole. */
+typedef struct lmpe_piece {
+    const char *bytes;
+    size_t n;
+} lmpe_piece;
+const char *lmpe_next_piece(lua_State *L, void *piece, size_t *n);
+
 /* Pushes what owns the code of the Lua function at the top.  Errors: ENOMEM. */
 int lmpe_code_push(lmpe_encoder *e, lmpe_code *code);
 /* Pushes a function from bytecode, its own or a blob's.  0, or negative with a message pushed. */

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lcodec.h"
+#include "lcodec_int.h"
 
 #define STATE_RUNS 2000
 #define MEMORY_LIMIT (64u << 20)
@@ -64,22 +64,6 @@ static struct {
     size_t n;
 } codes[SORTS];
 
-struct piece {
-    const char *bytes;
-    size_t n;
-};
-
-static const char *
-next_piece(lua_State *L, void *ud, size_t *n)
-{
-    struct piece *piece = ud;
-
-    (void)L;
-    *n = piece->n;
-    piece->n = 0;
-    return *n > 0 ? piece->bytes : NULL;
-}
-
 static int
 append_code(lua_State *L, const void *bytes, size_t n, void *ud)
 {
@@ -113,7 +97,7 @@ int
 __wrap_lua_load(lua_State *L, lua_Reader reader, void *ud, const char *name, const char *mode)
 {
     size_t n, i;
-    struct piece piece;
+    lmpe_piece piece;
     const char *bytes = reader(L, ud, &n);
 
     if (bytes == NULL)
@@ -122,8 +106,8 @@ __wrap_lua_load(lua_State *L, lua_Reader reader, void *ud, const char *name, con
         if (codes[i].n == n && memcmp(codes[i].bytes, bytes, n) == 0)
             break;
     i = i < SORTS ? i : n % SORTS;
-    piece = (struct piece){codes[i].bytes, codes[i].n};
-    return __real_lua_load(L, next_piece, &piece, name, mode);
+    piece = (lmpe_piece){codes[i].bytes, codes[i].n};
+    return __real_lua_load(L, lmpe_next_piece, &piece, name, mode);
 }
 
 /* ---------------------------------------------------------------------------------- objects */

@@ -10,29 +10,9 @@
 /* ---- put ---- */
 
 static void *
-empty_queue(mpe_engine *e)
-{
-    return mpe_test_queue_of(e, 0, 0, 0, 0);
-}
-
-static void *
 full_segment(mpe_engine *e)
 {
     return mpe_test_queue_of(e, 0, 0, 3, MPE_TEST_MIDDLE);
-}
-
-static void
-put_small(mpe_engine *e, void *arg)
-{
-    (void)arg;
-    mpe_test_put_item(e, 0, MPE_TEST_SMALL);
-}
-
-static void
-put_large(mpe_engine *e, void *arg)
-{
-    (void)arg;
-    mpe_test_put_item(e, 0, MPE_TEST_LARGE);
 }
 
 static void
@@ -83,13 +63,13 @@ check_put_fourth(mpe_engine *e, void *arg, bool has_ended)
 TEST_LIMIT(putting_a_small_message, 60)
 {
     mpe_test_deaths_everywhere(
-        (struct mpe_test_deaths){empty_queue, NULL, put_small, check_put_small});
+        (struct mpe_test_deaths){mpe_test_empty_queue, NULL, mpe_test_put_small, check_put_small});
 }
 
 TEST_LIMIT(putting_a_large_message, 60)
 {
     mpe_test_deaths_everywhere(
-        (struct mpe_test_deaths){empty_queue, NULL, put_large, check_put_large});
+        (struct mpe_test_deaths){mpe_test_empty_queue, NULL, mpe_test_put_large, check_put_large});
 }
 
 TEST_LIMIT(putting_into_a_new_segment, 60)
@@ -101,7 +81,7 @@ TEST_LIMIT(putting_into_a_new_segment, 60)
 TEST_LIMIT(putting_and_opening_memory, 60)
 {
     mpe_test_deaths_in_an_empty_heap(
-        (struct mpe_test_deaths){empty_queue, NULL, put_large, check_put_large});
+        (struct mpe_test_deaths){mpe_test_empty_queue, NULL, mpe_test_put_large, check_put_large});
     mpe_test_deaths_in_an_empty_heap(
         (struct mpe_test_deaths){full_segment, NULL, put_fourth, check_put_fourth});
 }
@@ -109,7 +89,7 @@ TEST_LIMIT(putting_and_opening_memory, 60)
 TEST_LIMIT(putting_while_reapers_die, 60)
 {
     mpe_test_deaths_of_reapers(
-        (struct mpe_test_deaths){empty_queue, NULL, put_large, check_put_large});
+        (struct mpe_test_deaths){mpe_test_empty_queue, NULL, mpe_test_put_large, check_put_large});
     mpe_test_deaths_of_reapers(
         (struct mpe_test_deaths){full_segment, NULL, put_fourth, check_put_fourth});
 }
@@ -387,13 +367,6 @@ queue_with_object(mpe_engine *e)
 }
 
 static void
-get_object(mpe_engine *e, void *arg)
-{
-    (void)arg;
-    mpe_test_get_item(e);
-}
-
-static void
 check_get_object(mpe_engine *e, void *arg, bool has_ended)
 {
     mpe_object *again;
@@ -423,5 +396,5 @@ TEST_LIMIT(putting_a_message_with_an_object, 60)
 TEST_LIMIT(getting_a_message_with_an_object, 60)
 {
     mpe_test_deaths_everywhere(
-        (struct mpe_test_deaths){queue_with_object, NULL, get_object, check_get_object});
+        (struct mpe_test_deaths){queue_with_object, NULL, mpe_test_get_one, check_get_object});
 }

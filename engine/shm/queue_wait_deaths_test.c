@@ -8,26 +8,6 @@
 #include "testing/procs.h"
 #include "testing/queues.h"
 
-static void *
-empty_queue(mpe_engine *e)
-{
-    return mpe_test_queue_of(e, 0, 0, 0, 0);
-}
-
-static void
-put_small(mpe_engine *e, void *arg)
-{
-    (void)arg;
-    mpe_test_put_item(e, 0, MPE_TEST_SMALL);
-}
-
-static void
-put_large(mpe_engine *e, void *arg)
-{
-    (void)arg;
-    mpe_test_put_item(e, 0, MPE_TEST_LARGE);
-}
-
 /* ---- beside somebody who waits ---- */
 
 static void
@@ -58,10 +38,16 @@ check_empty(mpe_engine *e, void *arg, bool has_ended)
 
 TEST_LIMIT(a_put_wakes_the_getter_though_the_putter_dies, 60)
 {
-    mpe_test_deaths_beside_a_waiter((struct mpe_test_wait){
-        {empty_queue, NULL, put_small, check_empty}, wait_for_item, has_been_put, put_small});
-    mpe_test_deaths_beside_a_waiter((struct mpe_test_wait){
-        {empty_queue, NULL, put_large, check_empty}, wait_for_item, has_been_put, put_large});
+    mpe_test_deaths_beside_a_waiter(
+        (struct mpe_test_wait){{mpe_test_empty_queue, NULL, mpe_test_put_small, check_empty},
+                               wait_for_item,
+                               has_been_put,
+                               mpe_test_put_small});
+    mpe_test_deaths_beside_a_waiter(
+        (struct mpe_test_wait){{mpe_test_empty_queue, NULL, mpe_test_put_large, check_empty},
+                               wait_for_item,
+                               has_been_put,
+                               mpe_test_put_large});
 }
 
 static void *
@@ -93,20 +79,13 @@ check_one_small(mpe_engine *e, void *arg, bool has_ended)
     mpe_test_check_queue(e, 0);
 }
 
-static void
-get_and_free(mpe_engine *e, void *arg)
-{
-    (void)arg;
-    mpe_test_get_item(e);
-}
-
 TEST_LIMIT(a_get_wakes_the_putter_though_the_getter_dies, 60)
 {
     mpe_test_deaths_beside_a_waiter(
-        (struct mpe_test_wait){{full_queue, NULL, get_and_free, check_one_small},
+        (struct mpe_test_wait){{full_queue, NULL, mpe_test_get_one, check_one_small},
                                wait_for_space,
                                has_been_got,
-                               get_and_free});
+                               mpe_test_get_one});
 }
 
 static void
@@ -131,8 +110,11 @@ check_closed(mpe_engine *e, void *arg, bool has_ended)
 
 TEST_LIMIT(a_close_wakes_the_getter_though_the_closer_dies, 60)
 {
-    mpe_test_deaths_beside_a_waiter((struct mpe_test_wait){
-        {empty_queue, NULL, close_queue, check_closed}, wait_for_item, is_closed, close_queue});
+    mpe_test_deaths_beside_a_waiter(
+        (struct mpe_test_wait){{mpe_test_empty_queue, NULL, close_queue, check_closed},
+                               wait_for_item,
+                               is_closed,
+                               close_queue});
 }
 
 static void *
@@ -172,7 +154,7 @@ check_joined(mpe_engine *e, void *arg, bool has_ended)
 static void
 get_and_do(mpe_engine *e, void *arg)
 {
-    mpe_test_get_item(e);
+    mpe_test_get_one(e, arg);
     mpe_queue_task_done(e, arg);
 }
 
@@ -206,7 +188,7 @@ queue_to_be_put_to(mpe_engine *e)
         is_filed = mpe_test_gate_new();
         is_called = mpe_test_gate_new();
     }
-    empty_queue(e);
+    mpe_test_empty_queue(e);
     putter = mpe_test_start(e, put_two, NULL);
     return mpe_test_it;
 }
@@ -242,7 +224,7 @@ come_and_get(mpe_engine *e, void *arg)
     mpe__store32(&e->self->sleep, MPE__AWAKE);
     mpe_poll(e);
     EXPECT(waiting.has_fired);
-    mpe_test_get_item(e);
+    mpe_test_get_one(e, arg);
     mpe_wait_done(e, &waiting.waiter);
 }
 
@@ -330,5 +312,5 @@ check_nobody_called(mpe_engine *e, void *arg, bool has_ended)
 TEST_LIMIT(who_was_named_by_the_dead_does_not_stay_called, 60)
 {
     mpe_test_deaths_of_reapers(
-        (struct mpe_test_deaths){empty_queue, NULL, name_called, check_nobody_called});
+        (struct mpe_test_deaths){mpe_test_empty_queue, NULL, name_called, check_nobody_called});
 }

@@ -397,8 +397,11 @@ mpe_test_forget(mpe_engine *e)
 }
 
 static void
-close_engine(mpe_engine *e)
+run_case(const struct mpe_test_deaths *d,
+         void (*kill_all)(mpe_engine *e, const struct mpe_test_deaths *d))
 {
+    mpe_engine *e = mpe_test_engine(0);
+    kill_all(e, d);
     mpe_test_forget(e);
     mpe_test_check(e);
     mpe_close(e);
@@ -407,33 +410,31 @@ close_engine(mpe_engine *e)
 void
 mpe_test_deaths_everywhere(struct mpe_test_deaths d)
 {
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, &d);
-    close_engine(e);
+    run_case(&d, mpe_test_kill_everywhere);
 }
 
 void
 mpe_test_deaths_in_an_empty_heap(struct mpe_test_deaths d)
 {
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_in_an_empty_heap(e, &d);
-    close_engine(e);
+    run_case(&d, mpe_test_kill_in_an_empty_heap);
 }
 
 void
 mpe_test_deaths_of_reapers(struct mpe_test_deaths d)
 {
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_reapers_everywhere(e, &d);
-    close_engine(e);
+    run_case(&d, mpe_test_kill_reapers_everywhere);
+}
+
+static void
+kill_all_beside_a_waiter(mpe_engine *e, const struct mpe_test_deaths *d)
+{
+    mpe_test_kill_beside_a_waiter(e, MPE__CONTAINER(d, struct mpe_test_wait, deaths));
 }
 
 void
 mpe_test_deaths_beside_a_waiter(struct mpe_test_wait w)
 {
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_beside_a_waiter(e, &w);
-    close_engine(e);
+    run_case(&w.deaths, kill_all_beside_a_waiter);
 }
 
 /* ---- afterwards ---- */

@@ -18,9 +18,24 @@ mpe_test_put_item(mpe_engine *e, int number, size_t size)
 }
 
 void
-mpe_test_get_item(mpe_engine *e)
+mpe_test_put_small(mpe_engine *e, void *arg)
+{
+    (void)arg;
+    mpe_test_put_item(e, 0, MPE_TEST_SMALL);
+}
+
+void
+mpe_test_put_large(mpe_engine *e, void *arg)
+{
+    (void)arg;
+    mpe_test_put_item(e, 0, MPE_TEST_LARGE);
+}
+
+void
+mpe_test_get_one(mpe_engine *e, void *arg)
 {
     mpe_message m;
+    (void)arg;
     if (mpe_queue_get(e, mpe_test_it, &m) == MPE_OK)
         mpe_message_free(e, &m);
 }
@@ -34,6 +49,12 @@ mpe_test_queue_of(mpe_engine *e, uint32_t bound, unsigned flags, int count, size
     for (int i = 0; i < count; i++)
         mpe_test_put_item(e, i, size);
     return mpe_test_it;
+}
+
+void *
+mpe_test_empty_queue(mpe_engine *e)
+{
+    return mpe_test_queue_of(e, 0, 0, 0, 0);
 }
 
 int

@@ -12,9 +12,14 @@
 #define MPE_TEST_MIDDLE 1300 /* three fill a first segment */
 #define MPE_TEST_LARGE 5000  /* lies in a block of its own */
 
+/* What tests of deaths do with it: fresh, and bodies. */
+void *mpe_test_empty_queue(mpe_engine *e);
+void mpe_test_put_small(mpe_engine *e, void *arg); /* number 0 */
+void mpe_test_put_large(mpe_engine *e, void *arg);
+void mpe_test_get_one(mpe_engine *e, void *arg); /* and frees it */
+
 /* Without waiting, and whether there is room or not. */
 void mpe_test_put_item(mpe_engine *e, int number, size_t size);
-void mpe_test_get_item(mpe_engine *e);
 /* A queue with items of a size, numbered from 0, instead of the last one. */
 void *mpe_test_queue_of(mpe_engine *e, uint32_t bound, unsigned flags, int count, size_t size);
 /* Takes all that is in the queue, numbered from first, of a size. Their number. */
