@@ -219,7 +219,7 @@ struct lmpe {
     uint32_t idle_threads;       /* coroutines kept for reuse */
     lmpe_rare *spare_rare;
     struct lmpe_loading *loads; /* lrequire.c */
-    struct lmpe_sites *sites;   /* lsite.c */
+    struct lmpe_sites *sites;   /* lsite.c; NULL: none yet */
     struct lmpe_ticker *ticker; /* lcancel.c */
     uint32_t switches;          /* how often a task was run */
     int yielded;                /* a task is on its way out to the scheduler */
@@ -367,7 +367,6 @@ mpe_engine *lmpe_host_engine(lua_State *L);
 
 /* Each adds its functions to the table on top of the stack. */
 void lmpe_open_sched(lua_State *L, lmpe *S);
-void lmpe_open_site(lua_State *L, lmpe *S);
 void lmpe_open_cancel(lua_State *L, lmpe *S);
 void lmpe_open_coroutine(lua_State *L, lmpe *S);
 void lmpe_open_require(lua_State *L, lmpe *S);
@@ -395,6 +394,9 @@ void lmpe_open_luv(lua_State *L, lmpe *S);
 void lmpe_open_pool(lua_State *L, lmpe *S);
 void lmpe_open_pipe(lua_State *L, lmpe *S);
 void lmpe_open_shm(lua_State *L, lmpe *S);
+
+/* Faults in the pages of this memory for writing, at once: lstart.c. */
+void lmpe_fault_in(const void *at, size_t bytes);
 
 /* ---- the library's Lua modules: lmodules.c ---- */
 

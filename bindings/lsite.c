@@ -82,11 +82,26 @@ add_site(lua_State *L, lmpe *S, const struct frame *f, uint32_t bucket)
     return n;
 }
 
+/* Made when the first task is spawned: many a program spawns none. */
+static void
+make_sites(lua_State *L, lmpe *S)
+{
+    lua_newtable(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &texts_key);
+    struct lmpe_sites *s = lua_newuserdatauv(L, sizeof *s, 0);
+    s->count = 0;
+    memset(s->buckets, 0, sizeof s->buckets);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, s);
+    S->sites = s;
+}
+
 uint32_t
 lmpe_site_here(lua_State *L, lmpe *S)
 {
     struct frame f[LEVELS];
     lua_Debug ar;
+    if (!S->sites)
+        make_sites(L, S);
     memset(f, 0, sizeof f);
     for (int level = 1; level <= LEVELS && lua_getstack(L, level, &ar); level++) {
         lua_getinfo(L, "Sl", &ar);
@@ -121,18 +136,11 @@ int
 lmpe_push_site(lua_State *L, lmpe *S, uint32_t site)
 {
     (void)S;
+    if (site == 0) {
+        lua_pushnil(L);
+        return 1;
+    }
     lua_rawgetp(L, LUA_REGISTRYINDEX, &texts_key);
     lua_rawgeti(L, -1, site);
     return 1;
-}
-
-void
-lmpe_open_site(lua_State *L, lmpe *S)
-{
-    lua_newtable(L);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &texts_key);
-    S->sites = lua_newuserdatauv(L, sizeof *S->sites, 0);
-    S->sites->count = 0;
-    memset(S->sites->buckets, 0, sizeof S->sites->buckets);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, S->sites);
 }

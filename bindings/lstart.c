@@ -105,13 +105,21 @@ enter_child(lua_State *L, lmpe *S, int status, const sigset_t *mask)
     run_main(L, S, lua_gettop(L) - 4);
 }
 
+void
+lmpe_fault_in(const void *at, size_t bytes)
+{
+    uintptr_t first = (uintptr_t)at & ~(PAGE - 1);
+    madvise((void *)first, ((uintptr_t)at + bytes - first + PAGE - 1) & ~(PAGE - 1),
+            MADV_POPULATE_WRITE);
+}
+
 /* What both sides of a fork write to next, faulted in at once, as the engine does with its own. */
 static void
 fault_in(lua_State *L, lmpe *S)
 {
     const void *const touched[] = {S, S->main, S->main_task, L};
     for (size_t i = 0; i < sizeof touched / sizeof *touched; i++)
-        madvise((void *)((uintptr_t)touched[i] & ~(PAGE - 1)), PAGE, MADV_POPULATE_WRITE);
+        lmpe_fault_in(touched[i], 1);
 }
 
 /* fork(child, name, daemon, main, bytes, ...): the child calls main(bytes, ...) and does not return. */

@@ -312,6 +312,5 @@ lmpe_open_sched(lua_State *L, lmpe *S)
     lmpe_open_methods(L, S);
     lmpe_open_report(L, S);
     new_main_task(L, S);
-    lmpe_open_site(L, S);
     lmpe_open_cancel(L, S);
 }
