@@ -4,10 +4,9 @@
  *
  * Lifetime without counts, which could not be repaired after a crash: each object has a set of the
  * slots that hold it; containers hold by mention. An object is freed when no slot holds it and no
- * reachable container mentions it: at once when its handle was never stored, else by a sweep that
- * marks from the held objects through the containers, so cycles of containers go too. Bytes that
- * leave a container pin their objects first, so at every instant a holder or a container names an
- * object; one that found a new holder while a sweep ran carries TOUCHED and is spared.
+ * reachable container mentions it: at once when its handle was never stored, else by a sweep
+ * (sweep.c). Bytes that leave a container pin their objects first (mentions.c), so at every instant
+ * a holder or a container names an object.
  *
  * Holding sets the bit and then reads the state; destroying sets DOUBTED and then reads the bits:
  * one of the two sees the other. What would make the object worth sparing (STORED for a drop,
@@ -20,18 +19,14 @@
 #include "shm/object.h"
 
 #include "shm/arena.h"
-#include "shm/pipe.h"
 #include "sync/bell.h"
 #include "sync/death.h"
 #include "sync/ilock.h"
-#include "sync/slot.h"
 
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SWEEP_AFTER 64u            /* dropped candidates that make a sweep worth while */
-#define SWEEP_NOW_BYTES (1u << 20) /* nor is more than this left lying about */
 #define COMMIT_OBJECTS 512u
 
 /* ---- making ---- */
@@ -225,10 +220,8 @@ mpe__free_making(mpe_engine *e, uint32_t index, uint32_t slot)
     free_entry(e, o);
 }
 
-/* Frees an object unless somebody holds it or it has one of the flags that spare it. 1 when it is
- * gone. */
-static int
-destroy(mpe_engine *e, mpe_object *o, uint16_t spare)
+int
+mpe__object_destroy(mpe_engine *e, mpe_object *o, uint16_t spare)
 {
     uint32_t state = MPE__OBJECT_LIVE;
     mpe__store32(&e->self->making, mpe__index_of(e, o));
@@ -322,14 +315,6 @@ mpe_hold(mpe_engine *e, mpe_handle h, mpe_object **out)
     return MPE_OK;
 }
 
-/* What may have become garbage, by its number and its size. */
-static void
-add_candidate(mpe_engine *e, uint64_t bytes)
-{
-    uint64_t weight = 1 + bytes / (SWEEP_NOW_BYTES / SWEEP_AFTER);
-    atomic_fetch_add(&e->header->candidates, weight < SWEEP_AFTER ? (uint32_t)weight : SWEEP_AFTER);
-}
-
 void
 mpe_drop(mpe_engine *e, mpe_object *o)
 {
@@ -342,9 +327,9 @@ mpe_drop(mpe_engine *e, mpe_object *o)
         return;
     uint16_t flags = atomic_load(&o->flags); /* now: it may have been stored since */
     if (!(flags & MPE__OBJECT_STORED))
-        destroy(e, o, MPE__OBJECT_STORED);
+        mpe__object_destroy(e, o, MPE__OBJECT_STORED);
     if (flags & (MPE__OBJECT_STORED | MPE__OBJECT_CONTAINS))
-        add_candidate(e, bytes);
+        mpe__sweep_note(e, bytes);
     mpe__sweep_if_wanted(e);
 }
 
@@ -354,241 +339,4 @@ mpe__holds_copy_bits(mpe_engine *e, uint32_t to_slot)
     for (uint32_t i = 1; i < e->holds_capacity; i++)
         if (e->holds[i])
             mpe__set_add(&e->objects[i].holders, to_slot);
-}
-
-/* ---- handles in bytes ---- */
-
-uint32_t
-mpe_pin_mark(mpe_engine *e)
-{
-    return e->pins_count;
-}
-
-void
-mpe_unpin(mpe_engine *e, uint32_t mark)
-{
-    while (e->pins_count > mark)
-        mpe_drop(e, e->pins[--e->pins_count]);
-}
-
-static int
-pin(void *ud, uint64_t handle)
-{
-    mpe_engine *e = ud;
-    mpe_object *o;
-    if (e->pins_count == e->pins_capacity) {
-        uint32_t capacity = e->pins_capacity ? e->pins_capacity * 2 : 16;
-        mpe_object **pins = realloc(e->pins, capacity * sizeof *pins);
-        if (!pins)
-            return 0; /* the receiver will find a stale handle at worst */
-        e->pins = pins;
-        e->pins_capacity = capacity;
-    }
-    if (mpe_hold(e, handle, &o) != MPE_OK)
-        return 0;
-    e->pins[e->pins_count++] = o;
-    if (mpe__pipe_end(handle) >= 0) /* before the message that mentions it is gone */
-        mpe_pipe_use(e, o, mpe__pipe_end(handle));
-    return 0;
-}
-
-void
-mpe__pin_handles(mpe_engine *e, const void *bytes, size_t size)
-{
-    mpe_wire_scan_handles(bytes, size, pin, e);
-}
-
-static int
-mark_stored(void *ud, uint64_t handle)
-{
-    mpe_engine *e = ud;
-    uint32_t index = (uint32_t)handle;
-    if (index && index < mpe__load32(&e->header->objects_top))
-        atomic_fetch_or(&e->objects[index].flags, MPE__OBJECT_STORED);
-    return 0;
-}
-
-void
-mpe__note_stored(mpe_engine *e, mpe_object *o, const void *bytes, size_t size)
-{
-    atomic_fetch_or(&o->flags, MPE__OBJECT_CONTAINS);
-    mpe_wire_scan_handles(bytes, size, mark_stored, e);
-}
-
-static int
-add_removed(void *ud, uint64_t handle)
-{
-    mpe_engine *e = ud;
-    uint32_t index = (uint32_t)handle;
-    if (index == 0 || index >= mpe__load32(&e->header->objects_top))
-        return 0;
-    uint64_t body = mpe__load64(&e->objects[index].body);
-    add_candidate(e, body ? mpe__block_bytes(e, body) : 0);
-    return 0;
-}
-
-void
-mpe__note_removed(mpe_engine *e, const void *bytes, size_t size)
-{
-    mpe_wire_scan_handles(bytes, size, add_removed, e);
-}
-
-/* ---- the sweep ---- */
-
-enum { MARKED = 1, END_MENTIONED = 2 }; /* for end 0 of a pipe; the next bit for end 1 */
-
-struct sweep {
-    mpe_engine *e;
-    uint8_t *marked;
-    uint32_t *todo; /* marked containers not yet scanned */
-    uint32_t count, top;
-};
-
-static void
-mark(struct sweep *s, uint32_t index)
-{
-    if (index == 0 || index >= s->top || s->marked[index] & MARKED)
-        return;
-    s->marked[index] |= MARKED;
-    if (atomic_load(&s->e->objects[index].flags) & MPE__OBJECT_CONTAINS)
-        s->todo[s->count++] = index;
-}
-
-static int
-mark_handle(void *ud, uint64_t handle)
-{
-    struct sweep *s = ud;
-    uint32_t index = (uint32_t)handle;
-    if (mpe__pipe_end(handle) >= 0 && index < s->top)
-        s->marked[index] |= (uint8_t)(END_MENTIONED << mpe__pipe_end(handle));
-    mark(s, index);
-    return 0;
-}
-
-static int
-is_live(mpe_object *o)
-{
-    return mpe__load32(&o->state) == MPE__OBJECT_LIVE;
-}
-
-/* Visits the contents of a container, which this slot holds meanwhile, so that nobody frees it. */
-static void
-scan(struct sweep *s, uint32_t index)
-{
-    mpe_engine *e = s->e;
-    mpe_object *o = &e->objects[index];
-    int is_held = index < e->holds_capacity && e->holds[index] > 0;
-    mpe__set_add(&o->holders, e->slot);
-    if (mpe__object_settles_live(e, o)) {
-        const struct mpe__kind_ops *ops = e->kinds[mpe_kind_of(o)];
-        if (ops->scan)
-            ops->scan(e, o, mark_handle, s);
-    }
-    if (is_held)
-        return;
-    mpe__set_remove(&o->holders, e->slot);
-    if (is_live(o) && mpe__set_empty(&o->holders))
-        destroy(e, o, MPE__OBJECT_STORED); /* its last holder may have left meanwhile */
-}
-
-/* TOUCHED is cleared before the holders are read: who takes hold after that leaves it set. */
-static void
-mark_reachable(struct sweep *s)
-{
-    mpe_engine *e = s->e;
-    for (uint32_t i = 1; i < s->top; i++) {
-        mpe_object *o = &e->objects[i];
-        if (!(mpe__load32(&o->state) & MPE__OBJECT_LIVE)) /* DOUBTED may become live again */
-            continue;
-        atomic_fetch_and(&o->flags, (uint16_t)~MPE__OBJECT_TOUCHED);
-        if (!mpe__set_empty(&o->holders))
-            mark(s, i);
-    }
-    while (s->count > 0)
-        scan(s, s->todo[--s->count]);
-}
-
-static void
-sweep(mpe_engine *e)
-{
-    struct sweep s = {.e = e, .top = mpe__load32(&e->header->objects_top)};
-    s.marked = calloc(s.top, 1);
-    s.todo = malloc(s.top * sizeof *s.todo);
-    if (s.marked && s.todo) {
-        mark_reachable(&s);
-        for (uint32_t i = 1; i < s.top; i++) {
-            mpe_object *o = &e->objects[i];
-            if (!(s.marked[i] & MARKED) && is_live(o))
-                destroy(e, o, MPE__OBJECT_TOUCHED);
-            else if (is_live(o) && mpe_kind_of(o) == MPE_KIND_PIPE)
-                mpe__pipe_sweep(e, o, s.marked[i] / END_MENTIONED);
-        }
-    }
-    free(s.marked);
-    free(s.todo);
-}
-
-void
-mpe__sweep_if_wanted(mpe_engine *e)
-{
-    struct mpe__header *h = e->header;
-    if (MPE__LIKELY(mpe__load32(&h->candidates) < SWEEP_AFTER && !mpe__load32(&h->sweep_wanted)))
-        return;
-    if (e->depth > 0 || mpe__load32(&e->self->making) || mpe__load32(&h->sweep_lock))
-        return;
-    mpe__slots_free_unborn(e); /* or what they would have held is kept for them */
-    mpe__ilock(e, &h->sweep_lock, 0);
-    mpe__store32(&h->candidates, 0);
-    mpe__store32(&h->sweep_wanted, 0);
-    sweep(e);
-    mpe__iunlock(e, &h->sweep_lock);
-}
-
-/* The recovery of kind NONE, that of object 0, to which the locks of the header belong. */
-void
-mpe__sweep_recover(mpe_engine *e, mpe_object *o, uint64_t lock_off)
-{
-    (void)o;
-    if (mpe__at(e, lock_off) == (void *)&e->header->sweep_lock)
-        mpe__store32(&e->header->sweep_wanted, 1);
-}
-
-/* ---- looking at objects ---- */
-
-void
-mpe_object_info_get(mpe_engine *e, mpe_object *o, mpe_object_info *out)
-{
-    *out = (mpe_object_info){.handle = mpe_handle_of(e, o), .kind = mpe_kind_of(o)};
-    out->holders = mpe__set_count(&o->holders);
-    struct mpe__slotset both;
-    for (uint32_t i = 0; i < MPE__SLOT_WORDS; i++)
-        atomic_init(&both.bits[i], mpe__load64(&o->waiters[0].bits[i]) |
-                                       mpe__load64(&o->waiters[1].bits[i]) |
-                                       mpe__load64(&o->waiters[2].bits[i]));
-    out->waiters = mpe__set_count(&both);
-    const struct mpe__kind_ops *ops = e->kinds[out->kind];
-    if (ops->measure)
-        ops->measure(e, o, &out->depth, &out->bytes);
-    out->bytes += sizeof *o;
-    uint64_t body = mpe__load64(&o->body);
-    if (body)
-        out->bytes += mpe__block_bytes(e, body);
-}
-
-int
-mpe_object_next(mpe_engine *e, uint32_t *index, mpe_object_info *out)
-{
-    uint32_t top = mpe__load32(&e->header->objects_top);
-    for (uint32_t i = *index + 1; i < top; i++) {
-        mpe_object *o;
-        if (mpe__load32(&e->objects[i].state) != MPE__OBJECT_LIVE ||
-            mpe_hold(e, mpe_handle_of(e, &e->objects[i]), &o) != MPE_OK)
-            continue;
-        mpe_object_info_get(e, o, out);
-        out->holders -= e->holds[i] == 1; /* this call's own hold */
-        mpe_drop(e, o);
-        *index = i;
-        return MPE_OK;
-    }
-    return MPE_ENOENT;
 }

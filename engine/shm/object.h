@@ -1,4 +1,5 @@
-/* The object table: making, holding, dropping, sweeping. See object.c. */
+/* The object table: making, holding and dropping (object.c), handles in bytes (mentions.c), and the
+ * sweep (sweep.c). */
 #ifndef MPE_SHM_OBJECT_H
 #define MPE_SHM_OBJECT_H
 
@@ -25,10 +26,15 @@ void mpe__pin_handles(mpe_engine *e, const void *bytes, size_t size);
 /* Marks a reserved slot as a holder of everything this process holds; the child that takes the
  * slot inherits the local counts by fork. */
 void mpe__holds_copy_bits(mpe_engine *e, uint32_t to_slot);
+/* Something may have become garbage, with so many bytes in its body. */
+void mpe__sweep_note(mpe_engine *e, uint64_t bytes);
 /* At a point where no lock is held: frees objects that nobody can reach, when it is time. */
 void mpe__sweep_if_wanted(mpe_engine *e);
 /* As the dead owner of the sweep lock: the sweep is wanted again. */
 void mpe__sweep_recover(mpe_engine *e, mpe_object *o, uint64_t lock_off);
+/* Frees an object unless somebody holds it or it has one of the flags that spare it. 1 when it is
+ * gone. */
+int mpe__object_destroy(mpe_engine *e, mpe_object *o, uint16_t spare);
 /* Frees an entry that the slot was making or destroying. */
 void mpe__free_making(mpe_engine *e, uint32_t index, uint32_t slot);
 

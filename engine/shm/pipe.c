@@ -5,7 +5,7 @@
  * A process has an end when it made the pipe, was sent the end, or used it. An end that lies in a
  * message on some queue is had by nobody and must not count as closed: once an end was stored
  * somewhere, losing its last user only asks for a sweep, which knows what is mentioned
- * (shm/object.c); taking the message out gives the end to the taker before it leaves.
+ * (sweep.c); taking the message out gives the end to the taker before it leaves.
  *
  * Death: the reaper takes the dead slot out of both sets, each by one store. It may hold locks of
  * other objects, one of the queues even, so closing them is left to the sweep that every process

@@ -25,9 +25,9 @@ struct mpe__queue {
     _Alignas(64) mpe__a32 head_lock; /* intent lock of consumers */
     mpe__a32 get_count;              /* derived from the first segment's head */
     mpe__a32 last_idle;              /* slot that found it empty last: a hint, whom to wake */
-    mpe__a64 called;                 /* version << 32 | slot + 1 that was woken last, see queue.c */
-    mpe__a64 called_ns;              /* when */
-    mpe__a64 head_segment;           /* offset; head lock */
+    mpe__a64 called;       /* version << 32 | slot + 1 that was woken last, see queue_call.c */
+    mpe__a64 called_ns;    /* when */
+    mpe__a64 head_segment; /* offset; head lock */
     _Alignas(64) mpe__a32 early; /* joinable: done when nobody had one taken; the object's ilock */
     struct mpe__taken {
         mpe__a64 lease;   /* number + 1 of the message being taken; head lock */

@@ -1,5 +1,7 @@
-/* Looking at an arena: totals and slots. */
+/* Looking at an arena: totals, slots, objects. */
 #include "shm/arena.h"
+#include "shm/object.h"
+#include "sync/bell.h"
 #include "sync/death.h"
 #include "sync/slot.h"
 
@@ -70,6 +72,44 @@ void
 mpe_self_set_name(mpe_engine *e, const char *name)
 {
     snprintf(e->self->name, sizeof e->self->name, "%s", name);
+}
+
+void
+mpe_object_info_get(mpe_engine *e, mpe_object *o, mpe_object_info *out)
+{
+    *out = (mpe_object_info){.handle = mpe_handle_of(e, o), .kind = mpe_kind_of(o)};
+    out->holders = mpe__set_count(&o->holders);
+    struct mpe__slotset both;
+    for (uint32_t i = 0; i < MPE__SLOT_WORDS; i++)
+        atomic_init(&both.bits[i], mpe__load64(&o->waiters[0].bits[i]) |
+                                       mpe__load64(&o->waiters[1].bits[i]) |
+                                       mpe__load64(&o->waiters[2].bits[i]));
+    out->waiters = mpe__set_count(&both);
+    const struct mpe__kind_ops *ops = e->kinds[out->kind];
+    if (ops->measure)
+        ops->measure(e, o, &out->depth, &out->bytes);
+    out->bytes += sizeof *o;
+    uint64_t body = mpe__load64(&o->body);
+    if (body)
+        out->bytes += mpe__block_bytes(e, body);
+}
+
+int
+mpe_object_next(mpe_engine *e, uint32_t *index, mpe_object_info *out)
+{
+    uint32_t top = mpe__load32(&e->header->objects_top);
+    for (uint32_t i = *index + 1; i < top; i++) {
+        mpe_object *o;
+        if (mpe__load32(&e->objects[i].state) != MPE__OBJECT_LIVE ||
+            mpe_hold(e, mpe_handle_of(e, &e->objects[i]), &o) != MPE_OK)
+            continue;
+        mpe_object_info_get(e, o, out);
+        out->holders -= e->holds[i] == 1; /* this call's own hold */
+        mpe_drop(e, o);
+        *index = i;
+        return MPE_OK;
+    }
+    return MPE_ENOENT;
 }
 
 int

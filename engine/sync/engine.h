@@ -58,7 +58,7 @@ struct mpe_engine {
     uint32_t object_hint;
     uint32_t *holds; /* shm/object.c: holds of this process by object index */
     uint32_t holds_capacity;
-    mpe_object **pins; /* shm/object.c: objects held for bytes not yet decoded */
+    mpe_object **pins; /* shm/mentions.c: objects held for bytes not yet decoded */
     uint32_t pins_count, pins_capacity;
     struct mpe__loop *loop; /* loop/ */
     struct mpe__proc *proc; /* proc/ */

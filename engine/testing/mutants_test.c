@@ -79,7 +79,7 @@ TEST_LIMIT(memory_that_recovery_does_not_count_again, 60)
 TEST_LIMIT(a_queue_that_recovery_does_not_count_again, 60)
 {
     expect_noticed("shm/queue_deaths_test", "putting_a_large",
-                   "leave out: &q->put_count, number(mpe__load64(&s->tail))");
+                   "leave out: &q->put_count, mpe__cursor_number(mpe__load64(&s->tail))");
 }
 
 TEST_LIMIT(a_task_of_the_dead_that_is_not_done, 60)
