@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Deadlocks of all processes: who finds them, and when they are none. */
 #include "loop/loop.h"
-#include "shm/arena.h"
-#include "shm/object.h"
-#include "sync/slot.h"
 #include "testing/mpe_test.h"
 #include "testing/procs.h"
 
@@ -13,16 +10,10 @@
 static mpe_object *queues[4];
 
 static int
-try_get(mpe_engine *e, mpe_object *o, void *ud)
-{
-    return mpe_queue_get(e, o, ud);
-}
-
-static int
 get_forever(mpe_engine *e, int i)
 {
     mpe_message m;
-    int rc = mpe_await(e, queues[i], MPE_EVENT_READY, MPE_FOREVER, try_get, &m);
+    int rc = mpe_test_get(e, queues[i], &m);
     if (rc == MPE_OK)
         mpe_message_free(e, &m);
     return rc;
@@ -86,23 +77,11 @@ get_in_vain(mpe_engine *e, void *arg)
     EXPECT_OK(get_forever(e, 2)); /* its parent has been told, and does not see its end instead */
 }
 
-struct end {
-    mpe_waiter w;
-    int fired;
-};
-
-static void
-on_end(mpe_engine *e, mpe_waiter *w, int status)
-{
-    (void)e, (void)status;
-    ((struct end *)w)->fired = 1;
-}
-
 /* Waits on the loop, forever, and again when that was a deadlock; how often it was one. */
 static int
 wait_for_end(mpe_engine *e, mpe_process *p, int *code)
 {
-    struct end end = {.w.fire = on_end};
+    struct mpe_test_waiter end = mpe_test_waiter_new();
     int rc, deadlocks = 0;
     REQUIRE_OK(mpe_process_wait(e, p, &end.w, MPE_FOREVER));
     while ((rc = mpe_run_until(e, &end.fired)) == MPE_EDEADLK) {

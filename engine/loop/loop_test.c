@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The loop: jobs, timers, descriptors, waits of one process and of several; asleep in a futex and
- * in libuv's poll. */
+/* The loop: jobs, timers, wake-ups between processes, signals; asleep in a futex and in libuv's poll. */
 #include "loop/loop.h"
 
 #include "testing/mpe_test.h"
 #include "testing/procs.h"
 
-#include <fcntl.h>
 #include <signal.h>
-#include <string.h>
 #include <unistd.h>
 
 struct numbered {
@@ -76,29 +73,7 @@ TEST(a_job_may_post_itself_and_others_have_their_turn)
     mpe_close(e);
 }
 
-/* ---- waiters that note what came ---- */
-
-struct wait {
-    mpe_waiter w;
-    int fired, status;
-    uint64_t at;
-};
-
-static void
-on_fire(mpe_engine *e, mpe_waiter *w, int status)
-{
-    struct wait *x = (struct wait *)w;
-    (void)e;
-    x->fired++;
-    x->status = status;
-    x->at = mpe_now();
-}
-
-static struct wait
-new_wait(void)
-{
-    return (struct wait){.w = {.fire = on_fire}};
-}
+/* ---- timers and deadlines ---- */
 
 /* Something that keeps the loop in libuv's poll. */
 static uv_timer_t far_away;
@@ -119,10 +94,10 @@ use_poll(mpe_engine *e)
 static void
 check_timers(mpe_engine *e)
 {
-    struct wait w[50];
+    struct mpe_test_waiter w[50];
     uint64_t start = mpe_now(), deadlines[50];
     for (int i = 0; i < 50; i++) {
-        w[i] = new_wait();
+        w[i] = mpe_test_waiter_new();
         deadlines[i] = start + (uint64_t)((i * 37) % 50) * 700000;
         REQUIRE_OK(mpe_wait_timer(e, &w[i].w, deadlines[i]));
     }
@@ -154,7 +129,7 @@ TEST(nor_are_they_in_poll)
 TEST(a_stopped_timer_does_not_fire)
 {
     mpe_engine *e = mpe_test_engine(0);
-    struct wait a = new_wait(), b = new_wait();
+    struct mpe_test_waiter a = mpe_test_waiter_new(), b = mpe_test_waiter_new();
     uint64_t now = mpe_now();
     REQUIRE_OK(mpe_wait_timer(e, &a.w, now));
     REQUIRE_OK(mpe_wait_timer(e, &b.w, now + 1000));
@@ -169,7 +144,7 @@ TEST(waiting_for_what_can_never_come_is_an_error)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *q;
-    struct wait w = new_wait();
+    struct mpe_test_waiter w = mpe_test_waiter_new();
     int never = 0;
     EXPECT_EQ(mpe_run_until(e, &never), MPE_EDEADLK);
     REQUIRE_OK(mpe_queue_create(e, 0, 0, &q));
@@ -191,7 +166,7 @@ TEST(and_so_it_is_when_the_last_other_process_has_gone)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *q;
-    struct wait w = new_wait();
+    struct mpe_test_waiter w = mpe_test_waiter_new();
     int never = 0;
     REQUIRE_OK(mpe_queue_create(e, 0, 0, &q));
     for (int i = 0; i < 30; i++) {
@@ -211,7 +186,7 @@ TEST(a_wait_ends_with_its_deadline)
     mpe_object *q;
     mpe_slot_info info;
     REQUIRE_OK(mpe_queue_create(e, 0, 0, &q));
-    struct wait w = new_wait();
+    struct mpe_test_waiter w = mpe_test_waiter_new();
     uint64_t deadline = mpe_now() + 2000000;
     REQUIRE_OK(mpe_wait_object(e, &w.w, q, MPE_EVENT_READY, deadline));
     EXPECT_OK(mpe_run_until(e, &w.fired));
@@ -240,187 +215,6 @@ TEST(await_gives_up_at_its_deadline)
     EXPECT_EQ(mpe_await(e, q, MPE_EVENT_READY, mpe_now() + 1000000, try_get, &m), MPE_ETIMEDOUT);
     EXPECT_EQ(mpe_await(e, q, MPE_EVENT_READY, MPE_FOREVER, try_get, &m), MPE_EDEADLK);
     EXPECT_EQ(e->loop->entries, 0);
-    mpe_close(e);
-}
-
-/* ---- turns ---- */
-
-static void
-put_one(mpe_engine *e, mpe_object *q)
-{
-    mpe_bytes part = {"x", 1};
-    REQUIRE_OK(mpe_queue_put(e, q, &part, 1, 0));
-}
-
-static void
-take_one(mpe_engine *e, mpe_object *q)
-{
-    mpe_message m;
-    REQUIRE_OK(mpe_queue_get(e, q, &m));
-    mpe_message_free(e, &m);
-}
-
-TEST(waiters_of_one_process_are_served_in_their_order)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_object *q;
-    struct wait w[3];
-    REQUIRE_OK(mpe_queue_create(e, 0, 0, &q));
-    for (int i = 0; i < 3; i++) {
-        w[i] = new_wait();
-        REQUIRE_OK(mpe_wait_object(e, &w[i].w, q, MPE_EVENT_READY, MPE_FOREVER));
-    }
-    for (int i = 0; i < 3; i++)
-        put_one(e, q);
-    for (int i = 0; i < 3; i++) {
-        EXPECT_OK(mpe_run_until(e, &w[i].fired));
-        for (int k = i + 1; k < 3; k++)
-            EXPECT_EQ(w[k].fired, 0);
-        take_one(e, q);
-        mpe_wait_done(e, &w[i].w);
-    }
-    EXPECT_EQ(e->loop->entries, 0);
-    mpe_close(e);
-}
-
-TEST(one_that_found_nothing_keeps_its_turn)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_object *q;
-    struct wait a = new_wait(), b = new_wait();
-    REQUIRE_OK(mpe_queue_create(e, 0, 0, &q));
-    REQUIRE_OK(mpe_wait_object(e, &a.w, q, MPE_EVENT_READY, MPE_FOREVER));
-    REQUIRE_OK(mpe_wait_object(e, &b.w, q, MPE_EVENT_READY, MPE_FOREVER));
-    put_one(e, q);
-    EXPECT_OK(mpe_run_until(e, &a.fired));
-    take_one(e, q); /* somebody else was faster */
-    a.fired = 0;
-    REQUIRE_OK(mpe_wait_object(e, &a.w, q, MPE_EVENT_READY, MPE_FOREVER));
-    put_one(e, q);
-    EXPECT_OK(mpe_run_until(e, &a.fired));
-    EXPECT_EQ(b.fired, 0);
-    mpe_wait_done(e, &a.w);
-    mpe_wait_stop(e, &b.w);
-    mpe_close(e);
-}
-
-TEST(one_that_is_stopped_passes_its_turn_on)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_object *q;
-    struct wait a = new_wait(), b = new_wait();
-    REQUIRE_OK(mpe_queue_create(e, 0, 0, &q));
-    for (int how = 0; how < 3; how++) {
-        a = new_wait(), b = new_wait();
-        REQUIRE_OK(
-            mpe_wait_object(e, &a.w, q, MPE_EVENT_READY, how == 2 ? mpe_now() : MPE_FOREVER));
-        REQUIRE_OK(mpe_wait_object(e, &b.w, q, MPE_EVENT_READY, MPE_FOREVER));
-        put_one(e, q);
-        if (how == 1)
-            EXPECT_OK(mpe_run_until(e, &a.fired)); /* stopped after it was fired */
-        if (how == 2)
-            mpe__expire_timers(e); /* before the bell is looked at */
-        else
-            mpe_wait_stop(e, &a.w);
-        EXPECT_OK(mpe_run_until(e, &b.fired));
-        EXPECT_EQ(b.status, MPE_OK);
-        take_one(e, q);
-        mpe_wait_done(e, &b.w);
-        mpe_wait_stop(e, &a.w);
-        EXPECT_EQ(e->loop->entries, 0);
-    }
-    mpe_close(e);
-}
-
-/* The first is fired for one item. Two come before it files itself again, so no bit stands for them;
- * it takes one at once. The other must reach the second. */
-TEST(one_that_finds_what_it_wants_at_once_looks_for_those_behind_it)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_object *q;
-    struct wait a = new_wait(), b = new_wait();
-    REQUIRE_OK(mpe_queue_create(e, 0, 0, &q));
-    REQUIRE_OK(mpe_wait_object(e, &a.w, q, MPE_EVENT_READY, MPE_FOREVER));
-    REQUIRE_OK(mpe_wait_object(e, &b.w, q, MPE_EVENT_READY, MPE_FOREVER));
-    put_one(e, q);
-    EXPECT_OK(mpe_run_until(e, &a.fired));
-    take_one(e, q);
-    put_one(e, q);
-    put_one(e, q);
-    REQUIRE_OK(mpe_wait_object(e, &a.w, q, MPE_EVENT_READY, MPE_FOREVER));
-    take_one(e, q);
-    mpe_wait_stop(e, &a.w);
-    EXPECT_OK(mpe_run_until(e, &b.fired));
-    mpe_wait_done(e, &b.w);
-    mpe_close(e);
-}
-
-TEST(an_event_fires_all_who_wait)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_object *o;
-    struct wait w[5];
-    REQUIRE_OK(mpe_event_create(e, &o));
-    for (int i = 0; i < 5; i++) {
-        w[i] = new_wait();
-        REQUIRE_OK(mpe_wait_object(e, &w[i].w, o, MPE_EVENT_READY, MPE_FOREVER));
-    }
-    mpe_event_set(e, o);
-    mpe_event_clear(e, o);
-    for (int i = 0; i < 5; i++) {
-        EXPECT_OK(mpe_run_until(e, &w[i].fired));
-        mpe_wait_done(e, &w[i].w);
-    }
-    mpe_close(e);
-}
-
-static void
-stop_the_other(mpe_engine *e, mpe_waiter *w, int status)
-{
-    (void)status;
-    ((struct wait *)w)->fired++;
-    mpe_wait_stop(e, (mpe_waiter *)((struct wait *)w)->at);
-    mpe_wait_done(e, w);
-}
-
-TEST(a_waiter_may_stop_others_while_it_is_fired)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_object *a, *b;
-    struct wait w[2] = {new_wait(), new_wait()};
-    REQUIRE_OK(mpe_event_create(e, &a));
-    for (uint32_t i = 1; i < MPE__BUCKETS; i++)
-        REQUIRE_OK(mpe_event_create(e, &b));
-    REQUIRE_OK(mpe_event_create(e, &b)); /* in the same bucket as a */
-    for (int i = 0; i < 2; i++) {
-        w[i].w.fire = stop_the_other;
-        w[i].at = (uint64_t)(uintptr_t)&w[!i].w;
-        REQUIRE_OK(mpe_wait_object(e, &w[i].w, i ? a : b, MPE_EVENT_READY, MPE_FOREVER));
-    }
-    mpe_event_set(e, a);
-    mpe_event_set(e, b);
-    mpe_poll(e);
-    EXPECT_EQ(w[0].fired + w[1].fired, 1);
-    EXPECT_EQ(e->loop->entries, 0);
-    mpe_close(e);
-}
-
-TEST(a_waitlist_is_woken_in_order)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_waitlist list = {0};
-    struct wait w[3];
-    for (int i = 0; i < 3; i++) {
-        w[i] = new_wait();
-        REQUIRE_OK(mpe_wait_list(e, &w[i].w, &list, i == 2 ? mpe_now() : MPE_FOREVER));
-    }
-    EXPECT_OK(mpe_run_until(e, &w[2].fired));
-    EXPECT_EQ(w[2].status, MPE_ETIMEDOUT);
-    EXPECT_EQ(mpe_waitlist_wake(e, &list, 1), 1);
-    EXPECT_EQ(w[0].fired, 1);
-    EXPECT_EQ(w[1].fired, 0);
-    EXPECT_EQ(mpe_waitlist_wake(e, &list, 9), 1);
-    EXPECT(list.head == NULL && list.tail == NULL);
     mpe_close(e);
 }
 
@@ -507,86 +301,6 @@ TEST(a_death_is_seen_from_poll)
         mpe_drop(e, t.back);
     }
     mpe_close(e);
-}
-
-/* ---- descriptors ---- */
-
-TEST(waits_for_a_descriptor_to_become_readable_and_writable)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    int fd[2];
-    char bytes[4096] = {0};
-    REQUIRE(pipe2(fd, O_NONBLOCK) == 0);
-    struct wait r = new_wait(), w = new_wait();
-    REQUIRE_OK(mpe_wait_fd(e, &r.w, fd[0], MPE_READABLE, mpe_now() + 1000000));
-    EXPECT_OK(mpe_run_until(e, &r.fired));
-    EXPECT_EQ(r.status, MPE_ETIMEDOUT);
-    mpe_fd_waiter_gone(e, fd[0]);
-    while (write(fd[1], bytes, sizeof bytes) > 0)
-        ;
-    r = new_wait();
-    REQUIRE_OK(mpe_wait_fd(e, &w.w, fd[1], MPE_WRITABLE, MPE_FOREVER));
-    REQUIRE_OK(mpe_wait_fd(e, &r.w, fd[0], MPE_READABLE, MPE_FOREVER));
-    EXPECT_OK(mpe_run_until(e, &r.fired));
-    EXPECT_OK(r.status);
-    EXPECT_EQ(w.fired, 0);
-    while (read(fd[0], bytes, sizeof bytes) > 0)
-        ;
-    EXPECT_OK(mpe_run_until(e, &w.fired));
-    EXPECT_OK(w.status);
-    EXPECT(e->loop->fds == NULL);
-    mpe_close(e);
-}
-
-TEST(several_wait_for_one_descriptor_and_all_learn_that_it_closes)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    int fd[2];
-    REQUIRE(pipe2(fd, O_NONBLOCK) == 0);
-    struct wait w[3];
-    for (int i = 0; i < 3; i++) {
-        w[i] = new_wait();
-        REQUIRE_OK(mpe_wait_fd(e, &w[i].w, fd[0], MPE_READABLE, MPE_FOREVER));
-    }
-    REQUIRE(write(fd[1], "x", 1) == 1);
-    EXPECT_OK(mpe_run_until(e, &w[0].fired));
-    mpe_fd_closing(e, fd[0]);
-    close(fd[0]);
-    for (int i = 0; i < 3; i++)
-        EXPECT_EQ(w[i].fired, 1);
-    EXPECT(e->loop->fds == NULL);
-    mpe_close(e);
-}
-
-TEST(closing_the_engine_ends_waits_for_descriptors)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    int fd[2];
-    REQUIRE(pipe2(fd, O_NONBLOCK) == 0);
-    struct wait w = new_wait();
-    REQUIRE_OK(mpe_wait_fd(e, &w.w, fd[0], MPE_READABLE, MPE_FOREVER));
-    mpe_close(e);
-    EXPECT_EQ(w.fired, 0);
-}
-
-TEST(runs_on_the_loop_of_its_host)
-{
-    uv_loop_t loop;
-    mpe_config config = MPE_CONFIG_INIT;
-    mpe_engine *e;
-    int fd[2];
-    REQUIRE(uv_loop_init(&loop) == 0);
-    config.loop = &loop;
-    REQUIRE_OK(mpe_open(&config, &e));
-    EXPECT(mpe_loop(e) == &loop);
-    REQUIRE(pipe2(fd, O_NONBLOCK) == 0);
-    struct wait w = new_wait(), never = new_wait();
-    REQUIRE_OK(mpe_wait_fd(e, &w.w, fd[1], MPE_WRITABLE, MPE_FOREVER));
-    REQUIRE_OK(mpe_wait_fd(e, &never.w, fd[0], MPE_READABLE, MPE_FOREVER));
-    EXPECT_OK(mpe_run_until(e, &w.fired));
-    mpe_close(e);
-    EXPECT_EQ(uv_run(&loop, UV_RUN_DEFAULT), 0);
-    EXPECT_EQ(uv_loop_close(&loop), 0);
 }
 
 /* ---- signals ---- */

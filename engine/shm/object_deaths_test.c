@@ -10,19 +10,11 @@
 
 static uint64_t used; /* with it alone */
 
-static uint32_t
-objects(mpe_engine *e)
-{
-    mpe_stats s;
-    mpe_stats_get(e, &s);
-    return s.objects;
-}
-
 static void *
 new_list(mpe_engine *e)
 {
     mpe_test_forget(e);
-    EXPECT_EQ(objects(e), 0);
+    EXPECT_EQ(mpe_test_objects(e), 0);
     REQUIRE_OK(mpe_list_create(e, &mpe_test_it));
     used = mpe_test_used(e);
     return mpe_test_it;
@@ -34,7 +26,7 @@ check_alone(mpe_engine *e, void *arg, bool has_ended)
     (void)arg, (void)has_ended;
     mpe_test_reap(e);
     mpe_test_sweep(e);
-    EXPECT_EQ(objects(e), 1);
+    EXPECT_EQ(mpe_test_objects(e), 1);
     EXPECT_EQ(mpe_test_used(e), used);
     mpe_test_check(e);
 }
@@ -200,7 +192,7 @@ check_swept(mpe_engine *e, void *arg, bool has_ended)
     (void)has_ended;
     mpe_test_reap(e);
     mpe__sweep_if_wanted(e);
-    EXPECT_EQ(objects(e), 2);
+    EXPECT_EQ(mpe_test_objects(e), 2);
     mpe_list_clear(e, arg);
     check_alone(e, arg, has_ended);
 }
@@ -268,7 +260,7 @@ check_entry(mpe_engine *e, void *arg, bool has_ended)
     EXPECT(next == freed);
     EXPECT_EQ(mpe__set_count(&next->holders), 1);
     mpe_drop(e, next);
-    EXPECT_EQ(objects(e), 1);
+    EXPECT_EQ(mpe_test_objects(e), 1);
 }
 
 TEST_LIMIT(who_died_holding_what_is_freed_does_not_hold_what_comes_next, 60)

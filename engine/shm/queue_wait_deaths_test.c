@@ -193,25 +193,15 @@ queue_to_be_put_to(mpe_engine *e)
     return mpe_test_it;
 }
 
-static struct waiting {
-    mpe_waiter waiter;
-    bool has_fired;
-} waiting;
-
-static void
-on_fire(mpe_engine *e, mpe_waiter *w, int status)
-{
-    (void)e, (void)w, (void)status;
-    waiting.has_fired = true;
-}
+static struct mpe_test_waiter waiting;
 
 static void
 become_called(mpe_engine *e, void *arg)
 {
     mpe_message m;
-    waiting = (struct waiting){.waiter = {.fire = on_fire}};
+    waiting = mpe_test_waiter_new();
     EXPECT_EQ(mpe_queue_get(e, arg, &m), MPE_EAGAIN); /* the last to become idle is called first */
-    EXPECT_OK(mpe_wait_object(e, &waiting.waiter, arg, MPE_EVENT_READY, MPE_FOREVER));
+    EXPECT_OK(mpe_wait_object(e, &waiting.w, arg, MPE_EVENT_READY, MPE_FOREVER));
     mpe__store32(&e->self->sleep, MPE__IN_FUTEX); /* as one that sleeps */
     mpe_test_gate_open(is_filed);
     mpe_test_gate_wait(is_called);
@@ -223,9 +213,9 @@ come_and_get(mpe_engine *e, void *arg)
     (void)arg;
     mpe__store32(&e->self->sleep, MPE__AWAKE);
     mpe_poll(e);
-    EXPECT(waiting.has_fired);
+    EXPECT_EQ(waiting.fired, 1);
     mpe_test_get_one(e, arg);
-    mpe_wait_done(e, &waiting.waiter);
+    mpe_wait_done(e, &waiting.w);
 }
 
 static void
@@ -233,7 +223,7 @@ come_and_leave(mpe_engine *e, void *arg)
 {
     (void)arg;
     mpe__store32(&e->self->sleep, MPE__AWAKE);
-    mpe_wait_stop(e, &waiting.waiter);
+    mpe_wait_stop(e, &waiting.w);
 }
 
 static void

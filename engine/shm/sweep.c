@@ -7,7 +7,6 @@
  */
 #include "shm/object.h"
 
-#include "shm/arena.h"
 #include "shm/pipe.h"
 #include "sync/bell.h"
 #include "sync/death.h"

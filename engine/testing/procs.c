@@ -96,6 +96,22 @@ mpe_test_gate_wait(struct mpe_test_gate g)
         REQUIRE(errno == EINTR);
 }
 
+static void
+on_fire(mpe_engine *e, mpe_waiter *w, int status)
+{
+    struct mpe_test_waiter *x = MPE__CONTAINER(w, struct mpe_test_waiter, w);
+    (void)e;
+    x->fired++;
+    x->status = status;
+    x->at = mpe_now();
+}
+
+struct mpe_test_waiter
+mpe_test_waiter_new(void)
+{
+    return (struct mpe_test_waiter){.w = {.fire = on_fire}};
+}
+
 static int
 try_put(mpe_engine *e, mpe_object *o, void *ud)
 {
@@ -154,6 +170,39 @@ mpe_test_committed(mpe_engine *e)
     mpe_stats s;
     mpe_stats_get(e, &s);
     return s.arena_committed_bytes;
+}
+
+uint32_t
+mpe_test_objects(mpe_engine *e)
+{
+    mpe_stats s;
+    mpe_stats_get(e, &s);
+    return s.objects;
+}
+
+mpe_object *
+mpe_test_event(mpe_engine *e)
+{
+    mpe_object *o;
+    REQUIRE_OK(mpe_event_create(e, &o));
+    return o;
+}
+
+mpe_bytes
+mpe_test_handle_bytes(mpe_buf *b, mpe_handle h)
+{
+    mpe_buf_init(b);
+    REQUIRE_OK(mpe_wire_put_handle(b, h));
+    return (mpe_bytes){b->data, b->len};
+}
+
+void
+mpe_test_put_handle(mpe_engine *e, mpe_object *dict, const char *key, mpe_handle h)
+{
+    mpe_buf b;
+    mpe_bytes bytes = mpe_test_handle_bytes(&b, h);
+    REQUIRE_OK(mpe_dict_put(e, dict, mpe_test_bytes(key), bytes, 1));
+    mpe_buf_free(&b);
 }
 
 static void

@@ -27,6 +27,14 @@ struct mpe_test_gate mpe_test_gate_new(void);
 void mpe_test_gate_open(struct mpe_test_gate g);
 void mpe_test_gate_wait(struct mpe_test_gate g);
 
+/* A waiter that notes what came. */
+struct mpe_test_waiter {
+    mpe_waiter w;
+    int fired, status;
+    uint64_t at;
+};
+struct mpe_test_waiter mpe_test_waiter_new(void);
+
 /* Blocking forms, without a limit. */
 int mpe_test_put(mpe_engine *e, mpe_object *queue, const void *bytes, size_t size);
 int mpe_test_get(mpe_engine *e, mpe_object *queue, mpe_message *m);
@@ -35,6 +43,11 @@ int mpe_test_lock(mpe_engine *e, mpe_object *lock);
 mpe_bytes mpe_test_bytes(const char *text);
 uint64_t mpe_test_used(mpe_engine *e);
 uint64_t mpe_test_committed(mpe_engine *e);
+uint32_t mpe_test_objects(mpe_engine *e);
+mpe_object *mpe_test_event(mpe_engine *e);
+/* A message that is one handle, in a buffer that is begun; and a dict's value that is one. */
+mpe_bytes mpe_test_handle_bytes(mpe_buf *b, mpe_handle h);
+void mpe_test_put_handle(mpe_engine *e, mpe_object *dict, const char *key, mpe_handle h);
 /* Expects an arena without a violation. */
 void mpe_test_check(mpe_engine *e);
 

@@ -1,10 +1,47 @@
 /* SPDX-License-Identifier: MIT */
-/* Queues of numbered items; see queues.h. */
+/* Queues for tests; see queues.h. */
 #include "testing/queues.h"
 
 #include "testing/deaths.h"
 #include "testing/mpe_test.h"
 #include "testing/procs.h"
+
+#include <string.h>
+
+mpe_object *
+mpe_test_new_queue(mpe_engine *e, uint32_t max_items, unsigned flags)
+{
+    mpe_object *o;
+    REQUIRE_OK(mpe_queue_create(e, max_items, flags, &o));
+    return o;
+}
+
+int
+mpe_test_put_number(mpe_engine *e, mpe_object *q, uint32_t n)
+{
+    mpe_bytes part = {&n, sizeof n};
+    return mpe_queue_put(e, q, &part, 1, 0);
+}
+
+uint32_t
+mpe_test_number_of(mpe_engine *e, mpe_message *m)
+{
+    uint32_t n;
+    EXPECT_EQ(m->size, sizeof n);
+    memcpy(&n, m->data, sizeof n);
+    mpe_message_free(e, m);
+    return n;
+}
+
+uint32_t
+mpe_test_get_number(mpe_engine *e, mpe_object *q)
+{
+    mpe_message m;
+    REQUIRE_OK(mpe_queue_get(e, q, &m));
+    return mpe_test_number_of(e, &m);
+}
+
+/* ---- numbered items ---- */
 
 static uint64_t used; /* when the queue was new */
 

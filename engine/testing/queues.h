@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Queues for tests of deaths: mpe_test_it (testing/deaths.h) is one, its items are numbered, and when a
- * case is over it is found to hold what it should and to work.
- */
+/* Queues for tests: of numbers, and the one that a test of deaths is about. */
 #ifndef MPE_TEST_QUEUES_H
 #define MPE_TEST_QUEUES_H
 
 #include "mpengine.h"
+
+mpe_object *mpe_test_new_queue(mpe_engine *e, uint32_t max_items, unsigned flags);
+int mpe_test_put_number(mpe_engine *e, mpe_object *q, uint32_t n);
+/* There must be one. */
+uint32_t mpe_test_get_number(mpe_engine *e, mpe_object *q);
+/* The number that a message is, which is freed. */
+uint32_t mpe_test_number_of(mpe_engine *e, mpe_message *m);
+
+/* ---- mpe_test_it (testing/deaths.h) as a queue of numbered items ---- */
 
 #define MPE_TEST_SMALL 20
 #define MPE_TEST_MIDDLE 1300 /* three fill a first segment */
