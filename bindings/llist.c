@@ -2,9 +2,9 @@
  *
  * llist.c - mp.List. An item's bytes are one message of the codec. What looks at all items (index,
  * remove, sort) works on a snapshot, with no lock held while Lua runs, and begins again when the
- * list has changed before its own change could be made.
+ * list has changed before its own change could be made. Sorting and reversing are in llist_order.c.
  */
-#include "lstore.h"
+#include "llist.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -167,9 +167,8 @@ next_item(const uint8_t **p)
     return item;
 }
 
-/* A fresh snapshot in the store's buffer. */
-static uint64_t
-snapshot(lua_State *L, lmpe_store *s, uint64_t *version)
+uint64_t
+lmpe_list_snapshot(lua_State *L, lmpe_store *s, uint64_t *version)
 {
     uint64_t count;
     mpe_unpin(s->S->e, s->pins);
@@ -178,9 +177,8 @@ snapshot(lua_State *L, lmpe_store *s, uint64_t *version)
     return count;
 }
 
-/* Pushes a table with the items of the snapshot. */
-static void
-push_items(lua_State *L, lmpe_store *s, uint64_t count)
+void
+lmpe_list_push_items(lua_State *L, lmpe_store *s, uint64_t count)
 {
     const uint8_t *p = s->buf.data;
     lua_createtable(L, count < INT32_MAX ? (int)count : INT32_MAX, 0);
@@ -196,7 +194,7 @@ copy_protected(lua_State *L)
 {
     lmpe_store *s = lmpe_store_of(L);
     uint64_t version;
-    push_items(L, s, snapshot(L, s, &version));
+    lmpe_list_push_items(L, s, lmpe_list_snapshot(L, s, &version));
     return 1;
 }
 
@@ -238,7 +236,7 @@ list_pairs(lua_State *L)
 static uint64_t
 find(lua_State *L, lmpe_store *s, uint64_t *version)
 {
-    uint64_t count = snapshot(L, s, version);
+    uint64_t count = lmpe_list_snapshot(L, s, version);
     const uint8_t *p = s->buf.data;
     for (uint64_t i = 1; i <= count; i++) {
         mpe_bytes item = next_item(&p);
@@ -368,112 +366,6 @@ list_extend(lua_State *L)
     return 0;
 }
 
-/* ---- order ---- */
-
-/* A sort under way: the comparison at 2 (nil: <), the items at 3. */
-static int
-less(lua_State *L, uint64_t a, uint64_t b)
-{
-    if (lua_isnil(L, 2)) {
-        lua_rawgeti(L, 3, (lua_Integer)a + 1);
-        lua_rawgeti(L, 3, (lua_Integer)b + 1);
-        int result = lua_compare(L, -2, -1, LUA_OPLT);
-        lua_pop(L, 2);
-        return result;
-    }
-    lua_pushvalue(L, 2);
-    lua_rawgeti(L, 3, (lua_Integer)a + 1);
-    lua_rawgeti(L, 3, (lua_Integer)b + 1);
-    lua_call(L, 2, 1);
-    int result = lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    return result;
-}
-
-/* Merges two sorted neighbours of from into to; equal ones stay in order. */
-static void
-merge(lua_State *L, const uint64_t *from, uint64_t *to, uint64_t lo, uint64_t mid, uint64_t hi)
-{
-    uint64_t i = lo, j = mid;
-    for (uint64_t k = lo; k < hi; k++) {
-        if (i < mid && (j == hi || !less(L, from[j], from[i])))
-            to[k] = from[i++];
-        else
-            to[k] = from[j++];
-    }
-}
-
-/* The sorted order of the items at 3; in one of two halves of a userdata that is pushed. No
- * comparison, however odd, leads it astray. */
-static uint64_t *
-sorted_order(lua_State *L, uint64_t count)
-{
-    uint64_t *from = lua_newuserdatauv(L, count * 2 * sizeof *from, 0), *to = from + count;
-    for (uint64_t i = 0; i < count; i++)
-        from[i] = i;
-    for (uint64_t width = 1; width < count; width *= 2) {
-        for (uint64_t lo = 0; lo < count; lo += 2 * width) {
-            uint64_t mid = lo + width < count ? lo + width : count;
-            uint64_t hi = mid + width < count ? mid + width : count;
-            merge(L, from, to, lo, mid, hi);
-        }
-        uint64_t *other = from;
-        from = to;
-        to = other;
-    }
-    return from;
-}
-
-static int
-sort_protected(lua_State *L)
-{
-    lmpe_store *s = lmpe_store_of(L);
-    int rc;
-    do {
-        uint64_t version, count = snapshot(L, s, &version);
-        lua_settop(L, 2);
-        push_items(L, s, count);
-        uint64_t *order = sorted_order(L, count);
-        rc = mpe_list_reorder(s->S->e, s->o, version, order, count);
-    } while (rc == MPE_EAGAIN);
-    lmpe_store_check(L, s, rc);
-    return 0;
-}
-
-/* l:sort([less]): stable */
-static int
-list_sort(lua_State *L)
-{
-    lmpe_store s;
-    lmpe_box *b = lmpe_check_self(L, 1);
-    lua_settop(L, 2);
-    if (!lua_isnil(L, 2) && lua_type(L, 2) != LUA_TFUNCTION)
-        return luaL_error(L, "List:sort: the comparison must be a function, got %s",
-                          luaL_typename(L, 2));
-    lmpe_store_open(&s, b, "List:sort");
-    return lmpe_store_call(L, &s, sort_protected, 1, 0);
-}
-
-/* l:reverse() */
-static int
-list_reverse(lua_State *L)
-{
-    lmpe_box *b = lmpe_check_self(L, 1);
-    mpe_engine *e = b->S->e;
-    int rc;
-    do {
-        uint64_t version, count;
-        rc = mpe_list_snapshot(e, b->o, NULL, &count, &version);
-        lua_settop(L, 1);
-        uint64_t *order = lua_newuserdatauv(L, count * sizeof *order, 0);
-        for (uint64_t i = 0; i < count; i++)
-            order[i] = count - 1 - i;
-        if (rc == MPE_OK)
-            rc = mpe_list_reorder(e, b->o, version, order, count);
-    } while (rc == MPE_EAGAIN);
-    return rc == MPE_OK ? 0 : lmpe_raise(L, rc, "List:reverse");
-}
-
 /* ---- making ---- */
 
 static int
@@ -509,10 +401,10 @@ lmpe_open_list(lua_State *L, lmpe *S)
                                        {"remove", list_remove},
                                        {"extend", list_extend},
                                        {"index", list_index_of},
-                                       {"sort", list_sort},
+                                       {"sort", lmpe_list_sort},
                                        {"clear", list_clear},
                                        {"copy", list_copy},
-                                       {"reverse", list_reverse},
+                                       {"reverse", lmpe_list_reverse},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {
         {"__len", list_len}, {"__pairs", list_pairs}, {"__tostring", list_tostring}, {NULL, NULL}};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * lpool.h - what a pool's process and its workers share: the control words and the messages.
- * lpool.c has the pool's side, lpool_worker.c the worker's.
+ * lpool.c and lpool_results.c have the pool's side, lpool_worker.c the worker's.
  *
  * The control is a raw array of 64-bit words. Eight of each worker, on a cache line of their own:
  *
@@ -114,7 +114,8 @@ struct lmpe_pool_buffer {
     uint8_t bytes[];
 };
 
-/* The functions of the worker's side. */
+/* The functions that receive results, and those of the worker's side. */
+void lmpe_open_pool_results(lua_State *L, lmpe *S);
 void lmpe_open_pool_worker(lua_State *L, lmpe *S);
 
 #endif
