@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-/* The stack of a modify: the dict, the key, f, the version of the key's stripe, the bytes that f
+/* The stack of a modify: the dict, the key, f, the version of the key, the bytes that f
  * was given (nil: absent), and what f returned. */
 enum { MODIFY_KEY = 2, MODIFY_F, MODIFY_VERSION, MODIFY_BYTES, MODIFY_RESULT };
 

@@ -32,6 +32,12 @@ class_of(uint64_t size)
     return c;
 }
 
+int
+mpe__same_class(uint64_t size, uint64_t other)
+{
+    return size <= MPE__SMALL_MAX && other <= MPE__SMALL_MAX && class_of(size) == class_of(other);
+}
+
 /* The owner word of a block, NULL when off names none. */
 static mpe__a32 *
 owner_of(const mpe_engine *e, uint64_t off, uint64_t *bytes)

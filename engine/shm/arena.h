@@ -18,6 +18,8 @@ int mpe__alloc_zeroed(mpe_engine *e, uint64_t size, uint64_t *off);
 void mpe__attach(mpe_engine *e, uint64_t off, uint32_t object);
 /* Frees a block of this slot or of an object that nobody else can reach. */
 void mpe__free(mpe_engine *e, uint64_t off);
+/* Are blocks that are allocated for so many bytes of one size? Then what fits into one, fits. */
+int mpe__same_class(uint64_t size, uint64_t other);
 /* Usable bytes of a block. */
 uint64_t mpe__block_bytes(mpe_engine *e, uint64_t off);
 /* Moves a block from one owner word to another; 0 when it is not owned by from. Own: whoever had

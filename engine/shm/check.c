@@ -81,7 +81,7 @@ check_slot(struct check *c, uint32_t slot)
 {
     struct mpe__slot *s = &c->e->slots[slot];
     uint64_t under_way = mpe__load32(&s->making) | mpe__load32(&s->unlisted) |
-                         mpe__load32(&s->op.active);
+                         mpe__load32(&s->op.active) | mpe__load32(&s->redo.count);
     for (uint32_t i = 0; i < MPE__INTENTS; i++)
         under_way |= mpe__load64(&s->intents[i]);
     for (uint32_t i = 0; i < MPE__INFLIGHT; i++)

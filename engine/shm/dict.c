@@ -2,15 +2,21 @@
  * different keys rarely meet. A node holds key and value; a table entry the hash and the place of
  * the node, so a look-up touches the entry and the one node it wants.
  *
+ * A value that fits into the node of the one before is written over it. Of all that processes share,
+ * this writes only the line of the lock and the node, which no look-up of another key reads.
+ *
  *   dict_read.c    finding, and reading one key, mostly without the lock
  *   dict_write.c   changing one key; tables that grow and shrink
  *   dict_whole.c   many keys at once: update, clear, snapshot, what a sweep looks at
  *   dict.c         making, freeing, repairing
  *
- * Insert, replace, delete, grow: one store each, announced in the operation record, which frees
- * what was replaced (sync/death.c). Counts of a stripe are derived, and recounted by recovery. The
- * version of a stripe is raised before each change, so a death between the two only makes a put_if
- * try again.
+ * Insert, delete, grow, and replacing a node: one store each, announced in the operation record,
+ * which frees what was replaced; writing over a value: one store, which commits the redo record
+ * (sync/death.c). Counts of a stripe are derived, and recounted by recovery.
+ *
+ * A root has a version of what is in the table, a node one of its value; both together are that of
+ * a key. They are odd while a change is under way, for readers without the lock; recovery makes
+ * them even.
  *
  * Update and clear commit by one store of the dict's pending word. Readers and writers who find it
  * due do it first, so it is one step for all, and whoever comes after a death finishes it: see
@@ -45,8 +51,9 @@ mpe__dict_recover(mpe_engine *e, mpe_object *o, uint64_t lock_off)
     uint64_t first = mpe__offset(e, d->stripes);
     if (lock_off < first || lock_off >= first + sizeof d->stripes)
         return;
-    struct mpe__dict_stripe *s = &d->stripes[(lock_off - first) / sizeof *s];
-    uint64_t word = mpe__load64(&s->table);
+    struct mpe__dict_place p;
+    mpe__dict_stripe_at(e, o, (uint32_t)((lock_off - first) / sizeof *p.stripe), &p);
+    uint64_t word = mpe__load64(&p.root->table), version = mpe__load64(&p.root->version);
     struct mpe__dict_table t = mpe__dict_table_of(e, word);
     uint32_t count = 0, deleted = 0;
     for (uint64_t k = 0; k < mpe__dict_table_length(word); k++) {
@@ -54,8 +61,9 @@ mpe__dict_recover(mpe_engine *e, mpe_object *o, uint64_t lock_off)
         count += (uint32_t)mpe__dict_in_use(entry);
         deleted += entry == MPE__DICT_DELETED;
     }
-    mpe__store32(&s->count, count);
-    mpe__store32(&s->deleted, deleted);
+    mpe__store32(&p.stripe->count, count);
+    mpe__store32(&p.stripe->deleted, deleted);
+    mpe__store64(&p.root->version, version + (version & 1));
 }
 
 static int
@@ -73,8 +81,8 @@ mpe__dict_destroy(mpe_engine *e, mpe_object *o)
     mpe__dict_settle(e, o);
     uint64_t count = mpe_dict_count(e, o);
     for (uint32_t i = 0; i < MPE__DICT_STRIPES; i++) {
-        uint64_t word = mpe__load64(&d->stripes[i].table);
-        mpe__dict_each_node(e, &d->stripes[i], free_node, NULL);
+        uint64_t word = mpe__load64(&d->roots[i].table);
+        mpe__dict_each_node(e, &d->roots[i], free_node, NULL);
         if (word)
             mpe__free(e, mpe__dict_table_offset(word));
     }

@@ -12,24 +12,30 @@
 
 #define MPE__DICT_STRIPES 32u
 
-/* A key and its value. Neither changes once the node is linked, but a small value: see
- * mpe__dict_small_word. */
+/* A key and its value. The key stays; a value may be written over in place. */
 struct mpe__dict_node {
+    mpe__a64
+        head; /* version, odd during a rewrite, << 32 | size of the value << 1 | may hold handles */
     uint32_t key_size;
-    uint32_t value;  /* its size << 1, and whether it may hold handles */
-    uint8_t bytes[]; /* the key, and the value: see mpe__dict_value_at */
+    uint8_t bytes[]; /* the key, and the value right behind it */
 };
 
+/* What every change of a stripe writes. */
 struct mpe__dict_stripe {
-    mpe__a32 lock;     /* intent lock of all below */
+    mpe__a32 lock;     /* intent lock of the stripe: of this, its root, its table and its nodes */
     mpe__a32 count;    /* derived: entries in use */
     mpe__a32 deleted;  /* derived: entries deleted */
     mpe__a32 pop_hint; /* where pop_any found its last one; any value is right */
-    mpe__a64 table;    /* offset | log2 << 56, 0: no table yet */
-    mpe__a64 version;  /* raised before every change */
-    uint8_t pad[32];
+    uint8_t pad[48];
 };
 _Static_assert(sizeof(struct mpe__dict_stripe) == 64, "a cache line each");
+
+/* What every look-up reads; a value that is written over in place leaves it alone, so that it can
+ * stay in the caches of all processors. */
+struct mpe__dict_root {
+    mpe__a64 table;   /* offset | log2 << 56, 0: no table yet */
+    mpe__a64 version; /* of which entries there are: odd while that changes */
+};
 
 /* What concerns many keys at once and is under way: the offset of a batch, and one of these. */
 enum {
@@ -42,6 +48,7 @@ struct mpe__dict {
     mpe__a64 pending; /* 0: nothing */
     uint8_t pad[48];
     struct mpe__dict_stripe stripes[MPE__DICT_STRIPES];
+    struct mpe__dict_root roots[MPE__DICT_STRIPES];
 };
 
 /* The nodes of an update. */
@@ -55,9 +62,10 @@ struct mpe__dict_table {
     uint32_t mask;
 };
 
-/* Where a key is, or would go. */
+/* Where a key is, or would go; or a stripe as a whole. */
 struct mpe__dict_place {
     struct mpe__dict_stripe *stripe;
+    struct mpe__dict_root *root;
     struct mpe__dict_table table;
     uint32_t hash;
     mpe__a64 *entry;  /* of the key; NULL when absent */
@@ -71,36 +79,38 @@ mpe__dict_body(mpe_engine *e, const mpe_object *o)
     return mpe__body(e, o);
 }
 
+static inline void
+mpe__dict_stripe_at(mpe_engine *e, mpe_object *o, uint32_t i, struct mpe__dict_place *p)
+{
+    struct mpe__dict *d = mpe__dict_body(e, o);
+    p->stripe = &d->stripes[i];
+    p->root = &d->roots[i];
+}
+
 /* ---- nodes ---- */
+
+static inline uint64_t
+mpe__dict_node_size(uint64_t key_size, uint64_t value_size)
+{
+    return offsetof(struct mpe__dict_node, bytes) + key_size + value_size;
+}
 
 static inline uint32_t
 mpe__dict_value_size(const struct mpe__dict_node *n)
 {
-    return n->value >> 1;
+    return (uint32_t)mpe__load64(&n->head) >> 1;
 }
 
 static inline int
 mpe__dict_has_handles(const struct mpe__dict_node *n)
 {
-    return n->value & 1;
-}
-
-/* Where in the bytes of a node its value begins: right behind the key, but for one that can be
- * replaced in place, whose last 8 bytes are an aligned word. */
-static inline uint64_t
-mpe__dict_value_at(uint64_t key_size, uint64_t value_size)
-{
-    if (MPE__LIKELY(value_size > 9))
-        return key_size;
-    uint64_t first = value_size ==
-                     9; /* alone in front of the word: the tag of a float or integer */
-    return ((key_size + first + 7) & ~7ull) - first;
+    return mpe__load64(&n->head) & 1;
 }
 
 static inline uint8_t *
 mpe__dict_value(struct mpe__dict_node *n)
 {
-    return n->bytes + mpe__dict_value_at(n->key_size, mpe__dict_value_size(n));
+    return n->bytes + n->key_size;
 }
 
 /* ---- tables ---- */
@@ -148,6 +158,23 @@ mpe__dict_table_length(uint64_t word)
     return word ? 1ull << (word >> 56) : 0;
 }
 
+/* ---- versions ---- */
+
+/* Of a key in a stripe whose root has this version; head is its node's, 0 when it is absent. */
+static inline uint64_t
+mpe__dict_version(uint64_t root, uint64_t head)
+{
+    return root << 32 | head >> 32;
+}
+
+/* Of the key of a place; the stripe is locked. */
+static inline uint64_t
+mpe__dict_version_at(struct mpe__dict_place *p)
+{
+    return mpe__dict_version(mpe__load64(&p->root->version),
+                             p->node ? mpe__load64(&p->node->head) : 0);
+}
+
 /* ---- dict_read.c ---- */
 
 /* The hash of a key, and its stripe. */
@@ -162,12 +189,12 @@ int mpe__dict_copy_value(mpe_engine *e, struct mpe__dict_node *n, mpe_buf *out);
 /* A node in flight. Errors: EARENA. */
 int mpe__dict_new_node(mpe_engine *e, mpe_bytes key, mpe_bytes value, int handles, uint64_t *off);
 /* Makes sure that so many more entries fit into a stripe. *moved: the table is another one. */
-int mpe__dict_make_room(mpe_engine *e, mpe_object *o, struct mpe__dict_stripe *s, uint32_t more,
+int mpe__dict_make_room(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p, uint32_t more,
                         int *moved);
 /* Makes a node, which is in flight or the dict's already, that of the place; there is room. */
 void mpe__dict_link(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p, uint64_t node);
 /* Empties a stripe. */
-void mpe__dict_clear_stripe(mpe_engine *e, mpe_object *o, struct mpe__dict_stripe *s);
+void mpe__dict_clear_stripe(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p);
 
 /* ---- dict_whole.c ---- */
 
@@ -177,7 +204,7 @@ void mpe__dict_thaw(mpe_engine *e, mpe_object *o);
 /* Waits until nothing is pending. */
 void mpe__dict_settle(mpe_engine *e, mpe_object *o);
 /* Calls f for each node of a stripe, until it fails. Locked, or nobody else can reach the dict. */
-int mpe__dict_each_node(mpe_engine *e, struct mpe__dict_stripe *s,
+int mpe__dict_each_node(mpe_engine *e, struct mpe__dict_root *root,
                         int (*f)(mpe_engine *e, uint64_t off, void *ud), void *ud);
 
 #endif

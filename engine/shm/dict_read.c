@@ -1,11 +1,12 @@
 /* Dicts: finding, and reading one key.
  *
- * A reader takes no lock as long as nobody writes to the stripe: it notes the version, sees that
- * the lock is free, copies, and looks whether the version is still the same. A writer that came in
- * between has raised it before its first change, and before anything was freed. So what a reader
- * follows may be freed and used again under it, and what it copies may be rubbish that is thrown
- * away; it goes no further than a genuine node and a bounded number of bytes from there. It writes
- * nothing shared, so readers are in nobody's way. In all other cases it takes the lock.
+ * A reader takes no lock as long as nobody changes what is in the stripe's table, or the value it
+ * reads: it notes their versions, sees that they are even, copies, and looks whether they are still
+ * the same. A writer that came in between has raised one before its first change, and before
+ * anything was freed. So what a reader follows may be freed and used again under it, and what it
+ * copies may be rubbish that is thrown away; it goes no further than a genuine node and a bounded
+ * number of bytes from there. It writes nothing shared, so readers are in nobody's way. In all other
+ * cases it takes the lock.
  */
 #include "shm/dict_int.h"
 
@@ -28,14 +29,14 @@ void
 mpe__dict_locate(mpe_engine *e, mpe_object *o, mpe_bytes key, struct mpe__dict_place *p)
 {
     p->hash = (uint32_t)mpe__hash(key.data, key.size, e->header->nonce);
-    p->stripe = &mpe__dict_body(e, o)->stripes[p->hash % MPE__DICT_STRIPES];
+    mpe__dict_stripe_at(e, o, p->hash % MPE__DICT_STRIPES, p);
 }
 
 /* The first entry to look at is fetched while the caller is busy with the rest. */
 static inline mpe__a64 *
 first_entry(mpe_engine *e, struct mpe__dict_place *p)
 {
-    p->table = mpe__dict_table_of(e, mpe__load64(&p->stripe->table));
+    p->table = mpe__dict_table_of(e, mpe__load64(&p->root->table));
     return p->table.entries + (p->hash / MPE__DICT_STRIPES & p->table.mask);
 }
 
@@ -48,7 +49,7 @@ is_key(const struct mpe__dict_node *n, mpe_bytes key)
 void
 mpe__dict_find(mpe_engine *e, struct mpe__dict_place *p, mpe_bytes key)
 {
-    p->table = mpe__dict_table_of(e, mpe__load64(&p->stripe->table));
+    p->table = mpe__dict_table_of(e, mpe__load64(&p->root->table));
     p->entry = p->vacant = NULL;
     p->node = NULL;
     if (!p->table.entries)
@@ -88,31 +89,35 @@ mpe__dict_copy_value(mpe_engine *e, struct mpe__dict_node *n, mpe_buf *out)
 
 /* ---- without the lock ---- */
 
-/* Has nobody begun to change the stripe since it had the version? What was read before is then
- * true. */
+/* Has nobody begun a change since the word was that? What was read before is then true. */
 static inline int
-is_at(struct mpe__dict_stripe *s, uint64_t version)
+is_at(mpe__a64 *word, uint64_t was)
 {
     atomic_thread_fence(memory_order_acquire);
-    return atomic_load_explicit(&s->version, memory_order_relaxed) == version;
+    return atomic_load_explicit(word, memory_order_relaxed) == was;
 }
 
-/* Copies the value at the offset, if its key is this one, to out: OK, ENOENT, ENOMEM, UNSURE. */
+/* Copies the value at the offset, if its key is this one, to out, and gives the node's head: OK,
+ * ENOENT, ENOMEM, UNSURE. */
 static inline int
-copy_unlocked(mpe_engine *e, uint64_t off, mpe_bytes key, mpe_buf *out)
+copy_unlocked(mpe_engine *e, uint64_t off, mpe_bytes key, mpe_buf *out, uint64_t *head)
 {
     struct mpe__dict_node *n = mpe__at(e, off);
-    if (off + sizeof *n + key.size + UNLOCKED_MAX + 16 > e->header->map_bytes)
+    if (off + mpe__dict_node_size(key.size, UNLOCKED_MAX) > e->header->map_bytes)
         return UNSURE;
     __builtin_prefetch((const char *)n + 64); /* the value, mostly */
+    *head = mpe__load64(&n->head);
     if (!is_key(n, key))
         return MPE_ENOENT;
-    uint32_t value = *(volatile uint32_t *)&n->value, size = value >> 1;
+    uint32_t size = (uint32_t)*head >> 1;
+    if (*head >> 32 & 1)
+        return UNSURE;
     if (!out)
         return MPE_OK;
-    if (value & 1 || size > UNLOCKED_MAX)
+    if (*head & 1 || size > UNLOCKED_MAX)
         return UNSURE;
-    return mpe_buf_append(out, n->bytes + mpe__dict_value_at(key.size, size), size);
+    int rc = mpe_buf_append(out, n->bytes + key.size, size);
+    return is_at(&n->head, *head) ? rc : UNSURE;
 }
 
 /* The value of the key to the end of out, which may be NULL. OK, ENOENT, ENOMEM; or UNSURE, with
@@ -121,11 +126,11 @@ static int
 read_unlocked(mpe_engine *e, struct mpe__dict *d, struct mpe__dict_place *p, mpe_bytes key,
               mpe_buf *out, uint64_t *version)
 {
-    struct mpe__dict_stripe *s = p->stripe;
-    *version = mpe__load64(&s->version);
-    if (mpe__load32(&s->lock) != 0 || mpe__load64(&d->pending) & MPE__DICT_DUE)
+    struct mpe__dict_root *r = p->root;
+    uint64_t was = mpe__load64(&r->version), head;
+    if (was & 1 || mpe__load64(&d->pending) & MPE__DICT_DUE)
         return UNSURE;
-    struct mpe__dict_table t = mpe__dict_table_of(e, mpe__load64(&s->table));
+    struct mpe__dict_table t = mpe__dict_table_of(e, mpe__load64(&r->table));
     uint32_t i = p->hash / MPE__DICT_STRIPES;
     for (uint64_t looked = 0; t.entries && looked <= t.mask; looked++, i++) {
         uint64_t word = mpe__load64(&t.entries[i & t.mask]);
@@ -133,13 +138,15 @@ read_unlocked(mpe_engine *e, struct mpe__dict *d, struct mpe__dict_place *p, mpe
             break;
         if (word >> 32 != p->hash || word == MPE__DICT_DELETED)
             continue;
-        if (!is_at(s, *version))
+        if (!is_at(&r->version, was))
             return UNSURE;
-        int rc = copy_unlocked(e, mpe__dict_node_offset(word), key, out);
+        int rc = copy_unlocked(e, mpe__dict_node_offset(word), key, out, &head);
+        *version = mpe__dict_version(was, head);
         if (rc != MPE_ENOENT)
-            return is_at(s, *version) ? rc : UNSURE;
+            return is_at(&r->version, was) ? rc : UNSURE;
     }
-    return is_at(s, *version) ? MPE_ENOENT : UNSURE;
+    *version = mpe__dict_version(was, 0);
+    return is_at(&r->version, was) ? MPE_ENOENT : UNSURE;
 }
 
 /* ---- with it ---- */
@@ -160,7 +167,7 @@ read_locked(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p, mpe_bytes k
     int rc = p->node ? MPE_OK : MPE_ENOENT;
     if (p->node && out)
         rc = mpe__dict_copy_value(e, p->node, out);
-    *version = mpe__load64(&p->stripe->version);
+    *version = mpe__dict_version_at(p);
     mpe__iunlock(e, &p->stripe->lock);
     return rc;
 }

@@ -1,44 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Dicts against a model with random calls, growing and shrinking, conditional puts, snapshots under
- * writers, and deaths in the middle of a change. */
-#include "shm/dict.h"
+/* Dicts of one process: single calls, growing and shrinking, conditional puts, and against a model
+ * with random calls. */
+#include "testing/dicts.h"
 
 #include "shm/arena.h"
-#include "testing/mpe_test.h"
-#include "testing/procs.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-static mpe_object *
-new_dict(mpe_engine *e)
-{
-    mpe_object *o;
-    REQUIRE_OK(mpe_dict_create(e, &o));
-    return o;
-}
-
-static int
-put(mpe_engine *e, mpe_object *d, const char *key, const char *value)
-{
-    return mpe_dict_put(e, d, mpe_test_bytes(key), mpe_test_bytes(value), 0);
-}
-
-/* The value of a key as a string, NULL when it is absent; valid until the next call. */
-static const char *
-get(mpe_engine *e, mpe_object *d, const char *key)
-{
-    static mpe_buf b;
-    if (!b.data)
-        mpe_buf_init(&b);
-    b.len = 0;
-    int rc = mpe_dict_get(e, d, mpe_test_bytes(key), &b, NULL);
-    EXPECT(rc == MPE_OK || rc == MPE_ENOENT);
-    REQUIRE_OK(mpe_buf_append(&b, "", 1));
-    return rc == MPE_OK ? (const char *)b.data : NULL;
-}
 
 TEST(keeps_replaces_and_removes)
 {
@@ -77,31 +47,53 @@ TEST(takes_the_empty_key_and_keys_of_any_bytes)
     mpe_close(e);
 }
 
-TEST(replaces_small_values_of_the_same_size_in_place)
+TEST(writes_over_values_in_place)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *d = new_dict(e);
-    char key[26] = "a key of sixteen", value[12] = "123456789ab";
+    static const size_t sizes[] = {0,  1,  2,  7,   8,   9,   10,  11, 15,
+                                   16, 17, 90, 240, 249, 250, 260, 300};
+    char key[26] = "a key of sixteen", value[300], other[300];
+    memset(other, 'z', sizeof other);
     for (size_t k = 1; k < sizeof key; k++) { /* every alignment, next to a neighbour */
         memset(key, 'a' + (int)k, k);
-        for (size_t n = 0; n < sizeof value; n++) {
-            mpe_bytes first = {key, k}, second = {key + 1, k}, seen;
+        for (size_t i = 0; i < 4 * MPE__COUNTOF(sizes); i++) {
+            size_t n = sizes[i * 5 % MPE__COUNTOF(sizes)];
+            mpe_bytes first = {key, k}, second = {key + 1, k};
             mpe_buf b;
             key[k] = '!';
             mpe_buf_init(&b);
+            memset(value, 'a' + (int)i % 20, sizeof value);
+            EXPECT_OK(mpe_dict_put(e, d, second, (mpe_bytes){other, n}, 0));
             EXPECT_OK(mpe_dict_put(e, d, first, (mpe_bytes){value, n}, 0));
-            EXPECT_OK(mpe_dict_put(e, d, second, (mpe_bytes){"zzzzzzzzzzzzz", n}, 0));
-            EXPECT_OK(mpe_dict_put(e, d, first, (mpe_bytes){"abcdefghijklm", n}, 0));
-            EXPECT_OK(mpe_dict_put(e, d, first, (mpe_bytes){"axcdefghijklm", n}, 0));
             EXPECT_OK(mpe_dict_get(e, d, first, &b, NULL));
             EXPECT_OK(mpe_dict_get(e, d, second, &b, NULL));
-            seen = (mpe_bytes){b.data, b.len};
-            EXPECT_EQ(seen.size, 2 * n);
-            EXPECT(memcmp(b.data, "axcdefghijklm", n) == 0);
-            EXPECT(memcmp(b.data + n, "zzzzzzzzzzzzz", n) == 0);
+            EXPECT_EQ(b.len, 2 * n);
+            EXPECT(memcmp(b.data, value, n) == 0);
+            EXPECT(memcmp(b.data + n, other, n) == 0);
+            mpe_buf_free(&b);
         }
     }
     mpe_test_check(e);
+    mpe_close(e);
+}
+
+TEST(a_smaller_value_takes_less_memory)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *d = new_dict(e);
+    char value[200];
+    memset(value, 'v', sizeof value - 1);
+    EXPECT_OK(put(e, d, "k", "small"));
+    uint64_t used = mpe_test_used(e);
+    for (size_t n = 1; n < sizeof value; n++) {
+        value[n] = 0;
+        EXPECT_OK(put(e, d, "k", value));
+        EXPECT(mpe_test_used(e) >= used + (n > 32 ? n - 32 : 0));
+        EXPECT_OK(put(e, d, "k", "tiny"));
+        EXPECT_EQ(mpe_test_used(e), used);
+        value[n] = 'v';
+    }
     mpe_close(e);
 }
 
@@ -138,17 +130,29 @@ TEST(puts_and_removes_only_when_nothing_has_changed)
     mpe_close(e);
 }
 
-static int
-increment(const uint8_t *value, size_t size, uint8_t out[16], size_t *out_size, void *ud)
+TEST(other_keys_do_not_change_the_version_of_a_key)
 {
-    uint64_t n = 0;
-    (void)ud;
-    if (value)
-        memcpy(&n, value, size);
-    n++;
-    memcpy(out, &n, sizeof n);
-    *out_size = sizeof n;
-    return MPE_OK;
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *d = new_dict(e);
+    char key[16];
+    uint64_t version;
+    mpe_buf b;
+    mpe_buf_init(&b);
+    for (int i = 0; i < 100; i++) { /* some of them share a stripe with the key */
+        snprintf(key, sizeof key, "%d", i);
+        EXPECT_OK(put(e, d, key, "before"));
+    }
+    EXPECT_OK(mpe_dict_get(e, d, mpe_test_bytes("7"), &b, &version));
+    for (int i = 0; i < 100; i++) {
+        snprintf(key, sizeof key, "%d", i);
+        if (i != 7)
+            EXPECT_OK(put(e, d, key, "after"));
+    }
+    EXPECT_OK(mpe_dict_put_if(e, d, mpe_test_bytes("7"), version, mpe_test_bytes("mine"), 0));
+    EXPECT_EQ(mpe_dict_remove_if(e, d, mpe_test_bytes("7"), version), MPE_EAGAIN);
+    EXPECT_STR(get(e, d, "7"), "mine");
+    mpe_buf_free(&b);
+    mpe_close(e);
 }
 
 static int
@@ -395,312 +399,5 @@ TEST_LIMIT(agrees_with_a_model_after_random_calls, 30)
     mpe_test_check(e);
     mpe_drop(e, d);
     EXPECT_EQ(mpe_test_used(e), 0);
-    mpe_close(e);
-}
-
-/* ---- between processes ---- */
-
-static void
-count_up(mpe_engine *e, void *arg)
-{
-    uint32_t seed = mpe_self_slot(e);
-    for (int i = 0; i < 20000; i++) {
-        char key[16];
-        snprintf(key, sizeof key, "%u", mpe_test_random(&seed) % 10);
-        REQUIRE_OK(mpe_dict_edit(e, arg, mpe_test_bytes(key), increment, NULL));
-    }
-}
-
-TEST(no_increment_of_three_processes_is_lost)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_object *d = new_dict(e);
-    mpe_process *p[3];
-    uint64_t sum = 0;
-    for (int i = 0; i < 3; i++)
-        p[i] = mpe_test_start(e, count_up, d);
-    for (int i = 0; i < 3; i++)
-        EXPECT_EQ(mpe_test_join(e, p[i]), 0);
-    for (int i = 0; i < 10; i++) {
-        char key[16];
-        snprintf(key, sizeof key, "%d", i);
-        sum += *(const uint64_t *)get(e, d, key);
-    }
-    EXPECT_EQ(sum, 60000);
-    mpe_close(e);
-}
-
-static void
-write_a_lot(mpe_engine *e, void *arg)
-{
-    char mine[16];
-    snprintf(mine, sizeof mine, "p%u ", mpe_self_slot(e));
-    for (int i = 0; i < 30000; i++) {
-        char key[32];
-        snprintf(key, sizeof key, "%s%d", mine, i % 2000);
-        if (i / 2000 % 2 == 0)
-            REQUIRE_OK(put(e, arg, key, key));
-        else
-            REQUIRE_OK(mpe_dict_remove(e, arg, mpe_test_bytes(key), NULL));
-        if (i % 3000 == 0)
-            EXPECT(get(e, arg, key) == NULL || strcmp(get(e, arg, key), key) == 0);
-    }
-}
-
-TEST_LIMIT(two_processes_insert_and_remove_at_once, 30)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_object *d = new_dict(e);
-    mpe_process *p[2];
-    for (int i = 0; i < 2; i++)
-        p[i] = mpe_test_start(e, write_a_lot, d);
-    for (int i = 0; i < 2; i++)
-        EXPECT_EQ(mpe_test_join(e, p[i]), 0);
-    EXPECT_EQ(mpe_dict_count(e, d), 2 * 2000);
-    mpe_test_check(e);
-    mpe_drop(e, d);
-    mpe_reap_dead(e);
-    EXPECT_EQ(mpe_test_used(e), 0);
-    mpe_close(e);
-}
-
-/* Writes the same number into key after key: a snapshot in between sees a step of one at most. */
-static void
-write_in_order(mpe_engine *e, void *arg)
-{
-    for (uint64_t n = 1; n <= 1500; n++)
-        for (int i = 0; i < 40; i++) {
-            char key[16];
-            snprintf(key, sizeof key, "%d", i);
-            mpe_bytes value = {&n, sizeof n};
-            REQUIRE_OK(mpe_dict_put(e, arg, mpe_test_bytes(key), value, 0));
-        }
-}
-
-/* The values of a snapshot by key. */
-static void
-read_snapshot(const mpe_buf *b, uint64_t values[40])
-{
-    for (size_t at = 0; at < b->len;) {
-        uint32_t sizes[2];
-        char key[8] = {0};
-        memcpy(sizes, b->data + at, sizeof sizes);
-        memcpy(key, b->data + at + 8, sizes[0]);
-        memcpy(&values[atoi(key)], b->data + at + 8 + sizes[0], sizeof values[0]);
-        at += (8 + (size_t)sizes[0] + sizes[1] + 7) & ~(size_t)7;
-    }
-}
-
-TEST_LIMIT(a_snapshot_is_one_instant, 30)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_object *d = new_dict(e);
-    mpe_process *p = mpe_test_start(e, write_in_order, d);
-    uint64_t values[40] = {0}, count;
-    mpe_buf b;
-    mpe_buf_init(&b);
-    while (values[39] < 1500) {
-        memset(values, 0, sizeof values);
-        b.len = 0;
-        REQUIRE_OK(mpe_dict_snapshot(e, d, &b, &count));
-        read_snapshot(&b, values);
-        for (int i = 1; i < 40; i++) /* later keys never ahead of earlier ones, one step at most */
-            if (!EXPECT(values[i] <= values[i - 1] && values[0] - values[i] <= 1))
-                mpe_test_stop();
-    }
-    EXPECT_EQ(mpe_test_join(e, p), 0);
-    mpe_buf_free(&b);
-    mpe_close(e);
-}
-
-static void
-change_until_killed(mpe_engine *e, void *arg)
-{
-    mpe_handle *shared = arg;
-    mpe_object *d;
-    uint32_t seed = mpe_self_slot(e) * 77;
-    REQUIRE_OK(mpe_hold(e, shared[0], &d));
-    for (uint32_t i = 0;; i++) {
-        char key[16];
-        static char value[600];
-        snprintf(key, sizeof key, "%u", mpe_test_random(&seed) % 400);
-        memset(value, 'x', sizeof value - 1);
-        value[mpe_test_random(&seed) % 590] = 0;
-        if (mpe_test_random(&seed) % 5 == 0)
-            mpe_dict_remove(e, d, mpe_test_bytes(key), NULL);
-        else
-            put(e, d, key, value);
-        if (i % 3000 == 2999)
-            mpe_dict_clear(e, d);
-    }
-}
-
-TEST_LIMIT(a_writer_killed_anywhere_leaves_a_whole_dict, 60)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    for (int round = 0; round < 60; round++) {
-        mpe_object *d = new_dict(e);
-        mpe_handle h = mpe_handle_of(e, d);
-        mpe_process *p = mpe_test_start(e, change_until_killed, &h);
-        for (int i = 0; i < 20 + round * 40 || mpe_dict_count(e, d) < 10; i++)
-            get(e, d, "1");
-        mpe_test_kill(p);
-        EXPECT_OK(put(e, d, "mine", "yes"));
-        EXPECT_STR(get(e, d, "mine"), "yes");
-        mpe_test_join(e, p);
-        mpe_reap_dead(e);
-        uint64_t count = mpe_dict_count(e, d), snapshot;
-        mpe_buf b;
-        mpe_buf_init(&b);
-        EXPECT_OK(mpe_dict_snapshot(e, d, &b, &snapshot));
-        EXPECT_EQ(snapshot, count);
-        mpe_buf_free(&b);
-        mpe_test_check(e);
-        mpe_drop(e, d);
-        EXPECT(mpe_test_used(e) < 4096);
-    }
-    mpe_close(e);
-}
-
-/* ---- many keys in one step ---- */
-
-static void
-add_record(mpe_buf *records, const char *key, const char *value)
-{
-    uint32_t sizes[2] = {(uint32_t)strlen(key), (uint32_t)strlen(value)};
-    REQUIRE_OK(mpe_buf_append(records, sizes, sizeof sizes));
-    REQUIRE_OK(mpe_buf_append(records, key, sizes[0]));
-    REQUIRE_OK(mpe_buf_append(records, value, sizes[1]));
-    REQUIRE_OK(mpe_buf_append(records, "\0\0\0\0\0\0\0", -(sizes[0] + sizes[1]) & 7));
-}
-
-/* Keys 0 to count - 1 get the value. */
-static int
-update(mpe_engine *e, mpe_object *d, int count, const char *value)
-{
-    mpe_buf b;
-    mpe_buf_init(&b);
-    for (int i = 0; i < count; i++) {
-        char key[16];
-        snprintf(key, sizeof key, "%d", i);
-        add_record(&b, key, value);
-    }
-    int rc = mpe_dict_update(e, d, b.data, (uint64_t)count, 0);
-    mpe_buf_free(&b);
-    return rc;
-}
-
-TEST(updates_many_keys)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_object *d = new_dict(e);
-    EXPECT_OK(put(e, d, "0", "before"));
-    EXPECT_OK(put(e, d, "mine", "stays"));
-    EXPECT_OK(update(e, d, 0, ""));
-    EXPECT_OK(update(e, d, 1, "one"));
-    EXPECT_STR(get(e, d, "0"), "one");
-    EXPECT_OK(update(e, d, 1000, "a value of some length"));
-    EXPECT_EQ(mpe_dict_count(e, d), 1001);
-    EXPECT_STR(get(e, d, "0"), "a value of some length");
-    EXPECT_STR(get(e, d, "999"), "a value of some length");
-    EXPECT_STR(get(e, d, "mine"), "stays");
-    mpe_test_check(e);
-    mpe_drop(e, d);
-    EXPECT_EQ(mpe_test_used(e), 0);
-    mpe_close(e);
-}
-
-TEST(an_update_takes_the_last_of_two_records_of_a_key)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_object *d = new_dict(e);
-    mpe_buf b;
-    mpe_buf_init(&b);
-    add_record(&b, "k", "one");
-    add_record(&b, "other", "");
-    add_record(&b, "k", "two");
-    EXPECT_OK(mpe_dict_update(e, d, b.data, 3, 0));
-    EXPECT_STR(get(e, d, "k"), "two");
-    EXPECT_EQ(mpe_dict_count(e, d), 2);
-    mpe_buf_free(&b);
-    mpe_drop(e, d);
-    EXPECT_EQ(mpe_test_used(e), 0);
-    mpe_close(e);
-}
-
-TEST(an_update_that_does_not_fit_changes_nothing)
-{
-    mpe_engine *e = mpe_test_engine(3u << 20);
-    mpe_object *d = new_dict(e);
-    static char value[3000];
-    EXPECT_OK(put(e, d, "0", "before"));
-    uint64_t used = mpe_test_used(e);
-    memset(value, 'v', sizeof value - 1);
-    EXPECT_EQ(update(e, d, 2000, value), MPE_EARENA);
-    EXPECT_EQ(mpe_dict_count(e, d), 1);
-    EXPECT_STR(get(e, d, "0"), "before");
-    EXPECT(mpe_test_used(e) < used + 32 * 1024); /* tables may have grown */
-    EXPECT_OK(put(e, d, "1", value));
-    EXPECT_OK(update(e, d, 100, "small"));
-    EXPECT_EQ(mpe_dict_count(e, d), 100);
-    mpe_test_check(e);
-    mpe_close(e);
-}
-
-#define MANY 40
-
-/* Keys 0 to 39 get the same number, ever higher; at times they all go first. */
-static void
-update_all(mpe_engine *e, void *arg)
-{
-    for (int n = 1000; n <= 1700; n++) {
-        char value[16];
-        snprintf(value, sizeof value, "%d", n);
-        if (n % 10 == 0)
-            mpe_dict_clear(e, arg);
-        REQUIRE_OK(update(e, arg, MANY, value));
-    }
-}
-
-static int
-number_at(mpe_engine *e, mpe_object *d, const char *key)
-{
-    const char *value = get(e, d, key);
-    return value ? atoi(value) : 0;
-}
-
-static void
-check_all_or_none(mpe_engine *e, mpe_object *d)
-{
-    mpe_buf b;
-    uint64_t count, of_all;
-    mpe_buf_init(&b);
-    REQUIRE_OK(mpe_dict_snapshot(e, d, &b, &count));
-    REQUIRE(count == 0 || count == MANY);
-    for (size_t at = 0; at < b.len;) {
-        uint32_t sizes[2];
-        memcpy(sizes, b.data + at, sizeof sizes);
-        REQUIRE(sizes[1] == 4);
-        if (at == 0)
-            memcpy(&of_all, b.data + at + 8 + sizes[0], 4);
-        REQUIRE(memcmp(&of_all, b.data + at + 8 + sizes[0], 4) == 0);
-        at += (8 + (size_t)sizes[0] + sizes[1] + 7) & ~(size_t)7;
-    }
-    mpe_buf_free(&b);
-}
-
-TEST_LIMIT(nobody_sees_a_part_of_an_update_or_a_clear, 60)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_object *d = new_dict(e);
-    mpe_process *p = mpe_test_start(e, update_all, d);
-    for (int first = 0; first < 1700;) {
-        check_all_or_none(e, d);
-        first = number_at(e, d, "0"); /* key by key neither, what comes later is never older */
-        int last = number_at(e, d, "39");
-        REQUIRE(last == 0 || last >= first);
-        EXPECT(mpe_dict_count(e, d) <= MANY);
-    }
-    EXPECT_EQ(mpe_test_join(e, p), 0);
     mpe_close(e);
 }

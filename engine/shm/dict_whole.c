@@ -79,11 +79,12 @@ link_nodes(mpe_engine *e, mpe_object *o, struct mpe__dict_batch *b)
 static void
 clear_stripes(mpe_engine *e, mpe_object *o)
 {
-    struct mpe__dict *d = mpe__dict_body(e, o);
     for (uint32_t i = 0; i < MPE__DICT_STRIPES; i++) {
-        mpe__ilock(e, &d->stripes[i].lock, mpe__index_of(e, o));
-        mpe__dict_clear_stripe(e, o, &d->stripes[i]);
-        mpe__iunlock(e, &d->stripes[i].lock);
+        struct mpe__dict_place p;
+        mpe__dict_stripe_at(e, o, i, &p);
+        mpe__ilock(e, &p.stripe->lock, mpe__index_of(e, o));
+        mpe__dict_clear_stripe(e, o, &p);
+        mpe__iunlock(e, &p.stripe->lock);
     }
 }
 
@@ -201,10 +202,11 @@ make_room(mpe_engine *e, mpe_object *o, const uint32_t more[MPE__DICT_STRIPES])
 {
     int rc = MPE_OK, moved;
     for (uint32_t i = 0; i < MPE__DICT_STRIPES && rc == MPE_OK; i++) {
-        struct mpe__dict_stripe *s = &mpe__dict_body(e, o)->stripes[i];
-        mpe__ilock(e, &s->lock, mpe__index_of(e, o));
-        rc = more[i] ? mpe__dict_make_room(e, o, s, more[i], &moved) : MPE_OK;
-        mpe__iunlock(e, &s->lock);
+        struct mpe__dict_place p;
+        mpe__dict_stripe_at(e, o, i, &p);
+        mpe__ilock(e, &p.stripe->lock, mpe__index_of(e, o));
+        rc = more[i] ? mpe__dict_make_room(e, o, &p, more[i], &moved) : MPE_OK;
+        mpe__iunlock(e, &p.stripe->lock);
     }
     return rc;
 }
@@ -274,10 +276,10 @@ mpe_dict_clear(mpe_engine *e, mpe_object *o)
 /* ---- looking at everything ---- */
 
 int
-mpe__dict_each_node(mpe_engine *e, struct mpe__dict_stripe *s,
+mpe__dict_each_node(mpe_engine *e, struct mpe__dict_root *root,
                     int (*f)(mpe_engine *e, uint64_t off, void *ud), void *ud)
 {
-    uint64_t word = mpe__load64(&s->table);
+    uint64_t word = mpe__load64(&root->table);
     struct mpe__dict_table t = mpe__dict_table_of(e, word);
     int rc = MPE_OK;
     for (uint64_t k = 0; k < mpe__dict_table_length(word) && rc == MPE_OK; k++) {
@@ -296,7 +298,7 @@ each_stripe(mpe_engine *e, mpe_object *o, int (*f)(mpe_engine *e, uint64_t off, 
     mpe__dict_freeze(e, o);
     for (uint32_t i = 0; i < MPE__DICT_STRIPES && rc == MPE_OK; i++) {
         mpe__ilock(e, &d->stripes[i].lock, mpe__index_of(e, o));
-        rc = mpe__dict_each_node(e, &d->stripes[i], f, ud);
+        rc = mpe__dict_each_node(e, &d->roots[i], f, ud);
         mpe__iunlock(e, &d->stripes[i].lock);
     }
     mpe__dict_thaw(e, o);
@@ -370,7 +372,7 @@ mpe__dict_measure(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes
     *bytes = 0;
     each_stripe(e, o, measure_node, bytes);
     for (uint32_t i = 0; i < MPE__DICT_STRIPES; i++) {
-        uint64_t word = mpe__load64(&d->stripes[i].table);
+        uint64_t word = mpe__load64(&d->roots[i].table);
         *bytes += word ? mpe__block_bytes(e, mpe__dict_table_offset(word)) : 0;
     }
 }

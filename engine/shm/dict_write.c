@@ -1,6 +1,6 @@
-/* Dicts: changing one key. A value of up to 9 bytes that is replaced by another of the same size
- * and, at 9, the same tag is one aligned store into its node; all else makes a node and links it
- * by one store of the table entry. Before looking, a writer waits for what is pending.
+/* Dicts: changing one key. A value that is not long and fits into the node of the one before is
+ * written over it, by the redo record; all else makes a node and links it by one store of the table
+ * entry. Before looking, a writer waits for what is pending.
  */
 #include "shm/dict_int.h"
 
@@ -8,10 +8,14 @@
 
 #define FIRST_LOG2 3u
 
+/* Around each change of what is in the table of a stripe: until its end, readers take the lock. */
 static void
-raise_version(struct mpe__dict_stripe *s)
+change_root(mpe_engine *e, struct mpe__dict_root *root, const struct mpe__change *c)
 {
-    mpe__store64(&s->version, mpe__load64(&s->version) + 1);
+    uint64_t version = mpe__load64(&root->version);
+    mpe__store64(&root->version, version + 1);
+    mpe__commit_change(e, c);
+    mpe__store64(&root->version, version + 2);
 }
 
 static void
@@ -53,9 +57,9 @@ unlock_place(mpe_engine *e, struct mpe__dict_place *p)
 
 /* Gives the stripe a table of 2^log2 entries with all that is in use. */
 static int
-rebuild(mpe_engine *e, mpe_object *o, struct mpe__dict_stripe *s, uint32_t log2)
+rebuild(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p, uint32_t log2)
 {
-    uint64_t old = mpe__load64(&s->table), off;
+    uint64_t old = mpe__load64(&p->root->table), off;
     int rc = mpe__alloc_zeroed(e, sizeof(uint64_t) << log2, &off);
     if (rc != MPE_OK)
         return rc;
@@ -72,13 +76,12 @@ rebuild(mpe_engine *e, mpe_object *o, struct mpe__dict_stripe *s, uint32_t log2)
         atomic_store_explicit(&to.entries[i & to.mask], word, memory_order_relaxed);
     }
     struct mpe__change c = {.object = o,
-                            .link = &s->table,
+                            .link = &p->root->table,
                             .value = off | (uint64_t)log2 << 56,
                             .new_block = {off},
                             .old_block = {mpe__dict_table_offset(old)}};
-    raise_version(s); /* readers without the lock: the old table is about to be freed */
-    mpe__commit_change(e, &c);
-    mpe__store32(&s->deleted, 0);
+    change_root(e, p->root, &c);
+    mpe__store32(&p->stripe->deleted, 0);
     return MPE_OK;
 }
 
@@ -92,13 +95,14 @@ log2_for(uint64_t count)
 }
 
 int
-mpe__dict_make_room(mpe_engine *e, mpe_object *o, struct mpe__dict_stripe *s, uint32_t more,
+mpe__dict_make_room(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p, uint32_t more,
                     int *moved)
 {
-    uint64_t length = mpe__dict_table_length(mpe__load64(&s->table));
-    uint64_t count = mpe__load32(&s->count), used = count + mpe__load32(&s->deleted);
+    uint64_t length = mpe__dict_table_length(mpe__load64(&p->root->table));
+    uint64_t count = mpe__load32(&p->stripe->count);
+    uint64_t used = count + mpe__load32(&p->stripe->deleted);
     *moved = (used + more) * 4 > length * 3;
-    return *moved ? rebuild(e, o, s, log2_for(count + more)) : MPE_OK;
+    return *moved ? rebuild(e, o, p, log2_for(count + more)) : MPE_OK;
 }
 
 /* ---- nodes ---- */
@@ -108,36 +112,44 @@ mpe__dict_new_node(mpe_engine *e, mpe_bytes key, mpe_bytes value, int handles, u
 {
     if (key.size > INT32_MAX || value.size > INT32_MAX)
         return MPE_EARENA;
-    uint64_t at = mpe__dict_value_at(key.size, value.size);
-    int rc = mpe__alloc(e, sizeof(struct mpe__dict_node) + at + value.size, off);
+    int rc = mpe__alloc(e, mpe__dict_node_size(key.size, value.size), off);
     if (rc != MPE_OK)
         return rc;
     struct mpe__dict_node *n = mpe__at(e, *off);
+    uint64_t head = (uint64_t)value.size << 1 | (handles != 0);
+    atomic_store_explicit(&n->head, head, memory_order_relaxed);
     n->key_size = (uint32_t)key.size;
-    n->value = (uint32_t)value.size << 1 | (handles != 0);
     if (key.size > 0)
         memcpy(n->bytes, key.data, key.size);
     if (value.size > 0)
-        memcpy(n->bytes + at, value.data, value.size);
+        memcpy(n->bytes + key.size, value.data, value.size);
     return MPE_OK;
 }
 
-/* Replaces a small value by one store, if that can be. Blocks are multiples of 16 bytes, so all of
- * the word is the node's. */
+/* Would the value, in the place of the one of the node, take a block of the same size? */
 static int
-replace_in_place(struct mpe__dict_place *p, mpe_bytes value, int handles)
+fits_into(const struct mpe__dict_node *n, mpe_bytes value)
 {
-    struct mpe__dict_node *n = p->node;
-    const uint8_t *from = value.data;
-    if (!n || handles || value.size == 0 || value.size > 9 || n->value != value.size << 1)
+    uint32_t size = mpe__dict_value_size(n);
+    return value.size == size || mpe__same_class(mpe__dict_node_size(n->key_size, size),
+                                                 mpe__dict_node_size(n->key_size, value.size));
+}
+
+/* Writes a value over the one of a node, if that can be: all words of the node from that on in which
+ * its value begins. */
+static int
+write_over(mpe_engine *e, struct mpe__dict_node *n, mpe_bytes value, int handles)
+{
+    uint64_t begin = mpe__dict_node_size(n->key_size, 0), first = begin & ~7ull;
+    uint64_t head = mpe__load64(&n->head), size = begin - first + value.size;
+    uint8_t *record = (uint8_t *)e->self->redo.words;
+    if (handles || mpe__dict_has_handles(n) || value.size == 0 ||
+        size > sizeof e->self->redo.words || !fits_into(n, value))
         return 0;
-    uint8_t *to = mpe__dict_value(n);
-    if (value.size == 9 && *to++ != *from++)
-        return 0;
-    uint64_t word = 0;
-    memcpy(&word, from, value.size == 9 ? 8 : value.size);
-    raise_version(p->stripe);
-    mpe__store64((mpe__a64 *)to, word);
+    memcpy(record, (uint8_t *)n + first, 8); /* the end of the key */
+    memcpy(record + begin - first, value.data, value.size);
+    mpe__commit_rewrite(e, &n->head, ((head >> 32) + 2) << 32 | value.size << 1,
+                        (mpe__a64 *)((uint8_t *)n + first), (uint32_t)(size + 7) / 8);
     return 1;
 }
 
@@ -160,8 +172,7 @@ mpe__dict_link(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p, uint64_t
                             .old_block = {p->entry ? mpe__dict_node_offset(before) : 0}};
     if (p->entry)
         note_removed(e, mpe__at(e, c.old_block[0]));
-    raise_version(p->stripe);
-    mpe__commit_change(e, &c);
+    change_root(e, p->root, &c);
     if (p->entry)
         return;
     add_count(&p->stripe->count, 1);
@@ -175,10 +186,10 @@ put(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p, mpe_bytes key, mpe_
 {
     uint64_t off;
     int rc = MPE_OK, moved = 0;
-    if (replace_in_place(p, value, handles))
+    if (p->node && write_over(e, p->node, value, handles))
         return MPE_OK;
     if (!p->entry)
-        rc = mpe__dict_make_room(e, o, p->stripe, 1, &moved);
+        rc = mpe__dict_make_room(e, o, p, 1, &moved);
     if (rc == MPE_OK && moved)
         mpe__dict_find(e, p, key);
     if (rc == MPE_OK)
@@ -189,7 +200,7 @@ put(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p, mpe_bytes key, mpe_
 }
 
 static void
-remove_entry(mpe_engine *e, mpe_object *o, struct mpe__dict_stripe *s, mpe__a64 *entry,
+remove_entry(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p, mpe__a64 *entry,
              int next_is_empty)
 {
     struct mpe__change c = {.object = o,
@@ -197,42 +208,40 @@ remove_entry(mpe_engine *e, mpe_object *o, struct mpe__dict_stripe *s, mpe__a64 
                             .value = next_is_empty ? MPE__DICT_EMPTY : MPE__DICT_DELETED,
                             .old_block = {mpe__dict_node_offset(mpe__load64(entry))}};
     note_removed(e, mpe__at(e, c.old_block[0]));
-    raise_version(s);
-    mpe__commit_change(e, &c);
-    add_count(&s->count, -1);
+    change_root(e, p->root, &c);
+    add_count(&p->stripe->count, -1);
     if (!next_is_empty)
-        add_count(&s->deleted, 1);
+        add_count(&p->stripe->deleted, 1);
 }
 
 static void
 remove_place(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p)
 {
-    struct mpe__dict_stripe *s = p->stripe;
     uint32_t i = (uint32_t)(p->entry - p->table.entries);
-    remove_entry(e, o, s, p->entry,
+    remove_entry(e, o, p, p->entry,
                  mpe__load64(&p->table.entries[(i + 1) & p->table.mask]) == MPE__DICT_EMPTY);
-    uint64_t length = mpe__dict_table_length(mpe__load64(&s->table));
-    uint64_t count = mpe__load32(&s->count);
+    uint64_t length = mpe__dict_table_length(mpe__load64(&p->root->table));
+    uint64_t count = mpe__load32(&p->stripe->count);
     if (length > 1u << FIRST_LOG2 && count * 8 < length)
-        rebuild(e, o, s, log2_for(count + 1)); /* failing, the table just stays large */
+        rebuild(e, o, p, log2_for(count + 1)); /* failing, the table just stays large */
 }
 
 void
-mpe__dict_clear_stripe(mpe_engine *e, mpe_object *o, struct mpe__dict_stripe *s)
+mpe__dict_clear_stripe(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p)
 {
-    uint64_t word = mpe__load64(&s->table);
+    uint64_t word = mpe__load64(&p->root->table);
     struct mpe__dict_table t = mpe__dict_table_of(e, word);
     if (word == 0)
         return;
     for (uint64_t k = mpe__dict_table_length(word); k-- > 0;)
         if (mpe__dict_in_use(mpe__load64(&t.entries[k])))
-            remove_entry(e, o, s, &t.entries[k], 0);
-    rebuild(e, o, s, FIRST_LOG2);
+            remove_entry(e, o, p, &t.entries[k], 0);
+    rebuild(e, o, p, FIRST_LOG2);
 }
 
 /* ---- calls ---- */
 
-/* Puts if the key is absent (if_new) and the stripe still has the version, when one is given. */
+/* Puts if the key is absent (if_new) and still has the version, when one is given. */
 static int
 put_when(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_bytes value, int handles, int if_new,
          const uint64_t *version)
@@ -244,7 +253,7 @@ put_when(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_bytes value, int handl
     int rc = MPE_EAGAIN;
     if (if_new && p.node)
         rc = MPE_EEXIST;
-    else if (!version || mpe__load64(&p.stripe->version) == *version)
+    else if (!version || mpe__dict_version_at(&p) == *version)
         rc = put(e, o, &p, key, value, handles);
     unlock_place(e, &p);
     return rc;
@@ -274,7 +283,7 @@ mpe_dict_remove_if(mpe_engine *e, mpe_object *o, mpe_bytes key, uint64_t version
 {
     struct mpe__dict_place p;
     lock_key(e, o, key, &p);
-    int rc = mpe__load64(&p.stripe->version) == version ? MPE_OK : MPE_EAGAIN;
+    int rc = mpe__dict_version_at(&p) == version ? MPE_OK : MPE_EAGAIN;
     if (rc == MPE_OK && p.node)
         remove_place(e, o, &p);
     unlock_place(e, &p);
@@ -313,7 +322,7 @@ any_in_use(struct mpe__dict_stripe *s, struct mpe__dict_table t, uint64_t length
 static int
 pop_from(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p, mpe_buf *key, mpe_buf *value)
 {
-    uint64_t word = mpe__load64(&p->stripe->table);
+    uint64_t word = mpe__load64(&p->root->table);
     p->table = mpe__dict_table_of(e, word);
     p->entry = any_in_use(p->stripe, p->table, mpe__dict_table_length(word));
     if (!p->entry)
@@ -334,7 +343,8 @@ mpe_dict_pop_any(mpe_engine *e, mpe_object *o, mpe_buf *key, mpe_buf *value)
     if (mpe__load64(&d->pending))
         mpe__dict_settle(e, o);
     for (uint32_t i = 0; i < MPE__DICT_STRIPES; i++) {
-        struct mpe__dict_place p = {.stripe = &d->stripes[i]};
+        struct mpe__dict_place p = {.entry = NULL};
+        mpe__dict_stripe_at(e, o, i, &p);
         if (mpe__load32(&p.stripe->count) == 0)
             continue;
         lock_stripe(e, o, p.stripe);

@@ -4,7 +4,8 @@
  *
  * The order of steps matters (each is repeatable, a reaper may die between any two):
  *   1 the arena lock, if held: the chunk table is made consistent, the lock released
- *   2 the operation record: finish what was committed (what was not is undone by 4)
+ *   2 the operation record and the redo record: finish what was committed (what was not is undone
+ *     by 4, or has not begun)
  *   3 the other locks: recompute what is derived, release, wake all sleepers
  *   4 blocks in flight and the object being made are freed
  *   5 the slot's bits leave every waiter and holder set; locks become abandoned, permits return...
@@ -114,6 +115,30 @@ recover_op(mpe_engine *e, uint32_t slot)
     if (mpe__load64(link) == mpe__load64(&op->value))
         finish(e, &e->slots[slot]);
     mpe__store32(&op->active, 0);
+}
+
+/* For the slot whose record it is, alive or dead; may be repeated. */
+static void
+rewrite(mpe_engine *e, struct mpe__redo *r)
+{
+    mpe__a64 *head = mpe__at(e, mpe__load64(&r->head)), *to = mpe__at(e, mpe__load64(&r->to));
+    mpe__store64(head, mpe__load64(head) | 1ull << 32);
+    atomic_thread_fence(memory_order_release); /* is_at in shm/dict_read.c */
+    for (uint32_t i = 0; i < mpe__load32(&r->count); i++)
+        atomic_store_explicit(&to[i], r->words[i], memory_order_relaxed);
+    mpe__store64(head, mpe__load64(&r->value));
+    mpe__store32(&r->count, 0);
+}
+
+void
+mpe__commit_rewrite(mpe_engine *e, mpe__a64 *head, uint64_t value, mpe__a64 *to, uint32_t count)
+{
+    struct mpe__redo *r = &e->self->redo;
+    atomic_store_explicit(&r->head, mpe__offset(e, head), memory_order_relaxed);
+    atomic_store_explicit(&r->value, value, memory_order_relaxed);
+    atomic_store_explicit(&r->to, mpe__offset(e, to), memory_order_relaxed);
+    mpe__store32(&r->count, count); /* the commit */
+    rewrite(e, r);
 }
 
 static void
@@ -236,6 +261,8 @@ mpe__retire(mpe_engine *e, uint32_t slot)
     struct mpe__slot *s = &e->slots[slot];
     recover_locks(e, slot, 1);
     recover_op(e, slot);
+    if (mpe__load32(&s->redo.count))
+        rewrite(e, &s->redo);
     recover_locks(e, slot, 0);
     free_in_flight(e, slot);
     leave_objects(e, slot);

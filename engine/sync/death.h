@@ -33,4 +33,11 @@ struct mpe__change {
 /* Announces, commits and finishes a change; the lock that guards link is held. */
 void mpe__commit_change(mpe_engine *e, const struct mpe__change *c);
 
+/* Writes the first count of the words in the redo record of this slot over those at `to`, as one
+ * step, with a version in head (see struct mpe__redo), which becomes value; the lock that guards
+ * them is held. A reader without the lock finds the same even version before and after, or has read
+ * in vain. */
+void mpe__commit_rewrite(mpe_engine *e, mpe__a64 *head, uint64_t value, mpe__a64 *to,
+                         uint32_t count);
+
 #endif

@@ -36,6 +36,17 @@ struct mpe__op {
     mpe__a64 taken;        /* leaves the object for the slot at the commit, 0: none */
 };
 
+#define MPE__REDO_WORDS 32u
+
+/* Words that are being written over others in place: those from offset `to` on become `words`, and
+ * then the word at head, a version in its upper half, which is odd meanwhile, becomes `value`. The
+ * store of count commits: from then on a reaper does it again. */
+struct mpe__redo {
+    mpe__a32 count; /* words; 0: nothing is under way */
+    mpe__a64 head, value, to;
+    uint64_t words[MPE__REDO_WORDS];
+};
+
 enum { MPE__SLOT_FREE = 0, MPE__SLOT_STARTING = 1, MPE__SLOT_LIVE = 2 };
 /* IN_POLL_ALONE: with nothing shared waited for, so that it does not matter who comes and goes. */
 enum { MPE__AWAKE, MPE__IN_FUTEX, MPE__IN_POLL, MPE__RUNG, MPE__IN_POLL_ALONE };
@@ -59,6 +70,7 @@ struct mpe__slot {
     mpe__a32 unlisted; /* blocks of this slot did not fit into inflight: look at all blocks */
     mpe__a32 pid;
     char name[48];
+    struct mpe__redo redo;
 };
 
 /* The entry of one shared object, for every kind. */

@@ -52,7 +52,12 @@ TEST_LIMIT(a_lock_noted_after_it_was_taken, 60)
 TEST_LIMIT(a_change_announced_after_its_commit, 60)
 {
     expect_noticed("shm/queue_deaths_test", "getting_a_large", "delay: &op->active, 1");
-    expect_noticed("shm/containers_deaths_test", "removing_from_a_list", "delay: &op->active, 1");
+    expect_noticed("shm/list_deaths_test", "removing_from_a_list", "delay: &op->active, 1");
+}
+
+TEST_LIMIT(a_rewrite_that_is_never_over, 60)
+{
+    expect_noticed("shm/dict_deaths_test", "on_a_condition", "leave out: &r->count, 0");
 }
 
 TEST_LIMIT(a_block_noted_after_it_was_taken, 60)
