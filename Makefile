@@ -57,7 +57,8 @@ MAJOR   := $(firstword $(subst ., ,$(VERSION)))
 LUA_CFLAGS := $(shell pkg-config --cflags lua5.4 2>/dev/null)
 LUA_LIBS   := $(shell pkg-config --libs lua5.4 2>/dev/null)
 # The command has Lua inside, whole, as stock lua has: fewer mappings to set up and to fork. Where there
-# is only the shared library, that.
+# is only the shared library, that. libuv stays shared: luv must find the one that the engine uses, and
+# the static one hides its names.
 LUA_A      := $(wildcard $(shell pkg-config --variable=libdir lua5.4 2>/dev/null)/liblua5.4.a)
 LUA_STATIC  = $(if $(LUA_A),-Wl$(comma)--whole-archive $(LUA_A) -Wl$(comma)--no-whole-archive,$(LUA_LIBS))
 UV_CFLAGS  := $(shell pkg-config --cflags libuv 2>/dev/null)

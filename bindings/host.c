@@ -41,6 +41,7 @@ run_command(lua_State *L, int argc, char **argv)
     lua_getglobal(L, "require");
     lua_pushliteral(L, "mpengine.main");
     lua_call(L, 1, 1);
+    lmpe_put_off_collection(L);
     lua_createtable(L, argc, 1);
     for (int i = 0; i < argc; i++) {
         lua_pushstring(L, argv[i]);
@@ -99,6 +100,7 @@ main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     lua_gc(L, LUA_GCGEN, 0, 0);
+    lua_gc(L, LUA_GCSTOP); /* until the library is there */
     lua_pushcfunction(L, run);
     lua_pushinteger(L, argc);
     lua_pushlightuserdata(L, argv);

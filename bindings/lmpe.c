@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define PAGE 4096
+#define FUNCTIONS_ABOUT 180                                   /* in the core module */
 #define WHOLE ((sizeof(lmpe) + 512 + PAGE - 1) / PAGE * PAGE) /* with some room behind it */
 
 uint64_t
@@ -379,7 +380,7 @@ luaopen_mpengine_core(lua_State *L)
     };
     lmpe_add_modules(L);
     lmpe *S = new_state(L);
-    lua_newtable(L);
+    lua_createtable(L, 0, FUNCTIONS_ABOUT);
     lmpe_setfuncs(L, S, functions);
     lmpe_open_object(L, S);
     lmpe_open_sched(L, S);

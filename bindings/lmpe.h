@@ -395,6 +395,8 @@ void lmpe_open_pool(lua_State *L, lmpe *S);
 void lmpe_open_pipe(lua_State *L, lmpe *S);
 void lmpe_open_shm(lua_State *L, lmpe *S);
 
+/* Keeps the collector off the heap there is now, and lets it run if it was stopped: lstart.c. */
+void lmpe_put_off_collection(lua_State *L);
 /* Faults in the pages of this memory for writing, at once: lstart.c. */
 void lmpe_fault_in(const void *at, size_t bytes);
 

@@ -36,6 +36,15 @@ set_methods(lua_State *L, lmpe *S, const luaL_Reg *methods, int into)
     }
 }
 
+static int
+count(const luaL_Reg *functions)
+{
+    int n = 0;
+    while (functions && functions[n].name)
+        n++;
+    return n;
+}
+
 lmpe_box *
 lmpe_test_any(lua_State *L, int idx)
 {
@@ -216,13 +225,13 @@ lmpe_new_type(lua_State *L, lmpe *S, int kind, const char *name, const luaL_Reg 
               const luaL_Reg *meta)
 {
     static const luaL_Reg common[] = {{"__gc", box_gc}, {"__eq", box_eq}, {NULL, NULL}};
-    lua_newtable(L); /* the metatable */
+    lua_createtable(L, 0, 6 + count(meta)); /* the metatable */
     lua_pushfstring(L, "mp.%s", name);
     lua_setfield(L, -2, "__name");
     lua_pushboolean(L, 1);
     lua_rawsetp(L, -2, &types_key);
     set_methods(L, S, common, -1);
-    lua_newtable(L); /* its methods */
+    lua_createtable(L, 0, count(methods)); /* its methods */
     lua_insert(L, -2);
     set_methods(L, S, methods, -2);
     lua_insert(L, -2);

@@ -44,10 +44,10 @@ forget_parent(lua_State *L, lmpe *S)
     lmpe_sched_forked(L, S);
 }
 
-/* The collector does not touch the heap that is shared with the parent before the child has
- * allocated as much again: until then there is nothing it needs to find. */
-static void
-put_off_collection(lua_State *L)
+/* The heap there is now, an interpreter's own or one that is shared with the parent, holds nothing for
+ * the collector: it is not touched before as much has been allocated again. */
+void
+lmpe_put_off_collection(lua_State *L)
 {
     int kilobytes = lua_gc(L, LUA_GCCOUNT);
     lua_gc(L, LUA_GCRESTART);
@@ -101,7 +101,7 @@ enter_child(lua_State *L, lmpe *S, int status, const sigset_t *mask)
         _exit(1); /* the parent died at the same moment */
     forget_parent(L, S);
     sigprocmask(SIG_SETMASK, mask, NULL);
-    put_off_collection(L);
+    lmpe_put_off_collection(L);
     run_main(L, S, lua_gettop(L) - 4);
 }
 
@@ -187,7 +187,7 @@ serve(lua_State *L)
     if (rc != MPE_OK)
         _exit(rc != MPE_ECLOSED);
     forget_parent(L, S);
-    put_off_collection(L);
+    lmpe_put_off_collection(L);
     return 0;
 }
 
@@ -215,6 +215,7 @@ become_child(lua_State *L)
     lmpe *S = lmpe_self(L);
     luaL_checktype(L, 1, LUA_TFUNCTION);
     lmpe_output_forked(S);
+    lmpe_put_off_collection(L);
     run_main(L, S, lua_gettop(L) - 1);
     return 0;
 }
