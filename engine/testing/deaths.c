@@ -284,6 +284,28 @@ reap_body(mpe_engine *e, void *arg)
     mpe_reap_dead(e);
 }
 
+/* Who starts a child reaps the dead whose slots it comes by while it looks for a free one. So that the
+ * reapers find them, their slots are kept free below those of the dead. */
+struct kept_slot {
+    uint32_t slot, generation;
+};
+
+static struct kept_slot
+keep_slot(mpe_engine *e)
+{
+    struct kept_slot k;
+    REQUIRE_OK(mpe__slot_reserve(e, "kept", &k.slot));
+    k.generation = mpe__load32(&e->slots[k.slot].generation);
+    return k;
+}
+
+static bool
+reap_and_die_at(mpe_engine *e, struct kept_slot k, long point)
+{
+    mpe__slot_unreserve(e, k.slot, k.generation);
+    return mpe_test_kill_at(e, NULL, reap_body, NULL, point);
+}
+
 /* One death, of it one reaper's, and perhaps a second one's. True when the first reaper had ended. */
 static bool
 kill_reapers(mpe_engine *e, const struct mpe_test_deaths *d, long first, long second,
@@ -292,11 +314,14 @@ kill_reapers(mpe_engine *e, const struct mpe_test_deaths *d, long first, long se
     char victim[160];
     int before = mpe_test_failures();
     void *arg = d->fresh(e);
+    struct kept_slot low = keep_slot(e), high = keep_slot(e);
     *has_ended = mpe_test_kill_at(e, d->prepare, d->body, arg, first);
     snprintf(victim, sizeof victim, "%s", mpe_test_death());
-    bool is_reaped = mpe_test_kill_at(e, NULL, reap_body, NULL, second);
-    if (!is_reaped && second % 2)
-        mpe_test_kill_at(e, NULL, reap_body, NULL, second);
+    bool is_reaped = reap_and_die_at(e, high, second);
+    if (!is_reaped && second / 7 % 2)
+        reap_and_die_at(e, low, second);
+    else
+        mpe__slot_unreserve(e, low.slot, low.generation);
     mpe_test_reap(e);
     d->check(e, arg, *has_ended);
     say_where(before);
@@ -312,7 +337,7 @@ mpe_test_kill_reapers_everywhere(mpe_engine *e, const struct mpe_test_deaths *d)
     kill_once(e, d, 0);
     for (long first = 1; !has_ended; first = mpe_test_next_point(first)) {
         bool is_reaped = false;
-        for (long second = 1; !is_reaped; second = mpe_test_next_point(second))
+        for (long second = 1 + first % 7; !is_reaped; second = mpe_test_next_point(second + 6))
             is_reaped = kill_reapers(e, d, first, second, &has_ended);
     }
 }

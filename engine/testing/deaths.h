@@ -36,8 +36,8 @@ struct mpe_test_deaths {
 void mpe_test_kill_everywhere(mpe_engine *e, const struct mpe_test_deaths *d);
 /* The same where the heap has no chunk with room for what body allocates. */
 void mpe_test_kill_in_an_empty_heap(mpe_engine *e, const struct mpe_test_deaths *d);
-/* The same, and for each of these deaths the reaper dies too, at each of its own points, and at each
- * other of those the reaper of both as well. */
+/* The same, and for each of these deaths the reaper dies too, at every seventh of its own points, beginning
+ * with another one each time, and at each other of those the reaper of both as well. */
 void mpe_test_kill_reapers_everywhere(mpe_engine *e, const struct mpe_test_deaths *d);
 
 /* A partner that waits while the call is made: it must come out in any case. */

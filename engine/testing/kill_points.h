@@ -28,6 +28,7 @@ void mpe_test_store64(const char *file, int line, const char *text, mpe__a64 *p,
 #ifndef MPE_TEST_KILL_POINTS_OWN
 #define MPE_TEST_POINT() mpe_test_point(__FILE__, __LINE__)
 
+#define mpe__store16(p, v) (MPE_TEST_POINT(), mpe__store16(p, v))
 #define mpe__store32(p, v) mpe_test_store32(__FILE__, __LINE__, #p ", " #v, p, v)
 #define mpe__store64(p, v) mpe_test_store64(__FILE__, __LINE__, #p ", " #v, p, v)
 
