@@ -42,6 +42,7 @@ new_segment(mpe_engine *e, uint64_t bytes, uint32_t n, uint64_t *off)
     mpe__store64(&s->next, 0);
     mpe__store64(&s->tail, mpe__cursor_of(0, n));
     mpe__store64(&s->head, mpe__cursor_of(0, n));
+    s->tail_seen = s->head_seen = mpe__cursor_of(0, n);
     return MPE_OK;
 }
 
@@ -80,12 +81,12 @@ copy_parts(uint8_t *to, const mpe_bytes *parts, int count)
     }
 }
 
-/* Where a record of bytes may be written: its position, or -1 when the ring has no room. Without
- * messages the whole ring is free, but the cursors stay where they are. */
+/* Where a record of bytes may be written when the head is there: its position, or -1 when the ring has
+ * no room. Without messages the whole ring is free, but the cursors stay where they are. */
 static int64_t
-find_room(const struct mpe__segment *s, uint64_t bytes)
+room_behind(const struct mpe__segment *s, uint64_t head, uint64_t bytes)
 {
-    uint64_t tail = mpe__load64(&s->tail), head = mpe__load64(&s->head);
+    uint64_t tail = mpe__load64(&s->tail);
     uint32_t t = mpe__cursor_position(tail), h = mpe__cursor_position(head);
     int empty = mpe__cursor_number(tail) == mpe__cursor_number(head);
     if (t > h || (t == h && empty)) {
@@ -94,6 +95,16 @@ find_room(const struct mpe__segment *s, uint64_t bytes)
         return (empty ? t : h) > bytes ? 0 : (int64_t)-1; /* strictly: t == h means empty or full */
     }
     return h - t > bytes ? (int64_t)t : -1;
+}
+
+static int64_t
+find_room(struct mpe__segment *s, uint64_t bytes)
+{
+    int64_t at = room_behind(s, s->head_seen, bytes);
+    if (at >= 0)
+        return at;
+    s->head_seen = mpe__load64(&s->head);
+    return room_behind(s, s->head_seen, bytes);
 }
 
 /* Links a successor behind the last segment. Tail lock held. */
@@ -152,6 +163,17 @@ append(mpe_engine *e, mpe_object *o, struct mpe__queue *q, const mpe_bytes *part
     return MPE_OK;
 }
 
+/* Tail lock held. */
+static int
+is_full(struct mpe__queue *q)
+{
+    uint32_t put = mpe__load32(&q->put_count);
+    if (q->max_items == 0 || put - q->got_seen < q->max_items)
+        return 0;
+    q->got_seen = mpe__load32(&q->get_count);
+    return put - q->got_seen >= q->max_items;
+}
+
 static int
 put_locked(mpe_engine *e, mpe_object *o, const mpe_bytes *parts, int count, uint64_t size,
            uint64_t block, uint32_t flags)
@@ -159,7 +181,7 @@ put_locked(mpe_engine *e, mpe_object *o, const mpe_bytes *parts, int count, uint
     struct mpe__queue *q = mpe__queue_body(e, o);
     mpe__ilock(e, &q->tail_lock, mpe__index_of(e, o));
     int rc = mpe__load32(&q->closed) ? MPE_ECLOSED
-             : mpe__queue_is_full(q) ? MPE_EAGAIN
+             : is_full(q)            ? MPE_EAGAIN
                                      : append(e, o, q, parts, count, size, block, flags);
     mpe__iunlock(e, &q->tail_lock);
     return rc;
@@ -216,8 +238,12 @@ first_record(mpe_engine *e, mpe_object *o, struct mpe__queue *q, struct mpe__seg
     for (;;) {
         struct mpe__segment *s = mpe__segment_at(e, &q->head_segment);
         uint64_t next = mpe__load64(&s->next); /* before the tail: after it, none is put here */
-        uint64_t head = mpe__load64(&s->head), tail = mpe__load64(&s->tail);
-        if (mpe__cursor_number(head) != mpe__cursor_number(tail)) {
+        uint64_t head = mpe__load64(&s->head);
+        if (mpe__cursor_number(head) == mpe__cursor_number(s->tail_seen)) {
+            s->tail_seen = mpe__load64(&s->tail);
+            mpe__store32(&q->put_seen, mpe__cursor_number(s->tail_seen));
+        }
+        if (mpe__cursor_number(head) != mpe__cursor_number(s->tail_seen)) {
             uint64_t p = mpe__cursor_position(head);
             if (s->capacity - p < sizeof(struct mpe__record) ||
                 ((struct mpe__record *)(s->data + p))->size == MPE__RECORD_WRAP)
@@ -280,11 +306,18 @@ take_first(mpe_engine *e, mpe_object *o, struct mpe__queue *q, mpe__a64 *lease, 
     return MPE_OK;
 }
 
+static int
+is_empty(struct mpe__queue *q)
+{
+    uint32_t got = mpe__load32(&q->get_count);
+    return got == mpe__load32(&q->put_seen) && got == mpe__load32(&q->put_count);
+}
+
 int
 mpe_queue_get_leased(mpe_engine *e, mpe_object *o, uint64_t *lease, mpe_message *out)
 {
     struct mpe__queue *q = mpe__queue_body(e, o);
-    if (mpe__load32(&q->put_count) == mpe__load32(&q->get_count) && !mpe__load32(&q->closed)) {
+    if (is_empty(q) && !mpe__load32(&q->closed)) {
         if (mpe__load32(&q->last_idle) != e->slot)
             mpe__store32(&q->last_idle, e->slot);
         return MPE_EAGAIN;
