@@ -287,6 +287,10 @@ stats(lua_State *L)
     return 3;
 }
 
+/* The memory of the closed states of this thread, for its next ones. Finalizers that run after the state's
+ * own may look at it, and no one is told when the last has run. */
+static _Thread_local lmpe *spare;
+
 /* At lua_close: the objects' boxes are gone by now, since this was made before them. */
 static int
 state_gc(lua_State *L)
@@ -303,15 +307,19 @@ state_gc(lua_State *L)
             mpe_close(e);
         for (int i = 0; i < LMPE_SCRATCHES; i++)
             mpe_buf_free(&S->scratches[i]);
+        S->spare = spare;
+        spare = S;
     }
-    return 0; /* S stays: finalizers that run after this one may look at it */
+    return 0;
 }
 
 static lmpe *
 allocate(void)
 {
-    lmpe *S = aligned_alloc(PAGE, WHOLE);
-    if (!S)
+    lmpe *S = spare;
+    if (S)
+        spare = S->spare;
+    else if (!(S = aligned_alloc(PAGE, WHOLE)))
         return NULL;
     memset(S, 0, WHOLE);
     S->room = (uint8_t *)(S + 1);

@@ -242,6 +242,7 @@ struct lmpe {
     struct lmpe_curl *curl;     /* lcurl.c */
     lmpe_rare *main_rare;       /* of the main task, whether it is in use or not */
     uint8_t *room, *room_end;   /* for lmpe_place */
+    lmpe *spare;                /* once closed: the next that was closed */
 };
 
 /* Zeroed memory that lies close to S and lives as long, or NULL. What every start of a process writes

@@ -72,7 +72,7 @@ describe("a pool worker that dies", function()
       fails(function() os.exit(0) end, "exitcode", 0)
       fails(function() os.exit(true, true) end, "exitcode", 0)
       fails(function() kill(0) end, "signal", 9)
-      fails(function() kill(0, "SEGV") while true do end end, "signal", 11)
+      fails(function() kill(0, "TRAP") while true do end end, "signal", 5)
       fails(function() kill(0, "ABRT") while true do end end, "signal", 6)
       fails(function() coroutine.wrap(function() os.exit(4) end)() end, "exitcode", 4)
       for _ = 1, 20 do

@@ -1,6 +1,9 @@
 local support = require "spec.support"
 local ok, prints, ends, run = support.ok, support.prints, support.ends, support.run
 
+-- The address sanitizer's allocator is not whole in a child that is forked beside a thread that runs.
+local beside_threads = support.read_file("/proc/self/maps"):find("libasan", 1, true) and pending or it
+
 describe("a process", function()
   it("runs its target with the arguments and ends with exit code 0", function()
     prints("child\ta\t2\ttrue\n0\n", [[
@@ -84,9 +87,9 @@ describe("a process", function()
       p = P(function() mp.sleep(60) end)
       p:terminate() p:join()
       eq(p.exitcode, -15)
-      p = P(function() kill(0, "SEGV") mp.sleep(60) end)
+      p = P(function() kill(0, "ABRT") mp.sleep(60) end)
       p:join()
-      eq(p.exitcode, -11)]]
+      eq(p.exitcode, -6)]]
   end)
 
   it("is ended by terminate also in an endless loop", function()
@@ -777,7 +780,7 @@ describe("a start method", function()
       P(function() end):join()]]
   end)
 
-  it("fork is not refused for the engine's own threads: work of co.offload, names that http looks up", function()
+  beside_threads("fork is not refused for the engine's own threads: co.offload, names that http looks up", function()
     ok[[
       mp.set_start_method("fork")
       local co = mp.co
