@@ -9,26 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static mpe_object *o;  /* what the case is about */
 static uint64_t empty; /* used when it was new */
 static uint8_t large[3000];
-
-static void
-forget(mpe_engine *e)
-{
-    if (o)
-        mpe_drop(e, o);
-    o = NULL;
-    EXPECT_EQ(mpe_test_used(e), 0);
-}
-
-static void
-close_engine(mpe_engine *e)
-{
-    forget(e);
-    mpe_test_check(e);
-    mpe_close(e);
-}
 
 static mpe_bytes
 key_of(int i)
@@ -48,12 +30,12 @@ old_value(int i)
 static void *
 dict_of(mpe_engine *e, int count)
 {
-    forget(e);
-    REQUIRE_OK(mpe_dict_create(e, &o));
+    mpe_test_forget(e);
+    REQUIRE_OK(mpe_dict_create(e, &mpe_test_it));
     empty = mpe_test_used(e);
     for (int i = 0; i < count; i++)
-        REQUIRE_OK(mpe_dict_put(e, o, key_of(i), old_value(i), 0));
-    return o;
+        REQUIRE_OK(mpe_dict_put(e, mpe_test_it, key_of(i), old_value(i), 0));
+    return mpe_test_it;
 }
 
 static void *
@@ -90,21 +72,22 @@ check_dict(mpe_engine *e, int first)
     mpe_test_reap(e);
     mpe_buf_init(&key);
     mpe_buf_init(&value);
-    EXPECT_OK(mpe_dict_snapshot(e, o, &key, &count));
-    EXPECT_EQ(mpe_dict_count(e, o), count);
+    EXPECT_OK(mpe_dict_snapshot(e, mpe_test_it, &key, &count));
+    EXPECT_EQ(mpe_dict_count(e, mpe_test_it), count);
     for (int i = 0; i < first; i++) {
         value.len = 0;
         mpe_bytes old = old_value(i);
-        EXPECT_OK(mpe_dict_get(e, o, key_of(i), &value, NULL));
+        EXPECT_OK(mpe_dict_get(e, mpe_test_it, key_of(i), &value, NULL));
         EXPECT(value.len == old.size && memcmp(value.data, old.data, old.size) == 0);
     }
-    EXPECT_OK(mpe_dict_put(e, o, mpe_test_bytes("more"), mpe_test_bytes("afterwards"), 0));
-    EXPECT_OK(mpe_dict_remove(e, o, mpe_test_bytes("more"), NULL));
+    EXPECT_OK(
+        mpe_dict_put(e, mpe_test_it, mpe_test_bytes("more"), mpe_test_bytes("afterwards"), 0));
+    EXPECT_OK(mpe_dict_remove(e, mpe_test_it, mpe_test_bytes("more"), NULL));
     uint64_t removed = 0;
-    for (; mpe_dict_pop_any(e, o, &key, &value) == MPE_OK; removed++)
+    for (; mpe_dict_pop_any(e, mpe_test_it, &key, &value) == MPE_OK; removed++)
         ;
     EXPECT_EQ(removed, count);
-    EXPECT_EQ(mpe_dict_count(e, o), 0);
+    EXPECT_EQ(mpe_dict_count(e, mpe_test_it), 0);
     EXPECT(mpe_test_used(e) <= empty + 32 * 256);
     mpe_test_check(e);
     mpe_buf_free(&key);
@@ -117,7 +100,7 @@ value_size(mpe_engine *e, mpe_bytes key)
 {
     mpe_buf b;
     mpe_buf_init(&b);
-    int rc = mpe_dict_get(e, o, key, &b, NULL), size = rc == MPE_OK ? (int)b.len : -1;
+    int rc = mpe_dict_get(e, mpe_test_it, key, &b, NULL), size = rc == MPE_OK ? (int)b.len : -1;
     mpe_buf_free(&b);
     return size;
 }
@@ -237,7 +220,7 @@ static void
 check_many(mpe_engine *e, void *arg, bool has_ended)
 {
     (void)arg;
-    EXPECT(!has_ended || mpe_dict_count(e, o) == 206);
+    EXPECT(!has_ended || mpe_dict_count(e, mpe_test_it) == 206);
     check_dict(e, 200);
 }
 
@@ -260,7 +243,7 @@ static void
 check_more(mpe_engine *e, void *arg, bool has_ended)
 {
     (void)arg;
-    EXPECT(!has_ended || mpe_dict_count(e, o) == 20);
+    EXPECT(!has_ended || mpe_dict_count(e, mpe_test_it) == 20);
     check_dict(e, 20);
 }
 
@@ -274,7 +257,7 @@ static void
 check_cleared(mpe_engine *e, void *arg, bool has_ended)
 {
     (void)arg;
-    EXPECT(!has_ended || mpe_dict_count(e, o) == 0);
+    EXPECT(!has_ended || mpe_dict_count(e, mpe_test_it) == 0);
     check_dict(e, 0);
 }
 
@@ -293,7 +276,7 @@ check_popped(mpe_engine *e, void *arg, bool has_ended)
 {
     (void)arg;
     mpe_test_reap(e);
-    uint64_t count = mpe_dict_count(e, o);
+    uint64_t count = mpe_dict_count(e, mpe_test_it);
     EXPECT(count == 1 || (!has_ended && (count == 2 || count == 3)));
     check_dict(e, 0);
 }
@@ -315,75 +298,64 @@ check_unchanged(mpe_engine *e, void *arg, bool has_ended)
     check_dict(e, 30);
 }
 
-static void
-kill_everywhere(struct mpe_test_deaths d)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, &d);
-    close_engine(e);
-}
-
-static void
-kill_reapers_everywhere(struct mpe_test_deaths d)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_reapers_everywhere(e, &d);
-    close_engine(e);
-}
-
 TEST_LIMIT(putting_a_new_key_into_a_dict, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){dict_of_3, NULL, put_new, check_new});
-    kill_reapers_everywhere((struct mpe_test_deaths){dict_of_3, NULL, put_new, check_new});
+    mpe_test_deaths_everywhere((struct mpe_test_deaths){dict_of_3, NULL, put_new, check_new});
+    mpe_test_deaths_of_reapers((struct mpe_test_deaths){dict_of_3, NULL, put_new, check_new});
 }
 
 TEST_LIMIT(replacing_a_value_in_a_dict, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){dict_of_3, NULL, replace, check_replaced});
-    kill_reapers_everywhere((struct mpe_test_deaths){dict_of_3, NULL, replace, check_replaced});
+    mpe_test_deaths_everywhere((struct mpe_test_deaths){dict_of_3, NULL, replace, check_replaced});
+    mpe_test_deaths_of_reapers((struct mpe_test_deaths){dict_of_3, NULL, replace, check_replaced});
 }
 
 TEST_LIMIT(writing_over_a_value_in_a_dict, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){dict_of_3, NULL, write_over, check_written_over});
-    kill_reapers_everywhere(
+    mpe_test_deaths_everywhere(
+        (struct mpe_test_deaths){dict_of_3, NULL, write_over, check_written_over});
+    mpe_test_deaths_of_reapers(
         (struct mpe_test_deaths){dict_of_3, NULL, write_over, check_written_over});
 }
 
 TEST_LIMIT(removing_a_key_from_a_dict, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){dict_of_3, NULL, take_out, check_taken_out});
-    kill_reapers_everywhere((struct mpe_test_deaths){dict_of_3, NULL, take_out, check_taken_out});
+    mpe_test_deaths_everywhere(
+        (struct mpe_test_deaths){dict_of_3, NULL, take_out, check_taken_out});
+    mpe_test_deaths_of_reapers(
+        (struct mpe_test_deaths){dict_of_3, NULL, take_out, check_taken_out});
 }
 
 TEST_LIMIT(changing_a_dict_on_a_condition, 60)
 {
-    kill_everywhere(
+    mpe_test_deaths_everywhere(
         (struct mpe_test_deaths){dict_of_3, NULL, change_conditionally, check_conditionally});
 }
 
 TEST_LIMIT(growing_a_dict, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){dict_of_200, NULL, put_many, check_many});
+    mpe_test_deaths_everywhere((struct mpe_test_deaths){dict_of_200, NULL, put_many, check_many});
 }
 
 TEST_LIMIT(shrinking_a_dict, 60)
 {
-    kill_everywhere(
+    mpe_test_deaths_everywhere(
         (struct mpe_test_deaths){dict_of_200, take_out_most, take_out_more, check_more});
 }
 
 TEST_LIMIT(clearing_a_dict, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){dict_of_4, NULL, clear_dict, check_cleared});
+    mpe_test_deaths_everywhere(
+        (struct mpe_test_deaths){dict_of_4, NULL, clear_dict, check_cleared});
 }
 
 TEST_LIMIT(popping_from_a_dict, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){dict_of_3, NULL, pop_two, check_popped});
+    mpe_test_deaths_everywhere((struct mpe_test_deaths){dict_of_3, NULL, pop_two, check_popped});
 }
 
 TEST_LIMIT(taking_a_snapshot_of_a_dict, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){dict_of_30, NULL, snapshot, check_unchanged});
+    mpe_test_deaths_everywhere(
+        (struct mpe_test_deaths){dict_of_30, NULL, snapshot, check_unchanged});
 }

@@ -2,6 +2,7 @@
 /* The changes of many keys of a dict, killed at every point: all of them have happened, or none. */
 #include "shm/dict.h"
 #include "testing/deaths.h"
+#include "testing/dicts.h"
 #include "testing/mpe_test.h"
 #include "testing/procs.h"
 
@@ -9,26 +10,6 @@
 #include <string.h>
 
 static mpe_object *dict;
-
-/* Keys 0 to count - 1 get the value. */
-static int
-update(mpe_engine *e, mpe_object *d, int count, const char *value)
-{
-    mpe_buf b;
-    mpe_buf_init(&b);
-    for (int i = 0; i < count; i++) {
-        char key[16];
-        uint32_t sizes[2] = {0, (uint32_t)strlen(value)};
-        sizes[0] = (uint32_t)snprintf(key, sizeof key, "%d", i);
-        REQUIRE_OK(mpe_buf_append(&b, sizes, sizeof sizes));
-        REQUIRE_OK(mpe_buf_append(&b, key, sizes[0]));
-        REQUIRE_OK(mpe_buf_append(&b, value, sizes[1]));
-        REQUIRE_OK(mpe_buf_append(&b, "\0\0\0\0\0\0\0", -b.len & 7));
-    }
-    int rc = mpe_dict_update(e, d, b.data, (uint64_t)count, 0);
-    mpe_buf_free(&b);
-    return rc;
-}
 
 /* The first byte of a key's value, 0 when it is absent. */
 static int

@@ -5,32 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void
-add_record(mpe_buf *records, const char *key, const char *value)
-{
-    uint32_t sizes[2] = {(uint32_t)strlen(key), (uint32_t)strlen(value)};
-    REQUIRE_OK(mpe_buf_append(records, sizes, sizeof sizes));
-    REQUIRE_OK(mpe_buf_append(records, key, sizes[0]));
-    REQUIRE_OK(mpe_buf_append(records, value, sizes[1]));
-    REQUIRE_OK(mpe_buf_append(records, "\0\0\0\0\0\0\0", -(sizes[0] + sizes[1]) & 7));
-}
-
-/* Keys 0 to count - 1 get the value. */
-static int
-update(mpe_engine *e, mpe_object *d, int count, const char *value)
-{
-    mpe_buf b;
-    mpe_buf_init(&b);
-    for (int i = 0; i < count; i++) {
-        char key[16];
-        snprintf(key, sizeof key, "%d", i);
-        add_record(&b, key, value);
-    }
-    int rc = mpe_dict_update(e, d, b.data, (uint64_t)count, 0);
-    mpe_buf_free(&b);
-    return rc;
-}
-
 TEST(updates_many_keys)
 {
     mpe_engine *e = mpe_test_engine(0);

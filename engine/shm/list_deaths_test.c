@@ -10,25 +10,7 @@
 
 #define LAST UINT64_MAX
 
-static mpe_object *o;  /* what the case is about */
 static uint64_t empty; /* used when it was new */
-
-static void
-forget(mpe_engine *e)
-{
-    if (o)
-        mpe_drop(e, o);
-    o = NULL;
-    EXPECT_EQ(mpe_test_used(e), 0);
-}
-
-static void
-close_engine(mpe_engine *e)
-{
-    forget(e);
-    mpe_test_check(e);
-    mpe_close(e);
-}
 
 /* Items of 100 bytes, numbered from 1. */
 static mpe_bytes
@@ -42,12 +24,12 @@ item(int i)
 static void *
 list_of_eight(mpe_engine *e)
 {
-    forget(e);
-    REQUIRE_OK(mpe_list_create(e, &o));
+    mpe_test_forget(e);
+    REQUIRE_OK(mpe_list_create(e, &mpe_test_it));
     empty = mpe_test_used(e);
     for (int i = 1; i <= 8; i++)
-        REQUIRE_OK(mpe_list_insert(e, o, LAST, item(i), 0));
-    return o;
+        REQUIRE_OK(mpe_list_insert(e, mpe_test_it, LAST, item(i), 0));
+    return mpe_test_it;
 }
 
 /* What the list is, as a text of digits. */
@@ -58,7 +40,7 @@ contents(mpe_engine *e)
     mpe_buf b;
     uint64_t count, version;
     mpe_buf_init(&b);
-    EXPECT_OK(mpe_list_snapshot(e, o, &b, &count, &version));
+    EXPECT_OK(mpe_list_snapshot(e, mpe_test_it, &b, &count, &version));
     REQUIRE(count < sizeof text && b.len == count * 112);
     for (size_t i = 0; i < count; i++) {
         EXPECT_EQ(*(const uint32_t *)(b.data + i * 112), 100);
@@ -81,8 +63,8 @@ check_list(mpe_engine *e, void *arg, bool has_ended)
         EXPECT_STR(is, after);
     else
         EXPECT(strcmp(is, before) == 0 || strcmp(is, after) == 0);
-    EXPECT_OK(mpe_list_insert(e, o, 3, item(9), 0));
-    while (mpe_list_remove(e, o, LAST, NULL) == MPE_OK)
+    EXPECT_OK(mpe_list_insert(e, mpe_test_it, 3, item(9), 0));
+    while (mpe_list_remove(e, mpe_test_it, LAST, NULL) == MPE_OK)
         ;
     EXPECT(mpe_test_used(e) <= empty + 64);
     mpe_test_check(e);
@@ -109,8 +91,8 @@ check_list_cleared(mpe_engine *e, void *arg, bool has_ended)
     const char *is = contents(e);
     EXPECT(strncmp(is, before, strlen(is)) == 0);
     EXPECT(!has_ended || !*is);
-    EXPECT_OK(mpe_list_insert(e, o, LAST, item(9), 0));
-    while (mpe_list_remove(e, o, LAST, NULL) == MPE_OK)
+    EXPECT_OK(mpe_list_insert(e, mpe_test_it, LAST, item(9), 0));
+    while (mpe_list_remove(e, mpe_test_it, LAST, NULL) == MPE_OK)
         ;
     EXPECT(mpe_test_used(e) <= empty + 64);
 }
@@ -167,26 +149,10 @@ clear_list(mpe_engine *e, void *arg)
 }
 
 static void
-kill_everywhere(struct mpe_test_deaths d)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_everywhere(e, &d);
-    close_engine(e);
-}
-
-static void
-kill_reapers_everywhere(struct mpe_test_deaths d)
-{
-    mpe_engine *e = mpe_test_engine(0);
-    mpe_test_kill_reapers_everywhere(e, &d);
-    close_engine(e);
-}
-
-static void
 change_list(mpe_test_body *body, const char *result)
 {
     after = result;
-    kill_everywhere((struct mpe_test_deaths){list_of_eight, NULL, body, check_list});
+    mpe_test_deaths_everywhere((struct mpe_test_deaths){list_of_eight, NULL, body, check_list});
 }
 
 TEST_LIMIT(appending_to_a_list, 60)
@@ -219,20 +185,22 @@ TEST_LIMIT(extending_a_list, 60)
 {
     after = "12345678"
             "9:;";
-    kill_everywhere((struct mpe_test_deaths){list_of_eight, NULL, extend, check_extended});
+    mpe_test_deaths_everywhere(
+        (struct mpe_test_deaths){list_of_eight, NULL, extend, check_extended});
 }
 
 TEST_LIMIT(clearing_a_list, 60)
 {
-    kill_everywhere((struct mpe_test_deaths){list_of_eight, NULL, clear_list, check_list_cleared});
+    mpe_test_deaths_everywhere(
+        (struct mpe_test_deaths){list_of_eight, NULL, clear_list, check_list_cleared});
 }
 
 TEST_LIMIT(changing_a_list_while_reapers_die, 60)
 {
     after = "912345678";
-    kill_reapers_everywhere(
+    mpe_test_deaths_of_reapers(
         (struct mpe_test_deaths){list_of_eight, NULL, insert_first, check_list});
     after = "2345678";
-    kill_reapers_everywhere(
+    mpe_test_deaths_of_reapers(
         (struct mpe_test_deaths){list_of_eight, NULL, remove_first, check_list});
 }

@@ -244,13 +244,9 @@ first_record(mpe_engine *e, mpe_object *o, struct mpe__queue *q, struct mpe__seg
             mpe__store32(&q->put_seen, mpe__cursor_number(s->tail_seen));
         }
         if (mpe__cursor_number(head) != mpe__cursor_number(s->tail_seen)) {
-            uint64_t p = mpe__cursor_position(head);
-            if (s->capacity - p < sizeof(struct mpe__record) ||
-                ((struct mpe__record *)(s->data + p))->size == MPE__RECORD_WRAP)
-                p = 0;
             *segment = s;
-            *at = p;
-            return (struct mpe__record *)(s->data + p);
+            *at = mpe__cursor_position(head);
+            return mpe__record_at(s, at);
         }
         if (!next)
             return NULL;

@@ -52,6 +52,16 @@ mpe__record_bytes(uint64_t size)
     return mpe__round_up(sizeof(struct mpe__record) + size, 8);
 }
 
+/* The record at a position, which becomes 0 when the ring goes on there. */
+static inline struct mpe__record *
+mpe__record_at(struct mpe__segment *s, uint64_t *position)
+{
+    if (s->capacity - *position < sizeof(struct mpe__record) ||
+        ((struct mpe__record *)(s->data + *position))->size == MPE__RECORD_WRAP)
+        *position = 0;
+    return (struct mpe__record *)(s->data + *position);
+}
+
 static inline int
 mpe__queue_is_full(const struct mpe__queue *q)
 {

@@ -17,10 +17,7 @@ each_record(mpe_engine *e, mpe_object *o, void (*f)(mpe_engine *e, struct mpe__r
         uint64_t head = mpe__load64(&s->head), tail = mpe__load64(&s->tail),
                  p = mpe__cursor_position(head);
         for (uint32_t n = mpe__cursor_number(head); n != mpe__cursor_number(tail); n++) {
-            if (s->capacity - p < sizeof(struct mpe__record) ||
-                ((struct mpe__record *)(s->data + p))->size == MPE__RECORD_WRAP)
-                p = 0;
-            struct mpe__record *r = (struct mpe__record *)(s->data + p);
+            struct mpe__record *r = mpe__record_at(s, &p);
             f(e, r, ud);
             p += mpe__record_bytes(r->flags & MPE__RECORD_OUT_OF_LINE ? sizeof(uint64_t) : r->size);
         }

@@ -6,6 +6,7 @@
 #include "testing/mpe_test.h"
 #include "testing/procs.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static inline mpe_object *
@@ -34,6 +35,33 @@ get(mpe_engine *e, mpe_object *d, const char *key)
     EXPECT(rc == MPE_OK || rc == MPE_ENOENT);
     REQUIRE_OK(mpe_buf_append(&b, "", 1));
     return rc == MPE_OK ? (const char *)b.data : NULL;
+}
+
+/* As mpe_dict_update takes them. */
+static inline void
+add_record(mpe_buf *records, const char *key, const char *value)
+{
+    uint32_t sizes[2] = {(uint32_t)strlen(key), (uint32_t)strlen(value)};
+    REQUIRE_OK(mpe_buf_append(records, sizes, sizeof sizes));
+    REQUIRE_OK(mpe_buf_append(records, key, sizes[0]));
+    REQUIRE_OK(mpe_buf_append(records, value, sizes[1]));
+    REQUIRE_OK(mpe_buf_append(records, "\0\0\0\0\0\0\0", -(sizes[0] + sizes[1]) & 7));
+}
+
+/* Keys 0 to count - 1 get the value. */
+static inline int
+update(mpe_engine *e, mpe_object *d, int count, const char *value)
+{
+    mpe_buf b;
+    mpe_buf_init(&b);
+    for (int i = 0; i < count; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%d", i);
+        add_record(&b, key, value);
+    }
+    int rc = mpe_dict_update(e, d, b.data, (uint64_t)count, 0);
+    mpe_buf_free(&b);
+    return rc;
 }
 
 /* Adds 1 to a value that is a uint64_t. */
