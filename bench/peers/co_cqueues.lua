@@ -1,5 +1,5 @@
 -- The rows of rows/co.lua for cqueues.
--- usage: co_cqueues.lua spawn|switch|memory TASKS|timers
+-- usage: co_cqueues.lua spawn|alive TASKS|switch|memory TASKS|timers
 local cqueues = require "cqueues"
 local bench = dofile "bench/lib.lua"
 
@@ -14,6 +14,15 @@ function run.spawn()
       assert(cq:loop())
     end
   end)
+end
+
+function run.alive()
+  local n = math.tointeger(tonumber(arg[2]))
+  local function once() cqueues.sleep(0) end
+  local start, cq = bench.now(), cqueues.new()
+  for _ = 1, n do cq:wrap(once) end
+  assert(cq:loop())
+  bench.report((bench.now() - start) / n * 1e9, "ns")
 end
 
 function run.switch()

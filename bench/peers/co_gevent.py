@@ -1,5 +1,5 @@
 """The rows of rows/co.lua for gevent.
-usage: co_gevent.py spawn|switch [SLEEPERS]|handoff|memory TASKS|timers"""
+usage: co_gevent.py spawn|alive TASKS|switch [SLEEPERS]|handoff|memory TASKS|timers"""
 
 import os
 import sys
@@ -33,6 +33,13 @@ def spawn():
             gevent.joinall([gevent.spawn(nothing) for _ in range(1000)])
 
     bench.ns(work)
+
+
+def alive():
+    n = int(sys.argv[2])
+    start = bench.now()
+    gevent.joinall([gevent.spawn(gevent.sleep, 0) for _ in range(n)])
+    bench.report((bench.now() - start) / n * 1e9, "ns")
 
 
 def switch():
@@ -83,4 +90,5 @@ def timers():
     bench.report(max(late) / sleep * 100, "%")
 
 
-{"spawn": spawn, "switch": switch, "handoff": handoff, "memory": memory, "timers": timers}[sys.argv[1]]()
+run = {"spawn": spawn, "alive": alive, "switch": switch, "handoff": handoff, "memory": memory, "timers": timers}
+run[sys.argv[1]]()
