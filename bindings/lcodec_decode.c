@@ -347,6 +347,19 @@ end_frame(lmpe_decoder *d)
         end_class(d);
 }
 
+/* mpe_wire_read_int where 8 bytes can be read: one load instead of a copy of unknown length. */
+static inline int64_t
+read_wide_int(uint8_t tag, const uint8_t *p, unsigned width)
+{
+    uint64_t u;
+
+    memcpy(&u, p, 8);
+    u = mpe_wire_le64(u) & (UINT64_MAX >> (64 - 8 * width));
+    if (tag == MPE_TAG_INT6)
+        return (int64_t)(u << 16) >> 16;
+    return (int64_t)(tag >= MPE_TAG_NEG1 && tag < MPE_TAG_INT6 ? ~u : u);
+}
+
 /*
 ** The short way for what most tables are full of.  Pushes the next value if that is a number, a
 ** boolean, nil, an unmarked short string or a near reference: 1; else nothing is read: 0.
@@ -372,7 +385,7 @@ push_simple(lmpe_decoder *d)
         p += len;
     } else if (tag >= MPE_TAG_POS1 && tag <= MPE_TAG_INT8) {
         unsigned width = mpe_wire_int_width(tag);
-        lua_pushinteger(L, mpe_wire_read_int(tag, p, width));
+        lua_pushinteger(L, read_wide_int(tag, p, width));
         p += width;
     } else if (tag == MPE_TAG_FLOAT) {
         uint64_t bits = (uint64_t)mpe_wire_read_int(MPE_TAG_INT8, p, 8);
