@@ -18,7 +18,8 @@
 
 #include "lcodec_int.h"
 
-#define STACK_ROOM 24 /* more than any step of the codec uses */
+#define STACK_ROOM 40 /* more than any step of the codec uses */
+#define RUN 16        /* elements of a list that are looked at together */
 #define RETRY 1       /* the message holds half of a table: start again, without the short way */
 
 int
@@ -140,26 +141,45 @@ pop_frame(lmpe_encoder *e)
 
 /* -------------------------------------------------------------------------------- values */
 
-static int
-put_scalar(lmpe_encoder *e, int type)
+static inline int
+is_scalar(int type)
 {
-    lua_State *L = e->L;
+    return type <= LUA_TSTRING && type != LUA_TLIGHTUSERDATA;
+}
+
+/* The number at idx to p, where there is room for it. */
+static inline uint8_t *
+write_number(lua_State *L, int idx, uint8_t *p)
+{
+    if (lua_isinteger(L, idx))
+        return mpe_wire_write_int(p, lua_tointegerx(L, idx, NULL));
+    return mpe_wire_write_float(p, lua_tonumberx(L, idx, NULL));
+}
+
+/* The scalar at idx.  Errors: ENOMEM. */
+static int
+put_scalar(lmpe_encoder *e, int idx, int type)
+{
+    mpe_buf *b = e->out;
+    uint8_t *p;
     const char *s;
     size_t n;
 
-    switch (type) {
-    case LUA_TNIL:
-        return mpe_wire_put_nil(e->out);
-    case LUA_TBOOLEAN:
-        return mpe_wire_put_bool(e->out, lua_toboolean(L, -1));
-    case LUA_TNUMBER:
-        if (lua_isinteger(L, -1))
-            return mpe_wire_put_int(e->out, lua_tointeger(L, -1));
-        return mpe_wire_put_float(e->out, lua_tonumber(L, -1));
-    default:
-        s = lua_tolstring(L, -1, &n);
+    if (type == LUA_TSTRING) {
+        s = lua_tolstring(e->L, idx, &n);
         return lmpe_encode_string(e, s, s, n);
     }
+    p = mpe_buf_room(b, MPE_WIRE_SCALAR_MAX);
+    if (p == NULL)
+        return MPE_ENOMEM;
+    if (type == LUA_TNUMBER)
+        p = write_number(e->L, idx, p);
+    else if (type == LUA_TBOOLEAN)
+        *p++ = lua_toboolean(e->L, idx) ? MPE_TAG_TRUE : MPE_TAG_FALSE;
+    else
+        *p++ = MPE_TAG_NIL;
+    b->len = (size_t)(p - b->data);
+    return MPE_OK;
 }
 
 /* The table at the top, in the short way if it is plain; RETRY when it turned out not to be. */
@@ -198,7 +218,7 @@ put_value(lmpe_encoder *e)
     case LUA_TTHREAD:
         return lmpe_encode_fail(e, MPE_ETYPE, "cannot send a coroutine");
     default:
-        rc = put_scalar(e, type);
+        rc = put_scalar(e, -1, type);
         lua_pop(e->L, 1);
         return lmpe_encode_checked(e, rc);
     }
@@ -209,19 +229,80 @@ put_value(lmpe_encoder *e)
 static int
 is_element(lua_State *L, int idx, size_t n)
 {
-    return lua_isinteger(L, idx) && (lua_Unsigned)lua_tointeger(L, idx) - 1 < n;
+    return lua_isinteger(L, idx) && (lua_Unsigned)lua_tointegerx(L, idx, NULL) - 1 < n;
 }
 
-/* The next key that is not an element's, with its value: 1; 0 after the last. */
+/*
+** Pushes the next elements, up to RUN of them or the first that is no scalar.  The result is the
+** number of scalars.  The element that is no scalar, if there is one, is at the top.
+*/
 static int
-next_pair(lua_State *L, const lmpe_frame *f)
+push_run(lua_State *L, const lmpe_frame *f, uint8_t types[RUN])
 {
-    while (lua_next(L, f->idx)) {
-        if (!is_element(L, -2, f->n))
-            return 1;
-        lua_pop(L, 1);
+    size_t left = f->n - f->i;
+    int i, n = left < RUN ? (int)left : RUN;
+
+    for (i = 0; i < n; i++) {
+        int type = lua_rawgeti(L, f->idx, (lua_Integer)(f->i + (size_t)i + 1));
+        if (!is_scalar(type))
+            return i;
+        types[i] = (uint8_t)type;
     }
-    return 0;
+    return n;
+}
+
+/* Writes elements: 1 with a container at the top, 0 when all are written, or ENOMEM. */
+static int
+put_elements(lmpe_encoder *e, lmpe_frame *f)
+{
+    lua_State *L = e->L;
+    uint8_t types[RUN];
+    int i, n, rc = MPE_OK, base = lua_gettop(L) + 1;
+
+    while (f->i < f->n && rc == MPE_OK) {
+        n = push_run(L, f, types);
+        for (i = 0; i < n && rc == MPE_OK; i++)
+            rc = put_scalar(e, base + i, types[i]);
+        f->i += (size_t)n;
+        if (lua_gettop(L) == base + n) {
+            f->i++;
+            lua_copy(L, -1, base);
+            lua_settop(L, base);
+            return rc == MPE_OK ? 1 : rc;
+        }
+        lua_settop(L, base - 1);
+    }
+    return rc;
+}
+
+/*
+** Writes the pairs after the key at the top: 1 when one has a container, which f->phase says to be
+** its key or its value; 0 when all are written; or ENOMEM.
+*/
+static int
+put_pairs(lmpe_encoder *e, lmpe_frame *f)
+{
+    lua_State *L = e->L;
+    int rc = MPE_OK, key = f->idx + 1, value = f->idx + 2;
+
+    while (rc == MPE_OK && lua_next(L, f->idx)) {
+        int type = lua_type(L, key);
+        if (type != LUA_TNUMBER || !is_element(L, key, f->n)) {
+            f->npairs++;
+            f->phase = LMPE_AT_KEY;
+            if (!is_scalar(type))
+                return 1;
+            rc = put_scalar(e, key, type);
+            f->phase = LMPE_AT_VALUE;
+            type = lua_type(L, value);
+            if (rc == MPE_OK && !is_scalar(type))
+                return 1;
+            if (rc == MPE_OK)
+                rc = put_scalar(e, value, type);
+        }
+        lua_settop(L, key);
+    }
+    return rc;
 }
 
 static int
@@ -235,33 +316,31 @@ end_table(lmpe_encoder *e, lmpe_frame *f)
     return MPE_OK;
 }
 
-/* The pair's key is written first, as a copy: the key itself stays for lua_next. */
-static int
-step_pairs(lmpe_encoder *e, lmpe_frame *f)
-{
-    if (!next_pair(e->L, f))
-        return end_table(e, f);
-    f->phase = LMPE_AT_KEY;
-    f->npairs++;
-    lua_pushvalue(e->L, -2);
-    return put_value(e);
-}
-
+/* Goes on with a table until a container opens a frame, or to its end. */
 static int
 step_table(lmpe_encoder *e, lmpe_frame *f)
 {
-    if (f->phase == LMPE_AT_KEY) {
+    lua_State *L = e->L;
+    int rc;
+
+    if (f->phase == LMPE_AT_KEY) { /* the key was a container: its value is next */
         f->phase = LMPE_AT_VALUE;
         return put_value(e);
     }
-    if (f->phase == LMPE_AT_VALUE)
-        return step_pairs(e, f);
-    if (f->i < f->n) {
-        lua_rawgeti(e->L, f->idx, (lua_Integer)++f->i);
-        return put_value(e);
+    if (f->phase == LMPE_AT_LIST) {
+        rc = put_elements(e, f);
+        if (rc != 0)
+            return rc > 0 ? put_value(e) : lmpe_encode_no_memory(e);
+        lua_pushnil(L);
     }
-    lua_pushnil(e->L);
-    return step_pairs(e, f);
+    rc = put_pairs(e, f);
+    if (rc < 0)
+        return lmpe_encode_no_memory(e);
+    if (rc == 0)
+        return end_table(e, f);
+    if (f->phase == LMPE_AT_KEY)
+        lua_pushvalue(L, -2); /* a copy: the key itself stays for lua_next */
+    return put_value(e);
 }
 
 /*
