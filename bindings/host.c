@@ -7,10 +7,12 @@
 #include <lua.h>
 #include <lualib.h>
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lmpe.h"
 
@@ -89,9 +91,22 @@ fault_in_heap(void)
     free(first);
 }
 
+/* What reads and writes standard files that are closed finds nothing, and no file that a script opens
+ * gets in their place. Without a /dev/null they stay closed. */
+static void
+open_standard_files(void)
+{
+    int fd;
+    while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= STDERR_FILENO)
+        ;
+    if (fd >= 0)
+        close(fd);
+}
+
 int
 main(int argc, char **argv)
 {
+    open_standard_files();
     tune_malloc();
     fault_in_heap();
     lua_State *L = luaL_newstate();

@@ -66,7 +66,9 @@ load(void)
 const lmpe_curl_api *
 lmpe_curl_load(const char **why)
 {
+    unsigned held = mpe_standard_hold();
     pthread_once(&loaded, load);
+    mpe_standard_release(held);
     *why = load_error;
     return load_error ? NULL : &api;
 }
@@ -266,7 +268,7 @@ on_open_socket(void *ud, curlsocktype purpose, struct curl_sockaddr *a)
 {
     struct lmpe_curl *c = ud;
     struct descriptor *d = malloc(sizeof *d);
-    int fd = d ? socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol) : -1;
+    int fd = d ? mpe_fd_lift(socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol)) : -1;
     (void)purpose;
     if (fd < 0) {
         free(d);
@@ -352,6 +354,7 @@ run(mpe_engine *e, mpe_job *job)
     struct lmpe_curl *c = FROM_JOB(job);
     struct watched *s;
     int running;
+    unsigned held = mpe_standard_hold(); /* curl has descriptors of its own beside its sockets */
     (void)e;
     if (c->timer_due) {
         c->timer_due = 0;
@@ -371,6 +374,7 @@ run(mpe_engine *e, mpe_job *job)
         for (s = c->sockets; s; s = s->next)
             refile(s);
     }
+    mpe_standard_release(held);
     collect(c);
 }
 
@@ -384,7 +388,10 @@ open_multi(lmpe *S)
         return c;
     if (!(c = calloc(1, sizeof *c)))
         return NULL;
-    if (!(c->multi = api.multi_init())) {
+    unsigned held = mpe_standard_hold();
+    c->multi = api.multi_init();
+    mpe_standard_release(held);
+    if (!c->multi) {
         free(c);
         return NULL;
     }

@@ -67,7 +67,8 @@ open_memory(lua_State *L)
     luaL_argcheck(L, n < sizeof m->name && strlen(name) == n, 1, "name: too long, or has a NUL");
     memcpy(m->name, name, n);
     luaL_setmetatable(L, SHM);
-    int fd = shm_open(name, O_RDWR | O_CLOEXEC | (create ? O_CREAT | O_EXCL : 0), 0600);
+    int flags = O_RDWR | O_CLOEXEC | (create ? O_CREAT | O_EXCL : 0);
+    int fd = mpe_fd_lift(shm_open(name, flags, 0600));
     if (fd < 0)
         return fail(L, create ? "create" : "open", name);
     if (create && posix_fallocate(fd, 0, size) != 0) {

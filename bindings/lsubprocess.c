@@ -38,27 +38,16 @@ close_all(const int fds[STREAMS])
             close(fds[i]);
 }
 
-/* Out of the way of the standard descriptors, which the program's ends are copied to. */
-static int
-lift(int fd)
-{
-    if (fd < 0 || fd >= STREAMS)
-        return fd;
-    int lifted = fcntl(fd, F_DUPFD_CLOEXEC, STREAMS);
-    close(fd);
-    return lifted;
-}
-
 static int
 open_pipe(struct program *p, int stream)
 {
     int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0)
+    if (mpe_pipe(ends) != 0) /* above the standard ones, which the program's ends are copied to */
         return errno;
-    int ours = lift(ends[stream == 0]), theirs = lift(ends[stream != 0]);
+    int ours = ends[stream == 0], theirs = ends[stream != 0];
     p->ours[stream] = ours;
     p->theirs[stream] = theirs;
-    if (ours < 0 || theirs < 0 || fcntl(ours, F_SETFL, O_NONBLOCK) != 0)
+    if (fcntl(ours, F_SETFL, O_NONBLOCK) != 0)
         return errno;
     return posix_spawn_file_actions_adddup2(&p->actions, theirs, stream);
 }
@@ -171,7 +160,7 @@ launch(lua_State *L)
         errno = rc;
         return luaL_fileresult(L, 0, cwd && access(cwd, X_OK) != 0 ? cwd : argv[0]);
     }
-    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    int pidfd = mpe_fd_lift((int)syscall(SYS_pidfd_open, pid, 0));
     lua_pushinteger(L, pid);
     push_fd(L, pidfd);
     for (int i = 0; i < STREAMS; i++)

@@ -613,6 +613,18 @@ MPE_API const char *mpe_parent_name(mpe_engine *e);
 /* A descriptor that becomes readable when that process ends; the engine's own. -1 with errno. */
 MPE_API int mpe_parent_fd(mpe_engine *e, int *alive);
 
+/* ---- descriptors -------------------------------------------------------------------------- */
+
+/* The engine has no descriptor 0, 1 or 2, also while those are closed. The same for a host: */
+/* Moves fd, which may be -1, to a number above 2, closed by exec; -1 with errno. Any thread. */
+MPE_API int mpe_fd_lift(int fd);
+/* pipe2 with O_CLOEXEC, both ends above 2; 0, or -1 with errno. Any thread. */
+MPE_API int mpe_pipe(int ends[2]);
+/* Occupies those of 0, 1 and 2 that are closed, while code is called that makes descriptors
+ * of its own; what it returns is for the release, which closes them again. */
+MPE_API unsigned mpe_standard_hold(void);
+MPE_API void mpe_standard_release(unsigned held);
+
 /* ---- output ------------------------------------------------------------------------------- */
 
 /* Writes all bytes to a descriptor without another process of the program writing between them.

@@ -1,6 +1,7 @@
 /* Waiting for descriptors. One poll handle per descriptor and its readers and writers; it is closed
  * as soon as nobody waits, since whoever owns the descriptor may close it then. */
 #include "loop/loop.h"
+#include "os/os.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -78,9 +79,9 @@ open_fd(mpe_engine *e, int fd)
 {
     struct mpe__fd *f = calloc(1, sizeof *f);
     uv_loop_t *uv = mpe_loop(e);
-    if (!f || !uv || (f->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)) < 0 || init_poll(uv, f) != 0) {
+    if (!f || !uv || (f->fd = mpe__fd_copy(fd)) < 0 || init_poll(uv, f) != 0) {
         if (f && f->fd > 0)
-            close(f->fd);
+            mpe__fd_close(f->fd);
         free(f);
         return NULL;
     }

@@ -10,7 +10,6 @@
 #include "os/os.h"
 #include "sync/slot.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -23,7 +22,10 @@ mpe_loop(mpe_engine *e)
     if (l->uv)
         return l->uv;
     uv_loop_t *uv = malloc(sizeof *uv);
-    if (!uv || uv_loop_init(uv) != 0) {
+    unsigned held = mpe_standard_hold();
+    int rc = uv ? uv_loop_init(uv) : UV_ENOMEM;
+    mpe_standard_release(held);
+    if (rc != 0) {
         free(uv);
         return NULL;
     }
@@ -108,7 +110,7 @@ mpe__uv_abandon(mpe_engine *e)
         close(e->bell_fd);
     e->bell_fd = -1;
     if (e->spare_fd < 0) /* the parent has used its own */
-        e->spare_fd = fcntl(e->fd, F_DUPFD_CLOEXEC, 0);
+        e->spare_fd = mpe__fd_copy(e->fd);
     if (!l->uv)
         return;
     mpe__fds_forget(e);

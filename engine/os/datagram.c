@@ -3,11 +3,12 @@
  * a datagram contains is never looked at: a stranger can cause a spurious wake and nothing else. */
 #include "os/os.h"
 
+#include "mpengine.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 static socklen_t
 address_of(struct sockaddr_un *a, uint64_t nonce, uint32_t slot, uint32_t generation)
@@ -22,18 +23,13 @@ address_of(struct sockaddr_un *a, uint64_t nonce, uint32_t slot, uint32_t genera
 int
 mpe__datagram_open(uint64_t nonce, uint32_t slot, uint32_t generation)
 {
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -1;
+    int fd = mpe_fd_lift(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     struct sockaddr_un a;
     socklen_t n = address_of(&a, nonce, slot, generation);
-    if (bind(fd, (struct sockaddr *)&a, n) != 0) {
-        int saved = errno;
-        close(fd);
-        errno = saved;
-        return -1;
-    }
-    return fd;
+    if (fd >= 0 && bind(fd, (struct sockaddr *)&a, n) == 0)
+        return fd;
+    mpe__fd_close(fd);
+    return -1;
 }
 
 void

@@ -4,6 +4,7 @@
 #include "os/os.h"
 
 #include "base/defs.h"
+#include "mpengine.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,15 +24,11 @@ mpe__memfd_create(const char *name, uint64_t bytes)
     int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
     if (fd < 0 && errno == EINVAL) /* kernels before 6.3 */
         fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0)
-        return -1;
-    if (ftruncate(fd, (off_t)bytes) != 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) != 0) {
-        int saved = errno;
-        close(fd);
-        errno = saved;
-        return -1;
-    }
-    return fd;
+    fd = mpe_fd_lift(fd);
+    if (fd >= 0 && ftruncate(fd, (off_t)bytes) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) == 0)
+        return fd;
+    mpe__fd_close(fd);
+    return -1;
 }
 
 /* The address is a multiple of a large page, as only such parts of the file can become one. */

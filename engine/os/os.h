@@ -8,6 +8,10 @@
 
 #include <sys/types.h>
 
+/* standard.c: no descriptor of the engine is 0, 1 or 2; see mpe_fd_lift and mpe_standard_hold as well. */
+int mpe__fd_copy(int fd);   /* closed by exec */
+void mpe__fd_close(int fd); /* harmless with -1; keeps errno */
+
 /* memfd.c: a memory file that can grow but never shrink, mapped once at its full size. */
 int mpe__memfd_create(const char *name, uint64_t bytes);
 void *mpe__memfd_map(int fd, uint64_t bytes);

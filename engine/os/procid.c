@@ -13,7 +13,7 @@
 int
 mpe__pidfd_open(pid_t pid)
 {
-    return (int)syscall(SYS_pidfd_open, pid, 0);
+    return mpe_fd_lift((int)syscall(SYS_pidfd_open, pid, 0));
 }
 
 int

@@ -123,7 +123,10 @@ mpe_process_fork(mpe_engine *e, const char *name, unsigned flags, mpe_bytes mess
     if (rc != MPE_OK)
         return rc;
     struct mpe__birth birth = {p->slot, p->generation, 0, flags};
+    unsigned held = mpe_standard_hold(); /* libuv makes a pipe anew in the child */
     pid_t pid = fork();
+    int refused = errno;
+    mpe_standard_release(held);
     fault_in(e, pid == 0);
     if (pid == 0) {
         *is_child = 1;
@@ -133,6 +136,7 @@ mpe_process_fork(mpe_engine *e, const char *name, unsigned flags, mpe_bytes mess
     }
     if (pid < 0) {
         mpe__process_unmake(e, p);
+        errno = refused;
         return MPE_ESYS;
     }
     mpe__process_started(p, pid);

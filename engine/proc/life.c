@@ -32,7 +32,7 @@ int
 mpe__life_read_end(mpe_engine *e)
 {
     struct mpe__proc *p = e->proc;
-    if (p->life[0] < 0 && pipe2(p->life, O_CLOEXEC) != 0)
+    if (p->life[0] < 0 && mpe_pipe(p->life) != 0)
         p->life[0] = p->life[1] = -1;
     return p->life[0];
 }
@@ -44,7 +44,7 @@ mpe__life_bind(mpe_engine *e, int fd)
     char path[40];
     struct pollfd look = {.events = POLLIN};
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    look.fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    look.fd = mpe_fd_lift(open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC));
     if (look.fd < 0)
         return MPE_ESYS;
     e->proc->bound_fd = look.fd;

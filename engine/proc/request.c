@@ -8,6 +8,7 @@
  * Death of the server: its socket and the requests in it vanish, so the pipe of a request that was
  * not answered ends, and the request is made again to a new server. Children live on without it.
  */
+#include "os/os.h"
 #include "proc/server.h"
 
 #include <errno.h>
@@ -57,17 +58,12 @@ open_server_socket(const mpe_engine *e)
 {
     struct sockaddr_un a;
     socklen_t n = mpe__server_address(e, &a);
-    int on = 1, fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -1;
-    if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0 ||
-        bind(fd, (struct sockaddr *)&a, n) != 0) {
-        int saved = errno;
-        close(fd);
-        errno = saved;
-        return -1;
-    }
-    return fd;
+    int on = 1, fd = mpe_fd_lift(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0 &&
+        bind(fd, (struct sockaddr *)&a, n) == 0)
+        return fd;
+    mpe__fd_close(fd);
+    return -1;
 }
 
 static void
@@ -91,9 +87,7 @@ start_server(mpe_engine *e, const mpe_start *s)
     snprintf(text, sizeof text, "server %d", (int)getpid());
     struct mpe__program program = {s, text, fd, 1};
     int rc = mpe__spawn(e, &program, &pid);
-    int saved = errno;
-    close(fd);
-    errno = saved;
+    mpe__fd_close(fd);
     if (rc == MPE_OK)
         e->proc->server_pid = (int)pid;
     return rc;
@@ -195,7 +189,7 @@ static int
 deliver(mpe_engine *e, const mpe_start *s, struct outgoing *o)
 {
     if (e->proc->ask_fd < 0)
-        e->proc->ask_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        e->proc->ask_fd = mpe_fd_lift(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     if (e->proc->ask_fd < 0)
         return MPE_ESYS;
     int rc = send_it(e, o);
@@ -235,7 +229,7 @@ ask_once(mpe_engine *e, const mpe_start *s, mpe_process *p, pid_t *pid)
 {
     struct outgoing o;
     int status[2];
-    if (pipe2(status, O_CLOEXEC) != 0)
+    if (mpe_pipe(status) != 0)
         return MPE_ESYS;
     p->end.fd = status[0];
     int rc = fill(e, &o, s, p, status[1]);
@@ -243,9 +237,7 @@ ask_once(mpe_engine *e, const mpe_start *s, mpe_process *p, pid_t *pid)
         rc = deliver(e, s, &o);
         free(o.environment);
     }
-    int saved = errno;
-    close(status[1]);
-    errno = saved;
+    mpe__fd_close(status[1]);
     return rc == MPE_OK ? read_answer(p, pid) : rc;
 }
 

@@ -2,6 +2,7 @@
  * environment and attaches (birth.c). Nothing else of this process is inherited but the standard
  * descriptors, the working directory and the environment. posix_spawn reports what exec said.
  */
+#include "os/os.h"
 #include "proc/proc.h"
 #include "sync/bell.h"
 
@@ -11,11 +12,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 extern char **environ;
 
-#define ABOVE 10 /* descriptors are moved out of the way of the numbers they shall have */
+#define ABOVE 5 /* descriptors are moved out of the way of the numbers they shall have */
+
+enum { ARENA, SECOND, SILENCE, GIVEN };
 
 /* The environment with one variable more; one block, the caller frees it. */
 static char **
@@ -35,12 +39,19 @@ environment_with(const char *text)
     return block;
 }
 
-/* Copies of the two descriptors that are above those numbers. */
+/* What neither says nor takes anything. */
 static int
-move_up(const int from[2], int to[2])
+open_silence(void)
 {
-    to[0] = to[1] = -1;
-    for (int i = 0; i < 2; i++) {
+    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    return mpe_fd_lift(fd >= 0 ? fd : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+}
+
+/* Copies of the descriptors that are above those numbers; to is -1 where there is none. */
+static int
+move_up(const int from[GIVEN], int to[GIVEN])
+{
+    for (int i = 0; i < GIVEN; i++) {
         if (from[i] < 0)
             continue;
         to[i] = fcntl(from[i], F_DUPFD_CLOEXEC, ABOVE);
@@ -53,30 +64,30 @@ move_up(const int from[2], int to[2])
 }
 
 static int
-fill_actions(posix_spawn_file_actions_t *a, const int moved[2], int quiet)
+fill_actions(posix_spawn_file_actions_t *a, const int moved[GIVEN])
 {
     int rc = 0;
-    for (int fd = 0; quiet && fd < 3 && rc == 0; fd++)
+    for (int fd = 0; moved[SILENCE] >= 0 && fd < 3 && rc == 0; fd++)
         if (fd < 2 || fcntl(fd, F_GETFD) < 0)
-            rc = posix_spawn_file_actions_addopen(a, fd, "/dev/null", O_RDWR, 0);
+            rc = posix_spawn_file_actions_adddup2(a, moved[SILENCE], fd);
     if (rc == 0)
-        rc = posix_spawn_file_actions_adddup2(a, moved[0], MPE__ARENA_FD);
-    if (rc == 0 && moved[1] >= 0)
-        rc = posix_spawn_file_actions_adddup2(a, moved[1], MPE__SECOND_FD);
+        rc = posix_spawn_file_actions_adddup2(a, moved[ARENA], MPE__ARENA_FD);
+    if (rc == 0 && moved[SECOND] >= 0)
+        rc = posix_spawn_file_actions_adddup2(a, moved[SECOND], MPE__SECOND_FD);
     if (rc == 0)
-        rc = posix_spawn_file_actions_addclosefrom_np(a, moved[1] >= 0 ? 5 : 4);
+        rc = posix_spawn_file_actions_addclosefrom_np(a, moved[SECOND] >= 0 ? 5 : 4);
     return rc;
 }
 
 /* An errno. */
 static int
-run_program(const struct mpe__program *p, const int moved[2], char **environment, pid_t *pid)
+run_program(const struct mpe__program *p, const int moved[GIVEN], char **environment, pid_t *pid)
 {
     posix_spawn_file_actions_t actions;
     int rc = posix_spawn_file_actions_init(&actions);
     if (rc != 0)
         return rc;
-    rc = fill_actions(&actions, moved, p->quiet);
+    rc = fill_actions(&actions, moved);
     if (rc == 0)
         rc = posix_spawn(pid, p->start->executable, &actions, NULL,
                          (char *const *)(uintptr_t)p->start->argv, environment);
@@ -87,18 +98,18 @@ run_program(const struct mpe__program *p, const int moved[2], char **environment
 int
 mpe__spawn(mpe_engine *e, const struct mpe__program *p, pid_t *pid)
 {
-    const int from[2] = {e->fd, p->second_fd};
-    int moved[2], rc = MPE_ENOMEM, error = 0;
+    const int from[GIVEN] = {e->fd, p->second_fd, p->quiet ? open_silence() : -1};
+    int moved[GIVEN] = {-1, -1, -1}, rc = MPE_ENOMEM, error = ENOMEM;
     char **environment = environment_with(p->text);
     if (environment)
-        rc = move_up(from, moved);
-    if (rc == MPE_OK && (error = run_program(p, moved, environment, pid)) != 0)
-        rc = MPE_ESYS;
-    else if (rc == MPE_ESYS)
+        rc = p->quiet && from[SILENCE] < 0 ? MPE_ESYS : move_up(from, moved);
+    if (rc == MPE_ESYS)
         error = errno;
-    for (int i = 0; environment && i < 2; i++)
-        if (moved[i] >= 0)
-            close(moved[i]);
+    else if (rc == MPE_OK && (error = run_program(p, moved, environment, pid)) != 0)
+        rc = MPE_ESYS;
+    for (int i = 0; i < GIVEN; i++)
+        mpe__fd_close(moved[i]);
+    mpe__fd_close(from[SILENCE]);
     free(environment);
     errno = error;
     return rc;

@@ -60,7 +60,7 @@ use_mapping(mpe_engine *e, void *base)
     e->header = base;
     e->slots = (struct mpe__slot *)(e->base + mpe__round_up(sizeof(struct mpe__header), PAGE));
     e->objects = (mpe_object *)(e->base + e->header->objects_off);
-    e->spare_fd = fcntl(e->fd, F_DUPFD_CLOEXEC, 0);
+    e->spare_fd = mpe__fd_copy(e->fd);
 }
 
 static int

@@ -199,7 +199,8 @@ local counter = 0
 --- Runs a script as a program and waits for it.
 --- opts: mode ("command" | "stock"), file (instead of code), args and flags (lists), stdin (text),
 --- timeout (seconds, 20), env (a table), plain (no helpers), cwd, session (its own session and process group),
---- through (a shell filter for its stdout).
+--- through (a shell filter for its stdout), before (shell commands that leave it limits, say), under (the beginning of
+--- a command line that runs the program), closed (a list of the standard descriptors that are closed in it).
 ---@return table result { status, stdout, stderr, script, timed_out }
 function support.run(code, opts)
   opts = opts or {}
@@ -215,7 +216,9 @@ function support.run(code, opts)
   end
   write_file(dir .. "/stdin", opts.stdin or "")
 
-  local words = { "cd", quote(opts.cwd or support.root), "&& env" }
+  local words = { "cd", quote(opts.cwd or support.root), "&&" }
+  if opts.before then words[#words + 1] = "{ " .. opts.before .. "; } &&" end
+  words[#words + 1] = "env"
   for k, v in pairs(opts.env or {}) do words[#words + 1] = k .. "=" .. quote(v) end
   local stock = (opts.mode or support.mode) == "stock"
   words[#words + 1] = "LUA_INIT= LUA_INIT_5_4="
@@ -224,11 +227,17 @@ function support.run(code, opts)
   end
   words[#words + 1] = "timeout -k 2 " .. (opts.timeout or 20)
   if opts.session then words[#words + 1] = "setsid -w" end
+  if opts.under then words[#words + 1] = opts.under end
   words[#words + 1] = stock and "lua5.4" or quote(support.command)
   for _, flag in ipairs(opts.flags or {}) do words[#words + 1] = quote(flag) end
   if script then words[#words + 1] = quote(script) end
   for _, a in ipairs(opts.args or {}) do words[#words + 1] = quote(a) end
   local line = table.concat(words, " ") .. " <" .. quote(dir .. "/stdin") .. " 2>" .. quote(dir .. "/stderr")
+  if opts.closed or opts.before then
+    line = "( " .. line
+    for _, fd in ipairs(opts.closed or {}) do line = line .. (" %d>&-"):format(fd) end
+    line = line .. " )"
+  end
   if opts.through then
     line = "{ " .. line .. "; echo $? >" .. quote(dir .. "/status") .. "; } | " .. opts.through
       .. " >" .. quote(dir .. "/stdout")
