@@ -17,6 +17,7 @@
 #include "lmpe.h"
 
 #define HEAP_AT_START (256 << 10)
+#define PREFIX "mpengine: "
 
 /* Started by the engine itself, as -E -e CODE? Then that code sees to everything, and the command line
  * and what belongs to it need not be loaded. */
@@ -125,7 +126,10 @@ main(int argc, char **argv)
         code = (int)lua_tointeger(L, -1);
     } else {
         const char *message = lua_tostring(L, -1);
-        fprintf(stderr, "mpengine: %s\n", message ? message : "error object is not a string");
+        if (!message)
+            message = "error object is not a string";
+        fprintf(stderr, "%s%s\n", strncmp(message, PREFIX, strlen(PREFIX)) == 0 ? "" : PREFIX,
+                message);
     }
     lua_close(L);
     return code;

@@ -63,7 +63,9 @@ struct uv_loop_s; /* libuv's loop; include <uv.h> to use it */
     X(ETYPE, -20, "wrong type")                                                                    \
     X(EEXIST, -21, "already exists")                                                               \
     X(ETHREADS, -22, "cannot fork while other threads run in this process")                        \
-    X(ESERVER, -23, "the fork server does not answer")
+    X(ESERVER, -23, "the fork server does not answer")                                             \
+    X(EFILESIZE, -24, "the limit of file sizes (ulimit -f) leaves no room for shared memory")      \
+    X(EADDRESSES, -25, "the limit of addresses (ulimit -v) leaves no room for shared memory")
 
 enum mpe_status {
 #define MPE_STATUS_ENUM(name, value, text) MPE_##name = (value),
@@ -103,7 +105,9 @@ typedef struct mpe_config {
     }
 
 /* Makes a new arena and attaches the calling thread to it. config may be NULL.
- * Ownership: mpe_close frees.  Errors: ENOMEM, ESYS (errno is set). */
+ * Where limits of the process (ulimit -f, -v) allow no such arena,
+ * it is smaller, which mpe_stats_get tells.
+ * Ownership: mpe_close frees.  Errors: ENOMEM, ESYS (errno is set), EFILESIZE, EADDRESSES. */
 MPE_API int mpe_open(const mpe_config *config, mpe_engine **out);
 
 /* Detaches: gives up what this process holds as its death would, and frees the engine.

@@ -12,6 +12,12 @@
 int mpe__fd_copy(int fd);   /* closed by exec */
 void mpe__fd_close(int fd); /* harmless with -1; keeps errno */
 
+/* limits.c: UINT64_MAX without a limit. */
+uint64_t mpe__limit_file_bytes(void); /* a file may not be larger (ulimit -f) */
+/* A mapping should not be larger: half of the addresses that are left (ulimit -v), as the program, its
+ * heap and its threads need some too. */
+uint64_t mpe__limit_map_bytes(void);
+
 /* memfd.c: a memory file that can grow but never shrink, mapped once at its full size. */
 int mpe__memfd_create(const char *name, uint64_t bytes);
 void *mpe__memfd_map(int fd, uint64_t bytes);

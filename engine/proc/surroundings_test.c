@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* ---- descriptors ---- */
@@ -45,4 +46,70 @@ TEST(an_engine_and_its_loop_and_children_take_no_standard_descriptor)
     mpe_process_free(e, p);
     mpe_close(e);
     EXPECT_EQ(standard_open(), 0);
+}
+
+/* ---- limits ---- */
+
+static void
+set_limit(int resource, uint64_t value)
+{
+    struct rlimit r = {value, value};
+    REQUIRE(setrlimit((unsigned)resource, &r) == 0);
+}
+
+/* An engine under the limits of this process, and an array of that size in it. */
+static int
+array_fits(uint64_t bytes, uint64_t *limit)
+{
+    mpe_engine *e;
+    mpe_object *array;
+    mpe_stats stats;
+    mpe_config config = MPE_CONFIG_INIT;
+    REQUIRE_OK(mpe_open(&config, &e));
+    mpe_stats_get(e, &stats);
+    *limit = stats.arena_limit_bytes;
+    int rc = mpe_array_create(e, 'b', bytes, 0, &array);
+    mpe_close(e);
+    return rc;
+}
+
+TEST(an_arena_keeps_to_the_limit_of_file_sizes)
+{
+    uint64_t limit;
+    set_limit(RLIMIT_FSIZE, 32u << 20);
+    EXPECT_OK(array_fits(4 << 20, &limit));
+    EXPECT(limit > 4u << 20 && limit < 32u << 20);
+    EXPECT_EQ(array_fits(32 << 20, &limit), MPE_EARENA);
+}
+
+TEST(an_arena_that_was_made_before_a_limit_of_file_sizes_grows_on)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *array;
+    set_limit(RLIMIT_FSIZE, 0);
+    EXPECT_OK(mpe_array_create(e, 'b', 8 << 20, 0, &array));
+    mpe_close(e);
+}
+
+TEST(limits_that_leave_no_room_have_statuses_of_their_own)
+{
+    mpe_engine *e;
+    struct rlimit addresses;
+    REQUIRE(getrlimit(RLIMIT_AS, &addresses) == 0);
+    addresses.rlim_cur = 1;
+    REQUIRE(setrlimit(RLIMIT_AS, &addresses) == 0);
+    EXPECT_EQ(mpe_open(NULL, &e), MPE_EADDRESSES);
+    addresses.rlim_cur = addresses.rlim_max;
+    REQUIRE(setrlimit(RLIMIT_AS, &addresses) == 0);
+    set_limit(RLIMIT_FSIZE, 100000);
+    EXPECT_EQ(mpe_open(NULL, &e), MPE_EFILESIZE);
+}
+
+TEST(a_limit_that_was_asked_for_is_the_one_that_is_told)
+{
+    mpe_engine *e = mpe_test_engine(16 << 20);
+    mpe_stats stats;
+    mpe_stats_get(e, &stats);
+    EXPECT_EQ(stats.arena_limit_bytes, 16 << 20);
+    mpe_close(e);
 }

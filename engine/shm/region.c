@@ -17,6 +17,7 @@
 
 #define PAGE 4096u
 #define OBJECTS_MAX (8u << 20)
+#define OBJECTS_STEP 512u /* the table grows by so many */
 #define SMALLEST (1ull << 20)
 #define MAP_MAX (1ull << 36) /* intents and dict entries have room for such offsets */
 
@@ -32,6 +33,14 @@ format_word(void)
     return h;
 }
 
+/* As many objects as a limit of so much memory can pay for. */
+static uint32_t
+objects_for(uint64_t heap_bytes)
+{
+    uint64_t most = mpe__round_up(heap_bytes / sizeof(mpe_object), OBJECTS_STEP);
+    return most < OBJECTS_MAX ? (uint32_t)most : OBJECTS_MAX;
+}
+
 /* Where everything lies in an arena whose heap may reach heap_bytes. */
 static void
 lay_out(struct mpe__header *h, uint64_t heap_bytes)
@@ -39,9 +48,10 @@ lay_out(struct mpe__header *h, uint64_t heap_bytes)
     uint64_t off = mpe__round_up(sizeof(struct mpe__header), PAGE);
     off = mpe__round_up(off + MPE__SLOTS * sizeof(struct mpe__slot), PAGE);
     h->fixed_bytes = off;
-    h->objects_max = OBJECTS_MAX;
+    h->objects_max = objects_for(heap_bytes);
     h->objects_off = mpe__round_up(off, MPE__CHUNK_BYTES);
-    h->chunks_off = h->objects_off + (uint64_t)OBJECTS_MAX * sizeof(mpe_object);
+    h->chunks_off = mpe__round_up(h->objects_off + h->objects_max * sizeof(mpe_object),
+                                  MPE__CHUNK_BYTES);
     uint64_t most = (MAP_MAX - h->chunks_off - 2 * MPE__CHUNK_BYTES) /
                     (MPE__CHUNK_BYTES + MPE__CHUNK_WORDS * 4 + 16);
     h->chunks_max = (uint32_t)(heap_bytes / MPE__CHUNK_BYTES);
@@ -84,19 +94,43 @@ map_new(mpe_engine *e, const struct mpe__header *h)
     return MPE_OK;
 }
 
+/* A smaller heap to try, MPE__CHUNK_BYTES the step; 0 when that would be none. */
+static uint64_t
+smaller(uint64_t heap)
+{
+    uint64_t less = (heap - heap / 8) / MPE__CHUNK_BYTES * MPE__CHUNK_BYTES;
+    return heap <= SMALLEST ? 0 : less < SMALLEST ? SMALLEST : less;
+}
+
+/* Lays it out and maps it: the largest heap that the limits of this process and the kernel allow. */
+static int
+make(mpe_engine *e, struct mpe__header *h, uint64_t heap)
+{
+    uint64_t file = mpe__limit_file_bytes(), addresses = mpe__limit_map_bytes();
+    int rc = MPE_ESYS;
+    errno = ENOMEM;
+    for (; heap > 0 && rc != MPE_OK; heap = smaller(heap)) {
+        lay_out(h, heap);
+        if (h->limit_bytes > heap)
+            h->limit_bytes = heap;
+        if (h->map_bytes > file)
+            rc = MPE_EFILESIZE;
+        else if (h->map_bytes > addresses)
+            rc = MPE_EADDRESSES;
+        else
+            rc = map_new(e, h);
+    }
+    return rc;
+}
+
 int
 mpe__region_create(mpe_engine *e, uint64_t limit_bytes)
 {
     struct mpe__header h = {.magic = MPE__MAGIC, .format = format_word()};
     h.nonce = mpe__random64();
     h.limit_bytes = limit_bytes;
-    int rc = MPE_ESYS;
     uint64_t heap = limit_bytes < MAP_MAX ? mpe__round_up(limit_bytes, MPE__CHUNK_BYTES) : MAP_MAX;
-    heap = heap < SMALLEST ? SMALLEST : heap;
-    for (; rc != MPE_OK && heap >= SMALLEST; heap /= 2) { /* RLIMIT_AS may forbid the full size */
-        lay_out(&h, heap);
-        rc = map_new(e, &h);
-    }
+    int rc = make(e, &h, heap < SMALLEST ? SMALLEST : heap);
     if (rc != MPE_OK)
         return rc;
     atomic_store(&e->header->committed_bytes, h.fixed_bytes);
