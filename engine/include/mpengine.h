@@ -504,7 +504,8 @@ MPE_API void mpe_wait_done(mpe_engine *e, mpe_waiter *w);
 /* Fires the first count waiters of a list. */
 MPE_API uint32_t mpe_waitlist_wake(mpe_engine *e, mpe_waitlist *list, uint32_t count);
 
-/* Runs jobs, timers and I/O until *done is not 0.
+/* Runs jobs, timers and I/O until *done is not 0. Any callback may set it, those of the host's own
+ * libuv handles too, and may post, wake, file waits and run the loop itself.
  * Errors: EDEADLK (nothing can ever happen: no job, timer, I/O, nor other live process; or all
  * processes wait for each other, see mpe_find_deadlocks), EINTR. */
 MPE_API int mpe_run_until(mpe_engine *e, const int *done);

@@ -60,7 +60,7 @@ look_around(mpe_engine *e, int with_fds)
 {
     mpe__expire_timers(e);
     if (with_fds && mpe__ends_to_uv(e) == MPE_OK && mpe__uv_alive(e))
-        mpe__uv_poll(e, 0, MPE_NOW);
+        mpe__uv_turn(e);
 }
 
 int
@@ -86,7 +86,7 @@ mpe_run_until(mpe_engine *e, const int *done)
         if (l->jobs_head || *done)
             continue;
         mpe__sweep_if_wanted(e);
-        int rc = mpe__sleep(e);
+        int rc = mpe__sleep(e, done);
         if (rc != MPE_OK)
             return rc;
     }
@@ -175,6 +175,8 @@ void
 mpe__loop_open(mpe_engine *e, uv_loop_t *host_loop)
 {
     begin(e->loop, host_loop);
+    if (host_loop)
+        mpe__uv_begin(e);
 }
 
 static void

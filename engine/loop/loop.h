@@ -54,6 +54,10 @@ struct mpe__loop {
     int bell_ready;                 /* the two handles below are on the loop */
     uv_poll_t bell;                 /* the doorbell socket, unreferenced */
     uv_timer_t timer;               /* the next deadline while in poll, unreferenced */
+    uv_prepare_t before_poll;       /* looks whether the poll may block, unreferenced */
+    const int *awaited;             /* what ends the sleep in poll under way; NULL: there is none */
+    uint64_t poll_deadline;         /* what the timer was set to */
+    int due;                        /* the timer has fired */
     uint32_t watched_epoch;         /* membership that the watches below stand for */
     int blind;                      /* some of them could not be made */
     uv_poll_t *watches[MPE__SLOTS]; /* watch.c: pidfds of live slots */
@@ -74,8 +78,9 @@ void mpe__expire_timers(mpe_engine *e);
 void mpe__waitlist_remove(mpe_waiter *w);
 void mpe__waitlist_append(mpe_waitlist *list, mpe_waiter *w);
 
-/* sleep.c: blocks until there may be something to do. Errors: EDEADLK. */
-int mpe__sleep(mpe_engine *e);
+/* sleep.c: blocks until there may be something to do, or *done is not 0. Errors: EDEADLK. */
+int mpe__sleep(mpe_engine *e, const int *done);
+int mpe__bell_rung(mpe_engine *e);
 
 /* deadlock.c: before a sleep; 1 when all processes wait for each other. After it, the same. */
 int mpe__quiet_begin(mpe_engine *e, uint64_t deadline);
@@ -85,7 +90,12 @@ void mpe__deadlock_over(mpe_engine *e);
 
 /* uv.c: what concerns libuv. */
 int mpe__uv_alive(mpe_engine *e);
-void mpe__uv_poll(mpe_engine *e, int block, uint64_t deadline);
+/* The loop is there now: puts on it what looks before each poll. */
+void mpe__uv_begin(mpe_engine *e);
+/* One turn that does not block. */
+void mpe__uv_turn(mpe_engine *e);
+/* One that blocks, until something may have changed: I/O, *done, a job, the bell, the deadline. */
+void mpe__uv_sleep(mpe_engine *e, uint64_t deadline, const int *done);
 void mpe__uv_abandon(mpe_engine *e);
 void mpe__uv_close(mpe_engine *e);
 /* watch.c: in poll, the deaths of the others are seen by their pidfds. */

@@ -17,8 +17,8 @@
 #define SHORT_SLEEP_NS 40000u
 #define SPIN_PROBE 64u /* without credit, one sleep in so many tries again */
 
-static int
-bell_rung(mpe_engine *e)
+int
+mpe__bell_rung(mpe_engine *e)
 {
     return atomic_load(&e->self->bell) != 0 || mpe__load32(&e->loop->interrupted);
 }
@@ -33,7 +33,7 @@ spin(mpe_engine *e)
     uint64_t until = mpe_now() + SPIN_NS;
     do {
         for (int i = 0; i < 32; i++) {
-            if (bell_rung(e)) {
+            if (mpe__bell_rung(e)) {
                 l->spin_score += l->spin_score < MPE__SPIN_SCORE_MAX;
                 return 1;
             }
@@ -78,13 +78,13 @@ sleep_in_futex(mpe_engine *e, uint32_t epoch, uint64_t deadline)
     struct mpe__futex_wait words[MPE__FUTEX_MAX];
     atomic_store(&e->self->sleep, MPE__IN_FUTEX);
     int n = words_to_watch(e, epoch, words, &deadline);
-    if (n > 0 && !bell_rung(e))
+    if (n > 0 && !mpe__bell_rung(e))
         mpe__futex_wait_any(words, n, deadline);
     atomic_store(&e->self->sleep, MPE__AWAKE);
 }
 
 int
-mpe__sleep(mpe_engine *e)
+mpe__sleep(mpe_engine *e, const int *done)
 {
     struct mpe__loop *l = e->loop;
     mpe_waiter *first = mpe__heap_first(&l->timers);
@@ -99,7 +99,7 @@ mpe__sleep(mpe_engine *e)
         return rc;
     int polls = mpe__uv_alive(e);
     if (!polls && !l->ends_apart && l->keep_alive == 0 && deadline == MPE_FOREVER &&
-        (l->entries == 0 || !others_live(e)) && !bell_rung(e)) {
+        (l->entries == 0 || !others_live(e)) && !mpe__bell_rung(e)) {
         mpe__deadlock_over(e); /* this one is another */
         return MPE_EDEADLK;
     }
@@ -107,7 +107,7 @@ mpe__sleep(mpe_engine *e)
         return MPE_EDEADLK;
     uint64_t from = mpe_now();
     if (polls)
-        mpe__uv_poll(e, 1, deadline);
+        mpe__uv_sleep(e, deadline, done);
     else if (l->ends_apart)
         mpe__ends_sleep(e, deadline);
     else

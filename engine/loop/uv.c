@@ -1,6 +1,12 @@
 /* What concerns libuv: the loop is made when the first descriptor is to be watched, or is the
  * host's. While this process sleeps in it, the doorbell is a datagram socket.
  *
+ * libuv calls timers, idle and prepare handles in the same turn in which it then polls, and any of
+ * these callbacks may post a job, end what is waited for, file a wait of its own, or even sleep in
+ * this loop. So a prepare handle of the engine's looks last, before the poll blocks, whether all is
+ * still as it was when this process went to sleep. libuv calls prepare handles from the one started
+ * last to the one started first: ours is the first on each loop.
+ *
  * Fork: a child that stopped or closed a handle of the parent's loop would take it out of the
  * parent's epoll set, since the two share it. So the child closes the inherited descriptors with
  * plain close(2), which disturbs nobody, leaves the old loop's memory alone and makes a new one.
@@ -14,6 +20,51 @@
 #include <unistd.h>
 
 #define BLIND_NS (MPE_NS_PER_S / 20) /* between two looks for deaths while descriptors are short */
+
+static uint32_t
+where_to_sleep(const struct mpe__loop *l)
+{
+    return l->entries ? MPE__IN_POLL : MPE__IN_POLL_ALONE;
+}
+
+static int
+must_wake(mpe_engine *e)
+{
+    struct mpe__loop *l = e->loop;
+    mpe_waiter *first = mpe__heap_first(&l->timers);
+    return l->jobs_head || *l->awaited || l->due || mpe__bell_rung(e) ||
+           atomic_load(&e->self->sleep) != where_to_sleep(l) ||
+           (first && first->deadline < l->poll_deadline);
+}
+
+static void
+on_before_poll(uv_prepare_t *handle)
+{
+    mpe_engine *e = handle->data;
+    if (e->loop->awaited && must_wake(e))
+        uv_stop(handle->loop); /* ends this turn, and the poll in it does not block */
+}
+
+static void
+start_again(uv_handle_t *handle, void *ours)
+{
+    uv_prepare_t *prepare = (uv_prepare_t *)handle;
+    if (handle == ours || uv_handle_get_type(handle) != UV_PREPARE || !uv_is_active(handle))
+        return;
+    uv_prepare_stop(prepare);
+    uv_prepare_start(prepare, prepare->prepare_cb);
+}
+
+void
+mpe__uv_begin(mpe_engine *e)
+{
+    struct mpe__loop *l = e->loop;
+    uv_prepare_init(l->uv, &l->before_poll);
+    l->before_poll.data = e;
+    uv_prepare_start(&l->before_poll, on_before_poll);
+    uv_unref((uv_handle_t *)&l->before_poll);
+    uv_walk(l->uv, start_again, &l->before_poll); /* those that the host has started already */
+}
 
 uv_loop_t *
 mpe_loop(mpe_engine *e)
@@ -31,6 +82,7 @@ mpe_loop(mpe_engine *e)
     }
     l->uv = uv;
     l->uv_is_own = 1;
+    mpe__uv_begin(e);
     return uv;
 }
 
@@ -51,7 +103,8 @@ on_bell(uv_poll_t *handle, int status, int events)
 static void
 on_timer(uv_timer_t *timer)
 {
-    (void)timer; /* it only has to end the poll */
+    mpe_engine *e = timer->data;
+    e->loop->due = 1;
 }
 
 static int
@@ -63,7 +116,7 @@ open_bell(mpe_engine *e)
     if (mpe__bell_socket(e) < 0 || uv_poll_init(l->uv, &l->bell, e->bell_fd) != 0)
         return MPE_ESYS;
     uv_timer_init(l->uv, &l->timer);
-    l->bell.data = e;
+    l->bell.data = l->timer.data = e;
     uv_poll_start(&l->bell, UV_READABLE, on_bell);
     uv_unref((uv_handle_t *)&l->bell);
     uv_unref((uv_handle_t *)&l->timer);
@@ -75,29 +128,38 @@ static void
 set_timer(struct mpe__loop *l, uint64_t deadline)
 {
     uint64_t now = mpe_now(), ms = 0;
+    l->due = 0;
+    l->poll_deadline = deadline;
     if (deadline == MPE_FOREVER)
         return;
     uv_update_time(l->uv);
     if (deadline > now)
         ms = (deadline - now + 999999) / 1000000; /* never early */
-    /* repeating: uv_run fires what is due before it polls, and would then poll for ever */
-    uv_timer_start(&l->timer, on_timer, ms, 1);
+    uv_timer_start(&l->timer, on_timer, ms, 0);
 }
 
 void
-mpe__uv_poll(mpe_engine *e, int block, uint64_t deadline)
+mpe__uv_turn(mpe_engine *e)
+{
+    uv_run(e->loop->uv, UV_RUN_NOWAIT);
+}
+
+void
+mpe__uv_sleep(mpe_engine *e, uint64_t deadline, const int *done)
 {
     struct mpe__loop *l = e->loop;
-    if (!block || open_bell(e) != MPE_OK) {
-        uv_run(l->uv, UV_RUN_NOWAIT);
+    const int *outer = l->awaited; /* of a callback that sleeps here in its turn */
+    if (open_bell(e) != MPE_OK) {
+        mpe__uv_turn(e);
         return;
     }
-    atomic_store(&e->self->sleep, l->entries ? MPE__IN_POLL : MPE__IN_POLL_ALONE);
+    atomic_store(&e->self->sleep, where_to_sleep(l));
     mpe__watch_peers(e); /* now: whoever attaches from here on rings */
     uint64_t limit = l->blind ? mpe_now() + BLIND_NS : MPE_FOREVER;
     set_timer(l, deadline < limit ? deadline : limit);
-    int rung = atomic_load(&e->self->bell) != 0 || mpe__load32(&l->interrupted);
-    uv_run(l->uv, rung ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+    l->awaited = done;
+    uv_run(l->uv, mpe__bell_rung(e) ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+    l->awaited = outer;
     atomic_store(&e->self->sleep, MPE__AWAKE);
     uv_timer_stop(&l->timer);
 }
@@ -140,6 +202,7 @@ mpe__uv_close(mpe_engine *e)
         l->uv = NULL;
     if (l->uv) {
         mpe__watch_stop(e);
+        uv_close((uv_handle_t *)&l->before_poll, NULL);
         if (l->bell_ready) {
             uv_close((uv_handle_t *)&l->bell, NULL);
             uv_close((uv_handle_t *)&l->timer, NULL);
