@@ -12,6 +12,7 @@
 
 #include <lualib.h>
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -213,11 +214,15 @@ offload(lua_State *L)
     mpe_buf_init(&j->out);
     j->path = strdup(path);
     j->cpath = strdup(cpath);
-    if (!j->path || !j->cpath ||
-        mpe_buf_append(&j->in, S->scratch->data, S->scratch->len) != MPE_OK ||
-        mpe_offload(S->e, work, on_end, j) != MPE_OK) {
+    int rc = j->path && j->cpath ? mpe_buf_append(&j->in, S->scratch->data, S->scratch->len)
+                                 : MPE_ENOMEM;
+    if (rc == MPE_OK)
+        rc = mpe_offload(S->e, work, on_end, j);
+    if (rc != MPE_OK) {
+        int saved = errno;
         free_job(j);
-        return luaL_error(L, "offload: out of memory");
+        return rc == MPE_ESYS ? luaL_error(L, "offload: cannot start a thread: %s", strerror(saved))
+                              : luaL_error(L, "offload: out of memory");
     }
     if (!registered)
         registered = on_exit(at_exit, NULL) == 0;

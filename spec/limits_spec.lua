@@ -80,6 +80,56 @@ describe("a limit of addresses", function()
   end)
 end)
 
+describe("a limit of threads", function()
+  local NOBODY = "setpriv --reuid=65534 --regid=65534 --clear-groups"
+  local reaches = NOBODY .. " test -x " .. support.quote(support.command)
+  local can = support.shell(reaches .. " 2>/dev/null && echo yes"):match "yes"
+  local only = can and it or function(name) pending(name .. ": no other user can be had who reaches the build") end
+
+  -- The script is in a folder of this user: it is read from the input.
+  local function as_nobody(code)
+    for _, mode in ipairs { "command", "stock" } do
+      local r = support.run(nil, { mode = mode, flags = { "-" }, stdin = "local mp = require 'mpengine' " .. code,
+        under = "prlimit --nproc=1:1 " .. NOBODY })
+      assert.equal(0, r.status, r.stdout .. r.stderr)
+    end
+  end
+
+  only("is an error of co.offload, and of nothing else", function()
+    as_nobody [[
+      local co = mp.co
+      local ok, why = pcall(co.offload, function() return 1 end)
+      assert(not ok, why)
+      assert(tostring(why):find("offload: cannot start a thread: Resource temporarily unavailable", 1, true), why)
+      local t = co.spawn(function() mp.sleep(0.01) return pcall(co.offload, print) end)
+      assert(select(2, t:get()):find "cannot start a thread")
+      local q = mp.Queue() q:put(1) assert(q:get() == 1)]]
+  end)
+
+  only("keeps the reason why a process cannot be started", function()
+    as_nobody [[
+      for _, method in ipairs(mp.get_all_start_methods()) do
+        local p = mp.get_context(method).Process(print)
+        local ok, why = pcall(p.start, p)
+        assert(not ok and why:find("Resource temporarily unavailable", 1, true), method .. ": " .. tostring(why))
+      end
+      local ok, why = pcall(mp.Pool, 2)
+      assert(not ok and tostring(why):find("Resource temporarily unavailable", 1, true), why)
+      local ran, reason = mp.subprocess.run { "true" }
+      assert(not ran and reason:find "Resource temporarily unavailable", reason)]]
+  end)
+
+  it("of addresses or data too small for their stacks is an error too, or has smaller ones", function()
+    if not has_addresses then return pending "the address sanitizer needs all addresses" end
+    for _, limit in ipairs { "-d 6000", "-v 60000", "-v 30000" } do
+      both([[
+        local ok, why = pcall(mp.co.offload, function() return 7 end)
+        if ok then eq(why, 7) else assert(tostring(why):find("offload: ", 1, true), why) end]],
+        { before = "ulimit " .. limit })
+    end
+  end)
+end)
+
 describe("other limits", function()
   for _, limit in ipairs { "-d 40000", "-s 256", "-s unlimited", "-l 0", "-c 0", "-n 40" } do
     it("such as ulimit " .. limit .. " leave a program that works", function()

@@ -526,9 +526,9 @@ MPE_API int mpe_poll(mpe_engine *e);
  * while held, so that waiting for it is no deadlock. */
 MPE_API void mpe_keep_alive(mpe_engine *e, int delta);
 
-/* Runs work(ud) on a thread of libuv's pool and then, from the loop, done: with MPE_OK, or
- * MPE_ECANCELED when it was never run. The work may use nothing of the engine. What has not ended
- * when the engine is closed is told to nobody.  Errors: ENOMEM. */
+/* Runs work(ud) on a thread of the engine's and then, from the loop, done with MPE_OK. The work may
+ * use nothing of the engine. What has not ended when the engine is closed is told to nobody.
+ * Errors: ENOMEM; ESYS (errno): no thread can be started. */
 MPE_API int mpe_offload(mpe_engine *e, void (*work)(void *ud),
                         void (*done)(mpe_engine *e, void *ud, int status), void *ud);
 

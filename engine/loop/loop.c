@@ -203,6 +203,7 @@ mpe__loop_abandon(mpe_engine *e)
 void
 mpe__loop_close(mpe_engine *e)
 {
+    mpe__offload_close(e);
     mpe__uv_close(e);
     free_private(e->loop);
 }

@@ -18,7 +18,8 @@ struct mpe__entry {
     mpe_waitlist list;
 };
 
-struct mpe__fd; /* fd.c */
+struct mpe__fd;   /* fd.c */
+struct mpe__work; /* offload.c */
 
 /* ends.c: a descriptor that is readable when a process has ended, say. In the caller's memory. */
 struct mpe__end {
@@ -40,7 +41,6 @@ struct mpe__loop {
     uint32_t keep_alive;
     struct mpe__end *ends; /* processes awaited */
     uint32_t ends_apart;   /* how many of them are not on the libuv loop */
-    uint32_t offloaded;    /* work that threads have not ended, see offload.c */
     uint32_t rounds;       /* of the run loop, to look at clock and descriptors now and then */
     uint32_t spin_score;   /* how often spinning has paid lately, up to MPE__SPIN_SCORE_MAX */
     uint32_t quiet;        /* deadlock.c: what was said last, 0: something has been done since */
@@ -62,6 +62,8 @@ struct mpe__loop {
     int blind;                      /* some of them could not be made */
     uv_poll_t *watches[MPE__SLOTS]; /* watch.c: pidfds of live slots */
     struct mpe__fd *fds;
+    struct mpe__work *offloads;     /* offload.c: work that done has not been called for */
+    struct mpe__work *offload_done; /* that threads have ended, under the lock of offload.c */
 };
 
 /* Its memory is the caller's. */
@@ -110,6 +112,12 @@ int mpe__ends_to_uv(mpe_engine *e);
 int mpe__ends_settle(mpe_engine *e);
 /* Sleeps until one is over, the bell rings or the deadline has passed. */
 void mpe__ends_sleep(mpe_engine *e, uint64_t deadline);
+/* offload.c: calls done for what has ended, when the bell rang for everything. */
+void mpe__offload_dispatch(mpe_engine *e);
+void mpe__offload_close(mpe_engine *e);
+uint32_t mpe__offload_threads(void); /* of this process */
+/* How many there may be, of the engine's own, and as libuv has it, of its pool. */
+unsigned mpe__pool_threads(void);
 /* fd.c */
 void mpe__fds_forget(mpe_engine *e);
 void mpe__fds_close(mpe_engine *e);

@@ -198,8 +198,6 @@ void
 mpe__uv_close(mpe_engine *e)
 {
     struct mpe__loop *l = e->loop;
-    if (l->offloaded) /* threads still use the loop */
-        l->uv = NULL;
     if (l->uv) {
         mpe__watch_stop(e);
         uv_close((uv_handle_t *)&l->before_poll, NULL);

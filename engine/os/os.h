@@ -35,6 +35,9 @@ void mpe__memfd_join(void *base, uint64_t offset, uint64_t bytes);
 void mpe__will_read(const void *from, const void *to);
 void mpe__will_write(void *from, void *to);
 
+/* thread.c: a detached thread that takes no signals. */
+int mpe__thread_start(void *(*run)(void *ud), void *ud);
+
 /* futex.c: sleep on shared 32-bit words. */
 #define MPE__FUTEX_MAX 128
 struct mpe__futex_wait {

@@ -16,15 +16,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* libuv's own pool, which makes itself anew in a child; as libuv reads it. */
-static unsigned long
-uv_pool_threads(void)
-{
-    const char *text = getenv("UV_THREADPOOL_SIZE");
-    unsigned long n = text ? strtoul(text, NULL, 10) : 4;
-    return n == 0 ? 1 : n > 1024 ? 1024 : n;
-}
-
 /* The thread sanitizer has a thread of its own, in a process that was forked as well. */
 #ifdef __SANITIZE_THREAD__
 enum { OF_CHECKERS = 1 };
@@ -32,17 +23,19 @@ enum { OF_CHECKERS = 1 };
 enum { OF_CHECKERS = 0 };
 #endif
 
-/* Are there threads that neither libuv's pool nor the engine's user accounts for? */
+/* Are there threads that neither libuv's pool, which makes itself anew in a child, nor the engine, nor
+ * its user accounts for? */
 static int
 has_foreign_threads(mpe_engine *e)
 {
     struct stat st;
     if (stat("/proc/self/task", &st) != 0 || st.st_nlink <= 3)
         return 0;
-    unsigned long others = st.st_nlink - 3, pool = uv_pool_threads();
-    if (others <= e->proc->threads + OF_CHECKERS)
+    unsigned long others = st.st_nlink - 3, pool = mpe__pool_threads();
+    unsigned long known = e->proc->threads + mpe__offload_threads();
+    if (others <= known + OF_CHECKERS)
         return 0;
-    return others < pool || others - pool > e->proc->threads;
+    return others < pool || others - pool > known;
 }
 
 void
