@@ -12,6 +12,7 @@
  *            DOOMED, by compare-and-swap, and the worker ends an item by one exchange: so a stop meets
  *            the item that was meant or nothing, and a doomed worker begins nothing new
  *   RETIRE   it is to end when it has no task
+ *   READY    its initializer has returned: a death from now on is the item's doing, not its own
  *   TASKS, BUSY   items run, and nanoseconds spent with them
  *
  * and one word per place of a task: how many of its items are claimed. A worker claims each item
@@ -35,7 +36,7 @@
 
 #include <stdatomic.h>
 
-enum lmpe_pool_word { LEASE, SINCE, RUN, RETIRE, TASKS, BUSY, POOL_WORDS = 8 };
+enum lmpe_pool_word { LEASE, SINCE, RUN, RETIRE, TASKS, BUSY, READY, POOL_WORDS = 8 };
 
 #define CLAIM_ALL (1ull << 32)
 #define STOP (1ull << 62)

@@ -82,6 +82,15 @@ pool_worker(lua_State *L)
     return 0;
 }
 
+/* pool_ready(): the initializer has returned */
+static int
+pool_ready(lua_State *L)
+{
+    (void)L;
+    atomic_store(&self.words[READY], 1);
+    return 0;
+}
+
 /* ---- taking a task ---- */
 
 static int
@@ -372,6 +381,7 @@ lmpe_open_pool_worker(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
         {"pool_worker", pool_worker},
+        {"pool_ready", pool_ready},
         {"pool_take", pool_take},
         {"pool_call", pool_call},
         {"pool_items", pool_items},

@@ -39,7 +39,7 @@ local function check_call(pool, call, f)
     if getmetatable(pool) ~= Pool or pool.owner ~= process.identity then check(pool, call) end
     if pool.closed then errors.raise(call .. ": the pool is closed") end
     if type(f) ~= "function" then fail(call, 1, "function", f) end
-    if pool.failure then error(errors.new(pool.failure), 0) end
+    if pool.trouble then schedule.raise_trouble(pool) end
 end
 
 -- ---- calls ----
@@ -132,6 +132,7 @@ function Pool:close()
     check(self, "close")
     if self.closed then return end
     self.closed = true
+    if self.trouble then schedule.give_up(self) end
     if self.outstanding == 0 and self.first_job > self.last_job then self.inbox:close() end
 end
 

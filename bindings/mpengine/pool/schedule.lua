@@ -80,9 +80,9 @@ function schedule.forget(pool, task)
     pool.outstanding = pool.outstanding - 1
 end
 
---- The items of a task that nobody has claimed go back to its job.
-function schedule.reclaim(pool, task)
-    local claimed = core.pool_reclaim(pool.control, task.place)
+--- The items of a task that nobody has claimed go back to its job; at least so many count as claimed.
+function schedule.reclaim(pool, task, least)
+    local claimed = math.max(core.pool_reclaim(pool.control, task.place), least or 0)
     if claimed >= task.count then return end
     if task.void ~= "all" then
         task.job.ops.give_back(task.job, task.first + claimed, task.first + task.count - 1)
@@ -209,30 +209,56 @@ function schedule.lose(pool, job, index, fields)
     schedule.enqueue(pool, job, true)
 end
 
---- Fails everything that is queued or running.
-function schedule.fail_all(pool, fields)
+--- An error object with these fields, which each call has for itself.
+local function error_of(fields)
+    local copy = {}
+    for key, value in pairs(fields) do copy[key] = value end
+    return errors.new(copy)
+end
+
+--- Nothing of a task is wanted any more: what is queued does not run.
+function schedule.void(pool, task)
+    task.void = "all"
+    if task.values then task.values = {} end
+    schedule.reclaim(pool, task)
+end
+
+--- Fails everything that is queued or running; see(pool, task) is what becomes of its tasks.
+local function fail_all(pool, fields, see)
     local jobs = {}
     for _, job in pairs(pool.jobs) do jobs[job] = true end
     for _, task in ipairs(pool.tasks) do
         if task.job then
-            jobs[task.job] = true
-            schedule.forget(pool, task)
+            if task.void ~= "all" then jobs[task.job] = true end
+            see(pool, task)
         end
     end
     pool.jobs, pool.first_job, pool.last_job = {}, 1, 0
     for job in pairs(jobs) do
         job.queued = false
-        job.ops.abandon(job, errors.new(fields))
+        job.ops.abandon(job, error_of(fields))
     end
     pool.changed:wake()
 end
 
---- A pool whose workers cannot start fails all calls with the reason.
-function schedule.break_pool(pool, fields)
-    if pool.failure then return end
-    pool.failure = fields
+--- The pool is over: its tasks are forgotten.
+function schedule.fail_all(pool, fields) fail_all(pool, fields, schedule.forget) end
+
+--- No worker gets ready: calls fail with the reason until one does. What lies on the queue is for
+--- nobody then.
+function schedule.suspend(pool, fields)
+    pool.trouble = fields
+    if pool.closed then return schedule.give_up(pool) end
+    fail_all(pool, fields, schedule.void)
+end
+
+--- Raises the reason why calls fail.
+function schedule.raise_trouble(pool) error(error_of(pool.trouble), 0) end
+
+--- A pool that takes no more calls, and has no worker for those it has.
+function schedule.give_up(pool)
+    schedule.fail_all(pool, pool.trouble)
     pool.inbox:close()
-    schedule.fail_all(pool, fields)
 end
 
 return schedule

@@ -95,9 +95,7 @@ function stop.cancel(pool, job)
     local by_number
     for _, task in ipairs(pool.tasks) do
         if task.job == job and task.void ~= "all" then
-            task.void = "all"
-            if task.values then task.values = {} end
-            schedule.reclaim(pool, task)
+            schedule.void(pool, task)
             by_number = by_number or {}
             by_number[task.number] = true
         end

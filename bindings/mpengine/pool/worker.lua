@@ -70,6 +70,7 @@ function worker.main(index, inbox, outbox, control, buffer, dict, initializer, i
     cache, cached = {}, 0 -- this process may be a worker's child
     core.pool_worker(control, index, outbox, buffer)
     if not initialize(initializer, initargs) then return end
+    core.pool_ready()
     local done, ok, why = 0, run(core.pool_take(inbox, 0))
     if not ok and why == "empty" then
         core.pool_tell()
