@@ -45,8 +45,9 @@ enum lmpe_pool_word { LEASE, SINCE, RUN, RETIRE, TASKS, BUSY, READY, POOL_WORDS 
 
 #define CHUNK_MOST (1u << 16) /* items of a task */
 
-/* Modes of a task; TIMED may be added. */
-enum { MODE_APPLY = 1, MODE_MAP = 2, MODE_TIMED = 16 };
+/* Modes of a task. To MAP may be added: REASON keeps a second result when the first is nil, PACK keeps
+ * all results of an item in a table. */
+enum { MODE_APPLY = 1, MODE_MAP = 2, MODE_TIMED = 16, MODE_REASON = 32, MODE_PACK = 64 };
 
 typedef struct lmpe_control {
     _Atomic uint64_t *words;

@@ -39,7 +39,7 @@ end
 local function new_task(pool)
     local task = {
         place = #pool.tasks + 1, number = -1, job = nil, first = 1, count = 1, got = 0, values = nil, void = nil,
-        several = false, next = nil,
+        several = false, next = nil, reasons = nil,
     }
     pool.tasks[task.place] = task
     return task
@@ -58,7 +58,7 @@ function schedule.put(pool, job, first, count)
         return nil, number
     end
     task.number, task.job, task.first, task.count, task.got = number, job, first, count, 0
-    task.values, task.void = job.values, nil
+    task.values, task.reasons, task.void = job.values, job.reasons, nil
     if count > 1 then
         task.several = true
         pool.several = pool.several + 1
@@ -74,7 +74,7 @@ function schedule.forget(pool, task)
         task.several = false
         pool.several = pool.several - 1
     end
-    task.number, task.job, task.values = -1, nil, nil
+    task.number, task.job, task.values, task.reasons = -1, nil, nil, nil
     task.next = pool.spare
     pool.spare = task
     pool.outstanding = pool.outstanding - 1
@@ -146,11 +146,12 @@ end
 -- ---- results ----
 
 --- Passes on what has come of items but one, whose result is not wanted any more.
-local function arrived_without(void, job, first, values, from, count, elapsed, reports)
+local function arrived_without(void, job, first, values, reasons, from, count, elapsed, reports)
     for i = from, from + count - 1 do
         local index = first + i
         if i ~= void then
             if job.values then job.values[index] = values[index] end
+            if job.reasons then job.reasons[index] = reasons[index] end
             job.ops.arrived(job, index, 1, reports and reports[index] and reports, elapsed / count)
         end
     end
@@ -164,7 +165,8 @@ function schedule.handle(pool, task, worker, from, count, elapsed, last, reports
         return true
     end
     if pool.unready > 0 then pool.news(pool, "ready", worker) end
-    local job, first, values, void, got = task.job, task.first, task.values, task.void, task.got
+    local job, first, void, got = task.job, task.first, task.void, task.got
+    local values, kept_reasons = task.values, task.reasons
     if last then
         pool.completed = pool.completed + 1
         schedule.forget(pool, task)
@@ -174,7 +176,7 @@ function schedule.handle(pool, task, worker, from, count, elapsed, last, reports
     if void == nil then
         job.ops.arrived(job, first + from, count, reports, elapsed, ...)
     elseif void ~= "all" then
-        arrived_without(void, job, first, values, from, count, elapsed, reports)
+        arrived_without(void, job, first, values, kept_reasons, from, count, elapsed, reports)
     end
     return true
 end
@@ -216,10 +218,15 @@ local function error_of(fields)
     return errors.new(copy)
 end
 
+--- What comes of a task from now on is not stored with its job.
+function schedule.set_aside(task)
+    if task.values then task.values, task.reasons = {}, {} end
+end
+
 --- Nothing of a task is wanted any more: what is queued does not run.
 function schedule.void(pool, task)
     task.void = "all"
-    if task.values then task.values = {} end
+    schedule.set_aside(task)
     schedule.reclaim(pool, task)
 end
 

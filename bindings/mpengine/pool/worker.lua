@@ -6,7 +6,7 @@ local errors = require "mpengine.errors"
 local worker = {}
 
 --- Modes of a task, as in lpool.h.
-worker.APPLY, worker.MAP, worker.STAR, worker.TIMED = 1, 2, 4, 16
+worker.APPLY, worker.MAP, worker.STAR, worker.TIMED, worker.REASON, worker.PACK = 1, 2, 4, 16, 32, 64
 
 local functions            -- shared dict: number -> function or shared value
 local cache, cached = {}, 0
@@ -51,7 +51,7 @@ local function run(mode, f_id, shared_id, ...)
     elseif mode == worker.APPLY then
         core.pool_call(describe, f, ...)
     else
-        core.pool_items(describe, mode == worker.MAP and f or spread(f), shared_id ~= 0, shared, ...)
+        core.pool_items(describe, mode & worker.STAR == 0 and f or spread(f), shared_id ~= 0, shared, ...)
     end
     return true
 end

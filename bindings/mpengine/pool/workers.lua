@@ -190,6 +190,9 @@ function watch(pool, w)
         local over = pool.closed and pool.outstanding == 0 and pool.last_job < pool.first_job
         if not over then replace(pool, w) end
         schedule.feed(pool)
+    elseif pool.alive == 0 then
+        pool.inbox:close()
+        pool.outbox:close()
     end
     pool.changed:wake()
 end
