@@ -32,8 +32,8 @@ local function draw_line(p)
 end
 
 --- Calls the function, whose error is shown and nothing else; then what waits for it.
-local function call_back(p, done, failed, after)
-    local ok, err = xpcall(p.call, errors.traceback, done, p.total, failed)
+local function call_back(p, done, total, failed, after)
+    local ok, err = xpcall(p.call, errors.traceback, done, total, failed)
     if not ok then core.write_error(("mpengine: error in a progress function: %s\n"):format(err)) end
     p.calls = p.calls - 1
     if p.calls == 0 then p.returned:wake() end
@@ -43,7 +43,7 @@ end
 --- As a task of its own, since it may wait, for the pool too.
 local function start_call(p, after)
     p.calls = p.calls + 1
-    core.spawn(call_back, p, p.done, p.failed, after)
+    core.spawn(call_back, p, p.done, p.total, p.failed, after)
 end
 
 --- option: true for a bar or lines, "lines" for lines, a function (done, total, failed). nil: none.
