@@ -41,7 +41,10 @@ check_curl(lua_State *L)
 static request *
 check_request(lua_State *L)
 {
-    return luaL_checkudata(L, 1, TRANSFER);
+    request *r = luaL_checkudata(L, 1, TRANSFER);
+    if (!r->S->e)
+        lmpe_raise_closed(L);
+    return r;
 }
 
 /* ---- options ---- */
@@ -208,14 +211,26 @@ set_options(lua_State *L, request *r)
 /* ---- a transfer ---- */
 
 static int
-request_close(lua_State *L)
+end_request(request *r)
 {
-    request *r = check_request(L);
     lmpe_transfer_close(r->S, &r->t);
     if (r->headers)
         r->curl->slist_free_all(r->headers);
     r->headers = NULL;
     return 0;
+}
+
+static int
+request_close(lua_State *L)
+{
+    return end_request(check_request(L));
+}
+
+static int
+request_gc(lua_State *L)
+{
+    request *r = lmpe_finalized(L, TRANSFER, sizeof *r);
+    return r && r->S->e ? end_request(r) : 0;
 }
 
 /* transfer(options) -> transfer: starts a request. Fields: method, url, headers (list of lines),
@@ -328,10 +343,11 @@ request_result(lua_State *L)
 static int
 cookies_close(lua_State *L)
 {
-    CURLSH **share = luaL_checkudata(L, 1, COOKIES);
-    if (*share)
+    CURLSH **share = lmpe_finalized(L, COOKIES, sizeof *share);
+    if (share && *share)
         check_curl(L)->share_cleanup(*share);
-    *share = NULL;
+    if (share)
+        *share = NULL;
     return 0;
 }
 
@@ -356,8 +372,7 @@ lmpe_open_http(lua_State *L, lmpe *S)
         {"transfer", new_transfer}, {"cookies", new_cookies}, {NULL, NULL}};
     static const luaL_Reg methods[] = {
         {"read", request_read}, {"result", request_result}, {"close", request_close}, {NULL, NULL}};
-    static const luaL_Reg meta[] = {
-        {"__close", request_close}, {"__gc", request_close}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__close", request_close}, {"__gc", request_gc}, {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
     luaL_newmetatable(L, COOKIES);
     lua_pushcfunction(L, cookies_close);
