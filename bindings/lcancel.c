@@ -9,6 +9,7 @@
  * one cannot live on. Code that does not wait at all is found by the ticker (lticker.c).
  */
 #include "lcancel.h"
+#include "lturn.h"
 
 #define CLOSE_NS (2 * MPE_NS_PER_S)
 
@@ -187,20 +188,24 @@ hound(lua_State *L, lua_Debug *ar)
     if (lmpe_is_library(ar->source) || !lmpe_is_cancelled(L, S, t))
         return;
     int depth = lmpe_protected_depth(L, S);
-    if (depth >= t->rare->raised_depth && !k->hogs)
+    if (depth >= lmpe_rare_of(t)->raised_depth && !k->hogs)
         return;
     k->hogs = 0;
     lmpe_raise_cancelled(L, S, t);
 }
 
-/* check_cancelled(): raises in a task that is cancelled */
+/* check_cancelled() -> true when the caller is to give way, by let_others(), once it has done what it
+ * does; raises in a task that is cancelled */
 static int
 check_cancelled(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
     if (S->current->killed || S->current->rare)
         lmpe_await_check(L, S);
-    return 0;
+    if (!lmpe_takes(S, LMPE_DID))
+        return 0;
+    lua_pushboolean(L, 1);
+    return 1;
 }
 
 void

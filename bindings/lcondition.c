@@ -3,7 +3,7 @@
  * lcondition.c - mp.Condition. A wait gives the lock up, waits to be notified, and takes the lock
  * again before it ends, also when it ends by a timeout or a kill.
  */
-#include "lmpe.h"
+#include "lturn.h"
 
 enum { NOTIFIED, TIMED_OUT };
 
@@ -149,9 +149,15 @@ condition_release(lua_State *L)
 }
 
 static int
-condition_locked(lua_State *L)
+locked_now(lua_State *L)
 {
     return lmpe_lock_locked(L, lock_of(L, self(L)));
+}
+
+static int
+condition_locked(lua_State *L)
+{
+    return lmpe_look(L, lmpe_self(L), locked_now);
 }
 
 /* c:is_mine(): does this task hold the lock? */

@@ -8,7 +8,7 @@
  * them in the same way. A task that was given its turn keeps it even if it is killed meanwhile
  * (lsched.c), so nothing gets lost; one that timed out or was killed before stands in no list.
  */
-#include "lmpe.h"
+#include "lturn.h"
 
 #include <string.h>
 
@@ -169,7 +169,7 @@ put_until(lua_State *L, uint64_t deadline)
         return lmpe_wait(L, S, &q->putters, deadline, finish_put);
     if (lmpe_is_doomed(S->current))
         lmpe_await_check(L, S);
-    return q->closed ? expected(L, "closed") : add(L, S, q);
+    return lmpe_did(L, S, LMPE_DID, q->closed ? expected(L, "closed") : add(L, S, q));
 }
 
 /* q:put(v [, timeout]) -> true | nil, "full" | nil, "closed" */
@@ -209,10 +209,10 @@ get_until(lua_State *L, uint64_t deadline)
     if (lmpe_is_doomed(S->current))
         lmpe_await_check(L, S);
     if (q->items.count == 0)
-        return expected(L, "closed");
+        return lmpe_did(L, S, LMPE_LOOKED, expected(L, "closed"));
     take_first(L, &q->items);
     give_places(S, q);
-    return 1;
+    return lmpe_did(L, S, LMPE_DID, 1);
 }
 
 /* q:get([timeout]) -> v | nil, "empty" | nil, "closed" (closed and drained) */
@@ -231,24 +231,42 @@ get_nowait(lua_State *L)
 /* ---- the rest ---- */
 
 static int
-queue_size(lua_State *L)
+size_now(lua_State *L)
 {
     lua_pushinteger(L, (lua_Integer)check_queue(L)->items.count);
     return 1;
 }
 
 static int
-is_empty(lua_State *L)
+queue_size(lua_State *L)
+{
+    return lmpe_look(L, lmpe_self(L), size_now);
+}
+
+static int
+empty_now(lua_State *L)
 {
     lua_pushboolean(L, check_queue(L)->items.count == 0);
     return 1;
 }
 
 static int
-is_full(lua_State *L)
+is_empty(lua_State *L)
+{
+    return lmpe_look(L, lmpe_self(L), empty_now);
+}
+
+static int
+full_now(lua_State *L)
 {
     lua_pushboolean(L, !has_room(check_queue(L)));
     return 1;
+}
+
+static int
+is_full(lua_State *L)
+{
+    return lmpe_look(L, lmpe_self(L), full_now);
 }
 
 /* is_ready(q): would a get return at once? */
@@ -317,7 +335,7 @@ join(lua_State *L)
     if (q->unfinished > 0)
         return lmpe_wait(L, S, &q->joiners, deadline, finish_join);
     lmpe_await_check(L, S);
-    return finish_join(L, S, MPE_OK);
+    return lmpe_did(L, S, LMPE_DID, finish_join(L, S, MPE_OK));
 }
 
 /* ---- for the Lua side ---- */
@@ -351,14 +369,15 @@ watchers(lua_State *L)
     return 1;
 }
 
-/* coqueue_state(q) -> maxsize, is it closed? */
+/* coqueue_state(q) -> maxsize, is it closed?, items */
 static int
 state(lua_State *L)
 {
     coqueue *q = check_queue(L);
     lua_pushinteger(L, (lua_Integer)q->maxsize);
     lua_pushboolean(L, q->closed);
-    return 2;
+    lua_pushinteger(L, (lua_Integer)q->items.count);
+    return 3;
 }
 
 void

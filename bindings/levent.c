@@ -2,7 +2,7 @@
  *
  * levent.c - mp.Event.
  */
-#include "lmpe.h"
+#include "lturn.h"
 
 #define EVENT (1u << MPE_KIND_EVENT)
 
@@ -23,7 +23,7 @@ event_wait(lua_State *L)
     uint64_t deadline = lmpe_check_deadline(L, 2);
     if (!lmpe_is_doomed(b->S->current) && mpe_event_is_set(b->S->e, b->o)) {
         lua_pushboolean(L, 1); /* nothing to wait for */
-        return 1;
+        return lmpe_did(L, b->S, LMPE_DID, 1);
     }
     lmpe_await *a = lmpe_await_new(b->S, deadline, "timeout");
     a->object = b->o;
@@ -50,11 +50,17 @@ event_clear(lua_State *L)
 }
 
 static int
-event_is_set(lua_State *L)
+set_now(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, EVENT);
     lua_pushboolean(L, mpe_event_is_set(b->S->e, b->o));
     return 1;
+}
+
+static int
+event_is_set(lua_State *L)
+{
+    return lmpe_look(L, lmpe_self(L), set_now);
 }
 
 static int

@@ -3,7 +3,7 @@
  * llock.c - mp.Lock and mp.RLock. An RLock may be the facet of an array, value or condition.
  * Guards and with() are the same for every type that has acquire and release: mpengine/sync.lua.
  */
-#include "lmpe.h"
+#include "lturn.h"
 
 #define LOCKS (1u << MPE_KIND_LOCK | 1u << MPE_KIND_RLOCK)
 
@@ -48,7 +48,7 @@ acquire(lua_State *L, lmpe_box *b)
         return rc == MPE_OWNER_DIED ? lmpe_finish_true(L, b->S, NULL, rc)
                                     : await_lock(L, b, deadline);
     lua_pushboolean(L, 1); /* the common case: it was free */
-    return 1;
+    return lmpe_did(L, b->S, LMPE_DID, 1);
 }
 
 static inline int
@@ -97,9 +97,15 @@ lock_release(lua_State *L)
 }
 
 static int
-lock_locked(lua_State *L)
+locked_now(lua_State *L)
 {
     return lmpe_lock_locked(L, lmpe_check_kinds(L, 1, LOCKS));
+}
+
+static int
+lock_locked(lua_State *L)
+{
+    return lmpe_look(L, lmpe_self(L), locked_now);
 }
 
 static int

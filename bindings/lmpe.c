@@ -431,6 +431,7 @@ luaopen_mpengine_core(lua_State *L)
     lmpe_open_signal(L, S);
     lmpe_open_readline(L, S);
     lmpe_open_wait(L, S);
+    lmpe_open_turn(L, S);
     lmpe_open_coqueue(L, S);
     lmpe_open_offload(L, S);
     lmpe_open_http(L, S);

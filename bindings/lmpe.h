@@ -80,7 +80,7 @@ int lmpe_wait_shielded(lua_State *L, lmpe *S, mpe_waitlist *list, lmpe_finish_fn
 #define LMPE_ANY "mpengine.any"
 /* The list of the waitlist userdata at idx. */
 mpe_waitlist *lmpe_check_waitlist(lua_State *L, int idx);
-/* Lets the other tasks run once. */
+/* Lets the other tasks run once; may be cancelled. */
 int lmpe_give_way(lua_State *L, lmpe *S, lmpe_finish_fn finish);
 /* Takes back what a waiting task has filed. */
 void lmpe_unfile(lmpe *S, lmpe_task *t);
@@ -204,6 +204,14 @@ typedef struct lmpe_link {
     lua_State *outer, *inner;
 } lmpe_link;
 
+/* How much of its turn the current task has left: lturn.c. */
+#define LMPE_TURN_STRIDE 32 /* units between two looks at the clock */
+struct lmpe_turn {
+    int left; /* units until the next look */
+    uint32_t used;
+    uint64_t began; /* 0: not looked at yet */
+};
+
 #define LMPE_SCRATCHES 4
 
 struct lmpe {
@@ -211,6 +219,7 @@ struct lmpe {
     lua_State *main; /* the state's main thread */
     lmpe_task *main_task, *current;
     lua_State *driver; /* the thread that drives the loop now; tasks are resumed from it */
+    struct lmpe_turn turn;
     uint32_t next_task_id;
     uint32_t live_tasks;
     uint32_t anchor_free; /* first free place for a task, see ltask.c */
@@ -245,6 +254,13 @@ struct lmpe {
     uint8_t *room, *room_end;   /* for lmpe_place */
     lmpe *spare;                /* once closed: the next that was closed */
 };
+
+/* The task that runs from here on begins its turn. */
+static inline void
+lmpe_new_turn(lmpe *S)
+{
+    S->turn = (struct lmpe_turn){LMPE_TURN_STRIDE, 0, 0};
+}
 
 /* Zeroed memory that lies close to S and lives as long, or NULL. What every start of a process writes
  * to, in the parent and in the child, belongs on few pages: each is copied once per fork. */
@@ -407,6 +423,7 @@ void lmpe_open_output(lua_State *L, lmpe *S);
 void lmpe_open_signal(lua_State *L, lmpe *S);
 void lmpe_open_readline(lua_State *L, lmpe *S);
 void lmpe_open_wait(lua_State *L, lmpe *S);
+void lmpe_open_turn(lua_State *L, lmpe *S);
 void lmpe_open_http(lua_State *L, lmpe *S);
 void lmpe_open_poll(lua_State *L, lmpe *S);
 void lmpe_open_subprocess(lua_State *L, lmpe *S);

@@ -6,6 +6,7 @@
 #include "lmpe.h"
 
 #include "lcodec.h"
+#include "lturn.h"
 
 enum { CLOSED = 1 }; /* extra of the box */
 
@@ -82,7 +83,7 @@ send_parts(lua_State *L, lmpe_box *q, const mpe_bytes *parts, int count, int han
     if (rc != MPE_OK)
         return lmpe_raise(L, rc, call);
     lua_pushboolean(L, 1);
-    return 1;
+    return lmpe_did(L, q->S, LMPE_DID, 1);
 }
 
 static int

@@ -5,6 +5,7 @@
 #include "lmpe.h"
 
 #include "lcodec.h"
+#include "lturn.h"
 
 #include <string.h>
 
@@ -94,10 +95,10 @@ put_with(lua_State *L, lmpe *S, lmpe_box *b, uint64_t deadline)
     int rc = attempt_put(S, a);
     if (rc == MPE_OK) {
         lua_pushboolean(L, 1);
-        return 1;
+        return lmpe_did(L, S, LMPE_DID, 1);
     }
     if (rc != MPE_EAGAIN)
-        return finish_put(L, S, a, rc);
+        return lmpe_did(L, S, LMPE_DID, finish_put(L, S, a, rc));
     if (deadline != MPE_NOW)
         keep_bytes(L, S, a);
     return lmpe_await_run(L, S, a);
@@ -147,7 +148,8 @@ get_with(lua_State *L, lmpe_box *b, uint64_t deadline)
 {
     lmpe *S = b->S;
     if (!lmpe_is_doomed(S->current) && mpe_queue_get(S->e, b->o, &S->message) == MPE_OK)
-        return lmpe_push_message(L, S); /* the common case: there is one */
+        return lmpe_did(L, S, LMPE_DID,
+                        lmpe_push_message(L, S)); /* the common case: there is one */
     lmpe_await *a = lmpe_await_new(S, deadline, "empty");
     a->object = b->o;
     a->attempt = attempt_get;
@@ -209,7 +211,7 @@ queue_iter(lua_State *L)
 /* ---- state ---- */
 
 static int
-queue_qsize(lua_State *L)
+size_now(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     lua_pushinteger(L, mpe_queue_size(b->S->e, b->o));
@@ -217,7 +219,13 @@ queue_qsize(lua_State *L)
 }
 
 static int
-queue_empty(lua_State *L)
+queue_qsize(lua_State *L)
+{
+    return lmpe_look(L, lmpe_self(L), size_now);
+}
+
+static int
+empty_now(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     lua_pushboolean(L, mpe_queue_size(b->S->e, b->o) == 0);
@@ -225,7 +233,13 @@ queue_empty(lua_State *L)
 }
 
 static int
-queue_full(lua_State *L)
+queue_empty(lua_State *L)
+{
+    return lmpe_look(L, lmpe_self(L), empty_now);
+}
+
+static int
+full_now(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     uint32_t bound = mpe_queue_bound(b->S->e, b->o);
@@ -234,11 +248,23 @@ queue_full(lua_State *L)
 }
 
 static int
-queue_is_closed(lua_State *L)
+queue_full(lua_State *L)
+{
+    return lmpe_look(L, lmpe_self(L), full_now);
+}
+
+static int
+closed_now(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     lua_pushboolean(L, mpe_queue_is_closed(b->S->e, b->o));
     return 1;
+}
+
+static int
+queue_is_closed(lua_State *L)
+{
+    return lmpe_look(L, lmpe_self(L), closed_now);
 }
 
 static int

@@ -11,15 +11,12 @@
  * Cancellation is looked for at the entry and at the exit of every wait (lcancel.c). A task that is
  * woken by a list has been given its turn: that stands, and the kill is found at its next wait.
  */
-#include "lmpe.h"
+#include "lturn.h"
 
 #include <string.h>
 
-#define MAX_DRIVE_DEPTH 60 /* nested in-place waits; each takes C stack */
-
-/* Can the whole chain from this coroutine to the task's own yield? */
-static int
-can_yield(lua_State *L, lmpe *S)
+int
+lmpe_can_yield(lua_State *L, lmpe *S)
 {
     lua_State *co = S->current->co;
     if (!co || !lua_isyieldable(L))
@@ -81,28 +78,71 @@ push_deadlock(lua_State *L)
         lua_pushliteral(L, "every task waits for something that can never come");
 }
 
+/* A wait in place was interrupted. */
+static void
+raise_interrupted(lua_State *L, lmpe *S)
+{
+    if (!S->stopped)
+        lmpe_signal_raise(L, S);
+    S->stopped = 0;
+    luaL_error(L, "stopped by the pool");
+}
+
+/* Is the current task to leave its wait in place? */
+static int
+is_interrupted(lua_State *L, lmpe *S)
+{
+    return S->stopped || lmpe_signal_pending(L, S);
+}
+
+/* What the loop changes while the current task drives it. */
+struct drive {
+    lua_State *driver;
+    lmpe_link *links;
+    lmpe_task *task;
+};
+
+static struct drive
+begin_drive(lua_State *L, lmpe *S, int state)
+{
+    struct drive d = {S->driver, S->links, S->current};
+    d.task->state = (uint8_t)state;
+    S->driver = L;
+    S->drive_depth++;
+    return d;
+}
+
+static void
+end_drive(lmpe *S, const struct drive *d)
+{
+    S->drive_depth--;
+    S->driver = d->driver;
+    S->links = d->links;
+    S->current = d->task;
+    lmpe_new_turn(S);
+}
+
+static void
+check_depth(lua_State *L, lmpe *S, lmpe_task *t)
+{
+    if (S->drive_depth < LMPE_DRIVE_DEPTH)
+        return;
+    if (t)
+        lmpe_unfile(S, t);
+    luaL_error(L, "cannot wait here: %d waits are nested in places that cannot yield",
+               LMPE_DRIVE_DEPTH);
+}
+
 /* Drives the loop until the wait of the current task has ended. */
 static void
 wait_in_place(lua_State *L, lmpe *S, lmpe_task *t)
 {
-    lua_State *driver = S->driver;
-    lmpe_link *links = S->links;
-    if (S->drive_depth >= MAX_DRIVE_DEPTH) {
-        lmpe_unfile(S, t);
-        luaL_error(L, "cannot wait here: %d waits are nested in places that cannot yield",
-                   MAX_DRIVE_DEPTH);
-    }
-    t->state = LMPE_WAITING;
-    S->driver = L;
-    S->drive_depth++;
+    check_depth(L, S, t);
+    struct drive d = begin_drive(L, S, LMPE_WAITING);
     int rc;
-    while ((rc = mpe_run_until(S->e, &t->fired)) == MPE_EINTR && !S->stopped &&
-           !lmpe_signal_pending(L, S))
+    while ((rc = mpe_run_until(S->e, &t->fired)) == MPE_EINTR && !is_interrupted(L, S))
         ;
-    S->drive_depth--;
-    S->driver = driver;
-    S->links = links;
-    S->current = t;
+    end_drive(S, &d);
     if (rc != MPE_OK) {
         if (rc == MPE_EDEADLK)
             push_deadlock(L); /* while it still waits */
@@ -115,13 +155,23 @@ wait_in_place(lua_State *L, lmpe *S, lmpe_task *t)
         lua_call(L, 0, 1);
     if (rc == MPE_EDEADLK)
         lua_error(L);
-    if (rc == MPE_EINTR && S->stopped) {
-        S->stopped = 0;
-        luaL_error(L, "stopped by the pool");
-    }
     if (rc == MPE_EINTR)
-        lmpe_signal_raise(L, S);
+        raise_interrupted(L, S);
     luaL_error(L, "%s", mpe_strerror(rc));
+}
+
+int
+lmpe_go_round(lua_State *L, lmpe *S)
+{
+    check_depth(L, S, NULL);
+    struct drive d = begin_drive(L, S, LMPE_READY);
+    int rc = mpe_go_round(S->e);
+    end_drive(S, &d);
+    d.task->state = LMPE_RUNNING;
+    if (rc != MPE_EINTR || !is_interrupted(L, S))
+        return 0;
+    mpe_interrupt(S->e); /* for its next wait */
+    return 1;
 }
 
 /* ---- the simple wait ---- */
@@ -196,10 +246,10 @@ lmpe_wait(lua_State *L, lmpe *S, mpe_waitlist *list, uint64_t deadline, lmpe_fin
     if (lmpe_is_cancelled(L, S, t))
         return lmpe_raise_cancelled(L, S, t);
     if (deadline == MPE_NOW)
-        return finish(L, S, MPE_ETIMEDOUT);
+        return lmpe_did(L, S, LMPE_LOOKED, finish(L, S, MPE_ETIMEDOUT));
     t->shielded = 0;
     file_simple(L, S, t, list, lmpe_effective_deadline(L, S, t, deadline));
-    if (can_yield(L, S))
+    if (lmpe_can_yield(L, S))
         return yield_task(L, S, t, (lua_KContext)finish, simple_k);
     simple_in_place(L, S, t, list, deadline);
     return simple_ended(L, S, t, finish);
@@ -220,24 +270,35 @@ lmpe_wait_shielded(lua_State *L, lmpe *S, mpe_waitlist *list, lmpe_finish_fn fin
     lmpe_task *t = S->current;
     t->shielded = 1;
     file_simple(L, S, t, list, MPE_FOREVER);
-    if (can_yield(L, S))
+    if (lmpe_can_yield(L, S))
         return yield_task(L, S, t, (lua_KContext)finish, shielded_k);
     simple_in_place(L, S, t, list, MPE_FOREVER);
     return shielded_k(L, LUA_OK, (lua_KContext)finish);
+}
+
+void
+lmpe_step_aside(lmpe *S)
+{
+    lmpe_task *t = S->current;
+    t->heavy = t->granted = t->shielded = t->in_place = 0;
+    lmpe_make_ready(t);
+    S->yielded = 1;
 }
 
 int
 lmpe_give_way(lua_State *L, lmpe *S, lmpe_finish_fn finish)
 {
     lmpe_task *t = S->current;
-    if (!can_yield(L, S)) /* a timer that is due: the loop goes round once */
-        return lmpe_wait(L, S, NULL, mpe_now(), finish);
     if (lmpe_is_cancelled(L, S, t))
         return lmpe_raise_cancelled(L, S, t);
-    t->heavy = t->granted = t->shielded = t->in_place = 0;
-    lmpe_make_ready(t);
-    S->yielded = 1;
-    return lua_yieldk(L, 0, (lua_KContext)finish, simple_k);
+    if (lmpe_can_yield(L, S)) {
+        lmpe_step_aside(S);
+        return lua_yieldk(L, 0, (lua_KContext)finish, simple_k);
+    }
+    if (t->state == LMPE_RUNNING && lmpe_go_round(L, S))
+        raise_interrupted(L, S);
+    t->granted = 0;
+    return simple_ended(L, S, t, finish);
 }
 
 /* ---- the await ---- */
@@ -357,7 +418,7 @@ go_on(lua_State *L, lmpe *S, lmpe_await *a, int *rc)
             break;
         if (a->source == LMPE_OBJECT && !look_again(S, a, rc))
             continue;
-        if (can_yield(L, S))
+        if (lmpe_can_yield(L, S))
             return 1;
         t->in_place = 1;
         wait_in_place(L, S, t);
@@ -407,12 +468,15 @@ lmpe_await_run(lua_State *L, lmpe *S, lmpe_await *a)
 {
     if (!a->shielded)
         lmpe_await_check(L, S);
-    int rc = a->attempt(S, a);
-    if (rc == MPE_EAGAIN && a->deadline == MPE_NOW)
-        a->ending = LMPE_TIMED_OUT, rc = a->attempt(S, a);
+    int rc = a->attempt(S, a), units = LMPE_DID;
+    if (rc == MPE_EAGAIN && a->deadline == MPE_NOW) {
+        a->ending = LMPE_TIMED_OUT;
+        rc = a->attempt(S, a);
+        units = LMPE_LOOKED;
+    }
     if (go_on(L, S, a, &rc))
         return yield_task(L, S, a->task, (lua_KContext)a->task, await_k);
-    return finish(L, S, a, rc);
+    return lmpe_did(L, S, units, finish(L, S, a, rc));
 }
 
 int

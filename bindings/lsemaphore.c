@@ -2,7 +2,7 @@
  *
  * lsemaphore.c - mp.Semaphore and mp.BoundedSemaphore.
  */
-#include "lmpe.h"
+#include "lturn.h"
 
 #define SEMAPHORE (1u << MPE_KIND_SEMAPHORE | 1u << MPE_KIND_BOUNDED)
 
@@ -31,7 +31,7 @@ semaphore_acquire(lua_State *L)
     uint64_t deadline = lmpe_check_deadline(L, 2);
     if (!lmpe_is_doomed(b->S->current) && mpe_semaphore_acquire(b->S->e, b->o) == MPE_OK) {
         lua_pushboolean(L, 1); /* the common case: there is a permit */
-        return 1;
+        return lmpe_did(L, b->S, LMPE_DID, 1);
     }
     lmpe_await *a = lmpe_await_new(b->S, deadline, "timeout");
     a->object = b->o;
@@ -53,7 +53,7 @@ semaphore_release(lua_State *L)
 }
 
 static int
-semaphore_value(lua_State *L)
+value_now(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, SEMAPHORE);
     lua_pushinteger(L, mpe_semaphore_value(b->S->e, b->o));
@@ -61,11 +61,23 @@ semaphore_value(lua_State *L)
 }
 
 static int
-semaphore_locked(lua_State *L)
+semaphore_value(lua_State *L)
+{
+    return lmpe_look(L, lmpe_self(L), value_now);
+}
+
+static int
+locked_now(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, SEMAPHORE);
     lua_pushboolean(L, mpe_semaphore_value(b->S->e, b->o) == 0);
     return 1;
+}
+
+static int
+semaphore_locked(lua_State *L)
+{
+    return lmpe_look(L, lmpe_self(L), locked_now);
 }
 
 static int

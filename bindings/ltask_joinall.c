@@ -4,6 +4,7 @@
  * has not ended, instead of one for each.
  */
 #include "ltask.h"
+#include "lturn.h"
 
 #include <stdlib.h>
 
@@ -94,7 +95,7 @@ lmpe_joinall(lua_State *L)
     sort_out(L, n, j);
     if (j->count == 0) {
         lua_settop(L, 3);
-        return 1;
+        return lmpe_did(L, S, LMPE_DID, 1);
     }
     for (uint32_t i = 0; i < j->count; i++) {
         if (j->tasks[i] == S->current)

@@ -4,6 +4,7 @@
  * for several at once is in ltask_joinall.c, what is told about them in ltask_report.c.
  */
 #include "ltask.h"
+#include "lturn.h"
 
 /* ---- methods, as functions of the core module ---- */
 
@@ -31,7 +32,7 @@ wait_for_end(lua_State *L, lmpe_finish_fn finish)
     if (t->state != LMPE_DONE)
         return lmpe_wait(L, S, &t->joiners, deadline, finish);
     lmpe_await_check(L, S);
-    return finish(L, S, MPE_OK);
+    return lmpe_did(L, S, LMPE_DID, finish(L, S, MPE_OK));
 }
 
 /* join(task [, timeout]) -> true | nil, "timeout" */
@@ -112,6 +113,13 @@ is_done(lua_State *L)
 {
     lua_pushboolean(L, lmpe_check_task(L, 1)->state == LMPE_DONE);
     return 1;
+}
+
+/* ready(task): the same, for scripts */
+static int
+ready(lua_State *L)
+{
+    return lmpe_look(L, lmpe_self(L), is_done);
 }
 
 static int
@@ -219,6 +227,7 @@ lmpe_open_methods(lua_State *L, lmpe *S)
         {"kill", kill_task},
         {"task_state", task_state},
         {"is_done", is_done},
+        {"ready", ready},
         {"task_id", task_id},
         {"results", results},
         {"awaited", awaited},

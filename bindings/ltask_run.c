@@ -173,6 +173,7 @@ run_job(mpe_engine *e, mpe_job *job)
     S->links = NULL;
     S->resetting = S->yielded = 0;
     S->switches++;
+    lmpe_new_turn(S);
     t->state = LMPE_RUNNING;
     int status = lua_resume(co, L, is_new ? lua_gettop(co) - 1 : 0, &nresults);
     S->links = links;

@@ -184,12 +184,15 @@ function methods:join(timeout)
         local ok, why = core.child_wait(s.child, timeout)
         if not ok then return nil, why end
         poll(self, s)
+    else
+        core.did(true)
     end
     return true
 end
 
 function methods:is_alive()
     local s = check(self, "is_alive")
+    core.look()
     if self == current then return true end
     if s.remote then return s.pid == core.pid() or core.parent_fd() ~= nil end
     if not s.child then return false end
@@ -226,7 +229,10 @@ function Process:__index(key)
     if method then return method end
     if not readable[key] then return nil end
     local s = check(self, key)
-    if key == "exitcode" then return poll(self, s) end
+    if key == "exitcode" then
+        core.look()
+        return poll(self, s)
+    end
     if key == "pid" then return pid_of(s) end
     return s[key]
 end
@@ -318,6 +324,7 @@ end
 
 --- A list of the children that are running; ended ones are waited for by the way.
 function process.active_children()
+    core.look()
     local list = {}
     for child in pairs(children) do
         if poll(child, state[child]) == nil then list[#list + 1] = child end

@@ -100,6 +100,7 @@ function meta.__index(self, key)
     local method = methods[key]
     if method then return method end
     if key == "parties" then return (self:state()) end
+    if key == "n_waiting" or key == "broken" then core.look() end
     if key == "n_waiting" then return (select(2, self:state())) end
     if key == "broken" then return (select(3, self:state())) end
 end

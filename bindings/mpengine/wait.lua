@@ -71,7 +71,10 @@ local function wait(list, timeout)
     while true do
         local found = collect(list, ready)
         local left = deadline and deadline - core.now()
-        if #found > 0 or #list == 0 or (left and left <= 0) then return found end
+        if #found > 0 or #list == 0 or (left and left <= 0) then
+            core.did(found[1])
+            return found
+        end
         local filed = core.file_any(sources)
         found = collect(list, ready) -- what came before the waiters were filed
         if #found > 0 then

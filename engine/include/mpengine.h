@@ -520,6 +520,10 @@ typedef struct mpe_deadlock {
 } mpe_deadlock;
 /* After EDEADLK: what is known. ENOENT: it concerned this process alone. */
 MPE_API int mpe_deadlock_get(mpe_engine *e, mpe_deadlock *out);
+/* Runs the jobs that are queued now, and serves what waits for the bell and for timers; descriptors and
+ * libuv as often as mpe_run_until does. For a caller that has something to do itself but lets others
+ * have their turn. Does not block.  Errors: EINTR. */
+MPE_API int mpe_go_round(mpe_engine *e);
 /* Runs what is ready, without blocking. Returns 1 when there is more to do at once, else 0. */
 MPE_API int mpe_poll(mpe_engine *e);
 /* Something outside the engine's sight will post a job (a thread, a foreign loop): counts as I/O

@@ -1,4 +1,6 @@
-/* The run loop: jobs, the bell, timers, descriptors; and sleep when there is none of them.
+/* The run loop: jobs, the bell, timers, descriptors; and sleep when there is none of them. While
+ * there are jobs, the clock is read after every few of them, so few that the looks come LOOK_NS apart
+ * however long the jobs take; then timers and the bell are served, and, POLL_NS apart, descriptors.
  * Everything runs on the thread that opened the engine. Only that thread touches this state, so
  * a death of the process leaves nothing of it behind. */
 #include "loop/loop.h"
@@ -9,8 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOOK_AROUND 16u /* rounds between two looks at the clock while there are jobs */
-#define LOOK_AT_FDS 64u /* and at descriptors */
+#define STRIDE_MAX 16u  /* jobs between two looks at the clock */
+#define LOOK_NS 100000u /* the stride is such that they are not further apart */
+#define POLL_NS 50000u  /* between two looks at descriptors while there are jobs */
 
 void
 mpe_post(mpe_engine *e, mpe_job *job)
@@ -38,6 +41,49 @@ next_job(struct mpe__loop *l)
     return job;
 }
 
+static void
+poll_descriptors(mpe_engine *e)
+{
+    if (mpe__ends_to_uv(e) == MPE_OK && mpe__uv_alive(e))
+        mpe__uv_turn(e);
+}
+
+static void
+set_stride(struct mpe__loop *l, uint64_t now)
+{
+    uint64_t passed = l->looked ? now - l->looked : LOOK_NS;
+    if (passed > LOOK_NS)
+        l->stride = (uint32_t)(l->stride * LOOK_NS / passed);
+    else if (passed < LOOK_NS / 2 && l->stride < STRIDE_MAX)
+        l->stride *= 2;
+    if (l->stride == 0)
+        l->stride = 1;
+    l->until_look = l->stride;
+    l->looked = now;
+}
+
+static MPE__COLD void
+look_around(mpe_engine *e)
+{
+    struct mpe__loop *l = e->loop;
+    uint64_t now = mpe_now();
+    set_stride(l, now);
+    mpe__dispatch_bell(e);
+    mpe__expire_timers(e);
+    if (l->jobs_head && now - l->polled < POLL_NS)
+        return;
+    l->polled = now;
+    poll_descriptors(e);
+}
+
+/* After a job, or what counts as one. */
+static inline void
+count_job(mpe_engine *e)
+{
+    if (--e->loop->until_look == 0)
+        look_around(e);
+}
+
 /* Runs the jobs that are queued now; those they post wait for the next round. */
 static void
 run_jobs(mpe_engine *e, const int *done)
@@ -50,17 +96,19 @@ run_jobs(mpe_engine *e, const int *done)
         mpe_job *job = next_job(l);
         int was_last = job == last; /* the job may free itself */
         job->run(e, job);
+        count_job(e);
         if (was_last || *done)
             return;
     }
 }
 
-static void
-look_around(mpe_engine *e, int with_fds)
+static int
+take_interrupt(struct mpe__loop *l)
 {
-    mpe__expire_timers(e);
-    if (with_fds && mpe__ends_to_uv(e) == MPE_OK && mpe__uv_alive(e))
-        mpe__uv_turn(e);
+    if (!mpe__load32(&l->interrupted))
+        return 0;
+    mpe__store32(&l->interrupted, 0);
+    return 1;
 }
 
 int
@@ -73,15 +121,10 @@ mpe_run_until(mpe_engine *e, const int *done)
         mpe__dispatch_bell(e);
         if (*done)
             break;
-        if (mpe__load32(&l->interrupted)) {
-            mpe__store32(&l->interrupted, 0);
+        if (take_interrupt(l))
             return MPE_EINTR;
-        }
-        if (l->jobs_head) {
-            if (++l->rounds % LOOK_AROUND == 0)
-                look_around(e, l->rounds % LOOK_AT_FDS == 0);
+        if (l->jobs_head)
             continue;
-        }
         mpe__expire_timers(e);
         if (l->jobs_head || *done)
             continue;
@@ -89,8 +132,21 @@ mpe_run_until(mpe_engine *e, const int *done)
         int rc = mpe__sleep(e, done);
         if (rc != MPE_OK)
             return rc;
+        count_job(e); /* it may have spun only */
     }
     return MPE_OK;
+}
+
+int
+mpe_go_round(mpe_engine *e)
+{
+    int done = 0;
+    e->loop->quiet = 0;
+    run_jobs(e, &done);
+    mpe__dispatch_bell(e);
+    mpe__expire_timers(e);
+    count_job(e);
+    return take_interrupt(e->loop) ? MPE_EINTR : MPE_OK;
 }
 
 int
@@ -100,7 +156,8 @@ mpe_poll(mpe_engine *e)
     if (e->loop->entries)
         mpe__reap_all(e);
     mpe__dispatch_bell(e);
-    look_around(e, 1);
+    mpe__expire_timers(e);
+    poll_descriptors(e);
     run_jobs(e, &done);
     return e->loop->jobs_head != NULL;
 }
@@ -169,6 +226,7 @@ begin(struct mpe__loop *l, uv_loop_t *host_loop)
     memset(l, 0, sizeof *l);
     l->uv = host_loop;
     l->spin_score = MPE__SPIN_SCORE_MAX;
+    l->stride = l->until_look = STRIDE_MAX;
 }
 
 void

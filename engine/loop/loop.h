@@ -41,7 +41,11 @@ struct mpe__loop {
     uint32_t keep_alive;
     struct mpe__end *ends; /* processes awaited */
     uint32_t ends_apart;   /* how many of them are not on the libuv loop */
-    uint32_t rounds;       /* of the run loop, to look at clock and descriptors now and then */
+    uint32_t rounds;       /* how often it slept, or was about to */
+    uint32_t stride;       /* jobs between two looks at the clock, see loop.c */
+    uint32_t until_look;   /* jobs left of them */
+    uint64_t looked;       /* when that was, 0: it slept since */
+    uint64_t polled;       /* when descriptors were looked at */
     uint32_t spin_score;   /* how often spinning has paid lately, up to MPE__SPIN_SCORE_MAX */
     uint32_t quiet;        /* deadlock.c: what was said last, 0: something has been done since */
     uint32_t still_since;  /* deadlock.c: what was said first since something was done */

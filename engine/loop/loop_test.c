@@ -73,6 +73,67 @@ TEST(a_job_may_post_itself_and_others_have_their_turn)
     mpe_close(e);
 }
 
+struct slow {
+    mpe_job job;
+    int runs;
+    struct mpe_test_waiter *until;
+};
+
+/* Computes for a millisecond, again and again, until the other one has fired. */
+static void
+compute(mpe_engine *e, mpe_job *job)
+{
+    struct slow *s = (struct slow *)job;
+    uint64_t until = mpe_now() + 1000000;
+    while (mpe_now() < until)
+        ;
+    if (!s->until->fired && ++s->runs < 1000)
+        mpe_post(e, job);
+}
+
+TEST(timers_and_descriptors_are_served_while_jobs_compute)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    struct mpe_test_waiter timer = mpe_test_waiter_new(), reader = mpe_test_waiter_new();
+    struct slow by_timer = {{.run = compute}, 0, &timer}, by_fd = {{.run = compute}, 0, &reader};
+    int fd[2];
+    REQUIRE_OK(mpe_wait_timer(e, &timer.w, mpe_now() + 1));
+    mpe_post(e, &by_timer.job);
+    EXPECT_OK(mpe_run_until(e, &timer.fired));
+    EXPECT(by_timer.runs <= 20);
+    REQUIRE(pipe(fd) == 0);
+    REQUIRE(write(fd[1], "x", 1) == 1);
+    REQUIRE_OK(mpe_wait_fd(e, &reader.w, fd[0], MPE_READABLE, MPE_FOREVER));
+    mpe_post(e, &by_fd.job);
+    EXPECT_OK(mpe_run_until(e, &reader.fired));
+    EXPECT(by_fd.runs <= 20);
+    mpe_close(e);
+}
+
+TEST(a_caller_that_only_goes_round_sees_jobs_timers_and_descriptors)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    struct numbered job = {{.run = note_number}, 1};
+    struct mpe_test_waiter timer = mpe_test_waiter_new(), reader = mpe_test_waiter_new();
+    int fd[2];
+    mpe_post(e, &job.job);
+    EXPECT_OK(mpe_go_round(e));
+    EXPECT_EQ(order_count, 1);
+    REQUIRE_OK(mpe_wait_timer(e, &timer.w, mpe_now() + 1));
+    while (!timer.fired)
+        EXPECT_OK(mpe_go_round(e));
+    REQUIRE(pipe(fd) == 0);
+    REQUIRE(write(fd[1], "x", 1) == 1);
+    REQUIRE_OK(mpe_wait_fd(e, &reader.w, fd[0], MPE_READABLE, MPE_FOREVER));
+    for (int i = 0; i < 20 && !reader.fired; i++)
+        EXPECT_OK(mpe_go_round(e));
+    EXPECT_EQ(reader.fired, 1);
+    mpe_interrupt(e);
+    EXPECT_EQ(mpe_go_round(e), MPE_EINTR);
+    EXPECT_OK(mpe_go_round(e));
+    mpe_close(e);
+}
+
 /* ---- timers and deadlines ---- */
 
 /* Something that keeps the loop in libuv's poll. */

@@ -112,6 +112,8 @@ mpe__sleep(mpe_engine *e, const int *done)
         mpe__ends_sleep(e, deadline);
     else
         sleep_in_futex(e, epoch, deadline);
+    l->looked = 0; /* at everything, just now */
+    l->until_look = l->stride;
     if (mpe_now() - from < SHORT_SLEEP_NS && l->spin_score < MPE__SPIN_SCORE_MAX)
         l->spin_score++; /* so short that most of it was the wake-up: spinning may pay */
     if (mpe__quiet_end(e))

@@ -16,14 +16,18 @@ function event_methods:set()
 end
 
 function event_methods:clear() self.on = false end
-function event_methods:is_set() return self.on end
+
+function event_methods:is_set()
+    core.look()
+    return self.on
+end
 
 --- true, or nil, "timeout"
 ---@param timeout? number
 function event_methods:wait(timeout)
     check.timeout("wait", 1, timeout)
     if self.on then
-        core.check_cancelled()
+        if core.check_cancelled() then core.let_others() end
         return true
     end
     return self.waiting:wait(timeout)
@@ -66,15 +70,22 @@ function result_methods:set_error(err)
     self.error, self.failed = err, true
 end
 
-function result_methods:ready() return self.done end
-function result_methods:successful() return self.done and not self.failed end
+function result_methods:ready()
+    core.look()
+    return self.done
+end
+
+function result_methods:successful()
+    core.look()
+    return self.done and not self.failed
+end
 
 --- true, or nil, "timeout"
 ---@param timeout? number
 function result_methods:wait(timeout)
     check.timeout("wait", 1, timeout)
     if self.done then
-        core.check_cancelled()
+        if core.check_cancelled() then core.let_others() end
         return true
     end
     return self.waiting:wait(timeout)

@@ -44,10 +44,10 @@ end
 ---@param task mp.Task
 function methods:add(task)
     tasks.check("add", 1, task)
-    if self.tasks[task] or task:ready() then return end
+    if self.tasks[task] or core.is_done(task) then return end
     if self.places then
         self.places:acquire()
-        if task:ready() then
+        if core.is_done(task) then
             self.places:release()
             return
         end
@@ -89,7 +89,10 @@ function methods:kill(reason)
     for _, task in ipairs(list(self)) do task:kill(reason) end
 end
 
-function Group.__len(self) return self.count end
+function Group.__len(self)
+    core.look()
+    return self.count
+end
 
 ---@return mp.co.Group
 function group.Group()

@@ -35,8 +35,9 @@ local Lock, lock_methods = class.new("Lock", function(self) return self.held and
 function lock_methods:acquire(timeout)
     check.timeout("acquire", 1, timeout)
     if not self.held then
-        core.check_cancelled()
+        local turn_is_over = core.check_cancelled()
         self.held = true
+        if turn_is_over then core.let_others() end
         return true
     end
     return self.waiting:wait(timeout)
@@ -51,7 +52,10 @@ function lock_methods:release()
     end
 end
 
-function lock_methods:locked() return self.held end
+function lock_methods:locked()
+    core.look()
+    return self.held
+end
 
 -- For a Condition: is it held by this task, give it up, take it back whatever happens.
 function lock_methods:is_mine() return self.held end
@@ -85,9 +89,9 @@ local HANDED_OVER <const> = -1
 
 function rlock_methods:acquire(timeout)
     check.timeout("acquire", 1, timeout)
-    local me = owner_id()
+    local me, turn_is_over = owner_id(), false
     if self.levels == 0 then
-        core.check_cancelled()
+        turn_is_over = core.check_cancelled()
     elseif self.levels > 0 and self.owner == me then
         self.levels = self.levels + 1
         return true
@@ -96,6 +100,7 @@ function rlock_methods:acquire(timeout)
         if not ok then return nil, why end
     end
     self.owner, self.levels = me, 1
+    if turn_is_over then core.let_others() end
     return true
 end
 
@@ -118,7 +123,10 @@ function rlock_methods:release()
     if self.levels > 1 then self.levels = self.levels - 1 else hand_over(self) end
 end
 
-function rlock_methods:locked() return self.levels ~= 0 end
+function rlock_methods:locked()
+    core.look()
+    return self.levels ~= 0
+end
 
 function rlock_methods:give_up()
     local levels = self.levels
@@ -148,8 +156,9 @@ end)
 function semaphore_methods:acquire(timeout)
     check.timeout("acquire", 1, timeout)
     if self.permits > 0 then
-        core.check_cancelled()
+        local turn_is_over = core.check_cancelled()
         self.permits = self.permits - 1
+        if turn_is_over then core.let_others() end
         return true
     end
     return self.waiting:wait(timeout)
@@ -165,8 +174,15 @@ function semaphore_methods:release()
     end
 end
 
-function semaphore_methods:get_value() return self.permits end
-function semaphore_methods:locked() return self.permits == 0 end
+function semaphore_methods:get_value()
+    core.look()
+    return self.permits
+end
+
+function semaphore_methods:locked()
+    core.look()
+    return self.permits == 0
+end
 function Semaphore.__ready(self) return self.permits > 0 end
 
 local function semaphore(call, n, bounded)
@@ -187,7 +203,7 @@ function locks.BoundedSemaphore(n) return semaphore("BoundedSemaphore", n, true)
 
 ---@class mp.co.Condition
 local Condition, condition_methods = class.new("Condition", function(self)
-    return self.lock:locked() and "lock held" or "lock free"
+    return getmetatable(self.lock).__ready(self.lock) and "lock free" or "lock held"
 end)
 
 function condition_methods:is_mine() return self.lock:is_mine() end

@@ -21,8 +21,8 @@ end
 Queue.__close = methods.close
 
 function Queue:__tostring()
-    local maxsize, is_closed = core.coqueue_state(self)
-    local size, closed = self:qsize(), is_closed and ", closed" or ""
+    local maxsize, is_closed, size = core.coqueue_state(self)
+    local closed = is_closed and ", closed" or ""
     local items = maxsize > 0 and ("%d of %d items"):format(size, maxsize) or ("%d items"):format(size)
     return ("mp.co.Queue: %d (%s%s)"):format(class.number_of(self), items, closed)
 end

@@ -27,11 +27,13 @@ tasks.notes = notes
 local fields = {}
 
 function fields.value(task)
+    core.look()
     local state, outcome = core.task_state(task)
     if state == "done" and outcome then return (core.results(task)) end
 end
 
 function fields.error(task)
+    core.look()
     local state, outcome = core.task_state(task)
     if state == "done" and not outcome then return (core.results(task)) end
 end
@@ -91,11 +93,12 @@ end
 
 --- Has it ended?
 ---@type fun(self: mp.Task): boolean
-methods.ready = core.is_done
+methods.ready = core.ready
 
 --- Has it returned?
 ---@return boolean
 function methods:successful()
+    core.look()
     local _, outcome = core.task_state(self)
     return outcome == true
 end
@@ -106,7 +109,7 @@ local function call_link(f, task) f(task) end
 ---@param f fun(task: mp.Task)
 function methods:link(f)
     if type(f) ~= "function" and not (getmetatable(f) or {}).__call then check.type("link", 1, f, "function") end
-    if self:ready() then
+    if core.is_done(self) then
         core.spawn_task(call_link, f, self)
         return
     end

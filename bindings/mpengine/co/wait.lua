@@ -52,6 +52,7 @@ local function wait_some(pending, timeout, count)
     local found, deadline = {}, timeout and core.now() + timeout
     count = math.min(count or math.huge, pending.n)
     collect(pending, found, count)
+    if #found == count then core.did(true) end
     while #found < count do
         local more = wait_any(pending, deadline)
         collect(pending, found, count)
@@ -100,6 +101,7 @@ function waiting.iwait(objects, timeout)
             if not more and at == #found then return nil end
         end
         at = at + 1
+        core.did(true)
         return found[at]
     end
 end

@@ -158,6 +158,7 @@ local function iterator(file, from, formats)
         if io.type(file) ~= "file" then error("file is already closed", 2) end
         local values = table.pack(from:read("lines", table.unpack(formats, 1, formats.n)))
         if values[1] == nil and values[2] ~= nil then error(values[2], 2) end
+        core.did(true)
         return table.unpack(values, 1, values.n)
     end
 end

@@ -17,7 +17,10 @@ end
 
 -- Called in the place of the patched function, so that its caller is at level 2.
 local function deliver(name, shift, ok, ...)
-    if ok then return ... end
+    if ok then
+        core.did(...)
+        return ...
+    end
     local err = ...
     if type(err) ~= "string" then error(err, 0) end
     error(in_terms_of(name, shift, err), 2)

@@ -51,7 +51,10 @@ end
 function Result:wait(timeout)
     check(self, "wait")
     check_arg.timeout("wait", 1, timeout)
-    if self.state then return true end
+    if self.state then
+        core.did(true)
+        return true
+    end
     if not self.waiters then self.waiters = core.waitlist() end
     local deadline = timeout and core.now() + timeout
     repeat
@@ -78,12 +81,14 @@ end
 
 function Result:ready()
     check(self, "ready")
+    core.look()
     return self.state ~= nil
 end
 
 --- Raises while there is no result.
 function Result:successful()
     check(self, "successful")
+    core.look()
     if not self.state then error("successful: the result is not ready", 2) end
     return self.state == "ok"
 end
