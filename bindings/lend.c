@@ -211,8 +211,9 @@ looks_like_program(lua_State *L)
 static int
 wants_deadlocks_found(const lmpe *S)
 {
-    const char *text = getenv("MPENGINE_DEADLOCK");
-    return text && *text ? strcmp(text, "report") == 0 : S->is_command;
+    const char *text;
+    uint64_t off;
+    return mpe_variable_get(MPE_VARIABLE_DEADLOCK, &off, &text) == MPE_OK ? !off : S->is_command;
 }
 
 static void

@@ -358,6 +358,30 @@ lmpe_place(lmpe *S, size_t size)
     return at;
 }
 
+/* Raises when one of them is wrong, used or not. */
+static void
+check_variables(lua_State *L)
+{
+    char message[200];
+    if (mpe_variables_check(message, sizeof message) != MPE_OK)
+        luaL_error(L, "mpengine: %s", message);
+}
+
+/* variable(name) -> what the environment variable MPENGINE_name says, nil when it is unset or empty */
+static int
+variable(lua_State *L)
+{
+    static const char *const names[] = {"SHM_LIMIT", "DEADLOCK", "START_METHOD", "EXECUTABLE",
+                                        NULL};
+    const char *text;
+    uint64_t value;
+    if (mpe_variable_get((enum mpe_variable)luaL_checkoption(L, 1, NULL, names), &value, &text) !=
+        MPE_OK)
+        return 0;
+    lua_pushstring(L, text);
+    return 1;
+}
+
 static lmpe *
 new_state(lua_State *L)
 {
@@ -383,6 +407,8 @@ new_state(lua_State *L)
     int rc = S->is_guest ? MPE_OK : mpe_attach(NULL, &S->e);
     if (rc == MPE_ESTALE) /* who started this process is gone already */
         _exit(1);
+    if (S->is_guest || rc == MPE_ENOENT)
+        check_variables(L);
     if (rc == MPE_ENOENT) /* no other process of a program has started this one */
         rc = mpe_open(NULL, &S->e);
     if (rc != MPE_OK)
@@ -402,6 +428,7 @@ luaopen_mpengine_core(lua_State *L)
         {"is_closed", is_closed},
         {"now", now},
         {"cpu_count", cpu_count},
+        {"variable", variable},
         {"stats", stats},
         {"isatty", is_terminal},
         {"check_arena", check_arena},

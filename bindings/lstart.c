@@ -173,8 +173,9 @@ start_program(lua_State *L)
     flush_output(S);
     int rc = go(S->e, &s, &p);
     if (rc == MPE_ESYS && (errno == ENOENT || errno == EACCES || errno == ENOEXEC))
-        return luaL_error(L, "start: cannot start '%s': %s (mp.set_executable)", argv[0],
-                          strerror(errno));
+        return luaL_error(L,
+                          "start: cannot start '%s': %s (mp.set_executable, MPENGINE_EXECUTABLE)",
+                          argv[0], strerror(errno));
     return started(L, S, p, s.flags != 0, rc);
 }
 

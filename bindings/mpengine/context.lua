@@ -80,7 +80,7 @@ end
 
 --- Its path; inherited is what the parent of this process used.
 function context.executable(call, inherited)
-    local path = chosen or os.getenv("MPENGINE_EXECUTABLE") or inherited
+    local path = chosen or core.variable "EXECUTABLE" or inherited
     if path then return path end
     if core.is_program() then return core.own_executable() end
     path = in_path("mpengine") or in_path("lua5.4")
@@ -104,11 +104,6 @@ function context.plain_arg()
     return copy
 end
 
-local name = os.getenv("MPENGINE_START_METHOD")
-if name and name ~= "" then
-    default = check("MPENGINE_START_METHOD", name, 0)
-else
-    default = core.is_program() and "fork" or "forkserver"
-end
+default = core.variable "START_METHOD" or core.is_program() and "fork" or "forkserver"
 
 return context

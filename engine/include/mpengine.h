@@ -65,7 +65,9 @@ struct uv_loop_s; /* libuv's loop; include <uv.h> to use it */
     X(ETHREADS, -22, "cannot fork while other threads run in this process")                        \
     X(ESERVER, -23, "the fork server does not answer")                                             \
     X(EFILESIZE, -24, "the limit of file sizes (ulimit -f) leaves no room for shared memory")      \
-    X(EADDRESSES, -25, "the limit of addresses (ulimit -v) leaves no room for shared memory")
+    X(EADDRESSES, -25, "the limit of addresses (ulimit -v) leaves no room for shared memory")      \
+    X(EVARIABLE, -26,                                                                              \
+      "MPENGINE_SHM_LIMIT is not accepted (bytes, 1M or more, such as 512M or 2G expected)")
 
 enum mpe_status {
 #define MPE_STATUS_ENUM(name, value, text) MPE_##name = (value),
@@ -85,6 +87,22 @@ MPE_API const char *mpe_strerror(int status);
 
 /* Nanoseconds of the monotonic clock. Any thread. */
 MPE_API uint64_t mpe_now(void);
+
+/* ---- environment -------------------------------------------------------------------------- */
+
+/* The variables that the engine and its bindings read. */
+enum mpe_variable {
+    MPE_VARIABLE_SHM_LIMIT,    /* MPENGINE_SHM_LIMIT; the value is bytes */
+    MPE_VARIABLE_DEADLOCK,     /* MPENGINE_DEADLOCK; 0 report, 1 off */
+    MPE_VARIABLE_START_METHOD, /* MPENGINE_START_METHOD; 0 fork, 1 spawn, 2 forkserver */
+    MPE_VARIABLE_EXECUTABLE,   /* MPENGINE_EXECUTABLE, a text */
+    MPE_VARIABLES
+};
+/* Its text and what that means. Errors: ENOENT: unset or empty; EVARIABLE. */
+MPE_API int mpe_variable_get(enum mpe_variable which, uint64_t *value, const char **text);
+/* Looks at all of them. EVARIABLE, whose text is about the one that mpe_open reads, with a message that names the first that is wrong, and what it
+ * accepts. */
+MPE_API int mpe_variables_check(char *message, size_t size);
 
 /* ---- engine ------------------------------------------------------------------------------- */
 
@@ -107,7 +125,8 @@ typedef struct mpe_config {
 /* Makes a new arena and attaches the calling thread to it. config may be NULL.
  * Where limits of the process (ulimit -f, -v) allow no such arena,
  * it is smaller, which mpe_stats_get tells.
- * Ownership: mpe_close frees.  Errors: ENOMEM, ESYS (errno is set), EFILESIZE, EADDRESSES. */
+ * Ownership: mpe_close frees.  Errors: ENOMEM, ESYS (errno is set), EFILESIZE, EADDRESSES,
+ * EVARIABLE (mpe_variables_check tells more). */
 MPE_API int mpe_open(const mpe_config *config, mpe_engine **out);
 
 /* Detaches: gives up what this process holds as its death would, and frees the engine.

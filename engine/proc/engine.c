@@ -13,18 +13,18 @@
 #define PAGE 4096
 #define DEFAULT_LIMIT (64ull << 30)
 
-/* MPENGINE_SHM_LIMIT: bytes, with an optional K, M or G. */
-static uint64_t
-limit_from_environment(void)
+/* The configured limit, or that of the environment. Errors: EVARIABLE. */
+static int
+limit_of(const mpe_config *c, uint64_t *bytes)
 {
-    const char *text = getenv("MPENGINE_SHM_LIMIT");
-    char *end;
-    if (!text || !*text)
-        return DEFAULT_LIMIT;
-    uint64_t n = strtoull(text, &end, 10);
-    const char units[] = "KMGT", *unit = strchr(units, *end & ~0x20);
-    uint32_t shift = *end && unit ? 10 * (uint32_t)(unit - units + 1) : 0;
-    return n && n < UINT64_MAX >> shift ? n << shift : DEFAULT_LIMIT;
+    const char *text;
+    *bytes = c->max_bytes;
+    if (*bytes)
+        return MPE_OK;
+    int rc = mpe_variable_get(MPE_VARIABLE_SHM_LIMIT, bytes, &text);
+    if (rc == MPE_ENOENT)
+        *bytes = DEFAULT_LIMIT;
+    return rc == MPE_ENOENT ? MPE_OK : rc;
 }
 
 /* All private state, on as few pages as it needs: a forked child writes to each part of it, and every
@@ -74,13 +74,17 @@ mpe_open(const mpe_config *config, mpe_engine **out)
 {
     static const mpe_config defaults = MPE_CONFIG_INIT;
     const mpe_config *c = config ? config : &defaults;
+    uint64_t limit;
     if (c->size != sizeof *c)
         return MPE_EVERSION;
+    int rc = limit_of(c, &limit);
+    if (rc != MPE_OK)
+        return rc;
     mpe_engine *e = mpe__engine_new();
     if (!e)
         return MPE_ENOMEM;
     mpe__loop_open(e, c->loop);
-    int rc = mpe__region_create(e, c->max_bytes ? c->max_bytes : limit_from_environment());
+    rc = mpe__region_create(e, limit);
     if (rc == MPE_OK)
         rc = mpe__slot_attach(e, c->name ? c->name : "MainProcess");
     if (rc != MPE_OK) {
