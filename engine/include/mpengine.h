@@ -487,6 +487,7 @@ struct mpe_waiter {
     uint64_t deadline;
     uint32_t heap_index; /* 0: on no heap */
     int fired;           /* took a wake-up of its object and has not yet used it */
+    int is_aside;        /* a timer that nothing is waited for by */
     mpe_object *object;
     int event;
 };
@@ -514,6 +515,9 @@ MPE_API int mpe_wait_fd(mpe_engine *e, mpe_waiter *w, int fd, int events, uint64
 MPE_API void mpe_fd_waiter_gone(mpe_engine *e, int fd);
 MPE_API void mpe_fd_closing(mpe_engine *e, int fd);
 MPE_API int mpe_wait_timer(mpe_engine *e, mpe_waiter *w, uint64_t deadline);
+/* The same for work aside, such as closing what is not used: what waits for nothing else is in a deadlock
+ * in spite of it. */
+MPE_API int mpe_wait_timer_aside(mpe_engine *e, mpe_waiter *w, uint64_t deadline);
 /* Takes a waiter back; harmless when it has fired. */
 MPE_API void mpe_wait_stop(mpe_engine *e, mpe_waiter *w);
 /* The waiter is done with what it was woken for (took it, or gave up): lets the next one of this
@@ -554,6 +558,35 @@ MPE_API void mpe_keep_alive(mpe_engine *e, int delta);
  * Errors: ENOMEM; ESYS (errno): no thread can be started. */
 MPE_API int mpe_offload(mpe_engine *e, void (*work)(void *ud),
                         void (*done)(mpe_engine *e, void *ud, int status), void *ud);
+
+/* Looking up names of hosts, on threads of the engine's own that hold up neither each other nor those
+ * of mpe_offload, and are no obstacle to a fork. */
+enum mpe_lookup_kind {
+    MPE_LOOKUP_ADDRESSES, /* of a name, as getaddrinfo gives them */
+    MPE_LOOKUP_NAMES,     /* of an address, and of the service, as getnameinfo gives them */
+    MPE_LOOKUP_HOST,      /* of a name or IPv4 address, as gethostbyname gives it */
+};
+/* What an answer has is a sequence of texts that end with a zero byte, each after one of these. */
+#define MPE_LOOKUP_INET '4'
+#define MPE_LOOKUP_INET6 '6'
+#define MPE_LOOKUP_NAME 'n'
+#define MPE_LOOKUP_ALIAS 'a'
+#define MPE_LOOKUP_SERVICE 's'
+typedef struct mpe_lookup mpe_lookup;
+typedef struct mpe_lookup_answer {
+    int error;  /* 0, or EAI_ of getaddrinfo; of MPE_LOOKUP_HOST a value of h_errno */
+    int number; /* errno, for EAI_SYSTEM and NETDB_INTERNAL */
+    mpe_bytes text;
+} mpe_lookup_answer;
+/* Asks; name or service may be NULL. Ownership: the caller must mpe_lookup_free it.
+ * Errors: ENOMEM; ESYS (errno): no thread can be started. */
+MPE_API int mpe_lookup_start(mpe_engine *e, enum mpe_lookup_kind kind, const char *name,
+                             const char *service, mpe_lookup **out);
+/* The answer, which lives as long as the look-up, or NULL: not yet. Its waiters are woken then. */
+MPE_API const mpe_lookup_answer *mpe_lookup_answered(mpe_lookup *l);
+MPE_API mpe_waitlist *mpe_lookup_waiters(mpe_lookup *l);
+/* Answered or not; never blocks. Wakes its waiters. */
+MPE_API void mpe_lookup_free(mpe_engine *e, mpe_lookup *l);
 
 /* The blocking form for hosts: calls try until it returns something else than MPE_EAGAIN, waiting
  * for (o, event) in between and running jobs, timers and I/O. Blocks up to the deadline. */

@@ -68,6 +68,8 @@ struct mpe__loop {
     struct mpe__fd *fds;
     struct mpe__work *offloads;     /* offload.c: work that done has not been called for */
     struct mpe__work *offload_done; /* that threads have ended, under the lock of offload.c */
+    struct mpe__question
+        *questions; /* names.c: that are being asked, or were until the last asker left */
 };
 
 /* Its memory is the caller's. */
@@ -81,6 +83,8 @@ int mpe__loop_abandon(mpe_engine *e);
 /* waiter.c */
 void mpe__dispatch_bell(mpe_engine *e);
 void mpe__expire_timers(mpe_engine *e);
+/* The next deadline, or MPE_FOREVER; *awaited: one that something waits for, the same. */
+uint64_t mpe__next_timer(mpe_engine *e, uint64_t *awaited);
 void mpe__waitlist_remove(mpe_waiter *w);
 void mpe__waitlist_append(mpe_waitlist *list, mpe_waiter *w);
 
@@ -122,6 +126,10 @@ void mpe__offload_close(mpe_engine *e);
 uint32_t mpe__offload_threads(void); /* of this process */
 /* How many there may be, of the engine's own, and as libuv has it, of its pool. */
 unsigned mpe__pool_threads(void);
+/* The same as mpe_offload on threads of another pool, for what waits long and takes no processor; it is for
+ * the caller to say, by mpe_keep_alive, that its end is waited for. */
+int mpe__offload_slow(mpe_engine *e, void (*run)(void *ud),
+                      void (*done)(mpe_engine *e, void *ud, int status), void *ud);
 /* fd.c */
 void mpe__fds_forget(mpe_engine *e);
 void mpe__fds_close(mpe_engine *e);

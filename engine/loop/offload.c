@@ -1,6 +1,7 @@
-/* Work for threads. They are started as work comes, up to mpe__pool_threads, and stay; one that cannot
- * be started is missed only when there is none at all, and then the caller is told why. Nothing of the
- * engine may be used by the work itself. What has ended lies on a list of its engine, whose bell is
+/* Work for threads. They are started as work comes, up to the greatest number of their pool, and stay; one
+ * that cannot be started is missed only when there is none at all, and then the caller is told why. There
+ * are two pools, so that what waits long (the look-ups of names.c) does not hold up what computes. Nothing of
+ * the engine may be used by the work itself. What has ended lies on a list of its engine, whose bell is
  * rung for everything; the loop takes it from there.
  *
  * The threads are of the process, not of an engine, under one lock. Closing an engine disowns its
@@ -18,16 +19,24 @@ struct mpe__work {
     struct mpe__work *next; /* in line, or of those that have ended */
     struct mpe__work *next_of_engine, **link;
     mpe_engine *e; /* NULL: disowned */
+    int awaited;   /* its end is something that can still come */
     void (*run)(void *ud);
     void (*done)(mpe_engine *e, void *ud, int status);
     void *ud;
 };
 
+struct pool {
+    pthread_cond_t due;
+    struct mpe__work *first, **end; /* in line */
+    uint32_t threads, idle, waiting;
+};
+
+#define SLOW_THREADS 128u
+
+enum { QUICK, SLOW, POOLS };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t due = PTHREAD_COND_INITIALIZER;
 static pthread_once_t prepared = PTHREAD_ONCE_INIT;
-static struct mpe__work *first, **end = &first; /* in line */
-static uint32_t threads, idle, waiting;
+static struct pool pools[POOLS];
 
 unsigned
 mpe__pool_threads(void)
@@ -41,7 +50,7 @@ uint32_t
 mpe__offload_threads(void)
 {
     pthread_mutex_lock(&lock);
-    uint32_t n = threads;
+    uint32_t n = pools[QUICK].threads + pools[SLOW].threads;
     pthread_mutex_unlock(&lock);
     return n;
 }
@@ -49,18 +58,18 @@ mpe__offload_threads(void)
 /* ---- on the thread ---- */
 
 static struct mpe__work *
-take(void)
+take(struct pool *p)
 {
     struct mpe__work *w;
-    while (!(w = first)) {
-        idle++;
-        pthread_cond_wait(&due, &lock);
-        idle--;
+    while (!(w = p->first)) {
+        p->idle++;
+        pthread_cond_wait(&p->due, &lock);
+        p->idle--;
     }
-    first = w->next;
-    if (!first)
-        end = &first;
-    waiting--;
+    p->first = w->next;
+    if (!p->first)
+        p->end = &p->first;
+    p->waiting--;
     return w;
 }
 
@@ -84,10 +93,10 @@ deliver(struct mpe__work *w)
 static void *
 serve(void *ud)
 {
-    (void)ud;
+    struct pool *p = ud;
     pthread_mutex_lock(&lock);
     for (;;) {
-        struct mpe__work *w = take();
+        struct mpe__work *w = take(p);
         int owned = w->e != NULL;
         pthread_mutex_unlock(&lock);
         if (owned)
@@ -113,19 +122,20 @@ after_fork(void)
 }
 
 static void
-in_child(void)
+begin(void)
 {
     pthread_mutex_init(&lock, NULL);
-    pthread_cond_init(&due, NULL);
-    first = NULL;
-    end = &first;
-    threads = idle = waiting = 0;
+    for (struct pool *p = pools; p < pools + POOLS; p++) {
+        *p = (struct pool){.end = &p->first};
+        pthread_cond_init(&p->due, NULL);
+    }
 }
 
 static void
 prepare(void)
 {
-    pthread_atfork(before_fork, after_fork, in_child);
+    begin();
+    pthread_atfork(before_fork, after_fork, begin);
 }
 
 /* ---- on the engine's thread ---- */
@@ -133,13 +143,14 @@ prepare(void)
 /* A thread for the work in line that no idle one will take. Under the lock. Errors: ESYS (errno):
  * there is none at all. */
 static int
-see_to_a_thread(void)
+see_to_a_thread(struct pool *p)
 {
-    if (idle >= waiting || threads >= mpe__pool_threads())
+    if (p->idle >= p->waiting ||
+        p->threads >= (p == &pools[SLOW] ? SLOW_THREADS : mpe__pool_threads()))
         return MPE_OK;
-    if (mpe__thread_start(serve, NULL) == 0)
-        threads++;
-    return threads > 0 ? MPE_OK : MPE_ESYS;
+    if (mpe__thread_start(serve, p) == 0)
+        p->threads++;
+    return p->threads > 0 ? MPE_OK : MPE_ESYS;
 }
 
 static void
@@ -151,7 +162,7 @@ own(mpe_engine *e, struct mpe__work *w)
     if (w->next_of_engine)
         w->next_of_engine->link = &w->next_of_engine;
     e->loop->offloads = w;
-    mpe_keep_alive(e, 1);
+    mpe_keep_alive(e, w->awaited);
 }
 
 static void
@@ -160,34 +171,48 @@ disown(struct mpe__work *w)
     *w->link = w->next_of_engine;
     if (w->next_of_engine)
         w->next_of_engine->link = w->link;
-    mpe_keep_alive(w->e, -1);
+    mpe_keep_alive(w->e, -w->awaited);
     w->e = NULL;
+}
+
+static int
+offload(mpe_engine *e, struct pool *p, struct mpe__work of)
+{
+    struct mpe__work *w = malloc(sizeof *w);
+    if (!w)
+        return MPE_ENOMEM;
+    *w = of;
+    pthread_once(&prepared, prepare);
+    pthread_mutex_lock(&lock);
+    p->waiting++;
+    int rc = see_to_a_thread(p);
+    if (rc == MPE_OK) {
+        own(e, w);
+        *p->end = w;
+        p->end = &w->next;
+        pthread_cond_signal(&p->due);
+    } else {
+        p->waiting--;
+    }
+    pthread_mutex_unlock(&lock);
+    if (rc != MPE_OK)
+        free(w);
+    return rc;
 }
 
 int
 mpe_offload(mpe_engine *e, void (*run)(void *ud), void (*done)(mpe_engine *e, void *ud, int status),
             void *ud)
 {
-    struct mpe__work *w = malloc(sizeof *w);
-    if (!w)
-        return MPE_ENOMEM;
-    *w = (struct mpe__work){.run = run, .done = done, .ud = ud};
-    pthread_once(&prepared, prepare);
-    pthread_mutex_lock(&lock);
-    waiting++;
-    int rc = see_to_a_thread();
-    if (rc == MPE_OK) {
-        own(e, w);
-        *end = w;
-        end = &w->next;
-        pthread_cond_signal(&due);
-    } else {
-        waiting--;
-    }
-    pthread_mutex_unlock(&lock);
-    if (rc != MPE_OK)
-        free(w);
-    return rc;
+    return offload(e, &pools[QUICK],
+                   (struct mpe__work){.awaited = 1, .run = run, .done = done, .ud = ud});
+}
+
+int
+mpe__offload_slow(mpe_engine *e, void (*run)(void *ud),
+                  void (*done)(mpe_engine *e, void *ud, int status), void *ud)
+{
+    return offload(e, &pools[SLOW], (struct mpe__work){.run = run, .done = done, .ud = ud});
 }
 
 void

@@ -87,8 +87,7 @@ int
 mpe__sleep(mpe_engine *e, const int *done)
 {
     struct mpe__loop *l = e->loop;
-    mpe_waiter *first = mpe__heap_first(&l->timers);
-    uint64_t deadline = first ? first->deadline : MPE_FOREVER;
+    uint64_t awaited, deadline = mpe__next_timer(e, &awaited);
     /* read first: who comes or goes after this changes it, and wakes us or does not let us sleep */
     uint32_t epoch = mpe__load32(&e->header->live_epoch);
     l->rounds++;
@@ -98,12 +97,12 @@ mpe__sleep(mpe_engine *e, const int *done)
     if (rc != MPE_OK)
         return rc;
     int polls = mpe__uv_alive(e);
-    if (!polls && !l->ends_apart && l->keep_alive == 0 && deadline == MPE_FOREVER &&
+    if (!polls && !l->ends_apart && l->keep_alive == 0 && awaited == MPE_FOREVER &&
         (l->entries == 0 || !others_live(e)) && !mpe__bell_rung(e)) {
         mpe__deadlock_over(e); /* this one is another */
         return MPE_EDEADLK;
     }
-    if (mpe__quiet_begin(e, deadline))
+    if (mpe__quiet_begin(e, awaited))
         return MPE_EDEADLK;
     uint64_t from = mpe_now();
     if (polls)

@@ -69,6 +69,7 @@ set_deadline(mpe_engine *e, mpe_waiter *w, uint64_t deadline)
 {
     w->deadline = deadline;
     w->heap_index = 0;
+    w->is_aside = 0;
     return deadline == MPE_FOREVER ? MPE_OK : mpe__heap_push(&e->loop->timers, w);
 }
 
@@ -285,6 +286,26 @@ int
 mpe_wait_timer(mpe_engine *e, mpe_waiter *w, uint64_t deadline)
 {
     return mpe_wait_list(e, w, NULL, deadline);
+}
+
+int
+mpe_wait_timer_aside(mpe_engine *e, mpe_waiter *w, uint64_t deadline)
+{
+    int rc = mpe_wait_timer(e, w, deadline);
+    w->is_aside = 1;
+    return rc;
+}
+
+uint64_t
+mpe__next_timer(mpe_engine *e, uint64_t *awaited)
+{
+    mpe_waiter *w = mpe__heap_first(&e->loop->timers);
+    uint64_t first = w ? w->deadline : MPE_FOREVER;
+    *awaited = MPE_FOREVER;
+    for (uint32_t i = 1; i <= e->loop->timers.count && *awaited == MPE_FOREVER; i++)
+        if (!e->loop->timers.at[i]->is_aside)
+            *awaited = e->loop->timers.at[i]->deadline;
+    return first;
 }
 
 /* Takes a filed or fired waiter off its entry. */

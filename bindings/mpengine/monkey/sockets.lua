@@ -3,6 +3,7 @@
 --- own, and what ssl.wrap makes of them, are all patched. A real socket is set not to wait at all; its
 --- timeouts are kept here.
 local core = require "mpengine.core"
+local names = require "mpengine.names"
 local relay = require "mpengine.monkey.relay"
 
 local sockets = {}
@@ -14,6 +15,7 @@ local RETRY_SECONDS = 0.005 -- when a descriptor is said to be ready and is not
 ---@class mpengine.monkey.limits
 ---@field b number? seconds for one call
 ---@field t number? seconds in all
+---@field asked { host: string, lookup: userdata }? what there was no time for
 local limits_of = setmetatable({}, { __mode = "k" }) -- socket -> its timeouts
 
 local function seconds(value) return value and value >= 0 and value or nil end
@@ -146,26 +148,40 @@ local function is_numeric(host)
     return type(host) ~= "string" or host:find "^%d+%.%d+%.%d+%.%d+$" or host:find(":", 1, true) or host == "*"
 end
 
-local function ask(name, ...)
-    return require("socket").dns[name](...)
+--- Looks up a host for a socket, within its timeouts. A call that had no time leaves the look-up, or what
+--- it gave, to the next one, so that calls which may not wait come to an end too.
+local function look_up(l, start, host)
+    local asked = l.asked
+    if not asked or asked.host ~= host then
+        asked = { host = host, lookup = names.ask("addresses", host) }
+        l.asked = asked
+    end
+    return asked.lookup:wait(left_of(l, start))
 end
 
-local dns = {} -- LuaSocket's own
-
---- Calls one of socket.dns where it holds up nobody.
-local function resolve(name, ...)
-    local co = require "mpengine.co"
-    if co.offload then return co.offload(ask, name, ...) end
-    return dns[name](...)
+--- A call is over with that result: what it has looked up is kept if there was no time.
+local function over(l, ok, err)
+    local asked = l.asked
+    if asked and (ok or err ~= "timeout") then
+        l.asked = nil
+        asked.lookup:close()
+    end
+    if ok then return ok end
+    return nil, err
 end
 
 --- Addresses of a host, as { family =, addr = }, those of one family only when one is given.
-local function addresses(host, family)
+local function addresses(host, family, l, start)
     if is_numeric(host) then
         local v6 = type(host) == "string" and host:find(":", 1, true)
         return { { addr = host, family = v6 and "inet6" or "inet" } }
     end
-    local list, why = resolve("getaddrinfo", host)
+    local list, why
+    if l then
+        list, why = look_up(l, start, host)
+    else
+        list, why = names.dns.getaddrinfo(host)
+    end
     if not list then return nil, why end
     local fitting = {}
     for _, a in ipairs(list) do
@@ -201,14 +217,13 @@ end
 local function connect(class)
     return function(s, host, ...)
         local l, start = enter(s, class)
-        local list, err = addresses(host, family_of(s, class))
+        local list, err = addresses(host, family_of(s, class), l, start)
         local ok
         for _, a in ipairs(list or {}) do
             ok, err = connect_to(s, class, l, start, a.addr, ...)
-            if ok then return ok end
-            if err == "timeout" then break end
+            if ok or err == "timeout" then break end
         end
-        return nil, err
+        return over(l, ok, err)
     end
 end
 
@@ -222,16 +237,19 @@ local function connect_local(class)
     end
 end
 
-local function setpeername(class)
+--- A method whose first argument is a host, and that waits for nothing but its look-up.
+local function with_host(class, name)
+    local method = class[name]
     return function(s, host, ...)
-        enter(s, class)
-        local list, err = addresses(host, family_of(s, class))
+        if is_numeric(host) then return method(s, host, ...) end
+        local l, start = enter(s, class)
+        local list, err = addresses(host, family_of(s, class), l, start)
         local ok
         for _, a in ipairs(list or {}) do
-            ok, err = class.setpeername(s, a.addr, ...)
-            if ok then return ok end
+            ok, err = method(s, a.addr, ...)
+            if ok then break end
         end
-        return nil, err
+        return over(l, ok, err)
     end
 end
 
@@ -239,6 +257,8 @@ local function close(class)
     return function(s, ...)
         local fd = class.getfd(s)
         if fd >= 0 then core.fd_closing(fd) end
+        local l = limits_of[s]
+        if l and l.asked then l.asked.lookup:close() end
         limits_of[s] = nil
         return class.close(s, ...)
     end
@@ -254,12 +274,13 @@ end
 local common = { settimeout = settimeout, gettimeout = gettimeout, close = close }
 local stream = {
     receive = receive, send = send, connect = connect, accept = of(again, "accept", "r"),
+    bind = of(with_host, "bind"),
 }
 local unix_stream = { receive = receive, send = send, connect = connect_local, accept = stream.accept }
 local datagram = {
     receive = of(again, "receive", "r"), receivefrom = of(again, "receivefrom", "r"),
     send = of(again, "send", "w"), sendto = of(again, "sendto", "w"),
-    setpeername = setpeername,
+    setpeername = of(with_host, "setpeername"), setsockname = of(with_host, "setsockname"),
 }
 local unix_datagram = { connect = connect_local }
 for _, name in ipairs { "receive", "receivefrom", "send", "sendto" } do unix_datagram[name] = datagram[name] end
@@ -391,15 +412,14 @@ local function connected(socket)
     end
 end
 
-local function patch_dns(table_of)
-    for _, name in ipairs { "toip", "tohostname", "getaddrinfo", "getnameinfo" } do
-        local own = table_of[name]
-        dns[name] = own
+local function patch_dns(dns)
+    for name, ask in pairs(names.dns) do
+        local own = dns[name]
         if own then
-            table_of[name] = relay.call(name, function(host, ...)
+            dns[name] = relay.call(name, function(host, ...)
                 local asks_for_name = name == "tohostname" or name == "getnameinfo"
                 if type(host) ~= "string" or is_numeric(host) and not asks_for_name then return own(host, ...) end
-                return resolve(name, host, ...)
+                return ask(host, ...)
             end)
         end
     end
