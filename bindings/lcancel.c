@@ -172,10 +172,6 @@ static void
 hound(lua_State *L, lua_Debug *ar)
 {
     lmpe *S = lmpe_of(L);
-    if (!S) { /* closed */
-        lua_sethook(L, NULL, 0, 0);
-        return;
-    }
     struct lmpe_ticker *k = S->ticker;
     lmpe_task *t = S->current;
     if (!lmpe_is_over(L, S, t)) {

@@ -291,10 +291,8 @@ fingerprint(lua_State *L, int keep)
 static int
 names_gc(lua_State *L)
 {
-    lmpe_names *names = lmpe_finalized(L, NULL, sizeof *names);
+    lmpe_names *names = lua_touserdata(L, 1);
 
-    if (!names)
-        return 0;
     free(names->slots);
     names->slots = NULL;
     return 0;
@@ -325,7 +323,7 @@ lmpe_names_get(lua_State *L, int keep)
     lua_rawgeti(L, keep, LMPE_KEEP_NAMES);
     names = lua_touserdata(L, -1);
     lua_pop(L, 1);
-    if (names == NULL || names->slots == NULL) /* finalized: the state is being closed */
+    if (names == NULL)
         names = names_new(L, keep);
     if (names->seen != seen) {
         names->seen = 0;

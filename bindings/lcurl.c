@@ -5,73 +5,22 @@
  * and posts the job of the multi handle; curl itself is called from that job and from tasks, never
  * from inside a fire, since it may close the very descriptor that is being served.
  *
- * No Lua here: the callbacks gather bytes and wake whoever waits for the transfer.
+ * libcurl closes idle connections only when it makes another, so that is made to happen: a timer
+ * aside adds a transfer that gets no socket (the sweeper), and on its way libcurl drops all that are
+ * too old or that the peer has closed.
  *
- * Fork: the multi handle and all its transfers are the parent's. The child closes its copies of the
- * sockets, leaves the memory alone and makes a handle of its own when it needs one.
+ * Fork: the multi handles and all their transfers are the parent's. The child closes its copies of the
+ * sockets, leaves the memory alone and makes handles of its own when it needs them.
  */
 #include "lcurl.h"
 
-#include <dlfcn.h>
-#include <fcntl.h>
-#include <pthread.h>
-#include <stdio.h>
+#include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define HOLD_BACK (256u << 10)              /* bytes of a streamed body kept for its reader */
 #define RETRY_NS (20 * MPE_NS_PER_S / 1000) /* when a descriptor could not be watched */
-
-/* ---- the library ---- */
-
-static lmpe_curl_api api;
-static const char *load_error;
-static char load_error_text[256];
-static pthread_once_t loaded = PTHREAD_ONCE_INIT;
-
-static void
-load(void)
-{
-    static const struct {
-        const char *name;
-        size_t offset;
-    } names[] = {
-#define LMPE_CURL_NAME(name) {"curl_" #name, offsetof(lmpe_curl_api, name)},
-        LMPE_CURL_MAP(LMPE_CURL_NAME)
-#undef LMPE_CURL_NAME
-    };
-    void *lib = dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
-    if (!lib) {
-        snprintf(load_error_text, sizeof load_error_text,
-                 "libcurl is needed for http, and cannot be opened: %s", dlerror());
-        load_error = load_error_text;
-        return;
-    }
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        void *f = dlsym(lib, names[i].name);
-        if (!f) {
-            snprintf(load_error_text, sizeof load_error_text,
-                     "this libcurl is too old: it has no %s", names[i].name);
-            load_error = load_error_text;
-            return;
-        }
-        memcpy((char *)&api + names[i].offset, &f, sizeof f);
-    }
-    if (api.global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-        load_error = "libcurl cannot be initialised";
-}
-
-const lmpe_curl_api *
-lmpe_curl_load(const char **why)
-{
-    unsigned held = mpe_standard_hold();
-    pthread_once(&loaded, load);
-    mpe_standard_release(held);
-    *why = load_error;
-    return load_error ? NULL : &api;
-}
+#define SLACK_NS (MPE_NS_PER_S / 100)       /* libcurl's clock may be a little behind */
 
 /* ---- sockets and the timer ---- */
 
@@ -99,15 +48,21 @@ struct watched {
 struct descriptor {
     struct descriptor *next;
     int fd;
+    uint64_t idle_since; /* 0: libcurl has it watched */
 };
 
 struct lmpe_curl {
+    struct lmpe_curl *next; /* of the state */
     lmpe *S;
-    CURLM *multi;
+    lmpe_connections *home; /* NULL: to be closed with the last transfer */
+    CURLM *multi;           /* NULL: closed, and freed when its job runs */
     pid_t owner;
+    uint32_t transfers;
     mpe_job job;
-    mpe_waiter timer, retry;
-    int timer_due, retry_due;
+    mpe_waiter timer, retry, idle;
+    int timer_due, retry_due, idle_due, idle_filed;
+    uint64_t idle_ns;
+    CURL *sweeper;
     struct watched *sockets, *ready;
     struct watched *current; /* whose event curl is being told; NULL once curl gave it up */
     struct descriptor *descriptors;
@@ -115,6 +70,7 @@ struct lmpe_curl {
 
 #define FROM_TIMER(w) ((struct lmpe_curl *)((char *)(w)-offsetof(struct lmpe_curl, timer)))
 #define FROM_RETRY(w) ((struct lmpe_curl *)((char *)(w)-offsetof(struct lmpe_curl, retry)))
+#define FROM_IDLE(w) ((struct lmpe_curl *)((char *)(w)-offsetof(struct lmpe_curl, idle)))
 #define FROM_JOB(j) ((struct lmpe_curl *)((char *)(j)-offsetof(struct lmpe_curl, job)))
 
 static void
@@ -133,6 +89,37 @@ on_retry(mpe_engine *e, mpe_waiter *w, int status)
     (void)status;
     c->retry_due = 1;
     mpe_post(e, &c->job);
+}
+
+static void
+on_idle(mpe_engine *e, mpe_waiter *w, int status)
+{
+    struct lmpe_curl *c = FROM_IDLE(w);
+    (void)status;
+    c->idle_filed = 0;
+    c->idle_due = 1;
+    mpe_post(e, &c->job);
+}
+
+static void
+file_idle(struct lmpe_curl *c, uint64_t when)
+{
+    if (!c->idle_filed)
+        c->idle_filed = mpe_wait_timer_aside(c->S->e, &c->idle, when) == MPE_OK;
+}
+
+/* A descriptor is in use from now on, or idle. */
+static void
+set_idle(struct lmpe_curl *c, int fd, uint64_t since)
+{
+    struct descriptor *d = c->descriptors;
+    while (d && d->fd != fd)
+        d = d->next;
+    if (!d)
+        return;
+    d->idle_since = since;
+    if (since)
+        file_idle(c, since + c->idle_ns + SLACK_NS);
 }
 
 static void
@@ -196,6 +183,7 @@ watch(struct lmpe_curl *c, int fd)
         return NULL;
     s->curl = c;
     s->fd = fd;
+    set_idle(c, fd, 0);
     for (int i = 0; i < 2; i++) {
         s->dirs[i].w.fire = on_socket_event;
         s->dirs[i].of = s;
@@ -220,6 +208,7 @@ unwatch(struct watched *s)
         s->next->link = s->link;
     if (s->curl->current == s)
         s->curl->current = NULL;
+    set_idle(s->curl, s->fd, mpe_now());
     free(s);
 }
 
@@ -238,7 +227,7 @@ on_want(CURL *easy, curl_socket_t fd, int what, void *ud, void *socketp)
     }
     if (!s && !(s = watch(c, fd)))
         return -1;
-    api.multi_assign(c->multi, fd, s);
+    lmpe_libcurl.multi_assign(c->multi, fd, s);
     s->dirs[READ].wanted = (what & CURL_POLL_IN) != 0;
     s->dirs[WRITE].wanted = (what & CURL_POLL_OUT) != 0;
     refile(s);
@@ -266,11 +255,15 @@ on_want_timer(CURLM *multi, long ms, void *ud)
 static curl_socket_t
 on_open_socket(void *ud, curlsocktype purpose, struct curl_sockaddr *a)
 {
-    struct lmpe_curl *c = ud;
-    struct descriptor *d = malloc(sizeof *d);
+    lmpe_transfer *t = ud;
+    if (!t) /* the sweeper gets none */
+        return CURL_SOCKET_BAD;
+    struct lmpe_curl *c = t->curl;
+    struct descriptor *d = calloc(1, sizeof *d);
     int fd = d ? mpe_fd_lift(socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol)) : -1;
     (void)purpose;
     if (fd < 0) {
+        t->socket_error = errno;
         free(d);
         return CURL_SOCKET_BAD;
     }
@@ -296,35 +289,61 @@ on_close_socket(void *ud, curl_socket_t fd)
     return close(fd);
 }
 
-static size_t
-on_header(char *line, size_t size, size_t count, void *ud)
+/* ---- idle connections ---- */
+
+static void
+end_sweep(struct lmpe_curl *c)
 {
-    lmpe_transfer *t = ud;
-    size_t n = size * count;
-    if (n >= 5 && memcmp(line, "HTTP/", 5) == 0)
-        t->head.len = 0; /* of another response: what came before was a redirect */
-    if (mpe_buf_append(&t->head, line, n) == MPE_OK)
-        return n;
-    t->failed = MPE_ENOMEM;
-    return 0;
+    if (!c->sweeper)
+        return;
+    lmpe_libcurl.multi_remove_handle(c->multi, c->sweeper);
+    lmpe_libcurl.easy_cleanup(c->sweeper);
+    c->sweeper = NULL;
 }
 
-static size_t
-on_body(char *bytes, size_t size, size_t count, void *ud)
+/* The age in whole seconds, as libcurl counts it, that connections are closed at when they are older. */
+static long
+oldest(uint64_t idle_ns)
 {
-    lmpe_transfer *t = ud;
-    size_t n = size * count;
-    if (t->streaming && t->body.len >= HOLD_BACK) {
-        t->paused = 1;
-        return CURL_WRITEFUNC_PAUSE;
+    long seconds = (long)((idle_ns + MPE_NS_PER_S - 1) / MPE_NS_PER_S);
+    return seconds > 1 ? seconds - 1 : 1;
+}
+
+/* Has libcurl look for a connection in vain. */
+static void
+begin_sweep(struct lmpe_curl *c)
+{
+    CURL *easy = c->sweeper = lmpe_libcurl.easy_init();
+    if (!easy)
+        return;
+    lmpe_libcurl.easy_setopt(easy, CURLOPT_URL, "http://127.0.0.1:1/");
+    lmpe_libcurl.easy_setopt(easy, CURLOPT_PROXY, "");
+    lmpe_libcurl.easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    lmpe_libcurl.easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+    lmpe_libcurl.easy_setopt(easy, CURLOPT_MAXAGE_CONN, oldest(c->idle_ns));
+    lmpe_libcurl.easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
+    lmpe_libcurl.easy_setopt(easy, CURLOPT_OPENSOCKETDATA, NULL);
+    if (lmpe_libcurl.multi_add_handle(c->multi, easy) != CURLM_OK) {
+        lmpe_libcurl.easy_cleanup(easy);
+        c->sweeper = NULL;
     }
-    if (mpe_buf_append(&t->body, bytes, n) != MPE_OK) {
-        t->failed = MPE_ENOMEM;
-        return 0;
-    }
-    if (t->streaming)
-        mpe_waitlist_wake(t->curl->S->e, &t->waiters, UINT32_MAX);
-    return n;
+}
+
+/* Sweeps when the time of one has come, libcurl at most once a second; else waits for that. */
+static void
+look_for_idle(struct lmpe_curl *c, uint64_t not_before)
+{
+    uint64_t first = MPE_FOREVER, now = mpe_now();
+    for (struct descriptor *d = c->descriptors; d; d = d->next)
+        if (d->idle_since && d->idle_since + c->idle_ns + SLACK_NS < first)
+            first = d->idle_since + c->idle_ns + SLACK_NS;
+    if (first == MPE_FOREVER || c->sweeper)
+        return;
+    first = first > not_before ? first : not_before;
+    if (first > now)
+        file_idle(c, first);
+    else
+        begin_sweep(c);
 }
 
 /* ---- the job ---- */
@@ -335,12 +354,17 @@ collect(struct lmpe_curl *c)
 {
     CURLMsg *m;
     int left;
-    while ((m = api.multi_info_read(c->multi, &left)) != NULL) {
+    while ((m = lmpe_libcurl.multi_info_read(c->multi, &left)) != NULL) {
         char *private = NULL;
         if (m->msg != CURLMSG_DONE)
             continue;
         CURLcode result = m->data.result;
-        api.easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &private);
+        if (m->easy_handle == c->sweeper) {
+            end_sweep(c);
+            look_for_idle(c, mpe_now() + MPE_NS_PER_S);
+            continue;
+        }
+        lmpe_libcurl.easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &private);
         lmpe_transfer *t = (lmpe_transfer *)private;
         t->result = result;
         t->done = 1;
@@ -354,17 +378,25 @@ run(mpe_engine *e, mpe_job *job)
     struct lmpe_curl *c = FROM_JOB(job);
     struct watched *s;
     int running;
-    unsigned held = mpe_standard_hold(); /* curl has descriptors of its own beside its sockets */
     (void)e;
+    if (!c->multi) {
+        free(c);
+        return;
+    }
+    unsigned held = mpe_standard_hold(); /* curl has descriptors of its own beside its sockets */
+    if (c->idle_due) {
+        c->idle_due = 0;
+        look_for_idle(c, 0);
+    }
     if (c->timer_due) {
         c->timer_due = 0;
-        api.multi_socket_action(c->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+        lmpe_libcurl.multi_socket_action(c->multi, CURL_SOCKET_TIMEOUT, 0, &running);
     }
     while ((s = c->ready) != NULL) {
         int bits = s->ready;
         unlink_ready(s);
         c->current = s;
-        api.multi_socket_action(c->multi, s->fd, bits, &running);
+        lmpe_libcurl.multi_socket_action(c->multi, s->fd, bits, &running);
         if (c->current)
             refile(s);
         c->current = NULL;
@@ -378,109 +410,113 @@ run(mpe_engine *e, mpe_job *job)
     collect(c);
 }
 
-/* ---- the multi handle of a state ---- */
+/* ---- multi handles ---- */
 
 static struct lmpe_curl *
-open_multi(lmpe *S)
+open_multi(lmpe_connections *from)
 {
-    struct lmpe_curl *c = S->curl;
+    struct lmpe_curl *c = from->curl;
     if (c && c->owner == getpid())
         return c;
     if (!(c = calloc(1, sizeof *c)))
         return NULL;
     unsigned held = mpe_standard_hold();
-    c->multi = api.multi_init();
+    c->multi = lmpe_libcurl.multi_init();
     mpe_standard_release(held);
     if (!c->multi) {
         free(c);
         return NULL;
     }
-    c->S = S;
+    c->S = from->S;
+    c->home = from;
+    c->idle_ns = from->idle_ns;
     c->owner = getpid();
     c->job.run = run;
     c->timer.fire = on_timer;
     c->retry.fire = on_retry;
-    api.multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, on_want);
-    api.multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
-    api.multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, on_want_timer);
-    api.multi_setopt(c->multi, CURLMOPT_TIMERDATA, c);
-    S->curl = c;
+    c->idle.fire = on_idle;
+    lmpe_libcurl.multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, on_want);
+    lmpe_libcurl.multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
+    lmpe_libcurl.multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, on_want_timer);
+    lmpe_libcurl.multi_setopt(c->multi, CURLMOPT_TIMERDATA, c);
+    c->next = c->S->curl;
+    c->S->curl = c;
+    from->curl = c;
     return c;
 }
 
-void
-lmpe_curl_close(lmpe *S)
+static void
+close_multi(struct lmpe_curl *c)
 {
-    struct lmpe_curl *c = S->curl;
-    S->curl = NULL;
-    if (!c || c->owner != getpid())
-        return;
-    api.multi_cleanup(c->multi);
-    mpe_wait_stop(S->e, &c->timer);
-    mpe_wait_stop(S->e, &c->retry);
+    struct lmpe_curl **p = &c->S->curl;
+    while (*p != c)
+        p = &(*p)->next;
+    *p = c->next;
+    if (c->home)
+        c->home->curl = NULL;
+    end_sweep(c);
+    lmpe_libcurl.multi_cleanup(c->multi);
     while (c->sockets)
         unwatch(c->sockets);
+    mpe_wait_stop(c->S->e, &c->timer);
+    mpe_wait_stop(c->S->e, &c->retry);
+    mpe_wait_stop(c->S->e, &c->idle);
+    c->multi = NULL;
     if (!c->job.queued)
         free(c);
 }
 
 void
+lmpe_connections_close(lmpe_connections *from)
+{
+    struct lmpe_curl *c = from->curl;
+    from->curl = NULL;
+    if (!c || c->owner != getpid() || !from->S->e)
+        return;
+    c->home = NULL;
+    if (c->transfers == 0)
+        close_multi(c);
+}
+
+void
+lmpe_curl_close(lmpe *S)
+{
+    while (S->curl)
+        close_multi(S->curl);
+}
+
+void
 lmpe_curl_forked(lmpe *S)
 {
-    struct descriptor *d = S->curl ? S->curl->descriptors : NULL;
-    for (; d; d = d->next)
-        close(d->fd);
+    for (struct lmpe_curl *c = S->curl; c; c = c->next)
+        for (struct descriptor *d = c->descriptors; d; d = d->next)
+            close(d->fd);
     S->curl = NULL;
 }
 
 /* ---- transfers ---- */
 
-int
-lmpe_transfer_open(const lmpe_curl_api *with, lmpe_transfer *t)
-{
-    CURL *easy = with->easy_init();
-    if (!easy)
-        return MPE_ENOMEM;
-    t->easy = easy;
-    mpe_buf_init(&t->head);
-    mpe_buf_init(&t->body);
-    with->easy_setopt(easy, CURLOPT_PRIVATE, t);
-    with->easy_setopt(easy, CURLOPT_ERRORBUFFER, t->error);
-    with->easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
-    with->easy_setopt(easy, CURLOPT_HEADERDATA, t);
-    with->easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
-    with->easy_setopt(easy, CURLOPT_WRITEDATA, t);
-    with->easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    return MPE_OK;
-}
-
 const char *
-lmpe_transfer_start(lmpe *S, lmpe_transfer *t)
+lmpe_transfer_start(lmpe_connections *from, lmpe_transfer *t)
 {
-    struct lmpe_curl *c = open_multi(S);
+    struct lmpe_curl *c = open_multi(from);
     if (!c)
         return "out of memory";
-    api.easy_setopt(t->easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
-    api.easy_setopt(t->easy, CURLOPT_OPENSOCKETDATA, c);
-    api.easy_setopt(t->easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
-    api.easy_setopt(t->easy, CURLOPT_CLOSESOCKETDATA, c);
+    lmpe_libcurl.easy_setopt(t->easy, CURLOPT_MAXAGE_CONN, oldest(from->idle_ns) + 1);
+    lmpe_libcurl.easy_setopt(t->easy, CURLOPT_FORBID_REUSE, from->idle_ns == 0 ? 1L : 0L);
+    lmpe_libcurl.easy_setopt(t->easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
+    lmpe_libcurl.easy_setopt(t->easy, CURLOPT_OPENSOCKETDATA, t);
+    lmpe_libcurl.easy_setopt(t->easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
+    lmpe_libcurl.easy_setopt(t->easy, CURLOPT_CLOSESOCKETDATA, c);
     t->curl = c;
-    CURLMcode rc = api.multi_add_handle(c->multi, t->easy);
+    t->S = from->S;
+    CURLMcode rc = lmpe_libcurl.multi_add_handle(c->multi, t->easy);
     if (rc == CURLM_OK) {
-        mpe_own_threads(S->e, 1); /* while it resolves a name: no obstacle to a fork */
+        c->transfers++;
         return NULL;
     }
     t->curl = NULL;
-    return api.multi_strerror(rc);
-}
-
-void
-lmpe_transfer_resume(lmpe_transfer *t)
-{
-    if (!t->paused || t->done)
-        return;
-    t->paused = 0;
-    api.easy_pause(t->easy, CURLPAUSE_CONT);
+    return lmpe_libcurl.multi_strerror(rc);
 }
 
 void
@@ -490,12 +526,13 @@ lmpe_transfer_close(lmpe *S, lmpe_transfer *t)
     t->easy = NULL;
     mpe_buf_free(&t->head);
     mpe_buf_free(&t->body);
-    if (!easy || (t->curl && (t->curl->owner != getpid() || !S->e)))
+    if (!easy || !S->e || (t->curl && t->curl->owner != getpid()))
         return;
-    if (t->curl) {
-        api.multi_remove_handle(t->curl->multi, easy);
-        mpe_own_threads(S->e, -1);
-    }
+    struct lmpe_curl *c = t->curl;
     t->curl = NULL;
-    api.easy_cleanup(easy);
+    if (c)
+        lmpe_libcurl.multi_remove_handle(c->multi, easy);
+    lmpe_libcurl.easy_cleanup(easy);
+    if (c && --c->transfers == 0 && !c->home)
+        close_multi(c);
 }

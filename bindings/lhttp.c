@@ -1,50 +1,39 @@
 /* SPDX-License-Identifier: MIT
  *
- * lhttp.c - one HTTP request as a userdata that a task waits on, and the cookies of a session. What
- * scripts call, and the checking of what they give, is in mpengine/http.lua.
+ * lhttp.c - one HTTP request as a userdata that a task waits on. What scripts call, the checking of what they give, the look-up of names and the following of
+ * redirects are in mpengine/http.lua and mpengine/http/.
  *
  * A transfer is closed by its scope in Lua (__close), so a task that is killed or times out takes
  * its request off libcurl on its way out.
  */
 #include "lmpe.h"
 
-#include "lcurl.h"
+#include "lhttp.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define TRANSFER "mpengine.transfer"
-#define COOKIES "mpengine.cookies"
 
-enum { UV_BODY = 1, UV_COOKIES = 2 }; /* user values of a transfer: what curl points into */
+/* User values of a transfer: what curl points into. */
+enum { UV_BODY = 1, UV_COOKIES, UV_CONNECTIONS, UV_LAST = UV_CONNECTIONS };
 
 typedef struct request {
     lmpe_transfer t;
     lmpe *S;
     const lmpe_curl_api *curl;
-    struct curl_slist *headers;
-    const char *upload; /* a PUT's body, and how much of it has been read */
+    struct curl_slist *headers, *resolve;
+    const char
+        *upload; /* a PUT's body, or a piece of one that is fed, and how much has been read */
     size_t upload_size, upload_at;
-    uint64_t started, deadline;
+    int fed, hungry, whole; /* by a function in Lua: curl waits for a piece; there is no other */
+    uint64_t deadline;
 } request;
-
-static const lmpe_curl_api *
-check_curl(lua_State *L)
-{
-    const char *why;
-    const lmpe_curl_api *curl = lmpe_curl_load(&why);
-    if (!curl)
-        luaL_error(L, "%s", why);
-    return curl;
-}
 
 static request *
 check_request(lua_State *L)
 {
-    request *r = luaL_checkudata(L, 1, TRANSFER);
-    if (!r->S->e)
-        lmpe_raise_closed(L);
-    return r;
+    return luaL_checkudata(L, 1, TRANSFER);
 }
 
 /* ---- options ---- */
@@ -86,6 +75,11 @@ read_upload(char *to, size_t size, size_t count, void *ud)
 {
     request *r = ud;
     size_t n = r->upload_size - r->upload_at;
+    if (n == 0 && r->fed && !r->whole) {
+        r->hungry = 1;
+        mpe_waitlist_wake(r->S->e, &r->t.waiters, UINT32_MAX);
+        return CURL_READFUNC_PAUSE;
+    }
     n = n < size * count ? n : size * count;
     memcpy(to, r->upload + r->upload_at, n);
     r->upload_at += n;
@@ -97,23 +91,23 @@ static int
 seek_upload(void *ud, curl_off_t offset, int origin)
 {
     request *r = ud;
-    if (origin != SEEK_SET || offset < 0 || (size_t)offset > r->upload_size)
+    if (r->fed || origin != SEEK_SET || offset < 0 || (size_t)offset > r->upload_size)
         return CURL_SEEKFUNC_FAIL;
     r->upload_at = (size_t)offset;
     return CURL_SEEKFUNC_OK;
 }
 
 static void
-set_upload(lua_State *L, request *r, const char *body, size_t n)
+set_upload(lua_State *L, request *r, const char *body, curl_off_t n)
 {
     r->upload = body;
-    r->upload_size = n;
+    r->upload_size = body ? (size_t)n : 0;
     set(L, r, CURLOPT_UPLOAD, 1L);
     r->curl->easy_setopt(r->t.easy, CURLOPT_READFUNCTION, read_upload);
     r->curl->easy_setopt(r->t.easy, CURLOPT_READDATA, r);
     r->curl->easy_setopt(r->t.easy, CURLOPT_SEEKFUNCTION, seek_upload);
     r->curl->easy_setopt(r->t.easy, CURLOPT_SEEKDATA, r);
-    r->curl->easy_setopt(r->t.easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)n);
+    r->curl->easy_setopt(r->t.easy, CURLOPT_INFILESIZE_LARGE, n);
 }
 
 /* The userdata is on top of the stack. */
@@ -129,8 +123,13 @@ set_method(lua_State *L, request *r)
         set(L, r, CURLOPT_NOBODY, 1L);
         return;
     }
+    if (r->fed) { /* of unknown length: chunked */
+        set_upload(L, r, NULL, -1);
+        set(L, r, CURLOPT_CUSTOMREQUEST, method);
+        return;
+    }
     if (strcmp(method, "PUT") == 0) {
-        set_upload(L, r, body ? body : "", n);
+        set_upload(L, r, body ? body : "", (curl_off_t)n);
         return;
     }
     if (strcmp(method, "POST") == 0 && !body)
@@ -144,20 +143,29 @@ set_method(lua_State *L, request *r)
         set(L, r, CURLOPT_CUSTOMREQUEST, method);
 }
 
+/* The strings of a list in the table at index 1, added to *list; absent is empty. */
 static void
-set_headers(lua_State *L, request *r)
+add_all(lua_State *L, request *r, const char *field, struct curl_slist **list)
 {
-    lua_getfield(L, 1, "headers");
-    for (lua_Integer i = 1, n = luaL_len(L, -1); i <= n; i++) {
-        lua_rawgeti(L, -1, i);
-        struct curl_slist *list = r->curl->slist_append(r->headers, lua_tostring(L, -1));
-        if (!list)
-            luaL_error(L, "out of memory");
-        r->headers = list;
-        lua_pop(L, 1);
-    }
+    if (lua_getfield(L, 1, field) == LUA_TTABLE)
+        for (lua_Integer i = 1, n = luaL_len(L, -1); i <= n; i++) {
+            lua_rawgeti(L, -1, i);
+            struct curl_slist *longer = r->curl->slist_append(*list, lua_tostring(L, -1));
+            if (!longer)
+                luaL_error(L, "out of memory");
+            *list = longer;
+            lua_pop(L, 1);
+        }
     lua_pop(L, 1);
+}
+
+static void
+set_lists(lua_State *L, request *r)
+{
+    add_all(L, r, "headers", &r->headers);
     set(L, r, CURLOPT_HTTPHEADER, r->headers);
+    add_all(L, r, "resolve", &r->resolve);
+    set(L, r, CURLOPT_RESOLVE, r->resolve);
 }
 
 static void
@@ -176,7 +184,7 @@ static void
 set_cookies(lua_State *L, request *r)
 {
     lua_getfield(L, 1, "cookies");
-    CURLSH **share = luaL_testudata(L, -1, COOKIES);
+    CURLSH **share = luaL_testudata(L, -1, LMPE_COOKIES);
     if (share) {
         set(L, r, CURLOPT_SHARE, *share);
         set(L, r, CURLOPT_COOKIEFILE, ""); /* reads none, but keeps those that come */
@@ -184,26 +192,32 @@ set_cookies(lua_State *L, request *r)
     lua_setiuservalue(L, -2, UV_COOKIES);
 }
 
+/* In milliseconds, at least one: 0 is curl's own default. */
+static void
+set_connect_timeout(lua_State *L, request *r)
+{
+    if (lua_getfield(L, 1, "connect_timeout") == LUA_TNUMBER) {
+        double ms = (double)lua_tonumber(L, -1) * 1000;
+        set(L, r, CURLOPT_CONNECTTIMEOUT_MS, ms < 1 ? 1L : ms > 1e9 ? 1000000000L : (long)ms);
+    }
+    lua_pop(L, 1);
+}
+
 static void
 set_options(lua_State *L, request *r)
 {
-    lua_getfield(L, 1, "redirects");
-    long redirects = (long)lua_tointeger(L, -1);
-    lua_pop(L, 1);
     set(L, r, CURLOPT_URL, text(L, "url"));
     set(L, r, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
-    set(L, r, CURLOPT_REDIR_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
-    set(L, r, CURLOPT_FOLLOWLOCATION, redirects > 0 ? 1L : 0L);
-    set(L, r, CURLOPT_MAXREDIRS, redirects);
     set(L, r, CURLOPT_USERAGENT, "mpengine/" MPE_VERSION);
     set(L, r, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     r->curl->easy_setopt(r->t.easy, CURLOPT_ACCEPT_ENCODING, ""); /* all it knows, or none */
-    if (text(L, "proxy"))
-        set(L, r, CURLOPT_PROXY, text(L, "proxy"));
+    set(L, r, CURLOPT_PROXY, text(L, "proxy")); /* always given: curl looks at no variable */
+    set(L, r, CURLOPT_NOPROXY, "");
     if (text(L, "auth"))
         set(L, r, CURLOPT_USERPWD, text(L, "auth"));
+    set_connect_timeout(L, r);
     set_method(L, r);
-    set_headers(L, r);
+    set_lists(L, r);
     set_verify(L, r);
     set_cookies(L, r);
 }
@@ -211,52 +225,48 @@ set_options(lua_State *L, request *r)
 /* ---- a transfer ---- */
 
 static int
-end_request(request *r)
+request_close(lua_State *L)
 {
+    request *r = check_request(L);
     lmpe_transfer_close(r->S, &r->t);
     if (r->headers)
         r->curl->slist_free_all(r->headers);
-    r->headers = NULL;
+    if (r->resolve)
+        r->curl->slist_free_all(r->resolve);
+    r->headers = r->resolve = NULL;
     return 0;
 }
 
-static int
-request_close(lua_State *L)
-{
-    return end_request(check_request(L));
-}
-
-static int
-request_gc(lua_State *L)
-{
-    request *r = lmpe_finalized(L, TRANSFER, sizeof *r);
-    return r && r->S->e ? end_request(r) : 0;
-}
-
-/* transfer(options) -> transfer: starts a request. Fields: method, url, headers (list of lines),
- * body, timeout, redirects, insecure, ca_file, proxy, auth, streaming, cookies. */
+/* transfer(connections, options) -> transfer: starts a request. Fields: method, url, headers (list of
+ * lines), body, fed, timeout, connect_timeout, follows, insecure, ca_file, proxy, resolve (list), auth,
+ * streaming, cookies. */
 static int
 new_transfer(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
-    const lmpe_curl_api *curl = check_curl(L);
-    luaL_checktype(L, 1, LUA_TTABLE);
-    lua_settop(L, 1);
+    const lmpe_curl_api *curl = lmpe_check_curl(L);
+    lmpe_connections *from = luaL_checkudata(L, 1, LMPE_CONNECTIONS);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_settop(L, 2);
+    lua_insert(L, 1);
     lua_getfield(L, 1, "timeout");
-    uint64_t deadline = lmpe_check_deadline(L, 2);
+    uint64_t deadline = lmpe_check_deadline(L, 3);
     lmpe_await_check(L, S);
-    request *r = lua_newuserdatauv(L, sizeof *r, 2);
+    request *r = lua_newuserdatauv(L, sizeof *r, UV_LAST);
     memset(r, 0, sizeof *r);
     r->S = S;
     r->curl = curl;
     r->deadline = deadline;
-    r->started = mpe_now();
     if (lmpe_transfer_open(curl, &r->t) != MPE_OK)
         return luaL_error(L, "out of memory");
     luaL_setmetatable(L, TRANSFER);
+    lua_pushvalue(L, 2);
+    lua_setiuservalue(L, -2, UV_CONNECTIONS);
     r->t.streaming = flag(L, "streaming");
+    r->t.follows = flag(L, "follows");
+    r->fed = flag(L, "fed");
     set_options(L, r);
-    const char *why = lmpe_transfer_start(S, &r->t);
+    const char *why = lmpe_transfer_start(from, &r->t);
     if (why)
         return luaL_error(L, "%s", why);
     return 1;
@@ -269,10 +279,29 @@ attempt_read(lmpe *S, lmpe_await *a)
     (void)S;
     a->source = LMPE_LIST;
     a->on.list = &r->t.waiters;
-    if (r->t.done)
+    if (r->t.done || r->hungry)
         return MPE_OK;
     int late = r->deadline != MPE_FOREVER && r->deadline <= mpe_now();
     return r->t.streaming && r->t.body.len > 0 && !late ? MPE_OK : MPE_EAGAIN;
+}
+
+/* What the kernel says is told where curl has only its own words for it. */
+static void
+push_cause(lua_State *L, request *r)
+{
+    long number = r->t.socket_error;
+    const char *words = r->t.error[0] ? r->t.error : r->curl->easy_strerror(r->t.result);
+    CURLcode result = r->t.result;
+    if (number) {
+        lua_pushfstring(L, "cannot make a socket: %s", strerror((int)number));
+        return;
+    }
+    if (result == CURLE_COULDNT_CONNECT || result == CURLE_RECV_ERROR || result == CURLE_SEND_ERROR)
+        r->curl->easy_getinfo(r->t.easy, CURLINFO_OS_ERRNO, &number);
+    if (number)
+        lua_pushfstring(L, "%s (%s)", words, strerror((int)number));
+    else
+        lua_pushstring(L, words);
 }
 
 static int
@@ -284,7 +313,7 @@ push_failure(lua_State *L, request *r)
     else if (r->t.failed)
         lua_pushstring(L, mpe_strerror(r->t.failed));
     else
-        lua_pushstring(L, r->t.error[0] ? r->t.error : r->curl->easy_strerror(r->t.result));
+        push_cause(L, r);
     return 2;
 }
 
@@ -301,13 +330,14 @@ finish_read(lua_State *L, lmpe *S, lmpe_await *a, int status)
         lmpe_transfer_resume(&r->t);
         return 1;
     }
-    if (r->t.result != CURLE_OK)
+    if (r->t.done && r->t.result != CURLE_OK)
         return push_failure(L, r);
-    lua_pushboolean(L, 0);
+    lua_pushboolean(L, !r->t.done);
     return 1;
 }
 
-/* transfer:read() -> the next piece of a streamed body | false at its end | nil, message */
+/* transfer:read() -> the next piece of a streamed body | true: a piece of the body to send is wanted |
+ * false at its end | nil, message */
 static int
 request_read(lua_State *L)
 {
@@ -320,67 +350,54 @@ request_read(lua_State *L)
     return lmpe_await_run(L, r->S, a);
 }
 
-/* transfer:result() -> status, header lines, body, URL, seconds; when read gave false */
+/* transfer:feed(piece): the next piece of the body to send, nil: there is no other */
+static int
+request_feed(lua_State *L)
+{
+    request *r = check_request(L);
+    luaL_argcheck(L, r->t.easy, 1, "the transfer is closed");
+    r->upload = luaL_optlstring(L, 2, NULL, &r->upload_size);
+    r->upload_at = 0;
+    r->whole = lua_isnoneornil(L, 2);
+    r->hungry = 0;
+    lua_settop(L, 2);
+    lua_setiuservalue(L, 1, UV_BODY);
+    if (!r->t.done)
+        r->curl->easy_pause(r->t.easy, r->t.paused ? CURLPAUSE_RECV : CURLPAUSE_CONT);
+    return 0;
+}
+
+/* transfer:result() -> status, header lines, body, URL, the URL of a redirect or nil; when read gave
+ * false */
 static int
 request_result(lua_State *L)
 {
     request *r = check_request(L);
     long status = 0;
-    char *url = NULL;
+    char *url = NULL, *target = NULL;
     luaL_argcheck(L, r->t.easy && r->t.done, 1, "the transfer has not ended");
     r->curl->easy_getinfo(r->t.easy, CURLINFO_RESPONSE_CODE, &status);
     r->curl->easy_getinfo(r->t.easy, CURLINFO_EFFECTIVE_URL, &url);
+    if (r->t.moved)
+        r->curl->easy_getinfo(r->t.easy, CURLINFO_REDIRECT_URL, &target);
     lua_pushinteger(L, status);
     lua_pushlstring(L, (const char *)r->t.head.data, r->t.head.len);
     lua_pushlstring(L, (const char *)r->t.body.data, r->t.body.len);
     lua_pushstring(L, url);
-    lua_pushnumber(L, (lua_Number)(mpe_now() - r->started) / (lua_Number)MPE_NS_PER_S);
+    lua_pushstring(L, target);
     return 5;
-}
-
-/* ---- cookies ---- */
-
-static int
-cookies_close(lua_State *L)
-{
-    CURLSH **share = lmpe_finalized(L, COOKIES, sizeof *share);
-    if (share && *share)
-        check_curl(L)->share_cleanup(*share);
-    if (share)
-        *share = NULL;
-    return 0;
-}
-
-/* cookies() -> what the requests of one session share */
-static int
-new_cookies(lua_State *L)
-{
-    const lmpe_curl_api *curl = check_curl(L);
-    CURLSH **share = lua_newuserdatauv(L, sizeof *share, 0);
-    *share = curl->share_init();
-    if (!*share)
-        return luaL_error(L, "out of memory");
-    luaL_setmetatable(L, COOKIES);
-    curl->share_setopt(*share, CURLSHOPT_SHARE, CURL_LOCK_DATA_COOKIE);
-    return 1;
 }
 
 void
 lmpe_open_http(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg functions[] = {
-        {"transfer", new_transfer}, {"cookies", new_cookies}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {
-        {"read", request_read}, {"result", request_result}, {"close", request_close}, {NULL, NULL}};
-    static const luaL_Reg meta[] = {{"__close", request_close}, {"__gc", request_gc}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"transfer", new_transfer}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"read", request_read},
+                                       {"feed", request_feed},
+                                       {"result", request_result},
+                                       {"close", request_close},
+                                       {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
-    luaL_newmetatable(L, COOKIES);
-    lua_pushcfunction(L, cookies_close);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
-    luaL_newmetatable(L, TRANSFER);
-    luaL_setfuncs(L, meta, 0);
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    lmpe_http_kind(L, TRANSFER, methods, request_close);
+    lmpe_open_http_session(L, S);
 }

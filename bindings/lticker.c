@@ -142,9 +142,7 @@ global_function(lua_State *L, const char *name)
 static int
 ticker_gc(lua_State *L)
 {
-    struct lmpe_ticker *k = lmpe_finalized(L, NULL, sizeof *k);
-    if (!k)
-        return 0;
+    struct lmpe_ticker *k = lua_touserdata(L, 1);
     lmpe_tasks_close(L, lmpe_of(L));
     if (k->made)
         timer_delete(k->timer);

@@ -250,6 +250,144 @@ describe("http, in full #later", function()
       raises({ "get", "closed" }, s.get, s, U)]]
   end)
 
+  it("makes a GET of what a 303, and a POST's 301 and 302, is answered to, and of no HEAD", function()
+    with[[
+      local function second(method, code, body)
+        local r = http.request{ method = method, url = ("%s/to/%d?/echo"):format(U, code), body = body,
+          headers = { ["Content-Type"] = body and "text/x" } }
+        eq(r.status, 200)
+        return r.body:match "^%u+" or "", r.body:match "\n\n(.*)$", r.body:find("text/x", 1, true) ~= nil
+      end
+      for _, method in ipairs{ "POST", "PUT", "PATCH", "DELETE", "REPORT", "GET" } do
+        eq({ second(method, 303, "abc") }, { "GET", "", false })
+      end
+      for _, code in ipairs{ 301, 302 } do
+        eq({ second("POST", code, "abc") }, { "GET", "", false })
+        for _, method in ipairs{ "PUT", "PATCH", "DELETE" } do
+          eq({ second(method, code, "abc") }, { method, "abc", true })
+        end
+      end
+      for _, code in ipairs{ 307, 308 } do
+        for _, method in ipairs{ "POST", "PUT", "PATCH", "DELETE", "REPORT" } do
+          eq({ second(method, code, "abc") }, { method, "abc", true })
+          eq({ second(method, code) }, { method, "", false })
+        end
+      end
+      for _, code in ipairs{ 301, 303, 307 } do eq((second("HEAD", code)), "") end
+      eq(http.get(U .. "/to/303?/hello", { redirects = 0 }).body, "moved")]]
+  end)
+
+  it("gives a sink the last body alone, and tells another host no secret", function()
+    with[[
+      local pieces, other = {}, U:gsub("127.0.0.1", "localhost")
+      http.get(U .. "/to/302?/hello", { sink = function(s) pieces[#pieces + 1] = s end })
+      eq(table.concat(pieces), "hello")
+      local secrets = { auth = "user:pw", headers = { Cookie = "a=1", ["X-Mine"] = "2" } }
+      local body = http.get(U .. "/to/307?" .. other .. "/echo", secrets).body
+      assert(not body:find "Authorization" and not body:find "Cookie" and body:find "X%-Mine: 2", body)
+      body = http.get(U .. "/to/307?" .. U .. "/echo", secrets).body
+      assert(body:find "Authorization" and body:find "Cookie: a=1", body)]]
+  end)
+
+  it("sends a body that a function gives piece by piece, and cannot send it twice", function()
+    with[[
+      local function pieces(n)
+        return function()
+          if n == 0 then return nil end
+          n = n - 1
+          mp.co.sleep(0)
+          return n == 1 and "" or ("x"):rep(50000)
+        end
+      end
+      for _, method in ipairs{ "post", "put", "patch" } do
+        local r = http[method](U .. "/chunks", pieces(5))
+        eq(r.body, method:upper() .. " 200000")
+      end
+      eq(http.post(U .. "/to/303?/echo", pieces(3)).body:match "^%u+", "GET")
+      local r, why = http.post(U .. "/to/307?/echo", pieces(3))
+      eq(r, nil)
+      assert(why:find("307", 1, true) and why:find("function", 1, true), why)
+      raises("the reason", http.post, U .. "/chunks", function() error("the reason") end)
+      raises("strings", http.post, U .. "/chunks", function() return {} end)
+      local function slowly() mp.co.sleep(0.3) return "x" end
+      eq({ http.post(U .. "/chunks", slowly, { timeout = 0.1 }) }, { nil, "timeout" })
+      local silent = "https" .. U:match "^http(:.*)" -- no answer to the handshake
+      eq({ http.get(silent, { timeout = 0.1 }) }, { nil, "timeout" })
+      eq({ mp.co.with_timeout(0.1, http.get, silent) }, { nil, "timeout" })]]
+  end)
+
+  it("tells lines of Set-Cookie apart", function()
+    with[[
+      eq(http.get(U .. "/cookies").set_cookie, { "a=1; Expires=Wed, 09 Jun 2032 10:18:14 GMT", "b=2" })
+      eq(http.get(U .. "/hello").set_cookie, {})]]
+  end)
+
+  it("names the URL and the cause when there is no response", function()
+    with[[
+      local function says(url, ...)
+        local r, why = http.get(url, { redirects = 1 })
+        eq(r, nil)
+        for _, part in ipairs{ ... } do assert(why:find(part, 1, true), why) end
+      end
+      says("http://127.0.0.1:1/x", "http://127.0.0.1:1/x: ", "Connection refused")
+      says(U .. "/drop", U .. "/drop: ", "reply")
+      says(U .. "/loop", U .. "/loop: ", "1", "redirects")
+      says(U .. "/to/302?http://127.0.0.1:1/y", "http://127.0.0.1:1/y: ", "refused")
+      local files = {}
+      for f in function() return (io.open "/dev/null") end do files[#files + 1] = f end
+      local r, why = http.get(U .. "/hello", { idle_timeout = 9 })
+      for _, file in ipairs(files) do file:close() end
+      eq(r, nil)
+      assert(why:find("Too many open files", 1, true) and why:find(U, 1, true), why)]]
+  end)
+
+  -- open() is the number of sockets of this process.
+  local OPEN = [[
+    local function open()
+      local n = 0
+      for i = 3, 400 do
+        local f = io.open("/proc/self/fdinfo/" .. i)
+        if f then
+          f:close()
+          local link = io.popen("readlink /proc/" .. PID .. "/fd/" .. i)
+          if link:read("a"):find "socket" then n = n + 1 end
+          link:close()
+        end
+      end
+      return n
+    end
+    local PID = mp.current_process().pid ]]
+  OPEN = OPEN:gsub("^(.*)(local PID = [^\n]*)$", "%2 %1"):gsub("\n%s*", " ")
+
+  it("closes the connections of a session with it, those under way when they are through", function()
+    with(OPEN .. [[
+      local co, none = mp.co, nil
+      http.get(U .. "/hello", { idle_timeout = 0 })
+      none = open()
+      local s, tasks = http.Session(), {}
+      for i = 1, 5 do tasks[i] = co.spawn(function() return s:get(U .. "/together/5/session") end) end
+      for i = 1, 5 do eq(tasks[i]:get().status, 200) end
+      assert(open() >= none + 5)
+      local last = co.spawn(function() return s:get(U .. "/together/2/last") end)
+      co.sleep(0)
+      s:close()
+      eq(http.get(U .. "/together/2/last", { idle_timeout = 0 }).status, 200)
+      eq(last:get().status, 200)
+      eq(open(), none)]])
+  end)
+
+  it("closes connections that have been idle for their time, and nothing waits for that", function()
+    with(OPEN .. [[
+      local co, tasks = mp.co, {}
+      http.get(U .. "/hello", { idle_timeout = 0 })
+      local none = open()
+      for i = 1, 5 do tasks[i] = co.spawn(http.get, U .. "/together/5/idle", { idle_timeout = 1 }) end
+      for i = 1, 5 do eq(tasks[i]:get().status, 200) end
+      assert(open() >= none + 5)
+      until_true(function() return open() <= none + 2 end)
+      eq(http.get(U .. "/hello", { idle_timeout = 1 }).body, "hello")]])
+  end)
+
   it("leaves nothing behind that counts as waiting", function()
     support.ends(1, { "can never come" }, [[
       local co, http = mp.co, mp.http

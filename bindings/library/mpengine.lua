@@ -124,7 +124,8 @@ function Queue:close() end
 ---@return boolean
 function Queue:is_closed() end
 --- `for v in q:iter() do`: until it is closed and drained. Each step may wait; a nil item raises.
----@return fun(): any
+---@return fun(q: mpengine.Queue): any
+---@return mpengine.Queue
 function Queue:iter() end
 
 ---@class mpengine.JoinableQueue : mpengine.Queue
@@ -502,8 +503,6 @@ function Barrier:abort() end
 ---@field message string
 ---@field traceback string? of the worker
 ---@field value any what was raised
----@field index integer? of a map: which item
----@field item any
 ---@field pid integer?
 ---@field signal integer?
 ---@field exitcode integer?
@@ -540,11 +539,6 @@ function AsyncResult:cancel() end
 ---@field chunksize? integer items per task; default: learned
 ---@field progress? true|"lines"|fun(done: integer, total: integer?, failed: integer)
 ---@field shared? any sent once to each worker: f(item, shared); in a starmap f(shared, ...)
----@field pack? boolean an item's result is a table of all its results, with n
----@field return_exceptions? boolean an item's error object is its result
-
----@class mpengine.ImapOptions : mpengine.MapOptions
----@field ahead? integer items between the source and the loop, at most
 
 ---@class mpengine.PoolOptions
 ---@field processes? integer 1 to 256, default cpu_count()
@@ -586,26 +580,25 @@ function Pool:starmap(f, list, opts) end
 ---@param opts? mpengine.MapOptions
 ---@return mpengine.AsyncResult
 function Pool:starmap_async(f, list, opts) end
---- `for i, v, reason in pool:imap(f, source) do`: in order. Each step may wait, and raises the item's error.
----@param source any list, shared list or array, or iterator; state and first value may stand behind it
----@param ... any the rest of what stands in a for loop; mpengine.ImapOptions last
----@return fun(): integer?, any, any
-function Pool:imap(f, source, ...) end
+--- `for i, v in pool:imap(f, source) do`: in order. Each step may wait, and raises the item's error.
+---@param source table|function list or iterator
+---@param opts? mpengine.MapOptions
+---@return fun(it: any): integer?, any
+---@return any
+function Pool:imap(f, source, opts) end
 --- The same as they come; i is the item's index.
----@param source any
----@param ... any
----@return fun(): integer?, any, any
-function Pool:imap_unordered(f, source, ...) end
+---@param source table|function
+---@param opts? mpengine.MapOptions
+---@return fun(it: any): integer?, any
+---@return any
+function Pool:imap_unordered(f, source, opts) end
 --- No more tasks.
 function Pool:close() end
 --- Kills the workers; what is unfinished fails with kind "terminated".
 function Pool:terminate() end
 --- Waits for the workers. Raises before close or terminate.
 ---@async
----@param timeout? number seconds
----@return true?
----@return "timeout"? reason
-function Pool:join(timeout) end
+function Pool:join() end
 ---@param n integer
 function Pool:resize(n) end
 
@@ -881,10 +874,10 @@ function CoPool:map_async(f, source, opts) end
 function CoPool:starmap(f, source, opts) end
 ---@return mpengine.co.AsyncResult
 function CoPool:starmap_async(f, source, opts) end
----@return fun(): integer?, any, any
-function CoPool:imap(f, source, ...) end
----@return fun(): integer?, any, any
-function CoPool:imap_unordered(f, source, ...) end
+---@return fun(): integer?, any
+function CoPool:imap(f, source, opts) end
+---@return fun(): integer?, any
+function CoPool:imap_unordered(f, source, opts) end
 
 -- ---- input and output ------------------------------------------------------------------------
 
@@ -894,14 +887,17 @@ local http = {}
 ---@class mpengine.http.Response
 ---@field status integer
 ---@field headers table<string, string> by name in any case
+---@field set_cookie string[] the values of Set-Cookie, each by itself
 ---@field body string "" when a sink took it
 ---@field url string where the redirects led
 ---@field elapsed number seconds
 
 ---@class mpengine.http.Options
 ---@field headers? table<string, string|number|string[]|false>
----@field body? string
+---@field body? string|fun(): string? a function gives pieces and then nil
 ---@field timeout? number seconds for the whole request
+---@field connect_timeout? number seconds until there is a connection
+---@field idle_timeout? number seconds until an unused connection is closed, 60
 ---@field redirects? integer how many are followed, 30
 ---@field verify? boolean|string a file: signed by one of those in it
 ---@field proxy? string
@@ -927,11 +923,18 @@ function http.get(url, opts) end
 function http.post(url, body, opts) end
 ---@async
 ---@param url string
----@param body? string
+---@param body? string|fun(): string?
 ---@param opts? mpengine.http.Options
 ---@return mpengine.http.Response?
 ---@return string? message
 function http.put(url, body, opts) end
+---@async
+---@param url string
+---@param body? string|fun(): string?
+---@param opts? mpengine.http.Options
+---@return mpengine.http.Response?
+---@return string? message
+function http.patch(url, body, opts) end
 ---@async
 ---@param url string
 ---@param opts? mpengine.http.Options
@@ -965,6 +968,9 @@ function Session:post(url, body, opts) end
 ---@async
 ---@return mpengine.http.Response?, string?
 function Session:put(url, body, opts) end
+---@async
+---@return mpengine.http.Response?, string?
+function Session:patch(url, body, opts) end
 ---@async
 ---@return mpengine.http.Response?, string?
 function Session:delete(url, opts) end

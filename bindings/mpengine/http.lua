@@ -1,27 +1,33 @@
 --- HTTP and HTTPS requests that suspend only the calling task. libcurl does the work: TLS, HTTP/2,
 --- redirects, compression, proxies, reuse of connections.
 local core = require "mpengine.core"
+local redirect = require "mpengine.http.redirect"
+local route = require "mpengine.http.route"
 
 local http = {}
 
 ---@class mpengine.http.Response
 ---@field status integer
 ---@field headers table<string, string> by name in any case; several of one name are joined by ", "
+---@field set_cookie string[] the lines of Set-Cookie, each by itself
 ---@field body string "" when a sink took it
 ---@field url string where the redirects led
 ---@field elapsed number seconds
 
 ---@class mpengine.http.Options
 ---@field headers? table<string, string|number|string[]|false> false: not even what is sent by default
----@field body? string
+---@field body? string|fun(): string? a function gives pieces, and then nil; it may wait
 ---@field timeout? number seconds for the whole request
+---@field connect_timeout? number seconds until there is a connection, the look-up of the name included
+---@field idle_timeout? number seconds until a connection that is not used is closed, 60
 ---@field redirects? integer how many are followed, 30
 ---@field verify? boolean|string false: any certificate will do; a file: signed by one of those in it
 ---@field proxy? string
 ---@field auth? string "user:password"
 ---@field sink? fun(piece: string) gets the body piece by piece; may wait
 
-local DEFAULT_REDIRECTS = 30
+local DEFAULT_REDIRECTS <const> = 30
+local DEFAULT_IDLE <const> = 60
 local TOKEN = "^[%w!#$%%&'*+%-.^_`|~]+$"
 
 -- Of the response: keys are kept in lower case, and found in any.
@@ -44,15 +50,23 @@ local function is_callable(value)
     return type(value) == "function" or type(meta) == "table" and meta.__call ~= nil
 end
 
+local getenv = os.getenv
+
 local function is_text(value) return type(value) == "string" and not value:find("\0", 1, true) end
+
+local function is_seconds(v) return type(v) == "number" and v >= 0 end
+local SECONDS <const> = "a number of seconds, 0 or more"
 
 -- option -> whether a value will do, and what is expected
 local options = {
     method = { function(v) return type(v) == "string" and v:find(TOKEN) ~= nil end, "the name of a method" },
     url = { function(v) return type(v) == "string" end, "a string" },
     headers = { function(v) return type(v) == "table" end, "a table" },
-    body = { function(v) return type(v) == "string" or type(v) == "number" end, "a string" },
-    timeout = { function(v) return type(v) == "number" and v >= 0 end, "a number of seconds, 0 or more" },
+    body = { function(v) return type(v) == "string" or type(v) == "number" or is_callable(v) end,
+        "a string or a function" },
+    timeout = { is_seconds, SECONDS },
+    connect_timeout = { is_seconds, SECONDS },
+    idle_timeout = { is_seconds, SECONDS },
     redirects = { function(v) return math.type(v) == "integer" and v >= 0 and v < 1 << 31 end,
         "an integer, 0 or more" },
     verify = { function(v) return type(v) == "boolean" or is_text(v) end, "true, false or the name of a file" },
@@ -67,11 +81,16 @@ local function names(...)
     for _, name in ipairs { ... } do set[name] = true end
     return set
 end
-local for_request = names("method", "url", "headers", "body", "timeout", "redirects", "verify", "proxy", "auth",
-    "sink")
-local for_bodiless = names("headers", "timeout", "redirects", "verify", "proxy", "auth", "sink")
-local for_get = names("headers", "body", "timeout", "redirects", "verify", "proxy", "auth", "sink")
-local for_session = names("headers", "timeout", "redirects", "verify", "proxy", "auth")
+local function extended(set, ...)
+    local all = names(...)
+    for name in pairs(set) do all[name] = true end
+    return all
+end
+local for_session = names("headers", "timeout", "connect_timeout", "idle_timeout", "redirects", "verify", "proxy",
+    "auth")
+local for_bodiless = extended(for_session, "sink")
+local for_get = extended(for_bodiless, "body")
+local for_request = extended(for_get, "method", "url")
 
 local function check_option(call, name, value, level)
     local option = options[name]
@@ -141,22 +160,35 @@ local function header_lines(call, session, opts, level)
     return list
 end
 
---- The header lines of a response as a table.
+--- The header lines of a response as a table, and those of Set-Cookie as a list.
 local function parse(head)
-    local headers, last = {}, nil
+    local headers, cookies, last = {}, {}, nil
     for line in head:gmatch("([^\r\n]+)\r?\n") do
         local name, value = line:match("^([^:%s]+)[ \t]*:[ \t]*(.-)[ \t]*$")
         if name and not line:find("^HTTP/") then
             last = name:lower()
             headers[last] = headers[last] and headers[last] .. ", " .. value or value
+            if last == "set-cookie" then cookies[#cookies + 1] = value end
         elseif last and line:find("^[ \t]") then
             headers[last] = headers[last] .. " " .. line:match("^[ \t]+(.-)[ \t]*$")
         end
     end
-    return setmetatable(headers, Headers)
+    return setmetatable(headers, Headers), cookies
 end
 
 -- ---- a request -------------------------------------------------------------------------------
+
+local shared = { pools = {} } -- of requests without a session
+
+--- The connections of a session, or of those without one, that are closed after that time.
+local function connections_of(owner, seconds)
+    local found = owner.pools[seconds]
+    if not found then
+        found = core.connections(seconds)
+        owner.pools[seconds] = found
+    end
+    return found
+end
 
 --- What the core is asked for: the options of the request before those of its session.
 local function prepare(call, session, opts, level)
@@ -166,38 +198,86 @@ local function prepare(call, session, opts, level)
     end
     local function option(name, default)
         local value = opts[name]
-        if value == nil and session then value = session[name] end
+        if value == nil and session then value = session.opts[name] end
         if value == nil then return default end
         return value
     end
     local verify = option("verify", true)
-    local body = opts.body and tostring(opts.body)
+    local feed = is_callable(opts.body) and opts.body or nil
+    local timeout = option("timeout")
     return {
-        method = method, url = opts.url, body = body,
-        headers = header_lines(call, session, { method = method, headers = opts.headers }, level + 1),
-        timeout = option("timeout"),
+        start = core.now(), limit = timeout and core.now() + timeout,
+        method = method, url = opts.url, feed = feed, fed = feed ~= nil,
+        body = not feed and opts.body and tostring(opts.body) or nil,
+        headers = header_lines(call, session and session.opts, { method = method, headers = opts.headers }, level + 1),
+        connect_limit = option("connect_timeout"),
         redirects = option("redirects", DEFAULT_REDIRECTS),
         insecure = verify == false,
-        ca_file = type(verify) == "string" and verify or os.getenv "CURL_CA_BUNDLE" or os.getenv "SSL_CERT_FILE",
-        proxy = option("proxy"),
+        ca_file = type(verify) == "string" and verify or getenv "CURL_CA_BUNDLE" or getenv "SSL_CERT_FILE",
+        proxy_asked = option("proxy"),
         auth = option("auth"),
         streaming = opts.sink ~= nil,
         cookies = session and session.cookies,
+        connections = connections_of(session or shared, option("idle_timeout", DEFAULT_IDLE)),
     }
 end
 
---- Does it: the response, or nil and a message.
+--- Seconds left; nil: no limit.
+local function left_of(limit) return limit and math.max(0, limit - core.now()) end
+
+local function least(a, b) return a and b and math.min(a, b) or a or b end
+
+--- The next piece of the body, not an empty one, which would end it.
+local function next_piece(feed)
+    local piece
+    repeat piece = feed() until piece ~= ""
+    if piece ~= nil and type(piece) ~= "string" then
+        error(("the function of option 'body' must give strings and then nil, gave %s"):format(shown(piece)), 0)
+    end
+    return piece
+end
+
+--- One request and its answer: true, status, head, body, URL, redirect | nil and a message.
+local function exchange(plan, sink)
+    local connecting = plan.connect_limit and core.now() + plan.connect_limit
+    local found, why = route.find(plan, plan.proxy_asked, least(left_of(plan.limit), left_of(connecting)))
+    if not found then return nil, why end
+    plan.timeout, plan.connect_timeout = left_of(plan.limit), left_of(connecting)
+    local transfer <close> = core.transfer(plan.connections, plan)
+    local piece
+    repeat
+        piece, why = transfer:read()
+        if piece == true then transfer:feed(next_piece(plan.feed)) elseif piece then sink(piece) end
+    until not piece
+    if piece == nil then return nil, why end
+    return true, transfer:result()
+end
+
+--- A message with the URL, less the password in it.
+local function told(url, why)
+    if why == "timeout" then return why end
+    return ("%s: %s"):format(url:gsub("//[^/?#]*@", "//", 1), why)
+end
+
+--- Does it, with the redirects it is led through: the response, or nil and a message.
 local function perform(plan, sink)
     if plan.url:find("\0", 1, true) then return nil, "the URL has a zero byte" end
-    local transfer <close> = core.transfer(plan)
-    local piece, why = transfer:read()
-    while piece do
-        sink(piece)
-        piece, why = transfer:read()
+    plan.follows = plan.redirects > 0
+    for count = 0, plan.redirects do
+        local ok, status, head, body, url, target = exchange(plan, sink)
+        if not ok then return nil, told(plan.url, status) end
+        if not target or not plan.follows then
+            local headers, set_cookie = parse(head)
+            return { status = status, headers = headers, set_cookie = set_cookie, body = body, url = url,
+                elapsed = core.now() - plan.start }
+        end
+        local why = ("Maximum (%d) redirects followed"):format(plan.redirects)
+        if count < plan.redirects then
+            ok, why = redirect.follow(plan, status, target)
+            if ok then why = nil end
+        end
+        if why then return nil, told(plan.url, why) end
     end
-    if piece == nil then return nil, why end
-    local status, head, body, url, elapsed = transfer:result()
-    return { status = status, headers = parse(head), body = body, url = url, elapsed = elapsed }
 end
 
 local function request(session, call, opts, level)
@@ -223,10 +303,12 @@ local function bodiless(session, call, allowed, url, opts)
     return response, why
 end
 
---- post, put: (url, body, opts)
+--- post, put, patch: (url, body, opts)
 local function bodied(session, call, url, body, opts)
     check_argument(call, 1, "url", url, "string", 3)
-    if body ~= nil and type(body) ~= "number" then check_argument(call, 2, "body", body, "string", 3) end
+    if body ~= nil and type(body) ~= "number" and not is_callable(body) then
+        check_argument(call, 2, "body", body, "string", 3)
+    end
     if opts ~= nil then check_argument(call, 3, "opts", opts, "table", 3) end
     check_options(call, opts or {}, for_bodiless, 3)
     local response, why = request(session, call, with(opts, call:upper(), url, body), 3)
@@ -290,6 +372,16 @@ function http.put(url, body, opts)
     return response, why
 end
 
+---@param url string
+---@param body? string
+---@param opts? mpengine.http.Options
+---@return mpengine.http.Response? response
+---@return string? message
+function http.patch(url, body, opts)
+    local response, why = bodied(nil, "patch", url, body, opts)
+    return response, why
+end
+
 --- Any request: http.request{ method = "PATCH", url =, ... }
 ---@param opts mpengine.http.Options also: url, method ("GET")
 ---@return mpengine.http.Response? response
@@ -303,7 +395,7 @@ end
 
 ---@class mpengine.http.Session
 local Session = { __name = "mp.http.Session" }
-local state = setmetatable({}, { __mode = "k" }) -- session -> its options and cookies
+local state = setmetatable({}, { __mode = "k" }) -- session -> its options, connections and cookies
 
 local function check_session(self, call)
     local s = state[self]
@@ -342,16 +434,23 @@ function methods:put(url, body, opts)
     return response, why
 end
 
+function methods:patch(url, body, opts)
+    local response, why = bodied(check_session(self, "patch"), "patch", url, body, opts)
+    return response, why
+end
+
 function methods:request(opts)
     local response, why = any(check_session(self, "request"), opts)
     return response, why
 end
 
---- Forgets the cookies; a second time is harmless.
+--- Forgets the cookies and closes the connections, as soon as its requests under way have ended; a second
+--- time is harmless.
 function methods:close()
     local s = state[self]
     if not s then check_session(self, "close") end
-    s.closed, s.cookies = true, nil
+    for _, connections in pairs(s.pools) do connections:close() end
+    s.closed, s.cookies, s.pools = true, nil, {}
 end
 
 Session.__index = methods
@@ -370,7 +469,7 @@ function http.Session(opts)
     check_options("Session", own, for_session, 2)
     collect("Session", {}, own.headers, 2)
     local self = setmetatable({}, Session)
-    state[self] = own
+    state[self] = { opts = own, pools = {} }
     return self
 end
 

@@ -12,6 +12,9 @@
 --   /chunked             hello, in three chunks
 --   /redirect/N          a chain of N redirects to /hello
 --   /loop                a redirect to itself
+--   /to/CODE?URL         a redirect with that status to that URL, with a body of its own
+--   /chunks              the method and the size of a body that comes in chunks
+--   /cookies             two lines of Set-Cookie
 --   /cookie/set          sets taste=sweet       /cookie/get   the Cookie header
 --   /auth                200 for user:pw, else 401
 --   /connection          which connection of this server this is
@@ -91,6 +94,13 @@ function routes.redirect(c, n)
   n = math.tointeger(tonumber(n))
   answer(c, 302, "", { "Location: " .. (n > 1 and "/redirect/" .. n - 1 or "/hello") })
 end
+function routes.to(c, code)
+  answer(c, math.tointeger(tonumber(code)), "moved", { "Location: " .. c.request.path:match "%?(.*)" })
+end
+function routes.chunks(c) answer(c, 200, ("%s %d"):format(c.request.method, #c.request.body)) end
+function routes.cookies(c)
+  answer(c, 200, "", { "Set-Cookie: a=1; Expires=Wed, 09 Jun 2032 10:18:14 GMT", "set-cookie: b=2" })
+end
 function routes.loop(c) answer(c, 302, "", { "Location: /loop" }) end
 function routes.cookie(c, what)
   if what == "set" then return answer(c, 200, "set", { "Set-Cookie: taste=sweet; Path=/" }) end
@@ -103,6 +113,19 @@ function routes.auth(c)
 end
 function routes.connection(c) answer(c, 200, tostring(c.number)) end
 
+-- The body that these chunks are, and what comes after it; nil: there is more to come.
+local function next_chunks(text)
+  local pieces, at = {}, 1
+  while true do
+    local size, from = text:match("^(%x+)\r\n()", at)
+    size = size and tonumber(size, 16)
+    if not size or #text < from + size + 1 then return nil end
+    if size == 0 then return table.concat(pieces), text:sub(from + 2) end
+    pieces[#pieces + 1] = text:sub(from, from + size - 1)
+    at = from + size + 2
+  end
+end
+
 -- Takes one whole request off the input, if there is one.
 local function next_request(c)
   local head, rest = c.input:match("^(.-)\r\n\r\n(.*)$")
@@ -113,12 +136,20 @@ local function next_request(c)
     c.out = c.out .. "HTTP/1.1 100 Continue\r\n\r\n"
     flush(c)
   end
-  if #rest < length then return nil end
+  local body
+  if head:lower():find("transfer-encoding: chunked", 1, true) then
+    body, rest = next_chunks(rest)
+    if not body then return nil end
+  elseif #rest < length then
+    return nil
+  else
+    body, rest = rest:sub(1, length), rest:sub(length + 1)
+  end
   c.continued = false
-  c.input = rest:sub(length + 1)
+  c.input = rest
   local method, path, version = head:match("^(%S+) (%S+) (%S+)")
   return {
-    method = method, path = path, head = head:gsub("\r", ""), body = rest:sub(1, length),
+    method = method, path = path, head = head:gsub("\r", ""), body = body,
     close = version == "HTTP/1.0" or head:lower():find("connection: close", 1, true) ~= nil,
   }
 end
