@@ -416,6 +416,8 @@ void lmpe_open_shm(lua_State *L, lmpe *S);
 
 /* Keeps the collector off the heap there is now, and lets it run if it was stopped: lstart.c. */
 void lmpe_put_off_collection(lua_State *L);
+/* Gives math.random a seed that no other process or thread has: lstart.c. */
+void lmpe_seed_random(lua_State *L);
 /* Faults in the pages of this memory for writing, at once: lstart.c. */
 void lmpe_fault_in(const void *at, size_t bytes);
 

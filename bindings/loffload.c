@@ -87,6 +87,7 @@ run_call(lua_State *L)
 {
     job *j = lua_touserdata(L, 1);
     luaL_openlibs(L);
+    lmpe_seed_random(L);
     set_paths(L, j);
     luaopen_mpengine_codec(L);
     lua_settop(L, 0);

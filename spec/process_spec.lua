@@ -249,6 +249,107 @@ describe("a process", function()
   end)
 end)
 
+describe("random numbers", function()
+  local HELPERS = [[
+    local function differ(list)
+      local seen = {}
+      for _, v in ipairs(list) do
+        if seen[v] then error("drawn twice: " .. v) end
+        seen[v] = true
+      end
+    end
+    local function draw() return math.random(0) end]]
+  for _, method in ipairs{ "fork", "spawn", "forkserver" } do
+    it("differ in all children, grandchildren and workers, one after the other too: " .. method, function()
+      ok(HELPERS .. [[
+        mp.set_start_method("]] .. method .. [[")
+        math.randomseed(42)
+        local q, got = mp.Queue(), { draw() }
+        all{ P(function() q:put(draw()) end), P(function() q:put(draw()) end), P(function()
+          P(function() q:put(draw()) end):join()
+          q:put(draw())
+        end) }
+        while not q:empty() do got[#got + 1] = q:get() end
+        eq(#got, 5)
+        do
+          local meet, pool <close> = mp.Barrier(2), mp.Pool(2)
+          local drawn = pool:map(function() meet:wait(10) return math.random(0) end, { 1, 2 })
+          table.move(drawn, 1, #drawn, #got + 1, got)
+        end
+        local pool <close> = mp.Pool{ processes = 1, maxtasksperchild = 1 }
+        for _ = 1, 3 do got[#got + 1] = pool:apply(draw) end
+        eq(#got, 10)
+        differ(got)]])
+    end)
+
+    it("are those of the seed that the child sets, or the parent goes on with: " .. method, function()
+      ok([[
+        mp.set_start_method("]] .. method .. [[")
+        math.randomseed(7)
+        local first, second = math.random(0), math.random(0)
+        math.randomseed(7)
+        eq(math.random(0), first)
+        local q = mp.Queue()
+        P(function() math.randomseed(7) q:put(math.random(0)) mp.sleep(0) q:put(math.random(0)) end):join()
+        eq(q:get(), first) eq(q:get(), second)
+        eq(math.random(0), second)]])
+    end)
+  end
+
+  it("differ in the functions of co.offload, one after the other too", function()
+    ok(HELPERS .. [[
+      local got = { draw() }
+      for i = 1, 20 do got[#got + 1] = mp.co.offload(function() return math.random(0) end) end
+      differ(got)]])
+  end)
+
+  it("differ although a script has put a function of its own in the place of math.randomseed", function()
+    ok(HELPERS .. [[
+      math.randomseed = error
+      local q = mp.Queue()
+      for _ = 1, 2 do P(function() q:put(draw()) end):join() end
+      differ{ q:get(), q:get() }]])
+  end)
+end)
+
+describe("a chain of processes, each the child of the one before", function()
+  for name, go in pairs{
+    ["the target"] = "go()", ["a task"] = "mp.co.spawn(go):get()",
+    ["protected calls"] = "assert(pcall(pcall, pcall, go))",
+    ["coroutines"] = "coroutine.wrap(function() coroutine.wrap(go)() end)()",
+    ["a sort"] = "table.sort({ 1, 2 }, function() if go then local f = go go = nil f() end return false end)",
+  } do
+    it("goes on with a C stack of its own: started in " .. name, function()
+      ok([[
+        local q = mp.Queue()
+        local function stage(i)
+          local function go()
+            local p = P(stage, i + 1)
+            p:join()
+            if p.exitcode ~= 0 then os.exit(1) end
+          end
+          if i == 90 then q:put("came") else ]] .. go .. [[ end
+        end
+        stage(1)
+        eq(q:get(0), "came")]])
+    end)
+  end
+
+  it("is as long as there are processes", function()
+    ok([[
+      local q = mp.Queue()
+      local function stage(i)
+        if i == 255 then return q:put(i) end
+        local p = P(stage, i + 1)
+        p:join()
+        if p.exitcode ~= 0 then os.exit(1) end
+      end
+      local p = P(stage, 1)
+      p:join()
+      eq(p.exitcode, 0) eq(q:get(0), 255)]], { timeout = 60 })
+  end)
+end)
+
 describe("an error in a child", function()
   it("prints the process, the message and a traceback with the line; exit code 1", function()
     local r = run[[
