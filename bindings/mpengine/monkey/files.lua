@@ -2,6 +2,7 @@
 --- the io library's own userdata; what is read and written here by other means are those of popen, and
 --- standard input when it is no file on a disk.
 local core = require "mpengine.core"
+local order = require "mpengine.monkey.order"
 local reader = require "mpengine.monkey.reader"
 local relay = require "mpengine.monkey.relay"
 local subprocess = require "mpengine.subprocess"
@@ -21,6 +22,7 @@ methods.__close = meta.__close
 ---@class mpengine.monkey.file
 ---@field fd integer
 ---@field reader mpengine.reader? of one that is read
+---@field writing mpengine.order of one that is written
 ---@field child mpengine.subprocess.Child? of popen
 local ours = setmetatable({}, { __mode = "k" }) -- file -> what is known of it
 
@@ -48,13 +50,13 @@ end
 -- ---- popen -----------------------------------------------------------------------------------
 
 local function fill_from(state)
-    while true do
+    while not state.closed do
         local bytes, why, errno = core.fd_read(state.fd)
         if bytes then return bytes end
         if why ~= "again" then return nil, why, errno end
         core.wait_fd(state.fd, "r")
-        if state.closed then error("attempt to use a closed file", 0) end
     end
+    error("attempt to use a closed file", 0)
 end
 
 local function popen(command, mode)
@@ -71,30 +73,36 @@ local function popen(command, mode)
     local fd = child.stdout or child.stdin
     child.stdout, child.stdin = nil, nil -- the file's from now on
     local file = core.stream(fd, mode)
-    local state = { fd = fd, child = child }
+    local state = { fd = fd, child = child, writing = order.new() }
     if mode == "r" then state.reader = reader.new(function() return fill_from(state) end) end
     ours[file] = state
     return file
 end
 
+local function write_all(file, state, bytes)
+    local at = 1
+    while at <= #bytes do
+        if state.closed then error("attempt to use a closed file", 0) end
+        local last, why, errno = core.fd_write(state.fd, bytes, at)
+        if last then at = last + 1
+        elseif why ~= "again" then return nil, why, errno
+        else core.wait_fd(state.fd, "w") end
+    end
+    return file
+end
+
 local function write(file, state, ...)
     if state.reader then return nil, "Bad file descriptor", EBADF end
+    local pieces = { ... }
     for i = 1, select("#", ...) do
-        local bytes = select(i, ...)
+        local bytes = pieces[i]
         if type(bytes) ~= "string" and type(bytes) ~= "number" then
             error(("bad argument #%d to 'write' (string expected, got %s)"):format(i, type(bytes)), 2)
         end
-        bytes = math.type(bytes) == "float" and ("%.14g"):format(bytes) or tostring(bytes)
-        local at = 1
-        while at <= #bytes do
-            local last, why, errno = core.fd_write(state.fd, bytes, at)
-            if last then at = last + 1
-            elseif why ~= "again" then return nil, why, errno
-            else core.wait_fd(state.fd, "w") end
-            if state.closed then error("attempt to use a closed file", 2) end
-        end
+        if math.type(bytes) == "float" then pieces[i] = ("%.14g"):format(bytes) end
     end
-    return file
+    state.writing:enter()
+    return state.writing:run(write_all, file, state, table.concat(pieces))
 end
 
 --- Closes, then waits for the program's end.

@@ -1,8 +1,17 @@
---- What file:read does, over any source of bytes.
+--- What file:read does, over any source of bytes, for any number of tasks: each call reads as a whole,
+--- and one that is cut short by an error, a kill or a time limit, leaves all it had to the next.
+local core = require "mpengine.core"
+local order = require "mpengine.monkey.order"
+
 local reader = {}
 
 ---@class mpengine.reader
 ---@field fill fun(): string?, string?, integer? more bytes; "" at the end; nil, message, errno
+---@field order mpengine.order
+---@field data string what came last
+---@field at integer where the next byte is in it
+---@field from integer where the call under way began in it
+---@field taken string[]? what that call has used up before data
 local Reader = {}
 Reader.__index = Reader
 
@@ -13,8 +22,16 @@ local function more(self)
     if self.at <= #self.data then return true end
     local bytes, why, errno = self.fill()
     if not bytes then self.failure = { why, errno } end
-    self.data, self.at = bytes or "", 1
+    self.taken = self.taken or {}
+    self.taken[#self.taken + 1] = self.data:sub(self.from)
+    self.data, self.at, self.from = bytes or "", 1, 1
     return self.data ~= ""
+end
+
+--- The call under way has read nothing.
+local function put_back(self)
+    self.data = table.concat(self.taken or {}) .. self.data:sub(self.from)
+    self.at = 1
 end
 
 local function peek(self)
@@ -108,13 +125,11 @@ local function format_of(call, index, format)
     return f
 end
 
---- Reads one value per format: all up to the first that there is nothing for, which is nil. When the
---- source fails: nil, message, errno.
-function Reader:read(call, ...)
+local function read_values(self, call, ...)
     local n = select("#", ...)
-    if n == 0 then return self:read(call, "l") end
+    if n == 0 then return read_values(self, call, "l") end
     local results = {}
-    self.failure = nil
+    self.failure, self.taken, self.from = nil, nil, self.at
     for i = 1, n do
         local value = format_of(call, i, (select(i, ...)))(self)
         if self.failure then return nil, self.failure[1], self.failure[2] end
@@ -124,11 +139,26 @@ function Reader:read(call, ...)
     return table.unpack(results, 1, n)
 end
 
+local function finish(self, ok, ...)
+    if not ok then put_back(self) end
+    self.taken = nil
+    self.order:leave()
+    if not ok then error(..., 0) end
+    return ...
+end
+
+--- Reads one value per format: all up to the first that there is nothing for, which is nil. When the
+--- source fails: nil, message, errno.
+function Reader:read(call, ...)
+    self.order:enter()
+    return finish(self, core.call(read_values, self, call, ...))
+end
+
 --- A reader of what fill gives.
 ---@param fill fun(): string?, string?, integer?
 ---@return mpengine.reader
 function reader.new(fill)
-    return setmetatable({ fill = fill, data = "", at = 1 }, Reader)
+    return setmetatable({ fill = fill, order = order.new(), data = "", at = 1, from = 1 }, Reader)
 end
 
 return reader

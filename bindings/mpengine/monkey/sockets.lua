@@ -1,144 +1,29 @@
 --- LuaSocket and LuaSec, so that only the task waits. The methods are replaced in the tables of their
 --- classes, and the sockets stay what they are: those made before, those of libraries that made their
---- own, and what ssl.wrap makes of them, are all patched. A real socket is set not to wait at all; its
---- timeouts are kept here.
+--- own, and what ssl.wrap makes of them, are all patched. Their timeouts are limits.lua's,
+--- receive and send streams.lua's.
 local core = require "mpengine.core"
+local limits = require "mpengine.monkey.limits"
 local names = require "mpengine.names"
 local relay = require "mpengine.monkey.relay"
+local streams = require "mpengine.monkey.streams"
 
 local sockets = {}
 
 local RETRY_SECONDS = 0.005 -- when a descriptor is said to be ready and is not
 
--- ---- timeouts --------------------------------------------------------------------------------
-
----@class mpengine.monkey.limits
----@field b number? seconds for one call
----@field t number? seconds in all
----@field asked { host: string, lookup: userdata }? what there was no time for
-local limits_of = setmetatable({}, { __mode = "k" }) -- socket -> its timeouts
-
-local function seconds(value) return value and value >= 0 and value or nil end
-
---- The timeouts of a socket. At its first use here it is made one that does not wait.
-local function limits(s, class)
-    local l = limits_of[s]
-    if l then return l end
-    l = {}
-    if class.gettimeout then
-        local b, t = class.gettimeout(s)
-        l.b, l.t = seconds(b), seconds(t)
-    end
-    limits_of[s] = l
-    class.settimeout(s, 0)
-    return l
-end
-
-local function settimeout(class)
-    return function(s, value, mode, ...)
-        local l = limits(s, class)
-        local results = table.pack(class.settimeout(s, value, mode, ...)) -- checks what it is given
-        local name = mode == "t" or mode == "r" or mode == "total"
-        l[name and "t" or "b"] = seconds(tonumber(value))
-        class.settimeout(s, -1, "t")
-        class.settimeout(s, 0)
-        return table.unpack(results, 1, results.n)
-    end
-end
-
-local function gettimeout(class)
-    return function(s)
-        local l = limits(s, class)
-        return (l.b or -1) + 0.0, (l.t or -1) + 0.0
-    end
-end
-
---- Seconds left of a call that began at start; nil: no limit.
-local function left_of(l, start)
-    local left = l.t and start + l.t - core.now()
-    if left then return math.max(0, l.b and math.min(l.b, left) or left) end
-    return l.b and math.max(0, start + l.b - core.now())
-end
-
 -- ---- waiting ---------------------------------------------------------------------------------
-
---- A call begins: its limits and when. One that may not wait lets the others run.
-local function enter(s, class)
-    local l = limits(s, class)
-    if l.b == 0 or l.t == 0 then core.sleep(0) end
-    return l, core.now()
-end
-
---- What an error that means "not now" waits for, nil for the others.
-local function direction(err, usual)
-    if err == "timeout" then return usual end
-    if err == "wantread" then return "r" end
-    if err == "wantwrite" then return "w" end
-    return nil
-end
-
---- Waits for the socket: false when there is no time left.
-local function wait(s, class, l, start, err, usual)
-    local way = direction(err, usual)
-    local left = way and left_of(l, start)
-    if not way or left == 0 then return false end
-    local fd = class.getfd(s)
-    if fd < 0 then return true end
-    core.wait_fd(fd, way, left)
-    return true
-end
 
 --- A method that is simply called again.
 local function again(class, name, usual)
     local method = class[name]
     return function(s, ...)
-        local l, start = enter(s, class)
+        local l, start = limits.enter(s, class)
         local results = table.pack(method(s, ...))
-        while not results[1] and wait(s, class, l, start, results[2], usual) do
+        while not results[1] and limits.wait(s, class, l, start, results[2], usual) do
             results = table.pack(method(s, ...))
         end
         return table.unpack(results, 1, results.n)
-    end
-end
-
--- ---- streams ---------------------------------------------------------------------------------
-
---- The rest of a receive whose first try gave only a part.
-local function receive_on(s, class, l, start, pattern, err, part, prefix)
-    local wanted = tonumber(pattern)
-    local pieces, got = { part }, #part
-    local own = type(prefix) == "string" and #prefix or 0
-    while wait(s, class, l, start, err, "r") do
-        local data, more
-        data, err, more = class.receive(s, wanted and wanted - got or pattern)
-        more = data or more or ""
-        pieces[#pieces + 1] = more
-        got = got + #more
-        local ended = err == "closed" and pattern == "*a" and got > own
-        if data or ended then return table.concat(pieces), nil, nil end
-    end
-    return nil, err, table.concat(pieces)
-end
-
-local function receive(class)
-    local own = class.receive
-    return function(s, pattern, prefix)
-        local l, start = enter(s, class)
-        local data, err, part = own(s, pattern, prefix)
-        if data or not direction(err, "r") then return data, err, part end
-        return receive_on(s, class, l, start, pattern, err, part or "", prefix)
-    end
-end
-
-local function send(class)
-    local own = class.send
-    return function(s, data, i, j)
-        local l, start = enter(s, class)
-        local last, err, sent = own(s, data, i or 1, j or -1)
-        while not last and wait(s, class, l, start, err, "w") do
-            last, err, sent = own(s, data, sent + 1, j or -1)
-        end
-        return last, err, sent
     end
 end
 
@@ -156,7 +41,7 @@ local function look_up(l, start, host)
         asked = { host = host, lookup = names.ask("addresses", host) }
         l.asked = asked
     end
-    return asked.lookup:wait(left_of(l, start))
+    return asked.lookup:wait(limits.left(l, start))
 end
 
 --- A call is over with that result: what it has looked up is kept if there was no time.
@@ -200,7 +85,7 @@ local function connect_to(s, class, l, start, ...)
     local waited = false
     while not ok and UNDER_WAY[err] do
         if waited then core.sleep(RETRY_SECONDS) end
-        if not wait(s, class, l, start, "timeout", "w") then return nil, "timeout" end
+        if not limits.wait(s, class, l, start, "timeout", "w") then return nil, "timeout" end
         ok, err = class.connect(s, ...)
         if err == "already connected" then return 1 end
         waited = true
@@ -216,7 +101,7 @@ end
 
 local function connect(class)
     return function(s, host, ...)
-        local l, start = enter(s, class)
+        local l, start = limits.enter(s, class)
         local list, err = addresses(host, family_of(s, class), l, start)
         local ok
         for _, a in ipairs(list or {}) do
@@ -230,7 +115,7 @@ end
 --- Of a socket in the file system: there is no name to look up.
 local function connect_local(class)
     return function(s, ...)
-        local l, start = enter(s, class)
+        local l, start = limits.enter(s, class)
         local ok, err = connect_to(s, class, l, start, ...)
         if ok then return ok end
         return nil, err
@@ -242,7 +127,7 @@ local function with_host(class, name)
     local method = class[name]
     return function(s, host, ...)
         if is_numeric(host) then return method(s, host, ...) end
-        local l, start = enter(s, class)
+        local l, start = limits.enter(s, class)
         local list, err = addresses(host, family_of(s, class), l, start)
         local ok
         for _, a in ipairs(list or {}) do
@@ -257,9 +142,8 @@ local function close(class)
     return function(s, ...)
         local fd = class.getfd(s)
         if fd >= 0 then core.fd_closing(fd) end
-        local l = limits_of[s]
+        local l = limits.forget(s)
         if l and l.asked then l.asked.lookup:close() end
-        limits_of[s] = nil
         return class.close(s, ...)
     end
 end
@@ -271,12 +155,16 @@ local function of(f, ...)
     return function(class) return f(class, table.unpack(args, 1, args.n)) end
 end
 
-local common = { settimeout = settimeout, gettimeout = gettimeout, close = close }
+local common = {
+    settimeout = limits.settimeout, gettimeout = limits.gettimeout, close = close, dirty = streams.dirty,
+}
 local stream = {
-    receive = receive, send = send, connect = connect, accept = of(again, "accept", "r"),
+    receive = streams.receive, send = streams.send, connect = connect, accept = of(again, "accept", "r"),
     bind = of(with_host, "bind"),
 }
-local unix_stream = { receive = receive, send = send, connect = connect_local, accept = stream.accept }
+local unix_stream = {
+    receive = streams.receive, send = streams.send, connect = connect_local, accept = stream.accept,
+}
 local datagram = {
     receive = of(again, "receive", "r"), receivefrom = of(again, "receivefrom", "r"),
     send = of(again, "send", "w"), sendto = of(again, "sendto", "w"),
@@ -284,7 +172,7 @@ local datagram = {
 }
 local unix_datagram = { connect = connect_local }
 for _, name in ipairs { "receive", "receivefrom", "send", "sendto" } do unix_datagram[name] = datagram[name] end
-local tls = { receive = receive, send = send, dohandshake = of(again, "dohandshake", "r") }
+local tls = { receive = streams.receive, send = streams.send, dohandshake = of(again, "dohandshake", "r") }
 
 local kinds = { -- pattern of a class's name in the registry -> what is replaced
     { "^tcp{", stream },

@@ -1,0 +1,94 @@
+--- How long a call of a patched socket may take, and waiting for it that long. A real socket is set not
+--- to wait at all; its timeouts are kept here.
+local core = require "mpengine.core"
+local order = require "mpengine.monkey.order"
+
+local limits = {}
+
+---@class mpengine.monkey.limits what is known of a socket
+---@field b number? seconds for one call
+---@field t number? seconds in all
+---@field asked { host: string, lookup: userdata }? what there was no time for
+---@field reading mpengine.order
+---@field writing mpengine.order
+---@field pieces string[]? what the receive under way has got so far
+---@field left string? what one that was cut short has left
+local known = setmetatable({}, { __mode = "k" }) -- socket -> its timeouts
+
+local function seconds(value) return value and value >= 0 and value or nil end
+
+--- The timeouts of a socket. At its first use here it is made one that does not wait.
+function limits.of(s, class)
+    local l = known[s]
+    if l then return l end
+    l = { reading = order.new(), writing = order.new() }
+    if class.gettimeout then
+        local b, t = class.gettimeout(s)
+        l.b, l.t = seconds(b), seconds(t)
+    end
+    known[s] = l
+    class.settimeout(s, 0)
+    return l
+end
+
+--- The methods settimeout and gettimeout of a class.
+function limits.settimeout(class)
+    return function(s, value, mode, ...)
+        local l = limits.of(s, class)
+        local results = table.pack(class.settimeout(s, value, mode, ...)) -- checks what it is given
+        local name = mode == "t" or mode == "r" or mode == "total"
+        l[name and "t" or "b"] = seconds(tonumber(value))
+        class.settimeout(s, -1, "t")
+        class.settimeout(s, 0)
+        return table.unpack(results, 1, results.n)
+    end
+end
+
+function limits.gettimeout(class)
+    return function(s)
+        local l = limits.of(s, class)
+        return (l.b or -1) + 0.0, (l.t or -1) + 0.0
+    end
+end
+
+--- Seconds left of a call that began at start; nil: no limit.
+function limits.left(l, start)
+    local left = l.t and start + l.t - core.now()
+    if left then return math.max(0, l.b and math.min(l.b, left) or left) end
+    return l.b and math.max(0, start + l.b - core.now())
+end
+
+--- A call begins: its limits and when. One that may not wait lets the others run.
+function limits.enter(s, class)
+    local l = limits.of(s, class)
+    if l.b == 0 or l.t == 0 then core.sleep(0) end
+    return l, core.now()
+end
+
+--- What an error that means "not now" waits for, nil for the others.
+function limits.direction(err, usual)
+    if err == "timeout" then return usual end
+    if err == "wantread" then return "r" end
+    if err == "wantwrite" then return "w" end
+    return nil
+end
+
+--- Waits for the socket: false when there is no time left.
+function limits.wait(s, class, l, start, err, usual)
+    local way = limits.direction(err, usual)
+    local left = way and limits.left(l, start)
+    if not way or left == 0 then return false end
+    local fd = class.getfd(s)
+    if fd < 0 then return true end
+    core.wait_fd(fd, way, left)
+    return true
+end
+
+--- The socket is closed: what was known of it.
+function limits.forget(s)
+    local l = known[s]
+    known[s] = nil
+    return l
+end
+
+return limits
