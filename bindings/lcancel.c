@@ -4,14 +4,18 @@
  * a stretch of a task's stack (lscope.c).
  *
  * It is raised as an error at the wait under way and at every later one. While a close handler
- * runs, waits work for CLOSE_NS more. If a protected call swallows the error, a hook raises it
- * again as soon as that call is left, so each level of pcall can swallow it once and a loop around
- * one cannot live on. Code that does not wait at all is found by the ticker (lticker.c).
+ * runs, waits work for CLOSE_NS more. A protected call may catch the error, and the code after it
+ * runs: cleaning up there is how Lua programs do it. But code that has caught it MAX_CAUGHT times, or
+ * has run for MAX_TICKS since the first, is ended: from then on a hook raises it at each instruction
+ * (lhook.c), which no protected call outlives. Code that does not wait at all is found by the ticker
+ * (lticker.c), and raised at once.
  */
 #include "lcancel.h"
 #include "lturn.h"
 
 #define CLOSE_NS (2 * MPE_NS_PER_S)
+#define MAX_CAUGHT 100
+#define MAX_TICKS 50 /* of processor time: half a second */
 
 /* ---- is it cancelled? ---- */
 
@@ -46,6 +50,8 @@ lmpe_is_over(lua_State *L, lmpe *S, lmpe_task *t)
 int
 lmpe_is_cancelled(lua_State *L, lmpe *S, lmpe_task *t)
 {
+    if (t->leaving)
+        return 1;
     if (!lmpe_is_over(L, S, t))
         return 0;
     if (!lmpe_in_close_handler(L, S))
@@ -87,58 +93,29 @@ lmpe_close_handler_waits(lua_State *L, lmpe_task *t)
 
 /* ---- raising it ---- */
 
-static void hound(lua_State *L, lua_Debug *ar);
-
-/* The entry of a coroutine, or (NULL) a free one. */
-static struct lmpe_hook *
-find_hook(struct lmpe_ticker *k, const lua_State *L)
+/* What has come of the cancellation that is to be raised next; NULL: never raised. */
+static lmpe_raised *
+raised_of(lua_State *L, lmpe *S, lmpe_task *t)
 {
-    for (int i = 0; i < LMPE_HOOKS_MAX; i++)
-        if (k->hooks[i].L == L)
-            return &k->hooks[i];
-    return NULL;
+    if (t->killed)
+        return t->rare ? &t->rare->kill : NULL;
+    lmpe_scope *s = t->rare ? expired_scope(L, S, t, mpe_now()) : NULL;
+    return s ? &s->raised : NULL;
 }
 
-static void
-hook(struct lmpe_ticker *k, lua_State *L)
+static int
+is_at_end(const lmpe_raised *r)
 {
-    lua_Hook f = lua_gethook(L);
-    if (f == hound)
-        return;
-    struct lmpe_hook *h = find_hook(k, L); /* of one that had this address before */
-    if (!h && f)
-        h = find_hook(k, NULL);
-    if (h)
-        *h = (struct lmpe_hook){f ? L : NULL, f, lua_gethookmask(L), lua_gethookcount(L)};
-    lua_sethook(L, hound, LUA_MASKCOUNT, 1);
+    return r && (r->times > MAX_CAUGHT || r->ticks >= MAX_TICKS);
 }
 
-/* The script's own hook comes back. The entry is given up first: a tick in between leaves it so. */
-static void
-unhook(struct lmpe_ticker *k, lua_State *L)
+int
+lmpe_count_tick(lua_State *L, lmpe *S, lmpe_task *t)
 {
-    struct lmpe_hook none = {NULL, NULL, 0, 0}, *h = find_hook(k, L);
-    struct lmpe_hook own = h ? *h : none;
-    if (h)
-        h->L = NULL;
-    lua_sethook(L, own.f, own.mask, own.count);
-}
-
-void
-lmpe_set_hooks(lua_State *L, lmpe *S, lmpe_task *t)
-{
-    lmpe_link *l = S->links;
-    t->hooked = 1;
-    for (; L; L = lmpe_outwards(S, L, &l))
-        hook(S->ticker, L);
-}
-
-void
-lmpe_unhook(lmpe_task *t, lua_State *co)
-{
-    t->hooked = 0;
-    if (lua_gethook(co) == hound)
-        unhook(t->S->ticker, co);
+    lmpe_raised *r = raised_of(L, S, t);
+    if (r && r->times > 0 && r->ticks < MAX_TICKS)
+        r->ticks++;
+    return !r || r->times == 0 || is_at_end(r);
 }
 
 static void
@@ -156,38 +133,43 @@ push_cancellation(lua_State *L, lmpe *S, lmpe_task *t)
 int
 lmpe_raise_cancelled(lua_State *L, lmpe *S, lmpe_task *t)
 {
-    int depth = lmpe_protected_depth(L, S);
     luaL_checkstack(L, 8, NULL);
-    lmpe_rare_of(t)->raised_depth = depth;
-    if (depth > 0) { /* who catches it is met by it again outside */
-        lmpe_set_hooks(L, S, t);
-        lmpe_start_ticking(S);
+    if (t->leaving) {
+        lmpe_push_failure(L, t);
+        return lua_error(L);
     }
+    lmpe_rare_of(t);
+    lmpe_raised *r = raised_of(L, S, t);
+    if (r && r->times <= MAX_CAUGHT)
+        r->times++;
+    lmpe_start_ticking(S);
+    if (is_at_end(r))
+        lmpe_hook(S, 1);
     push_cancellation(L, S, t);
     return lua_error(L);
 }
 
-/* The hook of a task that is cancelled and runs on. */
-static void
-hound(lua_State *L, lua_Debug *ar)
+/* ---- in code that runs ---- */
+
+int
+lmpe_cancel_wants(lua_State *L, lmpe *S)
 {
-    lmpe *S = lmpe_of(L);
-    struct lmpe_ticker *k = S->ticker;
     lmpe_task *t = S->current;
-    if (!lmpe_is_over(L, S, t)) {
-        unhook(k, L);
-        k->hogs = 0;
-        lmpe_report_hog(L, S);
+    if (t->state != LMPE_RUNNING || !lmpe_is_over(L, S, t))
+        S->ticker->hogs = 0;
+    else if (is_at_end(raised_of(L, S, t)))
+        return 1;
+    return S->ticker->hogs;
+}
+
+void
+lmpe_cancel_act(lua_State *L, lmpe *S)
+{
+    if (!lmpe_cancel_wants(L, S))
         return;
-    }
-    lua_getinfo(L, "S", ar);
-    if (lmpe_is_library(ar->source) || !lmpe_is_cancelled(L, S, t))
-        return;
-    int depth = lmpe_protected_depth(L, S);
-    if (depth >= lmpe_rare_of(t)->raised_depth && !k->hogs)
-        return;
-    k->hogs = 0;
-    lmpe_raise_cancelled(L, S, t);
+    S->ticker->hogs = 0;
+    if (lmpe_is_cancelled(L, S, S->current))
+        lmpe_raise_cancelled(L, S, S->current);
 }
 
 /* check_cancelled() -> true when the caller is to give way, by let_others(), once it has done what it

@@ -16,16 +16,16 @@ lua_State *lmpe_outwards(lmpe *S, lua_State *L, lmpe_link **l);
 /* Is some function on this stack a close handler? */
 int lmpe_has_close_handler(lua_State *L);
 int lmpe_in_close_handler(lua_State *L, lmpe *S);
-/* How many calls would swallow an error. */
-int lmpe_protected_depth(lua_State *L, lmpe *S);
 
 /* ---- lcancel.c ---- */
 
 /* Is it killed, or in a scope that is cancelled or past its deadline? */
 int lmpe_is_over(lua_State *L, lmpe *S, lmpe_task *t);
-/* Sets the hook that finds a task that is cancelled and runs on, on all coroutines from L outwards.
- * May be called by a signal handler. */
-void lmpe_set_hooks(lua_State *L, lmpe *S, lmpe_task *t);
+/* The running task is cancelled, and has run for a tick more: is it to be raised at once? */
+int lmpe_count_tick(lua_State *L, lmpe *S, lmpe_task *t);
+/* Must the code that runs be raised in? Then lmpe_cancel_act does so, unless close handlers run. */
+int lmpe_cancel_wants(lua_State *L, lmpe *S);
+void lmpe_cancel_act(lua_State *L, lmpe *S);
 
 /* ---- lscope.c ---- */
 
@@ -34,8 +34,8 @@ void lmpe_push_token(lua_State *L, const lmpe_scope *s);
 
 /* ---- lticker.c ---- */
 
-/* A hook of the script's that ours stands in for. */
-struct lmpe_hook {
+/* lhook.c: a hook of the script's that ours stands in for. */
+struct lmpe_own_hook {
     lua_State *L;
     lua_Hook f;
     int mask, count;
@@ -47,18 +47,16 @@ struct lmpe_ticker {
     timer_t timer;
     int made, ticking;
     int idle_ticks;
-    int hogs;           /* the hook that is set may raise anywhere */
-    int report;         /* and shall tell the watchdog's story */
+    int hogs;           /* the task that runs is cancelled, and is raised in where it is */
+    int report;         /* the watchdog's story is to be told */
     uint32_t deadlines; /* scopes with one */
     uint32_t switches;  /* as of the last tick */
     uint64_t since;     /* when the run began that has lasted since then */
     uint64_t watch_ns;  /* 0: no watchdog */
     int reported;
-    lua_CFunction pcall, xpcall;
-    struct lmpe_hook hooks[LMPE_HOOKS_MAX];
+    struct lmpe_own_hook hooks[LMPE_HOOKS_MAX];
 };
 
-void lmpe_start_ticking(lmpe *S);
 /* Tells the watchdog's story, if it is due. */
 void lmpe_report_hog(lua_State *L, lmpe *S);
 

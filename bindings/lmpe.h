@@ -85,6 +85,10 @@ int lmpe_give_way(lua_State *L, lmpe *S, lmpe_finish_fn finish);
 void lmpe_unfile(lmpe *S, lmpe_task *t);
 /* In a child: a task of the parent waits no more. */
 void lmpe_wait_forked(lmpe *S, lmpe_task *t);
+/* ldrive.c: drives the loop until the wait of the current task has ended, or was given up. */
+void lmpe_wait_in_place(lua_State *L, lmpe *S, lmpe_task *t);
+/* It was given up: pushes the error, which comes instead of a cancellation. */
+void lmpe_push_failure(lua_State *L, lmpe_task *t);
 /* Takes a task out of its wait, which then finds out why. */
 void lmpe_interrupt_wait(lua_State *L, lmpe *S, lmpe_task *t);
 
@@ -92,12 +96,19 @@ void lmpe_interrupt_wait(lua_State *L, lmpe *S, lmpe_task *t);
 
 enum lmpe_task_state { LMPE_NEW, LMPE_READY, LMPE_RUNNING, LMPE_WAITING, LMPE_DONE };
 
+/* What has come of a cancellation: how often it was raised, and for how many ticks of processor time the
+ * code has run since. */
+typedef struct lmpe_raised {
+    uint16_t times, ticks;
+} lmpe_raised;
+
 /* A stretch of a task's stack that can be cancelled: by its deadline, or by a flag. */
 typedef struct lmpe_scope {
     struct lmpe_scope *outer;
     lua_State *L; /* the coroutine that is in it */
     uint64_t deadline;
     int cancelled;
+    lmpe_raised raised;
 } lmpe_scope;
 
 /* What only some tasks need; lives until the task has ended. */
@@ -105,7 +116,7 @@ typedef struct lmpe_rare {
     struct lmpe_rare *next; /* among the spare ones */
     lmpe_scope *scopes;
     uint64_t close_deadline;
-    int raised_depth; /* protected calls around the place of the last cancellation */
+    lmpe_raised kill;
     lmpe_await await;
 } lmpe_rare;
 
@@ -131,12 +142,13 @@ struct lmpe_task {
     uint8_t closing;    /* waits inside close handlers are allowed until close_deadline */
     uint8_t background; /* not the program's: nobody waits for its end */
     uint8_t leaked;     /* the script has seen its coroutine, which is not used again */
-    uint8_t hooked;     /* a hook of lcancel.c may be set on its coroutine */
+    uint8_t hooked;     /* the hook of lhook.c may be set on its coroutine */
     uint8_t heavy;      /* waits by its await, not by w */
     uint8_t in_place;
     uint8_t timed_out;
     uint8_t granted;
     uint8_t shielded;
+    uint8_t leaving; /* the wait under way is left by an error: ldrive.c */
 };
 
 /* May a wait of this task be cut short? Then the full check is due before anything is taken. */
@@ -179,10 +191,17 @@ int lmpe_raise_cancelled(lua_State *L, lmpe *S, lmpe_task *t);
 uint64_t lmpe_effective_deadline(lua_State *L, lmpe *S, lmpe_task *t, uint64_t deadline);
 /* Does a suspended task wait in a close handler? Its time is bounded from then on. */
 int lmpe_close_handler_waits(lua_State *L, lmpe_task *t);
-/* Takes the hooks of a task off its coroutine. */
+/* lticker.c: looks for code that runs without waiting, as long as there may be some to find. */
+void lmpe_start_ticking(lmpe *S);
+/* lhook.c: soon, and after so many instructions at the latest, whatever has to interrupt the code that
+ * runs is asked. May be called by a signal handler that blocks all signals. */
+void lmpe_hook(lmpe *S, int instructions);
+/* Takes the hook of a task off its coroutine. */
 void lmpe_unhook(lmpe_task *t, lua_State *co);
 /* Message handler: keeps the traceback of an error for who reports it. */
 int lmpe_note_traceback(lua_State *L);
+/* Keeps the traceback from that level on for the error on top. */
+void lmpe_keep_traceback(lua_State *L, int level);
 /* Pushes the traceback kept for the error at idx, or nil. */
 void lmpe_push_traceback(lua_State *L, int idx);
 void lmpe_cancel_forked(lmpe *S);
@@ -456,10 +475,18 @@ void lmpe_signals_open(lmpe *S);
 /* In a child. Between the fork and this, signals are held back. */
 void lmpe_signals_child(lmpe *S);
 void lmpe_signals_hold(sigset_t *before);
-/* A wait ended with EINTR: starts the tasks of mp.signal; 1 when the wait must be left, by
- * lmpe_signal_raise. */
+/* A wait ended with EINTR: starts the tasks of mp.signal; 1 when the wait must be left, with the
+ * error that lmpe_signal_take gives. */
 int lmpe_signal_pending(lua_State *L, lmpe *S);
-void lmpe_signal_raise(lua_State *L, lmpe *S);
+/* Is one to be raised in the current task; or in the main one, later? */
+int lmpe_signal_raises(lmpe *S);
+int lmpe_signal_is_due(lmpe *S);
+/* Pushes the error of that signal, which from now on is raised: in the main task, or as a kill. */
+void lmpe_signal_take(lua_State *L, lmpe *S);
+/* For lhook.c: has a signal come that the code which runs is to be interrupted for? Then lmpe_signal_act
+ * runs its handler, or raises. A child that is to end by one ends here. */
+int lmpe_signal_wants(lmpe *S);
+void lmpe_signal_act(lua_State *L, lmpe *S);
 /* The signal that ended, or is about to end, the main chunk; 0. */
 int lmpe_signal_raised(void);
 /* Files a waiter for the end of the process at idx. Errors: ETYPE, it is none; those of

@@ -4,8 +4,8 @@
  * a time, which needs nothing but the task itself; and the await, which tries something of the
  * engine again and again until it succeeds.
  *
- * The main chunk is the main task: it has no coroutine and waits by driving the loop in place, as
- * does a task where Lua cannot yield (in a sort comparator, say); everybody else yields. A yield of
+ * The main chunk is the main task: it has no coroutine and waits by driving the loop in place (ldrive.c),
+ * as does a task where Lua cannot yield (in a sort comparator, say); all others yield. A yield of
  * the scheduler passes through the user's own coroutines by means of lcoroutine.c.
  *
  * Cancellation is looked for at the entry and at the exit of every wait (lcancel.c). A task that is
@@ -69,111 +69,6 @@ lmpe_wait_forked(lmpe *S, lmpe_task *t)
         t->rare->await.w.fire = fire_nobody; /* what it waits for among others may still fire it */
 }
 
-/* The message, or a function that finds it when the task waits no more. */
-static void
-push_deadlock(lua_State *L)
-{
-    lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.deadlock");
-    if (!lua_isfunction(L, -1) || lua_pcall(L, 0, 1, 0) != LUA_OK)
-        lua_pushliteral(L, "every task waits for something that can never come");
-}
-
-/* A wait in place was interrupted. */
-static void
-raise_interrupted(lua_State *L, lmpe *S)
-{
-    if (!S->stopped)
-        lmpe_signal_raise(L, S);
-    S->stopped = 0;
-    luaL_error(L, "stopped by the pool");
-}
-
-/* Is the current task to leave its wait in place? */
-static int
-is_interrupted(lua_State *L, lmpe *S)
-{
-    return S->stopped || lmpe_signal_pending(L, S);
-}
-
-/* What the loop changes while the current task drives it. */
-struct drive {
-    lua_State *driver;
-    lmpe_link *links;
-    lmpe_task *task;
-};
-
-static struct drive
-begin_drive(lua_State *L, lmpe *S, int state)
-{
-    struct drive d = {S->driver, S->links, S->current};
-    d.task->state = (uint8_t)state;
-    S->driver = L;
-    S->drive_depth++;
-    return d;
-}
-
-static void
-end_drive(lmpe *S, const struct drive *d)
-{
-    S->drive_depth--;
-    S->driver = d->driver;
-    S->links = d->links;
-    S->current = d->task;
-    lmpe_new_turn(S);
-}
-
-static void
-check_depth(lua_State *L, lmpe *S, lmpe_task *t)
-{
-    if (S->drive_depth < LMPE_DRIVE_DEPTH)
-        return;
-    if (t)
-        lmpe_unfile(S, t);
-    luaL_error(L, "cannot wait here: %d waits are nested in places that cannot yield",
-               LMPE_DRIVE_DEPTH);
-}
-
-/* Drives the loop until the wait of the current task has ended. */
-static void
-wait_in_place(lua_State *L, lmpe *S, lmpe_task *t)
-{
-    check_depth(L, S, t);
-    struct drive d = begin_drive(L, S, LMPE_WAITING);
-    int rc;
-    while ((rc = mpe_run_until(S->e, &t->fired)) == MPE_EINTR && !is_interrupted(L, S))
-        ;
-    end_drive(S, &d);
-    if (rc != MPE_OK) {
-        if (rc == MPE_EDEADLK)
-            push_deadlock(L); /* while it still waits */
-        lmpe_unfile(S, t);
-    }
-    t->state = LMPE_RUNNING;
-    if (rc == MPE_OK)
-        return;
-    if (rc == MPE_EDEADLK && lua_isfunction(L, -1))
-        lua_call(L, 0, 1);
-    if (rc == MPE_EDEADLK)
-        lua_error(L);
-    if (rc == MPE_EINTR)
-        raise_interrupted(L, S);
-    luaL_error(L, "%s", mpe_strerror(rc));
-}
-
-int
-lmpe_go_round(lua_State *L, lmpe *S)
-{
-    check_depth(L, S, NULL);
-    struct drive d = begin_drive(L, S, LMPE_READY);
-    int rc = mpe_go_round(S->e);
-    end_drive(S, &d);
-    d.task->state = LMPE_RUNNING;
-    if (rc != MPE_EINTR || !is_interrupted(L, S))
-        return 0;
-    mpe_interrupt(S->e); /* for its next wait */
-    return 1;
-}
-
 /* ---- the simple wait ---- */
 
 static void
@@ -222,11 +117,11 @@ static void
 simple_in_place(lua_State *L, lmpe *S, lmpe_task *t, mpe_waitlist *list, uint64_t deadline)
 {
     t->in_place = 1;
-    wait_in_place(L, S, t);
+    lmpe_wait_in_place(L, S, t);
     while (!t->granted && !t->timed_out && (t->shielded || !lmpe_is_cancelled(L, S, t))) {
         file_simple(L, S, t, list,
                     t->shielded ? MPE_FOREVER : lmpe_effective_deadline(L, S, t, deadline));
-        wait_in_place(L, S, t);
+        lmpe_wait_in_place(L, S, t);
     }
 }
 
@@ -296,7 +191,7 @@ lmpe_give_way(lua_State *L, lmpe *S, lmpe_finish_fn finish)
         return lua_yieldk(L, 0, (lua_KContext)finish, simple_k);
     }
     if (t->state == LMPE_RUNNING && lmpe_go_round(L, S))
-        raise_interrupted(L, S);
+        return lmpe_raise_interrupted(L, S);
     t->granted = 0;
     return simple_ended(L, S, t, finish);
 }
@@ -421,7 +316,7 @@ go_on(lua_State *L, lmpe *S, lmpe_await *a, int *rc)
         if (lmpe_can_yield(L, S))
             return 1;
         t->in_place = 1;
-        wait_in_place(L, S, t);
+        lmpe_wait_in_place(L, S, t);
         *rc = woken(L, S, a);
     }
     t->shielded = 0;

@@ -90,7 +90,7 @@ static void
 push_scope(lua_State *L, uint64_t deadline, int token)
 {
     lmpe_scope *s = lua_newuserdatauv(L, sizeof *s, 1);
-    *s = (lmpe_scope){NULL, NULL, deadline, 0};
+    *s = (lmpe_scope){.deadline = deadline};
     lua_pushvalue(L, token);
     lua_setiuservalue(L, -2, 1);
 }
@@ -174,6 +174,7 @@ cancel_scope(lua_State *L)
     lmpe_scope *s = lua_touserdata(L, 1);
     lmpe_task *t = lmpe_check_task(L, 2);
     s->cancelled = 1;
+    lmpe_start_ticking(S);
     lmpe_interrupt_wait(L, S, t);
     return 0;
 }

@@ -3,16 +3,20 @@
  * lsignal.c - signals, for the one Lua universe that is the program (the command, or stock lua): a host
  * keeps its signals to itself.
  *
- * In the main process SIGINT and SIGTERM raise an error in the main chunk: at the wait it is in, or,
- * while Lua runs, by a hook; the other tasks are in its way no longer than that. A second one ends the
- * program at once. A child ends by them as by default, but at a point where its output can be
- * flushed; when none comes soon, because C code blocks, the handler does what it can.
+ * In the main process SIGINT and SIGTERM raise an error in the main chunk: at the wait it is in, which
+ * is left as by a kill, or, while Lua runs, by the hook of lhook.c; a task that computes meanwhile
+ * and does not give way is killed with it. A second one ends the program at once. A child ends by
+ * them as by default, but at a point where its output can be flushed; when none comes soon, because C
+ * code blocks, the handler does what it can.
  *
- * mp.signal(name, f): the handler notes the signal and wakes the loop, which runs f as a task.
+ * mp.signal(name, f): the handler notes the signal. In a process that waits, it wakes the loop, which
+ * runs f as a task; in one that runs Lua code, the hook runs f as a task on the spot, until it waits
+ * for the first time.
  */
 #include "lmpe.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +27,11 @@
 #define LAST_SIGNAL 64
 #define LATE_MICROSECONDS                                                                          \
     100000 /* a child that has reached no safe point by then dies in the handler */
-#define INSIST_INSTRUCTIONS 1000000 /* a task that catches the error meets it again after so many */
+#define INTERRUPT "mp.interrupt" /* metatable of the two errors in the registry: */
+#define INTERRUPTED "mpengine.interrupted"
+#define TERMINATED "mpengine.terminated"
+#define PATIENCE_INSTRUCTIONS                                                                      \
+    100000 /* for a task that computes while the main one is interrupted */
 
 static struct {
     lmpe *S;
@@ -34,6 +42,7 @@ static struct {
     char caught[LAST_SIGNAL + 1]; /* by mp.signal */
     int handlers;                 /* how many of them */
     int ended_by;                 /* what was raised in the main task */
+    pthread_t thread;             /* that runs Lua: signals that others get are sent on to it */
 } sig;
 
 static const struct {
@@ -64,70 +73,57 @@ die(lmpe *S, int number)
 }
 
 void
-lmpe_signal_raise(lua_State *L, lmpe *S)
+lmpe_signal_take(lua_State *L, lmpe *S)
 {
     luaL_checkstack(L, 6, NULL);
-    lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.interrupt");
+    lua_getfield(L, LUA_REGISTRYINDEX, sig.raised == SIGTERM ? TERMINATED : INTERRUPTED);
     if (S->current == S->main_task) {
         sig.ended_by = sig.raised;
         sig.raised = 0;
         mpe_interrupt_clear(S->e);
-    } else { /* this task ends, and the main one meets it at its own wait */
-        lmpe_push_task(L, S->current);
-        lua_pushvalue(L, -2);
-        lmpe_set_kill(L, -2);
-        lua_pop(L, 1);
-        mpe_interrupt(S->e);
-    }
-    lua_error(L);
-}
-
-static void
-on_safe_point(lua_State *L, lua_Debug *ar)
-{
-    lmpe *S = sig.S;
-    (void)ar;
-    if (S && sig.fatal)
-        die(S, sig.fatal);
-    if (!S || !S->e || !sig.raised) {
-        lua_sethook(L, NULL, 0, 0);
         return;
     }
-    if (S->current == S->main_task && S->main_task->state == LMPE_WAITING)
-        return; /* code of the library beside its wait, which is where it is raised */
-    if (S->current == S->main_task)
-        lua_sethook(L, NULL, 0, 0);
-    else
-        lua_sethook(L, on_safe_point, LUA_MASKCOUNT, INSIST_INSTRUCTIONS);
-    lmpe_signal_raise(L, S);
-}
-
-/* On every thread that may be the one that runs. */
-static void
-set_hooks(lmpe *S)
-{
-    const int mask = LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT;
-    lua_sethook(S->main, on_safe_point, mask, 1);
-    lua_sethook(S->driver, on_safe_point, mask, 1);
-    if (S->current->co)
-        lua_sethook(S->current->co, on_safe_point, mask, 1);
-    for (lmpe_link *l = S->links; l; l = l->prev)
-        lua_sethook(l->inner, on_safe_point, mask, 1);
-}
-
-static void
-reach_safe_point(void)
-{
-    lmpe *S = sig.S;
-    if (!S || !S->e)
-        return;
-    set_hooks(S);
+    lmpe_keep_traceback(L, 0); /* this task ends, and the main one meets it at its own wait */
+    lmpe_push_task(L, S->current);
+    lua_pushvalue(L, -2);
+    lmpe_set_kill(L, -2);
+    lua_pop(L, 1);
+    lmpe_start_ticking(S); /* it may catch the error */
     mpe_interrupt(S->e);
+}
+
+int
+lmpe_signal_raises(lmpe *S)
+{
+    return S == sig.S && sig.raised && (S->current == S->main_task || !S->current->killed);
+}
+
+int
+lmpe_signal_is_due(lmpe *S)
+{
+    return S == sig.S && sig.raised;
+}
+
+/* In its own wait a main task runs code of the library alone: the wait raises. */
+static int
+raises_here(lmpe *S)
+{
+    return lmpe_signal_raises(S) && S->current->state == LMPE_RUNNING;
+}
+
+int
+lmpe_signal_wants(lmpe *S)
+{
+    if (S != sig.S || !S->e)
+        return 0;
+    if (sig.fatal)
+        die(S, sig.fatal);
+    return sig.any_noted || raises_here(S);
 }
 
 /* Calls the dispatcher of mpengine/signal.lua for each signal noted. */
 static void
-start_tasks(lua_State *L)
+start_tasks(lua_State *L, int at_once)
 {
     sig.any_noted = 0;
     for (int i = 1; i <= LAST_SIGNAL; i++) {
@@ -137,9 +133,25 @@ start_tasks(lua_State *L)
         luaL_checkstack(L, 4, NULL);
         lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.on_signal");
         lua_pushinteger(L, i);
-        if (lua_pcall(L, 1, 0, 0) != LUA_OK)
+        lua_pushboolean(L, at_once);
+        if (lua_pcall(L, 2, 0, 0) != LUA_OK)
             lua_pop(L, 1);
     }
+}
+
+void
+lmpe_signal_act(lua_State *L, lmpe *S)
+{
+    if (S != sig.S)
+        return;
+    if (sig.any_noted)
+        start_tasks(L, 1);
+    if (!raises_here(S))
+        return;
+    lmpe_signal_take(L, S);
+    if (S->current != S->main_task)
+        lmpe_raise_cancelled(L, S, S->current);
+    lua_error(L);
 }
 
 int
@@ -150,8 +162,8 @@ lmpe_signal_pending(lua_State *L, lmpe *S)
     if (sig.fatal)
         die(S, sig.fatal);
     if (sig.any_noted)
-        start_tasks(L);
-    return sig.raised != 0;
+        start_tasks(L, 0);
+    return lmpe_signal_raises(S);
 }
 
 int
@@ -162,10 +174,12 @@ lmpe_signal_raised(void)
 
 /* ---- handlers ---- */
 
+/* No two handlers run at a time: they set hooks. */
 static void
 install(int number, void (*handler)(int), int flags)
 {
     struct sigaction a = {.sa_handler = handler, .sa_flags = flags};
+    sigfillset(&a.sa_mask);
     sigaction(number, &a, NULL);
 }
 
@@ -176,11 +190,38 @@ is_ignored(int number)
     return sigaction(number, NULL, &a) == 0 && a.sa_handler == SIG_IGN;
 }
 
+/* Another thread got it: it is for the one that runs Lua. */
+static int
+sent_on(int number)
+{
+    if (pthread_equal(pthread_self(), sig.thread))
+        return 0;
+    pthread_kill(sig.thread, number);
+    return 1;
+}
+
+/* The code that runs is to reach a safe point soon, and the loop to look. */
+static void
+alert(int instructions)
+{
+    lmpe *S = sig.S;
+    if (!S || !S->e)
+        return;
+    lmpe_hook(S, instructions);
+    mpe_interrupt(S->e);
+}
+
+/* The next one ends the program. */
 static void
 on_program_signal(int number)
 {
+    int saved = errno;
+    if (sent_on(number))
+        return;
+    signal(number, SIG_DFL);
     sig.raised = number;
-    reach_safe_point();
+    alert(sig.S && sig.S->current != sig.S->main_task ? PATIENCE_INSTRUCTIONS : 1);
+    errno = saved;
 }
 
 static void
@@ -198,10 +239,13 @@ on_child_signal(int number)
 {
     const struct itimerval late = {{0, 0}, {0, LATE_MICROSECONDS}};
     int saved = errno;
+    if (sent_on(number))
+        return;
+    signal(number, SIG_DFL);
     sig.fatal = number;
     install(SIGALRM, on_late, 0);
     setitimer(ITIMER_REAL, &late, NULL);
-    reach_safe_point();
+    alert(1);
     errno = saved;
 }
 
@@ -209,11 +253,19 @@ static void
 on_script_signal(int number)
 {
     int saved = errno;
+    if (sent_on(number))
+        return;
     sig.noted[number] = 1;
     sig.any_noted = 1;
-    if (sig.S && sig.S->e)
-        mpe_interrupt(sig.S->e);
+    alert(1);
     errno = saved;
+}
+
+static void
+take(int number, void (*handler)(int), int flags)
+{
+    sig.thread = pthread_self();
+    install(number, handler, flags);
 }
 
 /* Without SA_RESTART, so that a blocked read of the main chunk ends too. */
@@ -221,9 +273,9 @@ void
 lmpe_signals_open(lmpe *S)
 {
     sig.S = S;
-    install(SIGINT, on_program_signal, SA_RESETHAND);
+    take(SIGINT, on_program_signal, 0);
     if (!is_ignored(SIGTERM))
-        install(SIGTERM, on_program_signal, SA_RESETHAND);
+        take(SIGTERM, on_program_signal, 0);
 }
 
 /* In a child, before its own code; in a forked one the two signals are blocked since before the fork. */
@@ -238,8 +290,8 @@ lmpe_signals_child(lmpe *S)
     sig.S = S;
     if (raised) /* its parent was stopped as it was made */
         die(S, raised);
-    install(SIGINT, on_child_signal, SA_RESETHAND);
-    install(SIGTERM, on_child_signal, SA_RESETHAND);
+    take(SIGINT, on_child_signal, 0);
+    take(SIGTERM, on_child_signal, 0);
 }
 
 void
@@ -287,9 +339,9 @@ install_default(lmpe *S, int number)
     if (!is_ours)
         signal(number, SIG_DFL);
     else if (mpe_parent_pid(S->e, &alive))
-        install(number, on_child_signal, SA_RESETHAND);
+        take(number, on_child_signal, 0);
     else
-        install(number, on_program_signal, SA_RESETHAND);
+        take(number, on_program_signal, 0);
 }
 
 /* catch_signal(number, "task" | "default" | "ignore") -> true | nil, message */
@@ -311,7 +363,7 @@ catch_signal(lua_State *L)
     sig.caught[number] = way == 0;
     sig.noted[number] = 0;
     if (way == 0)
-        install(number, on_script_signal, SA_RESTART);
+        take(number, on_script_signal, SA_RESTART);
     else if (way == 1)
         install_default(S, number);
     else
@@ -320,13 +372,28 @@ catch_signal(lua_State *L)
     return 1;
 }
 
-/* signal_raised() -> the number of the signal that ended the main chunk, or nil */
-static int
-signal_raised(lua_State *L)
+/* Under the key in the registry: the error, which keeps the number. */
+static void
+make_error(lua_State *L, const char *key, int number)
 {
-    if (!lmpe_signal_raised())
+    lua_newtable(L);
+    lua_pushinteger(L, number);
+    lua_setfield(L, -2, "signal");
+    luaL_setmetatable(L, INTERRUPT);
+    lua_setfield(L, LUA_REGISTRYINDEX, key);
+}
+
+/* signal_of(error) -> the number of the signal that raised it, or nil */
+static int
+signal_of(lua_State *L)
+{
+    lua_settop(L, 1);
+    if (!lua_istable(L, 1) || !lua_getmetatable(L, 1))
         return 0;
-    lua_pushinteger(L, lmpe_signal_raised());
+    luaL_getmetatable(L, INTERRUPT);
+    if (!lua_rawequal(L, -1, -2))
+        return 0;
+    lua_getfield(L, 1, "signal");
     return 1;
 }
 
@@ -344,7 +411,8 @@ catch_interrupts(lua_State *L)
 static int
 interrupt_tostring(lua_State *L)
 {
-    lua_pushstring(L, sig.ended_by == SIGTERM ? "terminated" : "interrupted");
+    lua_getfield(L, 1, "signal");
+    lua_pushstring(L, lua_tointeger(L, -1) == SIGTERM ? "terminated" : "interrupted");
     return 1;
 }
 
@@ -353,18 +421,14 @@ lmpe_open_signal(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"signal_number", signal_number},
                                          {"catch_signal", catch_signal},
-                                         {"signal_raised", signal_raised},
+                                         {"signal_of", signal_of},
                                          {"catch_interrupts", catch_interrupts},
                                          {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
-    lua_newtable(L);
-    lua_createtable(L, 0, 2);
+    luaL_newmetatable(L, INTERRUPT);
     lua_pushcfunction(L, interrupt_tostring);
     lua_setfield(L, -2, "__tostring");
-    lua_pushliteral(L, "mp.interrupt");
-    lua_setfield(L, -2, "__name");
-    lua_setmetatable(L, -2);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, LUA_REGISTRYINDEX, "mpengine.interrupt");
-    lua_setfield(L, -2, "interrupt");
+    lua_pop(L, 1);
+    make_error(L, INTERRUPTED, SIGINT);
+    make_error(L, TERMINATED, SIGTERM);
 }

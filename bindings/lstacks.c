@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
  * lstacks.c - what lies on the stacks of the running task, from the innermost of the script's own
- * coroutines outwards: close handlers, and calls that would swallow an error.
+ * coroutines outwards: close handlers.
  */
 #include "lcancel.h"
 
 #include <string.h>
+
+#define MAX_LEVELS 1000 /* looked at from the innermost: each costs as much as it is deep */
 
 /* The coroutine around l's, on the way from L to the task's own; NULL at its end. */
 lua_State *
@@ -75,7 +77,7 @@ lmpe_has_close_handler(lua_State *L)
     lua_Debug ar;
     if (!lua_checkstack(L, 6))
         return 0;
-    for (int level = 0; lua_getstack(L, level, &ar); level++) {
+    for (int level = 0; level < MAX_LEVELS && lua_getstack(L, level, &ar); level++) {
         lua_getinfo(L, "n", &ar);
         if (*ar.namewhat == 'm' && strcmp(ar.name, "close") == 0)
             return 1;
@@ -93,31 +95,4 @@ lmpe_in_close_handler(lua_State *L, lmpe *S)
         if (lmpe_has_close_handler(L))
             return 1;
     return S->resetting > 0;
-}
-
-/* How many calls on this stack would swallow an error. */
-static int
-protected_calls(lua_State *L, const struct lmpe_ticker *k)
-{
-    lua_Debug ar;
-    int n = 0;
-    if (!lua_checkstack(L, 2))
-        return 0;
-    for (int level = 0; lua_getstack(L, level, &ar); level++) {
-        lua_getinfo(L, "f", &ar);
-        lua_CFunction f = lua_tocfunction(L, -1);
-        n += f && (f == k->pcall || f == k->xpcall);
-        lua_pop(L, 1);
-    }
-    return n;
-}
-
-int
-lmpe_protected_depth(lua_State *L, lmpe *S)
-{
-    lmpe_link *l = S->links;
-    int n = protected_calls(L, S->ticker);
-    while ((L = lmpe_outwards(S, L, &l)) != NULL)
-        n += 1 + protected_calls(L, S->ticker); /* resume swallows, too */
-    return n;
 }

@@ -90,6 +90,8 @@ kill_task(lua_State *L)
     if (t->state == LMPE_DONE || t->killed)
         return 0;
     lmpe_set_kill(L, 1);
+    if (t->state == LMPE_RUNNING)
+        lmpe_start_ticking(S); /* it may never wait */
     lmpe_interrupt_wait(L, S, t);
     return 0;
 }

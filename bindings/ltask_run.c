@@ -155,16 +155,15 @@ end_unstarted(lmpe_task *t, lua_State *L)
     task_ended(t, L, 1);
 }
 
+/* Runs it until it waits or ends. */
 static void
-run_job(mpe_engine *e, mpe_job *job)
+run(lmpe_task *t)
 {
-    lmpe_task *t = (lmpe_task *)job; /* its first member */
     lmpe *S = t->S;
     lua_State *L = S->driver, *co = t->co;
     lmpe_task *previous = S->current;
     lmpe_link *links = S->links;
     int resetting = S->resetting, nresults, is_new = lua_status(co) == LUA_OK;
-    (void)e;
     if (is_new && t->killed) {
         end_unstarted(t, L);
         return;
@@ -190,6 +189,13 @@ run_job(mpe_engine *e, mpe_job *job)
     task_ended(t, L, nresults);
 }
 
+static void
+run_job(mpe_engine *e, mpe_job *job)
+{
+    (void)e;
+    run((lmpe_task *)job); /* its first member */
+}
+
 /* See mpengine/co/ending.lua. */
 static void
 arm_ending(lua_State *L, lmpe *S)
@@ -202,8 +208,9 @@ arm_ending(lua_State *L, lmpe *S)
         lua_pop(L, 1);
 }
 
-static int
-spawn_task(lua_State *L, int background)
+/* Pushes a new task; f and its arguments are the stack. */
+static lmpe_task *
+new_task(lua_State *L, int background)
 {
     lmpe *S = lmpe_self(L);
     if (S->armed_boxes != S->boxes)
@@ -216,7 +223,7 @@ spawn_task(lua_State *L, int background)
     lua_setmetatable(L, -2);
     lua_State *co = lmpe_take_thread(L, S);
     if (!lua_checkstack(co, n + 2))
-        return luaL_error(L, "spawn: too many arguments");
+        luaL_error(L, "spawn: too many arguments");
     lua_setiuservalue(L, -2, 1);
     t->S = S;
     t->id = ++S->next_task_id & 0x7fffffff;
@@ -230,6 +237,13 @@ spawn_task(lua_State *L, int background)
     lua_xmove(L, co, 1);
     lua_xmove(L, co, n);
     S->live_tasks++;
+    return t;
+}
+
+static int
+spawn_task(lua_State *L, int background)
+{
+    lmpe_task *t = new_task(L, background);
     lmpe_make_ready(t);
     t->state = LMPE_NEW;
     return 1;
@@ -249,6 +263,20 @@ spawn_background(lua_State *L)
     return spawn_task(L, 1);
 }
 
+/* run_now(f, ...): a task of the library that runs at once, inside the one that runs now, until it waits
+ * for the first time */
+static int
+run_now(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    lua_State *driver = S->driver;
+    lmpe_task *t = new_task(L, 1);
+    S->driver = L;
+    run(t);
+    S->driver = driver;
+    return 0;
+}
+
 /* ---- opening ---- */
 
 /* The metatable of tasks as a second upvalue saves spawn a look-up. */
@@ -266,4 +294,5 @@ lmpe_open_spawn(lua_State *L, lmpe *S)
 {
     set_spawn(L, S, "spawn_task", spawn);
     set_spawn(L, S, "spawn", spawn_background);
+    set_spawn(L, S, "run_now", run_now);
 }

@@ -2,7 +2,7 @@
  *
  * lticker.c - finds tasks that run without waiting: a signal for each TICK_NS of processor time that
  * this thread has used, only while there is something to look for; a process that sleeps is never
- * woken by it. What it finds is dealt with by a hook: a task that is cancelled is raised at
+ * woken by it. What it finds is dealt with by a hook (lhook.c): a task that is cancelled is raised in
  * (lcancel.c), one that the watchdog watches is reported.
  */
 #include "lcancel.h"
@@ -65,11 +65,12 @@ on_tick(int sig)
         k->reported = 0;
     }
     if (t->state == LMPE_RUNNING && lmpe_is_over(lmpe_running(S), S, t)) {
-        k->hogs = 1;
-        lmpe_set_hooks(lmpe_running(S), S, S->current);
+        k->hogs |= lmpe_count_tick(lmpe_running(S), S, t);
+        if (k->hogs)
+            lmpe_hook(S, 1);
     } else if (k->watch_ns && !k->reported && mpe_now() - k->since >= k->watch_ns) {
         k->reported = k->report = 1;
-        lmpe_set_hooks(lmpe_running(S), S, S->current);
+        lmpe_hook(S, 1);
     } else if (!k->watch_ns && !k->deadlines && !t->killed && ++k->idle_ticks > IDLE_TICKS) {
         set_timer(k, 0);
     }
@@ -83,8 +84,11 @@ make_timer(lmpe *S)
     struct sigaction action = {.sa_handler = on_tick, .sa_flags = SA_RESTART};
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = TICK_SIGNAL};
     event.sigev_notify_thread_id = gettid();
-    sigemptyset(&action.sa_mask);
+    sigfillset(&action.sa_mask);
     sigaction(TICK_SIGNAL, &action, NULL);
+    sigemptyset(&action.sa_mask);
+    sigaddset(&action.sa_mask, TICK_SIGNAL);
+    pthread_sigmask(SIG_UNBLOCK, &action.sa_mask, NULL); /* a parent may have left it blocked */
     k->made = timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &k->timer) == 0;
 }
 
@@ -130,15 +134,6 @@ lmpe_cancel_forked(lmpe *S)
     S->ticker->watch_ns = 0;
 }
 
-static lua_CFunction
-global_function(lua_State *L, const char *name)
-{
-    lua_getglobal(L, name);
-    lua_CFunction f = lua_tocfunction(L, -1);
-    lua_pop(L, 1);
-    return f;
-}
-
 static int
 ticker_gc(lua_State *L)
 {
@@ -166,8 +161,6 @@ lmpe_open_ticker(lua_State *L, lmpe *S)
     lua_setfield(L, -2, "__gc");
     lua_setmetatable(L, -2);
     lua_rawsetp(L, LUA_REGISTRYINDEX, k);
-    k->pcall = global_function(L, "pcall");
-    k->xpcall = global_function(L, "xpcall");
     S->ticker = k;
     lmpe_setfuncs(L, S, functions);
 }

@@ -31,6 +31,15 @@ is_cancellation(lua_State *L, lmpe_task *t)
     return 0;
 }
 
+void
+lmpe_keep_traceback(lua_State *L, int level)
+{
+    luaL_traceback(L, L, NULL, level);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &traceback_key);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &raised_key);
+}
+
 /* An error that goes on outwards through several protected calls keeps its first traceback. */
 int
 lmpe_note_traceback(lua_State *L)
@@ -44,10 +53,7 @@ lmpe_note_traceback(lua_State *L)
     lua_settop(L, 1);
     if (known)
         return 1;
-    luaL_traceback(L, L, NULL, 1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &traceback_key);
-    lua_pushvalue(L, 1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &raised_key);
+    lmpe_keep_traceback(L, 1);
     return 1;
 }
 

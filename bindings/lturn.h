@@ -47,8 +47,10 @@ int lmpe_may_go_round(lua_State *L, lmpe *S);
 
 /* Can the whole chain from this coroutine to the task's own yield? */
 int lmpe_can_yield(lua_State *L, lmpe *S);
-/* The loop goes round once, in place. 1: the current task was interrupted, which its next wait raises. */
+/* ldrive.c: the loop goes round once, in place. 1: the current task was interrupted, which its next wait raises. */
 int lmpe_go_round(lua_State *L, lmpe *S);
+/* Raises that. */
+int lmpe_raise_interrupted(lua_State *L, lmpe *S);
 /* The current task goes to the end of the run queue; its caller yields. */
 void lmpe_step_aside(lmpe *S);
 

@@ -202,6 +202,177 @@ describe("a kill", function()
   end)
 end)
 
+-- How a task can be cancelled while it is in f(...): the function, and what it does then.
+local CANCELS = [[
+  local cancels = {
+    kill = function(f, ...) local t = co.spawn(f, ...) co.sleep(0.001) t:kill() t:join() return t end,
+    limit = function(f, ...) return co.with_timeout(0.001, f, ...) end,
+    limit_of_a_caller = function(f, ...)
+      return co.with_timeout(0.001, function(...) return co.with_timeout(60, f, ...) end, ...)
+    end,
+    scope = function(f, ...)
+      local args = table.pack(...)
+      local ok, err = pcall(co.scope, function(s)
+        s:spawn(f, table.unpack(args, 1, args.n))
+        co.sleep(0.001)
+        error "the scope fails"
+      end)
+      assert(not ok and tostring(err):find "the scope fails", err)
+    end,
+    body_of_a_scope = function(f, ...)
+      local args = table.pack(...)
+      pcall(co.scope, function(s)
+        s:spawn(function() co.sleep(0.001) error "a task fails" end)
+        f(table.unpack(args, 1, args.n))
+      end)
+    end,
+    group = function(f, ...) local g = co.Group() g:spawn(f, ...) co.sleep(0.001) g:kill() g:join() end,
+  } ]]
+
+describe("code after a pcall that caught a cancellation", function()
+  local function each(code) co(CANCELS .. "for name, cancel in pairs(cancels) do " .. code .. " end") end
+
+  it("runs, and releases what was taken", function()
+    each[[
+      local lock, permits, held = mp.Lock(), co.Semaphore(2), mp.RLock()
+      cancel(function()
+        lock:acquire() permits:acquire() held:acquire()
+        local ok, err = pcall(co.sleep, 60)
+        lock:release() permits:release() held:release()
+        if not ok then error(err, 0) end
+      end)
+      assert(not lock:locked() and permits:get_value() == 2 and not held:locked(), name)]]
+  end)
+
+  it("runs wherever the wait is: in a coroutine, a metamethod, a comparator, a module, an iterator", function()
+    each[[
+      local q = mp.Queue()
+      local waits = {
+        coroutine = function() coroutine.wrap(function() q:get() end)() end,
+        metamethod = function() return setmetatable({}, { __index = function() q:get() end }).x end,
+        comparator = function() table.sort({ 2, 1 }, function(a, b) co.sleep(0.01) q:get() return a < b end) end,
+        module = function()
+          package.preload.waiter = function() q:get() end
+          require "waiter"
+        end,
+        iterator = function() for _ in q:iter() do end end,
+        callback = function() string.gsub("x", ".", function() q:get() end) end,
+      }
+      for where, wait in pairs(waits) do
+        local after
+        cancel(function()
+          local ok = pcall(wait)
+          after = not ok
+        end)
+        assert(after, name .. " " .. where)
+      end]]
+  end)
+
+  it("meets it again at each later wait, whatever the wait is for", function()
+    each[[
+      local met, e, c, r = 0, mp.Event(), mp.Condition(), co.AsyncResult()
+      cancel(function()
+        pcall(co.sleep, 60)
+        for _, wait in ipairs {
+          function() co.sleep(0) end, function() co.sleep(60) end, function() e:wait() end, function() r:get() end,
+          function() mp.Queue():get() end, function() co.Queue():get() end, function() c:acquire() c:wait() end,
+          function() co.spawn(co.sleep, 0.001):join() end, function() mp.wait({ e }) end, function() co.wait { r } end,
+          function() co.joinall { co.spawn(co.sleep, 0.001) } end,
+          function() mp.subprocess.run { "true" } end,
+        } do
+          if not pcall(wait) then met = met + 1 end
+        end
+      end)
+      eq(met, 12, name)]]
+  end)
+
+  it("computes for half a second at most, however it catches what ends it", function()
+    co(CANCELS .. [[
+      for _, name in ipairs { "kill", "limit" } do
+        local began
+        cancels[name](function()
+          pcall(co.sleep, 60)
+          began = os.clock()
+          while os.clock() - began < 0.25 do end
+          began = os.clock()
+          while true do pcall(function() while true do end end) end
+        end)
+        assert(os.clock() - began < 1, name)
+      end]])
+  end)
+
+  it("is ended after a hundred, also in coroutines and between close variables", function()
+    each[[
+      local loops = {
+        function(count) while true do count() pcall(co.sleep, 60) end end,
+        function(count) while true do pcall(function() while true do count() pcall(co.sleep, 60) end end) end end,
+        function(count)
+          while true do coroutine.resume(coroutine.create(function() count() co.sleep(60) end)) end
+        end,
+        function(count)
+          while true do
+            pcall(function()
+              local _ <close> = setmetatable({}, { __close = function() end })
+              count()
+              co.sleep(60)
+            end)
+          end
+        end,
+        function(count) while true do count() xpcall(co.sleep, function(e) return e end, 60) end end,
+      }
+      for i, loop in ipairs(loops) do
+        local n = 0
+        cancel(function() loop(function() n = n + 1 end) end)
+        assert(n >= 100 and n < 110, name .. " " .. i .. ": " .. n)
+      end]]
+  end)
+end)
+
+describe("a task that caught a kill", function()
+  it("and returns without another wait has returned, with its values", function()
+    co[[
+      local t = co.spawn(function() local ok, err = pcall(co.sleep, 60) return ok, err.kind, err.reason end)
+      co.sleep(0.001)
+      t:kill("enough")
+      eq(table.pack(t:get()), table.pack(false, "killed", "enough"))
+      eq(t:successful(), true)
+      eq(table.pack(co.with_timeout(0.001, function() return pcall(co.sleep, 60), 7 end)), table.pack(false, 7))]]
+  end)
+
+  it("may wait in its close variables, together for two seconds", function()
+    co[[
+      local released
+      local t = co.spawn(function()
+        pcall(co.sleep, 60)
+        do
+          local _ <close> = setmetatable({}, { __close = function() co.sleep(0.01) released = true end })
+        end
+        return "done"
+      end)
+      co.sleep(0.001)
+      t:kill()
+      eq(t:get(), "done")
+      assert(released)]]
+  end)
+
+  it("gives the script its own hook back when it was ended", function()
+    co[[
+      local hook = function() end
+      debug.sethook(hook, "l")
+      eq(co.with_timeout(0.001, function() while true do pcall(co.sleep, 60) end end), nil)
+      for _ = 1, 10 do end
+      assert(debug.gethook() == hook)]]
+  end)
+
+  it("in a deep recursion is ended, too", function()
+    co[[
+      local function deep(n) if n == 0 then return pcall(co.sleep, 60) end return (deep(n - 1)) end
+      local began = os.clock()
+      eq(co.with_timeout(0.05, function() return deep(150000) end), false)
+      assert(os.clock() - began < 3)]]
+  end)
+end)
+
 describe("a scope in a scope", function()
   it("is cancelled with the outer one, and its tasks before it ends", function()
     co[[

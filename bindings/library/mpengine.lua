@@ -724,7 +724,8 @@ function Task:join(timeout) end
 ---@param timeout? number seconds
 ---@return any ... all its results; or nil and "timeout" or "killed"
 function Task:get(timeout) end
---- Raises an error of kind "killed" at its wait, and at later ones. Does not wait.
+--- Raises an error of kind "killed" at its wait, and at later ones. Does not wait. A pcall may catch it, 100 times
+--- and for half a second of processor time at most.
 ---@param reason? any
 function Task:kill(reason) end
 ---@return boolean

@@ -39,27 +39,29 @@ local function has_tostring(value)
 end
 
 --- The error value as lua shows it: one that says itself what it is has no traceback.
+local interrupted_by -- the signal that ended what was called last
+
 local function handler(err)
-    if core.signal_raised() then return err end
-    local speaks = type(err) ~= "string" and has_tostring(err) and not errors.is(err)
+    interrupted_by = core.signal_of(err)
+    local speaks = type(err) ~= "string" and has_tostring(err) and not errors.is(err) and not interrupted_by
     local text = speaks and errors.message(err) or errors.traceback(err, 2)
     local story = core.traceback_of(err) -- of the task that raised it first
     return story and text .. "\nraised in a task:\n" .. story or text
 end
 
---- What a program that was told to stop exits with, and says.
-local function stopped(number)
-    if number == SIGINT then return fail("interrupted", 128 + SIGINT) end
+--- What a program that was told to stop exits with; of Ctrl-C it says where it was.
+local function stopped(number, text)
+    if number == SIGINT then return fail(text, 128 + SIGINT) end
     core.flush()
     return 128 + number
 end
 
 --- The exit code, and the first result.
 local function call(f, ...)
+    interrupted_by = nil
     local ok, err = xpcall(f, handler, ...)
     if ok then return 0, err end
-    local number = core.signal_raised()
-    if number == SIGINT or number == SIGTERM then return stopped(number) end
+    if interrupted_by then return stopped(interrupted_by, err) end
     return fail(err, 1)
 end
 

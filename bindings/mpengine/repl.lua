@@ -3,8 +3,6 @@
 local core = require "mpengine.core"
 local errors = require "mpengine.errors"
 
-local SIGINT = 2
-
 local editing
 
 local function edit_line(prompt)
@@ -71,9 +69,8 @@ local function one()
     if f == false then return true end
     if not f then return report(err) end
     local ok, why = show(xpcall(f, function(e)
-        if core.signal_raised() == SIGINT then return "interrupted" end
-        local text = errors.traceback(e, 2)
-        return text
+        if core.signal_of(e) then core.catch_interrupts() end -- the next one is a first one again
+        return errors.traceback(e, 2)
     end))
     if not ok then report(why) end
 end
@@ -84,8 +81,8 @@ return function()
     while true do
         local ok, ended = pcall(one)
         if ok and ended then break end
-        if not ok and not core.signal_raised() then report(errors.message(ended)) end
-        if core.signal_raised() then core.catch_interrupts() end -- the next one is a first one again
+        if not ok and core.signal_of(ended) then core.catch_interrupts()
+        elseif not ok then report(errors.message(ended)) end
     end
     if core.is_terminal(0) then print() end
     return 0

@@ -5,13 +5,17 @@ local signal = {}
 
 local handlers = {} -- number -> what the script gave
 
-debug.getregistry()["mpengine.on_signal"] = function(number)
+-- at_once: Lua code runs that may not wait for a long time.
+debug.getregistry()["mpengine.on_signal"] = function(number, at_once)
     local handler = handlers[number]
-    if type(handler) == "function" then core.spawn(handler, number) end
+    if type(handler) ~= "function" then return end
+    local start = at_once and core.run_now or core.spawn
+    start(handler, number)
 end
 
---- Runs f as a task each time the signal arrives (several that arrive at once may be one); "default" and
---- "ignore" do what they say. A child starts with the default.
+--- Runs f as a task each time the signal arrives (several that arrive at once may be one), also while Lua code
+--- computes: between two of its instructions then, until f waits. "default" and "ignore" do what they say.
+--- A child starts with the default.
 ---@param name string|integer "TERM", "SIGTERM" or 15
 ---@param handler fun(number: integer)|"default"|"ignore"|nil nil: "default"
 ---@return function|string before what was in force
@@ -28,6 +32,7 @@ function signal.signal(name, handler)
         error(("bad argument #2 to 'signal' (function, \"default\" or \"ignore\" expected, got %s)"):format(
             type(handler) == "string" and "'" .. handler .. "'" or type(handler)), 2)
     end
+    require "mpengine.co.tasks" -- which reports errors of tasks
     local ok, why = core.catch_signal(number, type(handler) == "function" and "task" or handler)
     if not ok then error(("signal: signal '%s' cannot be handled (%s)"):format(name, why), 2) end
     local before = handlers[number] or "default"
