@@ -121,8 +121,10 @@ encoder_is_busy(void *p)
 static int
 encoder_gc(lua_State *L)
 {
-    lmpe_encoder *e = lua_touserdata(L, 1);
+    lmpe_encoder *e = lmpe_finalized(L, NULL, sizeof *e);
 
+    if (!e)
+        return 0;
     lmpe_memo_free(&e->memo);
     free(e->frames);
     free(e->plain);
@@ -257,8 +259,10 @@ decoder_is_busy(void *p)
 static int
 decoder_gc(lua_State *L)
 {
-    lmpe_decoder *d = lua_touserdata(L, 1);
+    lmpe_decoder *d = lmpe_finalized(L, NULL, sizeof *d);
 
+    if (!d)
+        return 0;
     free(d->frames);
     free(d->marks);
     free(d->numbers);
@@ -414,7 +418,9 @@ lmpe_codec_register(lua_State *L)
 static int
 buf_gc(lua_State *L)
 {
-    mpe_buf_free(lua_touserdata(L, 1));
+    mpe_buf *b = lmpe_finalized(L, NULL, sizeof *b);
+    if (b)
+        mpe_buf_free(b);
     return 0;
 }
 

@@ -291,8 +291,10 @@ fingerprint(lua_State *L, int keep)
 static int
 names_gc(lua_State *L)
 {
-    lmpe_names *names = lua_touserdata(L, 1);
+    lmpe_names *names = lmpe_finalized(L, NULL, sizeof *names);
 
+    if (!names)
+        return 0;
     free(names->slots);
     names->slots = NULL;
     return 0;
@@ -323,7 +325,7 @@ lmpe_names_get(lua_State *L, int keep)
     lua_rawgeti(L, keep, LMPE_KEEP_NAMES);
     names = lua_touserdata(L, -1);
     lua_pop(L, 1);
-    if (names == NULL)
+    if (names == NULL || names->slots == NULL) /* finalized: the state is being closed */
         names = names_new(L, keep);
     if (names->seen != seen) {
         names->seen = 0;

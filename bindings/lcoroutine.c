@@ -41,7 +41,7 @@ lmpe_is_parked(lua_State *L, lua_State *co)
         return 0;
     lua_CFunction f = push_function(co, &ar);
     if (f && f != co_yield &&lua_getupvalue(co, -1, 1)) {
-        parked = lua_touserdata(co, -1) == lmpe_self(L);
+        parked = lua_touserdata(co, -1) == lmpe_self_or_closed(L);
         lua_pop(co, 1);
     }
     lua_pop(co, 1);
@@ -120,7 +120,7 @@ wrap_end(lua_State *L, lua_State *co, int n)
     int status = lua_status(co);
     if (status != LUA_OK && status != LUA_YIELD) { /* close its variables, take its final error */
         lua_pop(L, 1);
-        lmpe *S = lmpe_self(L);
+        lmpe *S = lmpe_self_or_closed(L);
         S->resetting++;
         status = lua_resetthread(co);
         S->resetting--;
@@ -151,14 +151,14 @@ after_wait(lua_State *L, int status, lua_KContext is_wrap)
 {
     lua_State *co = lua_tothread(L, 1);
     (void)status;
-    return finish_or_pass(L, co, step(L, lmpe_self(L), co, 0), (int)is_wrap);
+    return finish_or_pass(L, co, step(L, lmpe_self_or_closed(L), co, 0), (int)is_wrap);
 }
 
 static int
 co_resume(lua_State *L)
 {
     lua_State *co = check_co(L);
-    return finish_or_pass(L, co, start(L, lmpe_self(L), co), 0);
+    return finish_or_pass(L, co, start(L, lmpe_self_or_closed(L), co), 0);
 }
 
 static int
@@ -167,7 +167,7 @@ wrapped(lua_State *L)
     lua_State *co = lua_tothread(L, lua_upvalueindex(2));
     lua_pushvalue(L, lua_upvalueindex(2));
     lua_insert(L, 1);
-    return finish_or_pass(L, co, start(L, lmpe_self(L), co), 1);
+    return finish_or_pass(L, co, start(L, lmpe_self_or_closed(L), co), 1);
 }
 
 static int
@@ -184,7 +184,7 @@ co_wrap(lua_State *L)
 
 static int co_yield (lua_State *L)
 {
-    lmpe *S = lmpe_self(L);
+    lmpe *S = lmpe_self_or_closed(L);
     if (S->current->co == L)
         return luaL_error(L, "coroutine.yield() in a task's own body (to let other tasks run, use "
                              "co.sleep(0))");
@@ -210,7 +210,7 @@ co_close(lua_State *L)
 {
     if (lua_isthread(L, 1) && lmpe_is_parked(L, lua_tothread(L, 1)))
         return luaL_error(L, "cannot close a coroutine that waits in another task");
-    lmpe *S = lmpe_self(L);
+    lmpe *S = lmpe_self_or_closed(L);
     lua_pushvalue(L, lua_upvalueindex(2));
     lua_insert(L, 1);
     S->resetting++;
@@ -223,7 +223,7 @@ co_close(lua_State *L)
 static int
 co_running(lua_State *L)
 {
-    lmpe *S = lmpe_self(L);
+    lmpe *S = lmpe_self_or_closed(L);
     if (S->current->co == L)
         S->current->leaked = 1;
     lua_pushboolean(L, lua_pushthread(L));

@@ -135,12 +135,11 @@ lmpe_program_end(lmpe *S)
 {
     int told = lmpe_signal_raised();
     if (S->is_program && !told)
-        lmpe_signals_open(S); /* lua has taken them back */
-    if (S->is_command || !S->is_program) {
-        end_children(S, 0);
+        lmpe_signals_open(S);            /* lua has taken them back */
+    int is_over = told && S->is_command; /* which has seen to it */
+    end_children(S, told && !is_over);
+    if (!S->is_program || is_over)
         return;
-    }
-    end_children(S, told);
     if (!lmpe_signal_raised())
         return;
     if (!told && lmpe_signal_raised() == SIGINT) /* the interpreter has had no error to tell */

@@ -36,6 +36,10 @@ static void
 on_instruction(lua_State *L, lua_Debug *ar)
 {
     lmpe *S = lmpe_of(L);
+    if (!S) { /* closed */
+        lua_sethook(L, NULL, 0, 0);
+        return;
+    }
     lmpe_report_hog(L, S);
     if (!lmpe_signal_wants(S) && !lmpe_cancel_wants(L, S)) {
         unhook(S->ticker, L);

@@ -33,7 +33,10 @@ typedef struct request {
 static request *
 check_request(lua_State *L)
 {
-    return luaL_checkudata(L, 1, TRANSFER);
+    request *r = luaL_checkudata(L, 1, TRANSFER);
+    if (!r->S->e)
+        lmpe_raise_closed(L);
+    return r;
 }
 
 /* ---- options ---- */
@@ -225,9 +228,8 @@ set_options(lua_State *L, request *r)
 /* ---- a transfer ---- */
 
 static int
-request_close(lua_State *L)
+end_request(request *r)
 {
-    request *r = check_request(L);
     lmpe_transfer_close(r->S, &r->t);
     if (r->headers)
         r->curl->slist_free_all(r->headers);
@@ -235,6 +237,19 @@ request_close(lua_State *L)
         r->curl->slist_free_all(r->resolve);
     r->headers = r->resolve = NULL;
     return 0;
+}
+
+static int
+request_close(lua_State *L)
+{
+    return end_request(check_request(L));
+}
+
+static int
+request_gc(lua_State *L)
+{
+    request *r = lmpe_finalized(L, TRANSFER, sizeof *r);
+    return r && r->S->e ? end_request(r) : 0;
 }
 
 /* transfer(connections, options) -> transfer: starts a request. Fields: method, url, headers (list of
@@ -398,6 +413,6 @@ lmpe_open_http(lua_State *L, lmpe *S)
                                        {"close", request_close},
                                        {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
-    lmpe_http_kind(L, TRANSFER, methods, request_close);
+    lmpe_http_kind(L, TRANSFER, methods, request_close, request_gc);
     lmpe_open_http_session(L, S);
 }

@@ -63,6 +63,15 @@ connections_close(lua_State *L)
     return 0;
 }
 
+static int
+connections_gc(lua_State *L)
+{
+    lmpe_connections *c = lmpe_finalized(L, LMPE_CONNECTIONS, sizeof *c);
+    if (c)
+        lmpe_connections_close(c);
+    return 0;
+}
+
 /* connections(seconds) -> what closes connections that have been idle for that time */
 static int
 new_connections(lua_State *L)
@@ -82,10 +91,11 @@ new_connections(lua_State *L)
 static int
 cookies_close(lua_State *L)
 {
-    CURLSH **share = luaL_checkudata(L, 1, LMPE_COOKIES);
-    if (*share)
+    CURLSH **share = lmpe_finalized(L, LMPE_COOKIES, sizeof *share);
+    if (share && *share)
         lmpe_check_curl(L)->share_cleanup(*share);
-    *share = NULL;
+    if (share)
+        *share = NULL;
     return 0;
 }
 
@@ -104,10 +114,11 @@ new_cookies(lua_State *L)
 }
 
 void
-lmpe_http_kind(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction close)
+lmpe_http_kind(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction close,
+               lua_CFunction gc)
 {
     luaL_newmetatable(L, name);
-    lua_pushcfunction(L, close);
+    lua_pushcfunction(L, gc);
     lua_setfield(L, -2, "__gc");
     lua_pushcfunction(L, close);
     lua_setfield(L, -2, "__close");
@@ -127,6 +138,6 @@ lmpe_open_http_session(lua_State *L, lmpe *S)
     static const luaL_Reg of_connections[] = {{"close", connections_close}, {NULL, NULL}};
     static const luaL_Reg none[] = {{NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
-    lmpe_http_kind(L, LMPE_COOKIES, none, cookies_close);
-    lmpe_http_kind(L, LMPE_CONNECTIONS, of_connections, connections_close);
+    lmpe_http_kind(L, LMPE_COOKIES, none, cookies_close, cookies_close);
+    lmpe_http_kind(L, LMPE_CONNECTIONS, of_connections, connections_close, connections_gc);
 }

@@ -51,7 +51,7 @@ static int
 on_callback(lua_State *L, int nargs, int nresults, int flags)
 {
     (void)flags;
-    if (!lmpe_of(L)->e) { /* the state is being closed, and with it luv's handles */
+    if (!lmpe_of(L)) { /* the state is being closed, and with it luv's handles */
         lua_pop(L, nargs + 1);
         return 0;
     }

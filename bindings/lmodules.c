@@ -4,6 +4,10 @@
  * loading one needs no file and no parser. A Lua that does not take this bytecode gets the files,
  * found by package.path. Either way the chunks are named "=mpengine/co/tasks.lua": by this beginning,
  * which no script's chunk has, the library knows its own code.
+ *
+ * One Lua state has one library. Scripts may take its modules out of package.loaded, or put back what
+ * was there before them, globals too, as a test runner does before each file: then require gives the
+ * modules that there are, and what else the library had put there is put back.
  */
 #include "lmodules.h"
 
@@ -58,6 +62,121 @@ find_file(lua_State *L, const char *name)
     return load_file(L, path, chunk);
 }
 
+/* ---- one library ---- */
+
+/* Names of tables in the registry. */
+#define MODULES "mpengine.modules" /* module -> its value, once it is loaded */
+#define LOADED "mpengine.loaded"   /* what else the library has in package.loaded */
+#define GLOBALS "mpengine.globals" /* name -> {the library's function, the one it has replaced} */
+
+void
+lmpe_set_loaded(lua_State *L, const char *name)
+{
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LOADED);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_pushvalue(L, -3);
+    lua_setfield(L, -2, name);
+    lua_pushvalue(L, -3);
+    lua_setfield(L, -3, name);
+    lua_pop(L, 3);
+}
+
+void
+lmpe_set_global(lua_State *L, const char *name)
+{
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, GLOBALS);
+    lua_createtable(L, 2, 0);
+    lua_pushvalue(L, -3);
+    lua_rawseti(L, -2, 1);
+    lua_getglobal(L, name);
+    lua_rawseti(L, -2, 2);
+    lua_setfield(L, -2, name);
+    lua_pop(L, 1);
+    lua_setglobal(L, name);
+}
+
+void
+lmpe_push_modules(lua_State *L)
+{
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, MODULES);
+}
+
+/* Every name of LOADED that is absent from package.loaded. */
+static void
+put_back_loaded(lua_State *L)
+{
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LOADED);
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+        lua_pushvalue(L, -2);
+        if (lua_rawget(L, -5) == LUA_TNIL) {
+            lua_pushvalue(L, -3);
+            lua_pushvalue(L, -3);
+            lua_rawset(L, -7);
+        }
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 2);
+}
+
+/* Every global that is Lua's own again. */
+static void
+put_back_globals(lua_State *L)
+{
+    lua_pushglobaltable(L);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, GLOBALS);
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+        lua_pushvalue(L, -2);
+        lua_rawget(L, -5);
+        lua_rawgeti(L, -2, 2);
+        if (lua_rawequal(L, -1, -2)) {
+            lua_pushvalue(L, -4);
+            lua_rawgeti(L, -4, 1);
+            lua_rawset(L, -8);
+        }
+        lua_pop(L, 2);
+    }
+    lua_pop(L, 2);
+}
+
+int
+lmpe_push_known(lua_State *L, const char *name)
+{
+    lmpe_push_modules(L);
+    lua_getfield(L, -1, name);
+    lua_remove(L, -2);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        return 0;
+    }
+    put_back_loaded(L);
+    put_back_globals(L);
+    return 1;
+}
+
+/* The loader of a module that there is: upvalue 1. */
+static int
+known(lua_State *L)
+{
+    lua_pushvalue(L, lua_upvalueindex(1));
+    return 1;
+}
+
+/* The loader of another: calls its chunk, upvalue 1, and keeps what it returns. */
+static int
+load(lua_State *L)
+{
+    const char *name = luaL_checkstring(L, 1);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, 1);
+    lmpe_push_modules(L);
+    lua_pushvalue(L, -2);
+    lua_setfield(L, -2, name);
+    lua_pop(L, 1);
+    return 1;
+}
+
 /* A searcher of package.searchers: the loader of a module of the library, nothing for others. */
 static int
 search(lua_State *L)
@@ -69,8 +188,14 @@ search(lua_State *L)
     if (!m->name[0])
         return 0;
     const char *code = (const char *)lmpe_modules_code + m->from;
+    if (lmpe_push_known(L, name)) {
+        lua_pushcclosure(L, known, 1);
+        lua_pushliteral(L, ":mpengine:");
+        return 2;
+    }
     if (luaL_loadbufferx(L, code, m->size, name, "b") != LUA_OK && find_file(L, name) != LUA_OK)
         return lua_error(L);
+    lua_pushcclosure(L, load, 1);
     lua_pushliteral(L, ":mpengine:");
     return 2;
 }

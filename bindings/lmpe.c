@@ -199,6 +199,14 @@ decode_args(lua_State *L)
     return lmpe_decode_values(L, S, bytes, n, mpe_pin_mark(S->e));
 }
 
+/* is_closed() -> is the Lua state being closed, and the library closed already? */
+static int
+is_closed(lua_State *L)
+{
+    lua_pushboolean(L, !lmpe_self_or_closed(L)->e);
+    return 1;
+}
+
 static int
 now(lua_State *L)
 {
@@ -291,17 +299,29 @@ stats(lua_State *L)
  * own may look at it, and no one is told when the last has run. */
 static _Thread_local lmpe *spare;
 
-/* At lua_close: the objects' boxes are gone by now, since this was made before them. */
+lmpe *
+lmpe_raise_closed(lua_State *L)
+{
+    luaL_error(L, "the library is closed (the Lua state is being closed)");
+    return NULL;
+}
+
+/* At lua_close, behind all finalizers of what was made after the library. Those of what was made before
+ * it come later, and with them all there is of the library, which from here on says that it is closed
+ * (lmpe_self) or does what Lua's own functions do. */
 static int
 state_gc(lua_State *L)
 {
-    lmpe **box = lua_touserdata(L, 1);
-    lmpe *S = *box;
+    lmpe **box = lmpe_finalized(L, NULL, sizeof *box);
+    lmpe *S = box ? *box : NULL;
     if (S && S->e) {
         mpe_engine *e = S->e;
         lmpe_output_flush(S);
         lmpe_program_end(S);
         lmpe_curl_close(S);
+        lmpe_objects_close(L);
+        lua_pushnil(L);
+        lua_setfield(L, LUA_REGISTRYINDEX, "mpengine.state");
         S->e = NULL;
         if (!S->is_guest)
             mpe_close(e);
@@ -405,6 +425,7 @@ luaopen_mpengine_core(lua_State *L)
         {"encode_args", encode_args},
         {"encode_value", encode_value},
         {"decode_args", decode_args},
+        {"is_closed", is_closed},
         {"now", now},
         {"cpu_count", cpu_count},
         {"variable", variable},
@@ -413,6 +434,8 @@ luaopen_mpengine_core(lua_State *L)
         {"check_arena", check_arena},
         {NULL, NULL},
     };
+    if (lmpe_push_known(L, "mpengine.core"))
+        return 1;
     lmpe_add_modules(L);
     lmpe *S = new_state(L);
     lua_createtable(L, 0, FUNCTIONS_ABOUT);
@@ -447,10 +470,16 @@ luaopen_mpengine_core(lua_State *L)
     lmpe_open_pipe(L, S);
     lmpe_open_shm(L, S);
     luaopen_mpengine_codec(L);
+    lua_pushvalue(L, -1);
+    lmpe_set_loaded(L, "mpengine.codec");
     lua_setfield(L, -2, "codec");
     lua_pushcfunction(L, lmpe_codec_register);
     lua_setfield(L, -2, "register");
     lua_pushliteral(L, MPE_VERSION);
     lua_setfield(L, -2, "version");
+    lmpe_push_modules(L);
+    lua_pushvalue(L, -2);
+    lua_setfield(L, -2, "mpengine.core");
+    lua_setfield(L, -2, "modules");
     return 1;
 }

@@ -13,6 +13,7 @@
 #include <lua.h>
 #include <signal.h>
 
+#include "lfinalize.h"
 #include "mpengine.h"
 
 typedef struct lmpe lmpe;
@@ -213,7 +214,7 @@ void lmpe_tasks_close(lua_State *L, lmpe *S);
 void lmpe_push_kill(lua_State *L, int idx);
 /* Takes it from the top: the task at idx is killed from now on. */
 void lmpe_set_kill(lua_State *L, int idx);
-/* The state of a universe, where it is no upvalue. */
+/* The state of a universe, where it is no upvalue; NULL once it is closed. */
 lmpe *lmpe_of(lua_State *L);
 
 /* A patched coroutine.resume or wrap under way: outer runs inner. */
@@ -284,11 +285,24 @@ lmpe_new_turn(lmpe *S)
  * to, in the parent and in the child, belongs on few pages: each is copied once per fork. */
 void *lmpe_place(lmpe *S, size_t size);
 
-/* The state of this universe; inside functions that have it as upvalue 1. */
+/* The state of this universe, closed or not (S->e is NULL then); inside functions that have it as
+ * upvalue 1. For what works without the engine too: finalizers, and what takes the place of a function
+ * of Lua's own. */
+static inline lmpe *
+lmpe_self_or_closed(lua_State *L)
+{
+    return lua_touserdata(L, lua_upvalueindex(1));
+}
+
+/* Raises "the library is closed". */
+lmpe *lmpe_raise_closed(lua_State *L);
+
+/* The same, for everything else: raises when the state is closed. */
 static inline lmpe *
 lmpe_self(lua_State *L)
 {
-    return lua_touserdata(L, lua_upvalueindex(1));
+    lmpe *S = lmpe_self_or_closed(L);
+    return S->e ? S : lmpe_raise_closed(L);
 }
 
 /* Registers functions with the state as upvalue into the table on top. */
@@ -343,6 +357,8 @@ lmpe_check_kinds(lua_State *L, int idx, uint32_t kinds)
         return b;
     return lmpe_check_self(L, idx); /* raises */
 }
+/* The state is being closed: no box holds an object any more. */
+void lmpe_objects_close(lua_State *L);
 /* A shared object of any kind at idx, or NULL. */
 lmpe_box *lmpe_test_any(lua_State *L, int idx);
 lmpe_box *lmpe_check_kind(lua_State *L, int idx, int kind, const char *name);
@@ -351,6 +367,9 @@ void lmpe_push_identity(lua_State *L, lmpe_box *b, const char *name);
 
 /* A pipe end has come with a message: this process has it now. */
 void lmpe_pipe_arrived(lmpe_box *b);
+/* It is collected by a process that has not closed it, which gives it up by that. */
+void lmpe_pipe_collected(lmpe_box *b);
+#define LMPE_PIPE_KINDS (1u << MPE_KIND_PIPE | 1u << MPE_KIND_PIPE_OTHER)
 #define LMPE_ARRAY_KINDS                                                                           \
     (1u << MPE_KIND_ARRAY | 1u << MPE_KIND_VALUE | 1u << MPE_KIND_RAW_ARRAY |                      \
      1u << MPE_KIND_RAW_VALUE)
@@ -447,6 +466,14 @@ void lmpe_fault_in(const void *at, size_t bytes);
 int lmpe_is_library(const char *source);
 /* Lets require find the modules in this state; a second time does nothing. */
 void lmpe_add_modules(lua_State *L);
+/* Takes a value from the top: package.loaded[name]; the same for a function that replaces a global
+ * one. What a script takes away there is put back when it requires the library again. */
+void lmpe_set_loaded(lua_State *L, const char *name);
+void lmpe_set_global(lua_State *L, const char *name);
+/* Pushes the table of the modules that are loaded, by their names. */
+void lmpe_push_modules(lua_State *L);
+/* Pushes the module of that name if it is there: it is required again. */
+int lmpe_push_known(lua_State *L, const char *name);
 /* And mpengine.core with them. */
 void lmpe_preload(lua_State *L);
 /* Puts a searcher behind the one of package.preload. */

@@ -64,6 +64,8 @@ static lookup *
 check_lookup(lua_State *L)
 {
     lookup *x = luaL_checkudata(L, 1, LOOKUP);
+    if (!x->S->e)
+        lmpe_raise_closed(L);
     luaL_argcheck(L, x->l, 1, "the look-up is closed");
     return x;
 }
@@ -75,6 +77,17 @@ lookup_close(lua_State *L)
     if (x->l && x->S->e)
         mpe_lookup_free(x->S->e, x->l);
     x->l = NULL;
+    return 0;
+}
+
+static int
+lookup_gc(lua_State *L)
+{
+    lookup *x = lmpe_finalized(L, LOOKUP, sizeof *x);
+    if (x && x->l && x->S->e)
+        mpe_lookup_free(x->S->e, x->l);
+    if (x)
+        x->l = NULL;
     return 0;
 }
 
@@ -165,8 +178,7 @@ lmpe_open_names(lua_State *L, lmpe *S)
     static const luaL_Reg functions[] = {{"lookup", new_lookup}, {NULL, NULL}};
     static const luaL_Reg methods[] = {
         {"wait", lookup_wait}, {"close", lookup_close}, {NULL, NULL}};
-    static const luaL_Reg meta[] = {
-        {"__close", lookup_close}, {"__gc", lookup_close}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__close", lookup_close}, {"__gc", lookup_gc}, {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
     luaL_newmetatable(L, LOOKUP);
     luaL_setfuncs(L, meta, 0);

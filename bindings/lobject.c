@@ -68,17 +68,29 @@ lmpe_get_to_know(lua_State *L, int idx, const lmpe_box *b)
     return 1;
 }
 
+/* An object whose box holds nothing any more: a finalizer that comes later uses it. */
+static void
+raise_gone(lua_State *L, const lmpe_box *b, int idx)
+{
+    if (!b->S->e)
+        lmpe_raise_closed(L);
+    luaL_argerror(L, idx, "the object has been collected");
+}
+
 lmpe_box *
 lmpe_check_self(lua_State *L, int idx)
 {
     lmpe_box *b = lua_touserdata(L, idx);
+    int same = 0;
     if (b && lua_getmetatable(L, idx)) {
-        int same = lua_rawequal(L, -1, lua_upvalueindex(2));
+        same = lua_rawequal(L, -1, lua_upvalueindex(2)) && lua_rawlen(L, idx) == sizeof *b;
         lua_pop(L, 1);
         if (same && b->o)
             return b;
     }
     lua_settop(L, idx); /* the name must not take the place of an absent argument */
+    if (same)
+        raise_gone(L, b, idx);
     lua_getfield(L, lua_upvalueindex(2), "__name");
     luaL_typeerror(L, idx, lua_tostring(L, -1));
     return NULL;
@@ -176,17 +188,43 @@ lmpe_created(lua_State *L, lmpe *S, int status, mpe_object *const *o, const char
     return 1;
 }
 
-static int
-box_gc(lua_State *L)
+static void
+forget(lmpe_box *b)
 {
-    lmpe_box *b = lua_touserdata(L, 1);
-    if (b->o && b->S->e)
-        mpe_drop(b->S->e, b->o);
     b->o = NULL;
     b->length = 0;
     if (*lmpe_known_at(b) == b)
         *lmpe_known_at(b) = NULL;
+}
+
+/* What the collector calls for any value that a script has given one of our metatables. A box that a
+ * script gives to it stays as it is: something may be using the object. */
+static int
+box_gc(lua_State *L)
+{
+    lmpe_box *b = lua_touserdata(L, 1);
+    if (!lmpe_is_finalizing(L) || !b || !lmpe_get_to_know(L, 1, b))
+        return 0;
+    if (b->o && b->S->e) {
+        if (LMPE_PIPE_KINDS >> mpe_handle_kind(b->h) & 1)
+            lmpe_pipe_collected(b);
+        mpe_drop(b->S->e, b->o);
+    }
+    forget(b);
     return 0;
+}
+
+/* One that was made by a finalizer while the state was being closed is never finalized itself. */
+void
+lmpe_objects_close(lua_State *L)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+        lmpe_box *b = lua_touserdata(L, -1);
+        if (b)
+            forget(b);
+    }
+    lua_pop(L, 1);
 }
 
 static int
@@ -210,13 +248,10 @@ lmpe_push_identity(lua_State *L, lmpe_box *b, const char *name)
 static void
 name_methods(lua_State *L, const char *name, int kind)
 {
-    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-    if (kind == MPE_KIND_PIPE_OTHER)
-        lua_pushfstring(L, "mp.%s.other", name);
-    else
-        lua_pushfstring(L, "mp.%s", name);
-    lua_pushvalue(L, -3);
-    lua_settable(L, -3);
+    const char *format = kind == MPE_KIND_PIPE_OTHER ? "mp.%s.other" : "mp.%s";
+    const char *module = lua_pushfstring(L, format, name);
+    lua_pushvalue(L, -2);
+    lmpe_set_loaded(L, module);
     lua_pop(L, 1);
 }
 
@@ -272,9 +307,7 @@ static int
 from_handle(lua_State *L, uint64_t h)
 {
     int kind = mpe_handle_kind(h);
-    lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.state");
-    lmpe *S = lua_touserdata(L, -1);
-    lua_pop(L, 1);
+    lmpe *S = lmpe_of(L);
     int rc = S ? lmpe_push_handle(L, S, h) : MPE_ESTALE;
     if (rc == MPE_OK && (kind == MPE_KIND_PIPE || kind == MPE_KIND_PIPE_OTHER))
         lmpe_pipe_arrived(lua_touserdata(L, -1));
@@ -286,11 +319,9 @@ from_handle(lua_State *L, uint64_t h)
 static int
 share(lua_State *L, const void *bytes, size_t n)
 {
-    lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.state");
-    lmpe *S = lua_touserdata(L, -1);
-    lua_pop(L, 1);
+    lmpe *S = lmpe_of(L);
     mpe_object *o;
-    int rc = S && S->e ? mpe_blob_create(S->e, (mpe_bytes){bytes, n}, &o) : MPE_ESTALE;
+    int rc = S ? mpe_blob_create(S->e, (mpe_bytes){bytes, n}, &o) : MPE_ESTALE;
     return rc == MPE_OK ? lmpe_push_object(L, S, o, mpe_handle_of(S->e, o)) : rc;
 }
 

@@ -6,6 +6,8 @@
  * does; print is flushed at once, as in stock Lua. Nothing is ever written twice after a fork,
  * since the buffer is emptied before it.
  *
+ * Once the library is closed, Lua's own functions do it again.
+ *
  * A reader that is gone (EPIPE) ends the program as SIGPIPE does, also when some library has made
  * that signal be ignored.
  */
@@ -138,12 +140,24 @@ write_stdout(lua_State *L, lmpe *S, int first)
     return let_go(S, before);
 }
 
+/* Calls Lua's own function, upvalue 2, with all arguments. */
+static int
+call_original(lua_State *L)
+{
+    lua_pushvalue(L, lua_upvalueindex(2));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+    return lua_gettop(L);
+}
+
 static int
 print(lua_State *L)
 {
-    lmpe *S = lmpe_self(L);
+    lmpe *S = lmpe_self_or_closed(L);
     luaL_Buffer line;
     int n = lua_gettop(L);
+    if (!S->e)
+        return call_original(L);
     luaL_buffinit(L, &line);
     for (int i = 1; i <= n; i++) {
         if (i > 1)
@@ -166,16 +180,6 @@ file_of(lua_State *L, int idx)
 {
     luaL_Stream *s = luaL_testudata(L, idx, LUA_FILEHANDLE);
     return s && s->closef ? s->f : NULL;
-}
-
-/* Calls the library's own function, upvalue 2, with all arguments. */
-static int
-call_original(lua_State *L)
-{
-    lua_pushvalue(L, lua_upvalueindex(2));
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
-    return lua_gettop(L);
 }
 
 static int
@@ -223,7 +227,7 @@ io_write(lua_State *L)
 {
     lua_getfield(L, LUA_REGISTRYINDEX, "_IO_output");
     FILE *f = file_of(L, -1);
-    if (f != stdout && f != stderr) {
+    if ((f != stdout && f != stderr) || !lmpe_self_or_closed(L)->e) {
         lua_pop(L, 1);
         return call_original(L);
     }
@@ -236,7 +240,7 @@ static int
 file_write(lua_State *L)
 {
     FILE *f = file_of(L, 1);
-    if (f != stdout && f != stderr)
+    if ((f != stdout && f != stderr) || !lmpe_self_or_closed(L)->e)
         return call_original(L);
     return write_result(L, write_to(L, f, 2));
 }
@@ -246,7 +250,7 @@ file_write(lua_State *L)
 static int
 flush_first(lua_State *L)
 {
-    lmpe_output_flush(lmpe_self(L));
+    lmpe_output_flush(lmpe_self_or_closed(L));
     return call_original(L);
 }
 
@@ -254,8 +258,8 @@ flush_first(lua_State *L)
 static int
 file_setvbuf(lua_State *L)
 {
-    lmpe *S = lmpe_self(L);
-    if (file_of(L, 1) != stdout)
+    lmpe *S = lmpe_self_or_closed(L);
+    if (file_of(L, 1) != stdout || !S->e)
         return call_original(L);
     const char *mode = luaL_checkstring(L, 2);
     S->output->unbuffered = strcmp(mode, "no") == 0;
@@ -269,7 +273,7 @@ file_setvbuf(lua_State *L)
 static int
 flush(lua_State *L)
 {
-    lmpe_output_flush(lmpe_self(L));
+    lmpe_output_flush(lmpe_self_or_closed(L));
     fflush(NULL);
     return 0;
 }
@@ -280,9 +284,12 @@ write_error(lua_State *L)
 {
     size_t n;
     const char *s = luaL_checklstring(L, 1, &n);
-    lmpe *S = lmpe_self(L);
+    lmpe *S = lmpe_self_or_closed(L);
     fflush(stderr);
-    mpe_write_whole(S->e, STDERR_FILENO, s, n);
+    if (S->e)
+        mpe_write_whole(S->e, STDERR_FILENO, s, n);
+    else
+        fwrite(s, 1, n, stderr);
     return 0;
 }
 
@@ -307,8 +314,9 @@ lmpe_open_output(lua_State *L, lmpe *S)
     S->output->by_line = isatty(STDOUT_FILENO);
     lmpe_setfuncs(L, S, functions);
     lua_pushlightuserdata(L, S);
-    lua_pushcclosure(L, print, 1);
-    lua_setglobal(L, "print");
+    lua_getglobal(L, "print");
+    lua_pushcclosure(L, print, 2);
+    lmpe_set_global(L, "print");
     if (lua_getglobal(L, "io") == LUA_TTABLE) {
         replace(L, S, "write", io_write);
         replace(L, S, "flush", flush_first);

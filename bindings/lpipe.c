@@ -246,17 +246,10 @@ pipe_tostring(lua_State *L)
     return 1;
 }
 
-/* A box collected by a process that has not closed it gives the end up. */
-static int
-pipe_gc(lua_State *L)
+void
+lmpe_pipe_collected(lmpe_box *b)
 {
-    lmpe_box *b = lua_touserdata(L, 1);
-    if (b->o && b->S->e) {
-        mpe_pipe_close(b->S->e, b->o, end_of(b));
-        mpe_drop(b->S->e, b->o);
-    }
-    b->o = NULL;
-    return 0;
+    mpe_pipe_close(b->S->e, b->o, end_of(b));
 }
 
 /* new_pipe([duplex = true]) -> end, end */
@@ -288,7 +281,7 @@ lmpe_open_pipe(lua_State *L, lmpe *S)
         {NULL, NULL},
     };
     static const luaL_Reg meta[] = {
-        {"__tostring", pipe_tostring}, {"__close", pipe_close}, {"__gc", pipe_gc}, {NULL, NULL}};
+        {"__tostring", pipe_tostring}, {"__close", pipe_close}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
         {"new_pipe", new_pipe}, {"pipe_incoming", pipe_incoming}, {NULL, NULL}};
     lmpe_new_type(L, S, MPE_KIND_PIPE, "Pipe", methods, meta);

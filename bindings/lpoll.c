@@ -118,8 +118,8 @@ finish_poll(lua_State *L, lmpe *S, lmpe_await *a, int status)
 static int
 pollset_gc(lua_State *L)
 {
-    pollset *set = luaL_checkudata(L, 1, POLLSET);
-    if (set->S->e)
+    pollset *set = luaL_testudata(L, 1, POLLSET);
+    if (set && set->S->e && lmpe_is_finalizing(L))
         unfile(set);
     return 0;
 }
@@ -241,7 +241,7 @@ fd_write(lua_State *L)
 static int
 fd_close(lua_State *L)
 {
-    lmpe *S = lmpe_self(L);
+    lmpe *S = lmpe_self_or_closed(L);
     int fd = (int)luaL_checkinteger(L, 1);
     if (S->e)
         mpe_fd_closing(S->e, fd);

@@ -213,6 +213,16 @@ pool_forget(lua_State *L)
     return 0;
 }
 
+/* pool_is_ready(control, worker) -> has it begun to take tasks? */
+static int
+pool_is_ready(lua_State *L)
+{
+    lmpe_control c = lmpe_check_control(L, 1);
+    uint64_t w = lmpe_check_worker(L, 2, &c);
+    lua_pushboolean(L, atomic_load(lmpe_pool_word(&c, w, READY)) != 0);
+    return 1;
+}
+
 /* pool_retire(control, worker) -> the signal that tells it: it ends when it has no task */
 static int
 pool_retire(lua_State *L)
@@ -279,6 +289,7 @@ lmpe_open_pool(lua_State *L, lmpe *S)
         {"pool_lease", pool_lease},
         {"pool_counts", pool_counts},
         {"pool_forget", pool_forget},
+        {"pool_is_ready", pool_is_ready},
         {"pool_retire", pool_retire},
         {"pool_running", pool_running},
         {"pool_stop", pool_stop},

@@ -12,6 +12,7 @@
  *            DOOMED, by compare-and-swap, and the worker ends an item by one exchange: so a stop meets
  *            the item that was meant or nothing, and a doomed worker begins nothing new
  *   RETIRE   it is to end when it has no task
+ *   READY    its initializer has returned: a death from now on is the item's doing, not its own
  *   TASKS, BUSY   items run, and nanoseconds spent with them
  *
  * and one word per place of a task: how many of its items are claimed. A worker claims each item
@@ -35,7 +36,7 @@
 
 #include <stdatomic.h>
 
-enum lmpe_pool_word { LEASE, SINCE, RUN, RETIRE, TASKS, BUSY, POOL_WORDS = 8 };
+enum lmpe_pool_word { LEASE, SINCE, RUN, RETIRE, TASKS, BUSY, READY, POOL_WORDS = 8 };
 
 #define CLAIM_ALL (1ull << 32)
 #define STOP (1ull << 62)
@@ -44,8 +45,9 @@ enum lmpe_pool_word { LEASE, SINCE, RUN, RETIRE, TASKS, BUSY, POOL_WORDS = 8 };
 
 #define CHUNK_MOST (1u << 16) /* items of a task */
 
-/* Modes of a task; TIMED may be added. */
-enum { MODE_APPLY = 1, MODE_MAP = 2, MODE_TIMED = 16 };
+/* Modes of a task. To MAP may be added: REASON keeps a second result when the first is nil, PACK keeps
+ * all results of an item in a table. */
+enum { MODE_APPLY = 1, MODE_MAP = 2, MODE_TIMED = 16, MODE_REASON = 32, MODE_PACK = 64 };
 
 typedef struct lmpe_control {
     _Atomic uint64_t *words;

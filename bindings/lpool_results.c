@@ -34,14 +34,30 @@ push_record(lua_State *L, const uint8_t *data, size_t size, int *failed)
     return 1;
 }
 
-/* Stores what one item came to: a result in the table `values`, a report in the table `failed`,
- * which is made when it is needed. Both are at these places of the stack. */
+/* A second result, which comes with a first that is nil: into the task's table of reasons, if the job
+ * wants them. It is on top and goes. */
 static void
-store_item(lua_State *L, int values, int reports, lua_Integer index, const uint8_t *data,
+store_reason(lua_State *L, int task, lua_Integer index)
+{
+    if (lua_getfield(L, task, "reasons") == LUA_TTABLE) {
+        lua_insert(L, -2);
+        lua_rawseti(L, -2, index);
+    } else {
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+}
+
+/* Stores what one item came to: a result in the table `values`, a report in the table `failed`,
+ * which is made when it is needed. These and the task are at these places of the stack. */
+static void
+store_item(lua_State *L, int task, int values, int reports, lua_Integer index, const uint8_t *data,
            size_t size, int failed)
 {
     int top = lua_gettop(L);
-    push_record(L, data, size, &failed);
+    int n = push_record(L, data, size, &failed);
+    if (n == 2 && !failed)
+        store_reason(L, task, index);
     lua_settop(L, top + 1);
     if (!failed) {
         lua_rawseti(L, values, index);
@@ -55,7 +71,7 @@ store_item(lua_State *L, int values, int reports, lua_Integer index, const uint8
 }
 
 static void
-store_records(lua_State *L, int values, int reports, lua_Integer index, uint32_t count,
+store_records(lua_State *L, int task, int values, int reports, lua_Integer index, uint32_t count,
               const uint8_t *data, size_t size)
 {
     for (uint32_t i = 0; i < count; i++) {
@@ -69,7 +85,7 @@ store_records(lua_State *L, int values, int reports, lua_Integer index, uint32_t
         size -= sizeof n;
         if (n > size)
             return;
-        store_item(L, values, reports, index + i, data, n, failed);
+        store_item(L, task, values, reports, index + i, data, n, failed);
         data += n;
         size -= n;
     }
@@ -103,9 +119,9 @@ push_result(lua_State *L, const struct lmpe_result_head *h, const uint8_t *data,
     lua_Integer index = lua_tointeger(L, -1) + h->from;
     lua_pop(L, 1);
     if (h->kind == RESULT_SEVERAL)
-        store_records(L, reports + 1, reports, index, h->count, data, size);
+        store_records(L, task, reports + 1, reports, index, h->count, data, size);
     else
-        store_item(L, reports + 1, reports, index, data, size, failed);
+        store_item(L, task, reports + 1, reports, index, data, size, failed);
     lua_settop(L, reports);
     return reports - task + 1;
 }

@@ -82,6 +82,15 @@ pool_worker(lua_State *L)
     return 0;
 }
 
+/* pool_ready(): the initializer has returned */
+static int
+pool_ready(lua_State *L)
+{
+    (void)L;
+    atomic_store(&self.words[READY], 1);
+    return 0;
+}
+
 /* ---- taking a task ---- */
 
 static int
@@ -111,7 +120,7 @@ finish_take(lua_State *L, lmpe *S, lmpe_await *a, int status)
     self.since_ns = mpe_now();
     atomic_store_explicit(&self.words[SINCE], self.since_ns, memory_order_relaxed);
     int n;
-    lua_pushinteger(L, self.task.mode & ~(uint32_t)MODE_TIMED);
+    lua_pushinteger(L, self.task.mode & ~(uint32_t)(MODE_TIMED | MODE_REASON | MODE_PACK));
     lua_pushinteger(L, self.task.function);
     lua_pushinteger(L, self.task.shared);
     if (lmpe_decode(L, data, size, &n, LMPE_DECODE_FUNCTIONS) < 0) {
@@ -312,21 +321,40 @@ end_items(lua_State *L, uint32_t given)
         flush(L, 1);
 }
 
+/* What is sent of the results of an item, which are above `top`: how many of them. */
+static int
+keep_results(lua_State *L, int top)
+{
+    int n = lua_gettop(L) - top;
+    if (!(self.task.mode & MODE_PACK)) /* two were asked for with REASON, else one */
+        return n == 2 && (!lua_isnil(L, top + 1) || lua_isnil(L, top + 2)) ? 1 : n;
+    luaL_checkstack(L, 4, NULL);
+    lua_createtable(L, n, 1);
+    lua_insert(L, top + 1);
+    for (int i = n; i > 0; i--)
+        lua_rawseti(L, top + 1, i);
+    lua_pushinteger(L, n);
+    lua_setfield(L, top + 1, "n");
+    return 1;
+}
+
 /* pool_items(describe, function, is_shared, shared, ...): runs a task of items */
 static int
 pool_items(lua_State *L)
 {
     int top = lua_gettop(L), n = top - 4, shared = lua_toboolean(L, 3);
-    uint32_t given = 0;
+    uint32_t given = 0, mode = self.task.mode;
+    int wanted = mode & MODE_PACK ? LUA_MULTRET : mode & MODE_REASON ? 2 : 1;
     luaL_checkstack(L, 16, NULL);
     for (int i = 0; i < n && begin_item(L, (uint32_t)i); i++) {
         lua_pushvalue(L, 2);
         lua_pushvalue(L, 5 + i);
         if (shared)
             lua_pushvalue(L, 4);
-        int failed = lua_pcall(L, 1 + shared, 1, 1) != LUA_OK;
+        int failed = lua_pcall(L, 1 + shared, wanted, 1) != LUA_OK;
         int stopped = end_item(L);
-        give(L, top + 1, 1, failed, given++);
+        int results = failed ? 1 : keep_results(L, top);
+        give(L, top + 1, results, failed, given++);
         lua_settop(L, top);
         if (stopped)
             break;
@@ -371,13 +399,10 @@ void
 lmpe_open_pool_worker(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
-        {"pool_worker", pool_worker},
-        {"pool_take", pool_take},
-        {"pool_call", pool_call},
-        {"pool_items", pool_items},
-        {"pool_reject", pool_reject},
-        {"pool_tell", pool_tell},
-        {NULL, NULL},
+        {"pool_worker", pool_worker}, {"pool_ready", pool_ready},
+        {"pool_take", pool_take},     {"pool_call", pool_call},
+        {"pool_items", pool_items},   {"pool_reject", pool_reject},
+        {"pool_tell", pool_tell},     {NULL, NULL},
     };
     lmpe_setfuncs(L, S, functions);
 }

@@ -18,14 +18,16 @@
 lmpe_child *
 lmpe_check_child(lua_State *L, int idx)
 {
-    return *(lmpe_child **)luaL_checkudata(L, idx, LMPE_CHILD);
+    lmpe_child *c = *(lmpe_child **)luaL_checkudata(L, idx, LMPE_CHILD);
+    luaL_argcheck(L, c, idx, "the object has been collected");
+    return c;
 }
 
 int
 lmpe_file_process(lua_State *L, lmpe *S, int idx, mpe_waiter *w)
 {
     lmpe_child **c = luaL_testudata(L, idx, LMPE_CHILD);
-    if (!c)
+    if (!c || !*c)
         return MPE_ETYPE;
     if (!(*c)->p)
         return mpe_wait_timer(S->e, w, mpe_now());
@@ -67,6 +69,7 @@ child_new(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
     lmpe_child **box = lua_newuserdatauv(L, sizeof *box, 0);
+    *box = NULL;
     lmpe_child *c = S->spare_children;
     if (c)
         S->spare_children = c->next;
@@ -89,8 +92,11 @@ is_mine(const lmpe_child *c)
 static int
 child_gc(lua_State *L)
 {
-    lmpe *S = lmpe_self(L);
-    lmpe_child *c = lmpe_check_child(L, 1);
+    lmpe *S = lmpe_self_or_closed(L);
+    lmpe_child **box = lmpe_finalized(L, LMPE_CHILD, sizeof *box), *c = box ? *box : NULL;
+    if (!c)
+        return 0;
+    *box = NULL;
     if (S->e && (c->ended || !c->p))
         free_child(S, c);
     return 0; /* one that runs stays on the list */

@@ -183,9 +183,12 @@ finish_next(lua_State *L, lmpe *S, lmpe_await *a, int status)
     return n;
 }
 
+/* Its queue is upvalue 3, so that it can be handed on alone. */
 static int
 iter_next(lua_State *L)
 {
+    lua_settop(L, 0);
+    lua_pushvalue(L, lua_upvalueindex(3));
     lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     lmpe_await *a = lmpe_await_new(b->S, MPE_FOREVER, NULL);
     a->object = b->o;
@@ -200,9 +203,9 @@ queue_iter(lua_State *L)
     lmpe_check_kinds(L, 1, QUEUE);
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_pushvalue(L, lua_upvalueindex(2));
-    lua_pushcclosure(L, iter_next, 2);
     lua_pushvalue(L, 1);
-    return 2;
+    lua_pushcclosure(L, iter_next, 3);
+    return 1;
 }
 
 /* ---- state ---- */

@@ -68,16 +68,30 @@ check_circle(lua_State *L, lmpe *S, const char *name)
 
 /* The end of a loader. */
 static int
-guard_close(lua_State *L)
+end_load(struct lmpe_loading *l)
 {
-    struct lmpe_loading *l = luaL_checkudata(L, 1, LOADING), **at = &l->S->loads;
+    struct lmpe_loading **at = &l->S->loads;
     while (*at && *at != l)
         at = &(*at)->next;
     if (!*at)
         return 0;
     *at = l->next;
-    mpe_waitlist_wake(l->S->e, &l->waiting, UINT32_MAX);
+    if (l->S->e)
+        mpe_waitlist_wake(l->S->e, &l->waiting, UINT32_MAX);
     return 0;
+}
+
+static int
+guard_close(lua_State *L)
+{
+    return end_load(luaL_checkudata(L, 1, LOADING));
+}
+
+static int
+guard_gc(lua_State *L)
+{
+    struct lmpe_loading *l = lmpe_finalized(L, LOADING, sizeof *l);
+    return l ? end_load(l) : 0;
 }
 
 static void
@@ -146,7 +160,7 @@ static int require_again(lua_State *L, lmpe *S, int status);
 static int
 require(lua_State *L)
 {
-    lmpe *S = lmpe_self(L);
+    lmpe *S = lmpe_self_or_closed(L); /* loading one waits for nothing then */
     const char *name = luaL_checkstring(L, NAME);
     lua_settop(L, NAME);
     lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
@@ -155,7 +169,7 @@ require(lua_State *L)
         return 1;
     lua_settop(L, LOADED);
     struct lmpe_loading *l = find(S, name);
-    if (l && !waits_for_us(S, l))
+    if (l && S->e && !waits_for_us(S, l))
         return lmpe_wait(L, S, &l->waiting, MPE_FOREVER, require_again);
     check_circle(L, S, name);
     push_guard(L, S, name);
@@ -182,13 +196,13 @@ lmpe_open_require(lua_State *L, lmpe *S)
         luaL_newmetatable(L, LOADING);
         lua_pushcfunction(L, guard_close);
         lua_setfield(L, -2, "__close");
-        lua_pushcfunction(L, guard_close);
+        lua_pushcfunction(L, guard_gc);
         lua_setfield(L, -2, "__gc");
         lua_pop(L, 1);
         lua_pushlightuserdata(L, S);
         lua_insert(L, -2);
         lua_pushcclosure(L, require, 2);
-        lua_setglobal(L, "require");
+        lmpe_set_global(L, "require");
     }
     lua_settop(L, top);
 }

@@ -117,15 +117,27 @@ memory_write(lua_State *L)
     return 0;
 }
 
-/* m:close(): gives this process's mapping up; harmless when closed already */
 static int
-memory_close(lua_State *L)
+unmap(memory *m)
 {
-    memory *m = luaL_checkudata(L, 1, SHM);
     if (m->data)
         munmap(m->data, m->size);
     m->data = NULL;
     return 0;
+}
+
+/* m:close(): gives this process's mapping up; harmless when closed already */
+static int
+memory_close(lua_State *L)
+{
+    return unmap(luaL_checkudata(L, 1, SHM));
+}
+
+static int
+memory_gc(lua_State *L)
+{
+    memory *m = lmpe_finalized(L, SHM, sizeof *m);
+    return m ? unmap(m) : 0;
 }
 
 /* m:unlink(): the name is gone, and the memory with its last mapping */
@@ -184,9 +196,9 @@ lmpe_open_shm(lua_State *L, lmpe *S)
                                        {"close", memory_close},
                                        {"unlink", memory_unlink},
                                        {NULL, NULL}};
-    static const luaL_Reg meta[] = {{"__index", memory_index},       {"__len", memory_len},
-                                    {"__gc", memory_close},          {"__close", memory_close},
-                                    {"__tostring", memory_tostring}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {
+        {"__index", memory_index}, {"__len", memory_len},           {"__gc", memory_gc},
+        {"__close", memory_close}, {"__tostring", memory_tostring}, {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
     luaL_newmetatable(L, SHM);
     luaL_setfuncs(L, meta, 0);

@@ -137,7 +137,9 @@ lmpe_cancel_forked(lmpe *S)
 static int
 ticker_gc(lua_State *L)
 {
-    struct lmpe_ticker *k = lua_touserdata(L, 1);
+    struct lmpe_ticker *k = lmpe_finalized(L, NULL, sizeof *k);
+    if (!k)
+        return 0;
     lmpe_tasks_close(L, lmpe_of(L));
     if (k->made)
         timer_delete(k->timer);

@@ -46,7 +46,7 @@ lmpe_note_traceback(lua_State *L)
 {
     lmpe *S = lmpe_of(L);
     lua_settop(L, 1);
-    if (is_cancellation(L, S->current))
+    if (S && is_cancellation(L, S->current))
         return 1;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &raised_key);
     int known = !lua_isnil(L, 1) && lua_rawequal(L, 1, -1);

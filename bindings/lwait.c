@@ -177,9 +177,8 @@ file_part(lua_State *L, struct any *any, struct any_part *p, int idx)
 }
 
 static int
-unfile(lua_State *L)
+take_back(struct any *any)
 {
-    struct any *any = luaL_checkudata(L, 1, LMPE_ANY);
     for (int i = 0; i < any->count && any->S->e; i++) {
         mpe_wait_stop(any->S->e, &any->parts[i].w);
         if (any->parts[i].fd >= 0)
@@ -188,6 +187,19 @@ unfile(lua_State *L)
     any->count = 0;
     any->a = NULL;
     return 0;
+}
+
+static int
+unfile(lua_State *L)
+{
+    return take_back(luaL_checkudata(L, 1, LMPE_ANY));
+}
+
+static int
+any_gc(lua_State *L)
+{
+    struct any *any = luaL_testudata(L, 1, LMPE_ANY);
+    return any && lmpe_is_finalizing(L) ? take_back(any) : 0;
 }
 
 /* file_any(list) -> the filed waiters; list: shared objects, waitlists, tasks, children, fds. The
@@ -350,7 +362,7 @@ lmpe_open_wait(lua_State *L, lmpe *S)
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
     luaL_newmetatable(L, LMPE_ANY);
-    lua_pushcfunction(L, unfile);
+    lua_pushcfunction(L, any_gc);
     lua_setfield(L, -2, "__gc");
     lua_pushcfunction(L, unfile);
     lua_setfield(L, -2, "__close");

@@ -744,6 +744,30 @@ describe("the objects of co #later", function()
       eq(most, 2)]]
   end)
 
+  it("have variables that go with their task, or with the object", function()
+    ok[[
+      local co = mp.co
+      local weak = setmetatable({}, { __mode = "k" })
+      local function new() local t = {} weak[t] = true return t end
+      local l, go = co.Local(), co.Event()
+      local returned = co.spawn(function() l.x = new() co.sleep(0) end)
+      local failed = co.spawn(function() l.x = new() co.sleep(0) error("failed") end)
+      local killed = co.spawn(function() l.x = new() co.sleep(10) end)
+      local waits = co.spawn(function()
+        do local own = co.Local() own.x, own.self = new(), own end
+        l.x = "kept"
+        go:wait()
+        return l.x
+      end)
+      pcall(failed.get, failed)
+      killed:kill()
+      returned:join() killed:join()
+      collectgarbage() collectgarbage()
+      eq(next(weak), nil)
+      go:set()
+      eq(waits:get(), "kept")]]
+  end)
+
   it("have variables of a task's own", function()
     co[[
       local l = co.Local()

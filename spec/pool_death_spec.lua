@@ -131,6 +131,80 @@ describe("a pool worker that dies", function()
       end]]
   end)
 
+  it("before it is ready makes calls fail only until one gets ready", function()
+    ok([[
+      for _, how in ipairs{ function() os.exit(7) end, function() error("not yet") end, function() kill(0) end } do
+        local n = mp.Value("i", 0)
+        local pool <close> = mp.Pool{ processes = 2, initializer = function() if n:add(1) <= 6 then how() end end }
+        local good, err = pcall(pool.apply, pool, function() end)
+        eq(good, false)
+        assert(err.kind == "worker_died" or err.message:find("not yet", 1, true), tostring(err))
+        until_true(function() return (pcall(pool.apply, pool, function() end)) end)
+        eq(pool:map(function(x) return x end, { 1, 2, 3 }), { 1, 2, 3 })
+        eq(pool:stats().outstanding, 0)
+      end]], { timeout = 40 })
+  end)
+
+  it("before it is ready, for ever, lets the pool close and end", function()
+    ok[[
+      for _, closes_first in ipairs{ true, false } do
+        local pool = mp.Pool{ processes = 2, initializer = function() error("no start") end }
+        local r = pool:apply_async(function() return 1 end)
+        if closes_first then pool:close() end
+        raises("no start", r.get, r, 15)
+        pool:close() pool:join()
+      end]]
+  end)
+
+  it("in its first task, time after time, costs those tasks and nothing else", function()
+    ok([[
+      local function swallow() while true do pcall(function() while true do end end) end end
+      for _, how in ipairs{ "exit", "signal", "timeout" } do
+        local pool <close> = mp.Pool(1)
+        for code = 1, how == "timeout" and 6 or 12 do
+          local r = pool:apply_async(function()
+            if how == "exit" then os.exit(code) elseif how == "signal" then kill(0) else swallow() end
+          end, nil, { timeout = how == "timeout" and 0.01 or nil })
+          local good, err = pcall(r.get, r, 15)
+          eq(good, false) eq(err.kind, how == "timeout" and "timeout" or "worker_died")
+          if how == "exit" then eq(err.exitcode, code) end
+        end
+        eq(pool:apply(function() return "on" end), "on")
+      end]], { timeout = 40 })
+  end)
+
+  it("in the same item again and again has as many tries as were allowed", function()
+    ok[[
+      local pool <close> = mp.Pool(2)
+      local tries = mp.RawArray("i", 6)
+      local r = pool:map_async(function(i)
+        tries[i] = tries[i] + 1
+        if i == 3 then os.exit(1) end
+        return i
+      end, { 1, 2, 3, 4, 5, 6 }, { retries = 8, chunksize = 3 })
+      local good, err = pcall(r.get, r, 15)
+      eq(good, false) eq(err.kind, "worker_died")
+      eq(tries:totable(), { 1, 1, 9, 1, 1, 1 })
+      eq(pool:map(function(x) return x end, { 1, 2 }), { 1, 2 })]]
+  end)
+
+  it("of what it reads of an item fails that item after a few", function()
+    ok[[
+      local name = os.tmpname()
+      local f = io.open(name .. ".lua", "w")
+      f:write('if mp_started then os.exit(6) end return { f = function() end }')
+      f:close()
+      package.path = name:match("(.*/)") .. "?.lua;" .. package.path
+      local M = require(name:match("[^/]*$"))
+      mp.set_start_method("spawn")
+      local pool <close> = mp.Pool{ processes = 2, initializer = function() mp_started = true end }
+      local r = pool:map_async(function(x) return x end, { 1, M, 3 }, { chunksize = 1 })
+      local good, err = pcall(r.get, r, 15)
+      os.remove(name) os.remove(name .. ".lua")
+      eq(good, false) eq(err.kind, "worker_died") eq(err.exitcode, 6)
+      eq(pool:apply(function() return "on" end), "on")]]
+  end)
+
   it("before it is ready is no harm while others work", function()
     ok([[
       local n = mp.Value("i", 0)

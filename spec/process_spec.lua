@@ -42,6 +42,36 @@ describe("a process", function()
       end):join()]])
   end)
 
+  it("keeps neither target nor arguments after its start", function()
+    for _, method in ipairs{ "fork", "spawn", "forkserver" } do
+      ok([[
+        mp.set_start_method("]] .. method .. [[")
+        local weak = setmetatable({}, { __mode = "k" })
+        local function start()
+          local args, upvalue, inner = {}, {}, {}
+          weak[args], weak[upvalue], weak[inner] = true, true, true
+          local p = mp.Process(function(x) return x, upvalue end, args)
+          local named = mp.Process{ target = function() end, args = { inner } }
+          p:start() named:start()
+          return p, named
+        end
+        local p, named = start()
+        collectgarbage() collectgarbage()
+        eq(next(weak), nil)
+        all{ p, named }
+        raises("only once", p.start, p)]])
+    end
+  end)
+
+  it("keeps its arguments when it could not be started, and can be started again", function()
+    prints("x\n", [[
+      mp.set_executable("/no/such/file")
+      local p = mp.get_context("spawn").Process(print, "x")
+      raises("cannot start", p.start, p)
+      mp.set_executable(require("mpengine.core").own_executable())
+      p:start() p:join()]])
+  end)
+
   it("has no pid, no exit code and no life before start", function()
     ok[[
       local p = mp.Process(function() end)

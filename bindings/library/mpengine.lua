@@ -124,8 +124,7 @@ function Queue:close() end
 ---@return boolean
 function Queue:is_closed() end
 --- `for v in q:iter() do`: until it is closed and drained. Each step may wait; a nil item raises.
----@return fun(q: mpengine.Queue): any
----@return mpengine.Queue
+---@return fun(): any
 function Queue:iter() end
 
 ---@class mpengine.JoinableQueue : mpengine.Queue
@@ -503,6 +502,8 @@ function Barrier:abort() end
 ---@field message string
 ---@field traceback string? of the worker
 ---@field value any what was raised
+---@field index integer? of a map: which item
+---@field item any
 ---@field pid integer?
 ---@field signal integer?
 ---@field exitcode integer?
@@ -539,6 +540,11 @@ function AsyncResult:cancel() end
 ---@field chunksize? integer items per task; default: learned
 ---@field progress? true|"lines"|fun(done: integer, total: integer?, failed: integer)
 ---@field shared? any sent once to each worker: f(item, shared); in a starmap f(shared, ...)
+---@field pack? boolean an item's result is a table of all its results, with n
+---@field return_exceptions? boolean an item's error object is its result
+
+---@class mpengine.ImapOptions : mpengine.MapOptions
+---@field ahead? integer items between the source and the loop, at most
 
 ---@class mpengine.PoolOptions
 ---@field processes? integer 1 to 256, default cpu_count()
@@ -580,25 +586,26 @@ function Pool:starmap(f, list, opts) end
 ---@param opts? mpengine.MapOptions
 ---@return mpengine.AsyncResult
 function Pool:starmap_async(f, list, opts) end
---- `for i, v in pool:imap(f, source) do`: in order. Each step may wait, and raises the item's error.
----@param source table|function list or iterator
----@param opts? mpengine.MapOptions
----@return fun(it: any): integer?, any
----@return any
-function Pool:imap(f, source, opts) end
+--- `for i, v, reason in pool:imap(f, source) do`: in order. Each step may wait, and raises the item's error.
+---@param source any list, shared list or array, or iterator; state and first value may stand behind it
+---@param ... any the rest of what stands in a for loop; mpengine.ImapOptions last
+---@return fun(): integer?, any, any
+function Pool:imap(f, source, ...) end
 --- The same as they come; i is the item's index.
----@param source table|function
----@param opts? mpengine.MapOptions
----@return fun(it: any): integer?, any
----@return any
-function Pool:imap_unordered(f, source, opts) end
+---@param source any
+---@param ... any
+---@return fun(): integer?, any, any
+function Pool:imap_unordered(f, source, ...) end
 --- No more tasks.
 function Pool:close() end
 --- Kills the workers; what is unfinished fails with kind "terminated".
 function Pool:terminate() end
 --- Waits for the workers. Raises before close or terminate.
 ---@async
-function Pool:join() end
+---@param timeout? number seconds
+---@return true?
+---@return "timeout"? reason
+function Pool:join(timeout) end
 ---@param n integer
 function Pool:resize(n) end
 
@@ -875,10 +882,10 @@ function CoPool:map_async(f, source, opts) end
 function CoPool:starmap(f, source, opts) end
 ---@return mpengine.co.AsyncResult
 function CoPool:starmap_async(f, source, opts) end
----@return fun(): integer?, any
-function CoPool:imap(f, source, opts) end
----@return fun(): integer?, any
-function CoPool:imap_unordered(f, source, opts) end
+---@return fun(): integer?, any, any
+function CoPool:imap(f, source, ...) end
+---@return fun(): integer?, any, any
+function CoPool:imap_unordered(f, source, ...) end
 
 -- ---- input and output ------------------------------------------------------------------------
 

@@ -4,8 +4,15 @@ local errors = {}
 local Error = { __name = "mp.error" }
 Error.__index = Error
 
+-- An item of a map, in a few words.
+local function describe(item)
+    if type(item) == "string" then return ("%q"):format(#item > 40 and item:sub(1, 40) .. "..." or item) end
+    return type(item) == "table" and "a table" or tostring(item)
+end
+
 function Error:__tostring()
-    local text = self.message
+    local text = tostring(self.message)
+    if self.index then text = ("%s\n(item %s: %s)"):format(text, self.index, describe(self.item)) end
     if self.pid then text = ("%s\n(in the process with pid %d)"):format(text, self.pid) end
     if self.traceback then text = text .. "\n" .. self.traceback end
     return text

@@ -37,7 +37,6 @@ local mp = {
     codec = core.codec,
     now = core.now,
 }
-package.loaded["mpengine.codec"] = core.codec
 
 -- Messages about bad arguments find a function's name by its place in a loaded module: the public
 -- one is to be the only one.
@@ -69,6 +68,8 @@ local lazy = {
 
 -- luv that was loaded before this has a loop of its own.
 if package.loaded.luv then require("mpengine.luv").bridge(package.loaded.luv) end
+
+core.modules.mpengine = mp -- it may have been loaded by another loader than the library's
 
 return setmetatable(mp, {
     __index = function(self, key)

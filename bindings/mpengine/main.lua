@@ -165,7 +165,7 @@ end
 
 --- What is left when the main chunk has ended: tasks, children, output.
 local function finish(code)
-    local process = package.loaded["mpengine.process"]
+    local process = core.modules["mpengine.process"]
     if not process then -- no processes, then, and no tasks
         core.flush()
         return code

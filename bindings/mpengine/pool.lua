@@ -3,8 +3,12 @@
 --- a worker is idle, and it knows from the control words (lpool.h) which item died with a worker.
 ---
 --- Here are the calls; pool/schedule.lua is the flow of tasks, pool/jobs.lua and pool/imap.lua what they
---- come from, pool/workers.lua the processes, pool/stop.lua timeouts and cancelling, pool/worker.lua the
---- worker's side.
+--- come from, pool/source.lua lists and iterators, pool/workers.lua the processes, pool/stop.lua timeouts
+--- and cancelling, pool/worker.lua the worker's side.
+---
+--- What a script has is a handle with the field `pool`; the tasks that run the pool hold that alone, so
+--- the handle is collected when the script has no more of it, nor a result that is still to come, nor
+--- an iterator. Then the workers are ended.
 local mp = require "mpengine"
 local core = require "mpengine.core"
 local check_arg = require "mpengine.check"
@@ -16,6 +20,7 @@ local options = require "mpengine.pool.options"
 local publish = require "mpengine.pool.publish"
 local Result = require "mpengine.pool.result"
 local schedule = require "mpengine.pool.schedule"
+local sources = require "mpengine.pool.source"
 local stop = require "mpengine.pool.stop"
 local workers = require "mpengine.pool.workers"
 
@@ -28,48 +33,54 @@ Pool.__index = Pool
 
 local function fail(call, n, expected, value) errors.raise(check_arg.message(call, n, expected, value)) end
 
---- A pool of this process.
-local function check(pool, call)
-    if getmetatable(pool) ~= Pool then fail(call, 1, "mp.Pool", pool) end
+--- The pool behind a handle of this process.
+local function check(handle, call)
+    if getmetatable(handle) ~= Pool then fail(call, 1, "mp.Pool", handle) end
+    local pool = handle.pool
     if pool.owner ~= process.identity then errors.raise(call .. ": the pool belongs to another process") end
+    return pool
 end
 
 --- One that takes tasks, and a function to run.
-local function check_call(pool, call, f)
-    if getmetatable(pool) ~= Pool or pool.owner ~= process.identity then check(pool, call) end
+local function check_call(handle, call, f)
+    local pool = getmetatable(handle) == Pool and handle.pool
+    if not pool or pool.owner ~= process.identity then check(handle, call) end
     if pool.closed then errors.raise(call .. ": the pool is closed") end
     if type(f) ~= "function" then fail(call, 1, "function", f) end
-    if pool.failure then error(errors.new(pool.failure), 0) end
+    if pool.trouble then schedule.raise_trouble(pool) end
+    return pool
 end
 
 -- ---- calls ----
 
 --- pool:apply_async(f, args [, opts]) -> AsyncResult. What cannot be sent raises here.
 function Pool:apply_async(f, args, opts)
-    check_call(self, "apply_async", f)
+    local pool = check_call(self, "apply_async", f)
     if args ~= nil and type(args) ~= "table" then fail("apply_async", 2, "table of args", args) end
     if opts ~= nil then opts = options.call("apply_async", opts, options.async) end
     args = args or {}
-    local job = jobs.call(self, publish.func(self, "apply_async", f), args, args.n or #args, opts)
+    local job = jobs.call(self, publish.func(pool, "apply_async", f), args, args.n or #args, opts)
     local ok, bytes, has_objects
-    if self.outstanding < schedule.PLACES and self.first_job > self.last_job then
-        ok, bytes, has_objects = schedule.put(self, job, 1, 1)
+    if pool.outstanding < schedule.PLACES and pool.first_job > pool.last_job then
+        ok, bytes, has_objects = schedule.put(pool, job, 1, 1)
         if ok then jobs.keep(job, bytes, has_objects) end
-        if self.outstanding > self.alive and self.alive < self.size then self.start_more(self) end
-        if self.outstanding % DRAIN_EVERY == 0 then schedule.drain(self) end
+        if pool.outstanding > pool.alive and pool.alive < pool.size then pool.start_more(pool) end
+        if pool.outstanding % DRAIN_EVERY == 0 then schedule.drain(pool) end
     else
-        ok, bytes = pcall(jobs.postpone, self, job)
-        schedule.drain(self)
-        schedule.feed(self)
+        ok, bytes = pcall(jobs.postpone, pool, job)
+        schedule.drain(pool)
+        schedule.feed(pool)
     end
     if not ok then errors.raise(bytes) end
     return job
 end
 
---- pool:apply(f, args) -> the results of f; raises its error.
+--- pool:apply(f, args) -> the results of f; raises its error. A task that is cancelled meanwhile cancels
+--- the call; so do the others that wait.
 function Pool:apply(f, args)
     check_call(self, "apply", f)
-    return self:apply_async(f, args):get()
+    local r <close> = self:apply_async(f, args)
+    return r:get()
 end
 
 --- What a job of many items is told, from the options of its call.
@@ -77,21 +88,21 @@ local function job_options(pool, call, opts, allowed, star)
     opts = options.call(call, opts, allowed)
     return {
         callback = opts.callback, error_callback = opts.error_callback, timeout = opts.timeout, retries = opts.retries,
-        chunksize = opts.chunksize, progress = opts.progress, star = star,
-        shared_id = publish.value(pool, call, opts.shared),
+        chunksize = opts.chunksize, progress = opts.progress, star = star, pack = opts.pack, ahead = opts.ahead,
+        return_exceptions = opts.return_exceptions, shared_id = publish.value(pool, call, opts.shared),
     }
 end
 
 local function cancel_map(pool, result) stop.cancel(pool, result.job) end
 
 --- The common part of the maps that give a list: an AsyncResult of it.
-local function map_async(pool, call, f, list, opts, star)
-    check_call(pool, call, f)
-    if type(list) ~= "table" then fail(call, 2, "table", list) end
+local function map_async(handle, call, f, list, opts, star)
+    local pool = check_call(handle, call, f)
+    list = sources.list(call, 2, list)
     opts = job_options(pool, call, opts, options.maps, star)
     local n = #list
     local result = Result.of{
-        pool = pool, cancel_with = cancel_map, callback = opts.callback, error_callback = opts.error_callback,
+        handle = handle, cancel_with = cancel_map, callback = opts.callback, error_callback = opts.error_callback,
     }
     local job = jobs.map(publish.func(pool, call, f), list, n, opts, call, result)
     if n == 0 then
@@ -104,87 +115,111 @@ local function map_async(pool, call, f, list, opts, star)
     return result
 end
 
+local function map(handle, call, f, list, opts, star)
+    local r <close> = map_async(handle, call, f, list, opts, star)
+    return r:get()
+end
+
 --- pool:map(f, list [, opts]) -> list of results in order; raises the error of the first item that failed.
-function Pool:map(f, list, opts) return map_async(self, "map", f, list, opts):get() end
-function Pool:starmap(f, list, opts) return map_async(self, "starmap", f, list, opts, true):get() end
+function Pool:map(f, list, opts) return map(self, "map", f, list, opts) end
+function Pool:starmap(f, list, opts) return map(self, "starmap", f, list, opts, true) end
 
 local function copied(list) return type(list) == "table" and table.move(list, 1, #list, 1, {}) or list end
 
 function Pool:map_async(f, list, opts) return map_async(self, "map_async", f, copied(list), opts) end
 function Pool:starmap_async(f, list, opts) return map_async(self, "starmap_async", f, copied(list), opts, true) end
 
-local function imap_with(pool, call, f, source, opts, ordered)
-    check_call(pool, call, f)
+local function imap_with(handle, call, ordered, f, value, ...)
+    local pool = check_call(handle, call, f)
+    local source, opts = sources.of(call, value, ...)
     opts = job_options(pool, call, opts, options.imaps)
-    return imap.iterator(pool, call, publish.func(pool, call, f), source, opts, ordered)
+    return imap.iterator(handle, call, publish.func(pool, call, f), source, opts, ordered)
 end
 
---- for i, v in pool:imap(f, list or iterator [, opts]): in order, as they come.
-function Pool:imap(f, source, opts) return imap_with(self, "imap", f, source, opts, true) end
+--- for i, v in pool:imap(f, list or iterator [, opts]): in order, as they come. An iterator may have its
+--- state and first value behind it, as pairs(t) and q:iter() give them.
+function Pool:imap(...) return imap_with(self, "imap", true, ...) end
 
 --- for i, v in pool:imap_unordered(f, list or iterator [, opts]): i is the item's index.
-function Pool:imap_unordered(f, source, opts) return imap_with(self, "imap_unordered", f, source, opts, false) end
+function Pool:imap_unordered(...) return imap_with(self, "imap_unordered", false, ...) end
 
 -- ---- the pool itself ----
 
 --- No more tasks; the workers end when those that are there are done.
 function Pool:close()
-    check(self, "close")
-    if self.closed then return end
-    self.closed = true
-    if self.outstanding == 0 and self.first_job > self.last_job then self.inbox:close() end
+    local pool = check(self, "close")
+    if pool.closed then return end
+    pool.closed = true
+    if pool.trouble then schedule.give_up(pool) end
+    if pool.outstanding == 0 and pool.first_job > pool.last_job then pool.inbox:close() end
 end
 
 --- Ends the workers at once; unfinished tasks fail with kind "terminated".
 function Pool:terminate()
-    check(self, "terminate")
-    if self.terminated then return end
-    self.closed, self.terminated = true, true
-    self.inbox:close()
-    workers.kill_all(self)
-    schedule.fail_all(self, { kind = "terminated", message = "the pool was terminated" })
-    self.outbox:close()
-    if self.monitor then self.monitor:wake() end
+    local pool = check(self, "terminate")
+    if pool.terminated then return end
+    pool.closed, pool.terminated = true, true
+    pool.inbox:close()
+    workers.kill_all(pool)
+    schedule.fail_all(pool, { kind = "terminated", message = "the pool was terminated" })
+    pool.outbox:close()
+    if pool.monitor then pool.monitor:wake() end
 end
 
---- Waits until the workers have ended. Raises before close or terminate.
-function Pool:join()
-    check(self, "join")
-    if not self.closed then errors.raise("join: the pool is still open (close or terminate it first)") end
-    while self.alive > 0 do self.changed:wait() end
-    if not self.terminated then
-        self.terminated, self.joined = true, true
-        self.outbox:close()
+--- Waits until the workers have ended: true, or nil, "timeout". Raises before close or terminate.
+function Pool:join(timeout)
+    local pool = check(self, "join")
+    check_arg.timeout("join", 1, timeout)
+    if not pool.closed then errors.raise("join: the pool is still open (close or terminate it first)") end
+    local deadline = timeout and core.now() + timeout
+    while pool.alive > 0 do
+        local ok, why = pool.changed:wait(deadline and math.max(0, deadline - core.now()))
+        if not ok and pool.alive > 0 then return nil, why end
     end
+    if not pool.terminated then
+        pool.terminated, pool.joined = true, true
+        pool.outbox:close()
+    end
+    return true
 end
 
 --- Changes the number of workers; those that are too many end when they have no task.
 function Pool:resize(n)
-    check(self, "resize")
+    local pool = check(self, "resize")
     if math.type(n) ~= "integer" or n < 1 or n > options.CAPACITY then
         fail("resize", 1, ("number of workers from 1 to %d"):format(options.CAPACITY), n)
     end
-    if self.closed then errors.raise("resize: the pool is closed") end
-    workers.resize(self, n)
+    if pool.closed then errors.raise("resize: the pool is closed") end
+    workers.resize(pool, n)
 end
 
 --- What the pool and its workers are doing.
 function Pool:stats()
-    check(self, "stats")
+    local pool = check(self, "stats")
     return {
-        workers = workers.stats(self), outstanding = self.outstanding, completed = self.completed,
-        queued = self.inbox:qsize(), closed = self.closed or false,
+        workers = workers.stats(pool), outstanding = pool.outstanding, completed = pool.completed,
+        queued = pool.inbox:qsize(), closed = pool.closed or false,
     }
 end
 
 --- A forked child that leaves the scope of its parent's pool leaves it alone.
 function Pool:__close()
-    if self.owner == process.identity then self:terminate() end
+    if self.pool.owner == process.identity then self:terminate() end
+end
+
+--- Nothing can come of it any more: nothing is unfinished. A finalizer may run anywhere, so it only sends
+--- signals; what is left to do is done where the ends of the workers are seen.
+function Pool:__gc()
+    local pool = self.pool
+    if not pool or pool.owner ~= process.identity or pool.terminated then return end
+    pool.closed, pool.terminated = true, true
+    workers.kill_all(pool)
 end
 
 function Pool:__tostring()
-    local state = self.joined and "ended" or self.terminated and "terminated" or self.closed and "closed" or "running"
-    return ("mp.Pool: %p (%d workers, %d tasks, %s)"):format(self, self.alive, self.outstanding, state)
+    local pool = self.pool
+    local state = pool.joined and "ended" or pool.terminated and "terminated" or pool.closed and "closed" or "running"
+    return ("mp.Pool: %p (%d workers, %d tasks, %s)"):format(self, pool.alive, pool.outstanding, state)
 end
 
 -- ---- making ----
@@ -194,7 +229,7 @@ local function new(first, ...)
     local n, opts = options.pool(first, ...)
     local control = mp.RawArray("Q", core.pool_control_size(options.CAPACITY, schedule.PLACES))
     control[1] = options.CAPACITY
-    local pool = setmetatable({
+    local pool = {
         size = n, initializer = opts.initializer, initargs = opts.initargs or {}, maxtasks = opts.maxtasksperchild,
         inbox = mp.Queue(), outbox = mp.Queue(), control = control, functions = mp.Dict(), published = publish.new(),
         workers = {}, buffers = {}, alive = 0, unready = 0, next_name = 1, start_failures = 0,
@@ -202,10 +237,10 @@ local function new(first, ...)
         jobs = {}, first_job = 1, last_job = 0,
         changed = core.waitlist(), owner = process.identity, method = mp.get_start_method(),
         start_more = workers.start_more, news = workers.news, watch_timeout = stop.watch_timeout,
-    }, Pool)
+    }
     workers.start(pool, 1)
     core.spawn(schedule.pump, pool)
-    return pool
+    return setmetatable({ pool = pool }, Pool)
 end
 
 return { Pool = new }

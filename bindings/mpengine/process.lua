@@ -64,7 +64,7 @@ end
 
 -- What another process tells of is not told twice.
 local function is_told(err)
-    local deadlock = package.loaded["mpengine.deadlock"]
+    local deadlock = core.modules["mpengine.deadlock"]
     return deadlock and deadlock.is_told(err)
 end
 
@@ -113,7 +113,7 @@ end
 
 -- What a child in a new program needs to know beside its target.
 local function settings_of(s)
-    local log = package.loaded["mpengine.log"]
+    local log = core.modules["mpengine.log"]
     return {
         daemon = s.daemon, worker = s.worker, method = context.get_start_method(),
         path = package.path, cpath = package.cpath, executable = process.executable,
@@ -158,7 +158,10 @@ function methods:start()
     s.child = core.child_new()
     children[self] = true
     local ok, why = starters[method](s, bound, bytes)
-    if ok then return end
+    if ok then
+        s.target, s.args = nil, nil -- as long as the object lives, they need not
+        return
+    end
     s.child, children[self] = nil, nil
     error(why, 2)
 end
@@ -249,7 +252,7 @@ function Process:__newindex(key, value)
 end
 
 function Process:__tostring()
-    local s = state[self]
+    local s = state[self] or check(self, "tostring")
     if s.closed then return ("mp.Process: %s (closed)"):format(s.name) end
     local pid = pid_of(s)
     if not pid then return ("mp.Process: %s (not started)"):format(s.name) end
@@ -375,11 +378,17 @@ function os.exit(code, close) -- luacheck: ignore 122
     if type(code) ~= "number" or math.tointeger(code) == nil then
         error(("bad argument #1 to 'exit' (boolean or integer expected, got %s)"):format(type(code)), 2)
     end
-    if core.parent() then finish(math.tointeger(code)) end
+    code = math.tointeger(code)
+    if core.is_closed() then os_exit(code & 0xff) end -- in a finalizer
+    if core.parent() then finish(code) end
+    if close then -- close handlers and finalizers come first, as at the end of the script
+        core.flush()
+        os_exit(code & 0xff, true)
+    end
     process.end_children()
     core.flush()
     core.leave()
-    os_exit(math.tointeger(code) & 0xff, close)
+    os_exit(code & 0xff)
 end
 
 return process

@@ -77,7 +77,7 @@ end
 
 return function()
     editing = core.is_terminal(0) and core.readline_open()
-    if not package.loaded["mpengine.co"] then require "mpengine.co" end
+    if not core.modules["mpengine.co"] then require "mpengine.co" end
     while true do
         local ok, ended = pcall(one)
         if ok and ended then break end

@@ -1,13 +1,19 @@
---- co.Local: fields whose values belong to the task that sets them.
+--- co.Local: fields whose values belong to the task that sets them, and go with it: they are kept among
+--- its notes, which lose them at its end, although the task itself may be kept for its result.
 local core = require "mpengine.core"
+local tasks = require "mpengine.co.tasks"
 
-local current = core.current
-local values = setmetatable({}, { __mode = "k" }) -- local object -> task -> key -> value
+local weak = { __mode = "k" }
+local locals = setmetatable({}, weak) -- all there are
 
 local Local = { __name = "mp.co.Local" }
 
+-- What the running task has in this one, or nil.
 local function of_task(self)
-    return values[self][(current())]
+    if not locals[self] then error(("mp.co.Local expected, got %s"):format(type(self)), 3) end
+    local extra = core.extra((core.current()))
+    local all = type(extra) == "table" and extra.locals
+    return all and all[self] or nil
 end
 
 function Local:__index(key)
@@ -18,8 +24,10 @@ end
 function Local:__newindex(key, value)
     local mine = of_task(self)
     if not mine then
+        local notes = tasks.notes((core.current()))
+        notes.locals = notes.locals or setmetatable({}, weak)
         mine = {}
-        values[self][(current())] = mine
+        notes.locals[self] = mine
     end
     mine[key] = value
 end
@@ -31,6 +39,6 @@ end
 --- An object whose fields each task sees its own values of.
 return function()
     local self = setmetatable({}, Local)
-    values[self] = setmetatable({}, { __mode = "k" })
+    locals[self] = true
     return self
 end

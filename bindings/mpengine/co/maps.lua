@@ -1,243 +1,322 @@
 --- The maps of co.Pool, as mp.Pool has them: the same names, orders and options, in tasks.
+---
+--- A job is what a call asks for. Its items run in tasks of the pool; each leaves an outcome: ok, and its
+--- results or what was raised. imap has a puller as in mpengine/pool/imap.lua: a task that takes items
+--- from the source, which may wait, while the loop takes what is ready.
 local core = require "mpengine.core"
 local check = require "mpengine.check"
 local cancel = require "mpengine.co.cancel"
 local errors = require "mpengine.errors"
 local events = require "mpengine.co.events"
+local options = require "mpengine.pool.options"
+local progress = require "mpengine.pool.progress"
+local sources = require "mpengine.pool.source"
 
-local OPTIONS <const> = { chunksize = true, progress = true, timeout = true, retries = true,
-    callback = true, error_callback = true }
+local MOST <const> = 1000 -- items in flight, in a pool of any size
 
-local function check_options(call, index, opts)
-    if opts == nil then return {} end
-    if type(opts) == "number" then return { chunksize = opts } end
-    check.type(call, index, opts, "table")
-    for key in pairs(opts) do
-        if not OPTIONS[key] then error(("%s: unknown option '%s'"):format(call, tostring(key)), 3) end
+-- ---- one item ----
+
+local function call(job, item)
+    local f, shared = job.f, job.shared
+    if not (job.star or job.source.spread) then
+        if shared ~= nil then return f(item, shared) end
+        return f(item)
     end
-    check.timeout(call, index, opts.timeout)
-    return opts
+    if type(item) ~= "table" then
+        error(("starmap: an item is a %s, not a list of arguments"):format(type(item)), 0)
+    end
+    if shared ~= nil then return f(shared, table.unpack(item, 1, item.n or #item)) end
+    return f(table.unpack(item, 1, item.n or #item))
 end
 
--- An iterator over a list, an iterator function, or an object with __call: index, item; nil ends.
-local function items_of(call, source)
-    if type(source) == "table" and not (getmetatable(source) or {}).__call then
-        local i, n = 0, #source
-        return function()
-            i = i + 1
-            if i <= n then return i, source[i] end
-        end
-    end
-    if type(source) ~= "function" and type(source) ~= "table" then
-        error(("bad argument #2 to '%s' (list or iterator expected, got %s)"):format(call, type(source)), 3)
-    end
-    local i = 0
-    return function()
-        local item = source()
-        if item == nil then return nil end
-        i = i + 1
-        return i, item
-    end
-end
+local function succeed(...) return true, ... end
 
 -- f under the timeout of a single call, which is an error when it passes.
-local function limited(f, timeout)
-    if not timeout then return f end
-    return function(...)
-        local results = table.pack(cancel.with_timeout(timeout, function(...) return true, f(...) end, ...))
-        if results[1] then return table.unpack(results, 2, results.n) end
-        error(errors.new { kind = "timeout", message = ("the task took longer than %g s"):format(timeout) }, 0)
-    end
+local function limited(timeout, f, ...)
+    if not timeout then return f(...) end
+    local results = table.pack(cancel.with_timeout(timeout, function(...) return succeed(f(...)) end, ...))
+    if results[1] then return table.unpack(results, 2, results.n) end
+    error(errors.new { kind = "timeout", message = ("the task took longer than %g s"):format(timeout) }, 0)
 end
 
-local function spread(f)
-    return function(args)
-        return f(table.unpack(args, 1, args.n or #args))
+local function is_timeout(err) return errors.is(err) and err.kind == "timeout" end
+
+-- f(...) under its options: tries it again when it ran out of time. What core.call gives.
+local function attempt(opts, f, ...)
+    local outcome
+    for _ = 0, opts.retries or 0 do
+        outcome = table.pack(core.call(limited, opts.timeout, f, ...))
+        if outcome[1] or not is_timeout(outcome[2]) then break end
     end
+    return outcome
+end
+
+-- The error object of an item: what was raised, if it is one.
+local function error_of(index, item, err)
+    if not errors.is(err) then
+        local traceback = core.traceback_of(err)
+        err = errors.new { kind = "error", message = errors.message(err), value = err, traceback = traceback }
+    end
+    if err.index == nil then err.index, err.item = index, item end
+    return err
+end
+
+--- Runs an item: its outcome goes to job.ended(outcome), with its index; an error has become an error object.
+local function run_item(job, index, item)
+    local outcome = attempt(job.opts, call, job, item)
+    outcome.index = index
+    if not outcome[1] then
+        local err = error_of(index, item, outcome[2])
+        outcome[1], outcome[2], outcome.raises = job.opts.return_exceptions or false, err, err
+    elseif job.opts.pack then
+        outcome[2] = table.pack(table.unpack(outcome, 2, outcome.n))
+    end
+    return outcome
+end
+
+local function start_item(job, index, item)
+    job.running = job.running + 1
+    local task
+    task = job.pool:spawn(function()
+        local outcome = run_item(job, index, item)
+        job.tasks[task], job.running = nil, job.running - 1
+        if job.progress then progress.add(job.progress, 1, outcome.raises and 1 or 0) end
+        job.ended(outcome)
+    end)
+    job.tasks[task] = true
+    if job.over then task:kill("map") end -- meanwhile
+    return task
+end
+
+local function kill_items(job, reason)
+    job.over = true
+    for task in pairs(job.tasks) do task:kill(reason) end
+end
+
+local function new_job(pool, f, source, opts)
+    return {
+        pool = pool, f = f, source = source, opts = opts, star = opts.star, shared = opts.shared,
+        tasks = {}, running = 0, progress = progress.new(opts.progress, source.total),
+    }
+end
+
+-- ---- lists ----
+
+local function finish_progress(job)
+    if not job.progress then return end
+    progress.finish(job.progress)
+    progress.wait(job.progress)
+end
+
+-- Starts the items, and waits for them: the tasks.
+local function run_all(job)
+    local spawned = {}
+    for index = 1, math.huge do
+        local found, item = job.source:next()
+        if not found or job.over then break end
+        spawned[index] = start_item(job, index, item)
+    end
+    core.joinall(spawned)
 end
 
 -- The results in order. Raises the first error, once the others have been killed.
-local function run_map(self, f, source)
-    local results, spawned, running, failed = {}, {}, {}, nil
-    local ok, err = core.call(function()
-        for i, item in source do
-            if failed then break end
-            local task
-            task = self:spawn(function()
-                local good, value = core.call(f, item)
-                running[task] = nil
-                if good then
-                    results[i] = value
-                elseif not failed then
-                    failed = { value }
-                    for other in pairs(running) do other:kill("map") end
-                end
-            end)
-            running[task], spawned[#spawned + 1] = true, task
+local function run_map(job)
+    local results, failed = {}, nil
+    function job.ended(outcome)
+        if outcome[1] then
+            results[outcome.index] = outcome[2]
+        elseif not failed then
+            failed = outcome[2]
+            kill_items(job, "map")
         end
-        core.joinall(spawned)
-    end)
-    if not ok then
-        for task in pairs(running) do task:kill("map") end
-        error(err, 0)
     end
-    if failed then error(failed[1], 0) end
+    local ok, err = core.call(run_all, job)
+    if not ok then kill_items(job, "map") end
+    finish_progress(job)
+    if not ok then error(err, 0) end
+    if failed then error(failed, 0) end
     return results
 end
 
-local function call_back(result, opts)
-    return function(ok, ...)
-        if ok then
-            result:set(...)
-            if opts.callback then opts.callback(...) end
-        else
-            result:set_error((...))
-            if opts.error_callback then opts.error_callback((...)) end
-        end
+-- Tells a result, and the callbacks.
+local function finish(result, opts, ok, ...)
+    if result.done then return end
+    if ok then
+        result:set(...)
+        if opts.callback then opts.callback(...) end
+    else
+        result:set_error((...))
+        if opts.error_callback then opts.error_callback((...)) end
     end
 end
 
 -- Runs f(...) in a task that is not one of the pool: only what it spawns is.
 local function in_background(opts, f, ...)
     local result = events.AsyncResult()
-    local finish = call_back(result, opts)
-    local task = core.spawn_task(function(...) finish(core.call(f, ...)) end, ...)
+    local task = core.spawn_task(function(...) finish(result, opts, core.call(f, ...)) end, ...)
     function result.cancel()
         if result.done then return false end
         task:kill("cancelled")
-        result:set_error(errors.new { kind = "cancelled", message = "cancelled" })
+        finish(result, opts, false, errors.new { kind = "cancelled", message = "the task was cancelled" })
         return true
     end
     return result
 end
 
--- The next of imap: keeps at most as many tasks as the pool has room for, and no more finished
--- results than that.
-local function start_imap(self, f, source)
-    local state = { done = {}, ready = core.waitlist(), source = source, running = 0 }
-    local window = math.min(self.size or 1000, 1000)
-    local function start_one()
-        local i, item = source()
-        if i == nil then
-            state.ended = true
-            return
-        end
-        state.running = state.running + 1
-        self:spawn(function()
-            local outcome = table.pack(core.call(f, item))
-            outcome.index = i
-            state.running = state.running - 1
-            state.done[#state.done + 1] = outcome
-            state.ready:wake()
-        end)
+-- ---- imap ----
+
+local function took(job, ok, found, item)
+    if not ok then job.source_error = { found } end
+    if not ok or not found then
+        job.exhausted = true
+    else
+        job.taken = job.taken + 1
+        start_item(job, job.taken, item)
     end
-    function state.fill(kept)
-        while not state.ended and state.running + kept < window do start_one() end
-    end
-    return state
 end
 
-local function deliver(outcome)
+-- Keeps at most as many items in flight as the window has. What is ready, and not yet given, counts.
+local function pull(job)
+    while not job.exhausted and not job.over and job.taken - job.given < job.window do
+        took(job, core.call(job.source.next, job.source))
+    end
+    if job.over then sources.close(job.source) end
+    job.pulling = false
+    job.news:wake()
+end
+
+local function leave(job)
+    job.over = true
+    if not job.pulling then sources.close(job.source) end
+    finish_progress(job)
+end
+
+local function next_ready(job)
+    if not job.ordered then return table.remove(job.ready, 1) end
+    local outcome = job.ready[job.given + 1]
+    job.ready[job.given + 1] = nil
+    return outcome
+end
+
+local function deliver(job, outcome)
+    job.given = job.given + 1
     if not outcome[1] then error(outcome[2], 0) end
+    if outcome[2] == nil then return outcome.index, nil, outcome[3] end
     return outcome.index, outcome[2]
 end
 
-local function imap(self, f, source)
-    local state, kept, n, at = start_imap(self, f, source), {}, 0, 0
-    return function()
-        while not kept[at + 1] do
-            state.fill(n)
-            for i, outcome in ipairs(state.done) do
-                kept[outcome.index], state.done[i], n = outcome, nil, n + 1
-            end
-            if not kept[at + 1] then
-                if state.ended and state.running == 0 and #state.done == 0 then return nil end
-                if #state.done == 0 then state.ready:wait() end
-            end
+local function ended(job)
+    leave(job)
+    local err = job.source_error
+    job.source_error = nil
+    if err then error(err[1], 0) end
+    return nil
+end
+
+local function next_result(job)
+    while true do
+        if not job.pulling and not job.exhausted and not job.over and job.taken - job.given < job.window then
+            job.pulling = true
+            core.spawn(pull, job)
         end
-        at = at + 1
-        local outcome = kept[at]
-        kept[at], n = nil, n - 1
-        state.fill(n)
-        return deliver(outcome)
+        local outcome = next_ready(job)
+        if outcome then return deliver(job, outcome) end
+        if job.over or job.exhausted and job.running == 0 and not job.pulling then return ended(job) end
+        local guard <close> = job.guard -- luacheck: ignore 211
+        job.news:wait()
     end
 end
 
-local function imap_unordered(self, f, source)
-    local state = start_imap(self, f, source)
-    return function()
-        while #state.done == 0 do
-            state.fill(0)
-            if #state.done == 0 then
-                if state.ended and state.running == 0 then return nil end
-                state.ready:wait()
-            end
-        end
-        local outcome = table.remove(state.done, 1)
-        state.fill(#state.done)
-        return deliver(outcome)
+-- A loop that is cancelled in a wait cancels its items.
+local Guard = {
+    __close = function(self, err)
+        if err ~= nil then kill_items(self.job, "imap") end
+    end,
+}
+
+-- The end of the for loop: what runs is let be.
+local Closer = { __close = function(self) leave(self.job) end }
+
+local function imap(job, ordered)
+    job.ordered, job.ready, job.news, job.taken, job.given = ordered, {}, core.waitlist(), 0, 0
+    job.window = job.opts.ahead or math.min(job.pool.size or MOST, MOST)
+    job.guard = setmetatable({ job = job }, Guard)
+    function job.ended(outcome)
+        job.ready[ordered and outcome.index or #job.ready + 1] = outcome
+        job.news:wake()
     end
+    return function() return next_result(job) end, nil, nil, setmetatable({ job = job }, Closer)
+end
+
+-- ---- the methods ----
+
+local function check_function(name, f)
+    if type(f) ~= "function" then errors.raise(check.message(name, 1, "function", f)) end
 end
 
 --- Adds the maps to the methods of the pool.
 return function(methods)
-    local function prepare(call, f, source, opts)
-        if type(f) ~= "function" then
-            error(("bad argument #1 to '%s' (function expected, got %s)"):format(call, type(f)), 3)
+    local function prepare(self, name, f, allowed, star, ...)
+        check_function(name, f)
+        local source, opts = sources.of(name, ...)
+        local given = options.call(name, opts, allowed)
+        opts = setmetatable({ star = star }, { __index = given })
+        return new_job(self, f, source, opts)
+    end
+
+    local function add(name, star)
+        --- f(item) for each: the list of the first results, in order.
+        methods[name] = function(self, f, ...)
+            local job = prepare(self, name, f, options.maps, star, ...)
+            local outcome = table.pack(core.call(run_map, job))
+            local told = outcome[1] and job.opts.callback or not outcome[1] and job.opts.error_callback
+            if told then told(outcome[2]) end
+            if not outcome[1] then error(outcome[2], 0) end
+            return outcome[2]
         end
-        opts = check_options(call, 3, opts)
-        return limited(f, opts.timeout), items_of(call, source), opts
+        methods[name .. "_async"] = function(self, f, ...)
+            local job = prepare(self, name .. "_async", f, options.maps, star, ...)
+            return in_background(job.opts, run_map, job)
+        end
+    end
+    add("map", false)
+    add("starmap", true)
+
+    --- for i, v in pool:imap(f, list or iterator): in order, as they come.
+    function methods:imap(f, ...)
+        return imap(prepare(self, "imap", f, options.imaps, false, ...), true)
     end
 
-    --- f(item) for each: the list of the first results, in order.
-    function methods:map(f, list, opts)
-        local g, items = prepare("map", f, list, opts)
-        return run_map(self, g, items)
+    --- for i, v in pool:imap_unordered(f, list or iterator): as they come; i is the item's index.
+    function methods:imap_unordered(f, ...)
+        return imap(prepare(self, "imap_unordered", f, options.imaps, false, ...), false)
     end
 
-    function methods:map_async(f, list, opts)
-        local g, items, o = prepare("map_async", f, list, opts)
-        return in_background(o, run_map, self, g, items)
+    -- What ends its caller ends the task.
+    local function apply(self, opts, f, args)
+        local task = self:spawn(function()
+            local outcome = attempt(opts, f, table.unpack(args, 1, args.n or #args))
+            if not outcome[1] then error(outcome[2], 0) end
+            return table.unpack(outcome, 2, outcome.n)
+        end)
+        local guard <close> = setmetatable({}, { __close = function() task:kill("apply") end }) -- luacheck: ignore 211
+        return task:get()
     end
 
-    --- f(table.unpack(item)) for each.
-    function methods:starmap(f, list, opts)
-        local g, items = prepare("starmap", f, list, opts)
-        return run_map(self, spread(g), items)
-    end
-
-    function methods:starmap_async(f, list, opts)
-        local g, items, o = prepare("starmap_async", f, list, opts)
-        return in_background(o, run_map, self, spread(g), items)
-    end
-
-    --- for i, v in pool:imap(f, list): in order, as they come.
-    function methods:imap(f, list, opts)
-        local g, items = prepare("imap", f, list, opts)
-        return imap(self, g, items)
-    end
-
-    --- for i, v in pool:imap_unordered(f, list): as they come; i is the item's index.
-    function methods:imap_unordered(f, list, opts)
-        local g, items = prepare("imap_unordered", f, list, opts)
-        return imap_unordered(self, g, items)
-    end
-
-    local function apply(self, f, args)
-        return self:spawn(f, table.unpack(args, 1, args.n or #args)):get()
+    local function check_apply(name, f, args)
+        check_function(name, f)
+        if args ~= nil and type(args) ~= "table" then errors.raise(check.message(name, 2, "table of args", args)) end
     end
 
     --- The results of f(table.unpack(args)), run in the pool.
     function methods:apply(f, args)
-        check.type("apply", 1, f, "function")
-        if args ~= nil then check.type("apply", 2, args, "table") end
-        return apply(self, f, args or {})
+        check_apply("apply", f, args)
+        return apply(self, {}, f, args or {})
     end
 
     function methods:apply_async(f, args, opts)
-        check.type("apply_async", 1, f, "function")
-        if args ~= nil then check.type("apply_async", 2, args, "table") end
-        local o = check_options("apply_async", 3, opts)
-        return in_background(o, apply, self, limited(f, o.timeout), args or {})
+        check_apply("apply_async", f, args)
+        opts = options.call("apply_async", opts, options.async)
+        return in_background(opts, apply, self, opts, f, args or {})
     end
 end

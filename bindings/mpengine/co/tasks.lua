@@ -22,6 +22,7 @@ local function notes(task)
     end
     return extra
 end
+tasks.notes = notes
 
 local fields = {}
 
@@ -145,7 +146,7 @@ local function ended(task, unheard)
     if type(extra) ~= "table" then return end
     for _, f in ipairs(extra.callbacks or {}) do f(task) end
     for _, f in ipairs(extra.links or {}) do core.spawn_task(call_link, f, task) end
-    extra.callbacks, extra.links, extra.owner = nil, nil, nil
+    extra.callbacks, extra.links, extra.owner, extra.locals = nil, nil, nil, nil
 end
 debug.getregistry()["mpengine.task_ended"] = ended
 

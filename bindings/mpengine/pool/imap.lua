@@ -1,34 +1,21 @@
 --- pool:imap and imap_unordered: results as they come, and no more than a window of items in flight.
-local check = require "mpengine.check"
+---
+--- The loop takes what is ready. A task of its own, the puller, takes items from the source when there is
+--- room for half a window: the source may wait, and what is ready is not held up by it. It ends when the
+--- window is full, and holds the job alone, so that a pool that is forgotten in a loop can be collected.
 local core = require "mpengine.core"
 local errors = require "mpengine.errors"
 local jobs = require "mpengine.pool.jobs"
 local progress = require "mpengine.pool.progress"
 local schedule = require "mpengine.pool.schedule"
+local sources = require "mpengine.pool.source"
+local stop = require "mpengine.pool.stop"
+local worker = require "mpengine.pool.worker"
 
 local imap = {}
 
 local Many = jobs.Many
 local Stream = setmetatable({}, { __index = Many })
-
---- An iterator over items: of a list, or an iterator function itself.
-local function items_of(call, source)
-    if type(source) == "function" then
-        local control
-        return function()
-            control = source(nil, control)
-            return control
-        end
-    end
-    if type(source) ~= "table" then
-        errors.raise(check.message(call, 1, "table or iterator function", source))
-    end
-    local i = 0
-    return function()
-        i = i + 1
-        return source[i]
-    end
-end
 
 -- ---- the job: tells the loop which items are ready ----
 
@@ -42,14 +29,14 @@ local function ready(job, index, outcome)
 end
 
 function Stream.arrived(job, first, count, reports)
-    local failed = Many.report(reports)
+    local failed = Many.report(job, reports)
     for index = first, first + count - 1 do ready(job, index, reports and reports[index] or true) end
     job.news:wake()
     if job.progress then progress.add(job.progress, count, failed) end
 end
 
 function Stream.failed(job, index, err)
-    ready(job, index, err)
+    ready(job, index, Many.name(job, index, err))
     job.news:wake()
     if job.progress then progress.add(job.progress, 1, 1) end
 end
@@ -60,26 +47,63 @@ function Stream.abandon(job, err)
     job.news:wake()
 end
 
--- ---- the loop ----
+-- ---- the puller ----
 
---- Takes items from the source until enough are in flight. The source may wait, or raise.
-local function fill(pool, job)
-    local news = false
-    while not job.exhausted and job.available - job.delivered < job.window do
-        local item = job.next_item()
-        if item == nil then
-            job.exhausted = true
-            break
-        end
-        job.available = job.available + 1
-        job.items[job.available] = item
-        news = true
-    end
-    if news and not job.over then
+--- Hands out what is there, though it is less than a chunk.
+local function flush(pool, job)
+    job.flushing = false
+    if job.over then return end
+    schedule.enqueue(pool, job)
+    schedule.feed(pool)
+end
+
+--- A whole chunk is handed out at once; a part of one when the source waits, or the puller ends.
+local function took(pool, job, item)
+    job.available = job.available + 1
+    job.items[job.available] = item
+    if job.source.spread then job.mode = job.mode | worker.STAR end
+    if job.available - job.at + 1 >= job.chunk then
         schedule.enqueue(pool, job)
         schedule.feed(pool)
+    elseif not job.flushing then
+        job.flushing = true
+        core.spawn(flush, pool, job)
     end
 end
+
+--- The source has no more items, or has raised, which is told behind the results.
+local function exhausted(job, err)
+    job.exhausted, job.source_error = true, err
+    job.news:wake()
+end
+
+local function pull(pool, job)
+    while not job.exhausted and not job.over and job.available - job.delivered < job.window do
+        local ok, found, item = pcall(job.source.next, job.source)
+        if job.over or job.exhausted then break end -- meanwhile
+        if not ok then
+            exhausted(job, { found })
+        elseif not found then
+            exhausted(job)
+        else
+            took(pool, job, item)
+        end
+    end
+    job.pulling = false
+end
+
+--- The loop is over, or will never be: nothing is taken from the source any more.
+local function leave(job)
+    if job.left then return end
+    job.left = true
+    if not job.exhausted then
+        job.exhausted = true
+        if not job.pulling then sources.close(job.source) end
+    end
+    if job.progress then progress.finish(job.progress) end
+end
+
+-- ---- the loop ----
 
 --- The index of a result that is there.
 local function next_ready(job)
@@ -97,35 +121,91 @@ local function next_ready(job)
 end
 
 local function take(job, index)
-    local outcome, value = job.outcomes[index], job.values[index]
+    local outcome, value, reason = job.outcomes[index], job.values[index], nil
     job.outcomes[index], job.values[index], job.items[index] = nil, nil, nil
+    if job.reasons[index] ~= nil then
+        reason = value == nil and job.reasons[index] or nil
+        job.reasons[index] = nil
+    end
     job.delivered = job.delivered + 1
-    if outcome ~= true then error(outcome, 0) end
-    return index, value
+    if outcome == true then return index, value, reason end
+    if job.return_exceptions then return index, outcome end
+    error(outcome, 0)
 end
 
---- The loop function: the next result, in order or as it comes.
-local function next_result(it)
-    local pool, job = it.pool, it.job
+--- The end of the loop, by an error of the source perhaps.
+local function ended(job)
+    leave(job)
+    if job.progress then progress.wait(job.progress) end
+    local err = job.source_error
+    job.source_error = nil
+    if err then error(err[1], 0) end
+    return nil
+end
+
+--- A wait of the loop: when the task is cancelled there, so are the items.
+local function wait_for(job, wait, ...)
+    local guard <close> = job.guard -- luacheck: ignore 211
+    return wait(...)
+end
+
+local function start_puller(pool, job)
+    job.pulling = true
+    core.spawn(pull, pool, job)
+    wait_for(job, core.sleep, 0)
+end
+
+--- The next result, in order or as it comes.
+local function next_result(pool, job)
     while true do
-        fill(pool, job)
+        if job.available - job.delivered <= job.low and not job.pulling and not job.exhausted then
+            start_puller(pool, job)
+        end
         local index = next_ready(job)
         if index then return take(job, index) end
-        if job.exhausted and job.delivered == job.available then return nil end
-        if job.broken then error(job.broken, 0) end
-        job.news:wait()
+        if job.exhausted and job.delivered == job.available then return ended(job) end
+        if job.broken then
+            leave(job)
+            error(job.broken, 0)
+        end
+        wait_for(job, job.news.wait, job.news)
     end
 end
 
---- The loop function and its state. opts: as of jobs.many.
-function imap.iterator(pool, call, f_id, source, opts, ordered)
+--- What happens to the items when a wait of the loop raises.
+local Guard = {}
+
+function Guard:__close(err)
+    if err == nil or self.job.over then return end
+    leave(self.job)
+    self.job.broken = errors.new{ kind = "cancelled", message = "the task was cancelled" }
+    stop.cancel(self.pool, self.job)
+end
+
+--- The end of the for loop.
+local Closer = { __close = function(self) leave(self.job) end }
+
+--- How many items may be in flight: some chunks for each worker.
+local function window_of(pool, job, ahead)
+    if ahead then return ahead end
+    return (4 * pool.size + (63 + job.chunk) // job.chunk) * job.chunk
+end
+
+--- The loop function, and what a for loop wants behind it. opts: as of jobs.many, and ahead.
+function imap.iterator(handle, call, f_id, source, opts, ordered)
+    local pool = handle.pool
     opts.chunksize = opts.chunksize or 1
     local job = jobs.many(Stream, f_id, {}, nil, 0, opts, call)
-    job.ordered, job.next_item = ordered, items_of(call, source)
-    job.window = 4 * pool.size * job.chunk + 64
-    job.outcomes, job.ready, job.first_ready, job.last_ready = {}, {}, 1, 0
+    job.mode = job.mode | (opts.pack and 0 or worker.REASON)
+    job.ordered, job.source, job.window = ordered, source, window_of(pool, job, opts.ahead)
+    job.chunk = math.min(job.chunk, job.window)
+    job.low = job.window // 2
+    job.progress = progress.new(opts.progress, source.total)
+    job.outcomes, job.reasons, job.ready, job.first_ready, job.last_ready = {}, {}, {}, 1, 0
     job.next_index, job.delivered, job.news = 1, 0, core.waitlist()
-    return next_result, { pool = pool, job = job }
+    job.guard = setmetatable({ pool = pool, job = job }, Guard)
+    local closer = setmetatable({ job = job, handle = handle }, Closer) -- the pool lives as long as this
+    return function() return next_result(closer.handle.pool, job) end, nil, nil, closer
 end
 
 return imap

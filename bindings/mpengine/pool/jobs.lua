@@ -20,9 +20,12 @@ local Call = {}
 --- What most calls have in common lies in their class, so that each of them is a small table.
 Result.ops, Result.where, Result.mode, Result.shared_id, Result.retries = Call, "apply_async", worker.APPLY, 0, 0
 
---- The AsyncResult of a call with a list of n arguments.
-function jobs.call(pool, f_id, args, n, opts)
-    local job = Result.of{ pool = pool, f_id = f_id, items = args, item_count = n, state = nil, n = nil, values = nil }
+--- The AsyncResult of a call with a list of n arguments. It holds the pool, by its handle, until it is
+--- settled: what was asked for is done before a pool that is forgotten ends.
+function jobs.call(handle, f_id, args, n, opts)
+    local job = Result.of{
+        handle = handle, f_id = f_id, items = args, item_count = n, state = nil, n = nil, values = nil,
+    }
     if opts then
         job.callback, job.error_callback, job.timeout = opts.callback, opts.error_callback, opts.timeout
         job.retries = opts.retries
@@ -83,13 +86,14 @@ function jobs.many(ops, f_id, items, n, available, opts, where)
     local chunk = opts.chunksize
     return {
         ops = ops, f_id = f_id, shared_id = opts.shared_id or 0, items = items, n = n, available = available,
-        mode = worker.MAP | (opts.star and worker.STAR or 0) | (opts.timeout and worker.TIMED or 0),
+        mode = worker.MAP | (opts.star and worker.STAR or 0) | (opts.timeout and worker.TIMED or 0)
+            | (opts.pack and worker.PACK or 0),
         values = {},
         at = 1,        -- next item to hand out
         returned = {}, -- ranges of items to hand out again, the last one first
         chunk = chunk and math.min(chunk, CHUNK_LIMIT) or 1, adaptive = not chunk and n ~= nil,
         timeout = opts.timeout, retries = opts.retries or 0, where = where,
-        progress = progress.new(opts.progress, n),
+        return_exceptions = opts.return_exceptions,
     }
 end
 
@@ -141,13 +145,19 @@ function Many.adapt(job, elapsed, count)
     job.chunk = math.tointeger(math.max(1, math.min(size, CHUNK_MAX, job.chunk * 2)))
 end
 
+--- Says in an error which item it is of.
+function Many.name(job, index, err)
+    err.index, err.item = index, job.items[index]
+    return err
+end
+
 --- Makes error objects of the reports; how many, and the least index.
-function Many.report(reports)
+function Many.report(job, reports)
     if not reports then return 0 end
     local n, least = 0, math.huge
     for index, report in pairs(reports) do
         report.kind = "error"
-        errors.new(report)
+        Many.name(job, index, errors.new(report))
         n, least = n + 1, math.min(least, index)
     end
     return n, least
@@ -166,11 +176,16 @@ local Map = setmetatable({}, { __index = Many })
 function jobs.map(f_id, items, n, opts, where, result)
     local job = jobs.many(Map, f_id, items, n, n, opts, where)
     job.result, job.left, job.first_index = result, n, math.huge
+    job.progress = progress.new(opts.progress, n)
     return job
 end
 
 local function note_error(job, index, err)
-    if index < job.first_index then job.first_index, job.first_error = index, err end
+    if job.return_exceptions then
+        job.values[index] = err
+    elseif index < job.first_index then
+        job.first_index, job.first_error = index, err
+    end
 end
 
 local function settle(job)
@@ -190,19 +205,24 @@ local function ended(job, count, failed)
 end
 
 function Map.arrived(job, _, count, reports, elapsed)
-    local failed, least = Many.report(reports)
-    if failed > 0 then note_error(job, least, reports[least]) end
+    local failed, least = Many.report(job, reports)
+    if failed > 0 and job.return_exceptions then
+        for index, err in pairs(reports) do note_error(job, index, err) end
+    elseif failed > 0 then
+        note_error(job, least, reports[least])
+    end
     Many.adapt(job, elapsed, count)
     ended(job, count, failed)
 end
 
 function Map.failed(job, index, err)
-    note_error(job, index, err)
+    note_error(job, index, Many.name(job, index, err))
     ended(job, 1, 1)
 end
 
 function Map.abandon(job, err)
     Many.abandon(job)
+    if job.progress then progress.finish(job.progress) end
     if err then job.result:set_error(err) end
 end
 

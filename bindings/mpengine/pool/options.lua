@@ -15,11 +15,13 @@ end
 
 --- The options of apply_async, of the maps, and of imap.
 options.async = set("callback", "error_callback", "timeout", "retries")
-options.maps = set("callback", "error_callback", "timeout", "retries", "chunksize", "progress", "shared")
-options.imaps = set("timeout", "retries", "chunksize", "progress", "shared")
+options.maps = set("callback", "error_callback", "timeout", "retries", "chunksize", "progress", "shared", "pack",
+    "return_exceptions")
+options.imaps = set("timeout", "retries", "chunksize", "progress", "shared", "pack", "return_exceptions", "ahead")
 
-local expected = { callback = "function", error_callback = "function", timeout = "number" }
-local least = { chunksize = 1, retries = 0 }
+local expected = { callback = "function", error_callback = "function", timeout = "number", pack = "boolean",
+    return_exceptions = "boolean" }
+local least = { chunksize = 1, retries = 0, ahead = 1 }
 local none = {}
 
 local function check_option(call, key, value)
@@ -44,7 +46,13 @@ function options.call(call, opts, allowed)
         errors.raise(("bad argument #3 to '%s' (table of options expected, got %s)"):format(call, type(opts)))
     end
     for key, value in pairs(opts) do
-        if not allowed[key] then errors.raise(("%s: unknown option '%s'"):format(call, tostring(key))) end
+        if not allowed[key] then
+            local known = {}
+            for name in pairs(allowed) do known[#known + 1] = name end
+            table.sort(known)
+            errors.raise(("%s: unknown option '%s' (%s expected)")
+                :format(call, tostring(key), table.concat(known, ", ")))
+        end
         check_option(call, key, value)
     end
     return opts

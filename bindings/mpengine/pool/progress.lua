@@ -31,12 +31,27 @@ local function draw_line(p)
     core.write_error(describe(p) .. "\n")
 end
 
+--- Calls the function, whose error is shown and nothing else; then what waits for it.
+local function call_back(p, done, total, failed, after)
+    local ok, err = xpcall(p.call, errors.traceback, done, total, failed)
+    if not ok then core.write_error(("mpengine: error in a progress function: %s\n"):format(err)) end
+    p.calls = p.calls - 1
+    if p.calls == 0 then p.returned:wake() end
+    if after then after() end
+end
+
+--- As a task of its own, since it may wait, for the pool too.
+local function start_call(p, after)
+    p.calls = p.calls + 1
+    core.spawn(call_back, p, p.done, p.total, p.failed, after)
+end
+
 --- option: true for a bar or lines, "lines" for lines, a function (done, total, failed). nil: none.
 function progress.new(option, total)
     if not option then return nil end
     local p = { done = 0, failed = 0, total = total, from = core.now() }
     if type(option) == "function" then
-        p.call = option
+        p.call, p.calls, p.returned = option, 0, core.waitlist()
     elseif core.isatty(2) and option ~= "lines" then
         p.draw, p.every, p.bar = draw_bar, BAR_EVERY, true
     else
@@ -46,28 +61,35 @@ function progress.new(option, total)
     return p
 end
 
---- Calls the function, whose error is shown and nothing else; then what waits for it.
-local function call_back(p, done, failed, after)
-    local ok, err = xpcall(p.call, errors.traceback, done, p.total, failed)
-    if not ok then core.write_error(("mpengine: error in a progress function: %s\n"):format(err)) end
-    if after then after() end
+--- All that there will be has ended, which is shown, once.
+function progress.finish(p)
+    local shown, unknown = p.finished, p.total == nil
+    p.finished, p.total = true, p.total or p.done
+    if shown then return end
+    if p.bar then
+        p.draw(p)
+        core.write_error("\n")
+    elseif p.call and unknown then
+        start_call(p)
+    end
 end
 
---- n more items have ended, failed of them badly. after() is called when that has been shown: a function
---- that is told runs as a task of its own, since it may wait, for the pool too.
+--- Waits until the calls of the function have returned.
+function progress.wait(p)
+    while p.call and p.calls > 0 do p.returned:wait() end
+end
+
+--- n more items have ended, failed of them badly. after() is called when that has been shown.
 function progress.add(p, n, failed, after)
     p.done, p.failed = p.done + n, p.failed + failed
-    if p.call then
-        core.spawn(call_back, p, p.done, p.failed, after)
-        return
-    end
+    if p.call then return start_call(p, after) end
     local now = core.now()
-    local ended = p.done == p.total
-    if now - p.last >= p.every or (ended and p.bar) then
+    if p.done == p.total then
+        progress.finish(p)
+    elseif now - p.last >= p.every and not p.finished then
         p.last = now
         p.draw(p)
     end
-    if ended and p.bar then core.write_error("\n") end
     if after then after() end
 end
 

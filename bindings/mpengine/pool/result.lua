@@ -10,8 +10,9 @@ local function check(self, call)
     if getmetatable(self) ~= Result then check_arg.fail(call, 1, "mp.AsyncResult", self, 3) end
 end
 
---- Makes a result of a table with the fields pool; cancel_with(pool, result), how the maker sees to it
---- that it gives no result; callback, error_callback. state, n, values, err and waiters are set here.
+--- Makes a result of a table with the fields handle, of the pool; cancel_with(pool, result), how the
+--- maker sees to it that it gives no result; callback, error_callback. state, n, values, err and waiters
+--- are set here.
 function Result.of(fields) return setmetatable(fields, Result) end
 
 --- Runs a callback as a task of its own; its error is shown, and nothing else happens.
@@ -25,7 +26,7 @@ end
 
 local function settle(self)
     local waiters = self.waiters
-    self.waiters, self.items = nil, nil
+    self.waiters, self.items, self.handle = nil, nil, nil
     if waiters then waiters:wake() end
 end
 
@@ -96,9 +97,14 @@ end
 function Result:cancel()
     check(self, "cancel")
     if self.state or not self.cancel_with then return false end
-    self.cancel_with(self.pool, self)
+    self.cancel_with(self.handle.pool, self)
     self:set_error(errors.new{ kind = "cancelled", message = "the task was cancelled" })
     return true
+end
+
+--- The end of its scope: what has no result by then is cancelled.
+function Result:__close()
+    if not self.state then self:cancel() end
 end
 
 function Result:__tostring()

@@ -39,7 +39,7 @@ end
 local function new_task(pool)
     local task = {
         place = #pool.tasks + 1, number = -1, job = nil, first = 1, count = 1, got = 0, values = nil, void = nil,
-        several = false, next = nil,
+        several = false, next = nil, reasons = nil,
     }
     pool.tasks[task.place] = task
     return task
@@ -58,7 +58,7 @@ function schedule.put(pool, job, first, count)
         return nil, number
     end
     task.number, task.job, task.first, task.count, task.got = number, job, first, count, 0
-    task.values, task.void = job.values, nil
+    task.values, task.reasons, task.void = job.values, job.reasons, nil
     if count > 1 then
         task.several = true
         pool.several = pool.several + 1
@@ -74,15 +74,15 @@ function schedule.forget(pool, task)
         task.several = false
         pool.several = pool.several - 1
     end
-    task.number, task.job, task.values = -1, nil, nil
+    task.number, task.job, task.values, task.reasons = -1, nil, nil, nil
     task.next = pool.spare
     pool.spare = task
     pool.outstanding = pool.outstanding - 1
 end
 
---- The items of a task that nobody has claimed go back to its job.
-function schedule.reclaim(pool, task)
-    local claimed = core.pool_reclaim(pool.control, task.place)
+--- The items of a task that nobody has claimed go back to its job; at least so many count as claimed.
+function schedule.reclaim(pool, task, least)
+    local claimed = math.max(core.pool_reclaim(pool.control, task.place), least or 0)
     if claimed >= task.count then return end
     if task.void ~= "all" then
         task.job.ops.give_back(task.job, task.first + claimed, task.first + task.count - 1)
@@ -146,11 +146,12 @@ end
 -- ---- results ----
 
 --- Passes on what has come of items but one, whose result is not wanted any more.
-local function arrived_without(void, job, first, values, from, count, elapsed, reports)
+local function arrived_without(void, job, first, values, reasons, from, count, elapsed, reports)
     for i = from, from + count - 1 do
         local index = first + i
         if i ~= void then
             if job.values then job.values[index] = values[index] end
+            if job.reasons then job.reasons[index] = reasons[index] end
             job.ops.arrived(job, index, 1, reports and reports[index] and reports, elapsed / count)
         end
     end
@@ -164,7 +165,8 @@ function schedule.handle(pool, task, worker, from, count, elapsed, last, reports
         return true
     end
     if pool.unready > 0 then pool.news(pool, "ready", worker) end
-    local job, first, values, void, got = task.job, task.first, task.values, task.void, task.got
+    local job, first, void, got = task.job, task.first, task.void, task.got
+    local values, kept_reasons = task.values, task.reasons
     if last then
         pool.completed = pool.completed + 1
         schedule.forget(pool, task)
@@ -174,7 +176,7 @@ function schedule.handle(pool, task, worker, from, count, elapsed, last, reports
     if void == nil then
         job.ops.arrived(job, first + from, count, reports, elapsed, ...)
     elseif void ~= "all" then
-        arrived_without(void, job, first, values, from, count, elapsed, reports)
+        arrived_without(void, job, first, values, kept_reasons, from, count, elapsed, reports)
     end
     return true
 end
@@ -209,30 +211,61 @@ function schedule.lose(pool, job, index, fields)
     schedule.enqueue(pool, job, true)
 end
 
---- Fails everything that is queued or running.
-function schedule.fail_all(pool, fields)
+--- An error object with these fields, which each call has for itself.
+local function error_of(fields)
+    local copy = {}
+    for key, value in pairs(fields) do copy[key] = value end
+    return errors.new(copy)
+end
+
+--- What comes of a task from now on is not stored with its job.
+function schedule.set_aside(task)
+    if task.values then task.values, task.reasons = {}, {} end
+end
+
+--- Nothing of a task is wanted any more: what is queued does not run.
+function schedule.void(pool, task)
+    task.void = "all"
+    schedule.set_aside(task)
+    schedule.reclaim(pool, task)
+end
+
+--- Fails everything that is queued or running; see(pool, task) is what becomes of its tasks.
+local function fail_all(pool, fields, see)
     local jobs = {}
     for _, job in pairs(pool.jobs) do jobs[job] = true end
     for _, task in ipairs(pool.tasks) do
         if task.job then
-            jobs[task.job] = true
-            schedule.forget(pool, task)
+            if task.void ~= "all" then jobs[task.job] = true end
+            see(pool, task)
         end
     end
     pool.jobs, pool.first_job, pool.last_job = {}, 1, 0
     for job in pairs(jobs) do
         job.queued = false
-        job.ops.abandon(job, errors.new(fields))
+        job.ops.abandon(job, error_of(fields))
     end
     pool.changed:wake()
 end
 
---- A pool whose workers cannot start fails all calls with the reason.
-function schedule.break_pool(pool, fields)
-    if pool.failure then return end
-    pool.failure = fields
+--- The pool is over: its tasks are forgotten.
+function schedule.fail_all(pool, fields) fail_all(pool, fields, schedule.forget) end
+
+--- No worker gets ready: calls fail with the reason until one does. What lies on the queue is for
+--- nobody then.
+function schedule.suspend(pool, fields)
+    pool.trouble = fields
+    if pool.closed then return schedule.give_up(pool) end
+    fail_all(pool, fields, schedule.void)
+end
+
+--- Raises the reason why calls fail.
+function schedule.raise_trouble(pool) error(error_of(pool.trouble), 0) end
+
+--- A pool that takes no more calls, and has no worker for those it has.
+function schedule.give_up(pool)
+    schedule.fail_all(pool, pool.trouble)
     pool.inbox:close()
-    schedule.fail_all(pool, fields)
 end
 
 return schedule

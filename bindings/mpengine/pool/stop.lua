@@ -33,7 +33,7 @@ local function time_out(pool, w, task, item)
     local job, index = task.job, task.first + item
     if not stop_item(pool, w, task.number, item) then return end
     task.void = item
-    if task.values then task.values = {} end
+    schedule.set_aside(task)
     schedule.reclaim(pool, task)
     schedule.lose(pool, job, index, {
         kind = "timeout", message = ("the task took longer than %g s"):format(job.timeout), pid = w.process.pid,
@@ -95,9 +95,7 @@ function stop.cancel(pool, job)
     local by_number
     for _, task in ipairs(pool.tasks) do
         if task.job == job and task.void ~= "all" then
-            task.void = "all"
-            if task.values then task.values = {} end
-            schedule.reclaim(pool, task)
+            schedule.void(pool, task)
             by_number = by_number or {}
             by_number[task.number] = true
         end

@@ -6,7 +6,7 @@ local errors = require "mpengine.errors"
 local worker = {}
 
 --- Modes of a task, as in lpool.h.
-worker.APPLY, worker.MAP, worker.STAR, worker.TIMED = 1, 2, 4, 16
+worker.APPLY, worker.MAP, worker.STAR, worker.TIMED, worker.REASON, worker.PACK = 1, 2, 4, 16, 32, 64
 
 local functions            -- shared dict: number -> function or shared value
 local cache, cached = {}, 0
@@ -51,7 +51,7 @@ local function run(mode, f_id, shared_id, ...)
     elseif mode == worker.APPLY then
         core.pool_call(describe, f, ...)
     else
-        core.pool_items(describe, mode == worker.MAP and f or spread(f), shared_id ~= 0, shared, ...)
+        core.pool_items(describe, mode & worker.STAR == 0 and f or spread(f), shared_id ~= 0, shared, ...)
     end
     return true
 end
@@ -70,6 +70,7 @@ function worker.main(index, inbox, outbox, control, buffer, dict, initializer, i
     cache, cached = {}, 0 -- this process may be a worker's child
     core.pool_worker(control, index, outbox, buffer)
     if not initialize(initializer, initargs) then return end
+    core.pool_ready()
     local done, ok, why = 0, run(core.pool_take(inbox, 0))
     if not ok and why == "empty" then
         core.pool_tell()

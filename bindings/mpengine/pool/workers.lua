@@ -10,8 +10,9 @@ local worker = require "mpengine.pool.worker"
 local workers = {}
 
 local BUFFER_BYTES = 8192       -- of results of a task that is not over
-local START_FAILURES = 5        -- workers that die before they are ready, in a row, while none is ready
-local FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.2 -- seconds from such a death to the next start
+local START_FAILURES = 5        -- workers in a row that do not get ready, while none is: calls say why
+local FIRST_PAUSE, LONGEST_PAUSE = 0.01, 2 -- seconds from such a one to the next start
+local TAKES_MOST = 2            -- deaths between the taking of an item and its claim that do not count
 local SIGKILL = 9
 
 --- Sends a signal, unless it is only being started.
@@ -20,10 +21,14 @@ local function signal(w, number)
     if child then core.child_signal(child, number) end
 end
 
-local function end_of(p)
-    local code = p.exitcode
-    if code and code < 0 then return { signal = -code }, ("signal %d"):format(-code) end
-    return { exitcode = code }, ("exit code %d"):format(code or 0)
+--- What is raised for its end.
+local function death_of(w, message)
+    local code = w.process.exitcode or 0
+    local how = code < 0 and ("signal %d"):format(-code) or ("exit code %d"):format(code)
+    return {
+        kind = "worker_died", message = message:format(how), pid = w.process.pid,
+        signal = code < 0 and -code or nil, exitcode = code >= 0 and code or nil,
+    }
 end
 
 local watch
@@ -58,15 +63,14 @@ local function free_index(pool)
     end
 end
 
---- Starts one more worker if the pool is to have more. What prevents it matters only to a pool
---- without workers.
+local not_ready
+
+--- Starts one more worker if the pool is to have more, and is not just waiting to try again.
 local function start_one(pool)
-    local index = not pool.terminated and not pool.failure and free_index(pool)
+    local index = not pool.terminated and not pool.pausing and free_index(pool)
     if not index then return false end
     local ok, why = pcall(workers.start, pool, index)
-    if not ok and pool.alive == 0 then
-        schedule.break_pool(pool, { kind = "error", message = errors.message(why) })
-    end
+    if not ok then not_ready(pool, { kind = "error", message = errors.message(why) }, true) end
     return ok
 end
 
@@ -80,53 +84,92 @@ local function start_all(pool)
     while not pool.closed and start_one(pool) do core.sleep(0) end
 end
 
---- What a worker tells: that it is ready, or that its initializer has failed.
-function workers.news(pool, what, index, report)
-    if what == "failed" then
-        report.kind = "error"
-        return schedule.break_pool(pool, report)
-    end
-    local w = pool.workers[index]
-    if not w or w.ready then return end
+--- A worker is ready: it has begun to take tasks.
+local function is_ready(pool, w)
     w.ready = true
     pool.unready = pool.unready - 1
-    pool.start_failures = 0
+    pool.start_failures, pool.trouble = 0, nil
     if pool.alive < pool.size and not pool.closed then core.spawn(start_all, pool) end
+end
+
+--- Looks at a worker that has told nothing: it says in its word that it is ready, and tells it with
+--- its first message, which it may not live to send.
+local function look_at(pool, w)
+    if not w.ready and core.pool_is_ready(pool.control, w.index) then is_ready(pool, w) end
+    return w.ready
+end
+
+--- What a worker tells: that it is ready, or that its initializer has failed.
+function workers.news(pool, what, index, report)
+    local w = pool.workers[index]
+    if not w then return end
+    if what == "failed" then
+        report.kind = "error"
+        w.report = report
+    elseif not w.ready then
+        is_ready(pool, w)
+    end
+end
+
+local function none_is_ready(pool)
+    for _, w in pairs(pool.workers) do
+        if look_at(pool, w) then return false end
+    end
+    return true
+end
+
+--- Tries again, one worker at a time, each later than the last one.
+local function try_again(pool)
+    if pool.pausing then return end
+    pool.pausing = true
+    core.spawn(function()
+        if pool.start_failures > 1 then
+            core.sleep(math.min(FIRST_PAUSE * 2 ^ pool.start_failures, LONGEST_PAUSE))
+        end
+        pool.pausing = false
+        if pool.closed and pool.trouble then return schedule.give_up(pool) end
+        start_one(pool)
+        schedule.feed(pool)
+    end)
+end
+
+--- A worker did not get ready. While others are, that is their business; else the calls fail with the
+--- reason until one does: at once if the reason is certain, else after a few.
+function not_ready(pool, why, is_certain)
+    pool.start_failures = pool.start_failures + 1
+    if none_is_ready(pool) and (is_certain or pool.start_failures >= START_FAILURES) then
+        schedule.suspend(pool, why)
+    end
+    try_again(pool)
 end
 
 --- What is left of a task whose worker has died: what it had finished counts, what it had not begun
 --- is run by others.
 local function lose_task(pool, w, task)
     schedule.handle(pool, core.pool_salvage(w.buffer, w.index, task))
-    schedule.reclaim(pool, task)
+    local takes = task.void ~= "all" and task.job.takes or {}
+    local taken = takes[task.first] or 0
+    schedule.reclaim(pool, task, taken >= TAKES_MOST and 1 or 0)
     local job, first, got, count, void = task.job, task.first, task.got, task.count, task.void
     schedule.forget(pool, task)
     if void == "all" then return end
+    if count == 0 then -- of what it read there, perhaps, so not for ever
+        takes[first], job.takes = taken + 1, takes
+    end
     for i = got, count - 1 do -- one at most
         if i ~= void then
-            local fields, how = end_of(w.process)
-            fields.kind, fields.pid = "worker_died", w.process.pid
-            fields.message = ("the worker died (%s) while it ran the task"):format(how)
-            schedule.lose(pool, job, first + i, fields)
+            schedule.lose(pool, job, first + i, death_of(w, "the worker died (%s) while it ran the task"))
         end
     end
 end
 
---- A new worker in the place of one that has ended. Those that die again and again before they are ready
---- are started ever more slowly while others work, and else end the pool.
+--- A new worker in the place of one that has ended.
 local function replace(pool, w)
-    if not w.ready and not w.retiring then
-        local failures = pool.start_failures + 1
-        pool.start_failures = failures
-        if failures >= START_FAILURES and pool.alive == pool.unready then
-            local fields, how = end_of(w.process)
-            fields.kind = "worker_died"
-            fields.message = ("pool: workers die before they are ready (%s)"):format(how)
-            return schedule.break_pool(pool, fields)
-        end
-        if failures > 1 then core.sleep(math.min(FIRST_PAUSE * 2 ^ failures, LONGEST_PAUSE)) end
+    if w.ready or w.retiring then
+        start_one(pool)
+    else
+        not_ready(pool, w.report or death_of(w, "pool: workers die before they are ready (%s)"), w.report ~= nil)
     end
-    start_one(pool)
 end
 
 --- A task of the pool's process per worker: sees to its end.
@@ -138,14 +181,18 @@ function watch(pool, w)
         local task = number and schedule.find(pool, number)
         if task then lose_task(pool, w, task) end
     end
+    look_at(pool, w)
     pool.alive = pool.alive - 1
     if not w.ready then pool.unready = pool.unready - 1 end
     pool.workers[w.index] = nil
     core.pool_forget(pool.control, w.index, w.buffer)
     if not pool.terminated then
         local over = pool.closed and pool.outstanding == 0 and pool.last_job < pool.first_job
-        if not over and not pool.failure then replace(pool, w) end
+        if not over then replace(pool, w) end
         schedule.feed(pool)
+    elseif pool.alive == 0 then
+        pool.inbox:close()
+        pool.outbox:close()
     end
     pool.changed:wake()
 end

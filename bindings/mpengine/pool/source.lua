@@ -1,0 +1,96 @@
+--- What maps take their items from: lists, shared lists and arrays, and iterators as they stand in a for
+--- loop, with their state and first value. Of mp.Pool and of co.Pool.
+local check = require "mpengine.check"
+local errors = require "mpengine.errors"
+
+local source = {}
+
+local SHARED <const> = { ["mp.List"] = "copy", ["mp.Array"] = "totable", ["mp.RawArray"] = "totable" }
+
+--- The name of the method that makes a table of a shared list or array.
+local function reader_of(value)
+    local meta = type(value) == "userdata" and getmetatable(value)
+    return type(meta) == "table" and SHARED[rawget(meta, "__name")]
+end
+
+local function is_callable(value)
+    if type(value) == "function" then return true end
+    local meta = debug.getmetatable(value)
+    return type(meta) == "table" and type(rawget(meta, "__call")) == "function"
+end
+
+--- A table with the items of a list, for argument n of a call.
+function source.list(call, n, value)
+    local reader = reader_of(value)
+    if reader then return value[reader](value) end
+    if type(value) ~= "table" then errors.raise(check.message(call, n, "table or shared list", value)) end
+    return value
+end
+
+-- ---- lists ----
+
+local function next_of_list(self)
+    local at = self.at + 1
+    if at > self.total then return false end
+    self.at = at
+    return true, self.items[at]
+end
+
+local function of_list(items)
+    return { next = next_of_list, items = items, at = 0, total = #items }
+end
+
+-- ---- iterators ----
+
+--- Takes what one call of the iterator gave. Several values are an item together: a list with n. Whether
+--- they are is told by the first item.
+local function took(self, first, second, ...)
+    if first == nil then
+        source.close(self)
+        return false
+    end
+    self.control = first
+    if self.spread == nil then self.spread = second ~= nil end
+    if self.spread then return true, table.pack(first, second, ...) end
+    return true, first
+end
+
+local function next_of_iterator(self) return took(self, self.step(self.state, self.control)) end
+
+--- Ends it, as the end of a for loop does; harmless when it has ended.
+function source.close(self)
+    local closing = self.closing
+    self.closing = nil
+    local meta = closing and debug.getmetatable(closing)
+    if meta and meta.__close then meta.__close(closing, nil) end
+end
+
+--- Is the one argument behind an iterator a table of options, or its state? `next` needs one.
+local function is_options(step, value)
+    return value == nil or type(value) == "table" and not rawequal(step, next)
+end
+
+--- The options among what stands behind an iterator: alone, or last behind its state, first value and
+--- perhaps the value that is closed in the end.
+local function split(step, count, state, control, closing, opts)
+    if count <= 1 and is_options(step, state) then return nil, nil, nil, state end
+    local meta = closing and debug.getmetatable(closing)
+    if count == 3 and type(closing) == "table" and not (meta and meta.__close) then
+        return state, control, nil, closing
+    end
+    return state, control, closing, opts
+end
+
+--- source.of(call, value, ...) -> a source, and the options. source:next() -> true, item, or false at the
+--- end, and may wait; source.total, the number of items if it is known; source.spread, once there was
+--- an item: items are lists of several values.
+function source.of(call, value, ...)
+    if reader_of(value) or type(value) == "table" and not is_callable(value) then return of_list(value), (...) end
+    if not is_callable(value) then errors.raise(check.message(call, 2, "table, shared list or iterator", value)) end
+    local self = { next = next_of_iterator, step = value }
+    local opts
+    self.state, self.control, self.closing, opts = split(value, select("#", ...), ...)
+    return self, opts
+end
+
+return source
