@@ -223,6 +223,8 @@ find_program(lua_State *L, lmpe *S)
     S->is_command = lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.command") == LUA_TBOOLEAN;
     lua_pop(L, 1);
     S->is_program = !S->is_guest && (S->is_command || looks_like_program(L));
+    if (S->is_program)
+        lmpe_signals_inherited();
     if (!S->is_program || mpe_is_server(S->e))
         return;
     if (is_child) { /* from its first moment on: nothing but its end is known of it yet */

@@ -502,6 +502,10 @@ void lmpe_signals_open(lmpe *S);
 /* In a child. Between the fork and this, signals are held back. */
 void lmpe_signals_child(lmpe *S);
 void lmpe_signals_hold(sigset_t *before);
+/* linherit.c: undoes what the starter of this process did to signals that the library needs. In a
+ * forked child after the mask is restored. */
+void lmpe_signals_inherited(void);
+void lmpe_signal_unblock(int number);
 /* A wait ended with EINTR: starts the tasks of mp.signal; 1 when the wait must be left, with the
  * error that lmpe_signal_take gives. */
 int lmpe_signal_pending(lua_State *L, lmpe *S);

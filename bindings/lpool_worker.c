@@ -79,6 +79,7 @@ pool_worker(lua_State *L)
     self.S = lmpe_self(L);
     struct sigaction action = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
     sigaction(STOP_SIGNAL, &action, NULL);
+    lmpe_signal_unblock(STOP_SIGNAL);
     return 0;
 }
 

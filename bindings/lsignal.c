@@ -362,12 +362,14 @@ catch_signal(lua_State *L)
     mpe_keep_alive(S->e, (way == 0) - sig.caught[number]);
     sig.caught[number] = way == 0;
     sig.noted[number] = 0;
-    if (way == 0)
+    if (way == 0) {
         take(number, on_script_signal, SA_RESTART);
-    else if (way == 1)
+        lmpe_signal_unblock(number); /* a starter may have left it blocked */
+    } else if (way == 1) {
         install_default(S, number);
-    else
+    } else {
         signal(number, SIG_IGN);
+    }
     lua_pushboolean(L, 1);
     return 1;
 }

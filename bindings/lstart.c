@@ -138,6 +138,7 @@ enter_child(lua_State *L, lmpe *S, int status, const sigset_t *mask)
         _exit(1); /* the parent died at the same moment */
     forget_parent(L, S);
     sigprocmask(SIG_SETMASK, mask, NULL);
+    lmpe_signals_inherited();
     lmpe_put_off_collection(L);
     run_main(L, S, lua_gettop(L) - 4);
 }
@@ -225,6 +226,7 @@ serve(lua_State *L)
     if (rc != MPE_OK)
         _exit(rc != MPE_ECLOSED);
     forget_parent(L, S);
+    lmpe_signals_inherited();
     lmpe_put_off_collection(L);
     return 0;
 }

@@ -179,9 +179,9 @@ reap(lua_State *L)
     while (rc < 0 && errno == EINTR);
     if (rc == 0)
         return 0;
-    int signaled = rc > 0 && WIFSIGNALED(status); /* rc < 0: somebody else has waited for it */
+    int signaled = rc > 0 && WIFSIGNALED(status);
     lua_pushstring(L, signaled ? "signal" : "exit");
-    lua_pushinteger(L, signaled ? WTERMSIG(status) : rc > 0 ? WEXITSTATUS(status) : 0);
+    lua_pushinteger(L, signaled ? WTERMSIG(status) : rc > 0 ? WEXITSTATUS(status) : MPE_EXIT_LOST);
     return 2;
 }
 

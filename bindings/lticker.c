@@ -86,9 +86,7 @@ make_timer(lmpe *S)
     event.sigev_notify_thread_id = gettid();
     sigfillset(&action.sa_mask);
     sigaction(TICK_SIGNAL, &action, NULL);
-    sigemptyset(&action.sa_mask);
-    sigaddset(&action.sa_mask, TICK_SIGNAL);
-    pthread_sigmask(SIG_UNBLOCK, &action.sa_mask, NULL); /* a parent may have left it blocked */
+    lmpe_signal_unblock(TICK_SIGNAL);
     k->made = timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &k->timer) == 0;
 }
 

@@ -597,6 +597,9 @@ MPE_API int mpe_await(mpe_engine *e, mpe_object *o, int event, uint64_t deadline
 
 typedef struct mpe_process mpe_process; /* a child, as its parent sees it */
 
+/* The exit code of a child when the host ignores SIGCHLD, or has waited for the child itself. */
+#define MPE_EXIT_LOST 255
+
 #define MPE_PROCESS_DAEMON 1u /* killed by the kernel when the process that started it is gone */
 
 /* What a child that is a new program, or comes from the fork server, is started with. */

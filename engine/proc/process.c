@@ -131,8 +131,8 @@ poll_own(mpe_process *p)
     pid_t rc = waitpid(p->pid, &status, WNOHANG);
     if (rc == 0 || (rc < 0 && errno == EINTR))
         return MPE_EAGAIN;
-    if (rc < 0) /* somebody else has waited for it: its status is lost */
-        return note_end(p, 0);
+    if (rc < 0)
+        return note_end(p, MPE_EXIT_LOST);
     return note_end(p, WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status));
 }
 

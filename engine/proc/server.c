@@ -303,6 +303,7 @@ prepare(struct server *v, mpe_engine *e)
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGCHLD);
     sigprocmask(SIG_BLOCK, &blocked, &v->mask);
+    sigdelset(&v->mask, SIGCHLD); /* it may have been blocked before */
     return MPE_OK;
 }
 

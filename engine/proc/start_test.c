@@ -345,6 +345,28 @@ TEST(without_descriptors_a_start_fails_and_the_next_one_works)
     mpe_close(e);
 }
 
+TEST(exit_codes_arrive_whatever_was_done_to_SIGCHLD_before)
+{
+    sigset_t chld;
+    sigemptyset(&chld);
+    sigaddset(&chld, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &chld, NULL);
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *queue = new_queue(e);
+    mpe_process *p;
+    EACH_METHOD(m)
+    {
+        REQUIRE_OK(start(e, m, LEAVE_WITH_7, queue, 0, &p));
+        EXPECT_EQ(join(e, p), 7);
+    }
+    mpe_end_server(e);
+    signal(SIGCHLD, SIG_IGN); /* the server waits for its children, this process does not */
+    REQUIRE_OK(start(e, 1, LEAVE_WITH_7, queue, 0, &p));
+    EXPECT_EQ(join(e, p), 7);
+    mpe_drop(e, queue);
+    mpe_close(e);
+}
+
 TEST(what_is_no_server_is_told_from_one)
 {
     mpe_engine *e = mpe_test_engine(0);

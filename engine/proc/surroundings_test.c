@@ -113,3 +113,26 @@ TEST(a_limit_that_was_asked_for_is_the_one_that_is_told)
     EXPECT_EQ(stats.arena_limit_bytes, 16 << 20);
     mpe_close(e);
 }
+
+/* ---- signals ---- */
+
+static void
+leave_with_3(mpe_engine *e, void *arg)
+{
+    (void)arg;
+    mpe_leave(e);
+    _exit(3);
+}
+
+TEST(an_exit_code_that_is_lost_is_not_taken_for_success)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    int code = 0;
+    signal(SIGCHLD, SIG_IGN);
+    mpe_process *p = mpe_test_start(e, leave_with_3, NULL);
+    EXPECT_OK(mpe_process_join(e, p, MPE_FOREVER, &code));
+    EXPECT_EQ(code, MPE_EXIT_LOST);
+    mpe_process_free(e, p);
+    signal(SIGCHLD, SIG_DFL);
+    mpe_close(e);
+}
