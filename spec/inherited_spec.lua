@@ -160,7 +160,8 @@ describe("the first process of a namespace", function()
   only("is ended by SIGTERM and SIGINT", function()
     for name, status in pairs { TERM = 143, INT = 130 } do
       for _, mode in ipairs { "command", "stock" } do
-        local r = support.run(("mp.subprocess.run { 'kill', '-%s', '1' } mp.sleep(10)"):format(name), { mode = mode, under = UNSHARE })
+        local r = support.run(("mp.subprocess.run { 'kill', '-%s', '1' } mp.sleep(10)"):format(name),
+          { mode = mode, under = UNSHARE })
         assert.equal(status, r.status, mode .. name .. r.stderr)
       end
     end

@@ -184,7 +184,7 @@ send_it(mpe_engine *e, struct outgoing *o)
     return n < 0 ? MPE_ESYS : MPE_OK;
 }
 
-/* OK when a server, old or new, has it. */
+/* OK when a server, old or new, has it; EAGAIN when each one was gone before it could. */
 static int
 deliver(mpe_engine *e, const mpe_start *s, struct outgoing *o)
 {
@@ -198,7 +198,7 @@ deliver(mpe_engine *e, const mpe_start *s, struct outgoing *o)
         if (rc == MPE_OK)
             rc = send_it(e, o);
     }
-    return rc;
+    return rc == MPE_ESYS && errno == ECONNREFUSED ? MPE_EAGAIN : rc;
 }
 
 /* The pid or an errno from the status pipe; EAGAIN when the server died. A child that is quick may
