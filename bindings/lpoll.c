@@ -7,7 +7,7 @@
  * its wait; one left behind by a wait that an error cut short does nothing when it fires, and goes
  * with the set.
  */
-#include "lmpe.h"
+#include "lprocess.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -245,6 +245,7 @@ fd_close(lua_State *L)
     int fd = (int)luaL_checkinteger(L, 1);
     if (S->e)
         mpe_fd_closing(S->e, fd);
+    lmpe_note_pipe(fd, 0);
     close(fd);
     return 0;
 }

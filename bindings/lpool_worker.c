@@ -59,6 +59,13 @@ on_stop(int sig)
     }
 }
 
+/* A Ctrl-C is the main script's to answer. Not ignored, which programs that a task starts would inherit. */
+static void
+on_interrupt(int sig)
+{
+    (void)sig;
+}
+
 /* pool_worker(control, worker, results, buffer): this process is that worker. The objects must stay
  * alive. */
 static int
@@ -80,6 +87,8 @@ pool_worker(lua_State *L)
     struct sigaction action = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
     sigaction(STOP_SIGNAL, &action, NULL);
     lmpe_signal_unblock(STOP_SIGNAL);
+    action.sa_handler = on_interrupt;
+    sigaction(SIGINT, &action, NULL);
     return 0;
 }
 

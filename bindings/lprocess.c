@@ -267,6 +267,7 @@ lmpe_open_process(lua_State *L, lmpe *S)
     lmpe_setfuncs(L, S, functions);
     lmpe_open_start(L, S);
     lmpe_open_end(L, S);
+    lmpe_open_descriptors(L, S);
     luaL_newmetatable(L, LMPE_CHILD);
     lua_pushlightuserdata(L, S);
     lua_pushcclosure(L, child_gc, 1);

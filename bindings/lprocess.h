@@ -27,8 +27,12 @@ int lmpe_poll_child(lmpe *S, lmpe_child *c);
 /* It has ended: takes it off the list. */
 void lmpe_child_ended(lmpe *S, lmpe_child *c);
 
-/* lstart.c and lend.c: each adds its functions to the table on top of the stack. */
+/* lstart.c, lend.c, ldescriptors.c: each adds its functions to the table on top of the stack. */
 void lmpe_open_start(lua_State *L, lmpe *S);
 void lmpe_open_end(lua_State *L, lmpe *S);
+void lmpe_open_descriptors(lua_State *L, lmpe *S);
+
+/* ldescriptors.c: fd is a pipe to a program, or is not any more. */
+void lmpe_note_pipe(int fd, int is_open);
 
 #endif

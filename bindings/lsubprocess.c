@@ -4,16 +4,17 @@
  * mpengine/subprocess.lua and the popen and execute of mpengine/monkey.lua are made of these.
  *
  * This side's ends of the pipes do not block and are closed by exec. The other side's belong to the
- * program alone. The end of a program is seen by its pidfd, which is readable then.
+ * program alone. The end of a program is seen by its pidfd, which is readable then. A program ends with the
+ * process that started it, however that ends, unless it is detached: the kernel sees to that.
  */
-#include "lmpe.h"
+#include "lprocess.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,9 +24,13 @@ extern char **environ;
 #define STREAMS 3
 
 struct program {
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
+    char **argv, **env;
+    const char *cwd;                    /* or NULL */
     int ours[STREAMS], theirs[STREAMS]; /* ends of the pipes, or -1 */
+    int closes_others, detached;
+    pid_t parent;
+    volatile int
+        failed; /* errno of the new process, which shares this memory until it is the program */
 };
 
 /* ---- pipes ---- */
@@ -34,8 +39,10 @@ static void
 close_all(const int fds[STREAMS])
 {
     for (int i = 0; i < STREAMS; i++)
-        if (fds[i] >= 0)
+        if (fds[i] >= 0) {
+            lmpe_note_pipe(fds[i], 0);
             close(fds[i]);
+        }
 }
 
 static int
@@ -44,78 +51,123 @@ open_pipe(struct program *p, int stream)
     int ends[2];
     if (mpe_pipe(ends) != 0) /* above the standard ones, which the program's ends are copied to */
         return errno;
-    int ours = ends[stream == 0], theirs = ends[stream != 0];
-    p->ours[stream] = ours;
-    p->theirs[stream] = theirs;
-    if (fcntl(ours, F_SETFL, O_NONBLOCK) != 0)
-        return errno;
-    return posix_spawn_file_actions_adddup2(&p->actions, theirs, stream);
+    p->ours[stream] = ends[stream == 0];
+    lmpe_note_pipe(p->ours[stream], 1);
+    p->theirs[stream] = ends[stream != 0];
+    return fcntl(p->ours[stream], F_SETFL, O_NONBLOCK) != 0 ? errno : 0;
 }
 
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
-static int
-close_others(struct program *p)
+/* ---- the new process ----
+ *
+ * It runs in the memory of this one, whose thread waits meanwhile: nothing here may change what is not
+ * its own, and no handler of this program may run. */
+
+/* What this program catches, ignores or blocks for its own reasons is not for the new one. What a shell or
+ * nohup had it ignore stays ignored. */
+static void
+set_signals(void)
 {
-    return posix_spawn_file_actions_addclosefrom_np(&p->actions, STREAMS);
+    static const int own[] = {SIGPIPE, SIGXFSZ, SIGCHLD};
+    struct sigaction a;
+    sigset_t none;
+    for (int i = 1; i < NSIG; i++)
+        if (sigaction(i, NULL, &a) == 0 && a.sa_handler != SIG_IGN && a.sa_handler != SIG_DFL)
+            signal(i, SIG_DFL);
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
+        signal(own[i], SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
 }
-#else
-static int
-close_others(struct program *p)
+
+static void
+close_from(int first)
 {
-    (void)p;
+    if (syscall(SYS_close_range, first, ~0u, 0) == 0)
+        return;
+    long n = sysconf(_SC_OPEN_MAX);
+    for (int fd = first; fd < n; fd++)
+        close(fd);
+}
+
+/* Is killed by the kernel when its parent ends, unless that is too late. */
+static int
+end_with_parent(const struct program *p)
+{
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+        return errno;
+    if (getppid() != p->parent)
+        _exit(127);
     return 0;
 }
-#endif
+
+static int
+become(struct program *p)
+{
+    set_signals();
+    int rc = p->detached ? 0 : end_with_parent(p);
+    if (rc != 0)
+        return rc;
+    for (int i = 0; i < STREAMS; i++)
+        if (p->theirs[i] >= 0 && dup2(p->theirs[i], i) < 0)
+            return errno;
+    if (p->closes_others)
+        close_from(STREAMS);
+    if (p->cwd && chdir(p->cwd) != 0)
+        return errno;
+    execvpe(p->argv[0], p->argv, p->env);
+    return errno;
+}
 
 /* ---- starting ---- */
 
-/* What this program ignores or blocks for its own reasons is not for the new one. What a shell or
- * nohup had it ignore stays ignored. */
-static int
-set_signals(struct program *p)
+static pid_t
+start_process(struct program *p)
 {
-    static const int own[] = {SIGPIPE, SIGXFSZ, SIGCHLD};
-    sigset_t none, defaults;
-    sigemptyset(&none);
-    sigemptyset(&defaults);
-    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
-        sigaddset(&defaults, own[i]);
-    posix_spawnattr_setsigmask(&p->attributes, &none);
-    posix_spawnattr_setsigdefault(&p->attributes, &defaults);
-    return posix_spawnattr_setflags(&p->attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    pid_t pid = vfork();
+    if (pid == 0) {
+        p->failed = become(p);
+        _exit(127);
+    }
+    return pid;
 }
 
-/* flags: i, o, e for a pipe to a standard stream, c to close all other descriptors. */
+/* With all signals blocked, so that none is handled in the memory that both have. errno, or 0. */
 static int
-prepare(struct program *p, const char *cwd, const char *flags)
+start_blocked(struct program *p, pid_t *pid)
 {
-    static const char streams[STREAMS] = {'i', 'o', 'e'};
-    int rc = set_signals(p);
-    for (int i = 0; i < STREAMS && rc == 0; i++)
-        if (strchr(flags, streams[i]))
-            rc = open_pipe(p, i);
-    if (rc == 0 && strchr(flags, 'c'))
-        rc = close_others(p);
-    if (rc == 0 && cwd)
-        rc = posix_spawn_file_actions_addchdir_np(&p->actions, cwd);
+    sigset_t all, before;
+    int status;
+    p->parent = getpid();
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    *pid = start_process(p);
+    int rc = *pid < 0 ? errno : p->failed;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (*pid > 0 && rc != 0)
+        while (waitpid(*pid, &status, 0) < 0 && errno == EINTR)
+            ;
     return rc;
 }
 
+/* flags: i, o, e for a pipe to a standard stream, c to close all other descriptors, d for a program that
+ * outlives this process. */
 static int
-start(struct program *p, char **argv, char **env, const char *cwd, const char *flags, pid_t *pid)
+start(struct program *p, const char *flags, pid_t *pid)
 {
-    posix_spawn_file_actions_init(&p->actions);
-    posix_spawnattr_init(&p->attributes);
+    static const char streams[STREAMS] = {'i', 'o', 'e'};
+    int rc = 0;
     memset(p->ours, -1, sizeof p->ours);
     memset(p->theirs, -1, sizeof p->theirs);
-    int rc = prepare(p, cwd, flags);
+    p->closes_others = strchr(flags, 'c') != NULL;
+    p->detached = strchr(flags, 'd') != NULL;
+    for (int i = 0; i < STREAMS && rc == 0; i++)
+        if (strchr(flags, streams[i]))
+            rc = open_pipe(p, i);
     if (rc == 0)
-        rc = posix_spawnp(pid, argv[0], &p->actions, &p->attributes, argv, env ? env : environ);
+        rc = start_blocked(p, pid);
     close_all(p->theirs);
     if (rc != 0)
         close_all(p->ours);
-    posix_spawn_file_actions_destroy(&p->actions);
-    posix_spawnattr_destroy(&p->attributes);
     return rc;
 }
 
@@ -148,17 +200,17 @@ push_fd(lua_State *L, int fd)
 static int
 launch(lua_State *L)
 {
-    struct program p;
-    pid_t pid;
+    struct program p = {.cwd = luaL_optstring(L, 3, NULL)};
+    pid_t pid = 0;
     luaL_checktype(L, 1, LUA_TTABLE);
-    const char *cwd = luaL_optstring(L, 3, NULL), *flags = luaL_checkstring(L, 4);
-    char **argv = push_strings(L, 1);
-    char **env = lua_isnoneornil(L, 2) ? NULL : push_strings(L, 2);
-    luaL_argcheck(L, argv[0], 1, "must have the name of a program");
-    int rc = start(&p, argv, env, cwd, flags, &pid);
+    const char *flags = luaL_checkstring(L, 4);
+    p.argv = push_strings(L, 1);
+    p.env = lua_isnoneornil(L, 2) ? environ : push_strings(L, 2);
+    luaL_argcheck(L, p.argv[0], 1, "must have the name of a program");
+    int rc = start(&p, flags, &pid);
     if (rc != 0) {
         errno = rc;
-        return luaL_fileresult(L, 0, cwd && access(cwd, X_OK) != 0 ? cwd : argv[0]);
+        return luaL_fileresult(L, 0, p.cwd && access(p.cwd, X_OK) != 0 ? p.cwd : p.argv[0]);
     }
     int pidfd = mpe_fd_lift((int)syscall(SYS_pidfd_open, pid, 0));
     lua_pushinteger(L, pid);
@@ -192,6 +244,7 @@ static int
 close_stream(lua_State *L)
 {
     luaL_Stream *s = lua_touserdata(L, 1);
+    lmpe_note_pipe(fileno(s->f), 0);
     return luaL_fileresult(L, fclose(s->f) == 0, NULL);
 }
 

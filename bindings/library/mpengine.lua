@@ -1003,6 +1003,7 @@ local subprocess = {}
 ---@field [integer] string the words of the command; no shell
 ---@field stdin? string
 ---@field timeout? number seconds; then it is killed
+---@field detach? boolean it outlives the task and the process that wait for it
 ---@field cwd? string
 ---@field env? table<string, string> instead of this process's
 
@@ -1011,6 +1012,7 @@ local subprocess = {}
 ---@param command mpengine.subprocess.Command
 ---@return { status: integer, stdout: string, stderr: string }? result status -n: ended by signal n
 ---@return string? message "timeout", or why it cannot be started
+---@return { stdout: string, stderr: string }? printed until the timeout
 function subprocess.run(command) end
 
 return mp

@@ -124,6 +124,7 @@ end
 local starters = {}
 
 local function forked_main(bytes, s)
+    if s.worker then core.drop_inherited() end
     become(s)
     child_main(core.decode_args, bytes)
 end

@@ -70,23 +70,27 @@ function Child:wait(timeout)
     return self.how, self.code
 end
 
---- Gives it up: one that still runs is killed.
+--- Nothing of it is waited for any more.
+function Child:abandon()
+    self:drop "pidfd"
+    orphans[#orphans + 1] = self.pid
+end
+
+--- Gives it up: one that still runs is killed, unless it is detached.
 function Child:__close()
     for _, name in ipairs { "stdin", "stdout", "stderr" } do self:drop(name) end
     if self:poll() then return end
+    if self.detached then return self:abandon() end
     core.kill_pid(self.pid, SIGKILL)
     local _, ended = pcall(self.wait, self, REAP_SECONDS) -- the task may be on its way out itself
     if ended == "exit" or ended == "signal" then return end
-    self:drop "pidfd"
-    orphans[#orphans + 1] = self.pid
+    self:abandon()
 end
 
 --- Given up without a close, it may run.
 function Child:__gc()
     for _, name in ipairs { "stdin", "stdout", "stderr" } do self:drop(name) end
-    if self:poll() then return end
-    self:drop "pidfd"
-    orphans[#orphans + 1] = self.pid
+    if not self:poll() then self:abandon() end
 end
 
 -- ---- run -------------------------------------------------------------------------------------
@@ -133,13 +137,14 @@ local expected = {
     timeout = { "a number of seconds, 0 or more", function(v) return type(v) == "number" and v >= 0 end },
     cwd = { "the name of a directory", function(v) return type(v) == "string" and not v:find "\0" end },
     env = { "a table", function(v) return type(v) == "table" end },
+    detach = { "a boolean", function(v) return type(v) == "boolean" end },
 }
 
 local function check_fields(opts)
     for name, value in pairs(opts) do
         local field = expected[name]
         if not field and math.type(name) ~= "integer" then
-            error(("run: unknown field '%s' (stdin, timeout, cwd, env expected)"):format(tostring(name)), 3)
+            error(("run: unknown field '%s' (stdin, timeout, cwd, env, detach expected)"):format(tostring(name)), 3)
         end
         if field and not field[2](value) then
             error(("run: field '%s' must be %s, got %s"):format(name, field[1],
@@ -183,10 +188,12 @@ end
 ---@field stderr string
 
 --- Runs a program to its end: run{ "ls", "-l", stdin =, timeout =, cwd =, env = }. Without stdin it has
---- this program's; env replaces the whole environment. A timeout, and a kill of the task, kill it.
+--- this program's; env replaces the whole environment. A timeout, a kill of the task, and the end of this
+--- process kill it; with detach = true only the timeout does.
 ---@param opts table the words of the command, and the fields above
 ---@return mpengine.subprocess.Result? result
 ---@return string? message "timeout", or why it cannot be started
+---@return { stdout: string, stderr: string }? printed until the timeout
 function subprocess.run(opts)
     if type(opts) ~= "table" then
         error(("bad argument #1 to 'run' (table expected, got %s)"):format(type(opts)), 2)
@@ -196,18 +203,21 @@ function subprocess.run(opts)
     local deadline = opts.timeout and core.now() + opts.timeout
     local input = opts.stdin and { bytes = tostring(opts.stdin), at = 1 }
     core.sleep(0) -- a task that is killed starts nothing
-    local launched, why = subprocess.launch(argv, env, opts.cwd, input and "ioec" or "oec")
+    local flags = (input and "ioec" or "oec") .. (opts.detach and "d" or "")
+    local launched, why = subprocess.launch(argv, env, opts.cwd, flags)
     if not launched then return nil, why end
+    launched.detached = opts.detach
     local child <close> = launched
     if input and input.bytes == "" then child:drop "stdin" end
     local outputs = { stdout = {}, stderr = {} }
     local how, code = pump(child, input, outputs, deadline)
-    if not how then return nil, code end
-    return {
-        status = how == "exit" and code or -code,
-        stdout = table.concat(outputs.stdout),
-        stderr = table.concat(outputs.stderr),
-    }
+    local printed = { stdout = table.concat(outputs.stdout), stderr = table.concat(outputs.stderr) }
+    if not how then
+        child.detached = nil
+        return nil, code, printed
+    end
+    printed.status = how == "exit" and code or -code
+    return printed
 end
 
 return subprocess

@@ -67,7 +67,9 @@ mpe__life_forked(mpe_engine *e)
         close(p->status_fd);
     if (p->parent_fd >= 0)
         close(p->parent_fd);
-    p->bound_fd = p->status_fd = p->parent_fd = -1;
+    if (p->ask_fd >= 0)
+        close(p->ask_fd);
+    p->bound_fd = p->status_fd = p->parent_fd = p->ask_fd = -1;
     p->server_pid = 0;
     p->threads = 0; /* none of them is here */
 }

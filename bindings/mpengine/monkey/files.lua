@@ -3,6 +3,7 @@
 --- standard input when it is no file on a disk.
 local core = require "mpengine.core"
 local order = require "mpengine.monkey.order"
+local process = require "mpengine.process"
 local reader = require "mpengine.monkey.reader"
 local relay = require "mpengine.monkey.relay"
 local subprocess = require "mpengine.subprocess"
@@ -68,7 +69,7 @@ local function popen(command, mode)
     if mode ~= "r" and mode ~= "w" then error("bad argument #2 to 'popen' (invalid mode)", 2) end
     core.flush()
     local child, why, errno = subprocess.launch({ "/bin/sh", "-c", tostring(command) }, nil, nil,
-        mode == "r" and "o" or "i")
+        (mode == "r" and "o" or "i") .. (process.is_worker and "" or "d"))
     if not child then return nil, why, errno end
     local fd = child.stdout or child.stdin
     child.stdout, child.stdin = nil, nil -- the file's from now on
