@@ -24,22 +24,20 @@ check_code(lua_State *L, const char *name)
     return NULL;
 }
 
-/* Pushes a new array of zeros. When there is no more memory, garbage may hold it. */
+/* Pushes a new array of zeros. */
 static lmpe_array
 new_zeroed(lua_State *L, const lmpe_element *t, uint64_t length, unsigned flags, const char *name)
 {
     lmpe *S = lmpe_self(L);
     mpe_object *o = NULL;
-    int rc = mpe_array_create(S->e, t->code, length, flags, &o);
-    if (rc == MPE_EARENA) {
-        lua_gc(L, LUA_GCCOLLECT);
+    int rc, tries = 0;
+    do
         rc = mpe_array_create(S->e, t->code, length, flags, &o);
-    }
+    while (lmpe_try_again(L, S, rc, &tries));
     if (rc == MPE_EARENA)
         luaL_error(L, "%s: shared memory exhausted: %I elements of %d bytes do not fit", name,
                    (lua_Integer)length, (int)t->size);
     lmpe_created(L, S, rc, &o, name);
-    lmpe_weigh(L, length * t->size);
     return lmpe_array_of(lua_touserdata(L, -1));
 }
 

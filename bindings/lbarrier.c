@@ -131,7 +131,10 @@ new_barrier(lua_State *L)
     size_t size = 0;
     const char *bytes = luaL_optlstring(L, 2, NULL, &size);
     mpe_object *o;
-    int rc = mpe_barrier_create(S->e, (uint32_t)n, (mpe_bytes){bytes, size}, &o);
+    int rc, tries = 0;
+    do
+        rc = mpe_barrier_create(S->e, (uint32_t)n, (mpe_bytes){bytes, size}, &o);
+    while (lmpe_try_again(L, S, rc, &tries));
     return lmpe_created(L, S, rc, &o, "Barrier");
 }
 

@@ -226,7 +226,11 @@ new_condition(lua_State *L)
             return luaL_typeerror(L, 1, "mp.Lock or mp.RLock");
         lock = b->h;
     }
-    return lmpe_created(L, S, mpe_condition_create(S->e, lock, &o), &o, "Condition");
+    int rc, tries = 0;
+    do
+        rc = mpe_condition_create(S->e, lock, &o);
+    while (lmpe_try_again(L, S, rc, &tries));
+    return lmpe_created(L, S, rc, &o, "Condition");
 }
 
 void

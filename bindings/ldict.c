@@ -35,7 +35,10 @@ put(lua_State *L, lmpe_box *b, const char *call)
     }
     int handles = lmpe_encode_value(L, S, 3, "value", call);
     mpe_bytes value = {S->scratch->data, S->scratch->len};
-    int rc = mpe_dict_put(S->e, b->o, k.bytes, value, handles);
+    int rc, tries = 0;
+    do
+        rc = mpe_dict_put(S->e, b->o, k.bytes, value, handles);
+    while (lmpe_try_again(L, S, rc, &tries));
     return rc == MPE_OK ? 0 : lmpe_raise(L, rc, call);
 }
 
@@ -127,10 +130,11 @@ dict_setdefault(lua_State *L)
     lmpe_box *b = lmpe_check_self(L, 1);
     lmpe *S = b->S;
     lmpe_dict_key k;
-    int rc = MPE_EEXIST;
+    int rc = MPE_EEXIST, tries = 0;
     lua_settop(L, 3);
     lmpe_dict_check_key(L, 2, &k, "Dict:setdefault");
-    while (rc == MPE_EEXIST) { /* removed between the two looks: once more */
+    while (rc == MPE_EEXIST ||
+           lmpe_try_again(L, S, rc, &tries)) { /* removed between the two looks: once more */
         if (push_value(L, b, 2, "Dict:setdefault"))
             return 1;
         if (lua_isnil(L, 3))
@@ -138,9 +142,9 @@ dict_setdefault(lua_State *L)
         int handles = lmpe_encode_value(L, S, 3, "value", "Dict:setdefault");
         mpe_bytes value = {S->scratch->data, S->scratch->len};
         rc = mpe_dict_put_new(S->e, b->o, k.bytes, value, handles);
-        if (rc != MPE_OK && rc != MPE_EEXIST)
-            return lmpe_raise(L, rc, "Dict:setdefault");
     }
+    if (rc != MPE_OK && rc != MPE_EEXIST)
+        return lmpe_raise(L, rc, "Dict:setdefault");
     lua_pushvalue(L, 3);
     return 1;
 }
@@ -260,7 +264,10 @@ dict_incr(lua_State *L)
     } else if (!lua_isnil(L, 3)) {
         return luaL_error(L, "Dict:incr: n must be a number, got %s", luaL_typename(L, 3));
     }
-    int rc = mpe_dict_edit(b->S->e, b->o, k.bytes, add_to_value, &n);
+    int rc, tries = 0;
+    do
+        rc = mpe_dict_edit(b->S->e, b->o, k.bytes, add_to_value, &n);
+    while (lmpe_try_again(L, b->S, rc, &tries));
     if (rc == MPE_ETYPE)
         return luaL_error(L, "Dict:incr: the value of key %s must be a number, got %s",
                           luaL_tolstring(L, 2, NULL), kind_name(n.found));
@@ -301,8 +308,11 @@ new_dict(lua_State *L)
     lmpe *S = lmpe_self(L);
     mpe_object *o = NULL;
     int has_entries = !lua_isnoneornil(L, 1);
-    lmpe_created(L, S, mpe_dict_create(S->e, &o), &o, "Dict");
-    lmpe_weigh(L, 4096); /* an empty one */
+    int rc, tries = 0;
+    do
+        rc = mpe_dict_create(S->e, &o);
+    while (lmpe_try_again(L, S, rc, &tries));
+    lmpe_created(L, S, rc, &o, "Dict");
     if (has_entries)
         lmpe_dict_update_from(L, lua_touserdata(L, -1), 1, "Dict");
     return 1;

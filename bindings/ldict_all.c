@@ -166,8 +166,11 @@ append_record(lua_State *L, lmpe_store *s)
 static void
 put_records(lua_State *L, lmpe_store *s, uint64_t count)
 {
-    lmpe_store_check(L, s, mpe_dict_update(s->S->e, s->o, s->buf.data, count, s->handles));
-    lmpe_weigh(L, s->buf.len);
+    int rc, tries = 0;
+    do
+        rc = mpe_dict_update(s->S->e, s->o, s->buf.data, count, s->handles);
+    while (lmpe_try_again(L, s->S, rc, &tries));
+    lmpe_store_check(L, s, rc);
 }
 
 /* All entries of the table at 2 are encoded before the first is put. */

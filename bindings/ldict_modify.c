@@ -70,7 +70,7 @@ modify_store(lua_State *L, lmpe_box *b)
 {
     lmpe *S = b->S;
     lmpe_dict_key k;
-    int handles = 0, rc, removes = lua_isnil(L, MODIFY_RESULT);
+    int handles = 0, tries = 0, rc, removes = lua_isnil(L, MODIFY_RESULT);
     uint64_t version = (uint64_t)lua_tointeger(L, MODIFY_VERSION);
     lmpe_dict_check_key(L, MODIFY_KEY, &k, "Dict:modify");
     if (!removes)
@@ -79,7 +79,8 @@ modify_store(lua_State *L, lmpe_box *b)
         mpe_bytes value = {S->scratch->data, S->scratch->len};
         rc = removes ? mpe_dict_remove_if(S->e, b->o, k.bytes, version)
                      : mpe_dict_put_if(S->e, b->o, k.bytes, version, value, handles);
-    } while (rc == MPE_EAGAIN && is_unchanged(L, b, k.bytes, &version));
+    } while ((rc == MPE_EAGAIN && is_unchanged(L, b, k.bytes, &version)) ||
+             lmpe_try_again(L, S, rc, &tries));
     if (rc != MPE_OK && rc != MPE_EAGAIN)
         lmpe_raise(L, rc, "Dict:modify");
     return rc == MPE_OK;

@@ -78,7 +78,11 @@ new_event(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
     mpe_object *o;
-    return lmpe_created(L, S, mpe_event_create(S->e, &o), &o, "Event");
+    int rc, tries = 0;
+    do
+        rc = mpe_event_create(S->e, &o);
+    while (lmpe_try_again(L, S, rc, &tries));
+    return lmpe_created(L, S, rc, &o, "Event");
 }
 
 void

@@ -94,7 +94,10 @@ list_newindex(lua_State *L)
     if (!to_index(L, 2, &i))
         return refuse_index(L, 2, count_of(b) + 1, "List");
     int handles = encode_item(L, b->S, 3, "List", &item);
-    int rc = mpe_list_set(b->S->e, b->o, i, item, handles);
+    int rc, tries = 0;
+    do
+        rc = mpe_list_set(b->S->e, b->o, i, item, handles);
+    while (lmpe_try_again(L, b->S, rc, &tries));
     if (rc == MPE_ERANGE)
         return refuse_index(L, 2, count_of(b) + 1, "List");
     return rc == MPE_OK ? 0 : lmpe_raise(L, rc, "List");
@@ -112,7 +115,10 @@ insert(lua_State *L, lmpe_box *b, uint64_t index, int idx, const char *call)
 {
     mpe_bytes item;
     int handles = encode_item(L, b->S, idx, call, &item);
-    int rc = mpe_list_insert(b->S->e, b->o, index, item, handles);
+    int rc, tries = 0;
+    do
+        rc = mpe_list_insert(b->S->e, b->o, index, item, handles);
+    while (lmpe_try_again(L, b->S, rc, &tries));
     return rc == MPE_OK ? 0 : lmpe_raise(L, rc, call);
 }
 
@@ -337,8 +343,11 @@ extend_protected(lua_State *L)
         return 0;
     mpe_bytes *items = lua_newuserdatauv(L, (size_t)n * sizeof *items, 0);
     encode_items(L, s, items, (size_t)n);
-    lmpe_store_check(L, s, mpe_list_extend(s->S->e, s->o, items, (size_t)n, s->handles));
-    lmpe_weigh(L, s->buf.len);
+    int rc, tries = 0;
+    do
+        rc = mpe_list_extend(s->S->e, s->o, items, (size_t)n, s->handles);
+    while (lmpe_try_again(L, s->S, rc, &tries));
+    lmpe_store_check(L, s, rc);
     return 0;
 }
 
@@ -386,7 +395,11 @@ new_list(lua_State *L)
     lmpe *S = lmpe_self(L);
     mpe_object *o = NULL;
     int has_items = !lua_isnoneornil(L, 1);
-    lmpe_created(L, S, mpe_list_create(S->e, &o), &o, "List");
+    int rc, tries = 0;
+    do
+        rc = mpe_list_create(S->e, &o);
+    while (lmpe_try_again(L, S, rc, &tries));
+    lmpe_created(L, S, rc, &o, "List");
     if (has_items)
         extend(L, lua_touserdata(L, -1), 1, "List");
     return 1;

@@ -63,14 +63,14 @@ static int
 sort_protected(lua_State *L)
 {
     lmpe_store *s = lmpe_store_of(L);
-    int rc;
+    int rc, tries = 0;
     do {
         uint64_t version, count = lmpe_list_snapshot(L, s, &version);
         lua_settop(L, 2);
         lmpe_list_push_items(L, s, count);
         uint64_t *order = sorted_order(L, count);
         rc = mpe_list_reorder(s->S->e, s->o, version, order, count);
-    } while (rc == MPE_EAGAIN);
+    } while (rc == MPE_EAGAIN || lmpe_try_again(L, s->S, rc, &tries));
     lmpe_store_check(L, s, rc);
     return 0;
 }
@@ -95,7 +95,7 @@ lmpe_list_reverse(lua_State *L)
 {
     lmpe_box *b = lmpe_check_self(L, 1);
     mpe_engine *e = b->S->e;
-    int rc;
+    int rc, tries = 0;
     do {
         uint64_t version, count;
         rc = mpe_list_snapshot(e, b->o, NULL, &count, &version);
@@ -105,6 +105,6 @@ lmpe_list_reverse(lua_State *L)
             order[i] = count - 1 - i;
         if (rc == MPE_OK)
             rc = mpe_list_reorder(e, b->o, version, order, count);
-    } while (rc == MPE_EAGAIN);
+    } while (rc == MPE_EAGAIN || lmpe_try_again(L, b->S, rc, &tries));
     return rc == MPE_OK ? 0 : lmpe_raise(L, rc, "List:reverse");
 }

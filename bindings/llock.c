@@ -139,7 +139,11 @@ create(lua_State *L, int recursive, const char *function)
 {
     lmpe *S = lmpe_self(L);
     mpe_object *o;
-    return lmpe_created(L, S, mpe_lock_create(S->e, recursive, &o), &o, function);
+    int rc, tries = 0;
+    do
+        rc = mpe_lock_create(S->e, recursive, &o);
+    while (lmpe_try_again(L, S, rc, &tries));
+    return lmpe_created(L, S, rc, &o, function);
 }
 
 static int

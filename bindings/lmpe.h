@@ -52,7 +52,8 @@ struct lmpe_await {
     uint8_t shielded;
     uint8_t cleans_up; /* attempt wants to be called when the wait is killed */
     uint8_t timed_out;
-    lua_State *L; /* where it waits */
+    uint8_t collected; /* shared memory was short, and garbage has been collected for it */
+    lua_State *L;      /* where it waits */
 };
 
 /* The await of the current task, cleared and ready to be filled in. */
@@ -245,6 +246,7 @@ struct lmpe {
     uint32_t anchor_top;
     uint32_t ended_tasks;
     uint32_t boxes, armed_boxes; /* shared objects made so far; when the end was last prepared */
+    uint64_t weighed;            /* growth of the arena that the collector was told of */
     uint32_t idle_threads;       /* coroutines kept for reuse */
     lmpe_rare *spare_rare;
     struct lmpe_loading *loads; /* lrequire.c */
@@ -326,6 +328,20 @@ typedef struct lmpe_box {
 int lmpe_push_object(lua_State *L, lmpe *S, mpe_object *o, mpe_handle h);
 /* Pushes the userdata for a handle, holding it. Errors: ESTALE. */
 int lmpe_push_handle(lua_State *L, lmpe *S, mpe_handle h);
+/* ---- shared memory and the collector: lmemory.c ---- */
+
+/* Tells the collector what the arena has grown by since the last time. */
+void lmpe_weigh_growth(lua_State *L, lmpe *S);
+/* Gives back the memory of objects that nothing refers to. 0 when it cannot be done here. */
+int lmpe_collect(lua_State *L, lmpe *S);
+/* The status of a call that takes shared memory: 1 when it is to be made once more, since there may be
+ * more now. tries is 0 before the first. */
+static inline int
+lmpe_try_again(lua_State *L, lmpe *S, int status, int *tries)
+{
+    return status == MPE_EARENA && (*tries)++ == 0 && lmpe_collect(L, S);
+}
+
 /* The result of a create call: pushes *o, or raises for its status. A pointer, so that both may be
  * arguments of one call. */
 int lmpe_created(lua_State *L, lmpe *S, int status, mpe_object *const *o, const char *function);

@@ -157,6 +157,7 @@ lmpe_push_object(lua_State *L, lmpe *S, mpe_object *o, mpe_handle h)
     lmpe_box *b = new_box(L, S, h);
     b->o = o;
     remember(L, b);
+    lmpe_weigh_growth(L, S);
     return MPE_OK;
 }
 
@@ -176,6 +177,7 @@ lmpe_push_handle(lua_State *L, lmpe *S, mpe_handle h)
         return rc;
     }
     remember(L, b);
+    lmpe_weigh_growth(L, S);
     return MPE_OK;
 }
 
@@ -321,7 +323,10 @@ share(lua_State *L, const void *bytes, size_t n)
 {
     lmpe *S = lmpe_of(L);
     mpe_object *o;
-    int rc = S ? mpe_blob_create(S->e, (mpe_bytes){bytes, n}, &o) : MPE_ESTALE;
+    int rc = MPE_ESTALE, tries = 0;
+    do
+        rc = S ? mpe_blob_create(S->e, (mpe_bytes){bytes, n}, &o) : MPE_ESTALE;
+    while (lmpe_try_again(L, S, rc, &tries));
     return rc == MPE_OK ? lmpe_push_object(L, S, o, mpe_handle_of(S->e, o)) : rc;
 }
 

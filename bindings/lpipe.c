@@ -77,7 +77,10 @@ static int
 send_parts(lua_State *L, lmpe_box *q, const mpe_bytes *parts, int count, int handles,
            const char *call)
 {
-    int rc = mpe_queue_put(q->S->e, q->o, parts, count, handles);
+    int rc, tries = 0;
+    do
+        rc = mpe_queue_put(q->S->e, q->o, parts, count, handles);
+    while (lmpe_try_again(L, q->S, rc, &tries));
     if (rc == MPE_ECLOSED)
         return lmpe_outcome(L, rc, NULL);
     if (rc != MPE_OK)
@@ -263,9 +266,13 @@ new_pipe(lua_State *L)
         duplex = lua_toboolean(L, 1);
     }
     mpe_object *o, *again;
-    lmpe_created(L, S, mpe_pipe_create(S->e, duplex, &o), &o, "Pipe");
+    int rc, tries = 0;
+    do
+        rc = mpe_pipe_create(S->e, duplex, &o);
+    while (lmpe_try_again(L, S, rc, &tries));
+    lmpe_created(L, S, rc, &o, "Pipe");
     mpe_handle other = mpe_pipe_handle(S->e, o, 1);
-    int rc = mpe_hold(S->e, other, &again);
+    rc = mpe_hold(S->e, other, &again);
     if (rc != MPE_OK)
         return lmpe_raise(L, rc, "Pipe");
     lmpe_push_object(L, S, again, other);

@@ -145,9 +145,12 @@ pool_put(lua_State *L)
         parts[1] = (mpe_bytes){S->scratch->data, S->scratch->len};
     }
     uint32_t number, got;
-    mpe_queue_seqs(S->e, q->o, &number, &got);
-    atomic_store_explicit(lmpe_pool_claims(&c, place), 0, memory_order_relaxed); /* put publishes */
-    int rc = mpe_queue_put(S->e, q->o, parts, 2, handles);
+    int rc, tries = 0;
+    do { /* a finalizer may put another task in between */
+        mpe_queue_seqs(S->e, q->o, &number, &got);
+        atomic_store_explicit(lmpe_pool_claims(&c, place), 0, memory_order_relaxed);
+        rc = mpe_queue_put(S->e, q->o, parts, 2, handles); /* publishes the claim */
+    } while (lmpe_try_again(L, S, rc, &tries));
     if (rc == MPE_ECLOSED)
         return luaL_error(L, "%s: the pool is closed", where);
     if (rc != MPE_OK)

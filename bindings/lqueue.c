@@ -97,7 +97,7 @@ put_with(lua_State *L, lmpe *S, lmpe_box *b, uint64_t deadline)
         lua_pushboolean(L, 1);
         return lmpe_did(L, S, LMPE_DID, 1);
     }
-    if (rc != MPE_EAGAIN)
+    if (rc != MPE_EAGAIN && rc != MPE_EARENA)
         return lmpe_did(L, S, LMPE_DID, finish_put(L, S, a, rc));
     if (deadline != MPE_NOW)
         keep_bytes(L, S, a);
@@ -342,7 +342,11 @@ create(lua_State *L, unsigned flags, const char *function)
     lmpe *S = lmpe_self(L);
     lua_Integer n = lua_isnoneornil(L, 1) ? 0 : lmpe_check_count(L, 1, 0, INT32_MAX, "maxsize");
     mpe_object *o;
-    return lmpe_created(L, S, mpe_queue_create(S->e, (uint32_t)n, flags, &o), &o, function);
+    int rc, tries = 0;
+    do
+        rc = mpe_queue_create(S->e, (uint32_t)n, flags, &o);
+    while (lmpe_try_again(L, S, rc, &tries));
+    return lmpe_created(L, S, rc, &o, function);
 }
 
 static int

@@ -290,12 +290,27 @@ look_again(lmpe *S, lmpe_await *a, int *rc)
     return 0;
 }
 
+/* An attempt that found no shared memory is made once more when garbage has been collected, whose
+ * finalizers may wait meanwhile. Nothing is filed. */
+static int
+found_room(lua_State *L, lmpe *S, lmpe_await *a, int *rc)
+{
+    int tries = a->collected;
+    lmpe_await kept = *a;
+    kept.collected = 1;
+    if (!lmpe_try_again(L, S, *rc, &tries))
+        return 0;
+    *a = kept;
+    *rc = a->attempt(S, a);
+    return *rc == MPE_EAGAIN;
+}
+
 /* Goes on until attempt has a status to finish with. 1 when the caller must yield now. */
 static int
 go_on(lua_State *L, lmpe *S, lmpe_await *a, int *rc)
 {
     lmpe_task *t = a->task;
-    while (*rc == MPE_EAGAIN) {
+    while (*rc == MPE_EAGAIN || (*rc == MPE_EARENA && found_room(L, S, a, rc))) {
         if (a->ending != LMPE_GOES_ON && !a->shielded) {
             *rc = MPE_ETIMEDOUT;
             mpe_wait_done(S->e, &a->w);

@@ -99,7 +99,11 @@ create(lua_State *L, int bounded, const char *function)
                         ? 1
                         : lmpe_check_count(L, 1, 0, INT32_MAX, "number of permits");
     mpe_object *o;
-    return lmpe_created(L, S, mpe_semaphore_create(S->e, (uint32_t)n, bounded, &o), &o, function);
+    int rc, tries = 0;
+    do
+        rc = mpe_semaphore_create(S->e, (uint32_t)n, bounded, &o);
+    while (lmpe_try_again(L, S, rc, &tries));
+    return lmpe_created(L, S, rc, &o, function);
 }
 
 static int

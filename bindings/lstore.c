@@ -118,14 +118,6 @@ lmpe_store_accessors(lua_State *L, lmpe *S, const char *name, lua_CFunction inde
     lua_pop(L, 1);
 }
 
-void
-lmpe_weigh(lua_State *L, uint64_t bytes)
-{
-    uint64_t kib = bytes >> 10;
-    if (kib > 0 && lua_gc(L, LUA_GCISRUNNING))
-        lua_gc(L, LUA_GCSTEP, kib < 1 << 20 ? (int)kib : 1 << 20);
-}
-
 const char *
 lmpe_type_name(lua_State *L, int idx)
 {

@@ -48,8 +48,6 @@ void lmpe_store_decode(lua_State *L, const void *bytes, size_t size);
 /* Sets __index and __newindex of a type of this core table. */
 void lmpe_store_accessors(lua_State *L, lmpe *S, const char *name, lua_CFunction index,
                           lua_CFunction newindex);
-/* Tells the collector, which knows only of boxes, of the shared memory behind a new one. */
-void lmpe_weigh(lua_State *L, uint64_t bytes);
 /* The type of the value at idx as messages name it: mp.List. May push. */
 const char *lmpe_type_name(lua_State *L, int idx);
 /* Something with elements 1..n: a table, or a shared array or list. */

@@ -210,6 +210,12 @@ enum mpe_kind {
 MPE_API int mpe_hold(mpe_engine *e, mpe_handle h, mpe_object **out);
 /* Gives up one hold. The object's memory returns to the arena after the last one. */
 MPE_API void mpe_drop(mpe_engine *e, mpe_object *o);
+/* Frees what no process holds and no container that lives mentions. The engine does it by itself now and
+ * then; a host that is told EARENA can drop what it does not need, sweep, and try again. */
+MPE_API void mpe_sweep(mpe_engine *e);
+/* How many bytes the arena has taken from the system since it was made, by whichever process, and
+ * whatever it gave back. For a host whose objects wait for a garbage collector: when to run it. */
+MPE_API uint64_t mpe_growth(const mpe_engine *e);
 /* Bytes copied out of a queue, dict or list may hold handles. The engine pins those objects, so
  * that they live until the bytes are decoded; give the pins up, down to an earlier mark, then. */
 MPE_API uint32_t mpe_pin_mark(mpe_engine *e);

@@ -4,7 +4,8 @@
  * Death: bodies of a run are marked first and its head last, and it is freed head first, so a dead
  * owner leaves bodies without a head, which mpe__arena_recover frees. A chunk is given back when all
  * of its blocks are claimed; a dead owner leaves claims, which are lifted. Memory is taken before it
- * is counted and given back before that is counted: recovery counts anew.
+ * is counted and given back before that is counted: recovery counts anew. What the arena has grown by in
+ * all is a hint for sweeps and collectors, and lacks such a step then.
  */
 #include "shm/chunk.h"
 
@@ -30,6 +31,7 @@ mpe__commit(mpe_engine *e, uint64_t off, uint64_t bytes)
     if (mpe__memfd_commit(e->fd, off, bytes) != 0)
         return MPE_EARENA;
     mpe__store64(&h->committed_bytes, now + bytes);
+    mpe__store64(&h->grown_bytes, mpe__load64(&h->grown_bytes) + bytes);
     return MPE_OK;
 }
 

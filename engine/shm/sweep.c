@@ -1,7 +1,10 @@
 /* The sweep: marks from the held objects through the containers, and frees what was not marked, so
  * cycles of containers go too. One that found a new holder while a sweep ran carries TOUCHED and is
  * spared. It runs when enough was dropped or removed, or a death has left an object without a holder, at
- * points where the caller holds no lock.
+ * points where the caller holds no lock; and before a call fails for want of memory.
+ *
+ * What a dropped container weighs is not known without a walk through it. But what its contents took is
+ * part of what the arena has grown by since the last sweep: when that is much, one candidate is enough.
  *
  * Death: what is freed is freed object by object, each as in object.c; the sweep is wanted again.
  */
@@ -17,10 +20,24 @@
 
 #define SWEEP_AFTER 64u            /* dropped candidates that make a sweep worth while */
 #define SWEEP_NOW_BYTES (1u << 20) /* nor is more than this left lying about */
+#define GROWN_PART 8u /* ... or this part of the arena, in the contents of containers */
+
+/* Has the arena grown by so much since the last sweep that one is worth while for anything dropped? In
+ * proportion to its size, so that sweeps stay few while a program fills it. */
+static int
+has_grown(const mpe_engine *e)
+{
+    const struct mpe__header *h = e->header;
+    uint64_t much = mpe__load64(&h->committed_bytes) / GROWN_PART;
+    uint64_t grown = mpe__load64(&h->grown_bytes) - mpe__load64(&h->swept_at);
+    return grown > (much > SWEEP_NOW_BYTES ? much : SWEEP_NOW_BYTES);
+}
 
 void
 mpe__sweep_note(mpe_engine *e, uint64_t bytes)
 {
+    if (has_grown(e))
+        bytes += SWEEP_NOW_BYTES;
     uint64_t weight = 1 + bytes / (SWEEP_NOW_BYTES / SWEEP_AFTER);
     atomic_fetch_add(&e->header->candidates, weight < SWEEP_AFTER ? (uint32_t)weight : SWEEP_AFTER);
 }
@@ -118,6 +135,19 @@ sweep(mpe_engine *e)
     free(s.todo);
 }
 
+static void
+sweep_now(mpe_engine *e)
+{
+    struct mpe__header *h = e->header;
+    mpe__slots_free_unborn(e); /* or what they would have held is kept for them */
+    mpe__ilock(e, &h->sweep_lock, 0);
+    mpe__store32(&h->candidates, 0);
+    mpe__store32(&h->sweep_wanted, 0);
+    mpe__store64(&h->swept_at, mpe__load64(&h->grown_bytes));
+    sweep(e);
+    mpe__iunlock(e, &h->sweep_lock);
+}
+
 void
 mpe__sweep_if_wanted(mpe_engine *e)
 {
@@ -126,12 +156,20 @@ mpe__sweep_if_wanted(mpe_engine *e)
         return;
     if (e->depth > 0 || mpe__load32(&e->self->making) || mpe__load32(&h->sweep_lock))
         return;
-    mpe__slots_free_unborn(e); /* or what they would have held is kept for them */
-    mpe__ilock(e, &h->sweep_lock, 0);
-    mpe__store32(&h->candidates, 0);
-    mpe__store32(&h->sweep_wanted, 0);
-    sweep(e);
-    mpe__iunlock(e, &h->sweep_lock);
+    sweep_now(e);
+}
+
+void
+mpe_sweep(mpe_engine *e)
+{
+    if (e->depth == 0 && !mpe__load32(&e->self->making))
+        sweep_now(e);
+}
+
+uint64_t
+mpe_growth(const mpe_engine *e)
+{
+    return mpe__load64(&e->header->grown_bytes);
 }
 
 /* The recovery of kind NONE, that of object 0, to which the locks of the header belong. */

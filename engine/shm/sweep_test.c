@@ -106,6 +106,57 @@ TEST(a_blob_keeps_its_bytes_as_long_as_a_container_mentions_it)
     mpe_close(e);
 }
 
+/* A dict that is mentioned by itself, so that no drop frees it, with a value of that many bytes. */
+static void
+drop_dict_with(mpe_engine *e, size_t size)
+{
+    static char large[2u << 20];
+    mpe_object *dict;
+    REQUIRE_OK(mpe_dict_create(e, &dict));
+    mpe_test_put_handle(e, dict, "self", mpe_handle_of(e, dict));
+    REQUIRE_OK(mpe_dict_put(e, dict, mpe_test_bytes("k"), (mpe_bytes){large, size}, 0));
+    mpe_drop(e, dict);
+}
+
+TEST(what_a_dropped_container_has_in_it_counts_for_when_a_sweep_is_worth_while)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    for (int i = 0; i < 10; i++) {
+        drop_dict_with(e, 2u << 20);
+        EXPECT(mpe_test_objects(e) <= 3); /* swept when new memory is taken */
+    }
+    EXPECT(mpe_test_used(e) < 8u << 20);
+    mpe_close(e);
+}
+
+TEST(containers_that_cost_no_new_memory_wait_for_others)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    drop_dict_with(e, 100); /* the arena's first memory */
+    mpe_sweep(e);
+    for (int i = 0; i < 10; i++)
+        drop_dict_with(e, 100);
+    EXPECT_EQ(mpe_test_objects(e), 10);
+    mpe_sweep(e);
+    EXPECT_EQ(mpe_test_objects(e), 0);
+    EXPECT_EQ(mpe_test_used(e), 0);
+    mpe_close(e);
+}
+
+TEST(growth_counts_memory_that_was_given_back_too)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *o;
+    uint64_t before = mpe_growth(e);
+    for (uint64_t i = 1; i <= 3; i++) {
+        REQUIRE_OK(mpe_array_create(e, 'b', 8u << 20, MPE_ARRAY_RAW, &o));
+        EXPECT(mpe_growth(e) >= before + i * (8u << 20));
+        mpe_drop(e, o);
+    }
+    EXPECT_EQ(mpe_test_used(e), 0);
+    mpe_close(e);
+}
+
 TEST(frees_cycles_of_containers_that_nobody_holds)
 {
     mpe_engine *e = mpe_test_engine(0);

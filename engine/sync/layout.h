@@ -116,6 +116,7 @@ struct mpe__header {
     mpe__a32 chunks_top;              /* chunks ever used */
     mpe__a32 trimming;                /* chunk + 1 that is being given back */
     mpe__a64 committed_bytes;         /* all memory taken from the system */
+    mpe__a64 grown_bytes;             /* the sum of what was ever taken, whatever was given back */
     mpe__a32 objects_top;             /* object entries ever used */
     mpe__a32 objects_committed;       /* entries backed by memory */
     mpe__a32 objects_free;            /* an entry below the top may be free: worth a search */
@@ -124,6 +125,7 @@ struct mpe__header {
     mpe__a32 sweep_lock;              /* intent lock: one sweep at a time */
     mpe__a32 sweep_wanted;            /* an object may have lost its last holder by a death */
     mpe__a32 candidates;              /* dropped objects that wait for a sweep */
+    mpe__a64 swept_at;                /* grown_bytes when the last sweep began */
     mpe__a32 output_lock;             /* intent lock: one writer of stdout and stderr at a time */
     mpe__a32 finds_deadlocks;         /* whether loop/deadlock.c does anything */
     mpe__a32 quiet_round;             /* of its questions */
