@@ -8,6 +8,7 @@
 #   make lint         layers, clang-format, luacheck; `make format` mends, `make tidy` runs clang-tidy
 #   make asan tsan valgrind              the tests under a checker, each in a tree of its own
 #   make chaos fuzz   kill storms; damaged messages                   (SECONDS=, TASKS=, KILLS=, WAITS=)
+#   make model        protocols of shared memory, every order of their steps (spin)
 #   make bench        numbers beside Python's and the raw limits            (ROW=)
 #   make install uninstall               PREFIX=/usr/local DESTDIR=
 #   make engine       the libraries alone: needs no Lua
@@ -95,7 +96,7 @@ JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
 SUBMAKE = $(MAKE) --no-print-directory $(JOBS)
 
 .PHONY: all engine deps run test test-all unit hosts spec check lint format tidy
-.PHONY: asan tsan valgrind chaos fuzz bench install uninstall clean FORCE
+.PHONY: asan tsan valgrind chaos fuzz model bench install uninstall clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -279,6 +280,10 @@ fuzz:
 		-Wl,--wrap=lua_load $(LUA_LIBS) -o $(BUILD)/fuzz/fuzz_decode
 	cd $(BUILD)/fuzz && ./fuzz_decode -max_len=4096 -max_total_time=$(or $(SECONDS),300) \
 		corpus $(CURDIR)/bindings/fuzz/corpus
+
+# Every order of the steps of a protocol, and that each step is needed.
+model:
+	@CC='$(CC)' BUILD='$(BUILD)' tools/model.sh
 
 # A peer that is not installed costs its rows and no more.
 bench: all

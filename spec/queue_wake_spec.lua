@@ -41,3 +41,175 @@ describe("a queue with many consumers asleep", function()
       assert(put - got.value <= lost, put - got.value .. " messages lost by " .. lost .. " kills")]], { timeout = 60 })
   end)
 end)
+
+-- index % 31 is the bit of the bell: queues whose bits are the same wake each other's sleepers.
+local same_bit = [[
+  local function index(o) return tonumber(tostring(o):match("0x%x+")) & 0xffffff end
+  local kept = {}
+  local function beside(q)
+    local other
+    repeat
+      other = mp.Queue()
+      kept[#kept + 1] = other
+    until (index(other) - index(q)) % 31 == 0
+    return other
+  end
+]]
+
+for _, kind in ipairs{ "Queue", "JoinableQueue" } do
+  describe("a consumer asleep on a " .. kind .. " is woken", function()
+    it("though the one that was called for the message before sleeps elsewhere", function()
+      ok(same_bit .. ([[
+        local q, got, own, list = mp.KIND(), mp.Queue(), {}, {}
+        for i = 1, 3 do
+          own[i] = beside(q)
+          list[i] = P(function()
+            while q:get() do got:put(i) own[i]:get() end
+          end)
+        end
+        for round = 1, 150 do
+          for _, p in ipairs(list) do asleep(p.pid) end
+          q:put(1)
+          local t = now() + round % 40 * 1e-6
+          while now() < t do end
+          for i = 1, 3 do own[i]:put(1) end
+          q:put(2) q:put(3)
+          for i = 1, 3 do assert(got:get(10), "message " .. i .. " of round " .. round .. " lies there") end
+        end
+        for _, p in ipairs(list) do p:kill() p:join() end]]):gsub("KIND", kind), { timeout = 60 })
+    end)
+
+    it("though another one that waits computes", function()
+      ok((([[
+        local q, got, go = mp.KIND(), mp.Queue(), mp.Event()
+        local busy = P(function()
+          local t = require("mpengine.co").spawn(function() got:put("busy " .. q:get()) end)
+          mp.sleep(0)
+          go:wait()
+          got:put("begins")
+          local till = now() + 1.5
+          while now() < till do end
+          t:join()
+        end)
+        asleep(busy.pid)
+        local idle = P(function() for _ = 1, 3 do got:put("idle " .. q:get()) end end)
+        asleep(idle.pid)
+        go:set()
+        eq(got:get(10), "begins")
+        local t = now()
+        for i = 1, 3 do
+          q:put(i)
+          eq(got:get(10), "idle " .. i)
+        end
+        assert(now() - t < 1, "the idle consumer slept beside a message")
+        q:put(4)
+        eq(got:get(10), "busy 4")
+        all{ busy, idle }]]):gsub("KIND", kind)), { timeout = 30 })
+    end)
+
+    it("though tasks of others that wait are killed or time out", function()
+      ok((([[
+        local q, got = mp.KIND(), mp.Queue()
+        local list = {}
+        for k = 1, 2 do
+          list[k] = P(function()
+            local function take(seconds)
+              local v = q:get(seconds)
+              if v then got:put(v) end
+            end
+            while true do
+              local tasks = {}
+              for i = 1, 4 do tasks[i] = require("mpengine.co").spawn(take, i == 1 and 10 or i * 2e-4) end
+              mp.sleep(k * 3e-4)
+              for _, t in ipairs(tasks) do t:kill() end
+              for _, t in ipairs(tasks) do pcall(t.join, t) end
+            end
+          end)
+        end
+        list[3] = P(function() while true do got:put(q:get()) end end)
+        for round = 1, 400 do
+          for i = 1, 3 do q:put(i) end
+          for i = 1, 3 do assert(got:get(10), "message " .. i .. " of round " .. round) end
+        end
+        for _, p in ipairs(list) do p:kill() p:join() end]]):gsub("KIND", kind)), { timeout = 60 })
+    end)
+
+    it("though others wait for it among other queues", function()
+      ok((([[
+        local q, other, got = mp.KIND(), mp.KIND(), mp.Queue()
+        local list = {}
+        for k = 1, 3 do
+          list[k] = P(function()
+            while true do
+              local r = k < 3 and mp.wait({ q, other }, 5) or { q }
+              for _, ready in ipairs(r) do
+                local v = k < 3 and ready:get(0) or k == 3 and ready:get()
+                if v then got:put(v) end
+              end
+            end
+          end)
+        end
+        for round = 1, 300 do
+          q:put(round) other:put(-round) q:put(round)
+          for i = 1, 3 do assert(got:get(10), "message " .. i .. " of round " .. round) end
+        end
+        for _, p in ipairs(list) do p:kill() p:join() end]]):gsub("KIND", kind)), { timeout = 60 })
+    end)
+  end)
+
+  describe("a producer that waits for room in a " .. kind, function()
+    it("has it though another one that waits computes", function()
+      ok((([[
+        local q, said, go = mp.KIND(1), mp.Queue(), mp.Event()
+        q:put(0)
+        local busy = P(function()
+          local t = require("mpengine.co").spawn(function() q:put("busy") end)
+          mp.sleep(0)
+          go:wait()
+          said:put("begins")
+          local till = now() + 1.5
+          while now() < till do end
+          t:join()
+        end)
+        asleep(busy.pid)
+        local idle = P(function() for _ = 1, 2 do q:put("idle") end end)
+        asleep(idle.pid)
+        go:set()
+        eq(said:get(10), "begins")
+        local t = now()
+        eq(q:get(), 0)
+        eq(q:get(10), "idle")
+        eq(q:get(10), "idle")
+        assert(now() - t < 1, "the idle producer slept beside the room")
+        eq(q:get(10), "busy")
+        all{ busy, idle }]]):gsub("KIND", kind)), { timeout = 30 })
+    end)
+  end)
+end
+
+describe("a lock that is released", function()
+  it("is taken by a process that sleeps though another one that waits computes", function()
+    ok([[
+      local l, said, go = mp.Lock(), mp.Queue(), mp.Event()
+      l:acquire()
+      local busy = P(function()
+        local t = require("mpengine.co").spawn(function() l:acquire() l:release() end)
+        mp.sleep(0)
+        go:wait()
+        said:put("begins")
+        local till = now() + 1.5
+        while now() < till do end
+        t:join()
+      end)
+      asleep(busy.pid)
+      local idle = P(function() l:acquire() said:put("idle") l:release() end)
+      asleep(idle.pid)
+      go:set()
+      eq(said:get(10), "begins")
+      local t = now()
+      l:release()
+      eq(said:get(10), "idle")
+      assert(now() - t < 1, "the idle process slept beside the lock")
+      all{ busy, idle }]], { timeout = 30 })
+  end)
+end)

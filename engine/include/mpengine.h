@@ -505,7 +505,8 @@ struct mpe_waitlist {
 
 /* Files a waiter. The caller has tried and got MPE_EAGAIN, and must try once more after
  * mpe_wait_object, since the change may have come between; if that succeeds, mpe_wait_stop.
- * Filed again after a fire that led to nothing, the waiter keeps its turn. */
+ * Filed again after a fire that led to nothing, the waiter keeps its turn.
+ * Errors: EINVAL (objects of this kind have no such event), ENOMEM. */
 MPE_API int mpe_wait_object(mpe_engine *e, mpe_waiter *w, mpe_object *o, int event,
                             uint64_t deadline);
 MPE_API int mpe_wait_list(mpe_engine *e, mpe_waiter *w, mpe_waitlist *list, uint64_t deadline);

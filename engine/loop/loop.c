@@ -132,7 +132,8 @@ mpe_run_until(mpe_engine *e, const int *done)
         int rc = mpe__sleep(e, done);
         if (rc != MPE_OK)
             return rc;
-        count_job(e); /* it may have spun only */
+        mpe__dispatch_bell(e); /* before jobs that may run long: it may have been called */
+        count_job(e);          /* it may have spun only */
     }
     return MPE_OK;
 }

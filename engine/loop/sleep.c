@@ -25,23 +25,33 @@ mpe__bell_rung(mpe_engine *e)
 
 /* 1 when the bell rang meanwhile. */
 static int
+spin_on_bell(mpe_engine *e)
+{
+    uint64_t until = mpe_now() + SPIN_NS;
+    do {
+        for (int i = 0; i < 32; i++) {
+            if (mpe__bell_rung(e))
+                return 1;
+            mpe__pause();
+        }
+    } while (mpe_now() < until);
+    return 0;
+}
+
+static int
 spin(mpe_engine *e)
 {
     struct mpe__loop *l = e->loop;
     if (e->cpus < 2 || l->entries == 0 || (l->spin_score == 0 && l->rounds % SPIN_PROBE != 0))
         return 0;
-    uint64_t until = mpe_now() + SPIN_NS;
-    do {
-        for (int i = 0; i < 32; i++) {
-            if (mpe__bell_rung(e)) {
-                l->spin_score += l->spin_score < MPE__SPIN_SCORE_MAX;
-                return 1;
-            }
-            mpe__pause();
-        }
-    } while (mpe_now() < until);
-    l->spin_score -= l->spin_score > 0;
-    return 0;
+    mpe__store32(&e->self->sleep, MPE__SPINNING);
+    int rung = spin_on_bell(e);
+    mpe__store32(&e->self->sleep, MPE__AWAKE);
+    if (rung)
+        l->spin_score += l->spin_score < MPE__SPIN_SCORE_MAX;
+    else
+        l->spin_score -= l->spin_score > 0;
+    return rung;
 }
 
 /* Can another process still change something that is waited for? */

@@ -5,9 +5,8 @@
  * Serving fires the first waiter, which tries again and then either files itself again, in front,
  * or says that it is done: then the bit is set again for those behind it, and if the object looks
  * ready the next one is served at once, here or in another process. So a wake-up is never lost
- * with a waiter that timed out, was cancelled, or found nothing. Events, barriers and joins concern
- * everybody at once: all their waiters are fired. A notification of a condition is assigned to a
- * process, so there only waiters of this one come next.
+ * with a waiter that timed out, was cancelled, or found nothing. How many waiters are fired, and
+ * which process comes next, is the policy that the kind states for the event (enum mpe__wake).
  *
  * A waiter that finds what it wants right after it was filed may leave others behind it who had no
  * bit set while the change came that made this possible: leaving, it looks on their behalf.
@@ -142,18 +141,11 @@ arm(mpe_engine *e, struct mpe__entry *n)
     mpe__fence(); /* the bit, then the object is looked at again */
 }
 
-/* Notified in this process and not in another? */
-static int
-is_assigned(const struct mpe__entry *n)
+static enum mpe__wake
+policy_of(const mpe_engine *e, const mpe_object *o, int event)
 {
-    return mpe_kind_of(n->object) == MPE_KIND_CONDITION && n->event == MPE_EVENT_NOTIFIED;
-}
-
-/* One that waits for a message: of those, one is woken at a time, and wakes the next. */
-static int
-is_consumer(const struct mpe__entry *n)
-{
-    return mpe_kind_of(n->object) == MPE_KIND_QUEUE && n->event == MPE_EVENT_READY;
+    return event < 0 || event >= MPE_EVENTS ? MPE__WAKE_NONE
+                                            : e->kinds[mpe_kind_of(o)]->wake[event];
 }
 
 /* Has this process a turn that it does not use? Then the next waiter, here or elsewhere, has it. */
@@ -164,21 +156,15 @@ pass_on(mpe_engine *e, struct mpe__entry *n)
         arm(e, n);
     if (!is_ready(e, n->object, n->event))
         return;
-    if (is_consumer(n)) {
+    enum mpe__wake policy = policy_of(e, n->object, n->event);
+    if (policy == MPE__WAKE_CALLED) {
         mpe__queue_call(e, n->object);
-    } else if (!is_assigned(n)) {
+    } else if (policy != MPE__WAKE_ASSIGNED) {
         mpe__wake_one(e, n->object, n->event);
     } else if (n->list.head) {
         mpe__set_remove(&n->object->waiters[n->event], e->slot);
         mpe__ring(e, e->slot, 1u << mpe__bucket(mpe__index_of(e, n->object)));
     }
-}
-
-static int
-concerns_all(const struct mpe__entry *n)
-{
-    int kind = mpe_kind_of(n->object);
-    return kind == MPE_KIND_EVENT || kind == MPE_KIND_BARRIER || n->event == MPE_EVENT_DONE;
 }
 
 static void
@@ -194,9 +180,12 @@ fire(mpe_engine *e, struct mpe__entry *n, mpe_waiter *w)
 static void
 serve(mpe_engine *e, struct mpe__entry *n)
 {
-    mpe_waiter *last = concerns_all(n) ? n->list.tail : n->list.head;
+    enum mpe__wake policy = policy_of(e, n->object, n->event);
+    mpe_waiter *last = policy == MPE__WAKE_ALL ? n->list.tail : n->list.head;
     n->armed = 0;
     e->loop->quiet = 0;
+    if (policy == MPE__WAKE_CALLED)
+        mpe__queue_arrive(e, n->object);
     while (last && n->list.head) {
         mpe_waiter *w = n->list.head;
         fire(e, n, w);
@@ -244,6 +233,8 @@ mpe__dispatch_bell(mpe_engine *e)
 int
 mpe_wait_object(mpe_engine *e, mpe_waiter *w, mpe_object *o, int event, uint64_t deadline)
 {
+    if (policy_of(e, o, event) == MPE__WAKE_NONE)
+        return MPE_EINVAL;
     if (w->fired && (w->object != o || w->event != event))
         mpe_wait_done(e, w);
     struct mpe__entry **at = find_entry(e, o, event), *n = *at;
@@ -323,7 +314,7 @@ leave(mpe_engine *e, mpe_waiter *w)
         if (!mpe__set_remove(&n->object->waiters[n->event], e->slot))
             had_turn = 1; /* a waker has chosen us meanwhile */
         n->armed = 0;
-        if (is_consumer(n))
+        if (policy_of(e, n->object, n->event) == MPE__WAKE_CALLED)
             mpe__queue_answer(e, n->object);
     }
     if (had_turn || n->list.head)

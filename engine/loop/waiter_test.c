@@ -183,3 +183,19 @@ TEST(a_waitlist_is_woken_in_order)
     EXPECT(list.head == NULL && list.tail == NULL);
     mpe_close(e);
 }
+
+/* The kind says what can be waited for. */
+TEST(an_event_that_the_kind_does_not_have_cannot_be_waited_for)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *q = NULL, *event = mpe_test_event(e);
+    struct mpe_test_waiter w = mpe_test_waiter_new();
+    REQUIRE_OK(mpe_queue_create(e, 0, 0, &q));
+    EXPECT_EQ(mpe_wait_object(e, &w.w, event, MPE_EVENT_DONE, MPE_FOREVER), MPE_EINVAL);
+    EXPECT_EQ(mpe_wait_object(e, &w.w, q, MPE_EVENTS, MPE_FOREVER), MPE_EINVAL);
+    EXPECT_EQ(mpe_wait_object(e, &w.w, q, -1, MPE_FOREVER), MPE_EINVAL);
+    EXPECT_EQ(e->loop->entries, 0);
+    mpe_drop(e, q);
+    mpe_drop(e, event);
+    mpe_close(e);
+}

@@ -15,10 +15,14 @@
 #include <string.h>
 
 static const struct mpe__kind_ops none = {.recover = mpe__sweep_recover};
-static const struct mpe__kind_ops lock_ops = {.death = mpe__lock_death, .ready = mpe__lock_ready};
+static const struct mpe__kind_ops lock_ops = {.death = mpe__lock_death,
+                                              .ready = mpe__lock_ready,
+                                              .wake = {[MPE_EVENT_READY] = MPE__WAKE_ONE}};
 static const struct mpe__kind_ops semaphore_ops = {.death = mpe__semaphore_death,
-                                                   .ready = mpe__semaphore_ready};
-static const struct mpe__kind_ops event_ops = {.ready = mpe__event_ready};
+                                                   .ready = mpe__semaphore_ready,
+                                                   .wake = {[MPE_EVENT_READY] = MPE__WAKE_ONE}};
+static const struct mpe__kind_ops event_ops = {.ready = mpe__event_ready,
+                                               .wake = {[MPE_EVENT_READY] = MPE__WAKE_ALL}};
 /* A barrier may mention objects in its settings. */
 static void
 scan_barrier(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h), void *ud)
@@ -27,16 +31,23 @@ scan_barrier(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h), v
     mpe_wire_scan_handles(settings.data, settings.size, visit, ud);
 }
 
-static const struct mpe__kind_ops barrier_ops = {
-    .death = mpe__barrier_death, .ready = mpe__barrier_ready, .scan = scan_barrier};
-static const struct mpe__kind_ops array_ops = {
-    .death = mpe__lock_death, .ready = mpe__lock_ready, .measure = mpe__array_measure};
+static const struct mpe__kind_ops barrier_ops = {.death = mpe__barrier_death,
+                                                 .ready = mpe__barrier_ready,
+                                                 .scan = scan_barrier,
+                                                 .wake = {[MPE_EVENT_READY] = MPE__WAKE_ALL}};
+static const struct mpe__kind_ops array_ops = {.death = mpe__lock_death,
+                                               .ready = mpe__lock_ready,
+                                               .measure = mpe__array_measure,
+                                               .wake = {[MPE_EVENT_READY] = MPE__WAKE_ONE}};
 static const struct mpe__kind_ops queue_ops = {.recover = mpe__queue_recover,
                                                .death = mpe__queue_death,
                                                .ready = mpe__queue_ready,
                                                .destroy = mpe__queue_destroy,
                                                .scan = mpe__queue_scan,
-                                               .measure = mpe__queue_measure};
+                                               .measure = mpe__queue_measure,
+                                               .wake = {[MPE_EVENT_READY] = MPE__WAKE_CALLED,
+                                                        [MPE_EVENT_SPACE] = MPE__WAKE_ONE,
+                                                        [MPE_EVENT_DONE] = MPE__WAKE_ALL}};
 static const struct mpe__kind_ops dict_ops = {.recover = mpe__dict_recover,
                                               .destroy = mpe__dict_destroy,
                                               .scan = mpe__dict_scan,
@@ -54,7 +65,10 @@ scan_condition(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h),
 }
 
 static const struct mpe__kind_ops condition_ops = {
-    .death = mpe__condition_death, .ready = mpe__condition_ready, .scan = scan_condition};
+    .death = mpe__condition_death,
+    .ready = mpe__condition_ready,
+    .scan = scan_condition,
+    .wake = {[MPE_EVENT_READY] = MPE__WAKE_ONE, [MPE_EVENT_NOTIFIED] = MPE__WAKE_ASSIGNED}};
 
 const struct mpe__kind_ops *const mpe__kinds[MPE_KIND_COUNT] = {
     [MPE_KIND_NONE] = &none,

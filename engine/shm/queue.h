@@ -32,10 +32,9 @@ struct mpe__queue {
     mpe__a32 get_count;              /* derived from the first segment's head */
     mpe__a32 put_seen;               /* head lock */
     mpe__a64 head_segment;           /* offset; head lock */
-    _Alignas(64) mpe__a64 called; /* version << 32 | slot + 1 that was woken last: queue_call.c */
-    mpe__a64 called_ns;           /* when */
-    mpe__a32 last_idle;           /* slot that found it empty last: a hint, whom to wake */
-    _Alignas(64) mpe__a32 early;  /* joinable: done when nobody had one taken; the object's ilock */
+    _Alignas(64) mpe__a64 called;    /* when << 16 | slot + 1 of the one on its way: queue_call.c */
+    mpe__a32 last_idle;              /* slot that found it empty last: a hint, whom to wake */
+    _Alignas(64) mpe__a32 early; /* joinable: done when nobody had one taken; the object's ilock */
     struct mpe__taken {
         mpe__a64 lease;   /* number + 1 of the message being taken; head lock */
         mpe__a64 counted; /* messages taken and not done << 32 | lease of the last one counted */
@@ -45,9 +44,11 @@ struct mpe__queue {
 void mpe__queue_recover(mpe_engine *e, mpe_object *o, uint64_t lock_off);
 void mpe__queue_death(mpe_engine *e, mpe_object *o, uint32_t slot);
 int mpe__queue_ready(mpe_engine *e, mpe_object *o, int event);
-/* Wakes a consumer, unless one is on its way who will see to it. */
+/* Wakes a consumer, unless one is on its way. */
 void mpe__queue_call(mpe_engine *e, mpe_object *o);
-/* This process has come, or waits no more. */
+/* This process was woken, and is about to look: calls the next if there is more than one message. */
+void mpe__queue_arrive(mpe_engine *e, mpe_object *o);
+/* This process has arrived, or waits no longer; after this call it looks at the queue. */
 void mpe__queue_answer(mpe_engine *e, mpe_object *o);
 void mpe__queue_destroy(mpe_engine *e, mpe_object *o);
 void mpe__queue_scan(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h), void *ud);

@@ -1,82 +1,107 @@
 /* Waking the consumers of a queue.
  *
  * Waking a sleeper takes longer than a short message is worth. So one is woken at a time: `called`
- * names it, and while it is on its way, asleep with the bell rung, nobody else is called. When it
- * arrives it answers, and calls the next if there is more than one message (loop/waiter.c).
+ * names it and says when, and while it is on its way no other is called. When it arrives it
+ * answers, which clears the name, and calls the next if there is more than one message; when it has
+ * taken a message, and there is another, it calls the next once more (loop/waiter.c).
  *
- * A message put while one is on its way is not lost: the bell was seen rung after the message had
- * been put, so who takes the bell afterwards sees the message. `called` is never out of date: it
- * changes by compare-and-swap with a version, and a process that has arrived, or leaves by itself,
- * raises the version; so when the swap succeeds the slot's bit was still there, and when the bit is
- * gone the slot was woken and has not answered. Who dies between swap and ring leaves the bit, or a
- * broadcast to come, and may have named one that has left meanwhile, and will not come; so after any
- * death the reaper clears the name before the broadcast. One that is stopped delays the others by
- * no more than CALL_NS of puts.
+ *   caller:    put; read `called`: if that names a consumer without its bit, rely on it. Else choose
+ *              a consumer, name it, take its bit, ring. If the bit was gone: clear that name, and
+ *              begin again.
+ *   consumer:  set its bit, look, sleep. Woken (its bit is gone) or leaving (it has taken its bit
+ *              itself): clear its name if it stands there, then look.
+ *
+ * A message is not left beside a consumer that sleeps. A caller that relies on a name has read it
+ * after its put. If the bit was taken by the one that wrote the name, the consumer has yet to clear
+ * the name, and looks after that. If the bit was gone already, the writer has yet to clear the name,
+ * and then begins again, with that message in the queue. A name that is cleared or written over too
+ * early costs a call more and nothing else, so plain stores do. engine/models/queue_call.pml tries
+ * all orders.
+ *
+ * Who is named is asleep or spins, so it arrives at once; a consumer that runs its tasks may look
+ * much later, so it is rung without being named, and the next is called as well. A consumer that is
+ * stopped delays others by no more than CALL_TICKS of puts. A name is worth its store only while
+ * another consumer waits: none is written otherwise.
+ *
+ * Death: a caller that dies after naming, taking or before ringing leaves a name, or a consumer
+ * without its bit that was not rung; a consumer that dies leaves its name. The reaper clears the
+ * name after any death, before it rings all.
  */
 #include "shm/queue_int.h"
 
 #include "sync/bell.h"
 
-#define CALL_NS 100000u
+#define TICK_SHIFT 10u /* of about a microsecond */
+#define CALL_TICKS 100u
+#define SLOT_BITS 16u
+
+static uint32_t
+named(uint64_t called)
+{
+    return (uint32_t)called & ((1u << SLOT_BITS) - 1);
+}
 
 static uint64_t
-name_called(uint64_t before, uint32_t who)
+name_of(uint32_t slot)
 {
-    return ((before >> 32) + 1) << 32 | who;
+    return mpe_now() >> TICK_SHIFT << SLOT_BITS | (slot + 1);
 }
 
 static int
-is_coming(mpe_engine *e, mpe_object *o, const struct mpe__queue *q, uint64_t called)
+is_coming(const struct mpe__slotset *consumers, uint64_t called)
 {
-    uint32_t who = (uint32_t)called;
-    if (who == 0 || who > MPE__SLOTS || mpe__set_has(&o->waiters[MPE_EVENT_READY], who - 1))
+    uint32_t n = named(called);
+    if (n == 0 || n > MPE__SLOTS || mpe__set_has(consumers, n - 1))
         return 0;
-    uint32_t sleep = atomic_load(&e->slots[who - 1].sleep);
-    return (sleep == MPE__IN_FUTEX || sleep == MPE__RUNG) &&
-           atomic_load(&e->slots[who - 1].bell) >> mpe__bucket(mpe__index_of(e, o)) & 1 &&
-           mpe_now() - mpe__load64(&q->called_ns) < CALL_NS;
+    return (mpe_now() >> TICK_SHIFT) - (called >> SLOT_BITS) < CALL_TICKS;
 }
 
-/* Who became idle last: it may still spin, and its memory is in the cache. */
+/* The one that became idle last comes first: it may still spin, and its memory is in the cache. */
 void
 mpe__queue_call(mpe_engine *e, mpe_object *o)
 {
     struct mpe__queue *q = mpe__queue_body(e, o);
+    struct mpe__slotset *consumers = &o->waiters[MPE_EVENT_READY];
     while (mpe__has_waiters(e, o, MPE_EVENT_READY)) {
-        uint64_t called = atomic_load(&q->called);
-        if (is_coming(e, o, q, called))
+        if (is_coming(consumers, atomic_load(&q->called)))
             return;
-        int slot = mpe__set_next(&o->waiters[MPE_EVENT_READY], mpe__load32(&q->last_idle));
-        if (slot < 0)
+        int next = mpe__set_next(consumers, mpe__load32(&q->last_idle));
+        if (next < 0)
             return;
-        uint64_t mine = name_called(called, (uint32_t)slot + 1);
-        if (!atomic_compare_exchange_strong(&q->called, &called, mine))
-            continue;
-        mpe__store64(&q->called_ns, mpe_now());
-        if (mpe__set_remove(&o->waiters[MPE_EVENT_READY], (uint32_t)slot)) {
-            mpe__ring(e, (uint32_t)slot, 1u << mpe__bucket(mpe__index_of(e, o)));
-            return;
+        uint32_t slot = (uint32_t)next;
+        int attentive = mpe__is_attentive(e, slot);
+        int names = attentive && mpe__set_has_others(consumers, slot);
+        if (names)
+            mpe__store64(&q->called, name_of(slot));
+        if (mpe__set_remove(consumers, slot)) {
+            mpe__ring(e, slot, 1u << mpe__bucket(mpe__index_of(e, o)));
+            if (attentive)
+                return;
+        } else if (names) {
+            mpe__queue_call_none(q);
         }
-        atomic_compare_exchange_strong(&q->called, &mine, name_called(mine, 0));
     }
 }
 
 void
 mpe__queue_answer(mpe_engine *e, mpe_object *o)
 {
-    struct mpe__queue *q = mpe__queue_body(e, o);
-    uint64_t called = atomic_load(&q->called);
-    uint32_t who;
-    do
-        who = (uint32_t)called == e->slot + 1 ? 0 : (uint32_t)called;
-    while (!atomic_compare_exchange_weak(&q->called, &called, name_called(called, who)));
+    mpe__a64 *called = &mpe__queue_body(e, o)->called;
+    if (named(atomic_load(called)) == e->slot + 1)
+        mpe__store64(called, 0);
     mpe__fence(); /* then the queue is looked at */
 }
 
 void
-mpe__queue_call_nobody(struct mpe__queue *q)
+mpe__queue_arrive(mpe_engine *e, mpe_object *o)
 {
-    uint64_t called = atomic_load(&q->called);
-    while (!atomic_compare_exchange_weak(&q->called, &called, name_called(called, 0)))
-        ;
+    mpe__queue_answer(e, o);
+    if (mpe_queue_size(e, o) > 1)
+        mpe__queue_call(e, o);
+}
+
+void
+mpe__queue_call_none(struct mpe__queue *q)
+{
+    mpe__store64(&q->called, 0);
 }

@@ -68,8 +68,8 @@ mpe__queue_is_full(const struct mpe__queue *q)
     return q->max_items && mpe__load32(&q->put_count) - mpe__load32(&q->get_count) >= q->max_items;
 }
 
-/* queue_call.c: nobody is on the way any more. */
-void mpe__queue_call_nobody(struct mpe__queue *q);
+/* queue_call.c: no process is on its way any more. */
+void mpe__queue_call_none(struct mpe__queue *q);
 
 /* queue_join.c. Counts the message that the lease of a slot names as taken. Head lock held. */
 void mpe__queue_count_taken(struct mpe__taken *t);

@@ -29,6 +29,13 @@ mpe_stats_get(mpe_engine *e, mpe_stats *out)
         out->objects += mpe__load32(&e->objects[i].state) == MPE__OBJECT_LIVE;
 }
 
+static uint32_t
+sleeps_in(const struct mpe__slot *s)
+{
+    uint32_t sleep = mpe__load32(&s->sleep);
+    return sleep == MPE__SPINNING ? MPE__AWAKE : sleep;
+}
+
 int
 mpe_slot_next(mpe_engine *e, uint32_t *slot, mpe_slot_info *out)
 {
@@ -40,7 +47,7 @@ mpe_slot_next(mpe_engine *e, uint32_t *slot, mpe_slot_info *out)
         *out = (mpe_slot_info){.slot = i,
                                .pid = (int)mpe__load32(&s->pid),
                                .parent_slot = (int)mpe__load32(&s->parent) - 1,
-                               .sleeping = mpe__load32(&s->sleep)};
+                               .sleeping = sleeps_in(s)};
         memcpy(out->name, s->name, sizeof out->name - 1);
         *slot = i + 1;
         return MPE_OK;

@@ -104,11 +104,15 @@ take_bit(struct mpe__slotset *set, uint32_t from)
 void
 mpe__wake_one_of(mpe_engine *e, mpe_object *o, int event)
 {
-    int slot = take_bit(&o->waiters[event], e->wake_from);
-    if (slot < 0)
-        return;
-    e->wake_from = (uint32_t)slot + 1;
-    mpe__ring(e, (uint32_t)slot, 1u << mpe__bucket(mpe__index_of(e, o)));
+    int slot, attentive;
+    do {
+        slot = take_bit(&o->waiters[event], e->wake_from);
+        if (slot < 0)
+            return;
+        e->wake_from = (uint32_t)slot + 1;
+        attentive = mpe__is_attentive(e, (uint32_t)slot);
+        mpe__ring(e, (uint32_t)slot, 1u << mpe__bucket(mpe__index_of(e, o)));
+    } while (!attentive);
 }
 
 void

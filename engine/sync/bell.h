@@ -52,6 +52,14 @@ mpe__wake_all(mpe_engine *e, mpe_object *o, int event)
         mpe__wake_all_of(e, o, event);
 }
 
+/* Does the process look at its bell at once when it is rung? One that runs may do so much later, so
+ * a turn that it was given is given to the next one as well. */
+static inline int
+mpe__is_attentive(const mpe_engine *e, uint32_t slot)
+{
+    return atomic_load(&e->slots[slot].sleep) != MPE__AWAKE;
+}
+
 /* A slot of a set, the first from that one on; -1 when it is empty. */
 int mpe__set_next(struct mpe__slotset *set, uint32_t from);
 
@@ -75,6 +83,16 @@ static inline int
 mpe__set_has(const struct mpe__slotset *set, uint32_t slot)
 {
     return (int)(atomic_load(&set->bits[slot / 64]) >> slot % 64 & 1);
+}
+
+/* Is a slot in it other than this one? */
+static inline int
+mpe__set_has_others(const struct mpe__slotset *set, uint32_t slot)
+{
+    for (uint32_t i = 0; i < MPE__SLOT_WORDS; i++)
+        if (atomic_load(&set->bits[i]) & ~(slot / 64 == i ? 1ull << slot % 64 : 0))
+            return 1;
+    return 0;
 }
 
 static inline uint32_t

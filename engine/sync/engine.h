@@ -10,6 +10,15 @@
 #define MPE__CLASSES 24u
 #define MPE__RECENT 8u
 
+/* Which of those that wait for an event gets a turn when the object is ready. */
+enum mpe__wake {
+    MPE__WAKE_NONE = 0, /* the kind has no such event: it cannot be waited for */
+    MPE__WAKE_ONE,      /* the first waiter of one process; it passes on what it does not use */
+    MPE__WAKE_ALL,      /* every waiter of every process */
+    MPE__WAKE_CALLED,   /* as ONE, but the process is called first: shm/queue_call.c */
+    MPE__WAKE_ASSIGNED, /* the first waiter of the process that the object has chosen */
+};
+
 /* What a kind of object brings along for recovery and destruction. Every hook may be NULL. */
 struct mpe__kind_ops {
     /* Called as the dead owner of the intent lock at lock_off: recompute what is derived. */
@@ -18,6 +27,7 @@ struct mpe__kind_ops {
     void (*death)(mpe_engine *e, mpe_object *o, uint32_t slot);
     /* Is (o, event) worth a try? A hint without locks; a false "no" must be impossible. */
     int (*ready)(mpe_engine *e, mpe_object *o, int event);
+    uint8_t wake[MPE__EVENTS]; /* enum mpe__wake, by event */
     /* Frees the blocks of an object nobody holds. */
     void (*destroy)(mpe_engine *e, mpe_object *o);
     /* Calls visit for each handle inside; locks what it needs. */

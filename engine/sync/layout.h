@@ -48,8 +48,9 @@ struct mpe__redo {
 };
 
 enum { MPE__SLOT_FREE = 0, MPE__SLOT_STARTING = 1, MPE__SLOT_LIVE = 2 };
-/* IN_POLL_ALONE: with nothing shared waited for, so that it does not matter who comes and goes. */
-enum { MPE__AWAKE, MPE__IN_FUTEX, MPE__IN_POLL, MPE__RUNG, MPE__IN_POLL_ALONE };
+/* IN_POLL_ALONE: with nothing shared waited for, so that it does not matter who comes and goes.
+ * SPINNING: about to sleep, and looking at its bell; AWAKE: runs, and may not look for long. */
+enum { MPE__AWAKE, MPE__IN_FUTEX, MPE__IN_POLL, MPE__RUNG, MPE__IN_POLL_ALONE, MPE__SPINNING };
 
 /* One attached thread of execution. Only its owner writes it, except: bell and sleep (ringers),
  * everything (the reaper, who holds life). */

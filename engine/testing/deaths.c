@@ -344,13 +344,16 @@ mpe_test_kill_reapers_everywhere(mpe_engine *e, const struct mpe_test_deaths *d)
 
 /* ---- waiters ---- */
 
-/* Until the process sleeps for good. */
-static void
-wait_until_asleep(mpe_engine *e, const mpe_process *p)
+void
+mpe_test_wait_until_asleep(mpe_engine *e, const mpe_process *p)
 {
     struct mpe__slot *s = &e->slots[p->slot];
-    while (mpe__load32(&s->sleep) == MPE__AWAKE && !mpe__is_dead(s))
+    for (;;) {
+        uint32_t sleep = mpe__load32(&s->sleep);
+        if ((sleep != MPE__AWAKE && sleep != MPE__SPINNING) || mpe__is_dead(s))
+            return;
         sched_yield();
+    }
 }
 
 /* Until somebody has reaped the last one that was killed. */
@@ -363,9 +366,8 @@ wait_until_reaped(mpe_engine *e)
     }
 }
 
-/* It ends now. */
-static void
-expect_end(mpe_engine *e, mpe_process *p, const char *after)
+void
+mpe_test_expect_end(mpe_engine *e, mpe_process *p, const char *after)
 {
     int code = -1, rc = mpe_process_join(e, p, mpe_now() + 5 * MPE_NS_PER_S, &code);
     if (rc != MPE_OK) {
@@ -383,14 +385,14 @@ kill_beside(mpe_engine *e, const struct mpe_test_wait *w, long point)
     int before = mpe_test_failures();
     void *arg = d->fresh(e);
     mpe_process *partner = mpe_test_start(e, w->wait, arg);
-    wait_until_asleep(e, partner);
+    mpe_test_wait_until_asleep(e, partner);
     bool has_ended = mpe_test_kill_at(e, d->prepare, d->body, arg, point);
     wait_until_reaped(e);
     if (!w->is_due || w->is_due(e, arg)) {
-        expect_end(e, partner, "the death");
+        mpe_test_expect_end(e, partner, "the death");
     } else {
         w->release(e, arg);
-        expect_end(e, partner, "its release");
+        mpe_test_expect_end(e, partner, "its release");
     }
     mpe_test_reap(e);
     d->check(e, arg, has_ended);

@@ -48,6 +48,10 @@ struct mpe_test_wait {
     bool (*is_due)(mpe_engine *e, void *arg);
     mpe_test_body *release; /* what lets it out otherwise */
 };
+/* Blocks until the process sleeps for good, or is dead. */
+void mpe_test_wait_until_asleep(mpe_engine *e, const mpe_process *p);
+/* It ends within 5 s, by itself: else a failure that says after what it did not. Frees it. */
+void mpe_test_expect_end(mpe_engine *e, mpe_process *p, const char *after);
 /* A death at each point of body while the partner sleeps. */
 void mpe_test_kill_beside_a_waiter(mpe_engine *e, const struct mpe_test_wait *w);
 
