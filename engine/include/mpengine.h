@@ -478,6 +478,8 @@ struct mpe_job {
 
 /* Puts a job at the end of the run queue, once. */
 MPE_API void mpe_post(mpe_engine *e, mpe_job *job);
+/* Runs one that is not on the queue at once: for a callback of libuv that must not come late. */
+MPE_API void mpe_run_now(mpe_engine *e, mpe_job *job);
 
 typedef struct mpe_waitlist mpe_waitlist;
 typedef struct mpe_waiter mpe_waiter;
@@ -556,6 +558,21 @@ MPE_API int mpe_deadlock_get(mpe_engine *e, mpe_deadlock *out);
 MPE_API int mpe_go_round(mpe_engine *e);
 /* Runs what is ready, without blocking. Returns 1 when there is more to do at once, else 0. */
 MPE_API int mpe_poll(mpe_engine *e);
+/* One turn of the libuv loop alone, without blocking. */
+MPE_API void mpe_turn(mpe_engine *e);
+/* What others than the engine have on the libuv loop that keeps it alive: how many active and
+ * referenced handles, requests under way and handles being closed. 0: nothing. */
+MPE_API uint64_t mpe_loop_others(mpe_engine *e);
+/* turned is called after each turn of the libuv loop and before each sleep: there a change of
+ * mpe_loop_others can be seen in time. It may post and wake, and must not wait. The caller owns the
+ * memory; a forked child has none of its parent's. */
+typedef struct mpe_turn_hook mpe_turn_hook;
+struct mpe_turn_hook {
+    mpe_turn_hook *next; /* private */
+    void (*turned)(mpe_engine *e, mpe_turn_hook *hook);
+};
+MPE_API void mpe_on_turn(mpe_engine *e, mpe_turn_hook *hook);
+MPE_API void mpe_off_turn(mpe_engine *e, mpe_turn_hook *hook);
 /* Something outside the engine's sight will post a job (a thread, a foreign loop): counts as I/O
  * while held, so that waiting for it is no deadlock. */
 MPE_API void mpe_keep_alive(mpe_engine *e, int delta);

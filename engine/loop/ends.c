@@ -16,12 +16,6 @@
 #define BACKSTOP_NS MPE_NS_PER_S /* between two looks when there is no descriptor for a doorbell */
 
 static void
-on_closed(uv_handle_t *handle)
-{
-    free(handle);
-}
-
-static void
 on_event(uv_poll_t *handle, int status, int events)
 {
     struct mpe__end *end = handle->data;
@@ -30,7 +24,7 @@ on_event(uv_poll_t *handle, int status, int events)
 }
 
 static int
-to_uv(struct mpe__end *end, uv_loop_t *uv)
+to_uv(mpe_engine *e, struct mpe__end *end, uv_loop_t *uv)
 {
     uv_poll_t *poll = malloc(sizeof *poll);
     if (!poll)
@@ -42,6 +36,7 @@ to_uv(struct mpe__end *end, uv_loop_t *uv)
     poll->data = end;
     end->poll = poll;
     uv_poll_start(poll, UV_READABLE, on_event);
+    e->loop->own_active++;
     return MPE_OK;
 }
 
@@ -52,7 +47,7 @@ mpe__end_watch(mpe_engine *e, struct mpe__end *end)
     if (end->at)
         return MPE_OK;
     if (l->uv && (!l->uv_is_own || uv_loop_alive(l->uv))) {
-        int rc = to_uv(end, l->uv);
+        int rc = to_uv(e, end, l->uv);
         if (rc != MPE_OK)
             return rc;
     } else {
@@ -76,8 +71,9 @@ mpe__end_unwatch(mpe_engine *e, struct mpe__end *end)
         end->next->at = end->at;
     end->at = NULL;
     if (end->poll) {
+        e->loop->own_active--;
         uv_poll_stop(end->poll);
-        uv_close((uv_handle_t *)end->poll, on_closed);
+        mpe__uv_drop(e, (uv_handle_t *)end->poll);
         end->poll = NULL;
     } else {
         e->loop->ends_apart--;
@@ -103,7 +99,7 @@ mpe__ends_to_uv(mpe_engine *e)
     for (struct mpe__end *end = l->ends; l->ends_apart; end = end->next) {
         if (end->poll)
             continue;
-        int rc = to_uv(end, uv);
+        int rc = to_uv(e, end, uv);
         if (rc != MPE_OK)
             return rc;
         l->ends_apart--;

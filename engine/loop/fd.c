@@ -18,20 +18,15 @@ struct mpe__fd {
 };
 
 static void
-on_closed(uv_handle_t *handle)
-{
-    free(handle);
-}
-
-static void
 drop(struct mpe__fd *f)
 {
     struct mpe__fd **p = &f->e->loop->fds;
     while (*p != f)
         p = &(*p)->next;
     *p = f->next;
+    f->e->loop->own_active--;
     uv_poll_stop(&f->poll);
-    uv_close((uv_handle_t *)&f->poll, on_closed);
+    mpe__uv_drop(f->e, (uv_handle_t *)&f->poll);
     close(f->fd);
 }
 
@@ -86,6 +81,7 @@ open_fd(mpe_engine *e, int fd)
         return NULL;
     }
     f->e = e;
+    e->loop->own_active++; /* from the refresh that follows */
     f->watched = fd;
     f->next = e->loop->fds;
     e->loop->fds = f;

@@ -41,11 +41,20 @@ next_job(struct mpe__loop *l)
     return job;
 }
 
+void
+mpe_turn(mpe_engine *e)
+{
+    if (mpe__uv_alive(e))
+        mpe__uv_turn(e);
+    else
+        mpe__uv_passed(e);
+}
+
 static void
 poll_descriptors(mpe_engine *e)
 {
-    if (mpe__ends_to_uv(e) == MPE_OK && mpe__uv_alive(e))
-        mpe__uv_turn(e);
+    if (mpe__ends_to_uv(e) == MPE_OK)
+        mpe_turn(e);
 }
 
 static void
@@ -100,6 +109,14 @@ run_jobs(mpe_engine *e, const int *done)
         if (was_last || *done)
             return;
     }
+}
+
+void
+mpe_run_now(mpe_engine *e, mpe_job *job)
+{
+    e->loop->quiet = 0;
+    atomic_store(&e->self->quiet, 0); /* said before the turn that this is in */
+    job->run(e, job);
 }
 
 static int
@@ -174,6 +191,32 @@ mpe_interrupt(mpe_engine *e)
 {
     mpe__store32(&e->loop->interrupted, 1);
     mpe__ring(e, e->slot, MPE__BROADCAST);
+}
+
+/* ---- hooks ---- */
+
+void
+mpe_on_turn(mpe_engine *e, mpe_turn_hook *hook)
+{
+    hook->next = e->loop->hooks;
+    e->loop->hooks = hook;
+}
+
+void
+mpe_off_turn(mpe_engine *e, mpe_turn_hook *hook)
+{
+    mpe_turn_hook **at = &e->loop->hooks;
+    while (*at && *at != hook)
+        at = &(*at)->next;
+    if (*at)
+        *at = hook->next;
+}
+
+void
+mpe__tell_turn(mpe_engine *e)
+{
+    for (mpe_turn_hook *h = e->loop->hooks; h; h = h->next)
+        h->turned(e, h);
 }
 
 /* ---- the blocking form ---- */

@@ -55,6 +55,9 @@ struct mpe__loop {
 
     uv_loop_t *uv; /* NULL until needed */
     int uv_is_own;
+    uint32_t own_active;  /* handles of the engine's that keep the loop alive, */
+    uint32_t own_closing; /* and those that are being closed */
+    mpe_turn_hook *hooks;
     int bell_ready;                 /* the two handles below are on the loop */
     uv_poll_t bell;                 /* the doorbell socket, unreferenced */
     uv_timer_t timer;               /* the next deadline while in poll, unreferenced */
@@ -80,6 +83,9 @@ void mpe__loop_close(mpe_engine *e);
  * with the parent: freeing would copy its pages. */
 int mpe__loop_abandon(mpe_engine *e);
 
+/* loop.c: calls the hooks. */
+void mpe__tell_turn(mpe_engine *e);
+
 /* waiter.c */
 void mpe__dispatch_bell(mpe_engine *e);
 void mpe__expire_timers(mpe_engine *e);
@@ -104,6 +110,10 @@ int mpe__uv_alive(mpe_engine *e);
 void mpe__uv_begin(mpe_engine *e);
 /* One turn that does not block. */
 void mpe__uv_turn(mpe_engine *e);
+/* Time has passed in which the loop was not run: the next timer of libuv's counts from now. */
+void mpe__uv_passed(mpe_engine *e);
+/* Closes a handle in memory of malloc's, which is freed when it is closed. */
+void mpe__uv_drop(mpe_engine *e, uv_handle_t *handle);
 /* One that blocks, until something may have changed: I/O, *done, a job, the bell, the deadline. */
 void mpe__uv_sleep(mpe_engine *e, uint64_t deadline, const int *done);
 void mpe__uv_abandon(mpe_engine *e);

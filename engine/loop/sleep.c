@@ -101,8 +101,13 @@ mpe__sleep(mpe_engine *e, const int *done)
     /* read first: who comes or goes after this changes it, and wakes us or does not let us sleep */
     uint32_t epoch = mpe__load32(&e->header->live_epoch);
     l->rounds++;
-    if (spin(e))
+    mpe__tell_turn(e);
+    if (l->jobs_head || *done)
         return MPE_OK;
+    if (spin(e)) {
+        mpe__uv_passed(e);
+        return MPE_OK;
+    }
     int rc = mpe__ends_settle(e);
     if (rc != MPE_OK)
         return rc;
@@ -121,6 +126,8 @@ mpe__sleep(mpe_engine *e, const int *done)
         mpe__ends_sleep(e, deadline);
     else
         sleep_in_futex(e, epoch, deadline);
+    if (!polls)
+        mpe__uv_passed(e);
     l->looked = 0; /* at everything, just now */
     l->until_look = l->stride;
     if (mpe_now() - from < SHORT_SLEEP_NS && l->spin_score < MPE__SPIN_SCORE_MAX)

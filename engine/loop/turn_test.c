@@ -250,9 +250,122 @@ TEST(a_check_handle_runs_after_the_poll_and_has_its_jobs_run)
     open_engine();
     action = post;
     start(CHECK);
-    uv_timer_start(&other.timer, on_far_away, 1, 0); /* ends the poll, and no more */
+    uv_timer_start(&other.timer, on_far_away, 1, 1); /* ends the poll, and no more */
     EXPECT_OK(mpe_run_until(engine, &done));
     close_all();
+}
+
+/* ---- what others have on the loop ---- */
+
+static void
+on_closed(uv_handle_t *h)
+{
+    (void)h;
+}
+
+static void
+stay(mpe_engine *e, void *arg)
+{
+    (void)e, (void)arg;
+    mpe_test_gate_wait(mpe_test_gate_new());
+}
+
+static void
+work(void *ud)
+{
+    (void)ud;
+}
+
+static void
+work_done(mpe_engine *e, void *ud, int status)
+{
+    (void)e, (void)ud, (void)status;
+    done = 1;
+}
+
+TEST(what_is_the_engines_own_on_the_loop_is_not_the_others)
+{
+    struct mpe_test_waiter w = mpe_test_waiter_new(), end = mpe_test_waiter_new();
+    int fds[2];
+    mpe_engine *e = mpe_test_engine(0);
+    EXPECT_EQ(mpe_loop_others(e), 0);
+    REQUIRE(mpe_loop(e) != NULL);
+    REQUIRE(pipe(fds) == 0);
+    mpe_process *p = mpe_test_start(e, stay, NULL);
+    EXPECT_OK(mpe_wait_fd(e, &w.w, fds[0], MPE_READABLE, MPE_FOREVER));
+    EXPECT_OK(mpe_process_wait(e, p, &end.w, MPE_FOREVER));
+    EXPECT_OK(mpe_offload(e, work, work_done, NULL));
+    EXPECT_EQ(mpe_loop_others(e), 0);
+    EXPECT_OK(mpe_run_until(e, &done)); /* with all of it on libuv's loop */
+    EXPECT_EQ(mpe_loop_others(e), 0);
+    mpe_fd_closing(e, fds[0]);
+    EXPECT_EQ(w.fired, 1);
+    EXPECT_EQ(mpe_loop_others(e), 0); /* its handle is being closed */
+    mpe_test_kill(p);
+    EXPECT_OK(mpe_run_until(e, &end.fired));
+    EXPECT_EQ(mpe_loop_others(e), 0);
+    mpe_process_free(e, p);
+    mpe_close(e);
+}
+
+TEST(active_and_closing_handles_of_others_count)
+{
+    uv_loop_init(&loop);
+    open_engine();
+    EXPECT_EQ(mpe_loop_others(engine), 0);
+    start(TIMER);
+    EXPECT_EQ(mpe_loop_others(engine), 2);
+    uv_unref(&other.handle);
+    EXPECT_EQ(mpe_loop_others(engine), 1);
+    uv_close(&handles[TIMER].handle, on_closed);
+    EXPECT_EQ(mpe_loop_others(engine), 1);
+    mpe_turn(engine);
+    EXPECT_EQ(mpe_loop_others(engine), 0);
+    handles[TIMER].handle.loop = NULL;
+    close_all();
+}
+
+static int turns;
+
+static void
+end_with_the_others(mpe_engine *e, mpe_turn_hook *hook)
+{
+    (void)hook;
+    turns++;
+    if (mpe_loop_others(e) == 0)
+        done = 1;
+}
+
+TEST(their_end_is_seen_before_the_next_sleep)
+{
+    mpe_turn_hook hook = {.turned = end_with_the_others};
+    uv_loop_init(&loop);
+    open_engine();
+    mpe_on_turn(engine, &hook);
+    mpe_keep_alive(engine, 1);
+    EXPECT_OK(mpe_run_until(engine, &done)); /* by a sleep that is none */
+    EXPECT_EQ(turns, 1);
+    done = 0;
+    action = file_timer; /* which is the engine's own */
+    start(TIMER);
+    uv_unref(&other.handle);
+    EXPECT_OK(mpe_run_until(engine, &done));
+    mpe_wait_stop(engine, &waiter.w);
+    mpe_keep_alive(engine, -1);
+    mpe_off_turn(engine, &hook);
+    turns = 0;
+    EXPECT_EQ(mpe_run_until(engine, &(int){0}), MPE_EDEADLK);
+    EXPECT_EQ(turns, 0);
+    close_all();
+}
+
+TEST(a_job_that_is_run_now_is_not_queued)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_run_now(e, &job);
+    EXPECT_EQ(done, 1);
+    EXPECT_EQ(mpe_poll(e), 0);
+    mpe_close(e);
 }
 
 /* ---- with other processes ---- */

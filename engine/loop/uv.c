@@ -41,7 +41,10 @@ static void
 on_before_poll(uv_prepare_t *handle)
 {
     mpe_engine *e = handle->data;
-    if (e->loop->awaited && must_wake(e))
+    if (!e->loop->awaited)
+        return;
+    mpe__tell_turn(e);
+    if (must_wake(e))
         uv_stop(handle->loop); /* ends this turn, and the poll in it does not block */
 }
 
@@ -142,6 +145,14 @@ void
 mpe__uv_turn(mpe_engine *e)
 {
     uv_run(e->loop->uv, UV_RUN_NOWAIT);
+    mpe__tell_turn(e);
+}
+
+void
+mpe__uv_passed(mpe_engine *e)
+{
+    if (e->loop->uv)
+        uv_update_time(e->loop->uv);
 }
 
 void
@@ -162,6 +173,38 @@ mpe__uv_sleep(mpe_engine *e, uint64_t deadline, const int *done)
     l->awaited = outer;
     atomic_store(&e->self->sleep, MPE__AWAKE);
     uv_timer_stop(&l->timer);
+    mpe__tell_turn(e);
+}
+
+/* ---- what is on the loop ---- */
+
+static void
+on_closed(uv_handle_t *handle)
+{
+    mpe_engine *e = handle->data;
+    e->loop->own_closing--;
+    free(handle);
+}
+
+void
+mpe__uv_drop(mpe_engine *e, uv_handle_t *handle)
+{
+    handle->data = e;
+    e->loop->own_closing++;
+    uv_close(handle, on_closed);
+}
+
+uint64_t
+mpe_loop_others(mpe_engine *e)
+{
+    struct mpe__loop *l = e->loop;
+    uint64_t closing = 0;
+    if (!l->uv)
+        return 0;
+    for (uv_handle_t *h = l->uv->closing_handles; h; h = h->next_closing)
+        closing++;
+    return l->uv->active_handles - l->own_active + l->uv->active_reqs.count + closing -
+           l->own_closing;
 }
 
 void

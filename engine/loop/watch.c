@@ -11,18 +11,13 @@
 #include <unistd.h>
 
 static void
-on_closed(uv_handle_t *handle)
+unwatch(mpe_engine *e, uint32_t slot)
 {
-    free(handle);
-}
-
-static void
-unwatch(struct mpe__loop *l, uint32_t slot)
-{
+    struct mpe__loop *l = e->loop;
     uv_poll_t *w = l->watches[slot];
     int fd = w->io_watcher.fd;
     l->watches[slot] = NULL;
-    uv_close((uv_handle_t *)w, on_closed);
+    mpe__uv_drop(e, (uv_handle_t *)w);
     close(fd);
 }
 
@@ -33,7 +28,7 @@ on_death(uv_poll_t *handle, int status, int events)
     (void)status, (void)events;
     for (uint32_t i = 0; i < MPE__SLOTS; i++)
         if (e->loop->watches[i] == handle)
-            unwatch(e->loop, i);
+            unwatch(e, i);
     mpe__reap_all(e);
 }
 
@@ -67,7 +62,7 @@ mpe__watch_peers(mpe_engine *e)
     uint32_t top = mpe__load32(&e->header->slots_top);
     for (uint32_t i = 0; i < top; i++) {
         if (l->watches[i])
-            unwatch(l, i);
+            unwatch(e, i);
         if (i != e->slot && mpe__is_live(&e->slots[i]))
             watch(e, i);
     }
@@ -80,5 +75,5 @@ mpe__watch_stop(mpe_engine *e)
 {
     for (uint32_t i = 0; i < MPE__SLOTS; i++)
         if (e->loop->watches[i])
-            unwatch(e->loop, i);
+            unwatch(e, i);
 }
