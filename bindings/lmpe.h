@@ -151,6 +151,7 @@ struct lmpe_task {
     uint8_t granted;
     uint8_t shielded;
     uint8_t leaving; /* the wait under way is left by an error: ldrive.c */
+    uint8_t of_luv;  /* a callback of luv's */
 };
 
 /* May a wait of this task be cut short? Then the full check is due before anything is taken. */
@@ -271,6 +272,7 @@ struct lmpe {
     struct lmpe_child *spare_children;
     struct lmpe_output *output; /* loutput.c */
     struct lmpe_curl *curl;     /* lcurl.c */
+    struct lmpe_luv *luv;       /* lluv.c; NULL: it was not loaded, or has a loop of its own */
     lmpe_rare *main_rare;       /* of the main task, whether it is in use or not */
     uint8_t *room, *room_end;   /* for lmpe_place */
     lmpe *spare;                /* once closed: the next that was closed */
@@ -504,7 +506,10 @@ void lmpe_output_shared(lmpe *S);
 /* From a signal handler that ends the process: writes what can be written. */
 void lmpe_output_rescue(lmpe *S);
 void lmpe_curl_forked(lmpe *S);
-void lmpe_luv_forked(lua_State *L, lmpe *S);
+void lmpe_luv_forked(lmpe *S);
+/* A callback of luv's has begun, and its task ended. */
+void lmpe_luv_begun(lmpe *S);
+void lmpe_luv_ended(lmpe *S);
 void lmpe_curl_close(lmpe *S);
 /* The end of a Lua state: waits for the children and ends the daemons, blocking. Where no command
  * has seen to it, an interrupt of the program takes effect now. */

@@ -41,7 +41,7 @@ forget_parent(lua_State *L, lmpe *S)
     lmpe_signals_child(S);
     lmpe_output_forked(S);
     lmpe_curl_forked(S);
-    lmpe_luv_forked(L, S);
+    lmpe_luv_forked(S);
     lmpe_sched_forked(L, S);
 }
 

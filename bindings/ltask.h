@@ -28,6 +28,8 @@ void lmpe_give_thread(lua_State *L, lmpe *S, lmpe_task *t, lua_State *co);
 
 /* The core module and the metatable of tasks are on top. */
 void lmpe_open_spawn(lua_State *L, lmpe *S);
+/* Pushes what runs a callback, a function and its arguments, in a task of its own that begins at once. */
+void lmpe_push_run_callback(lua_State *L);
 /* The core module is on top. */
 void lmpe_open_methods(lua_State *L, lmpe *S);
 void lmpe_open_report(lua_State *L, lmpe *S);

@@ -122,6 +122,8 @@ task_ended(lmpe_task *t, lua_State *L, int nresults)
     t->anchor = ++S->ended_tasks;
     lmpe_forget_scopes(L, t);
     lmpe_free_rare(S, t);
+    if (t->of_luv)
+        lmpe_luv_ended(S);
     mpe_waitlist_wake(S->e, &t->joiners, UINT32_MAX);
     if (t->outcome == 0)
         save_traceback(L, !heard);
@@ -215,7 +217,6 @@ new_task(lua_State *L, int background)
     lmpe *S = lmpe_self(L);
     if (S->armed_boxes != S->boxes)
         arm_ending(L, S);
-    luaL_checktype(L, 1, LUA_TFUNCTION);
     int n = lua_gettop(L);
     lmpe_task *t = lua_newuserdatauv(L, sizeof *t, 1);
     memset(t, 0, sizeof *t);
@@ -229,7 +230,6 @@ new_task(lua_State *L, int background)
     t->id = ++S->next_task_id & 0x7fffffff;
     t->co = co;
     t->background = (uint8_t)background;
-    t->site = lmpe_site_here(L, S);
     lmpe_anchor(L, S, t);
     lua_insert(L, 1); /* the task, f and its arguments */
     lua_pushcfunction(co, task_body);
@@ -243,7 +243,9 @@ new_task(lua_State *L, int background)
 static int
 spawn_task(lua_State *L, int background)
 {
+    luaL_checktype(L, 1, LUA_TFUNCTION);
     lmpe_task *t = new_task(L, background);
+    t->site = lmpe_site_here(L, t->S);
     lmpe_make_ready(t);
     t->state = LMPE_NEW;
     return 1;
@@ -270,11 +272,33 @@ run_now(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
     lua_State *driver = S->driver;
+    luaL_checktype(L, 1, LUA_TFUNCTION);
     lmpe_task *t = new_task(L, 1);
+    t->site = lmpe_site_here(L, S);
     S->driver = L;
     run(t);
     S->driver = driver;
     return 0;
+}
+
+static const char run_callback_key; /* in the registry */
+
+/* A function, or what can be called, and its arguments, in a task that runs at once, up to its first wait. */
+static int
+run_callback(lua_State *L)
+{
+    lmpe_task *t = new_task(L, 0);
+    t->of_luv = 1;
+    lmpe_luv_begun(t->S);
+    t->job = (mpe_job){.run = run_job};
+    mpe_run_now(t->S->e, &t->job);
+    return 0;
+}
+
+void
+lmpe_push_run_callback(lua_State *L)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &run_callback_key);
 }
 
 /* ---- opening ---- */
@@ -295,4 +319,8 @@ lmpe_open_spawn(lua_State *L, lmpe *S)
     set_spawn(L, S, "spawn_task", spawn);
     set_spawn(L, S, "spawn", spawn_background);
     set_spawn(L, S, "run_now", run_now);
+    lua_pushlightuserdata(L, S);
+    lua_pushvalue(L, -2);
+    lua_pushcclosure(L, run_callback, 2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &run_callback_key);
 }

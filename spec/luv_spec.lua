@@ -1,9 +1,6 @@
 local support = require "spec.support"
 
-local has_luv = pcall(require, "luv")
-local describe_luv = has_luv and describe or function(name) pending(name .. ": luv is not installed") end
-
-describe_luv("luv", function()
+describe("luv", function()
   local ok, ends = support.ok, support.ends
 
   it("has its timers called while anything waits", function()
@@ -12,52 +9,6 @@ describe_luv("luv", function()
       local t = uv.new_timer()
       t:start(1, 1, function() n = n + 1 if n == 3 then t:close() end end)
       until_true(function() return n == 3 end)]]
-  end)
-
-  it("run suspends only the task, until nothing is left", function()
-    ok[[
-      local uv, co, ticks, fired = require "luv", mp.co, 0, false
-      co.spawn(function() while true do ticks = ticks + 1 co.sleep(0.001) end end)
-      local t = uv.new_timer()
-      t:start(50, 0, function() fired = true t:close() end)
-      eq(uv.run(), false)
-      assert(fired and ticks > 1)
-      eq(uv.loop_alive(), false)
-      eq(uv.run(), false)]]
-  end)
-
-  it("run ends when another task closes the last handle, and by stop", function()
-    ok[[
-      local uv, co = require "luv", mp.co
-      local t = uv.new_timer()
-      t:start(100000, 0, function() end)
-      local runner = co.spawn(uv.run)
-      co.sleep(0.01)
-      uv.stop()
-      eq(runner:get(10), true)
-      runner = co.spawn(uv.run)
-      co.sleep(0.01)
-      t:close()
-      eq(runner:get(10), false)]]
-  end)
-
-  it("may wait in its callbacks", function()
-    ok[[
-      local uv, co, q = require "luv", mp.co, mp.Queue()
-      local t, order = uv.new_timer(), {}
-      t:start(1, 0, function() order[1] = q:get() order[2] = "after" t:close() end)
-      co.spawn(function() co.sleep(0.02) q:put("item") end)
-      uv.run()
-      eq(order, { "item", "after" })]]
-  end)
-
-  it("survives an error in a callback, which is printed", function()
-    ends(0, { "the reason" }, [[
-      assert(mp)
-      local uv = require "luv"
-      local t = uv.new_timer()
-      t:start(1, 0, function() t:close() error("the reason") end)
-      uv.run()]])
   end)
 
   it("shares the loop with other I/O", function()
@@ -80,22 +31,6 @@ describe_luv("luv", function()
       eq({ got, r.stdout }, { "HELLO", "x\n" })]]
   end)
 
-  it("starts afresh in a child", function()
-    ok[[
-      local uv, fired = require "luv", false
-      local t = uv.new_timer()
-      t:start(100, 0, function() fired = true t:close() end)
-      all{ P(function()
-        local own
-        local c = uv.new_timer()
-        c:start(1, 0, function() own = true c:close() end)
-        uv.run()
-        assert(own and not fired)
-      end) }
-      uv.run()
-      assert(fired)]]
-  end)
-
   it("run waits for a callback that has come and not begun", function()
     ok[[
       local uv, fired = require "luv", false
@@ -108,19 +43,35 @@ describe_luv("luv", function()
       assert(fired)]]
   end)
 
-  it("may leave handles open at the end", function()
-    ok[[
-      assert(mp)
-      local uv = require "luv"
-      uv.new_timer():start(100000, 0, function() end)
-      uv.new_tcp()]]
-  end)
-
   it("has waits that count as I/O: none of them is a deadlock", function()
     ok[[
       local uv, e = require "luv", mp.Event()
       local t = uv.new_timer()
       t:start(30, 0, function() e:set() t:close() end)
       eq(e:wait(), true)]]
+  end)
+
+  it("has callbacks that can wait for ever: then uv.run is part of the deadlock that is reported", function()
+    ends(1, { "can never come", "what luv has under way at", "script.lua:3", "mp.co.Event" }, [[
+      assert(mp) local uv = require "luv"
+      uv.new_timer():start(0, 0, function() mp.co.Event():wait() end)
+      uv.run()]])
+  end)
+
+  it("has a loop of its own when it was loaded first, and a uv.run that waits like any other call", function()
+    ok([[
+      local uv = require "luv"
+      local mp = require "mpengine"
+      local t, fired, ticks, slept = uv.new_timer(), 0, 0, false
+      mp.co.spawn(function() while not slept do ticks = ticks + 1 mp.sleep(0.001) end end)
+      t:start(20, 0, function() assert(uv.loop_mode() == "default") fired = fired + 1 end)
+      assert(uv.run() == false and fired == 1 and ticks > 1 and uv.loop_mode() == nil)
+      t:start(100000, 0, print)
+      uv.stop()
+      assert(uv.run() == true)
+      mp.co.spawn(function() mp.sleep(0.01) slept = true end)
+      while not slept do uv.run "nowait" end
+      t:close()
+      assert(uv.run() == false and require "luv" == uv)]], { mode = "stock", plain = true })
   end)
 end)

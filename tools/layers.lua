@@ -6,7 +6,7 @@
 --   engine/include/     standard and public headers
 --   engine/examples/    the public headers: what a host has
 --   bindings/           the public headers and its own
---   uv.h                only in loop/, proc/ and the hosts; a header of Lua nowhere in engine/
+--   uv.h                only in loop/, proc/, bindings/lluv* and the hosts; a header of Lua nowhere in engine/
 --   names of files      once in engine/ and bindings/ together
 --
 -- Prints each offence as `file:line: what` and ends with status 1 if there is one.
@@ -75,7 +75,7 @@ local function is_lua_header(name)
 end
 
 local function may_use_uv(file, folder)
-  return UV_LAYERS[folder] or file:find("/examples/")
+  return UV_LAYERS[folder] or file:find("/examples/") or file:find("^bindings/lluv")
 end
 
 local function check_file(file)
@@ -93,7 +93,7 @@ local function check_file(file)
       if folder and is_lua_header(name) then
         offence = "the engine knows no Lua"
       elseif name:find("^uv[./]") and not may_use_uv(file, folder) then
-        offence = "libuv is known to loop/ and proc/ only"
+        offence = "libuv is known to loop/, proc/ and lluv only"
       end
       if offence then
         complain(file, number, "%s: %s", name, offence)

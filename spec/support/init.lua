@@ -283,6 +283,21 @@ function support.prints(expected, code, opts)
   return result
 end
 
+--- The code prints the same under the command as under stock Lua, where it knows nothing of mpengine.
+---@return table result of the command
+function support.as_stock(code, opts)
+  opts = opts or {}
+  opts.plain, opts.mode = true, "stock"
+  local stock = support.run(code, opts)
+  if stock.status ~= 0 or stock.stdout == "" then fail("stock Lua should end well and print something", stock) end
+  opts.mode = "command"
+  local result = support.run(code, opts)
+  if result.status ~= 0 or result.stdout ~= stock.stdout then
+    fail("expected it to print, as stock Lua does,\n" .. stock.stdout, result)
+  end
+  return result
+end
+
 local function has(text, wanted)
   return text:lower():find(wanted:lower(), 1, true) ~= nil
 end
