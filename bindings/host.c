@@ -28,6 +28,20 @@ is_child(int argc, char **argv)
            getenv("MPENGINE_CHILD");
 }
 
+/* Is there an option -E? Lua reads the variables when its libraries are opened. */
+static int
+ignores_environment(int argc, char **argv)
+{
+    for (int i = 1; i < argc && argv[i][0] == '-' && argv[i][1] && strcmp(argv[i], "--") != 0;
+         i++) {
+        if (strcmp(argv[i], "-E") == 0)
+            return 1;
+        if (strcmp(argv[i], "-e") == 0 || strcmp(argv[i], "-l") == 0)
+            i++; /* and its argument */
+    }
+    return 0;
+}
+
 /* Runs the code of a child. */
 static void
 run_child(lua_State *L, const char *code)
@@ -58,6 +72,8 @@ run(lua_State *L)
 {
     int argc = (int)lua_tointeger(L, 1);
     char **argv = lua_touserdata(L, 2);
+    lua_pushboolean(L, ignores_environment(argc, argv));
+    lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
     luaL_openlibs(L);
     lua_pushboolean(L, 1);
     lua_setfield(L, LUA_REGISTRYINDEX, "mpengine.command");

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "lcodec_int.h"
+#include "lmodules.h"
 
 #define STACK_ROOM 40 /* more than any step of the codec uses */
 #define RUN 16        /* elements of a list that are looked at together */
@@ -345,13 +346,14 @@ step_table(lmpe_encoder *e, lmpe_frame *f)
 
 /*
 ** The value of an upvalue, at the top.  An _ENV that only looks like the globals, a table with a
-** metatable of which the receiver knows nothing, becomes the receiver's globals.
+** metatable of which the receiver knows nothing, becomes the receiver's globals, and so does that of the
+** library's own functions.
 */
 static int
 put_upvalue(lmpe_encoder *e, const char *name)
 {
     if (strcmp(name, "_ENV") == 0 && lua_type(e->L, -1) == LUA_TTABLE &&
-        lmpe_encode_is_strange(e)) {
+        (lmpe_encode_is_strange(e) || lmpe_is_library_env(e->L, -1))) {
         lua_pop(e->L, 1);
         return lmpe_encode_checked(e, lmpe_encode_tag(e, MPE_TAG_GLOBALS));
     }

@@ -195,6 +195,8 @@ search(lua_State *L)
     }
     if (luaL_loadbufferx(L, code, m->size, name, "b") != LUA_OK && find_file(L, name) != LUA_OK)
         return lua_error(L);
+    lmpe_push_globals(L);
+    lua_setupvalue(L, -2, 1);
     lua_pushcclosure(L, load, 1);
     lua_pushliteral(L, ":mpengine:");
     return 2;
@@ -226,6 +228,7 @@ lmpe_add_modules(lua_State *L)
         return;
     lua_pushboolean(L, 1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
+    lmpe_copy_globals(L);
     lmpe_add_searcher(L, search);
 }
 

@@ -5,6 +5,7 @@
 #ifndef LMODULES_H
 #define LMODULES_H
 
+#include <lua.h>
 #include <stddef.h>
 
 /* One module: where its code lies. Numbers and no pointers, which would have to be relocated. */
@@ -15,5 +16,10 @@ struct lmpe_module {
 
 extern const struct lmpe_module lmpe_modules[]; /* the last one has no name */
 extern const unsigned char lmpe_modules_code[];
+
+/* The globals of the modules: a copy of what there is now. */
+void lmpe_copy_globals(lua_State *L);
+void lmpe_push_globals(lua_State *L);
+int lmpe_is_library_env(lua_State *L, int idx);
 
 #endif

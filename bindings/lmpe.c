@@ -4,6 +4,8 @@
  */
 #include "lmpe.h"
 
+#include "lmodules.h"
+
 #include "lcodec.h"
 
 #include <errno.h>
@@ -477,6 +479,9 @@ luaopen_mpengine_core(lua_State *L)
     lua_setfield(L, -2, "register");
     lua_pushliteral(L, MPE_VERSION);
     lua_setfield(L, -2, "version");
+    lmpe_copy_globals(L); /* with what has been replaced meanwhile */
+    lmpe_push_globals(L);
+    lua_setfield(L, -2, "globals");
     lmpe_push_modules(L);
     lua_pushvalue(L, -2);
     lua_setfield(L, -2, "mpengine.core");

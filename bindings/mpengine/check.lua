@@ -10,7 +10,7 @@ end
 
 --- What is said of argument n of a call.
 function check.message(call, n, expected, value)
-    return ("bad argument #%d to '%s' (%s expected, got %s)"):format(n, call, expected, describe(value))
+    return string.format("bad argument #%d to '%s' (%s expected, got %s)", n, call, expected, describe(value))
 end
 
 --- Raises for argument n of a call; level as for error, counted from the caller of this function.
@@ -21,7 +21,7 @@ end
 --- A timeout: nil, or a number of seconds that is not negative.
 function check.timeout(call, n, value, level)
     if value == nil or (type(value) == "number" and value >= 0) then return end
-    error(("bad argument #%d to '%s' (timeout must be a number of seconds, 0 or more)"):format(n, call),
+    error(string.format("bad argument #%d to '%s' (timeout must be a number of seconds, 0 or more)", n, call),
         (level or 2) + 1)
 end
 
@@ -33,13 +33,13 @@ end
 --- Seconds to wait: a number that is not negative.
 function check.seconds(call, n, value, level)
     if type(value) == "number" and value >= 0 then return end
-    error(("bad argument #%d to '%s' (seconds must be a number, 0 or more)"):format(n, call), (level or 2) + 1)
+    error(string.format("bad argument #%d to '%s' (seconds must be a number, 0 or more)", n, call), (level or 2) + 1)
 end
 
 --- A count: nil, or an integer from least on.
 function check.count(call, n, value, least, what)
     if value == nil or (math.type(value) == "integer" and value >= least) then return end
-    error(("bad argument #%d to '%s' (%s must be an integer, %d or more)"):format(n, call, what, least), 3)
+    error(string.format("bad argument #%d to '%s' (%s must be an integer, %d or more)", n, call, what, least), 3)
 end
 
 return check

@@ -96,8 +96,8 @@ end
 
 --- The global arg, when it is what lua makes it.
 function context.plain_arg()
+    local arg, copy = _G.arg, {}
     if type(arg) ~= "table" or getmetatable(arg) then return nil end
-    local copy = {}
     for k, v in pairs(arg) do
         if math.type(k) == "integer" and type(v) == "string" then copy[k] = v end
     end

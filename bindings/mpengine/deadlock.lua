@@ -20,7 +20,7 @@ local function place_of(thread)
         local info = debug.getinfo(thread, level, "Sl")
         if not info then break end
         if info.currentline > 0 and not errors.is_library(info) then
-            return (" at %s:%d"):format(info.short_src, info.currentline)
+            return string.format(" at %s:%d", info.short_src, info.currentline)
         end
     end
     return ""
@@ -29,7 +29,7 @@ end
 -- The lines of the script that spawned a task.
 local function spawned_by(task)
     local place = tasks.spawn_place(task)
-    return place and "; spawned by" .. place:gsub("\n\t", " ") or ""
+    return place and "; spawned by" .. string.gsub(place, "\n\t", " ") or ""
 end
 
 -- The tasks that wait: what is to be said of each, and which task of which process it waits for.
@@ -51,7 +51,8 @@ end
 
 local function add_tasks(lines, indent, list)
     for _, task in ipairs(list) do
-        lines[#lines + 1] = ("%s%s waits for %s%s%s"):format(indent, task.name, task.what, task.place, task.spawned)
+        lines[#lines + 1] = string.format("%s%s waits for %s%s%s",
+            indent, task.name, task.what, task.place, task.spawned)
     end
 end
 
@@ -89,8 +90,8 @@ local function add_cycle(lines, cycle)
     lines[#lines + 1] = "in a cycle:"
     for i, step in ipairs(cycle) do
         local task, process, after = step[1], step[2], cycle[i % #cycle + 1]
-        lines[#lines + 1] = ("  %s of %s waits%s for %s, which %s of %s has to give"):format(task.name,
-            process.name, task.place, task.what:gsub(" %(.*", ""), after[1].name, after[2].name)
+        lines[#lines + 1] = string.format("  %s of %s waits%s for %s, which %s of %s has to give", task.name,
+            process.name, task.place, string.gsub(task.what, " %(.*", ""), after[1].name, after[2].name)
     end
 end
 
@@ -101,9 +102,9 @@ local function report(processes)
     for _, process in ipairs(processes) do
         for _, task in ipairs(process.tasks) do
             local awaited = task.holder == 0 and by_slot[task.slot]
-            if awaited then task.what = ("the end of %s (pid %d)"):format(awaited.name, awaited.pid) end
+            if awaited then task.what = string.format("the end of %s (pid %d)", awaited.name, awaited.pid) end
         end
-        lines[#lines + 1] = ("  %s (pid %d):"):format(process.name, process.pid)
+        lines[#lines + 1] = string.format("  %s (pid %d):", process.name, process.pid)
         add_tasks(lines, "    ", process.tasks)
     end
     local cycle = find_cycle(processes, by_slot)
@@ -127,7 +128,7 @@ end
 local function hand_in(queue, own)
     if told then core.end_process(1) end
     if not queue:put(own) or not queue:join(PATIENCE) then return message_of(own.tasks) end
-    told = ("every process waits for something that can never come; this one%s"):format(
+    told = string.format("every process waits for something that can never come; this one%s",
         own.tasks[1] and own.tasks[1].place or "")
     return told
 end

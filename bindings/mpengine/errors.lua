@@ -6,14 +6,16 @@ Error.__index = Error
 
 -- An item of a map, in a few words.
 local function describe(item)
-    if type(item) == "string" then return ("%q"):format(#item > 40 and item:sub(1, 40) .. "..." or item) end
+    if type(item) == "string" then
+        return string.format("%q", #item > 40 and string.sub(item, 1, 40) .. "..." or item)
+    end
     return type(item) == "table" and "a table" or tostring(item)
 end
 
 function Error:__tostring()
     local text = tostring(self.message)
-    if self.index then text = ("%s\n(item %s: %s)"):format(text, self.index, describe(self.item)) end
-    if self.pid then text = ("%s\n(in the process with pid %d)"):format(text, self.pid) end
+    if self.index then text = string.format("%s\n(item %s: %s)", text, self.index, describe(self.item)) end
+    if self.pid then text = string.format("%s\n(in the process with pid %d)", text, self.pid) end
     if self.traceback then text = text .. "\n" .. self.traceback end
     return text
 end
@@ -26,14 +28,14 @@ function errors.message(value)
     local meta = getmetatable(value)
     if type(meta) == "table" and meta == Error then return value.message end
     if type(meta) == "table" and meta.__tostring then return tostring(value) end
-    return ("(error object is a %s value)"):format(type(value))
+    return string.format("(error object is a %s value)", type(value))
 end
 
 local LIBRARY <const> = "=mpengine/" -- how the sources of the engine's own functions begin
 
 --- Is it one of them that debug.getinfo(..., "S") has told of?
 function errors.is_library(info)
-    return info.source:sub(1, #LIBRARY) == LIBRARY
+    return string.sub(info.source, 1, #LIBRARY) == LIBRARY
 end
 
 -- Or C code?
@@ -54,13 +56,13 @@ function errors.stack(level)
         total = total + 1
     end
     local lines = {}
-    for line in (debug.traceback(nil, level + 1) .. "\n"):gmatch("([^\n]*)\n") do lines[#lines + 1] = line end
+    for line in string.gmatch(debug.traceback(nil, level + 1) .. "\n", "([^\n]*)\n") do lines[#lines + 1] = line end
     local drop = total - last - 1
     while drop > 0 and #lines > 1 do
         local line = table.remove(lines)
-        if not line:find("^\t%(%.%.%.tail calls") then drop = drop - 1 end
+        if not string.find(line, "^\t%(%.%.%.tail calls") then drop = drop - 1 end
     end
-    if lines[#lines]:find("^\t%(%.%.%.tail calls") then table.remove(lines) end
+    if string.find(lines[#lines], "^\t%(%.%.%.tail calls") then table.remove(lines) end
     return table.concat(lines, "\n")
 end
 
@@ -70,7 +72,7 @@ end
 ---@return string
 function errors.traceback(err, level)
     if errors.is(err) and err.traceback then return tostring(err) end
-    return ("%s\n%s\n\t[C]: in ?"):format(errors.message(err), errors.stack((level or 1) + 1))
+    return string.format("%s\n%s\n\t[C]: in ?", errors.message(err), errors.stack((level or 1) + 1))
 end
 
 --- Raises as an error of the script's function nearest to the caller, however deep in the engine it is
@@ -90,7 +92,7 @@ function errors.at(level, f, ...)
     local r = table.pack(pcall(f, ...))
     if r[1] then return table.unpack(r, 2, r.n) end
     local message = r[2]
-    if type(message) == "string" then message = message:gsub("^[^\n]-:%d+: ", "", 1) end
+    if type(message) == "string" then message = string.gsub(message, "^[^\n]-:%d+: ", "", 1) end
     error(message, level)
 end
 

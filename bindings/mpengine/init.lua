@@ -1,5 +1,6 @@
 --- mpengine: processes, shared objects, pools and coroutines for Lua.
 local core = require "mpengine.core"
+local _ENV <const> = core.globals -- luacheck: ignore
 local context = require "mpengine.context"
 local process = require "mpengine.process"
 local sync = require "mpengine.sync"

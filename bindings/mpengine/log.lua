@@ -15,7 +15,8 @@ Logger.__index = Logger
 local function check_level(call, value)
     local n = type(value) == "string" and LEVELS[value:lower()] or value
     if type(n) ~= "number" then
-        error(("bad argument #1 to '%s' (debug, info, warning, error, critical or a number expected, got %s)"):format(
+        error(string.format(
+            "bad argument #1 to '%s' (debug, info, warning, error, critical or a number expected, got %s)",
             call, type(value) == "string" and "'" .. value .. "'" or type(value)), 3)
     end
     return n
@@ -27,7 +28,7 @@ function Logger:log(at, text, ...)
     if not shown or at < level then return end
     if select("#", ...) > 0 then text = text:format(...) end
     local now = core.wall_time()
-    core.write_error(("%s.%03d %s %s[%d] %s\n"):format(os.date("%Y-%m-%d %H:%M:%S", now // 1 | 0),
+    core.write_error(string.format("%s.%03d %s %s[%d] %s\n", os.date("%Y-%m-%d %H:%M:%S", now // 1 | 0),
         (now % 1 * 1000) // 1 | 0, NAMES[at] or tostring(at), core.process_name(), core.pid(), tostring(text)))
 end
 

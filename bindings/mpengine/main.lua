@@ -4,13 +4,12 @@ local errors = require "mpengine.errors"
 
 local SIGINT, SIGTERM = 2, 15
 
-local os_exit = os.exit
+local the_os, os_exit = package.loaded.os, os.exit -- the script's, and as it was
 
 -- Until the process module has one of its own: a program that needs none is quicker without.
-function os.exit(...) -- luacheck: ignore 122
-    os.exit = os_exit -- luacheck: ignore 122
-    require "mpengine.process"
-    os.exit(...)
+function the_os.exit(...)
+    the_os.exit = os_exit
+    return require("mpengine.process").exit(...)
 end
 
 local USAGE = [=[
@@ -33,18 +32,21 @@ local function fail(message, code)
     return code
 end
 
-local function has_tostring(value)
-    local meta = debug.getmetatable(value)
-    return type(meta) == "table" and meta.__tostring ~= nil
+--- What an error value other than a string says of itself.
+local function tostring_of(value)
+    local meta = type(value) ~= "string" and not errors.is(value) and debug.getmetatable(value)
+    return type(meta) == "table" and meta.__tostring
 end
 
---- The error value as lua shows it: one that says itself what it is has no traceback.
 local interrupted_by -- the signal that ended what was called last
 
+--- The error value as lua shows it: one that says itself what it is has no traceback. It is asked from here,
+--- since it may look at the stack.
 local function handler(err)
     interrupted_by = core.signal_of(err)
-    local speaks = type(err) ~= "string" and has_tostring(err) and not errors.is(err) and not interrupted_by
-    local text = speaks and errors.message(err) or errors.traceback(err, 2)
+    local speak = not interrupted_by and tostring_of(err)
+    local text = speak and speak(err)
+    if type(text) ~= "string" then text = errors.traceback(err, 2) end
     local story = core.traceback_of(err) -- of the task that raised it first
     return story and text .. "\nraised in a task:\n" .. story or text
 end
@@ -88,10 +90,10 @@ local function parse(argv)
                 text = argv[i]
                 i = i + 1
             end
-            if not text then return nil, ("'%s' needs argument"):format(short) end
+            if not text then return nil, string.format("'%s' needs argument", short) end
             todo.steps[#todo.steps + 1] = { short, text }
         else
-            return nil, ("unrecognized option '%s'"):format(option)
+            return nil, string.format("unrecognized option '%s'", option)
         end
     end
     todo.script = i
@@ -101,8 +103,8 @@ end
 -- ---- running ----
 
 local function require_into(text)
-    local name, module = text:match("^([^=]+)=(.+)$")
-    if not name then name, module = text:match("^[^-]*"), text end
+    local name, module = string.match(text, "^([^=]+)=(.+)$")
+    if not name then name, module = string.match(text, "^[^-]*"), text end
     local code, value = call(require, module)
     if code == 0 then _G[name] = value end
     return code
@@ -134,7 +136,7 @@ end
 
 local function load_stdin()
     local text = io.read("a") or ""
-    if text:sub(1, 1) == "#" then text = text:gsub("^[^\n]*", "", 1) end -- as loadfile does
+    if string.sub(text, 1, 1) == "#" then text = string.gsub(text, "^[^\n]*", "", 1) end -- as loadfile does
     return load(text, "=stdin")
 end
 
@@ -146,21 +148,23 @@ local function load_script(name)
         text, read_why = file:read(0)
         file:close()
     end
-    if not text and read_why then why = ("%s: %s"):format(name, read_why) end
-    if why then return nil, ("cannot open %s"):format(why), 2 end
+    if not text and read_why then why = string.format("%s: %s", name, read_why) end
+    if why then return nil, string.format("cannot open %s", why), 2 end
     return loadfile(name)
 end
 
 local function set_arg(argv, first)
     local list = {}
     for i = 0, #argv do list[i - first] = argv[i] end
-    arg = list -- luacheck: globals arg
+    _G.arg = list
 end
 
-local function run_script(argv, first)
-    local f, err, code = load_script(argv[first])
+local function run_script(name)
+    local f, err, code = load_script(name)
     if not f then return fail(err, code or 1) end
-    return (call(f, table.unpack(argv, first + 1)))
+    local arg = _G.arg -- as -e, -l and LUA_INIT may have left it
+    if type(arg) ~= "table" then return fail("'arg' is not a table", 1) end
+    return (call(f, table.unpack(arg, 1, #arg)))
 end
 
 --- What is left when the main chunk has ended: tasks, children, output.
@@ -197,7 +201,7 @@ local function run(argv, todo)
     if todo.warnings then warn("@on") end
     local code = todo.ignore_env and 0 or run_init()
     if code == 0 then code = run_steps(todo.steps) end
-    if code == 0 and script then code = run_script(argv, todo.script) end
+    if code == 0 and script then code = run_script(script) end
     if todo.interactive then code = require("mpengine.repl")() end
     return code
 end

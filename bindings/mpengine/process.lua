@@ -21,7 +21,9 @@ local state = setmetatable({}, { __mode = "k" }) -- object -> private fields
 local function check(self, call, level)
     level = level or 3
     local s = state[self]
-    if not s then error(("bad argument #1 to '%s' (mp.Process expected, got %s)"):format(call, type(self)), level) end
+    if not s then
+        error(string.format("bad argument #1 to '%s' (mp.Process expected, got %s)", call, type(self)), level)
+    end
     if s.closed then error(call .. ": the process object is closed", level) end
     return s
 end
@@ -37,7 +39,7 @@ end
 
 local function check_timeout(call, timeout)
     if timeout ~= nil and not (type(timeout) == "number" and timeout >= 0) then
-        error(("bad argument #1 to '%s' (timeout must be a number of seconds, 0 or more)"):format(call), 3)
+        error(string.format("bad argument #1 to '%s' (timeout must be a number of seconds, 0 or more)", call), 3)
     end
 end
 
@@ -70,7 +72,7 @@ end
 
 local function report(text)
     core.flush()
-    core.write_error(("Process %s:\n%s\n"):format(core.process_name(), text))
+    core.write_error(string.format("Process %s:\n%s\n", core.process_name(), text))
 end
 
 local function report_error(err)
@@ -103,7 +105,7 @@ end
 function process.begin_child()
     local settings = core.next_message()
     package.path, package.cpath = settings.path, settings.cpath
-    arg = settings.arg -- luacheck: globals arg
+    _G.arg = settings.arg
     process.executable = settings.executable
     context.set_default(settings.method)
     if settings.log then require("mpengine.log").log_to_stderr(settings.log) end
@@ -248,18 +250,18 @@ function Process:__newindex(key, value)
         if type(value) ~= "boolean" then error("daemon: a boolean expected, got " .. type(value), 2) end
         s.daemon = value
     else
-        error(("a process has no field '%s' that can be set (name and daemon can)"):format(tostring(key)), 2)
+        error(string.format("a process has no field '%s' that can be set (name and daemon can)", tostring(key)), 2)
     end
 end
 
 function Process:__tostring()
     local s = state[self] or check(self, "tostring")
-    if s.closed then return ("mp.Process: %s (closed)"):format(s.name) end
+    if s.closed then return string.format("mp.Process: %s (closed)", s.name) end
     local pid = pid_of(s)
-    if not pid then return ("mp.Process: %s (not started)"):format(s.name) end
+    if not pid then return string.format("mp.Process: %s (not started)", s.name) end
     local code = poll(self, s)
-    if code == nil then return ("mp.Process: %s (pid %d, running)"):format(s.name, pid) end
-    return ("mp.Process: %s (pid %d, exit code %d)"):format(s.name, pid, code)
+    if code == nil then return string.format("mp.Process: %s (pid %d, running)", s.name, pid) end
+    return string.format("mp.Process: %s (pid %d, exit code %d)", s.name, pid, code)
 end
 
 local fields = {
@@ -270,10 +272,10 @@ local function check_fields(t)
     for key, value in pairs(t) do
         local expected = fields[key]
         if not expected then
-            error(("Process: unknown field '%s' (target, args, name, daemon expected)"):format(tostring(key)), 3)
+            error(string.format("Process: unknown field '%s' (target, args, name, daemon expected)", tostring(key)), 3)
         end
         if type(value) ~= expected then
-            error(("Process: field '%s': a %s expected, got %s"):format(key, expected, type(value)), 3)
+            error(string.format("Process: field '%s': a %s expected, got %s", key, expected, type(value)), 3)
         end
     end
 end
@@ -297,7 +299,7 @@ end
 function process.Process(first, ...)
     if type(first) == "function" then return new(first, table.pack(...)) end
     if type(first) ~= "table" then
-        error(("bad argument #1 to 'Process' (function or table expected, got %s)"):format(type(first)), 2)
+        error(string.format("bad argument #1 to 'Process' (function or table expected, got %s)", type(first)), 2)
     end
     check_fields(first)
     local args = first.args and table.move(first.args, 1, first.args.n or #first.args, 1, {}) or {}
@@ -374,10 +376,10 @@ process.core_state = state
 local os_exit = os.exit
 
 --- os.exit as before, after the children: also in a child, where nothing of the parent is unwound.
-function os.exit(code, close) -- luacheck: ignore 122
+function process.exit(code, close)
     if code == nil or code == true then code = 0 elseif code == false then code = 1 end
     if type(code) ~= "number" or math.tointeger(code) == nil then
-        error(("bad argument #1 to 'exit' (boolean or integer expected, got %s)"):format(type(code)), 2)
+        error(string.format("bad argument #1 to 'exit' (boolean or integer expected, got %s)", type(code)), 2)
     end
     code = math.tointeger(code)
     if core.is_closed() then os_exit(code & 0xff) end -- in a finalizer
@@ -391,5 +393,7 @@ function os.exit(code, close) -- luacheck: ignore 122
     core.leave()
     os_exit(code & 0xff)
 end
+
+package.loaded.os.exit = process.exit
 
 return process

@@ -28,14 +28,22 @@ local function read_line(prompt)
 end
 
 local function is_incomplete(message)
-    return message and message:sub(-5) == "<eof>"
+    return message and string.sub(message, -5) == "<eof>"
+end
+
+--- What the script has set as the prompt; one that cannot be shown is as good as none.
+local function prompt(name, default)
+    local value = _G[name]
+    if value == nil then return default end
+    local ok, text = pcall(tostring, value)
+    return ok and text or default
 end
 
 --- A whole statement, or expression, as a function; nil and the message; false at the end.
 local function read_chunk()
-    local line = read_line(_PROMPT or "> ") -- luacheck: globals _PROMPT
+    local line = read_line(prompt("_PROMPT", "> "))
     if not line then return false end
-    if line:sub(1, 1) == "=" then line = "return " .. line:sub(2) end -- as lua does
+    if string.sub(line, 1, 1) == "=" then line = "return " .. string.sub(line, 2) end -- as lua does
     local f = load("return " .. line, "=stdin")
     if f then
         core.add_history(line)
@@ -46,7 +54,7 @@ local function read_chunk()
     while true do
         f, err = load(text, "=stdin")
         if f or not is_incomplete(err) then break end
-        local more = read_line(_PROMPT2 or ">> ") -- luacheck: globals _PROMPT2
+        local more = read_line(prompt("_PROMPT2", ">> "))
         if not more then break end
         text = text .. "\n" .. more
     end
@@ -60,7 +68,10 @@ local function report(err)
 end
 
 local function show(ok, ...)
-    if ok and select("#", ...) > 0 then print(...) end
+    if ok and select("#", ...) > 0 then
+        local shown, why = pcall(_G.print, ...)
+        if not shown then report(string.format("error calling 'print' (%s)", errors.message(why))) end
+    end
     return ok, ...
 end
 
@@ -84,6 +95,6 @@ return function()
         if not ok and core.signal_of(ended) then core.catch_interrupts()
         elseif not ok then report(errors.message(ended)) end
     end
-    if core.is_terminal(0) then print() end
+    io.write("\n")
     return 0
 end

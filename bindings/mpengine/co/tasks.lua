@@ -53,7 +53,7 @@ end
 
 function Task:__newindex(key, value)
     if key ~= "name" then
-        error(("a task has no field '%s' that can be set (name can)"):format(tostring(key)), 2)
+        error(string.format("a task has no field '%s' that can be set (name can)", tostring(key)), 2)
     end
     if type(value) ~= "string" then error("name: a string expected, got " .. type(value), 2) end
     notes(self).name = value
@@ -64,12 +64,12 @@ function Task:__tostring()
     if state == "done" then
         state = outcome and "returned" or outcome == nil and "killed" or "failed"
     end
-    return ("mp.Task: %s (%s)"):format(self.name, state)
+    return string.format("mp.Task: %s (%s)", self.name, state)
 end
 
 local function check_task(call, index, value)
     if getmetatable(value) ~= Task then
-        error(("bad argument #%d to '%s' (task expected, got %s)"):format(index, call,
+        error(string.format("bad argument #%d to '%s' (task expected, got %s)", index, call,
             value == nil and "no value" or type(value)), 3)
     end
 end
@@ -130,12 +130,12 @@ function tasks.story(task)
     local extra = core.extra(task)
     local traceback = type(extra) == "table" and extra.traceback or type(extra) == "string" and extra
     local place = tasks.spawn_place(task)
-    return ("%s%s"):format(traceback or "", place and "\nspawned by:" .. place or "")
+    return string.format("%s%s", traceback or "", place and "\nspawned by:" .. place or "")
 end
 
 local function report(task)
     core.flush()
-    core.write_error(("%s: %s\n%s\n"):format(task.name, errors.message(core.results(task)), tasks.story(task)))
+    core.write_error(string.format("%s: %s\n%s\n", task.name, errors.message(core.results(task)), tasks.story(task)))
 end
 
 --- The scheduler calls this at the end of a task that has notes, or failed while nobody waited.
@@ -189,7 +189,8 @@ end
 
 local function on_hog(traceback, seconds)
     core.flush()
-    core.write_error(("watchdog: %s has run for %.3g s without waiting\n%s\n"):format(tasks.current().name, seconds,
+    core.write_error(string.format("watchdog: %s has run for %.3g s without waiting\n%s\n", tasks.current().name,
+        seconds,
         traceback))
 end
 debug.getregistry()["mpengine.hog"] = on_hog

@@ -8,6 +8,8 @@ local reader = require "mpengine.monkey.reader"
 local relay = require "mpengine.monkey.relay"
 local subprocess = require "mpengine.subprocess"
 
+local io, os = package.loaded.io, package.loaded.os -- the script's, which are patched
+
 local files = {}
 
 local ESPIPE, EBADF = 29, 9

@@ -20,7 +20,7 @@ local function call_back(f, ...)
     local args = table.pack(...)
     core.spawn(function()
         local ok, err = xpcall(f, debug.traceback, table.unpack(args, 1, args.n))
-        if not ok then core.write_error(("mpengine: error in a callback: %s\n"):format(errors.message(err))) end
+        if not ok then core.write_error(string.format("mpengine: error in a callback: %s\n", errors.message(err))) end
     end)
 end
 
@@ -108,7 +108,7 @@ function Result:__close()
 end
 
 function Result:__tostring()
-    return ("mp.AsyncResult: %p (%s)"):format(self, self.state or "not ready")
+    return string.format("mp.AsyncResult: %p (%s)", self, self.state or "not ready")
 end
 
 return Result

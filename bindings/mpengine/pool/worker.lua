@@ -32,7 +32,7 @@ end
 local function spread(f)
     return function(item, ...)
         if type(item) ~= "table" then
-            error(("starmap: an item is a %s, not a list of arguments"):format(type(item)), 0)
+            error(string.format("starmap: an item is a %s, not a list of arguments", type(item)), 0)
         end
         if select("#", ...) > 0 then return f(..., table.unpack(item, 1, item.n or #item)) end
         return f(table.unpack(item, 1, item.n or #item))
