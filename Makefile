@@ -283,6 +283,7 @@ fuzz:
 
 # Every order of the steps of a protocol, and that each step is needed.
 model:
+	@CC='$(CC)' tools/deps.sh check-model
 	@CC='$(CC)' BUILD='$(BUILD)' tools/model.sh
 
 # A peer that is not installed costs its rows and no more.

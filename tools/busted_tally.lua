@@ -1,6 +1,7 @@
 -- The busted output handler of the test script: prints failures in full as they happen, and writes one
 -- word for each test to the file MPE_TALLY names, at once, so that what ran before a crash is counted.
--- The last word, `end`, says that busted came to its end by itself.
+-- The last word, `end`, says that busted came to its end by itself. A test that is pending is a line `skip  NAME`, with
+-- its reason.
 
 local pretty = require("pl.pretty")
 
@@ -8,6 +9,7 @@ return function(options)
   local busted = require("busted")
   local handler = require("busted.outputHandlers.base")()
   local tally = assert(io.open(assert(os.getenv("MPE_TALLY"), "MPE_TALLY is not set"), "a"))
+  local reasons = {} -- element that is pending -> why
 
   local function note(word)
     tally:write(word, "\n")
@@ -34,13 +36,19 @@ return function(options)
     if status == "success" then
       say("ok    %s", handler.getFullName(element))
     elseif status == "pending" then
-      say("skip  %s", handler.getFullName(element))
+      local reason = reasons[element]
+      say("skip  %s%s", handler.getFullName(element), reason and ": " .. reason or "")
     end
     return nil, true
   end
 
   function handler.failed(element, _, message, trace)
     complain(element, message, trace)
+    return nil, true
+  end
+
+  function handler.pending(element, _, message)
+    reasons[element] = type(message) == "string" and message:gsub("^%S+:%d+: ", "") or nil
     return nil, true
   end
 
@@ -58,6 +66,7 @@ return function(options)
     return nil, true
   end
 
+  busted.subscribe({ "pending" }, handler.pending)
   busted.subscribe({ "test", "end" }, handler.ended, { predicate = handler.cancelOnPending })
   busted.subscribe({ "failure", "it" }, handler.failed)
   busted.subscribe({ "error", "it" }, handler.failed)

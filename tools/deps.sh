@@ -5,7 +5,7 @@
 #   tools/deps.sh install-SET   installs what is missing, and only that, with apt-get; without root
 #                               it prints the command to run and ends with status 1
 #
-# SET is engine, build, run, test, lint, bench or valgrind. With everything in place nothing is
+# SET is engine, build, run, test, lint, bench, model or valgrind. With everything in place nothing is
 # printed and nothing is downloaded.
 set -u
 
@@ -54,6 +54,9 @@ need_test() {
     need "the Lua 5.4 interpreter" lua5.4 command -v lua5.4
     need "busted, which runs the specs" lua-busted lua_module busted
     need "LuaSocket" lua-socket lua_module socket
+    need "luv" lua-luv lua_module luv
+    need "prlimit, setpriv and unshare" util-linux command -v setpriv
+    need "script, which gives a program a terminal" bsdutils command -v script
 }
 
 need_lint() {
@@ -69,6 +72,11 @@ need_bench() {
     need "cqueues" lua-cqueues lua_module cqueues
     need "gevent" python3-gevent python_module gevent
     need "LMDB and its headers" liblmdb-dev library lmdb
+}
+
+need_model() {
+    need "the C compiler, $CC" gcc command -v "$CC"
+    need "spin, which checks models" spin command -v spin
 }
 
 need_valgrind() {
@@ -112,9 +120,9 @@ request=${1:-}
 action=${request%%-*} set=${request#*-}
 case $action in check | install) ;; *) set='' ;; esac
 case $set in
-    engine | build | run | test | lint | bench | valgrind) ;;
+    engine | build | run | test | lint | bench | model | valgrind) ;;
     *)
-        echo "usage: tools/deps.sh {check|install}-{engine|build|run|test|lint|bench|valgrind}" >&2
+        echo "usage: tools/deps.sh {check|install}-{engine|build|run|test|lint|bench|model|valgrind}" >&2
         exit 2
         ;;
 esac

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Runs what `make` has built for testing and counts it. The last line is `N passed, N failed`: the
-# sum of what truly ran. Status 0 only when something ran and nothing failed.
+# sum of what truly ran. Before it, what was skipped is counted and named. Status 0 only when something ran and
+# nothing failed.
 #
 #   tools/test.sh unit     the C unit tests, engine/*/*_test.c: one program each
 #   tools/test.sh hosts    the C hosts, {engine,bindings}/examples/*.c: each must end with status 0
@@ -10,7 +11,8 @@
 #   ... several stages in one call run in the order given
 #
 # Every program has a time limit, and every stage has one: past it the rest counts as failed. A
-# program that crashes, hangs or ends without its count is one failure, beside what it did report.
+# program that crashes, hangs or ends without its count is one failure, beside what it did report; so
+# is a file of which no case ran, unless FILTER chooses.
 #
 # Environment: BUILD (build) the tree to test; UNIT the sources of the unit tests; FILTER a part of the names of C cases, or a Lua
 # pattern for names of specs; SPEC the spec files; V=1 prints passing output too; RUNNER a command
@@ -32,7 +34,9 @@ unset LUA_INIT LUA_PATH_5_4 LUA_CPATH_5_4 LUA_INIT_5_4
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 log=$work/log
-total_passed=0 total_failed=0
+total_passed=0 total_failed=0 total_skipped=0
+skips=$work/skips # one line for each case that was skipped
+: >"$skips"
 
 # limited COMMAND...: runs it within the limits, its output to $log. The output goes to a file, not a
 # pipe, so that a process left behind cannot keep this script waiting.
@@ -49,14 +53,25 @@ limited() {
     return "$status"
 }
 
-# report STAGE NAME PASSED FAILED: one line, and the whole output when something failed.
+# report STAGE NAME PASSED FAILED: one line, and the whole output when something failed. What was
+# skipped says so in the output: `skip  NAME`.
 report() {
-    printf '%-5s %-44s %d passed, %d failed\n' "$1" "$2" "$3" "$4"
-    if [ "$4" -gt 0 ] || [ -n "${V:-}" ]; then
+    local failed=$4 skipped
+    skipped=$(grep -c '^skip  ' "$log")
+    if [ "$1" != hosts ] && [ "$(($3 + failed))" -eq 0 ] && [ -z "${FILTER:-}" ]; then
+        echo "no case of this file has run" >>"$log"
+        failed=1
+    fi
+    printf '%-5s %-44s %d passed, %d failed' "$1" "$2" "$3" "$failed"
+    [ "$skipped" -eq 0 ] || printf ', %d skipped' "$skipped"
+    echo
+    if [ "$failed" -gt 0 ] || [ -n "${V:-}" ]; then
         sed 's/^/    /' "$log"
     fi
+    sed -n "s|^skip  |$2: |p" "$log" >>"$skips"
     total_passed=$((total_passed + $3))
-    total_failed=$((total_failed + $4))
+    total_failed=$((total_failed + failed))
+    total_skipped=$((total_skipped + skipped))
 }
 
 # A program that crashed has failed once more than it could say.
@@ -136,5 +151,9 @@ for stage in "$@"; do
     "run_$stage"
 done
 
+if [ "$total_skipped" -gt 0 ]; then
+    echo "$total_skipped skipped:"
+    sed 's/^/    /' "$skips"
+fi
 echo "$total_passed passed, $total_failed failed"
 [ "$total_failed" -eq 0 ] && [ "$total_passed" -gt 0 ]

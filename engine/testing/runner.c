@@ -25,6 +25,7 @@
 struct outcome {
     atomic_int failures;
     atomic_bool skipped;
+    char why_skipped[100];
     atomic_bool is_finished; /* the function of the case has returned */
 };
 
@@ -89,8 +90,8 @@ mpe_test_stop(void)
 _Noreturn void
 mpe_test_skip(const char *why)
 {
-    printf("      skipped: %s\n", why);
     fflush(stdout);
+    snprintf(outcome->why_skipped, sizeof outcome->why_skipped, "%s", why);
     atomic_store(&outcome->skipped, true);
     _exit(0);
 }
@@ -229,9 +230,10 @@ run_case(const struct mpe_test_case *run)
     judge(has_ended, status, limit_s, why, sizeof why);
     if (*why)
         printf("FAIL  %s: %s\n", run->name, why);
+    else if (atomic_load(&outcome->skipped))
+        printf("skip  %s: %s\n", run->name, outcome->why_skipped);
     else
-        printf("%s  %s (%d ms)\n", atomic_load(&outcome->skipped) ? "skip" : "ok  ", run->name,
-               (int)(now_ms() - start));
+        printf("ok    %s (%d ms)\n", run->name, (int)(now_ms() - start));
     return !*why;
 }
 

@@ -168,7 +168,7 @@ local exchanges = {
 
 -- ---- what else goes on in a process ----
 
-local has_sockets, socket = pcall(require, "socket")
+local socket = require "socket"
 
 local function serve(port)
   local server = assert(socket.bind("127.0.0.1", 0))
@@ -254,7 +254,7 @@ local function work(me)
     if lane.b == me then tasks[#tasks + 1] = co.spawn(half, lane, "b") end
   end
   -- the first process has nothing but shared objects and timers: it sleeps in another way
-  if me > 1 and has_sockets then
+  if me > 1 then
     co.spawn(serve, ports[me])
     tasks[#tasks + 1] = co.spawn(talk, ports[me], rounds)
   end
