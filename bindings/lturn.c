@@ -4,7 +4,8 @@
  * it is resumed. Every call that could have waited, and did not have to, takes a unit of it; a call
  * that only looks, or found nothing, takes many, since it will be repeated until something else
  * has run. After UNITS_MAX of them, or TURN_NS, the turn is over, and that call gives way: the
- * tasks that are ready run, and the loop looks at its bell, timers and descriptors.
+ * tasks that are ready run, and the loop looks at its bell, timers and descriptors. The deaths of
+ * other processes are noticed then, so a task that never waits is told of them, too.
  *
  * A call that does something gives way after it, with its results in hand, so that nothing comes
  * between a look and the act that follows; no cancellation is raised there, it is found by the next
@@ -29,7 +30,11 @@ lmpe_turn_has_ended(lmpe *S)
     turn->left = LMPE_TURN_STRIDE;
     if (turn->began == 0)
         turn->began = now;
-    return turn->used >= UNITS_MAX || now - turn->began >= TURN_NS;
+    if (turn->used < UNITS_MAX && now - turn->began < TURN_NS)
+        return 0;
+    if (S->e)
+        mpe_notice_deaths(S->e);
+    return 1;
 }
 
 /* Is L within a finalizer? The collector rests then, so the stack is looked at only if it does. */

@@ -170,6 +170,9 @@ MPE_API const char *mpe_self_name(mpe_engine *e);
 MPE_API void mpe_self_set_name(mpe_engine *e, const char *name);
 /* Repairs after every process that has died since; returns how many. Waits do this by themselves. */
 MPE_API int mpe_reap_dead(mpe_engine *e);
+/* For a process that goes on without waiting: the same, and pipes that the dead left are closed. Reads
+ * a word per process when none has died. mpe_run_until, mpe_go_round and mpe_poll do it, too. */
+MPE_API void mpe_notice_deaths(mpe_engine *e);
 /* Consistency check of the whole arena, for tests and debugging; no other process may be active.
  * Returns the number of violations found; each is described through report when it is not NULL. */
 MPE_API int mpe_check_arena(mpe_engine *e, void (*report)(const char *what, void *ud), void *ud);

@@ -71,12 +71,21 @@ set_stride(struct mpe__loop *l, uint64_t now)
     l->looked = now;
 }
 
+/* Sleepers are woken by deaths; a process that does not sleep looks for them. */
+void
+mpe_notice_deaths(mpe_engine *e)
+{
+    mpe__reap_all(e);
+    mpe__sweep_if_wanted(e); /* closes the pipes they had */
+}
+
 static MPE__COLD void
 look_around(mpe_engine *e)
 {
     struct mpe__loop *l = e->loop;
     uint64_t now = mpe_now();
     set_stride(l, now);
+    mpe_notice_deaths(e);
     mpe__dispatch_bell(e);
     mpe__expire_timers(e);
     if (l->jobs_head && now - l->polled < POLL_NS)
@@ -171,8 +180,7 @@ int
 mpe_poll(mpe_engine *e)
 {
     int done = 0;
-    if (e->loop->entries)
-        mpe__reap_all(e);
+    mpe_notice_deaths(e);
     mpe__dispatch_bell(e);
     mpe__expire_timers(e);
     poll_descriptors(e);
@@ -242,6 +250,8 @@ mpe_await(mpe_engine *e, mpe_object *o, int event, uint64_t deadline,
     struct awaiting a = {.waiter = {.fire = on_fire}};
     int rc = try_again(e, o, ud);
     while (rc == MPE_EAGAIN) {
+        if (deadline == MPE_NOW)
+            count_job(e); /* or a loop of these sees no death */
         if (deadline == MPE_NOW || a.status == MPE_ETIMEDOUT)
             return MPE_ETIMEDOUT;
         a.fired = 0;

@@ -134,7 +134,6 @@ mpe__sleep(mpe_engine *e, const int *done)
         l->spin_score++; /* so short that most of it was the wake-up: spinning may pay */
     if (mpe__quiet_end(e))
         return MPE_EDEADLK;
-    if (l->entries)
-        mpe__reap_all(e);
+    mpe__reap_all(e);
     return MPE_OK;
 }
