@@ -181,7 +181,14 @@ encode_args(lua_State *L)
     return 1;
 }
 
-/* encode_value(where, name, value) -> bytes */
+static int
+is_no_blob(void *ud, uint64_t handle)
+{
+    (void)ud;
+    return mpe_handle_kind(handle) != MPE_KIND_BLOB;
+}
+
+/* encode_value(where, name, value) -> bytes, are there shared objects in them? Code is none. */
 static int
 encode_value(lua_State *L)
 {
@@ -189,7 +196,9 @@ encode_value(lua_State *L)
     lua_settop(L, 3);
     lmpe_encode_value(L, S, 3, luaL_checkstring(L, 2), luaL_checkstring(L, 1));
     lua_pushlstring(L, (const char *)S->scratch->data, S->scratch->len);
-    return 1;
+    lua_pushboolean(L,
+                    mpe_wire_scan_handles(S->scratch->data, S->scratch->len, is_no_blob, NULL) > 0);
+    return 2;
 }
 
 static int

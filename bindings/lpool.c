@@ -216,6 +216,14 @@ pool_forget(lua_State *L)
     return 0;
 }
 
+/* pool_sweep(queue): what was stored and taken out is given up now, not when there is more of it */
+static int
+pool_sweep(lua_State *L)
+{
+    mpe_sweep(lmpe_check_kind(L, 1, MPE_KIND_QUEUE, "mp.Queue")->S->e);
+    return 0;
+}
+
 /* pool_is_ready(control, worker) -> has it begun to take tasks? */
 static int
 pool_is_ready(lua_State *L)
@@ -293,6 +301,7 @@ lmpe_open_pool(lua_State *L, lmpe *S)
         {"pool_counts", pool_counts},
         {"pool_forget", pool_forget},
         {"pool_is_ready", pool_is_ready},
+        {"pool_sweep", pool_sweep},
         {"pool_retire", pool_retire},
         {"pool_running", pool_running},
         {"pool_stop", pool_stop},

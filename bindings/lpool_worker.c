@@ -27,6 +27,9 @@ static struct {
     uint32_t number;            /* its */
     uint32_t records, bytes;    /* in the buffer */
     uint64_t since_ns;          /* when what is not sent began */
+    uint32_t boxes;             /* shared objects had when the last release ended */
+    int heap_kib;               /* the heap of Lua then */
+    uint64_t release_at;        /* the next one is not before that time */
 } self;
 
 /* ---- stopping what runs ---- */
@@ -92,11 +95,54 @@ pool_worker(lua_State *L)
     return 0;
 }
 
+/* ---- releasing what ended tasks brought ----
+ *
+ * Lua collects when it has allocated as much again, which a worker without work never does, and knows
+ * nothing of the shared memory and the pipe ends behind its objects. So a worker that came by objects, or
+ * by much memory, collects before it waits; it spends a small part of its time with that. */
+
+#define GROWTH_KIB 2048 /* of the heap, that is worth a collection */
+#define OBJECTS_MOST 64 /* that a worker which never waits comes by before it collects */
+#define SHARE 20        /* collecting takes no more than one part in so many */
+#define PAUSE_NS (MPE_NS_PER_S / 1000)
+#define HEAP_KIB_MOST                                                                              \
+    (64 * 1024) /* a larger one is the parent's, it seems: only what is new is looked at */
+
+static void
+begin_growth(lua_State *L)
+{
+    self.heap_kib = lua_gc(L, LUA_GCCOUNT);
+    self.boxes = self.S->boxes;
+}
+
+static int
+has_to_release(lua_State *L, int is_idle)
+{
+    if (is_idle && lua_gc(L, LUA_GCCOUNT) > self.heap_kib + GROWTH_KIB)
+        return 1;
+    return self.S->boxes - self.boxes > (is_idle ? 0 : OBJECTS_MOST);
+}
+
+/* pool_release() */
+static int
+pool_release(lua_State *L)
+{
+    uint64_t from = mpe_now();
+    if (lua_gc(L, LUA_GCCOUNT) < HEAP_KIB_MOST)
+        lua_gc(L, LUA_GCCOLLECT);
+    else
+        lua_gc(L, LUA_GCSTEP, 0);
+    uint64_t now = mpe_now();
+    self.release_at = now + SHARE * (now - from) + PAUSE_NS;
+    begin_growth(L);
+    return 0;
+}
+
 /* pool_ready(): the initializer has returned */
 static int
 pool_ready(lua_State *L)
 {
-    (void)L;
+    begin_growth(L);
     atomic_store(&self.words[READY], 1);
     return 0;
 }
@@ -143,12 +189,22 @@ finish_take(lua_State *L, lmpe *S, lmpe_await *a, int status)
 }
 
 /* pool_take(queue [, timeout]) -> mode, function, shared, the arguments or items | 0, function, shared,
- * why they cannot be had | nil, reason */
+ * why they cannot be had | nil, reason: "release" when pool_release is to be called */
 static int
 pool_take(lua_State *L)
 {
     lmpe_box *q = lmpe_check_kind(L, 1, MPE_KIND_QUEUE, "mp.Queue");
-    lmpe_await *a = lmpe_await_new(q->S, lmpe_check_deadline(L, 2), "empty");
+    uint64_t deadline = lmpe_check_deadline(L, 2);
+    int is_idle = mpe_queue_size(q->S->e, q->o) == 0;
+    if (deadline == MPE_FOREVER && has_to_release(L, is_idle)) {
+        if (mpe_now() >= self.release_at) {
+            luaL_pushfail(L);
+            lua_pushliteral(L, "release");
+            return 2;
+        }
+        deadline = self.release_at;
+    }
+    lmpe_await *a = lmpe_await_new(q->S, deadline, "empty");
     a->object = q->o;
     a->attempt = attempt_take;
     a->finish = finish_take;
@@ -409,10 +465,9 @@ void
 lmpe_open_pool_worker(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
-        {"pool_worker", pool_worker}, {"pool_ready", pool_ready},
-        {"pool_take", pool_take},     {"pool_call", pool_call},
-        {"pool_items", pool_items},   {"pool_reject", pool_reject},
-        {"pool_tell", pool_tell},     {NULL, NULL},
+        {"pool_worker", pool_worker}, {"pool_ready", pool_ready},     {"pool_take", pool_take},
+        {"pool_call", pool_call},     {"pool_items", pool_items},     {"pool_reject", pool_reject},
+        {"pool_tell", pool_tell},     {"pool_release", pool_release}, {NULL, NULL},
     };
     lmpe_setfuncs(L, S, functions);
 }

@@ -104,7 +104,7 @@ local function map_async(handle, call, f, list, opts, star)
     local result = Result.of{
         handle = handle, cancel_with = cancel_map, callback = opts.callback, error_callback = opts.error_callback,
     }
-    local job = jobs.map(publish.func(pool, call, f), list, n, opts, call, result)
+    local job = jobs.map(publish.func(pool, call, f, opts.shared_id), list, n, opts, call, result)
     if n == 0 then
         result:set(job.values)
         return result
@@ -133,7 +133,7 @@ local function imap_with(handle, call, ordered, f, value, ...)
     local pool = check_call(handle, call, f)
     local source, opts = sources.of(call, value, ...)
     opts = job_options(pool, call, opts, options.imaps)
-    return imap.iterator(handle, call, publish.func(pool, call, f), source, opts, ordered)
+    return imap.iterator(handle, call, publish.func(pool, call, f, opts.shared_id), source, opts, ordered)
 end
 
 --- for i, v in pool:imap(f, list or iterator [, opts]): in order, as they come. An iterator may have its

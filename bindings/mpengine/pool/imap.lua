@@ -134,8 +134,9 @@ local function take(job, index)
 end
 
 --- The end of the loop, by an error of the source perhaps.
-local function ended(job)
+local function ended(pool, job)
     leave(job)
+    pool.published.streams[job] = nil
     if job.progress then progress.wait(job.progress) end
     local err = job.source_error
     job.source_error = nil
@@ -163,7 +164,7 @@ local function next_result(pool, job)
         end
         local index = next_ready(job)
         if index then return take(job, index) end
-        if job.exhausted and job.delivered == job.available then return ended(job) end
+        if job.exhausted and job.delivered == job.available then return ended(pool, job) end
         if job.broken then
             leave(job)
             error(job.broken, 0)
@@ -204,6 +205,7 @@ function imap.iterator(handle, call, f_id, source, opts, ordered)
     job.outcomes, job.reasons, job.ready, job.first_ready, job.last_ready = {}, {}, {}, 1, 0
     job.next_index, job.delivered, job.news = 1, 0, core.waitlist()
     job.guard = setmetatable({ pool = pool, job = job }, Guard)
+    pool.published.streams[job] = true
     local closer = setmetatable({ job = job, handle = handle }, Closer) -- the pool lives as long as this
     return function() return next_result(closer.handle.pool, job) end, nil, nil, closer
 end

@@ -11,6 +11,7 @@
 --- wanted any more, or "all").
 local core = require "mpengine.core"
 local errors = require "mpengine.errors"
+local publish = require "mpengine.pool.publish"
 
 local pool_put = core.pool_put
 
@@ -190,6 +191,7 @@ function schedule.pump(pool)
         while n < BATCH and handle(pool, receive(outbox, tasks, 0)) do n = n + 1 end
         if pool.terminated then break end
         schedule.feed(pool)
+        if pool.outstanding == 0 then publish.tidy(pool) end
         if n == BATCH then core.sleep(0) end
     end
 end

@@ -8,19 +8,44 @@ local worker = {}
 --- Modes of a task, as in lpool.h.
 worker.APPLY, worker.MAP, worker.STAR, worker.TIMED, worker.REASON, worker.PACK = 1, 2, 4, 16, 32, 64
 
-local functions            -- shared dict: number -> function or shared value
-local cache, cached = {}, 0
+local functions            -- shared dict: number -> function or shared value; see publish.lua
+local cache, cached, generation = {}, 0, nil
 local CACHE_MAX = 256
+
+local function forget(id)
+    cache[id] = nil
+    cached = cached - 1
+end
+
+--- Forgets what the pool has dropped.
+local function follow()
+    local current = functions:get(0)
+    if current == generation then return end
+    generation = current
+    for id in pairs(cache) do
+        if not functions:has(id) then forget(id) end
+    end
+end
 
 --- A function or shared value by its number, fetched once. Functions of a starmap take lists.
 local function known(id)
     local entry = cache[id]
     if entry then return entry.value end
+    follow()
     if cached >= CACHE_MAX then cache, cached = {}, 0 end
     local value = functions:get(id)
     cache[id] = { value = value }
     cached = cached + 1
     return value
+end
+
+--- Gives up what ended tasks have brought: shared objects in what is kept, which have odd numbers, and
+--- what is garbage.
+local function release()
+    for id in pairs(cache) do
+        if id % 2 == 1 then forget(id) end
+    end
+    core.pool_release()
 end
 
 --- Message handler of a task: what the parent will raise.
@@ -39,7 +64,7 @@ local function spread(f)
     end
 end
 
---- Runs one task: true, or nil and why there is none.
+--- Runs one task: true, or nil and why there is none: "empty", "release" or the end.
 local function run(mode, f_id, shared_id, ...)
     if not mode then return nil, f_id end
     local ok, f = pcall(known, f_id)
@@ -67,19 +92,22 @@ end
 --- there is no task at once.
 function worker.main(index, inbox, outbox, control, buffer, dict, initializer, initargs, max)
     functions = dict
-    cache, cached = {}, 0 -- this process may be a worker's child
+    cache, cached, generation = {}, 0, nil -- this process may be a worker's child
     core.pool_worker(control, index, outbox, buffer)
     if not initialize(initializer, initargs) then return end
     core.pool_ready()
     local done, ok, why = 0, run(core.pool_take(inbox, 0))
-    if not ok and why == "empty" then
-        core.pool_tell()
-        ok = run(core.pool_take(inbox))
-    end
-    while ok do
-        done = done + 1
-        if done == max then return end
-        ok = run(core.pool_take(inbox))
+    if not ok and why == "empty" then core.pool_tell() end
+    while true do
+        if ok then
+            done = done + 1
+            if done == max then return end
+        elseif why == "release" then
+            release()
+        elseif why ~= "empty" then
+            return
+        end
+        ok, why = run(core.pool_take(inbox))
     end
 end
 

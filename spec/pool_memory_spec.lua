@@ -1,0 +1,125 @@
+local support = require "spec.support"
+local ok = support.ok
+
+local METHODS = { "fork", "spawn", "forkserver" }
+
+local function each_method(code, opts)
+  for _, method in ipairs(METHODS) do
+    ok(('mp.set_start_method("%s")\n'):format(method) .. code, opts)
+  end
+end
+
+-- The most that a worker of the pool takes, in MiB; and used(), what shared memory holds.
+local HELPERS = [[
+local function worker(pool)
+  local most = 0
+  for _, w in ipairs(pool:stats().workers) do most = math.max(most, w.memory or 0) end
+  return most / 2 ^ 20
+end
+local function used()
+  collectgarbage() collectgarbage()
+  return mp.stats().arena.used / 2 ^ 20
+end
+]]
+
+describe("a pool keeps", function()
+  it("of values that change little more than the last one, however they are given", function()
+    ok(HELPERS .. [[
+      local function model(n)
+        local t = {}
+        for i = 1, 40000 do t[i] = n + i * 0.5 end
+        return t
+      end
+      for name, round in pairs{
+        shared = function(pool, m) pool:map(function(k, t) return t[k] end, { 1, 2, 3, 4 }, { shared = m }) end,
+        upvalue = function(pool, m) pool:map(function(k) return m[k] end, { 1, 2, 3, 4 }) end,
+        call = function(pool, m) pool:apply(function() return m[1] end) end,
+        imap = function(pool, m) for _ in pool:imap(function(k) return m[k] end, { 1, 2 }) do end end,
+        left = function(pool, m) for _ in pool:imap(function(k) return m[k] end, { 1, 2 }) do break end end,
+      } do
+        local pool <close> = mp.Pool(2)
+        for n = 1, 15 do round(pool, model(n)) end
+        local before_worker, before = worker(pool), used()
+        for n = 16, 75 do round(pool, model(n)) end
+        local grown = worker(pool) - before_worker
+        assert(grown < 15, name .. ": a worker grew by " .. grown)
+        assert(used() - before < 10, name .. ": shared memory grew from " .. before .. " to " .. used())
+      end]], { timeout = 60 })
+  end)
+
+  it("of shared objects in such values no more than a few", function()
+    ok(HELPERS .. [[
+      local pool <close> = mp.Pool(2)
+      local bytes = ("x"):rep(2 << 20)
+      local before
+      for n = 1, 60 do
+        local a, d = mp.Array("c", bytes), mp.Dict{ x = bytes }
+        eq(pool:map(function(i) return #a:string(1, i) end, { 1, 2 }), { 1, 2 })
+        eq(pool:map(function(i, s) return #s.x + i end, { 1 }, { shared = d }), { #bytes + 1 })
+        if n == 20 then before = used() end
+      end
+      assert(used() - before < 40, ("from %s to %s"):format(before, used()))]], { timeout = 60 })
+  end)
+
+  it("what is still to be used, though thousands of others come", function()
+    ok[[
+      local pool <close> = mp.Pool(2)
+      local function adder(n) return function(x) return x + n end end
+      local step = pool:imap(adder(1000), { 1, 2, 3, 4 }, { ahead = 1, shared = nil })
+      eq(select(2, step()), 1001)
+      local go, first = mp.Event(), {}
+      local held = pool:apply_async(function() go:wait() return "held" end)
+      for i = 1, 3000 do first[i] = pool:apply_async(adder(i), { 1 }) end
+      go:set()
+      for i = 1, 3000 do eq(first[i]:get(20), 1 + i) end
+      eq(held:get(20), "held")
+      for i = 1, 600 do eq(pool:apply(adder(i), { 2 }), 2 + i) end
+      eq(select(2, step()), 1002) eq(select(2, step()), 1003) eq(select(2, step()), 1004) eq(step(), nil)
+      local late = pool:map_async(adder(5), { 1, 2 })
+      eq(late:get(20), { 6, 7 })]]
+  end)
+end)
+
+describe("a worker without work", function()
+  it("has given up what the items brought that have ended", function()
+    each_method(HELPERS .. [[
+      local pool <close> = mp.Pool(1)
+      pool:apply(function() end)
+      local before = worker(pool)
+      pool:apply(function(s) return #s end, { ("x"):rep(60 << 20) })
+      pool:map(function(t) return #t end, { { ("y"):rep(20 << 20) } }, { chunksize = 1 })
+      until_true(function() return worker(pool) - before < 30 end)]])
+  end)
+
+  it("has closed the pipe ends that came as argument, item, upvalue or shared value", function()
+    each_method[[
+      local pool <close> = mp.Pool(1)
+      for name, give in pairs{
+        argument = function(e) return pool:apply(function(x) x:send "a" end, { e }) end,
+        item = function(e) return pool:map(function(x) x[1]:send "a" end, { { e } }) end,
+        upvalue = function(e) return pool:apply(function() e:send "a" end) end,
+        shared = function(e) return pool:map(function(_, x) x:send "a" end, { 1 }, { shared = e }) end,
+        result = function(e) return pool:apply(function(x) x:send "a" return x end, { e }) end,
+        failed = function(e) return pcall(pool.apply, pool, function(x) x:send "a" error(x) end, { e }) end,
+      } do
+        local a, b = mp.Pipe()
+        local kept = give(b)
+        b:close()
+        if type(kept) == "userdata" then kept:close() end
+        kept = nil
+        collectgarbage() collectgarbage()
+        eq(a:recv(5), "a", name)
+        eq(select(2, a:recv(5)), "closed", name)
+      end]]
+  end)
+
+  it("keeps what the script keeps there", function()
+    ok[[
+      local pool <close> = mp.Pool{ processes = 1, initializer = function(a) kept = a end,
+        initargs = { mp.Array("i", { 5 }) } }
+      eq(pool:apply(function() return kept[1] end), 5)
+      for i = 1, 5 do pool:apply(function(a) last = a end, { mp.Array("i", { i }) }) mp.sleep(0.02) end
+      eq(pool:apply(function() return last[1] end), 5)
+      eq(pool:apply(function() return kept[1] end), 5)]]
+  end)
+end)
