@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #define GRACE_NS (MPE_NS_PER_S / 2)  /* from SIGTERM to SIGKILL, for daemons at the end */
@@ -194,17 +195,20 @@ is_program(lua_State *L)
     return 1;
 }
 
-/* By its name, and by what lua and the command leave in the globals. */
+/* By its name, and by what lua and the command leave in the globals. Without /proc, by the name it was
+ * started by. */
 static int
 looks_like_program(lua_State *L)
 {
     char path[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
     path[n > 0 ? n : 0] = '\0';
-    const char *name = strrchr(path, '/');
+    const char *file = n > 0 ? path : (const char *)getauxval(AT_EXECFN);
+    const char *slash = file ? strrchr(file, '/') : NULL;
+    const char *name = slash ? slash + 1 : file;
     int has_arg = lua_getglobal(L, "arg") == LUA_TTABLE;
     lua_pop(L, 1);
-    return has_arg && name && strncmp(name, "/lua", 4) == 0;
+    return has_arg && name && strncmp(name, "lua", 3) == 0;
 }
 
 /* MPENGINE_DEADLOCK: "report" or "off"; the command's default is to report. */

@@ -423,7 +423,7 @@ new_state(lua_State *L)
     if (rc == MPE_ENOENT) /* no other process of a program has started this one */
         rc = mpe_open(NULL, &S->e);
     if (rc != MPE_OK)
-        lmpe_raise(L, rc, "mpengine: cannot make the shared arena");
+        lmpe_raise(L, rc, "mpengine: cannot make the shared arena, a file of memfd_create");
     lua_pushlightuserdata(L, S);
     lua_setfield(L, LUA_REGISTRYINDEX, "mpengine.state");
     return S;

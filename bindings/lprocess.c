@@ -213,7 +213,7 @@ parent_fd(lua_State *L)
     if (!alive)
         return 0;
     if (fd < 0)
-        return lmpe_raise(L, MPE_ESYS, "parent_process");
+        return lmpe_raise(L, MPE_ESYS, "parent_process: pidfd_open");
     lua_pushinteger(L, fd);
     return 1;
 }

@@ -260,15 +260,16 @@ become_child(lua_State *L)
     return 0;
 }
 
-/* own_executable() -> the path of the program that runs */
+/* own_executable() -> the path that starts the program that runs */
 static int
 own_executable(lua_State *L)
 {
     char path[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path);
-    if (n <= 0)
-        return luaL_error(L, "start: cannot tell which program runs: %s", strerror(errno));
-    lua_pushlstring(L, path, (size_t)n);
+    const char *own = mpe_own_program(path, sizeof path);
+    if (!own)
+        return luaL_error(L, "start: cannot tell which program runs: %s (mp.set_executable)",
+                          strerror(errno));
+    lua_pushstring(L, own);
     return 1;
 }
 

@@ -666,6 +666,9 @@ MPE_API int mpe_process_spawn(mpe_engine *e, const mpe_start *s, mpe_process **o
  * of the child are those of the caller.  Blocks until the child exists.
  * Errors: as for mpe_process_spawn; ESERVER: the program started is no server. */
 MPE_API int mpe_process_request(mpe_engine *e, const mpe_start *s, mpe_process **out);
+/* The path that executes the program of this process once more, also when its file was replaced or
+ * removed since: path, of size bytes, or a string of the engine's. NULL with errno. */
+MPE_API const char *mpe_own_program(char *path, size_t size);
 /* The beginning of a program that may have been started by the engine: attaches to the arena of its
  * starter, in the place that was kept for it.
  * Errors: ENOENT: it was not, so mpe_open(); ESTALE: the starter is gone, so exit; EVERSION, ESYS. */

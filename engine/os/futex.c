@@ -21,7 +21,7 @@ struct waitv {
 
 #define FALLBACK_NS 5000000u /* without futex_waitv, the other words are looked at so often */
 
-static _Atomic int have_waitv = 1; /* cleared at the first ENOSYS; every thread finds the same */
+static _Atomic int have_waitv = 1; /* cleared at the first refusal; every thread finds the same */
 
 static struct timespec
 to_timespec(uint64_t ns)
@@ -69,7 +69,8 @@ mpe__futex_wait_any(const struct mpe__futex_wait *words, int count, uint64_t dea
     struct timespec t = to_timespec(deadline);
     long rc = syscall(SYS_futex_waitv, v, count, 0, deadline == UINT64_MAX ? NULL : &t,
                       CLOCK_MONOTONIC);
-    if (rc < 0 && errno == ENOSYS) {
+    if (rc < 0 &&
+        (errno == ENOSYS || errno == EPERM)) { /* or a filter of system calls refuses it */
         have_waitv = 0;
         wait_one(words, deadline, FALLBACK_NS);
     }

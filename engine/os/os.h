@@ -51,8 +51,13 @@ void mpe__futex_wait(mpe__a32 *word, uint32_t value, uint64_t timeout_ns);
 void mpe__futex_wait_any(const struct mpe__futex_wait *words, int count, uint64_t deadline);
 void mpe__futex_wake(mpe__a32 *word, int count);
 
+/* program.c: before the working directory can change. */
+void mpe__program_note(void);
+
 /* procid.c: identity of processes. */
 int mpe__pidfd_open(pid_t pid);
+/* Does the kernel, or a filter of system calls, refuse them all? */
+int mpe__pidfds_are_refused(void);
 /* Whether a process that was started has ended, waited for or not. When in doubt, it has not. */
 int mpe__process_is_over(pid_t pid);
 uint64_t mpe__random64(void);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -17,11 +18,24 @@ mpe__pidfd_open(pid_t pid)
 }
 
 int
+mpe__pidfds_are_refused(void)
+{
+    static _Atomic int known = -1;
+    if (known >= 0)
+        return known;
+    int fd = mpe__pidfd_open(getpid());
+    if (fd >= 0 || (errno != EMFILE && errno != ENFILE)) /* else try again later */
+        known = fd < 0;
+    mpe__fd_close(fd);
+    return known > 0;
+}
+
+int
 mpe__process_is_over(pid_t pid)
 {
     struct pollfd fd = {.fd = mpe__pidfd_open(pid), .events = POLLIN};
     if (fd.fd < 0)
-        return errno == ESRCH;
+        return errno == ESRCH || (kill(pid, 0) != 0 && errno == ESRCH);
     int is_over = poll(&fd, 1, 0) > 0;
     close(fd.fd);
     return is_over;

@@ -133,13 +133,16 @@ begin(mpe_engine *e, const char *text)
     if (sscanf(text, "child %u %u %llx %u", &b.slot, &b.generation, &gift, &b.flags) != 4)
         return MPE_EINVAL;
     b.gift = gift;
+    int next = MPE__SECOND_FD, rc = MPE_OK;
     if (b.flags & MPE_PROCESS_DAEMON) {
-        int rc = mpe__life_bind(e, MPE__SECOND_FD);
-        close(MPE__SECOND_FD);
-        if (rc != MPE_OK)
-            return rc;
+        rc = mpe__life_bind(e, next);
+        close(next++);
     }
-    return mpe__birth_take(e, &b);
+    if (b.flags & MPE__BIRTH_TAIL) {
+        e->proc->tail_fd = next;
+        close_on_exec(next);
+    }
+    return rc == MPE_OK ? mpe__birth_take(e, &b) : rc;
 }
 
 int

@@ -42,6 +42,7 @@ mpe__engine_new(void)
     if (!w)
         return NULL;
     memset(w, 0, sizeof *w);
+    mpe__program_note();
     mpe_engine *e = &w->engine;
     e->proc = &w->proc;
     e->loop = &w->loop;

@@ -63,15 +63,9 @@ fault_in(mpe_engine *e, int is_child)
 }
 
 static int
-start_child(mpe_engine *e, const struct mpe__birth *b)
+start_child(mpe_engine *e, const struct mpe__birth *b, const struct mpe__lines *lines)
 {
-    int life = e->proc->life[0], rc = MPE_OK;
-    e->proc->life[0] = -1;
-    mpe__life_forked(e); /* the write end is closed before anything is bound to it */
-    if (b->flags & MPE_PROCESS_DAEMON)
-        rc = mpe__life_bind(e, life);
-    if (life >= 0)
-        close(life);
+    int rc = mpe__lines_forked(e, lines);
     if (rc == MPE_OK)
         rc = mpe__birth_take(e, b);
     return rc == MPE_OK ? mpe__loop_abandon(e) : rc;
@@ -92,11 +86,16 @@ give_end(void *ud, uint64_t handle)
 }
 
 static int
-prepare(mpe_engine *e, const char *name, mpe_bytes message, mpe_process **out)
+prepare(mpe_engine *e, const char *name, unsigned flags, mpe_bytes message,
+        struct mpe__lines *lines, mpe_process **out)
 {
     int rc = mpe__process_new(e, name, out);
     if (rc != MPE_OK)
         return rc;
+    if ((rc = mpe__lines_open(e, *out, flags, lines)) != MPE_OK) {
+        mpe__process_unmake(e, *out);
+        return rc;
+    }
     mpe__holds_copy_bits(e, (*out)->slot);
     mpe_wire_scan_handles(message.data, message.size, give_end, *out);
     return MPE_OK;
@@ -107,12 +106,11 @@ mpe_process_fork(mpe_engine *e, const char *name, unsigned flags, mpe_bytes mess
                  mpe_process **out, int *is_child)
 {
     mpe_process *p;
+    struct mpe__lines lines;
     *is_child = 0;
     if (has_foreign_threads(e))
         return MPE_ETHREADS;
-    if ((flags & MPE_PROCESS_DAEMON) && mpe__life_read_end(e) < 0)
-        return MPE_ESYS;
-    int rc = prepare(e, name, message, &p);
+    int rc = prepare(e, name, flags, message, &lines, &p);
     if (rc != MPE_OK)
         return rc;
     struct mpe__birth birth = {p->slot, p->generation, 0, flags};
@@ -124,9 +122,11 @@ mpe_process_fork(mpe_engine *e, const char *name, unsigned flags, mpe_bytes mess
     if (pid == 0) {
         *is_child = 1;
         *out = NULL;
+        rc = start_child(e, &birth, &lines);
         mpe__process_forget(e, p);
-        return start_child(e, &birth);
+        return rc;
     }
+    mpe__lines_close(e, &lines);
     if (pid < 0) {
         mpe__process_unmake(e, p);
         errno = refused;

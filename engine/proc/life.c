@@ -5,9 +5,16 @@
  * PR_SET_PDEATHSIG looks at. The descriptor's owner and signal are kept per open file, so everybody
  * who is bound opens the pipe anew.
  *
+ * Where it cannot be opened anew, as there is no /proc, each bound child has a pipe of its own, whose
+ * write end stays with its note until it has ended.
+ *
+ * Tails. Where pidfds are refused, a child keeps the write end of a pipe for as long as it lives: its
+ * end is seen by the read end, which its starter has in place of a pidfd.
+ *
  * Death between the start of a child and its binding is found by a look after binding. A child that
  * was forked has the write end for a moment; it closes that first.
  */
+#include "os/os.h"
 #include "proc/proc.h"
 
 #include <errno.h>
@@ -18,6 +25,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define DESCRIPTORS "/proc/self/fd"
+
 static void
 close_both(struct mpe__proc *p)
 {
@@ -27,24 +36,93 @@ close_both(struct mpe__proc *p)
     p->life[0] = p->life[1] = -1;
 }
 
-/* The end that a child of this process is given; -1 with errno. */
-int
-mpe__life_read_end(mpe_engine *e)
+static int
+is_reopenable(void)
 {
-    struct mpe__proc *p = e->proc;
-    if (p->life[0] < 0 && mpe_pipe(p->life) != 0)
-        p->life[0] = p->life[1] = -1;
-    return p->life[0];
+    return access(DESCRIPTORS, X_OK) == 0;
+}
+
+/* ---- in the starter ---- */
+
+/* The pipe of all children, or one of its own. */
+int
+mpe__life_open(mpe_engine *e, mpe_process *p, unsigned flags, struct mpe__lines *out)
+{
+    struct mpe__proc *own = e->proc;
+    int ends[2];
+    *out = (struct mpe__lines){-1, -1};
+    if (!(flags & MPE_PROCESS_DAEMON))
+        return MPE_OK;
+    if (is_reopenable()) {
+        if (own->life[0] < 0 && mpe_pipe(own->life) != 0)
+            return MPE_ESYS;
+        out->life = own->life[0];
+        return MPE_OK;
+    }
+    if (mpe_pipe(ends) != 0)
+        return MPE_ESYS;
+    out->life = ends[0];
+    p->life_fd = ends[1];
+    p->next_lined = own->lined;
+    own->lined = p;
+    return MPE_OK;
+}
+
+int
+mpe__lines_open(mpe_engine *e, mpe_process *p, unsigned flags, struct mpe__lines *out)
+{
+    int ends[2], rc = mpe__life_open(e, p, flags, out);
+    if (rc != MPE_OK || !mpe__pidfds_are_refused())
+        return rc;
+    if (mpe_pipe(ends) != 0) {
+        mpe__lines_close(e, out);
+        return MPE_ESYS;
+    }
+    p->end.fd = ends[0];
+    out->tail = ends[1];
+    return MPE_OK;
+}
+
+/* The child has its own by now, or there is none. */
+void
+mpe__lines_close(mpe_engine *e, const struct mpe__lines *l)
+{
+    mpe__fd_close(l->tail);
+    if (l->life != e->proc->life[0])
+        mpe__fd_close(l->life);
+}
+
+void
+mpe__life_let_go(mpe_engine *e, mpe_process *p)
+{
+    if (p->life_fd < 0)
+        return;
+    mpe_process **at = &e->proc->lined;
+    while (*at != p)
+        at = &(*at)->next_lined;
+    *at = p->next_lined;
+    mpe__fd_close(p->life_fd);
+    p->life_fd = -1;
+}
+
+/* ---- in the child ---- */
+
+/* Opened anew, or, when the pipe is for this process alone, as it is. */
+static int
+open_to_bind(int fd)
+{
+    char path[40];
+    if (!is_reopenable())
+        return mpe__fd_copy(fd);
+    snprintf(path, sizeof path, DESCRIPTORS "/%d", fd);
+    return mpe_fd_lift(open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC));
 }
 
 /* Binds the calling process to the pipe behind fd. Errors: ESYS, ESTALE (the other is gone). */
 int
 mpe__life_bind(mpe_engine *e, int fd)
 {
-    char path[40];
-    struct pollfd look = {.events = POLLIN};
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    look.fd = mpe_fd_lift(open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+    struct pollfd look = {.fd = open_to_bind(fd), .events = POLLIN};
     if (look.fd < 0)
         return MPE_ESYS;
     e->proc->bound_fd = look.fd;
@@ -60,25 +138,35 @@ void
 mpe__life_forked(mpe_engine *e)
 {
     struct mpe__proc *p = e->proc;
+    const int fds[] = {p->bound_fd, p->tail_fd, p->status_fd, p->parent_fd, p->ask_fd};
     close_both(p);
-    if (p->bound_fd >= 0)
-        close(p->bound_fd);
-    if (p->status_fd >= 0)
-        close(p->status_fd);
-    if (p->parent_fd >= 0)
-        close(p->parent_fd);
-    if (p->ask_fd >= 0)
-        close(p->ask_fd);
-    p->bound_fd = p->status_fd = p->parent_fd = p->ask_fd = -1;
+    for (size_t i = 0; i < MPE__COUNTOF(fds); i++)
+        mpe__fd_close(fds[i]);
+    while (p->lined)
+        mpe__life_let_go(e, p->lined);
+    p->bound_fd = p->tail_fd = p->status_fd = p->parent_fd = p->ask_fd = -1;
     p->server_pid = 0;
     p->threads = 0; /* none of them is here */
+}
+
+/* Takes the lines, when what the parent has for itself is closed. Errors: as for mpe__life_bind. */
+int
+mpe__lines_forked(mpe_engine *e, const struct mpe__lines *l)
+{
+    if (l->life == e->proc->life[0])
+        e->proc->life[0] = -1;
+    mpe__life_forked(e); /* the write end is closed before anything is bound to it */
+    e->proc->tail_fd = l->tail;
+    int rc = l->life >= 0 ? mpe__life_bind(e, l->life) : MPE_OK;
+    mpe__fd_close(l->life);
+    return rc;
 }
 
 void
 mpe__proc_init(struct mpe__proc *p)
 {
     p->life[0] = p->life[1] = p->bound_fd = p->status_fd = p->server_fd = p->ask_fd = -1;
-    p->parent_fd = -1;
+    p->parent_fd = p->tail_fd = -1;
 }
 
 /* Closing the write end ends those that are bound to this engine. */
@@ -86,9 +174,9 @@ void
 mpe__proc_close(mpe_engine *e)
 {
     struct mpe__proc *p = e->proc;
-    const int fds[] = {p->bound_fd, p->status_fd, p->server_fd, p->ask_fd, p->parent_fd};
+    const int fds[] = {p->bound_fd,  p->tail_fd, p->status_fd,
+                       p->server_fd, p->ask_fd,  p->parent_fd};
     close_both(p);
     for (size_t i = 0; i < MPE__COUNTOF(fds); i++)
-        if (fds[i] >= 0)
-            close(fds[i]);
+        mpe__fd_close(fds[i]);
 }

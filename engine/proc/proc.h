@@ -14,19 +14,23 @@ struct mpe_process {
     uint32_t slot, generation;
     int ended, code;
     int served; /* started by the fork server: its pipe is the end, and it is nobody's to wait for */
-    struct mpe__end end; /* its fd: else a pidfd while it is watched; -1 */
+    struct mpe__end end; /* its fd: else a pidfd while it is watched; a line's; -1 */
+    int life_fd;         /* life.c: the write end of a line of its own, or -1 */
+    mpe_process *next_lined;
     mpe_waitlist waiters;
 };
 
 struct mpe__proc {
-    int life[2];   /* life.c: a pipe that ends with this process, -1 until needed */
-    int bound_fd;  /* life.c: the end of the starter's pipe that this process is bound to, or -1 */
-    int status_fd; /* of a child of the fork server: where it reports its exit code, or -1 */
-    int server_fd; /* in the fork server itself: its socket, or -1 */
-    int server_client; /* in the fork server: the process that started it */
-    int server_pid;    /* of the fork server, when this process has started it, or 0 */
-    int ask_fd;        /* to send requests to the fork server, -1 until needed */
-    int parent_fd;     /* a pidfd, -1 until asked for */
+    int life[2];  /* life.c: a pipe that ends with this process, -1 until needed */
+    int bound_fd; /* life.c: the end of the starter's pipe that this process is bound to, or -1 */
+    int tail_fd;  /* life.c: closed by this process's end, which tells the starter; or -1 */
+    mpe_process *lined; /* children with a life line of their own */
+    int status_fd;      /* of a child of the fork server: where it reports its exit code, or -1 */
+    int server_fd;      /* in the fork server itself: its socket, or -1 */
+    int server_client;  /* in the fork server: the process that started it */
+    int server_pid;     /* of the fork server, when this process has started it, or 0 */
+    int ask_fd;         /* to send requests to the fork server, -1 until needed */
+    int parent_fd;      /* a pidfd, -1 until asked for */
     uint32_t parent_slot, parent_generation;
     struct mpe_process near_notes[MPE__NEAR_NOTES]; /* free: without an engine */
     uint32_t threads; /* threads the engine's user answers for, see mpe_own_threads */
@@ -66,10 +70,20 @@ void mpe__engine_free(mpe_engine *e);
 /* birth.c: the child's side, whatever the start method. */
 int mpe__birth_take(mpe_engine *e, const struct mpe__birth *b);
 
-/* life.c */
-int mpe__life_read_end(mpe_engine *e);
+/* life.c: what a child is given, -1: nothing. */
+struct mpe__lines {
+    int life; /* to be bound to, for a daemon */
+    int tail; /* to be kept, where there are no pidfds; not for one of the fork server's */
+};
+/* For the child that p is to be, which has ended, or never was, at mpe__life_let_go. Errors: ESYS. */
+int mpe__lines_open(mpe_engine *e, mpe_process *p, unsigned flags, struct mpe__lines *out);
+int mpe__life_open(mpe_engine *e, mpe_process *p, unsigned flags, struct mpe__lines *out);
+void mpe__lines_close(mpe_engine *e, const struct mpe__lines *l);
+void mpe__life_let_go(mpe_engine *e, mpe_process *p);
+/* In the child. */
 int mpe__life_bind(mpe_engine *e, int fd);
 void mpe__life_forked(mpe_engine *e);
+int mpe__lines_forked(mpe_engine *e, const struct mpe__lines *l);
 
 /* spawn.c: starts a program with a text in its environment and up to two descriptors. */
 #define MPE__CHILD_VARIABLE "MPENGINE_CHILD"
@@ -77,6 +91,7 @@ struct mpe__program {
     const mpe_start *start;
     const char *text; /* the value of MPE__CHILD_VARIABLE */
     int second_fd;    /* beside the arena's, -1: none */
+    int tail_fd;      /* behind those, the same */
     int quiet;        /* standard input and output are /dev/null */
 };
 int mpe__spawn(mpe_engine *e, const struct mpe__program *p, pid_t *pid);
@@ -84,5 +99,6 @@ int mpe__spawn(mpe_engine *e, const struct mpe__program *p, pid_t *pid);
 int mpe__gift(mpe_engine *e, const mpe_start *s, uint32_t slot, mpe_handle *out);
 #define MPE__ARENA_FD 3 /* what they are called in the new program */
 #define MPE__SECOND_FD 4
+#define MPE__BIRTH_TAIL 0x100u /* beside flags: a tail is behind them */
 
 #endif

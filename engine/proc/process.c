@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #define WORD_DUE_MS 50
+#define LOOK_NS (MPE_NS_PER_S / 20)
 
 static mpe_process *
 new_note(mpe_engine *e)
@@ -59,7 +60,7 @@ mpe__process_new(mpe_engine *e, const char *name, mpe_process **out)
     p->slot = slot;
     p->generation = mpe__load32(&e->slots[p->slot].generation);
     p->e = e;
-    p->end.fd = -1;
+    p->end.fd = p->life_fd = -1;
     *out = p;
     return MPE_OK;
 }
@@ -75,8 +76,8 @@ mpe__process_unmake(mpe_engine *e, mpe_process *p)
 {
     int saved = errno;
     mpe__slot_unreserve(e, p->slot, p->generation);
-    if (p->end.fd >= 0)
-        close(p->end.fd);
+    mpe__life_let_go(e, p);
+    mpe__fd_close(p->end.fd);
     free_note(e, p);
     errno = saved;
 }
@@ -117,6 +118,7 @@ note_end(mpe_process *p, int code)
     p->code = code;
     p->e->loop->quiet = 0;
     stop_watching(p);
+    mpe__life_let_go(p->e, p);
     mpe__slot_unreserve(p->e, p->slot, p->generation);
     if (mpe__is_dead(&p->e->slots[p->slot]))
         mpe__reap(p->e, p->slot);
@@ -178,25 +180,36 @@ mpe_process_poll(mpe_engine *e, mpe_process *p, int *code)
     return rc;
 }
 
-/* Sleeps until it may have ended. Errors: EINTR, ETIMEDOUT, ESYS. */
+/* OK: look again. */
+static int
+outcome(int ready, int error, int looks_again)
+{
+    if (ready > 0 || (ready == 0 && looks_again))
+        return MPE_OK;
+    return ready == 0 ? MPE_ETIMEDOUT : error == EINTR ? MPE_EINTR : MPE_ESYS;
+}
+
+/* Sleeps until it may have ended. When no descriptor is left, the old way, which has no limit, needs
+ * none. Errors: EINTR, ETIMEDOUT, ESYS. */
 static int
 sleep_on(mpe_process *p, uint64_t deadline)
 {
     uint64_t now = mpe_now();
     struct pollfd fd = {.fd = p->end.fd >= 0 ? p->end.fd : mpe__pidfd_open(p->pid),
                         .events = POLLIN};
-    if (fd.fd < 0 && deadline == MPE_FOREVER) { /* no descriptor left: the old way needs none */
+    if (fd.fd < 0 && deadline == MPE_FOREVER) {
         siginfo_t info;
         return waitid(P_PID, (id_t)p->pid, &info, WEXITED | WNOWAIT) == 0 ? MPE_OK : MPE_EINTR;
     }
     uint64_t left = deadline > now ? deadline - now : 0;
+    int looks_again = fd.fd < 0 && left > LOOK_NS;
+    left = looks_again ? LOOK_NS : left;
     struct timespec ts = {(time_t)(left / MPE_NS_PER_S), (long)(left % MPE_NS_PER_S)};
-    int rc = ppoll(&fd, fd.fd >= 0, deadline == MPE_FOREVER ? NULL : &ts, NULL);
-    int saved = errno;
-    if (p->end.fd < 0 && fd.fd >= 0)
-        close(fd.fd);
-    errno = saved;
-    return rc > 0 ? MPE_OK : rc == 0 ? MPE_ETIMEDOUT : saved == EINTR ? MPE_EINTR : MPE_ESYS;
+    int ready = ppoll(&fd, fd.fd >= 0, deadline == MPE_FOREVER ? NULL : &ts, NULL), error = errno;
+    if (p->end.fd < 0)
+        mpe__fd_close(fd.fd);
+    errno = error;
+    return outcome(ready, error, looks_again);
 }
 
 int

@@ -85,7 +85,7 @@ start_server(mpe_engine *e, const mpe_start *s)
         return errno == EADDRINUSE ? MPE_OK : MPE_ESYS;
     reap_old_server(e->proc);
     snprintf(text, sizeof text, "server %d", (int)getpid());
-    struct mpe__program program = {s, text, fd, 1};
+    struct mpe__program program = {s, text, fd, -1, 1};
     int rc = mpe__spawn(e, &program, &pid);
     mpe__fd_close(fd);
     if (rc == MPE_OK)
@@ -114,8 +114,8 @@ struct outgoing {
     int fds[MPE__REQUEST_FDS], count;
 };
 
-static int
-add_fds(mpe_engine *e, struct outgoing *o, int status_fd, unsigned flags)
+static void
+add_fds(struct outgoing *o, int status_fd, int life)
 {
     o->fds[o->count++] = status_fd;
     for (int fd = 0; fd < 3; fd++) {
@@ -124,18 +124,15 @@ add_fds(mpe_engine *e, struct outgoing *o, int status_fd, unsigned flags)
         o->fds[o->count++] = fd;
         o->request.fds |= 1u << fd;
     }
-    if (!(flags & MPE_PROCESS_DAEMON))
-        return MPE_OK;
-    int life = mpe__life_read_end(e);
     if (life < 0)
-        return MPE_ESYS;
+        return;
     o->fds[o->count++] = life;
     o->request.fds |= 8u;
-    return MPE_OK;
 }
 
 static int
-fill(mpe_engine *e, struct outgoing *o, const mpe_start *s, const mpe_process *p, int status_fd)
+fill(mpe_engine *e, struct outgoing *o, const mpe_start *s, const mpe_process *p, int status_fd,
+     int life)
 {
     mpe_handle gift;
     int rc = mpe__gift(e, s, p->slot, &gift);
@@ -151,10 +148,8 @@ fill(mpe_engine *e, struct outgoing *o, const mpe_start *s, const mpe_process *p
     o->environment = mpe__environment_text(&o->request.environment_size);
     if (!o->environment)
         return MPE_ENOMEM;
-    rc = add_fds(e, o, status_fd, s->flags);
-    if (rc != MPE_OK)
-        free(o->environment);
-    return rc;
+    add_fds(o, status_fd, life);
+    return MPE_OK;
 }
 
 static int
@@ -228,15 +223,17 @@ static int
 ask_once(mpe_engine *e, const mpe_start *s, mpe_process *p, pid_t *pid)
 {
     struct outgoing o;
+    struct mpe__lines lines;
     int status[2];
     if (mpe_pipe(status) != 0)
         return MPE_ESYS;
     p->end.fd = status[0];
-    int rc = fill(e, &o, s, p, status[1]);
-    if (rc == MPE_OK) {
+    int rc = mpe__life_open(e, p, s->flags, &lines);
+    if (rc == MPE_OK && (rc = fill(e, &o, s, p, status[1], lines.life)) == MPE_OK) {
         rc = deliver(e, s, &o);
         free(o.environment);
     }
+    mpe__lines_close(e, &lines);
     mpe__fd_close(status[1]);
     return rc == MPE_OK ? read_answer(p, pid) : rc;
 }

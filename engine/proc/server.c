@@ -18,6 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define LOOK_S 1 /* between two looks for clients that are gone, where pidfds are refused */
+
 struct child {
     pid_t pid;
     int status_fd;
@@ -76,6 +78,12 @@ watch(struct server *v, int fd, pid_t pid)
     return 1;
 }
 
+static int
+is_gone(pid_t pid)
+{
+    return kill(pid, 0) != 0 && errno == ESRCH;
+}
+
 /* 0 when it is gone already. */
 static int
 know_client(struct server *v, pid_t pid)
@@ -84,11 +92,11 @@ know_client(struct server *v, pid_t pid)
         if (v->clients[i] == pid)
             return 1;
     int fd = mpe__pidfd_open(pid);
-    if (fd < 0)
+    if (fd < 0 && (!mpe__pidfds_are_refused() || is_gone(pid)))
         return 0;
     if (watch(v, fd, pid))
         return 1;
-    close(fd);
+    mpe__fd_close(fd);
     return 0;
 }
 
@@ -96,9 +104,9 @@ static void
 forget_dead_clients(struct server *v)
 {
     for (uint32_t i = v->watched_count; i-- > 1;) {
-        if (!v->watched[i].revents)
+        if (v->watched[i].fd >= 0 ? !v->watched[i].revents : !is_gone(v->clients[i]))
             continue;
-        close(v->watched[i].fd);
+        mpe__fd_close(v->watched[i].fd);
         v->watched[i] = v->watched[--v->watched_count];
         v->clients[i] = v->clients[v->watched_count];
     }
@@ -240,7 +248,7 @@ become_child(struct server *v, const struct incoming *in)
     signal(SIGPIPE, SIG_DFL);
     sigprocmask(SIG_SETMASK, &v->mask, NULL);
     for (uint32_t i = 0; i < v->watched_count; i++)
-        close(v->watched[i].fd);
+        mpe__fd_close(v->watched[i].fd);
     for (uint32_t i = 0; i < v->children_count; i++)
         close(v->children[i].status_fd);
     e->proc->server_fd = -1;
@@ -311,10 +319,12 @@ static int
 run(struct server *v, int *status)
 {
     struct incoming in;
+    const struct timespec look = {LOOK_S, 0};
+    const struct timespec *limit = mpe__pidfds_are_refused() ? &look : NULL;
     while (v->watched_count > 1) {
-        int n = ppoll(v->watched, v->watched_count, NULL, &v->mask);
+        int n = ppoll(v->watched, v->watched_count, limit, &v->mask);
         reap_children(v);
-        if (n <= 0)
+        if (n < 0)
             continue;
         while (v->watched[0].revents && receive(v, &in))
             if (serve_one(v, &in, status))

@@ -17,9 +17,9 @@
 
 extern char **environ;
 
-#define ABOVE 5 /* descriptors are moved out of the way of the numbers they shall have */
+#define ABOVE 6 /* descriptors are moved out of the way of the numbers they shall have */
 
-enum { ARENA, SECOND, SILENCE, GIVEN };
+enum { ARENA, SECOND, TAIL, SILENCE, GIVEN };
 
 /* The environment with one variable more; one block, the caller frees it. */
 static char **
@@ -72,10 +72,12 @@ fill_actions(posix_spawn_file_actions_t *a, const int moved[GIVEN])
             rc = posix_spawn_file_actions_adddup2(a, moved[SILENCE], fd);
     if (rc == 0)
         rc = posix_spawn_file_actions_adddup2(a, moved[ARENA], MPE__ARENA_FD);
-    if (rc == 0 && moved[SECOND] >= 0)
-        rc = posix_spawn_file_actions_adddup2(a, moved[SECOND], MPE__SECOND_FD);
+    int next = MPE__SECOND_FD;
+    for (int i = SECOND; i <= TAIL && rc == 0; i++)
+        if (moved[i] >= 0)
+            rc = posix_spawn_file_actions_adddup2(a, moved[i], next++);
     if (rc == 0)
-        rc = posix_spawn_file_actions_addclosefrom_np(a, moved[SECOND] >= 0 ? 5 : 4);
+        rc = posix_spawn_file_actions_addclosefrom_np(a, next);
     return rc;
 }
 
@@ -98,8 +100,8 @@ run_program(const struct mpe__program *p, const int moved[GIVEN], char **environ
 int
 mpe__spawn(mpe_engine *e, const struct mpe__program *p, pid_t *pid)
 {
-    const int from[GIVEN] = {e->fd, p->second_fd, p->quiet ? open_silence() : -1};
-    int moved[GIVEN] = {-1, -1, -1}, rc = MPE_ENOMEM, error = ENOMEM;
+    const int from[GIVEN] = {e->fd, p->second_fd, p->tail_fd, p->quiet ? open_silence() : -1};
+    int moved[GIVEN] = {-1, -1, -1, -1}, rc = MPE_ENOMEM, error = ENOMEM;
     char **environment = environment_with(p->text);
     if (environment)
         rc = p->quiet && from[SILENCE] < 0 ? MPE_ESYS : move_up(from, moved);
@@ -148,15 +150,18 @@ start_program(mpe_engine *e, const mpe_start *s, mpe_process *p, pid_t *pid)
 {
     char text[128];
     mpe_handle gift;
-    int life = -1, rc = mpe__gift(e, s, p->slot, &gift);
+    struct mpe__lines lines;
+    int rc = mpe__gift(e, s, p->slot, &gift);
+    if (rc == MPE_OK)
+        rc = mpe__lines_open(e, p, s->flags, &lines);
     if (rc != MPE_OK)
         return rc;
-    if ((s->flags & MPE_PROCESS_DAEMON) && (life = mpe__life_read_end(e)) < 0)
-        return MPE_ESYS;
     snprintf(text, sizeof text, "child %u %u %llx %u", p->slot, p->generation,
-             (unsigned long long)gift, s->flags);
-    struct mpe__program program = {s, text, life, 0};
-    return mpe__spawn(e, &program, pid);
+             (unsigned long long)gift, s->flags | (lines.tail >= 0 ? MPE__BIRTH_TAIL : 0));
+    struct mpe__program program = {s, text, lines.life, lines.tail, 0};
+    rc = mpe__spawn(e, &program, pid);
+    mpe__lines_close(e, &lines);
+    return rc;
 }
 
 int

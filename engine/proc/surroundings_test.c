@@ -8,9 +8,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* ---- descriptors ---- */
@@ -134,5 +139,66 @@ TEST(an_exit_code_that_is_lost_is_not_taken_for_success)
     EXPECT_EQ(code, MPE_EXIT_LOST);
     mpe_process_free(e, p);
     signal(SIGCHLD, SIG_DFL);
+    mpe_close(e);
+}
+
+/* ---- refused system calls ---- */
+
+/* From here on this process, and what it starts, has no pidfds. */
+static void
+refuse_pidfds(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pidfd_open, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {sizeof code / sizeof *code, code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0)
+        mpe_test_skip("no filter of system calls can be made");
+}
+
+static void
+wait_for_ever(mpe_engine *e, void *arg)
+{
+    (void)e, (void)arg;
+    for (;;)
+        pause();
+}
+
+TEST(without_pidfds_a_join_sees_the_end_and_keeps_its_deadline)
+{
+    refuse_pidfds();
+    mpe_engine *e = mpe_test_engine(0);
+    int code = 0;
+    mpe_process *p = mpe_test_start(e, wait_for_ever, NULL);
+    EXPECT_EQ(mpe_process_join(e, p, mpe_now() + 1000000, &code), MPE_ETIMEDOUT);
+    EXPECT_OK(mpe_process_signal(e, p, SIGKILL));
+    EXPECT_OK(mpe_process_join(e, p, MPE_FOREVER, &code));
+    EXPECT_EQ(code, -SIGKILL);
+    mpe_process_free(e, p);
+    mpe_close(e);
+}
+
+TEST(without_pidfds_the_loop_sees_ends_also_beside_other_children)
+{
+    refuse_pidfds();
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_process *p[3];
+    struct mpe_test_waiter w[3];
+    int code;
+    for (int i = 0; i < 3; i++) {
+        p[i] = mpe_test_start(e, wait_for_ever, NULL);
+        w[i] = mpe_test_waiter_new();
+        REQUIRE_OK(mpe_process_wait(e, p[i], &w[i].w, MPE_FOREVER));
+    }
+    for (int i = 0; i < 3; i++) { /* each has been forked while those before it ran */
+        EXPECT_OK(mpe_process_signal(e, p[i], SIGKILL));
+        EXPECT_OK(mpe_run_until(e, &w[i].fired));
+        EXPECT_OK(mpe_process_poll(e, p[i], &code));
+        mpe_process_free(e, p[i]);
+    }
     mpe_close(e);
 }
