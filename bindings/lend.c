@@ -34,7 +34,10 @@ wait_for(lmpe *S, int daemons, uint64_t deadline)
         next = c->next;
         if (c->daemon != daemons)
             continue;
-        int rc = mpe_process_join(S->e, c->p, deadline, &c->code);
+        int rc;
+        do
+            rc = mpe_process_join(S->e, c->p, deadline, &c->code);
+        while (rc == MPE_EINTR && !lmpe_signal_raised());
         if (rc == MPE_EINTR || rc == MPE_ETIMEDOUT)
             return 0;
         lmpe_child_ended(S, c);

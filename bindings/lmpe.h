@@ -270,6 +270,8 @@ struct lmpe {
     int is_program;              /* this universe is the program: the command, or stock lua */
     struct lmpe_child *children; /* lprocess.c: those that run */
     struct lmpe_child *spare_children;
+    uint32_t ended_children;    /* so far */
+    int tells_ends;             /* a signal tells of them */
     struct lmpe_output *output; /* loutput.c */
     struct lmpe_curl *curl;     /* lcurl.c */
     struct lmpe_luv *luv;       /* lluv.c; NULL: it was not loaded, or has a loop of its own */
@@ -527,6 +529,11 @@ void lmpe_signals_hold(sigset_t *before);
  * forked child after the mask is restored. */
 void lmpe_signals_inherited(void);
 void lmpe_signal_unblock(int number);
+/* Before a child is started: from now on SIGCHLD has lmpe_reap_children called soon after a child's end,
+ * unless somebody else has taken it. 1 when it is so. */
+int lmpe_signal_children(lmpe *S);
+/* lprocess.c: takes note of the children that have ended, which leaves nothing of them in the system. */
+void lmpe_reap_children(lmpe *S);
 /* A wait ended with EINTR: starts the tasks of mp.signal; 1 when the wait must be left, with the
  * error that lmpe_signal_take gives. */
 int lmpe_signal_pending(lua_State *L, lmpe *S);

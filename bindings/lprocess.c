@@ -43,6 +43,7 @@ lmpe_child_ended(lmpe *S, lmpe_child *c)
     if (*at)
         *at = c->next;
     c->ended = 1;
+    S->ended_children++;
     mpe_process_free(S->e, c->p);
     c->p = NULL;
 }
@@ -61,6 +62,16 @@ free_child(lmpe *S, lmpe_child *c)
 {
     c->next = S->spare_children;
     S->spare_children = c;
+}
+
+void
+lmpe_reap_children(lmpe *S)
+{
+    for (lmpe_child *c = S->children, *next; c; c = next) {
+        next = c->next;
+        if (lmpe_poll_child(S, c) && c->dropped)
+            free_child(S, c);
+    }
 }
 
 /* child_new() -> the userdata of a child that has not started yet */
@@ -99,7 +110,9 @@ child_gc(lua_State *L)
     *box = NULL;
     if (S->e && (c->ended || !c->p))
         free_child(S, c);
-    return 0; /* one that runs stays on the list */
+    else
+        c->dropped = 1; /* it stays on the list */
+    return 0;
 }
 
 static int
@@ -120,6 +133,25 @@ child_poll(lua_State *L)
     if (!is_mine(c) || !lmpe_poll_child(lmpe_self(L), c))
         return 0;
     lua_pushinteger(L, c->code);
+    return 1;
+}
+
+/* child_code(child) -> exit code, if its end is known already */
+static int
+child_code(lua_State *L)
+{
+    lmpe_child *c = lmpe_check_child(L, 1);
+    if (!c->ended)
+        return 0;
+    lua_pushinteger(L, c->code);
+    return 1;
+}
+
+/* ended_children() -> of how many the end is known */
+static int
+ended_children(lua_State *L)
+{
+    lua_pushinteger(L, lmpe_self(L)->ended_children);
     return 1;
 }
 
@@ -253,6 +285,8 @@ lmpe_open_process(lua_State *L, lmpe *S)
     static const luaL_Reg functions[] = {{"child_new", child_new},
                                          {"child_pid", child_pid},
                                          {"child_poll", child_poll},
+                                         {"child_code", child_code},
+                                         {"ended_children", ended_children},
                                          {"child_is_mine", child_is_mine},
                                          {"child_signal", child_signal},
                                          {"child_wait", child_wait},

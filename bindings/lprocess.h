@@ -16,6 +16,7 @@ struct lmpe_child {
     pid_t pid;      /* 0 before */
     pid_t owner;    /* whose child it is */
     int daemon, ended, code;
+    int dropped; /* its userdata is gone: the note goes when it has ended */
 };
 
 #define LMPE_CHILD "mpengine.child"

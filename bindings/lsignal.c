@@ -39,10 +39,11 @@ static struct {
     volatile sig_atomic_t fatal;                  /* this child ends by it */
     volatile sig_atomic_t noted[LAST_SIGNAL + 1]; /* for tasks of mp.signal */
     volatile sig_atomic_t any_noted;
-    char caught[LAST_SIGNAL + 1]; /* by mp.signal */
-    int handlers;                 /* how many of them */
-    int ended_by;                 /* what was raised in the main task */
-    pthread_t thread;             /* that runs Lua: signals that others get are sent on to it */
+    volatile sig_atomic_t child_ended; /* one or more, and nobody has looked since */
+    char caught[LAST_SIGNAL + 1];      /* by mp.signal */
+    int handlers;                      /* how many of them */
+    int ended_by;                      /* what was raised in the main task */
+    pthread_t thread; /* that runs Lua: signals that others get are sent on to it */
 } sig;
 
 static const struct {
@@ -118,7 +119,14 @@ lmpe_signal_wants(lmpe *S)
         return 0;
     if (sig.fatal)
         die(S, sig.fatal);
-    return sig.any_noted || raises_here(S);
+    return sig.any_noted || sig.child_ended || raises_here(S);
+}
+
+static void
+look_at_children(lmpe *S)
+{
+    sig.child_ended = 0;
+    lmpe_reap_children(S);
 }
 
 /* Calls the dispatcher of mpengine/signal.lua for each signal noted. */
@@ -144,6 +152,8 @@ lmpe_signal_act(lua_State *L, lmpe *S)
 {
     if (S != sig.S)
         return;
+    if (sig.child_ended)
+        look_at_children(S);
     if (sig.any_noted)
         start_tasks(L, 1);
     if (!raises_here(S))
@@ -161,6 +171,8 @@ lmpe_signal_pending(lua_State *L, lmpe *S)
         return 0;
     if (sig.fatal)
         die(S, sig.fatal);
+    if (sig.child_ended)
+        look_at_children(S);
     if (sig.any_noted)
         start_tasks(L, 0);
     return lmpe_signal_raises(S);
@@ -257,7 +269,26 @@ on_script_signal(int number)
         return;
     sig.noted[number] = 1;
     sig.any_noted = 1;
+    sig.child_ended |= number == SIGCHLD;
     alert(1);
+    errno = saved;
+}
+
+/* Of any child: those of io.popen are not ours to wait for. While the main task waits, and with it all
+ * tasks, no code runs that could be interrupted. */
+static void
+on_child_end(int number)
+{
+    int saved = errno;
+    if (sent_on(number))
+        return;
+    sig.child_ended = 1;
+    if (!sig.S || !sig.S->e)
+        return;
+    if (sig.S->current->state == LMPE_WAITING)
+        mpe_interrupt(sig.S->e);
+    else
+        alert(1);
     errno = saved;
 }
 
@@ -276,6 +307,18 @@ lmpe_signals_open(lmpe *S)
     take(SIGINT, on_program_signal, 0);
     if (!is_ignored(SIGTERM))
         take(SIGTERM, on_program_signal, 0);
+}
+
+int
+lmpe_signal_children(lmpe *S)
+{
+    struct sigaction now;
+    if (sig.S != S || !S->is_program || sigaction(SIGCHLD, NULL, &now) != 0)
+        return 0;
+    if (now.sa_handler == SIG_DFL)
+        take(SIGCHLD, on_child_end, SA_RESTART | SA_NOCLDSTOP);
+    return now.sa_handler == SIG_DFL || now.sa_handler == on_child_end ||
+           now.sa_handler == on_script_signal;
 }
 
 /* In a child, before its own code; in a forked one the two signals are blocked since before the fork. */
@@ -370,6 +413,8 @@ catch_signal(lua_State *L)
     } else {
         signal(number, SIG_IGN);
     }
+    if (number == SIGCHLD)
+        lmpe_signal_children(S);
     lua_pushboolean(L, 1);
     return 1;
 }

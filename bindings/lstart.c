@@ -127,7 +127,18 @@ started(lua_State *L, lmpe *S, mpe_process *p, int daemon, int status)
     c->daemon = daemon;
     c->next = S->children;
     S->children = c;
+    if (S->tells_ends)
+        mpe_process_tell(S->e, p, SIGCHLD);
     return 0;
+}
+
+/* Before a child is started: those that have ended are no more in its way. */
+static void
+make_way(lmpe *S)
+{
+    S->tells_ends = lmpe_signal_children(S);
+    if (!S->tells_ends)
+        lmpe_reap_children(S);
 }
 
 /* In a forked child: main and its arguments are from 4 on. Does not return. */
@@ -175,6 +186,7 @@ fork_child(lua_State *L)
     luaL_checktype(L, 4, LUA_TFUNCTION);
     message.data = luaL_checklstring(L, 5, &message.size);
     flush_output(S);
+    make_way(S);
     lmpe_signals_hold(&mask);
     int rc = mpe_process_fork(S->e, name, flags, message, &p, &is_child);
     if (rc == MPE_OK)
@@ -209,6 +221,7 @@ start_program(lua_State *L)
     for (int i = 0; i < 2; i++)
         messages[i].data = luaL_checklstring(L, 7 + i, &messages[i].size);
     flush_output(S);
+    make_way(S);
     int rc = go(S->e, &s, &p);
     if (rc == MPE_ESYS && (errno == ENOENT || errno == EACCES || errno == ENOEXEC))
         return luaL_error(L,

@@ -279,6 +279,145 @@ describe("a process", function()
   end)
 end)
 
+describe("a child that ends and is not joined", function()
+  -- zombies(pids): how many of them are there, ended and not waited for
+  local HELPERS = [[
+    local function zombies(pids)
+      local n = 0
+      for _, pid in ipairs(pids) do n = n + (state(pid) == "Z" and 1 or 0) end
+      return n
+    end
+    local function descriptors()
+      local list = io.popen("ls /proc/" .. require("mpengine.core").pid() .. "/fd")
+      local _, n = list:read("a"):gsub("\n", "")
+      list:close()
+      return n
+    end
+    local function many(n, f)
+      local pids = {}
+      for i = 1, n do pids[i] = P(f).pid end
+      return pids
+    end
+    P(function() end):join()]]
+  for _, method in ipairs{ "fork", "spawn", "forkserver" } do
+    local function leaves_nothing(code)
+      local begin = ('mp.set_start_method("%s") %s local before = descriptors() '):format(method, HELPERS)
+      return ok(begin .. code, { timeout = 60 })
+    end
+
+    it("leaves nothing in a process that only starts: " .. method, function()
+      leaves_nothing[[
+        local pids = {}
+        for i = 1, 200 do
+          pids[i] = P(function() end).pid
+          if i % 50 == 0 then assert(zombies(pids) <= 25, zombies(pids)) end
+        end
+        assert(descriptors() <= before + 40, descriptors() - before)]]
+    end)
+
+    it("leaves nothing in a process that sleeps, or waits for something else: " .. method, function()
+      leaves_nothing[[
+        local go, q = mp.Event(), mp.Queue()
+        local pids = many(30, function() go:wait() end)
+        local observer = P(function() -- this process sleeps meanwhile
+          go:set()
+          until_true(function()
+            for _, pid in ipairs(pids) do if state(pid) ~= "gone" then return false end end
+            return true
+          end)
+          q:put(true)
+        end)
+        eq(q:get(20), true)
+        observer:join()
+        assert(descriptors() <= before + 1, descriptors() - before)]]
+    end)
+
+    it("leaves nothing in a process that computes: " .. method, function()
+      leaves_nothing[[
+        local go = mp.Event()
+        local pids, limit = many(30, function() go:wait() end), now() + 10
+        go:set()
+        local function gone()
+          for _, pid in ipairs(pids) do if state(pid) ~= "gone" then return false end end
+          return true
+        end
+        while not gone() do
+          for _ = 1, 10000 do end
+          assert(now() < limit, "zombies or running: " .. #pids)
+        end]]
+    end)
+
+    it("has its exit code when it is asked for later: " .. method, function()
+      leaves_nothing[[
+        local list, pids = {}, {}
+        for i = 1, 5 do
+          list[i] = P(function() os.exit(i) end)
+          pids[i] = list[i].pid
+        end
+        local killed = P(function() mp.sleep(60) end)
+        killed:kill()
+        until_true(function() return zombies(pids) == 0 and state(killed.pid) == "gone" end)
+        for i = 1, 4 do eq({ list[i]:join(), list[i].exitcode }, { true, i }) end
+        eq({ list[5].exitcode, list[5]:is_alive(), killed.exitcode }, { 5, false, -9 })
+        eq(#mp.wait{ killed }, 1)]]
+    end)
+  end
+
+  it("is not kept by the library when the script has dropped it", function()
+    ok[[
+      local weak = setmetatable({}, { __mode = "k" })
+      for _ = 1, 20 do
+        local pid
+        do local p = P(function() end) weak[p], pid = true, p.pid end
+        until_true(function() return state(pid) == "gone" end)
+      end
+      P(function() end)
+      collectgarbage() collectgarbage()
+      local n = 0
+      for _ in pairs(weak) do n = n + 1 end
+      assert(n <= 1, n)
+      eq(#mp.active_children() <= 1, true)]]
+  end)
+
+  it("is found although the script handles SIGCHLD itself, and gives it back", function()
+    ok[[
+      local came = 0
+      mp.signal("CHLD", function() came = came + 1 end)
+      local pid = P(function() end).pid
+      until_true(function() return state(pid) == "gone" and came > 0 end)
+      mp.signal("CHLD", "default")
+      pid = P(function() end).pid
+      until_true(function() return state(pid) == "gone" end)]]
+  end)
+
+  it("does not cut short what else waits for programs and sleeps", function()
+    ok[[
+      local from = now()
+      for i = 1, 5 do P(function() mp.sleep(0.02 * i) end) end
+      eq({ os.execute("sleep 0.2; exit 3") }, { nil, "exit", 3 })
+      local f = io.popen("sleep 0.1; echo done; exit 4")
+      eq(f:read("a"), "done\n")
+      eq({ f:close() }, { nil, "exit", 4 })
+      for i = 1, 5 do P(function() mp.sleep(0.02 * i) end) end
+      mp.sleep(0.2)
+      late(from, 0.5)
+      eq(mp.subprocess.run{ "sh", "-c", "exit 5" }.status, 5)]]
+  end)
+
+  it("lets daemons have their time to end", function()
+    prints("ended\n", [[
+      for _ = 1, 5 do P(function() end) end
+      local ready = mp.Event()
+      mp.Process{ daemon = true, target = function()
+        mp.signal("TERM", function() mp.sleep(0.1) print("ended") os.exit(0) end)
+        ready:set()
+        mp.sleep(60)
+      end }:start()
+      for _ = 1, 3 do mp.Process{ daemon = true, target = function() mp.sleep(60) end }:start() end
+      ready:wait()]])
+  end)
+end)
+
 describe("random numbers", function()
   local HELPERS = [[
     local function differ(list)

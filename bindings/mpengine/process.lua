@@ -11,6 +11,7 @@ local SIGKILL, SIGTERM, SIGCONT = 9, 15, 18
 process.identity = {}
 
 local started = 0        -- children started by this process, for default names
+local seen = 0           -- ends of children that the table below has lost
 local children = {}      -- started and not known to have ended: object -> true
 local current            -- this process's own object
 local is_daemon = false
@@ -54,6 +55,18 @@ local function poll(self, s)
         if s.exitcode ~= nil then children[self] = nil end
     end
     return s.exitcode
+end
+
+--- Forgets the children whose end is known by now: nobody may ever ask for it.
+local function forget_ended()
+    local ended = core.ended_children()
+    if ended == seen then return end
+    seen = ended
+    for child in pairs(children) do
+        local s = state[child]
+        s.exitcode = core.child_code(s.child)
+        if s.exitcode ~= nil then children[child] = nil end
+    end
 end
 
 local methods = {}
@@ -157,6 +170,7 @@ function methods:start()
     local method = s.method or context.get_start_method()
     local bytes = errors.at(3, core.encode_args, "start", 1, s.target, table.unpack(s.args, 1, s.args.n))
     local bound = s.daemon or is_daemon -- what a daemon starts does not outlive it either
+    forget_ended()
     -- noted beforehand: after a fork every page that is written to is copied
     s.child = core.child_new()
     children[self] = true

@@ -697,6 +697,9 @@ MPE_API int mpe_process_join(mpe_engine *e, mpe_process *p, uint64_t deadline, i
 /* Files a waiter for its end; fires at once, from the loop, when it has ended. Errors: ENOMEM,
  * ESYS, EPERM. */
 MPE_API int mpe_process_wait(mpe_engine *e, mpe_process *p, mpe_waiter *w, uint64_t deadline);
+/* Has sig sent to this thread when it ends, if it was started by the fork server; of others SIGCHLD tells.
+ * The handler notes it, and mpe_process_poll later finds out whose it was. Errors: ESYS. */
+MPE_API int mpe_process_tell(mpe_engine *e, mpe_process *p, int sig);
 /* Errors: ESYS. Sending to one that has ended is fine. */
 MPE_API int mpe_process_signal(mpe_engine *e, mpe_process *p, int sig);
 /* Ownership: takes p back; the process itself goes on if it has not ended. */

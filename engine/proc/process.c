@@ -13,6 +13,7 @@
 #include "sync/slot.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -252,6 +253,23 @@ mpe_process_wait(mpe_engine *e, mpe_process *p, mpe_waiter *w, uint64_t deadline
         return mpe_wait_timer(e, w, mpe_now());
     int rc = start_watching(p);
     return rc == MPE_OK ? mpe_wait_list(e, w, &p->waiters, deadline) : rc;
+}
+
+/* By the pipe of one that the fork server has started; the server has no business with our signals. */
+int
+mpe_process_tell(mpe_engine *e, mpe_process *p, int sig)
+{
+    struct f_owner_ex owner = {F_OWNER_TID, gettid()};
+    struct pollfd fd = {.fd = p->end.fd, .events = POLLIN};
+    (void)e;
+    if (!p->served || p->ended)
+        return MPE_OK;
+    if (fcntl(fd.fd, F_SETSIG, sig) != 0 || fcntl(fd.fd, F_SETOWN_EX, &owner) != 0 ||
+        fcntl(fd.fd, F_SETFL, fcntl(fd.fd, F_GETFL) | O_ASYNC) != 0)
+        return MPE_ESYS;
+    if (poll(&fd, 1, 0) > 0) /* what came before */
+        raise(sig);
+    return MPE_OK;
 }
 
 int

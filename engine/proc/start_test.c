@@ -367,6 +367,47 @@ TEST(exit_codes_arrive_whatever_was_done_to_SIGCHLD_before)
     mpe_close(e);
 }
 
+/* Its code, when nothing but the signal has this process look. */
+static int
+code_by_signal(mpe_engine *e, mpe_process *p, const sigset_t *usr1)
+{
+    const struct timespec limit = {10, 0};
+    int code = 99;
+    REQUIRE_OK(mpe_process_tell(e, p, SIGUSR1));
+    while (mpe_process_poll(e, p, &code) == MPE_EAGAIN)
+        REQUIRE(sigtimedwait(usr1, NULL, &limit) == SIGUSR1);
+    mpe_process_free(e, p);
+    return code;
+}
+
+TEST(the_end_of_a_child_of_the_server_is_told_by_a_signal)
+{
+    sigset_t usr1;
+    sigemptyset(&usr1);
+    sigaddset(&usr1, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &usr1, NULL);
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *queue = new_queue(e);
+    mpe_process *p;
+    REQUIRE_OK(start(e, 1, LEAVE_WITH_7, queue, 0, &p));
+    EXPECT_EQ(code_by_signal(e, p, &usr1), 7);
+    REQUIRE_OK(start(e, 1, STAY, queue, 0, &p));
+    get_int(e, queue);
+    REQUIRE_OK(mpe_process_signal(e, p, SIGKILL));
+    EXPECT_EQ(code_by_signal(e, p, &usr1), -SIGKILL);
+    const struct timespec now = {0, 0};
+    while (sigtimedwait(&usr1, NULL, &now) > 0) /* one for each word of the server */
+        ;
+    REQUIRE_OK(start(e, 0, LEAVE_WITH_7, queue, 0, &p));
+    REQUIRE_OK(mpe_process_tell(e, p, SIGUSR1)); /* SIGCHLD does */
+    EXPECT_EQ(join(e, p), 7);
+    EXPECT_OK(sigpending(&usr1));
+    EXPECT(!sigismember(&usr1, SIGUSR1));
+    mpe_drop(e, queue);
+    mpe_end_server(e);
+    mpe_close(e);
+}
+
 TEST(what_is_no_server_is_told_from_one)
 {
     mpe_engine *e = mpe_test_engine(0);
