@@ -414,8 +414,10 @@ describe("subprocess #later", function()
       eq(r, nil)
       assert(type(why) == "string")
       local from = now()
-      eq(table.pack(mp.subprocess.run{ "sleep", "60", timeout = 0.1 }), table.pack(nil, "timeout"))
-      late(from, 0.1)]]
+      eq({ select(2, mp.subprocess.run{ "sleep", "60", timeout = 0.1 }) }, { "timeout", { stdout = "", stderr = "" } })
+      late(from, 0.1)
+      local _, reason, printed = mp.subprocess.run{ "sh", "-c", "echo out; echo err >&2; exec sleep 60", timeout = 1 }
+      eq({ reason, printed }, { "timeout", { stdout = "out\n", stderr = "err\n" } })]]
   end)
 
   it("suspends only the task", function()
