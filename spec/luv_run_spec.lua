@@ -230,6 +230,20 @@ describe("uv.run beside tasks", function()
       end]]
   end)
 
+  it("ends so also while other tasks are always ready", function()
+    ok[[
+      local uv, co, ended = require "luv", mp.co, false
+      for _, ends in ipairs { "stop", "close", "unref" } do
+        local t = uv.new_timer()
+        t:start(100000, 0, function() end)
+        ended = false
+        co.spawn(function() uv.run() ended = true end)
+        co.sleep(0)
+        t[ends](t)
+        while not ended do co.sleep(0) end
+      end]]
+  end)
+
   it("ends by uv.stop for all that are in it", function()
     ok[[
       local uv, co = require "luv", mp.co

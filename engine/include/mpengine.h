@@ -566,8 +566,8 @@ MPE_API void mpe_turn(mpe_engine *e);
 /* What others than the engine have on the libuv loop that keeps it alive: how many active and
  * referenced handles, requests under way and handles being closed. 0: nothing. */
 MPE_API uint64_t mpe_loop_others(mpe_engine *e);
-/* turned is called after each turn of the libuv loop and before each sleep: there a change of
- * mpe_loop_others can be seen in time. It may post and wake, and must not wait. The caller owns the
+/* turned is called after each turn of the libuv loop, or where there would be one if anything were
+ * on it, and before each sleep: there a change of mpe_loop_others can be seen in time. It may post and wake, and must not wait. The caller owns the
  * memory; a forked child has none of its parent's. */
 typedef struct mpe_turn_hook mpe_turn_hook;
 struct mpe_turn_hook {

@@ -44,10 +44,12 @@ next_job(struct mpe__loop *l)
 void
 mpe_turn(mpe_engine *e)
 {
-    if (mpe__uv_alive(e))
+    if (mpe__uv_alive(e)) {
         mpe__uv_turn(e);
-    else
-        mpe__uv_passed(e);
+        return;
+    }
+    mpe__uv_passed(e);
+    mpe__tell_turn(e);
 }
 
 static void

@@ -359,6 +359,26 @@ TEST(their_end_is_seen_before_the_next_sleep)
     close_all();
 }
 
+static void
+post_myself(mpe_engine *e, mpe_job *again)
+{
+    mpe_post(e, again);
+}
+
+TEST(or_while_there_are_always_jobs)
+{
+    mpe_turn_hook hook = {.turned = end_with_the_others};
+    mpe_job again = {.run = post_myself};
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_on_turn(e, &hook);
+    mpe_post(e, &again);
+    EXPECT_OK(mpe_run_until(e, &done));
+    done = 0;
+    EXPECT_EQ(mpe_poll(e), 1);
+    EXPECT_EQ(done, 1);
+    mpe_close(e);
+}
+
 TEST(a_job_that_is_run_now_is_not_queued)
 {
     mpe_engine *e = mpe_test_engine(0);
