@@ -67,8 +67,10 @@ local rows = {
     { py("Queue", "mpqueue.py 64k 1"), c("2 memcpy, 2 CPUs", "memcpy pass 65536") },
     c("2 memcpy", "memcpy item 65536", 2) },
   { "queue 64 KiB 2:2", "queue.lua 64k 2", { py("Queue", "mpqueue.py 64k 2") }, c("2 memcpy", "memcpy item 65536", 2) },
-  { "queue round trip", "roundtrip.lua",
-    { py("SimpleQueue", "roundtrip.py SimpleQueue", 5), py("Queue", "roundtrip.py Queue") }, c("futex", "futex", 1.5) },
+  { "queue round trip", "roundtrip.lua Queue",
+    { py("Queue", "roundtrip.py Queue", 5) }, c("futex", "futex", 1.5) },
+  { "simple queue round trip", "roundtrip.lua SimpleQueue",
+    { py("SimpleQueue", "roundtrip.py SimpleQueue", 5) }, c("futex", "futex", 1.5) },
 
   { "array get", "array.lua get",
     { py("RawArray", "mparray.py RawArray get", 1), py("Array", "mparray.py Array get") },

@@ -94,6 +94,8 @@ uint64_t mpe__next_timer(mpe_engine *e, uint64_t *awaited);
 void mpe__waitlist_remove(mpe_waiter *w);
 void mpe__waitlist_append(mpe_waitlist *list, mpe_waiter *w);
 
+/* sleep.c: can what this process waits for happen while it spins? */
+int mpe__may_spin(mpe_engine *e);
 /* sleep.c: blocks until there may be something to do, or *done is not 0. Errors: EDEADLK. */
 int mpe__sleep(mpe_engine *e, const int *done);
 int mpe__bell_rung(mpe_engine *e);

@@ -1,5 +1,6 @@
 /* Sleeping. First a short spin on the own bell, while that has lately paid: a wake-up that comes
- * within microseconds costs a tenth of a microsecond instead of twenty. Then, with nothing but
+ * within microseconds costs a tenth of a microsecond instead of twenty. It cannot pay while the
+ * other process needs this processor, so a ring says where it came from. Then, with nothing but
  * shared waits and timers pending, in a futex on the bell and the life words of the others, so
  * that a death wakes one sleeper, who repairs and rings the rest; with libuv handles active, in
  * its poll, where pidfds tell of deaths (watch.c); with nothing but the ends of processes, in a poll
@@ -23,6 +24,14 @@ mpe__bell_rung(mpe_engine *e)
     return atomic_load(&e->self->bell) != 0 || mpe__load32(&e->loop->interrupted);
 }
 
+/* The one that rang last will be the next to ring, most likely. On this processor it cannot run
+ * before this process sleeps. When it is woken elsewhere, its next ring says so. */
+int
+mpe__may_spin(mpe_engine *e)
+{
+    return e->cpus > 1 && mpe__load32(&e->self->rung_on) != mpe__processor() + 1;
+}
+
 /* 1 when the bell rang meanwhile. */
 static int
 spin_on_bell(mpe_engine *e)
@@ -42,7 +51,7 @@ static int
 spin(mpe_engine *e)
 {
     struct mpe__loop *l = e->loop;
-    if (e->cpus < 2 || l->entries == 0 || (l->spin_score == 0 && l->rounds % SPIN_PROBE != 0))
+    if (l->entries == 0 || (l->spin_score == 0 && l->rounds % SPIN_PROBE != 0) || !mpe__may_spin(e))
         return 0;
     mpe__store32(&e->self->sleep, MPE__SPINNING);
     int rung = spin_on_bell(e);
@@ -130,7 +139,8 @@ mpe__sleep(mpe_engine *e, const int *done)
         mpe__uv_passed(e);
     l->looked = 0; /* at everything, just now */
     l->until_look = l->stride;
-    if (mpe_now() - from < SHORT_SLEEP_NS && l->spin_score < MPE__SPIN_SCORE_MAX)
+    if (mpe_now() - from < SHORT_SLEEP_NS && l->spin_score < MPE__SPIN_SCORE_MAX &&
+        mpe__may_spin(e))
         l->spin_score++; /* so short that most of it was the wake-up: spinning may pay */
     if (mpe__quiet_end(e))
         return MPE_EDEADLK;

@@ -120,7 +120,7 @@ int
 mpe_spin_for(mpe_engine *e, mpe_object *o, int event)
 {
     struct mpe__loop *l = e->loop;
-    if (e->cpus < 2 || l->jobs_head || l->spin_score == 0)
+    if (l->jobs_head || l->spin_score == 0 || !mpe__may_spin(e))
         return 0;
     uint64_t until = mpe_now() + SPIN_NS;
     do {

@@ -61,6 +61,8 @@ int mpe__pidfds_are_refused(void);
 /* Whether a process that was started has ended, waited for or not. When in doubt, it has not. */
 int mpe__process_is_over(pid_t pid);
 uint64_t mpe__random64(void);
+/* The processor that this thread runs on; it may be another one by now. A load with glibc's rseq. */
+uint32_t mpe__processor(void);
 
 /* datagram.c: abstract unix datagram sockets, the doorbell of a process that sleeps in epoll. */
 int mpe__datagram_open(uint64_t nonce, uint32_t slot, uint32_t generation);

@@ -51,6 +51,13 @@ mpe_cpu_count(void)
     return n > 0 ? (uint32_t)n : 1;
 }
 
+uint32_t
+mpe__processor(void)
+{
+    int cpu = sched_getcpu();
+    return cpu < 0 ? 0 : (uint32_t)cpu;
+}
+
 uint64_t
 mpe__random64(void)
 {

@@ -61,6 +61,8 @@ wake_sleeper(mpe_engine *e, uint32_t slot, int even_if_rung)
 void
 mpe__ring(mpe_engine *e, uint32_t slot, uint32_t bits)
 {
+    if (slot != e->slot)
+        mpe__store32(&e->slots[slot].rung_on, mpe__processor() + 1);
     if (atomic_fetch_or(&e->slots[slot].bell, bits) == 0)
         wake_sleeper(e, slot, 0);
 }

@@ -133,6 +133,7 @@ become_owner(mpe_engine *e, uint32_t slot)
     mpe__store32(&s->bell, 0);
     mpe__store32(&s->sleep, MPE__AWAKE);
     mpe__store32(&s->quiet, 0);
+    mpe__store32(&s->rung_on, 0);
     /* so that the kernel wakes somebody who sleeps on the life word when this thread dies */
     atomic_fetch_or(mpe__life_word(s), FUTEX_WAITERS);
 }

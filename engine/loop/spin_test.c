@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/* Spinning: for what a process on another processor may bring, and not in its way. */
+#include "loop/loop.h"
+
+#include "os/os.h"
+#include "testing/mpe_test.h"
+#include "testing/procs.h"
+#include "testing/queues.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+/* This thread stays where it is; the number of that processor. */
+static uint32_t
+stay_here(void)
+{
+    cpu_set_t set;
+    uint32_t here = mpe__processor();
+    CPU_ZERO(&set);
+    CPU_SET(here, &set);
+    REQUIRE(sched_setaffinity(0, sizeof set, &set) == 0);
+    return mpe__processor();
+}
+
+TEST(a_process_spins_unless_the_one_that_rings_needs_its_processor)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *q = mpe_test_new_queue(e, 0, 0);
+    uint32_t here = stay_here();
+    mpe_test_put_number(e, q, 1);
+    e->cpus = 2;
+    EXPECT_EQ(mpe_spin_for(e, q, MPE_EVENT_READY), 1);
+    mpe__store32(&e->self->rung_on, here + 1);
+    EXPECT_EQ(mpe_spin_for(e, q, MPE_EVENT_READY), 0);
+    mpe__store32(&e->self->rung_on, here + 2);
+    EXPECT_EQ(mpe_spin_for(e, q, MPE_EVENT_READY), 1);
+    e->cpus = 1;
+    EXPECT_EQ(mpe_spin_for(e, q, MPE_EVENT_READY), 0);
+    mpe_drop(e, q);
+    mpe_close(e);
+}
+
+static void
+ring_parent(mpe_engine *e, void *arg)
+{
+    uint32_t slot = *(uint32_t *)arg, here = stay_here();
+    mpe__ring(e, slot, 1);
+    mpe_close(e);
+    _exit((int)here % 128);
+}
+
+TEST(a_ring_says_where_it_came_from)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    EXPECT_EQ(mpe__load32(&e->self->rung_on), 0);
+    uint32_t slot = e->slot; /* the engine of the child has its own */
+    int here = mpe_test_join(e, mpe_test_start(e, ring_parent, &slot));
+    EXPECT_EQ((mpe__load32(&e->self->rung_on) - 1) % 128, here);
+    mpe_close(e);
+}
+
+TEST(a_process_that_rings_itself_tells_nothing_by_it)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe__ring(e, e->slot, 1);
+    EXPECT_EQ(mpe__load32(&e->self->rung_on), 0);
+    mpe_close(e);
+}
+
+/* ---- two on one processor ---- */
+
+struct table {
+    mpe_object *there, *back;
+};
+
+static void
+answer(mpe_engine *e, void *arg)
+{
+    struct table *t = arg;
+    mpe_message m;
+    e->cpus = 2;
+    stay_here();
+    for (int i = 0; i < 2000; i++) {
+        REQUIRE_OK(mpe_test_get(e, t->there, &m));
+        mpe_message_free(e, &m);
+        REQUIRE_OK(mpe_test_put(e, t->back, "x", 1));
+    }
+}
+
+/* They answer each other without a spin in between: each one that fails costs the score a point. */
+TEST(two_on_one_processor_do_not_spin)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    struct table t = {mpe_test_new_queue(e, 0, 0), mpe_test_new_queue(e, 0, 0)};
+    mpe_message m;
+    e->cpus = 2;
+    stay_here();
+    mpe_process *p = mpe_test_start(e, answer, &t); /* where its parent is */
+    uint32_t lowest = MPE__SPIN_SCORE_MAX;
+    for (int i = 0; i < 2000; i++) {
+        REQUIRE_OK(mpe_test_put(e, t.there, "x", 1));
+        REQUIRE_OK(mpe_test_get(e, t.back, &m));
+        mpe_message_free(e, &m);
+        if (e->loop->spin_score < lowest)
+            lowest = e->loop->spin_score;
+    }
+    EXPECT(lowest >= MPE__SPIN_SCORE_MAX - 2); /* the first ones */
+    EXPECT_EQ(mpe_test_join(e, p), 0);
+    mpe_close(e);
+}
