@@ -182,12 +182,17 @@ co_wrap(lua_State *L)
     return 1;
 }
 
+/* Is L where the current task itself runs, rather than a coroutine that it has made? */
+static int
+is_own_body(lmpe *S, const lua_State *L)
+{
+    return L == (S->current->co ? S->current->co : S->driver);
+}
+
 static int co_yield (lua_State *L)
 {
-    lmpe *S = lmpe_self_or_closed(L);
-    if (S->current->co == L)
-        return luaL_error(L, "coroutine.yield() in a task's own body (to let other tasks run, use "
-                             "co.sleep(0))");
+    if (is_own_body(lmpe_self_or_closed(L), L))
+        return luaL_error(L, LMPE_BARE_YIELD);
     return lua_yield(L, lua_gettop(L));
 }
 

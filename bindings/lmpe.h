@@ -81,6 +81,8 @@ int lmpe_wait_shielded(lua_State *L, lmpe *S, mpe_waitlist *list, lmpe_finish_fn
 #define LMPE_ANY "mpengine.any"
 /* The list of the waitlist userdata at idx. */
 mpe_waitlist *lmpe_check_waitlist(lua_State *L, int idx);
+/* Does one that waits in a task's list of joiners hear its error? */
+int lmpe_is_heard(const mpe_waitlist *joiners);
 /* Lets the other tasks run once; may be cancelled. */
 int lmpe_give_way(lua_State *L, lmpe *S, lmpe_finish_fn finish);
 /* Takes back what a waiting task has filed. */
@@ -132,11 +134,10 @@ struct lmpe_task {
     lua_State *co; /* NULL: the main task, or done */
     lmpe_rare *rare;
     mpe_waitlist joiners;
-    uint32_t id;      /* names the task in lock words */
-    uint32_t site;    /* where it was spawned: lsite.c */
-    uint32_t anchor;  /* its place in the table that keeps it alive; ended: the number of its end */
-    int fired;        /* a wait in place has ended */
-    uint32_t awaited; /* by how many calls that do not stand in joiners */
+    uint32_t id;     /* names the task in lock words */
+    uint32_t site;   /* where it was spawned: lsite.c */
+    uint32_t anchor; /* its place in the table that keeps it alive; ended: the number of its end */
+    int fired;       /* a wait in place has ended */
     int32_t nresults;
     uint8_t state;
     int8_t outcome; /* 1 returned, 0 raised, -1 killed; when DONE */
@@ -150,6 +151,7 @@ struct lmpe_task {
     uint8_t timed_out;
     uint8_t granted;
     uint8_t shielded;
+    uint8_t hears;   /* it waits in the joiners of another task, whose error it will raise */
     uint8_t leaving; /* the wait under way is left by an error: ldrive.c */
     uint8_t of_luv;  /* a callback of luv's */
 };
@@ -168,6 +170,8 @@ void lmpe_push_task(lua_State *L, lmpe_task *t);
 lmpe_task *lmpe_check_task(lua_State *L, int idx);
 lmpe_task *lmpe_test_task(lua_State *L, int idx);
 void lmpe_make_ready(lmpe_task *t);
+#define LMPE_BARE_YIELD                                                                            \
+    "coroutine.yield() in a task's own body (to let other tasks run, use co.sleep(0))"
 /* lcoroutine.c: does a suspended coroutine wait, rather than yield? */
 int lmpe_is_parked(lua_State *L, lua_State *co);
 /* If it waits in a coroutine that it resumed, that one; else NULL. */

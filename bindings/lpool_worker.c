@@ -364,6 +364,20 @@ begin_item(lua_State *L, uint32_t item)
     return 0;
 }
 
+/* Calls the function and its n arguments on top; whether it failed, and what describe (at 1) says of it is
+ * on top. */
+static int
+call_described(lua_State *L, int n, int nresults)
+{
+    if (lua_pcall(L, n, nresults, 1) == LUA_OK)
+        return 0;
+    lua_pushvalue(L, 1);
+    lua_insert(L, -2);
+    lua_pushboolean(L, 1);
+    lua_call(L, 2, 1);
+    return 1;
+}
+
 /* pool_call(describe, function, ...): runs a task that is one call */
 static int
 pool_call(lua_State *L)
@@ -372,7 +386,7 @@ pool_call(lua_State *L)
         flush(L, 1);
         return 0;
     }
-    int failed = lua_pcall(L, lua_gettop(L) - 2, LUA_MULTRET, 1) != LUA_OK;
+    int failed = call_described(L, lua_gettop(L) - 2, LUA_MULTRET);
     end_item(L);
     luaL_checkstack(L, 8, NULL);
     give(L, 2, lua_gettop(L) - 1, failed, 0);
@@ -417,7 +431,7 @@ pool_items(lua_State *L)
         lua_pushvalue(L, 5 + i);
         if (shared)
             lua_pushvalue(L, 4);
-        int failed = lua_pcall(L, 1 + shared, wanted, 1) != LUA_OK;
+        int failed = call_described(L, 1 + shared, wanted);
         int stopped = end_item(L);
         int results = failed ? 1 : keep_results(L, top);
         give(L, top + 1, results, failed, given++);

@@ -83,6 +83,15 @@ on_simple_fire(mpe_engine *e, mpe_waiter *w, int status)
         lmpe_make_ready(t);
 }
 
+int
+lmpe_is_heard(const mpe_waitlist *joiners)
+{
+    for (const mpe_waiter *w = joiners->head; w; w = w->next)
+        if (w->fire == on_simple_fire && ((const lmpe_task *)w)->hears)
+            return 1;
+    return 0;
+}
+
 static void
 file_simple(lua_State *L, lmpe *S, lmpe_task *t, mpe_waitlist *list, uint64_t deadline)
 {

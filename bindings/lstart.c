@@ -101,7 +101,10 @@ run_main(lua_State *L, lmpe *S, int n)
     lua_insert(L, -(n + 2));
     lua_xmove(L, co, n + 1);
     S->driver = co;
-    if (lua_resume(co, NULL, n, &nres) != LUA_OK && lua_isstring(co, -1))
+    int status = lua_resume(co, NULL, n, &nres);
+    if (status == LUA_YIELD) /* by the function that coroutine.yield was before */
+        lua_pushliteral(co, LMPE_BARE_YIELD);
+    if (status != LUA_OK && lua_isstring(co, -1))
         fprintf(stderr, "Process %s:\n%s\n", mpe_self_name(S->e), lua_tostring(co, -1));
     lmpe_process_end(S, 1);
 }

@@ -45,7 +45,6 @@ finish_joinall(lua_State *L, lmpe *S, lmpe_await *a, int status)
     uint32_t n = 0;
     (void)S, (void)status;
     for (uint32_t i = 0; i < j->count; i++) {
-        j->tasks[i]->awaited--;
         if (j->tasks[i]->state == LMPE_DONE)
             j->tasks[n++] = j->tasks[i];
     }
@@ -100,7 +99,6 @@ lmpe_joinall(lua_State *L)
     for (uint32_t i = 0; i < j->count; i++) {
         if (j->tasks[i] == S->current)
             return lmpe_script_error(L, S, "joinall: a task cannot wait for itself");
-        j->tasks[i]->awaited++;
     }
     j->left = j->count;
     lmpe_await *a = lmpe_await_new(S, deadline, "timeout");

@@ -21,6 +21,8 @@ finish_join(lua_State *L, lmpe *S, int status)
     return 1;
 }
 
+static int finish_get(lua_State *L, lmpe *S, int status);
+
 static int
 wait_for_end(lua_State *L, lmpe_finish_fn finish)
 {
@@ -29,8 +31,10 @@ wait_for_end(lua_State *L, lmpe_finish_fn finish)
     uint64_t deadline = lmpe_check_deadline(L, 2);
     if (t == S->current)
         return luaL_error(L, "join: a task cannot wait for itself");
-    if (t->state != LMPE_DONE)
+    if (t->state != LMPE_DONE) {
+        S->current->hears = finish == finish_get;
         return lmpe_wait(L, S, &t->joiners, deadline, finish);
+    }
     lmpe_await_check(L, S);
     return lmpe_did(L, S, LMPE_DID, finish(L, S, MPE_OK));
 }
@@ -139,14 +143,6 @@ results(lua_State *L)
     return t->state == LMPE_DONE ? push_results(L, t) : 0;
 }
 
-/* awaited(task, n): so many more calls wait for it in their own way */
-static int
-awaited(lua_State *L)
-{
-    lmpe_check_task(L, 1)->awaited += (uint32_t)luaL_checkinteger(L, 2);
-    return 0;
-}
-
 /* extra(task [, table]): what the Lua side keeps with a task; a string is a traceback. */
 static int
 extra(lua_State *L)
@@ -232,7 +228,6 @@ lmpe_open_methods(lua_State *L, lmpe *S)
         {"ready", ready},
         {"task_id", task_id},
         {"results", results},
-        {"awaited", awaited},
         {"extra", extra},
         {"current", current},
         {"main_task", main_task},

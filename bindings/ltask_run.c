@@ -48,9 +48,25 @@ keep_results(lua_State *L, lmpe_task *t, lua_State *co, int n)
     lua_setiuservalue(L, -2, 1);
 }
 
-/* Links, the scope it belongs to, an error that nobody hears: the Lua side's business. */
+/* Pushes what tells the Lua side; a program whose tasks are the library's own has not loaded it yet. */
+static int
+push_listener(lua_State *L)
+{
+    static const char key[] = "mpengine.task_ended";
+    if (lua_getfield(L, LUA_REGISTRYINDEX, key) == LUA_TFUNCTION)
+        return 1;
+    lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_getfield(L, -1, LUA_GNAME);
+    if (lua_istable(L, -1) && lua_getfield(L, -1, "require") == LUA_TFUNCTION) {
+        lua_pushliteral(L, "mpengine.co.tasks");
+        lua_pcall(L, 1, 0, 0);
+    }
+    return lua_getfield(L, LUA_REGISTRYINDEX, key) == LUA_TFUNCTION;
+}
+
+/* Links, the scope it belongs to, an error that no waiting get will raise: the Lua side's business. */
 static void
-tell_end(lua_State *L, lmpe_task *t, int unheard)
+tell_end(lua_State *L, int unheard)
 {
     lmpe_push_extra(L, -1);
     int has_extra = lua_istable(L, -1);
@@ -58,18 +74,16 @@ tell_end(lua_State *L, lmpe_task *t, int unheard)
     if (!has_extra && !unheard)
         return;
     int top = lua_gettop(L);
-    lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.task_ended");
-    if (lua_isfunction(L, -1)) {
-        lua_pushvalue(L, -2);
+    if (push_listener(L)) {
+        lua_pushvalue(L, top);
         lua_pushboolean(L, unheard);
         if (lua_pcall(L, 2, 0, 0) != LUA_OK)
             lua_warning(L, lua_tostring(L, -1) ? lua_tostring(L, -1) : "task_ended", 0);
     }
-    (void)t;
     lua_settop(L, top);
 }
 
-/* The error of a task that nobody hears is reported with its traceback. */
+/* An error that no waiting get will raise is reported with its traceback. */
 static void
 save_traceback(lua_State *L, int unheard)
 {
@@ -108,12 +122,12 @@ task_ended(lmpe_task *t, lua_State *L, int nresults)
 {
     lmpe *S = t->S;
     lua_State *co = t->co;
-    int heard = t->joiners.head != NULL || t->awaited > 0;
     lmpe_push_task(L, t);
     lua_getiuservalue(L, -1, 1); /* the coroutine */
     lua_insert(L, -2);
     if (t->killed && t->outcome == 0 && ended_by_kill(L, t, co))
         t->outcome = -1;
+    int unheard = t->outcome == 0 && !lmpe_is_heard(&t->joiners);
     keep_results(L, t, co, nresults);
     t->co = NULL;
     t->state = LMPE_DONE;
@@ -126,8 +140,8 @@ task_ended(lmpe_task *t, lua_State *L, int nresults)
         lmpe_luv_ended(S);
     mpe_waitlist_wake(S->e, &t->joiners, UINT32_MAX);
     if (t->outcome == 0)
-        save_traceback(L, !heard);
-    tell_end(L, t, t->outcome == 0 && !heard);
+        save_traceback(L, unheard);
+    tell_end(L, unheard);
     lua_pop(L, 1);
     lmpe_give_thread(L, S, t, co);
 }
@@ -184,6 +198,8 @@ run(lmpe_task *t)
         S->yielded = 0;
         return;
     }
+    if (status == LUA_YIELD) /* by the function that coroutine.yield was before */
+        lua_pushliteral(co, LMPE_BARE_YIELD);
     if (status != LUA_OK) { /* an error outside the body's pcall: out of memory, C stack */
         t->outcome = 0;
         nresults = 1;

@@ -1,9 +1,87 @@
 /* SPDX-License-Identifier: MIT
  *
- * ltraceback.c - the traceback of an error, kept from where it was raised until somebody reports it:
+ * ltraceback.c - the traceback of an error: as text, and kept from where it was raised until somebody reports it:
  * that of the last error alone, since what raises it again or reports it does so at once.
  */
 #include "lcancel.h"
+
+#include <string.h>
+
+/* ---- the stack as text ---- */
+
+static int
+has_level(lua_State *L, int level)
+{
+    lua_Debug ar;
+    return lua_getstack(L, level, &ar);
+}
+
+/* Asking for a level costs as much as it is deep: they are not counted one by one. */
+static int
+deepest_level(lua_State *L)
+{
+    int low = 0, high = 1;
+    while (has_level(L, high)) {
+        low = high;
+        high *= 2;
+    }
+    while (low + 1 < high) {
+        int middle = low + (high - low) / 2;
+        if (has_level(L, middle))
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static int
+is_ours(lua_State *L, int level)
+{
+    lua_Debug ar;
+    lua_getstack(L, level, &ar);
+    lua_getinfo(L, "S", &ar);
+    return *ar.what == 'C' || lmpe_is_library(ar.source);
+}
+
+static const char *
+last_line(const char *text, const char *end)
+{
+    while (end > text && *--end != '\n')
+        ;
+    return end;
+}
+
+/* Pushes the stack from that level on, as Lua shows it, without what the engine itself has below the
+ * script's first function. Lua shows the innermost ten and the outermost eleven levels of a deep one. */
+static void
+push_stack(lua_State *L, int level)
+{
+    static const char tail_call[] = "\n\t(...tail calls...)";
+    int depth = deepest_level(L), last = depth;
+    while (last > level && is_ours(L, last))
+        last--;
+    luaL_traceback(L, L, NULL, level);
+    const char *text = lua_tostring(L, -1), *end = text + strlen(text), *line;
+    for (int drop = depth - last; (line = last_line(text, end)) > text; end = line) {
+        int is_tail_call = strncmp(line, tail_call, sizeof tail_call - 1) == 0;
+        if (drop == 0 && !is_tail_call)
+            break;
+        drop -= !is_tail_call;
+    }
+    lua_pushlstring(L, text, (size_t)(end - text));
+    lua_remove(L, -2);
+}
+
+/* stack(level) -> text; 1 is the caller */
+static int
+stack(lua_State *L)
+{
+    push_stack(L, (int)luaL_checkinteger(L, 1));
+    return 1;
+}
+
+/* ---- the one that is kept ---- */
 
 /* Keys of the registry. */
 static const char raised_key;    /* the error whose traceback was noted last */
@@ -98,6 +176,7 @@ void
 lmpe_open_traceback(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
+        {"stack", stack},
         {"set_traceback", set_traceback},
         {"traceback_of", traceback_of},
         {NULL, NULL},

@@ -104,12 +104,87 @@ describe("a task", function()
     assert.truthy(r.stderr:find("stack traceback", 1, true), r.stderr)
   end)
 
-  it("whose error somebody waits for prints nothing", function()
-    co[[
-      local t = co.spawn(function() co.sleep(0.01) error("the reason") end)
-      raises("the reason", t.get, t)
-      local u = co.spawn(function() co.sleep(0.01) error("the reason") end)
-      eq(u:join(), true)]]
+  -- What is done with a task that fails, and that group's task; whether its error is printed.
+  local HEARD = {
+    ["get"] = "pcall(t.get, t)",
+    ["get with a timeout"] = "pcall(t.get, t, 60)",
+    ["get in a coroutine"] = "coroutine.wrap(function() pcall(t.get, t) end)()",
+    ["get under a time limit"] = "pcall(co.with_timeout, 60, t.get, t)",
+    ["get in another task"] = "co.spawn(function() pcall(t.get, t) end):join()",
+    ["get and join"] = "local u = co.spawn(t.join, t) pcall(t.get, t) u:join()",
+    ["joinall with raise_error"] = "pcall(co.joinall, { t }, nil, { raise_error = true })",
+    ["Group:join with raise_error"] = "local g = co.Group() g:add(t) pcall(g.join, g, nil, true)",
+    ["a link"] = "t:link(function() end) t:join()",
+    ["a linked result"] = "local r = co.AsyncResult() t:link(r) pcall(r.get, r)",
+    ["a scope"] = "t:kill() pcall(co.scope, function(s) s:spawn(fail) end)",
+    ["apply of a pool"] = "t:kill() pcall(co.Pool(1).apply, co.Pool(1), fail)",
+    ["map of a pool"] = "t:kill() pcall(co.Pool(1).map, co.Pool(1), fail, { 1 })",
+  }
+  local UNHEARD = {
+    ["nothing"] = "co.sleep(0.02)",
+    ["join"] = "eq(t:join(), true)",
+    ["joinall"] = "eq(co.joinall({ t }), { t })",
+    ["joinall with count"] = "co.joinall({ t }, nil, { count = 1 })",
+    ["co.wait"] = "co.wait()",
+    ["co.wait for it"] = "co.wait { t }",
+    ["mp.wait for it"] = "mp.wait { t }",
+    ["co.iwait"] = "for _ in co.iwait { t } do end",
+    ["Group:join"] = "local g = co.Group() g:add(t) g:join()",
+    ["Pool:join"] = "local p = co.Pool(2) p:add(t) p:join()",
+    ["a get that came too late"] = "t:join() pcall(t.get, t)",
+    ["a get that has gone"] = "t:get(0.001) t:join()",
+    ["a get that was killed"] = "local u = co.spawn(t.get, t) co.sleep(0) u:kill() u:join() t:join()",
+    ["a joinall with raise_error that has gone"] = "co.joinall({ t }, 0.001, { raise_error = true }) t:join()",
+    ["a scope that failed before"] = [[
+      t:kill()
+      pcall(co.scope, function(s)
+        s:spawn(function() local _ <close> = setmetatable({}, { __close = fail }) co.sleep(60) end)
+        co.sleep(0)
+        error "first"
+      end)]],
+    ["joinall with raise_error, which raised another"] = [[
+      pcall(co.joinall, { co.spawn(error, "first"), t }, nil, { raise_error = true })
+      t:join()]],
+    ["a link that fails"] = "t:kill() co.spawn(print):link(fail) co.sleep(0.02)",
+    ["spawn_later"] = "t:kill() co.spawn_later(0.001, fail):join()",
+    ["the end of the program"] = "t:kill() co.spawn(function() local _ <close> = setmetatable({}, " ..
+      "{ __close = function() error 'the reason' end }) co.sleep(60) end) co.sleep(0)",
+  }
+  local function errors_of(code)
+    local r = co_run("local function fail() co.sleep(0.01) error('the reason') end\n"
+      .. "local t = co.spawn(fail) " .. code)
+    assert.equal(0, r.status, r.stderr)
+    local _, count = r.stderr:gsub("the reason", "")
+    return count, r.stderr
+  end
+
+  for what, code in pairs(HEARD) do
+    it("whose error is raised by a call that waits for it then prints nothing: " .. what, function()
+      local count, text = errors_of(code)
+      assert.equal(0, count, text)
+      assert.equal("", text)
+    end)
+  end
+
+  for what, code in pairs(UNHEARD) do
+    it("whose error no call will raise prints it once: " .. what, function()
+      local count, text = errors_of(code)
+      assert.equal(1, count, text)
+      assert.truthy(text:find("stack traceback", 1, true), text)
+    end)
+  end
+
+  it("that fails in a child or a pool's worker prints it there", function()
+    local r = run[[
+      local function work()
+        local t = mp.co.spawn(function() error "the reason" end)
+        t:join()
+      end
+      P(work):join()
+      local pool <close> = mp.Pool(1)
+      pool:apply(work)]]
+    local _, count = r.stderr:gsub("the reason", "")
+    assert.equal(2, count, r.stderr)
   end)
 
   it("can be waited for by many", function()
@@ -167,14 +242,15 @@ describe("a task", function()
 end)
 
 describe("joinall", function()
-  it("waits for all and gives the finished ones, errors included", function()
-    co[[
+  it("waits for all and gives the finished ones, those that failed included", function()
+    local r = co_run[[
       local tasks = {}
       for i = 1, 3 do tasks[i] = co.spawn(function() co.sleep(0.01 * i) if i == 2 then error("x") end return i end) end
       local done = co.joinall(tasks)
       eq(#done, 3)
       eq(#co.joinall({}), 0)
       eq(#co.joinall(tasks), 3)]]
+    assert.equal(0, r.status, r.stderr)
   end)
 
   it("gives those that have finished at the timeout", function()

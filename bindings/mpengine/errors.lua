@@ -1,4 +1,6 @@
 --- Error objects: what a failed task or a killed one leaves behind.
+local core = require "mpengine.core"
+
 local errors = {}
 
 local Error = { __name = "mp.error" }
@@ -45,25 +47,13 @@ end
 
 --- The stack from `level` (1 is the caller) down to the script's first function: what the engine itself
 --- has below that is left out, as lua leaves out its own.
----@param level integer
----@return string
-function errors.stack(level)
-    local last, total = level, level
-    while true do
-        local info = debug.getinfo(total + 1, "S")
-        if not info then break end
-        if not is_ours(info) then last = total end
-        total = total + 1
-    end
-    local lines = {}
-    for line in string.gmatch(debug.traceback(nil, level + 1) .. "\n", "([^\n]*)\n") do lines[#lines + 1] = line end
-    local drop = total - last - 1
-    while drop > 0 and #lines > 1 do
-        local line = table.remove(lines)
-        if not string.find(line, "^\t%(%.%.%.tail calls") then drop = drop - 1 end
-    end
-    if string.find(lines[#lines], "^\t%(%.%.%.tail calls") then table.remove(lines) end
-    return table.concat(lines, "\n")
+---@type fun(level: integer): string
+errors.stack = core.stack
+
+--- The text, and where the error came from when a task raised it first.
+function errors.with_story(text, err)
+    local story = core.traceback_of(err)
+    return story and text .. "\nraised in a task:\n" .. story or text
 end
 
 --- The message of an error and its stack, from the caller's `level` on.
@@ -71,8 +61,27 @@ end
 ---@param level? integer
 ---@return string
 function errors.traceback(err, level)
-    if errors.is(err) and err.traceback then return tostring(err) end
-    return string.format("%s\n%s\n\t[C]: in ?", errors.message(err), errors.stack((level or 1) + 1))
+    local text = errors.is(err) and err.traceback and tostring(err)
+        or string.format("%s\n%s\n\t[C]: in ?", errors.message(err), errors.stack((level or 1) + 1))
+    return errors.with_story(text, err)
+end
+
+--- f(...) under tell(err), called where the error is raised: true and the results, or false and what that
+--- gave. The error itself stays as it is meanwhile: it may be one that load catches, or another C function
+--- that does not take the handler away.
+function errors.call(tell, f, ...)
+    local raised, story
+    local function handler(err)
+        raised, story = err, tell(err)
+        return err
+    end
+    local function finish(ok, ...)
+        if ok then return true, ... end
+        local err = ...
+        if rawequal(err, raised) then return false, story end
+        return false, tell(err)
+    end
+    return finish(xpcall(f, handler, ...))
 end
 
 --- Raises as an error of the script's function nearest to the caller, however deep in the engine it is

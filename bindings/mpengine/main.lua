@@ -42,13 +42,12 @@ local interrupted_by -- the signal that ended what was called last
 
 --- The error value as lua shows it: one that says itself what it is has no traceback. It is asked from here,
 --- since it may look at the stack.
-local function handler(err)
+local function describe(err)
     interrupted_by = core.signal_of(err)
     local speak = not interrupted_by and tostring_of(err)
     local text = speak and speak(err)
-    if type(text) ~= "string" then text = errors.traceback(err, 2) end
-    local story = core.traceback_of(err) -- of the task that raised it first
-    return story and text .. "\nraised in a task:\n" .. story or text
+    if type(text) == "string" then return errors.with_story(text, err) end
+    return (errors.traceback(err, 3)) -- no tail call: levels are counted
 end
 
 --- What a program that was told to stop exits with; of Ctrl-C it says where it was.
@@ -61,7 +60,7 @@ end
 --- The exit code, and the first result.
 local function call(f, ...)
     interrupted_by = nil
-    local ok, err = xpcall(f, handler, ...)
+    local ok, err = errors.call(describe, f, ...)
     if ok then return 0, err end
     if interrupted_by then return stopped(interrupted_by, err) end
     return fail(err, 1)

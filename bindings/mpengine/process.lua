@@ -88,9 +88,7 @@ local function report(text)
     core.write_error(string.format("Process %s:\n%s\n", core.process_name(), text))
 end
 
-local function report_error(err)
-    if not is_told(err) then report(errors.traceback(err, 2)) end
-end
+local function describe(err) return not is_told(err) and (errors.traceback(err, 3)) end
 
 local function call(target, ...)
     if target then target(...) end
@@ -101,7 +99,8 @@ local function run_target(read, source) call(read(source)) end
 --- The child's main function: calls the target that read(source) returns with the arguments behind it.
 --- Does not return.
 local function child_main(read, source)
-    local ok = xpcall(run_target, report_error, read, source)
+    local ok, text = errors.call(describe, run_target, read, source)
+    if not ok and text then report(text) end
     local ended, why = pcall(process.kill_tasks)
     if not ended then report(errors.message(why)) end
     finish(ok and ended and 0 or 1)

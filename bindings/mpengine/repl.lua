@@ -79,10 +79,10 @@ local function one()
     local f, err = read_chunk()
     if f == false then return true end
     if not f then return report(err) end
-    local ok, why = show(xpcall(f, function(e)
+    local ok, why = show(errors.call(function(e)
         if core.signal_of(e) then core.catch_interrupts() end -- the next one is a first one again
-        return errors.traceback(e, 2)
-    end))
+        return (errors.traceback(e, 3))
+    end, f))
     if not ok then report(why) end
 end
 

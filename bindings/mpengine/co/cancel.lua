@@ -33,6 +33,7 @@ end
 local function fail(self, err, story)
     if self.failed then return end
     self.failed, self.err, self.story, self.reason = true, err, story, "scope"
+    self.heard = self.heard or true
     kill_children(self)
     if self.body then core.cancel_scope(self.body, self.owner) end
 end
@@ -52,7 +53,8 @@ function methods:spawn(f, ...)
     check.type("spawn", 1, f, "function")
     if self.closed then error("spawn: the scope has ended", 2) end
     local task = core.spawn_task(f, ...)
-    tasks.on_end(task, function(t) child_ended(self, t) end, self)
+    tasks.on_end(task, function(t) child_ended(self, t) end)
+    tasks.listen(task, self)
     self.children[task] = true
     self.count = self.count + 1
     if self.failed then task:kill(self.reason) end
@@ -91,8 +93,8 @@ end
 function cancel.scope(f)
     check.type("scope", 1, f, "function")
     local token = errors.new { kind = "cancelled", message = "cancelled" }
-    local self = setmetatable({ children = {}, count = 0, owner = core.current(), body = core.scope(token),
-        hears = true }, Scope)
+    local self = setmetatable({ children = {}, count = 0, owner = core.current(), body = core.scope(token) },
+        Scope)
     self.empty = core.waitlist(self)
     local results = end_body(self, token, core.call_in(self.body, f, self))
     wait_for_children(self)

@@ -133,30 +133,50 @@ function tasks.story(task)
     return string.format("%s%s", traceback or "", place and "\nspawned by:" .. place or "")
 end
 
-local function report(task)
+--- Prints the error of a task that failed.
+function tasks.report(task)
     core.flush()
     core.write_error(string.format("%s: %s\n%s\n", task.name, errors.message(core.results(task)), tasks.story(task)))
 end
 
---- The scheduler calls this at the end of a task that has notes, or failed while nobody waited.
+-- Links get the error; so do those that raise it, each the first that there is.
+local function is_heard(task, extra)
+    local heard = extra.links ~= nil
+    for hearer in pairs(extra.hearers or {}) do
+        if not hearer.heard then hearer.heard, heard = task, true end
+    end
+    return heard
+end
+
+--- The scheduler calls this at the end of a task that has notes, or failed while no get waited for it.
 local function ended(task, unheard)
     local extra = core.extra(task)
-    local owner = type(extra) == "table" and extra.owner
-    if unheard and not (owner and owner.hears) then report(task) end
+    if unheard and not (type(extra) == "table" and is_heard(task, extra)) then tasks.report(task) end
     if type(extra) ~= "table" then return end
     for _, f in ipairs(extra.callbacks or {}) do f(task) end
     for _, f in ipairs(extra.links or {}) do core.spawn_task(call_link, f, task) end
-    extra.callbacks, extra.links, extra.owner, extra.locals = nil, nil, nil, nil
+    extra.callbacks, extra.links, extra.hearers, extra.locals = nil, nil, nil, nil
 end
 debug.getregistry()["mpengine.task_ended"] = ended
 
---- Calls f(task) at once when the task ends; f must not wait. An owner that hears reports errors.
-function tasks.on_end(task, f, owner)
+--- The hearer will raise the error of the task, unless it has heard another: that task is its `heard` then.
+function tasks.listen(task, hearer)
+    local extra = notes(task)
+    extra.hearers = extra.hearers or {}
+    extra.hearers[hearer] = true
+end
+
+function tasks.unlisten(task, hearer)
+    local extra = core.extra(task)
+    if type(extra) == "table" and extra.hearers then extra.hearers[hearer] = nil end
+end
+
+--- Calls f(task) at once when the task ends; f must not wait.
+function tasks.on_end(task, f)
     local extra = notes(task)
     local callbacks = extra.callbacks or {}
     extra.callbacks = callbacks
     callbacks[#callbacks + 1] = f
-    extra.owner = owner or extra.owner
 end
 
 local function delayed(seconds, f, ...)

@@ -1,6 +1,7 @@
 --- Waiting for several things: joinall, wait and iwait.
 local core = require "mpengine.core"
 local check = require "mpengine.check"
+local tasks = require "mpengine.co.tasks"
 
 local waiting = {}
 
@@ -106,19 +107,46 @@ function waiting.iwait(objects, timeout)
     end
 end
 
-local function raise_of(task)
+-- What joinall listens with: an error that it hears and then does not raise is printed after all.
+local Hearing = {}
+
+function Hearing.__close(self)
+    for task in pairs(self.tasks) do tasks.unlisten(task, self) end
+    if self.heard and self.heard ~= self.raised then tasks.report(self.heard) end
+end
+
+local function hear(list)
+    local self = setmetatable({ tasks = {} }, Hearing)
+    for i, task in ipairs(list) do
+        if getmetatable(task) ~= core.Task then
+            error(string.format("joinall: element %d is not a task (a %s)", i, type(task)), 4)
+        end
+        if not core.is_done(task) then
+            tasks.listen(task, self)
+            self.tasks[task] = true
+        end
+    end
+    return self
+end
+
+local function raise_of(hearing, task)
     local _, outcome = core.task_state(task)
-    if outcome == false then task:get() end
+    if outcome ~= false then return end
+    hearing.raised = task
+    local err = core.results(task)
+    core.set_traceback(err, tasks.story(task))
+    error(err, 0)
 end
 
 local function joinall_in_parts(pending, timeout, opts)
     local found, deadline = {}, timeout and core.now() + timeout
+    local hearing <close> = opts.raise_error and hear(pending.objects) or nil
     local count, more = math.min(opts.count or math.huge, pending.n), true
     local checked = 0
     while true do
         collect(pending, found, count)
         if opts.raise_error then
-            for i = checked + 1, #found do raise_of(found[i]) end
+            for i = checked + 1, #found do raise_of(hearing, found[i]) end
             checked = #found
         end
         if #found >= count or not more then return found end

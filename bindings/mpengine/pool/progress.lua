@@ -31,10 +31,12 @@ local function draw_line(p)
     core.write_error(describe(p) .. "\n")
 end
 
+local function traceback(err) return (errors.traceback(err, 3)) end
+
 --- Calls the function, whose error is shown and nothing else; then what waits for it.
 local function call_back(p, done, total, failed, after)
-    local ok, err = xpcall(p.call, errors.traceback, done, total, failed)
-    if not ok then core.write_error(("mpengine: error in a progress function: %s\n"):format(err)) end
+    local ok, text = errors.call(traceback, p.call, done, total, failed)
+    if not ok then core.write_error(string.format("mpengine: error in a progress function: %s\n", text)) end
     p.calls = p.calls - 1
     if p.calls == 0 then p.returned:wake() end
     if after then after() end

@@ -15,13 +15,16 @@ end
 --- are set here.
 function Result.of(fields) return setmetatable(fields, Result) end
 
+local function describe(err) return (errors.traceback(err, 3)) end
+
+local function call_now(f, ...)
+    local ok, text = errors.call(describe, f, ...)
+    if not ok then core.write_error(string.format("mpengine: error in a callback: %s\n", text)) end
+end
+
 --- Runs a callback as a task of its own; its error is shown, and nothing else happens.
 local function call_back(f, ...)
-    local args = table.pack(...)
-    core.spawn(function()
-        local ok, err = xpcall(f, debug.traceback, table.unpack(args, 1, args.n))
-        if not ok then core.write_error(string.format("mpengine: error in a callback: %s\n", errors.message(err))) end
-    end)
+    core.spawn(call_now, f, ...)
 end
 
 local function settle(self)

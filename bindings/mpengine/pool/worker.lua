@@ -39,18 +39,32 @@ local function known(id)
     return value
 end
 
+local raised, report -- the last error, and what the parent will raise
+
 --- Gives up what ended tasks have brought: shared objects in what is kept, which have odd numbers, and
 --- what is garbage.
 local function release()
     for id in pairs(cache) do
         if id % 2 == 1 then forget(id) end
     end
+    raised, report = nil, nil
     core.pool_release()
 end
 
---- Message handler of a task: what the parent will raise.
-local function describe(err)
-    return { message = errors.message(err), traceback = errors.stack(2), value = err, pid = core.pid() }
+local function report_of(err, traceback)
+    return { message = errors.message(err), traceback = traceback, value = err, pid = core.pid() }
+end
+
+--- Message handler of a task, which leaves the error as it is, since load may catch it; is_final: it was not
+--- caught, the report of it is wanted.
+local function describe(err, is_final)
+    if not is_final then
+        raised, report = err, report_of(err, errors.with_story(errors.stack(2), err))
+        return err
+    end
+    local story = report and rawequal(err, raised) and report or report_of(err)
+    raised, report = nil, nil
+    return story
 end
 
 --- The function of a starmap task as one of items.
@@ -83,8 +97,8 @@ end
 
 local function initialize(initializer, initargs)
     if not initializer then return true end
-    local ok, report = xpcall(initializer, describe, table.unpack(initargs, 1, initargs.n or #initargs))
-    if not ok then core.pool_tell(report) end
+    local ok, err = xpcall(initializer, describe, table.unpack(initargs, 1, initargs.n or #initargs))
+    if not ok then core.pool_tell(describe(err, true)) end
     return ok
 end
 
