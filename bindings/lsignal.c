@@ -444,6 +444,17 @@ signal_of(lua_State *L)
     return 1;
 }
 
+/* meet_interrupt(): raises one that has come and was not raised in the script's own code */
+static int
+meet_interrupt(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    if (!lmpe_signal_raises(S))
+        return 0;
+    lmpe_signal_take(L, S);
+    return lua_error(L);
+}
+
 /* catch_interrupts(): takes SIGINT and SIGTERM as at first, once more */
 static int
 catch_interrupts(lua_State *L)
@@ -466,11 +477,10 @@ interrupt_tostring(lua_State *L)
 void
 lmpe_open_signal(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg functions[] = {{"signal_number", signal_number},
-                                         {"catch_signal", catch_signal},
-                                         {"signal_of", signal_of},
-                                         {"catch_interrupts", catch_interrupts},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"signal_number", signal_number},   {"catch_signal", catch_signal},
+        {"signal_of", signal_of},           {"catch_interrupts", catch_interrupts},
+        {"meet_interrupt", meet_interrupt}, {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
     luaL_newmetatable(L, INTERRUPT);
     lua_pushcfunction(L, interrupt_tostring);

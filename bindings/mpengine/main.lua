@@ -169,18 +169,15 @@ end
 --- What is left when the main chunk has ended: tasks, children, output.
 local function finish(code)
     local process = core.modules["mpengine.process"]
-    if not process then -- no processes, then, and no tasks
-        core.flush()
-        return code
-    end
     local function is_stopped() return code == 128 + SIGINT or code == 128 + SIGTERM end
-    local ended = call(process.kill_tasks)
-    if code == 0 then code = ended end
-    if not is_stopped() then
-        ended = call(process.end_children)
+    local function step(f)
+        local ended = call(f)
         if code == 0 or ended >= 128 then code = ended end
     end
-    if is_stopped() then process.stop_all() end
+    if process then step(process.kill_tasks) end -- else there are no tasks, and no processes
+    if process and not is_stopped() then step(process.end_children) end
+    if not is_stopped() then step(core.meet_interrupt) end
+    if process and is_stopped() then process.stop_all() end
     core.flush()
     return code
 end
