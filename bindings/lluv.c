@@ -82,7 +82,7 @@ on_callback(lua_State *L, int nargs, int nresults, int flags)
 {
     lmpe *S = lmpe_of(L);
     (void)flags;
-    if (!S || S->luv->is_ending) { /* the state is being closed, and with it luv\'s handles */
+    if (!S || S->luv->is_ending) { /* the state is being closed, and with it luv's handles */
         lua_pop(L, nargs + 1);
         return 0;
     }

@@ -206,7 +206,7 @@ renew_guard(lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &guard_key);
 }
 
-/* What an error of the wrapped function says of itself is put right: its name, and who called it. */
+/* What an error of the wrapped function says of itself is put right: its name, and the line of its caller. */
 static int
 raise_as(lua_State *L, const char *name)
 {

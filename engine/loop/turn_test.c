@@ -414,7 +414,7 @@ wait_for_lock(void)
     EXPECT_OK(mpe_test_put(engine, queues[1], "die", 3));
 }
 
-/* The sleep was begun with nothing shared to wait for, so nobody's death was to be heard of. */
+/* The sleep was begun with nothing shared to wait for, so no death was to be heard of. */
 TEST(a_wait_for_an_object_that_a_timer_files_hears_of_its_owners_death)
 {
     mpe_message m;
