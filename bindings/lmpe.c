@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 #define PAGE 4096
-#define FUNCTIONS_ABOUT 180                                   /* in the core module */
-#define WHOLE ((sizeof(lmpe) + 512 + PAGE - 1) / PAGE * PAGE) /* with some room behind it */
+#define FUNCTIONS_ABOUT 180                                    /* in the core module */
+#define WHOLE ((sizeof(lmpe) + 1024 + PAGE - 1) / PAGE * PAGE) /* with some room behind it */
 
 uint64_t
 lmpe_deadline_in(double seconds)
