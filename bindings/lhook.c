@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * lhook.c - interrupts Lua code that runs. One hook serves all that may have to: a signal
- * (lsignal.c), the cancellation of a task that does not wait and the watchdog (lcancel.c). Each says
+ * (lsignal.c), a pool that stops an item (lpool_worker.c), the cancellation of a task that does not
+ * wait and the watchdog (lcancel.c). Each says
  * whether it wants something; it is asked at the next instruction of the script's own code, never
  * inside Lua code of the library, which may be in the middle of a change. When none of them wants
  * anything any more, the script's own hook, which was put aside, comes back.
@@ -10,6 +11,7 @@
  * them change the table of hooks at a time.
  */
 #include "lcancel.h"
+#include "lturn.h"
 
 /* The entry of a coroutine, or (NULL) a free one. */
 static struct lmpe_own_hook *
@@ -32,6 +34,12 @@ unhook(struct lmpe_ticker *k, lua_State *L)
     lua_sethook(L, own.f, own.mask, own.count);
 }
 
+static int
+is_stopped(const lmpe *S)
+{
+    return S->stopped && S->current == S->main_task && S->current->state == LMPE_RUNNING;
+}
+
 static void
 on_instruction(lua_State *L, lua_Debug *ar)
 {
@@ -41,7 +49,7 @@ on_instruction(lua_State *L, lua_Debug *ar)
         return;
     }
     lmpe_report_hog(L, S);
-    if (!lmpe_signal_wants(S) && !lmpe_cancel_wants(L, S)) {
+    if (!lmpe_signal_wants(S) && !is_stopped(S) && !lmpe_cancel_wants(L, S)) {
         unhook(S->ticker, L);
         return;
     }
@@ -49,6 +57,8 @@ on_instruction(lua_State *L, lua_Debug *ar)
     if (lmpe_is_library(ar->source))
         return;
     lmpe_signal_act(L, S);
+    if (is_stopped(S))
+        lmpe_raise_interrupted(L, S);
     lmpe_cancel_act(L, S);
 }
 

@@ -34,16 +34,7 @@ static struct {
 
 /* ---- stopping what runs ---- */
 
-static void
-raise_stopped(lua_State *L, lua_Debug *ar)
-{
-    (void)ar;
-    lua_sethook(L, NULL, 0, 0);
-    if (atomic_load(&self.words[RUN]) & STOP) /* else a coroutine that was left with the hook */
-        luaL_error(L, "stopped by the pool");
-}
-
-/* Lua code that runs is stopped by a hook, a wait by the loop. */
+/* Lua code that runs is stopped by the hook of lhook.c, a wait by the loop. */
 static void
 on_stop(int sig)
 {
@@ -54,10 +45,9 @@ on_stop(int sig)
     if (!(atomic_load(&self.words[RUN]) & STOP)) {
         if (atomic_load(&self.words[RETIRE]))
             mpe_interrupt(S->e); /* it may wait for a task */
-    } else if (S->current == S->main_task && S->current->state == LMPE_RUNNING) {
-        lua_sethook(lmpe_running(S), raise_stopped, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
     } else {
         S->stopped = 1;
+        lmpe_hook(S, 1);
         mpe_interrupt(S->e);
     }
 }
@@ -88,6 +78,7 @@ pool_worker(lua_State *L)
     self.room = length - sizeof *self.buffer;
     self.S = lmpe_self(L);
     struct sigaction action = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
+    sigfillset(&action.sa_mask); /* as lmpe_hook wants it */
     sigaction(STOP_SIGNAL, &action, NULL);
     lmpe_signal_unblock(STOP_SIGNAL);
     action.sa_handler = on_interrupt;
@@ -337,21 +328,20 @@ give(lua_State *L, int first, int n, int failed, uint32_t item)
 
 /* Whether an item had been stopped. */
 static int
-end_item(lua_State *L)
+end_item(void)
 {
     uint64_t run = atomic_exchange(&self.words[RUN], 0);
     while (run & DOOMED) /* SIGKILL is on its way */
         pause();
     if (!(run & STOP))
         return 0;
-    lua_sethook(L, NULL, 0, 0);
     self.S->stopped = 0;
     return 1;
 }
 
 /* Claims an item, which is said to run before: so what is claimed is running, or is over. */
 static int
-begin_item(lua_State *L, uint32_t item)
+begin_item(uint32_t item)
 {
     uint64_t claims = item;
     if (self.task.mode & MODE_TIMED)
@@ -360,7 +350,7 @@ begin_item(lua_State *L, uint32_t item)
     if (atomic_compare_exchange_strong(lmpe_pool_claims(&self.control, self.task.place), &claims,
                                        claims + 1))
         return 1;
-    end_item(L);
+    end_item();
     return 0;
 }
 
@@ -382,12 +372,12 @@ call_described(lua_State *L, int n, int nresults)
 static int
 pool_call(lua_State *L)
 {
-    if (!begin_item(L, 0)) {
+    if (!begin_item(0)) {
         flush(L, 1);
         return 0;
     }
     int failed = call_described(L, lua_gettop(L) - 2, LUA_MULTRET);
-    end_item(L);
+    end_item();
     luaL_checkstack(L, 8, NULL);
     give(L, 2, lua_gettop(L) - 1, failed, 0);
     return 0;
@@ -426,13 +416,13 @@ pool_items(lua_State *L)
     uint32_t given = 0, mode = self.task.mode;
     int wanted = mode & MODE_PACK ? LUA_MULTRET : mode & MODE_REASON ? 2 : 1;
     luaL_checkstack(L, 16, NULL);
-    for (int i = 0; i < n && begin_item(L, (uint32_t)i); i++) {
+    for (int i = 0; i < n && begin_item((uint32_t)i); i++) {
         lua_pushvalue(L, 2);
         lua_pushvalue(L, 5 + i);
         if (shared)
             lua_pushvalue(L, 4);
         int failed = call_described(L, 1 + shared, wanted);
-        int stopped = end_item(L);
+        int stopped = end_item();
         int results = failed ? 1 : keep_results(L, top);
         give(L, top + 1, results, failed, given++);
         lua_settop(L, top);
@@ -449,8 +439,8 @@ pool_reject(lua_State *L)
 {
     lua_settop(L, 1);
     uint32_t i = 0;
-    for (; i < self.task.items && begin_item(L, i); i++) {
-        end_item(L);
+    for (; i < self.task.items && begin_item(i); i++) {
+        end_item();
         give(L, 1, 1, 1, i);
         lua_settop(L, 1);
     }

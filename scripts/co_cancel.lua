@@ -1,6 +1,6 @@
 -- Ending a task from outside.
 -- Notice: kill() does not wait; the task meets the kill as an error at its wait, may clean up in its
--- <close> variables, and may even wait there. A loop around pcall does not save it.
+-- <close> variables, where it may even wait, or after a pcall. A loop around pcall does not save it.
 local mp = require "mpengine"
 local co = mp.co
 

@@ -33,6 +33,37 @@ describe("a task of a pool that is stopped", function()
       eq(n.value, 3)]]
   end)
 
+  it("that catches it cleans up: code after the pcall runs, a condition has its lock, a hook is as it was", function()
+    ok[[
+      local pool <close> = mp.Pool(1)
+      local lock, cond, told = mp.Lock(), mp.Condition(), mp.Queue()
+      local function stopped(f)
+        raises("longer than", function() pool:apply_async(f, {}, { timeout = 0.1 }):get(10) end)
+        return told:get(10)
+      end
+      eq(stopped(function()
+        lock:acquire()
+        local good = pcall(mp.sleep, 60)
+        lock:release()
+        told:put(good)
+      end), false)
+      eq(lock:locked(), false)
+      eq(stopped(function()
+        cond:acquire()
+        pcall(cond.wait, cond)
+        local held = cond:locked()
+        cond:release()
+        told:put(held)
+      end), true)
+      eq(stopped(function()
+        local hook = function() end
+        debug.sethook(hook, "l")
+        pcall(function() while true do end end)
+        for _ = 1, 5 do end
+        told:put(debug.gethook() == hook)
+      end), true)]]
+  end)
+
   it("is stopped in a loop, in a wait, in its coroutines, in a pcall that swallows it", function()
     ok([[
       local pool <close> = mp.Pool(2)
