@@ -254,6 +254,20 @@ describe("an option of a map", function()
       eq(calls[#calls], { 3, 3, 0, n = 3 })]]
   end)
 
+  it("progress is told one thing after the other, though its function waits", function()
+    both[[
+      local inside, last = 0, 0
+      pool:map(function(x) return x end, { 1, 2, 3, 4, 5, 6, 7, 8 }, { chunksize = 1, progress = function(done)
+        inside = inside + 1
+        eq(inside, 1)
+        assert(done > last)
+        last = done
+        mp.sleep(0.005)
+        inside = inside - 1
+      end })
+      eq(last, 8) eq(inside, 0)]]
+  end)
+
   it("progress draws a bar that ends with a newline, also of a loop that is left", function()
     for _, pool in ipairs{ "mp.Pool(2)", "mp.co.Pool(2)" } do
       local file = os.tmpname()

@@ -37,15 +37,30 @@ local function traceback(err) return (errors.traceback(err, 3)) end
 local function call_back(p, done, total, failed, after)
     local ok, text = errors.call(traceback, p.call, done, total, failed)
     if not ok then core.write_error(string.format("mpengine: error in a progress function: %s\n", text)) end
-    p.calls = p.calls - 1
-    if p.calls == 0 then p.returned:wake() end
     if after then after() end
 end
 
---- As a task of its own, since it may wait, for the pool too.
+--- The task in which the calls are made, since they may wait, for the pool too: one after the other.
+local function make_calls(p)
+    local at = 1
+    while p.calls[at] do
+        call_back(p, table.unpack(p.calls[at], 1, 4))
+        p.calls[at] = nil
+        at = at + 1
+    end
+    p.calls = nil
+    p.returned:wake()
+end
+
 local function start_call(p, after)
-    p.calls = p.calls + 1
-    core.spawn(call_back, p, p.done, p.total, p.failed, after)
+    local call = { p.done, p.total, p.failed, after }
+    if p.calls then
+        p.last_call = p.last_call + 1
+        p.calls[p.last_call] = call
+        return
+    end
+    p.calls, p.last_call = { call }, 1
+    core.spawn(make_calls, p)
 end
 
 --- option: true for a bar or lines, "lines" for lines, a function (done, total, failed). nil: none.
@@ -53,7 +68,7 @@ function progress.new(option, total)
     if not option then return nil end
     local p = { done = 0, failed = 0, total = total, from = core.now() }
     if type(option) == "function" then
-        p.call, p.calls, p.returned = option, 0, core.waitlist()
+        p.call, p.returned = option, core.waitlist()
     elseif core.isatty(2) and option ~= "lines" then
         p.draw, p.every, p.bar = draw_bar, BAR_EVERY, true
     else
@@ -78,7 +93,7 @@ end
 
 --- Waits until the calls of the function have returned.
 function progress.wait(p)
-    while p.call and p.calls > 0 do p.returned:wait() end
+    while p.calls do p.returned:wait() end
 end
 
 --- n more items have ended, failed of them badly. after() is called when that has been shown.
