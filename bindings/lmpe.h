@@ -52,6 +52,7 @@ struct lmpe_await {
     uint8_t shielded;
     uint8_t cleans_up; /* attempt wants to be called when the wait is killed */
     uint8_t timed_out;
+    uint8_t stays;     /* what it finds at once is dealt with before the others run */
     uint8_t collected; /* shared memory was short, and garbage has been collected for it */
     lua_State *L;      /* where it waits */
 };

@@ -200,7 +200,9 @@ finish_receive(lua_State *L, lmpe *S, lmpe_await *a, int status)
     return rc == LUA_OK ? lua_gettop(L) - top : lua_error(L);
 }
 
-/* pool_receive(queue, tasks [, timeout]) -> as push_result and push_news say | nil, reason */
+/* A result that has left the queue is the pool's to handle before it looks at a worker that died.
+ *
+ * pool_receive(queue, tasks [, timeout]) -> as push_result and push_news say | nil, reason */
 static int
 pool_receive(lua_State *L)
 {
@@ -208,6 +210,7 @@ pool_receive(lua_State *L)
     luaL_checktype(L, 2, LUA_TTABLE);
     lmpe_await *a = lmpe_await_new(q->S, lmpe_check_deadline(L, 3), "empty");
     a->object = q->o;
+    a->stays = 1;
     a->attempt = attempt_receive;
     a->finish = finish_receive;
     return lmpe_await_run(L, q->S, a);

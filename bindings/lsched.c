@@ -395,7 +395,8 @@ lmpe_await_run(lua_State *L, lmpe *S, lmpe_await *a)
     }
     if (go_on(L, S, a, &rc))
         return yield_task(L, S, a->task, (lua_KContext)a->task, await_k);
-    return lmpe_did(L, S, units, finish(L, S, a, rc));
+    int stays = a->stays, n = finish(L, S, a, rc);
+    return stays ? n : lmpe_did(L, S, units, n);
 }
 
 int

@@ -215,6 +215,11 @@ describe("a pool worker that dies", function()
       assert(n.value < 30, n.value .. " starts")]], { timeout = 30 })
   end)
 
+  it("in a storm of such deaths costs no more than the items that ran", function()
+    local r = support.run(nil, { file = "spec/chaos/pool.lua", args = { "2000", "60" }, timeout = 60 })
+    assert.equal(0, r.status, r.stdout .. r.stderr)
+  end)
+
   it("is told within a second, also when it was stopped", function()
     ok[[
       local pool <close> = mp.Pool(1)

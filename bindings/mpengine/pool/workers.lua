@@ -23,7 +23,7 @@ end
 
 --- What is raised for its end.
 local function death_of(w, message)
-    local code = w.process.exitcode or 0
+    local code = w.exitcode or 0
     local how = code < 0 and ("signal %d"):format(-code) or ("exit code %d"):format(code)
     return {
         kind = "worker_died", message = message:format(how), pid = w.process.pid,
@@ -175,6 +175,7 @@ end
 --- A task of the pool's process per worker: sees to its end.
 function watch(pool, w)
     w.process:join()
+    w.exitcode = w.process.exitcode -- which may let others run, as nothing below does
     if not pool.terminated then
         schedule.drain(pool) -- what it has still sent
         local number = core.pool_lease(pool.inbox, pool.control, w.index)
