@@ -9,6 +9,9 @@
  */
 #include "lturn.h"
 
+#include <errno.h>
+#include <string.h>
+
 /* Pushes the message, or a function that finds it when the task waits no more. */
 static void
 push_deadlock(lua_State *L)
@@ -22,10 +25,16 @@ push_deadlock(lua_State *L)
 static void
 push_error_of(lua_State *L, lmpe *S, int rc)
 {
+    int error = errno;
     if (rc == MPE_EDEADLK) {
         push_deadlock(L);
     } else if (rc == MPE_EINTR && !S->stopped) {
         lmpe_signal_take(L, S);
+    } else if (rc ==
+               MPE_ESYS) { /* the loop, or a descriptor for a doorbell or an end, is not there */
+        luaL_where(L, 1);
+        lua_pushfstring(L, "cannot wait for processes or descriptors: %s", strerror(error));
+        lua_concat(L, 2);
     } else {
         luaL_where(L, 1);
         lua_pushstring(L, rc == MPE_EINTR ? "stopped by the pool" : mpe_strerror(rc));
@@ -109,7 +118,9 @@ lmpe_wait_in_place(lua_State *L, lmpe *S, lmpe_task *t)
     struct drive d = begin_drive(L, S, LMPE_WAITING);
     while ((rc = mpe_run_until(S->e, &t->fired)) == MPE_EINTR && !must_leave(L, S, &again))
         ;
+    int error = errno;
     end_drive(S, &d);
+    errno = error;
     if (rc != MPE_OK) {
         push_error_of(L, S, rc); /* while it still waits */
         lmpe_unfile(S, t);

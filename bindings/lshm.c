@@ -10,14 +10,20 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define SHM "mp.SharedMemory"
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
 
 typedef struct memory {
     uint8_t *data; /* NULL once closed */
     size_t size;
+    int reserved; /* made here; of other memory some may have to be found yet */
     char name[256];
 } memory;
 
@@ -54,6 +60,21 @@ map(lua_State *L, memory *m, int fd)
     return 1;
 }
 
+/* Takes the memory from the system now, so that using it cannot fail. An errno; above the limit of file
+ * sizes the kernel would send SIGXFSZ. */
+static int
+reserve(int fd, lua_Integer size)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && (rlim_t)size > limit.rlim_cur)
+        return EFBIG;
+    int rc;
+    do
+        rc = posix_fallocate(fd, 0, size);
+    while (rc == EINTR);
+    return rc;
+}
+
 /* open_shared_memory(name, create, size) -> the memory; name with its leading slash */
 static int
 open_memory(lua_State *L)
@@ -71,12 +92,14 @@ open_memory(lua_State *L)
     int fd = mpe_fd_lift(shm_open(name, flags, 0600));
     if (fd < 0)
         return fail(L, create ? "create" : "open", name);
-    if (create && posix_fallocate(fd, 0, size) != 0) {
+    int rc = create ? reserve(fd, size) : 0;
+    if (rc != 0) {
         close(fd);
         shm_unlink(name);
-        errno = ENOMEM;
+        errno = rc;
         return fail(L, "create", name);
     }
+    m->reserved = create;
     return map(L, m, fd);
 }
 
@@ -92,6 +115,22 @@ check_range(lua_State *L, const memory *m, int idx, size_t *from, size_t *count)
     *count = j >= i ? (size_t)(j - i + 1) : 0;
 }
 
+/* Pages that the creator has not reserved are made sure of before they are used, since a full /dev/shm,
+ * or a file that was cut, would be SIGBUS. */
+static void
+make_sure(lua_State *L, const memory *m, const char *call, size_t from, size_t count, int advice)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)(m->data + from);
+    uintptr_t begin = first & ~(page - 1);
+    if (m->reserved || count == 0 || madvise((void *)begin, first + count - begin, advice) == 0 ||
+        errno == EINVAL) /* a kernel before 5.14 cannot say */
+        return;
+    luaL_error(L,
+               "SharedMemory:%s: no memory behind these bytes of '%s': /dev/shm is full, or the "
+               "memory was cut",
+               call, m->name);
+}
+
 /* m:read([i [, j]]) -> bytes i .. j */
 static int
 memory_read(lua_State *L)
@@ -99,6 +138,7 @@ memory_read(lua_State *L)
     memory *m = check_open(L, "read");
     size_t from, count;
     check_range(L, m, 2, &from, &count);
+    make_sure(L, m, "read", from, count, MADV_POPULATE_READ);
     lua_pushlstring(L, (const char *)m->data + from, count);
     return 1;
 }
@@ -113,6 +153,7 @@ memory_write(lua_State *L)
     lua_Integer at = luaL_optinteger(L, 3, 1);
     luaL_argcheck(L, at >= 1 && (lua_Unsigned)at <= m->size + 1, 3, "position out of range");
     luaL_argcheck(L, n <= m->size - (size_t)(at - 1), 2, "the bytes do not fit");
+    make_sure(L, m, "write", (size_t)at - 1, n, MADV_POPULATE_WRITE);
     memcpy(m->data + at - 1, bytes, n);
     return 0;
 }

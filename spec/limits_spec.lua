@@ -130,6 +130,84 @@ describe("a limit of threads", function()
   end)
 end)
 
+describe("a limit of descriptors", function()
+  -- take(): takes those that are left; the function that gives them back.
+  local TAKE = [[
+  local function take()
+    local held = {}
+    repeat
+      local f = io.open "/dev/null"
+      held[#held + 1] = f
+    until not f
+    return function() for _, f in ipairs(held) do f:close() end end
+  end
+  ]]
+
+  for _, method in ipairs { "fork", "spawn", "forkserver" } do
+    it("is named with the call that needs one, by " .. method, function()
+      both(TAKE .. ([[
+        mp.set_start_method %q
+        local give = take()
+        local ran, why = mp.subprocess.run { "true" }
+        eq(ran, nil) assert(why:find("Too many open files", 1, true), why)
+        local ok, err = pcall(function() local p = P(print) p:join() end)
+        assert(ok or tostring(err):find("Too many open files", 1, true), tostring(err))
+        eq(mp.co.offload(function() return 7 end), 7)
+        give()
+        eq(mp.subprocess.run({ "echo", "x" }).stdout, "x\n")
+        all { P(math.abs, 1) }]]):format(method), { before = "ulimit -n 40" })
+    end)
+
+    it("too low for a large pool lets it work with fewer workers, or is named, by " .. method, function()
+      for _, n in ipairs { 14, 20, 40 } do
+        both(([[
+          mp.set_start_method %q
+          local list = {}
+          for i = 1, 200 do list[i] = i end
+          local ok, err = pcall(function()
+            local pool <close> = mp.Pool(100)
+            eq(pool:map(function(x) mp.sleep(0.01) return x end, list, { chunksize = 1 }), list)
+          end)
+          assert(ok or tostring(err):find("Too many open files", 1, true), tostring(err))]]):format(method),
+          { before = "ulimit -n " .. n })
+      end
+    end)
+  end
+end)
+
+describe("a full /dev/shm", function()
+  local UNDER = [[unshare --mount sh -c 'mount -t tmpfs -o size=64k none /dev/shm && exec "$@"' sh]]
+  local can = support.shell(UNDER .. " true 2>/dev/null && echo yes"):match "yes"
+  local only = can and it or function(name) pending(name .. ": this user may not mount") end
+
+  only("is an error of SharedMemory, and leaves no name behind", function()
+    both([[
+      raises("No space left on device", mp.SharedMemory, { name = "large", create = true, size = 1 << 20 })
+      raises("No such file", mp.SharedMemory, { name = "large" })
+      local m = mp.SharedMemory { name = "small", create = true, size = 1000 }
+      m:write("text")
+      eq(m:read(1, 4), "text")
+      m:unlink()]], { under = UNDER })
+  end)
+
+  only("is an error of what uses memory that another program made", function()
+    both([[
+      os.execute "truncate -s 1M /dev/shm/sparse"
+      local m = mp.SharedMemory { name = "sparse" }
+      raises({ "SharedMemory:write", "/dev/shm is full" }, m.write, m, ("x"):rep(500000))
+      raises({ "SharedMemory:read", "/dev/shm is full" }, m.read, m)
+      m:write("abc")
+      eq(m:read(1, 3), "abc")
+      os.execute "truncate -s 0 /dev/shm/sparse"
+      raises({ "SharedMemory:read", "was cut" }, m.read, m, 1, 10)]], { under = UNDER })
+  end)
+
+  it("and a limit of file sizes are told apart", function()
+    both([[raises("File too large", mp.SharedMemory, { name = "a-spec", create = true, size = 1 << 28 })]],
+      { before = "ulimit -f 20000" })
+  end)
+end)
+
 describe("other limits", function()
   for _, limit in ipairs { "-d 40000", "-s 256", "-s unlimited", "-l 0", "-c 0", "-n 40" } do
     it("such as ulimit " .. limit .. " leave a program that works", function()

@@ -136,7 +136,7 @@ MPE_API void mpe_close(mpe_engine *e);
  * and frees no memory. No other call on the engine may follow. */
 MPE_API void mpe_leave(mpe_engine *e);
 
-/* The engine's libuv loop, made on first use; NULL when it cannot be made. */
+/* The engine's libuv loop, made on first use; NULL with errno when it cannot be made. */
 MPE_API struct uv_loop_s *mpe_loop(mpe_engine *e);
 
 /* Takes a signal's effect into the loop: async-signal-safe. mpe_run_until then returns MPE_EINTR. */

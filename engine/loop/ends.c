@@ -9,6 +9,7 @@
 #include "os/os.h"
 #include "sync/slot.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 
@@ -29,8 +30,10 @@ to_uv(mpe_engine *e, struct mpe__end *end, uv_loop_t *uv)
     uv_poll_t *poll = malloc(sizeof *poll);
     if (!poll)
         return MPE_ENOMEM;
-    if (uv_poll_init(uv, poll, end->fd) != 0) {
+    int rc = uv_poll_init(uv, poll, end->fd);
+    if (rc != 0) {
         free(poll);
+        errno = -rc;
         return MPE_ESYS;
     }
     poll->data = end;

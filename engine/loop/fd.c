@@ -3,6 +3,7 @@
 #include "loop/loop.h"
 #include "os/os.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +67,8 @@ init_poll(uv_loop_t *uv, struct mpe__fd *f)
     int rc = uv_poll_init(uv, &f->poll, f->fd);
     if (flags >= 0 && !(flags & O_NONBLOCK))
         fcntl(f->fd, F_SETFL, flags);
+    if (rc != 0)
+        errno = -rc;
     return rc;
 }
 

@@ -16,9 +16,11 @@
 #include "os/os.h"
 #include "sync/slot.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#define UV_DESCRIPTORS 6             /* that a loop, and libuv itself, begin with */
 #define BLIND_NS (MPE_NS_PER_S / 20) /* between two looks for deaths while descriptors are short */
 
 static uint32_t
@@ -75,12 +77,15 @@ mpe_loop(mpe_engine *e)
     struct mpe__loop *l = e->loop;
     if (l->uv)
         return l->uv;
+    if (mpe__fd_room(e->fd, UV_DESCRIPTORS) != 0) /* libuv aborts without those of its signals */
+        return NULL;
     uv_loop_t *uv = malloc(sizeof *uv);
     unsigned held = mpe_standard_hold();
     int rc = uv ? uv_loop_init(uv) : UV_ENOMEM;
     mpe_standard_release(held);
     if (rc != 0) {
         free(uv);
+        errno = -rc;
         return NULL;
     }
     l->uv = uv;

@@ -9,6 +9,9 @@
 #include <sys/types.h>
 
 /* standard.c: no descriptor of the engine is 0, 1 or 2; see mpe_fd_lift and mpe_standard_hold as well. */
+/* Are so many descriptors left? fd is any that is open. For libraries that abort when there are not. */
+#define MPE__FD_ROOM_MAX 8
+int mpe__fd_room(int fd, int count);
 int mpe__fd_copy(int fd);   /* closed by exec */
 void mpe__fd_close(int fd); /* harmless with -1; keeps errno */
 

@@ -43,6 +43,17 @@ mpe__fd_close(int fd)
 }
 
 int
+mpe__fd_room(int fd, int count)
+{
+    int copies[MPE__FD_ROOM_MAX], n = 0;
+    while (n < count && (copies[n] = mpe__fd_copy(fd)) >= 0)
+        n++;
+    for (int i = 0; i < n; i++)
+        mpe__fd_close(copies[i]);
+    return n == count ? 0 : -1;
+}
+
+int
 mpe_pipe(int ends[2])
 {
     int made[2];

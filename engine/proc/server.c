@@ -197,6 +197,8 @@ receive(struct server *v, struct incoming *in)
     if (n >= (ssize_t)sizeof in->request && !(m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
         is_sound(v, in, (size_t)n - sizeof in->request))
         return 1;
+    if ((m.msg_flags & MSG_CTRUNC) && in->count > 0 && in->sender.uid == geteuid())
+        tell(in->fds[0], MPE__STATUS_FAILED, EMFILE); /* the others had no room here */
     close_all(in->fds, in->count);
     return 0;
 }

@@ -202,3 +202,27 @@ TEST(without_pidfds_the_loop_sees_ends_also_beside_other_children)
     }
     mpe_close(e);
 }
+
+/* ---- descriptors that are short ---- */
+
+TEST(without_descriptors_there_is_no_libuv_loop_and_later_there_is)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    struct rlimit normal, low = {40, 40};
+    int taken[40], n = 0;
+    REQUIRE(getrlimit(RLIMIT_NOFILE, &normal) == 0);
+    low.rlim_max = normal.rlim_max;
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &low) == 0);
+    while ((taken[n] = dup(1)) >= 0)
+        n++;
+    for (int missing = 6; missing > 0; missing--) { /* none, or too few */
+        errno = 0;
+        EXPECT(mpe_loop(e) == NULL);
+        EXPECT_EQ(errno, EMFILE);
+        close(taken[--n]);
+    }
+    EXPECT(mpe_loop(e) != NULL);
+    while (n > 0)
+        close(taken[--n]);
+    mpe_close(e);
+}
