@@ -158,7 +158,7 @@ describe("a limit of descriptors", function()
         all { P(math.abs, 1) }]]):format(method), { before = "ulimit -n 40" })
     end)
 
-    it("too low for a large pool lets it work with fewer workers, or is named, by " .. method, function()
+    it("too low for a large pool lets it work, or is named when it begins, by " .. method, function()
       for _, n in ipairs { 14, 20, 40 } do
         both(([[
           mp.set_start_method %q

@@ -4,12 +4,13 @@
  * process sleeps in a ppoll of its own on the ends and its doorbell. That spares a loop with five
  * descriptors, which every child would have to close, and libuv's fork handlers. At the first wait
  * that does need libuv the ends move to its loop, and stay there.
- */
+ *
+ * An end whose descriptor cannot be had, or for whose loop there are no descriptors, is looked at every
+ * MPE__ENDS_LOOK_NS. */
 #include "loop/loop.h"
 #include "os/os.h"
 #include "sync/slot.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 
@@ -30,10 +31,8 @@ to_uv(mpe_engine *e, struct mpe__end *end, uv_loop_t *uv)
     uv_poll_t *poll = malloc(sizeof *poll);
     if (!poll)
         return MPE_ENOMEM;
-    int rc = uv_poll_init(uv, poll, end->fd);
-    if (rc != 0) {
+    if (uv_poll_init(uv, poll, end->fd) != 0) {
         free(poll);
-        errno = -rc;
         return MPE_ESYS;
     }
     poll->data = end;
@@ -49,12 +48,13 @@ mpe__end_watch(mpe_engine *e, struct mpe__end *end)
     struct mpe__loop *l = e->loop;
     if (end->at)
         return MPE_OK;
-    if (l->uv && (!l->uv_is_own || uv_loop_alive(l->uv))) {
+    if (end->fd >= 0 && l->uv && (!l->uv_is_own || uv_loop_alive(l->uv))) {
         int rc = to_uv(e, end, l->uv);
         if (rc != MPE_OK)
             return rc;
     } else {
         l->ends_apart++;
+        l->ends_blind += end->fd < 0;
     }
     end->next = l->ends;
     end->at = &l->ends;
@@ -80,27 +80,38 @@ mpe__end_unwatch(mpe_engine *e, struct mpe__end *end)
         end->poll = NULL;
     } else {
         e->loop->ends_apart--;
+        e->loop->ends_blind -= end->fd < 0;
     }
+}
+
+int
+mpe__ends_alone(mpe_engine *e)
+{
+    struct mpe__loop *l = e->loop;
+    return l->ends_apart > 0 && l->entries == 0 && l->ends_apart <= ENDS_MAX && !mpe__uv_alive(e);
 }
 
 int
 mpe__ends_settle(mpe_engine *e)
 {
     struct mpe__loop *l = e->loop;
-    if (l->entries == 0 && l->ends_apart <= ENDS_MAX && !mpe__uv_alive(e))
-        return MPE_OK;
-    return mpe__ends_to_uv(e);
+    if (l->ends_apart == 0)
+        return 0;
+    if (mpe__ends_alone(e))
+        return l->ends_blind > 0;
+    mpe__ends_to_uv(e);
+    return l->ends_apart > 0;
 }
 
 int
 mpe__ends_to_uv(mpe_engine *e)
 {
     struct mpe__loop *l = e->loop;
-    uv_loop_t *uv = l->ends_apart ? mpe_loop(e) : l->uv;
-    if (l->ends_apart && !uv)
+    uv_loop_t *uv = l->ends_apart > l->ends_blind ? mpe_loop(e) : l->uv;
+    if (l->ends_apart > l->ends_blind && !uv)
         return MPE_ESYS;
-    for (struct mpe__end *end = l->ends; l->ends_apart; end = end->next) {
-        if (end->poll)
+    for (struct mpe__end *end = l->ends; l->ends_apart > l->ends_blind; end = end->next) {
+        if (end->poll || end->fd < 0)
             continue;
         int rc = to_uv(e, end, uv);
         if (rc != MPE_OK)
@@ -118,6 +129,18 @@ poll_until(struct pollfd *fds, nfds_t n, uint64_t deadline)
     uint64_t now = mpe_now(), left = deadline > now ? deadline - now : 0;
     struct timespec t = {(time_t)(left / MPE_NS_PER_S), (long)(left % MPE_NS_PER_S)};
     return ppoll(fds, n, &t, NULL);
+}
+
+/* From the beginning again after each that was over: its callback may take others off the list. */
+void
+mpe__ends_look(mpe_engine *e)
+{
+    struct mpe__end *end = e->loop->ends;
+    while (end) {
+        if (!end->poll)
+            end->over(end);
+        end = end->at ? end->next : e->loop->ends;
+    }
 }
 
 /* The first that is over, since its callback may take others off the list. All are apart. */

@@ -55,8 +55,10 @@ mpe_turn(mpe_engine *e)
 static void
 poll_descriptors(mpe_engine *e)
 {
-    if (mpe__ends_to_uv(e) == MPE_OK)
-        mpe_turn(e);
+    mpe__ends_to_uv(e);
+    if (e->loop->ends_apart) /* no descriptors are left for them */
+        mpe__ends_look(e);
+    mpe_turn(e);
 }
 
 static void

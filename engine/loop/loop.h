@@ -41,6 +41,7 @@ struct mpe__loop {
     uint32_t keep_alive;
     struct mpe__end *ends; /* processes awaited */
     uint32_t ends_apart;   /* how many of them are not on the libuv loop */
+    uint32_t ends_blind;   /* of those, the ones without a descriptor */
     uint32_t rounds;       /* how often it slept, or was about to */
     uint32_t stride;       /* jobs between two looks at the clock, see loop.c */
     uint32_t until_look;   /* jobs left of them */
@@ -126,12 +127,18 @@ void mpe__watch_stop(mpe_engine *e);
 /* ends.c. Watching twice is harmless, and so is unwatching. Errors: ENOMEM, ESYS. */
 int mpe__end_watch(mpe_engine *e, struct mpe__end *end);
 void mpe__end_unwatch(mpe_engine *e, struct mpe__end *end);
-/* Moves the ends to the libuv loop; settle: when that is where this process will sleep. Errors:
+/* Settle: moves the ends to where this process will sleep; 1 when some will not be seen there, for
+ * want of descriptors, so that they are to be looked at. To uv: to the libuv loop. Errors:
  * ENOMEM, ESYS. */
 int mpe__ends_to_uv(mpe_engine *e);
 int mpe__ends_settle(mpe_engine *e);
 /* Sleeps until one is over, the bell rings or the deadline has passed. */
 void mpe__ends_sleep(mpe_engine *e, uint64_t deadline);
+/* Is that where it will sleep? */
+int mpe__ends_alone(mpe_engine *e);
+/* Looks at those that are not on the libuv loop. */
+void mpe__ends_look(mpe_engine *e);
+#define MPE__ENDS_LOOK_NS (MPE_NS_PER_S / 20)
 /* offload.c: calls done for what has ended, when the bell rang for everything. */
 void mpe__offload_dispatch(mpe_engine *e);
 void mpe__offload_close(mpe_engine *e);

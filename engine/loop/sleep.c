@@ -117,9 +117,7 @@ mpe__sleep(mpe_engine *e, const int *done)
         mpe__uv_passed(e);
         return MPE_OK;
     }
-    int rc = mpe__ends_settle(e);
-    if (rc != MPE_OK)
-        return rc;
+    int unseen = mpe__ends_settle(e);
     int polls = mpe__uv_alive(e);
     if (!polls && !l->ends_apart && l->keep_alive == 0 && awaited == MPE_FOREVER &&
         (l->entries == 0 || !others_live(e)) && !mpe__bell_rung(e)) {
@@ -129,12 +127,16 @@ mpe__sleep(mpe_engine *e, const int *done)
     if (mpe__quiet_begin(e, awaited))
         return MPE_EDEADLK;
     uint64_t from = mpe_now();
+    if (unseen && deadline > from + MPE__ENDS_LOOK_NS)
+        deadline = from + MPE__ENDS_LOOK_NS;
     if (polls)
         mpe__uv_sleep(e, deadline, done);
-    else if (l->ends_apart)
+    else if (mpe__ends_alone(e))
         mpe__ends_sleep(e, deadline);
     else
         sleep_in_futex(e, epoch, deadline);
+    if (unseen)
+        mpe__ends_look(e);
     if (!polls)
         mpe__uv_passed(e);
     l->looked = 0; /* at everything, just now */

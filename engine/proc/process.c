@@ -236,8 +236,8 @@ on_over(struct mpe__end *end)
 static int
 start_watching(mpe_process *p)
 {
-    if (p->end.fd < 0 && (p->end.fd = mpe__pidfd_open(p->pid)) < 0)
-        return MPE_ESYS;
+    if (!p->end.at && p->end.fd < 0)
+        p->end.fd = mpe__pidfd_open(p->pid); /* else it is looked at */
     p->end.over = on_over;
     p->end.slot = p->slot;
     p->end.generation = p->generation;

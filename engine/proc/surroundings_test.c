@@ -205,24 +205,83 @@ TEST(without_pidfds_the_loop_sees_ends_also_beside_other_children)
 
 /* ---- descriptors that are short ---- */
 
+struct few {
+    struct rlimit normal;
+    int taken[40], n;
+};
+
+/* Takes all descriptors. */
+static void
+take_descriptors(struct few *f)
+{
+    REQUIRE(getrlimit(RLIMIT_NOFILE, &f->normal) == 0);
+    struct rlimit low = {40, f->normal.rlim_max};
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &low) == 0);
+    for (f->n = 0; f->n < 40 && (f->taken[f->n] = dup(1)) >= 0;)
+        f->n++;
+}
+
+static void
+give_descriptors(struct few *f, int count)
+{
+    while (count-- > 0 && f->n > 0)
+        close(f->taken[--f->n]);
+}
+
 TEST(without_descriptors_there_is_no_libuv_loop_and_later_there_is)
 {
     mpe_engine *e = mpe_test_engine(0);
-    struct rlimit normal, low = {40, 40};
-    int taken[40], n = 0;
-    REQUIRE(getrlimit(RLIMIT_NOFILE, &normal) == 0);
-    low.rlim_max = normal.rlim_max;
-    REQUIRE(setrlimit(RLIMIT_NOFILE, &low) == 0);
-    while ((taken[n] = dup(1)) >= 0)
-        n++;
+    struct few f;
+    take_descriptors(&f);
     for (int missing = 6; missing > 0; missing--) { /* none, or too few */
         errno = 0;
         EXPECT(mpe_loop(e) == NULL);
         EXPECT_EQ(errno, EMFILE);
-        close(taken[--n]);
+        give_descriptors(&f, 1);
     }
     EXPECT(mpe_loop(e) != NULL);
-    while (n > 0)
-        close(taken[--n]);
+    give_descriptors(&f, 40);
     mpe_close(e);
+}
+
+/* Kills each of them and waits for its end in the loop. */
+static void
+end_all(mpe_engine *e, mpe_process *const *p, struct mpe_test_waiter *w, int count)
+{
+    int code;
+    for (int i = 0; i < count; i++) {
+        EXPECT_EQ(w[i].fired, 0);
+        EXPECT_OK(mpe_process_signal(e, p[i], SIGKILL));
+        EXPECT_OK(mpe_run_until(e, &w[i].fired));
+        EXPECT_OK(mpe_process_poll(e, p[i], &code));
+        EXPECT_EQ(code, -SIGKILL);
+        mpe_process_free(e, p[i]);
+    }
+}
+
+TEST(without_descriptors_the_loop_sees_ends_of_processes)
+{
+    for (int with_object = 0; with_object < 2; with_object++) {
+        mpe_engine *e = mpe_test_engine(0);
+        mpe_process *p[12]; /* more than are slept for in a poll of their own */
+        struct mpe_test_waiter w[12], other = mpe_test_waiter_new();
+        mpe_object *event;
+        struct few f;
+        REQUIRE_OK(mpe_event_create(e, &event));
+        if (with_object) /* that is where libuv would be needed */
+            REQUIRE_OK(mpe_wait_object(e, &other.w, event, MPE_EVENT_READY, MPE_FOREVER));
+        for (int i = 0; i < 12; i++) {
+            p[i] = mpe_test_start(e, wait_for_ever, NULL);
+            w[i] = mpe_test_waiter_new();
+            if (i == 3)
+                take_descriptors(&f);
+            REQUIRE_OK(mpe_process_wait(e, p[i], &w[i].w, MPE_FOREVER));
+        }
+        end_all(e, p, w, 12);
+        give_descriptors(&f, 40);
+        mpe_wait_stop(e, &other.w);
+        mpe_drop(e, event);
+        mpe_close(e);
+        REQUIRE(setrlimit(RLIMIT_NOFILE, &f.normal) == 0);
+    }
 }
