@@ -22,6 +22,7 @@
 
 #include "lcodec.h"
 #include "lcodec_memo.h"
+#include "lcheck.h"
 #include "lfinalize.h"
 
 /* Deepest nesting; a level takes up to four of the million slots of a Lua stack. */

@@ -6,6 +6,7 @@
  * are left alone. A coroutine that is passed over like that is parked: for others it is not
  * suspended, it is "normal", and may be neither resumed nor closed.
  */
+#define LMPE_AS_LUA /* the messages are those of what is replaced */
 #include "lmpe.h"
 
 static lua_State *

@@ -6,6 +6,8 @@
  */
 #include "lmodules.h"
 
+#include "lcheck.h"
+
 #include <lauxlib.h>
 
 static const char env_key; /* in the registry: the globals of the library */
@@ -44,6 +46,21 @@ static const char *const taken[] = {
 };
 static const char *const copied[] = {"string", "table", "math", "utf8", "debug", "io", "os"};
 
+/* error, for the library: a message with a place gets that of the script's line nearest to the call, however
+ * many functions of the library lie between. */
+static int
+library_error(lua_State *L)
+{
+    lua_Integer level = luaL_optinteger(L, 2, 1);
+    lua_settop(L, 1);
+    if (lua_type(L, 1) == LUA_TSTRING && level > 0) {
+        lmpe_push_place(L);
+        lua_insert(L, 1);
+        lua_concat(L, 2);
+    }
+    return lua_error(L);
+}
+
 void
 lmpe_copy_globals(lua_State *L)
 {
@@ -53,6 +70,8 @@ lmpe_copy_globals(lua_State *L)
         lua_getglobal(L, taken[i]);
         lua_setfield(L, -2, taken[i]);
     }
+    lua_pushcfunction(L, library_error);
+    lua_setfield(L, -2, "error");
     for (size_t i = 0; i < sizeof copied / sizeof copied[0]; i++) {
         lua_createtable(L, 0, 20);
         if (lua_getglobal(L, copied[i]) == LUA_TTABLE)

@@ -13,6 +13,7 @@
 #include <lua.h>
 #include <signal.h>
 
+#include "lcheck.h"
 #include "lfinalize.h"
 #include "mpengine.h"
 

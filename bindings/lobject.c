@@ -281,7 +281,8 @@ lmpe_new_type(lua_State *L, lmpe *S, int kind, const char *name, const luaL_Reg 
     lua_pushvalue(L, -2);
     lua_rawseti(L, -2, kind);
     lua_pop(L, 1);
-    lua_setfield(L, -2, name); /* core.NAME: the metatable, for the Lua side */
+    /* core.NAME: the metatable, for the Lua side */
+    lua_setfield(L, -2, kind == MPE_KIND_PIPE_OTHER ? "OtherPipe" : name);
 }
 
 static int

@@ -11,6 +11,7 @@
  * A reader that is gone (EPIPE) ends the program as SIGPIPE does, also when some library has made
  * that signal be ignored.
  */
+#define LMPE_AS_LUA /* the messages are those of what is replaced */
 #include "lmpe.h"
 
 #include <errno.h>

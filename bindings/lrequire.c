@@ -10,6 +10,7 @@
  * fails, as a variable to be closed, or when the coroutine that loads it is collected. A forked
  * child starts with an empty list.
  */
+#define LMPE_AS_LUA /* the messages are those of what is replaced */
 #include "lmpe.h"
 
 #include <string.h>

@@ -1,45 +1,70 @@
---- Checked arguments for calls written in Lua: messages that name the call, the argument and what
---- was expected, as luaL_argerror's do.
+--- What is said of wrong arguments by calls that are written in Lua, in the form of lcheck.c: the call as the
+--- manual names it ("Event:wait"), the argument, what was expected and what was given. The error's
+--- place is the script's line nearest to the call, whatever lies between (lglobals.c).
 local check = {}
 
-local function describe(value)
+local rawget, type, getmetatable = rawget, type, debug.getmetatable
+
+--- What a value is, in a message.
+function check.kind(value)
     if value == nil then return "no value" end
-    local meta = debug.getmetatable(value)
-    return type(meta) == "table" and rawget(meta, "__name") or type(value)
+    local meta = getmetatable(value)
+    local name = type(meta) == "table" and rawget(meta, "__name")
+    return type(name) == "string" and name or type(value)
 end
 
 --- What is said of argument n of a call.
 function check.message(call, n, expected, value)
-    return string.format("bad argument #%d to '%s' (%s expected, got %s)", n, call, expected, describe(value))
+    return string.format("bad argument #%d to '%s' (%s expected, got %s)", n, call, expected, check.kind(value))
 end
 
---- Raises for argument n of a call; level as for error, counted from the caller of this function.
-function check.fail(call, n, expected, value, level)
-    error(check.message(call, n, expected, value), (level or 2) + 1)
+--- Raises for argument n of a call.
+function check.fail(call, n, expected, value)
+    error(check.message(call, n, expected, value))
+end
+
+--- The same where what was expected is a sentence.
+function check.wrong(call, n, what)
+    error(string.format("bad argument #%d to '%s' (%s)", n, call, what))
+end
+
+--- Raises for the object of a method.
+function check.bad_self(call, expected, self)
+    error(string.format("calling '%s' on bad self (%s expected, got %s)", call, expected, check.kind(self)))
 end
 
 --- A timeout: nil, or a number of seconds that is not negative.
-function check.timeout(call, n, value, level)
+function check.timeout(call, n, value)
     if value == nil or (type(value) == "number" and value >= 0) then return end
-    error(string.format("bad argument #%d to '%s' (timeout must be a number of seconds, 0 or more)", n, call),
-        (level or 2) + 1)
+    check.wrong(call, n, "timeout must be a number of seconds, 0 or more")
 end
 
 --- A value of a type, by the name that type() gives.
-function check.type(call, n, value, expected, level)
-    if type(value) ~= expected then check.fail(call, n, expected, value, (level or 2) + 1) end
+function check.type(call, n, value, expected)
+    if type(value) ~= expected then check.fail(call, n, expected, value) end
+end
+
+--- Can it be called?
+function check.is_callable(value)
+    local meta = getmetatable(value)
+    return type(value) == "function" or type(meta) == "table" and rawget(meta, "__call") ~= nil
+end
+
+--- A function, or what can be called as one.
+function check.callable(call, n, value)
+    if not check.is_callable(value) then check.fail(call, n, "function", value) end
 end
 
 --- Seconds to wait: a number that is not negative.
-function check.seconds(call, n, value, level)
+function check.seconds(call, n, value)
     if type(value) == "number" and value >= 0 then return end
-    error(string.format("bad argument #%d to '%s' (seconds must be a number, 0 or more)", n, call), (level or 2) + 1)
+    check.wrong(call, n, "seconds must be a number, 0 or more")
 end
 
 --- A count: nil, or an integer from least on.
 function check.count(call, n, value, least, what)
     if value == nil or (math.type(value) == "integer" and value >= least) then return end
-    error(string.format("bad argument #%d to '%s' (%s must be an integer, %d or more)", n, call, what, least), 3)
+    check.wrong(call, n, string.format("%s must be an integer, %d or more", what, least))
 end
 
 return check

@@ -1,5 +1,6 @@
 --- Start methods: which one is used, and what a child in a new program is started with.
 local core = require "mpengine.core"
+local check = require "mpengine.check"
 
 local context = {}
 
@@ -9,7 +10,7 @@ local default -- the start method in force
 local scope   -- the one that wins while a pool of some context is made
 local chosen  -- the executable of set_executable
 
-local function check(call, name, level)
+local function check_method(call, name, level)
     for _, known in ipairs(METHODS) do
         if known == name then return name end
     end
@@ -31,7 +32,7 @@ end
 
 ---@param name "fork"|"spawn"|"forkserver"
 function context.set_start_method(name)
-    default = check("set_start_method", name, 2)
+    default = check_method("set_start_method", name, 2)
 end
 
 --- For a child: what its parent used.
@@ -40,7 +41,7 @@ function context.set_default(name)
 end
 
 function context.check_method(call, name)
-    return check(call, name, 3)
+    return check_method(call, name, 3)
 end
 
 local Restore = { __close = function(self) scope = self.scope end }
@@ -63,7 +64,7 @@ end
 ---@param path string
 function context.set_executable(path)
     if type(path) ~= "string" then
-        error(("bad argument #1 to 'set_executable' (string expected, got %s)"):format(type(path)), 2)
+        check.fail("set_executable", 1, "string", path)
     end
     chosen = path
 end

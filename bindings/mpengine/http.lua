@@ -1,6 +1,7 @@
 --- HTTP and HTTPS requests that suspend only the calling task. libcurl does the work: TLS, HTTP/2,
 --- redirects, compression, proxies, reuse of connections.
 local core = require "mpengine.core"
+local check = require "mpengine.check"
 local redirect = require "mpengine.http.redirect"
 local route = require "mpengine.http.route"
 
@@ -42,12 +43,7 @@ end
 
 local function shown(value)
     if type(value) == "number" or type(value) == "boolean" then return tostring(value) end
-    return type(value) == "nil" and "nil" or "a " .. type(value)
-end
-
-local function is_callable(value)
-    local meta = getmetatable(value)
-    return type(value) == "function" or type(meta) == "table" and meta.__call ~= nil
+    return value == nil and "nil" or "a " .. check.kind(value)
 end
 
 local getenv = os.getenv
@@ -62,7 +58,7 @@ local options = {
     method = { function(v) return type(v) == "string" and v:find(TOKEN) ~= nil end, "the name of a method" },
     url = { function(v) return type(v) == "string" end, "a string" },
     headers = { function(v) return type(v) == "table" end, "a table" },
-    body = { function(v) return type(v) == "string" or type(v) == "number" or is_callable(v) end,
+    body = { function(v) return type(v) == "string" or type(v) == "number" or check.is_callable(v) end,
         "a string or a function" },
     timeout = { is_seconds, SECONDS },
     connect_timeout = { is_seconds, SECONDS },
@@ -72,7 +68,7 @@ local options = {
     verify = { function(v) return type(v) == "boolean" or is_text(v) end, "true, false or the name of a file" },
     proxy = { is_text, "a string" },
     auth = { is_text, "a string, 'user:password'" },
-    sink = { is_callable, "a function" },
+    sink = { check.is_callable, "a function" },
 }
 
 -- The options that each call may have beside what are arguments of its own.
@@ -92,34 +88,28 @@ local for_bodiless = extended(for_session, "sink")
 local for_get = extended(for_bodiless, "body")
 local for_request = extended(for_get, "method", "url")
 
-local function check_option(call, name, value, level)
+local function check_option(call, name, value)
     local option = options[name]
     if not option[1](value) then
-        error(("%s: option '%s' must be %s, got %s"):format(call, name, option[2], shown(value)), level + 1)
+        error(("%s: option '%s' must be %s, got %s"):format(call, name, option[2], shown(value)))
     end
 end
 
-local function check_options(call, opts, allowed, level)
+local function check_options(call, opts, allowed)
     for name, value in pairs(opts) do
         if not allowed[name] then
-            error(("%s: unknown option '%s'"):format(call, tostring(name)), level + 1)
+            error(("%s: unknown option '%s'"):format(call, tostring(name)))
         end
-        check_option(call, name, value, level + 1)
+        check_option(call, name, value)
     end
-end
-
-local function check_argument(call, index, name, value, expected, level)
-    if type(value) == expected then return end
-    error(("bad argument #%d to '%s' (%s must be a %s, got %s)"):format(index, call, name, expected, shown(value)),
-        level + 1)
 end
 
 -- ---- headers ---------------------------------------------------------------------------------
 
 --- One header as lines for curl: "Name: value", "Name;" for an empty one, "Name:" for none at all.
-local function add_lines(call, lines, name, value, level)
+local function add_lines(call, lines, name, value)
     if type(value) == "table" then
-        for _, one in ipairs(value) do add_lines(call, lines, name, one, level + 1) end
+        for _, one in ipairs(value) do add_lines(call, lines, name, one) end
         return
     end
     if value == false then
@@ -127,31 +117,31 @@ local function add_lines(call, lines, name, value, level)
         return
     end
     if type(value) ~= "string" and type(value) ~= "number" then
-        error(("%s: header '%s' must be a string, got %s"):format(call, name, shown(value)), level + 1)
+        error(("%s: header '%s' must be a string, got %s"):format(call, name, shown(value)))
     end
     local text = tostring(value)
     if text:find("[\r\n%z]") then
-        error(("%s: header '%s' must be one line"):format(call, name), level + 1)
+        error(("%s: header '%s' must be one line"):format(call, name))
     end
     lines[#lines + 1] = text:find("%S") and name .. ": " .. text or name .. ";"
 end
 
 --- Name in lower case -> its lines.
-local function collect(call, into, headers, level)
+local function collect(call, into, headers)
     for name, value in pairs(headers or {}) do
         if type(name) ~= "string" or not name:find(TOKEN) then
-            error(("%s: '%s' is not a valid name of a header"):format(call, tostring(name)), level + 1)
+            error(("%s: '%s' is not a valid name of a header"):format(call, tostring(name)))
         end
         local lines = {}
-        add_lines(call, lines, name, value, level + 1)
+        add_lines(call, lines, name, value)
         into[name:lower()] = lines
     end
 end
 
-local function header_lines(call, session, opts, level)
+local function header_lines(call, session, opts)
     local by_name = {}
-    collect(call, by_name, session and session.headers, level + 1)
-    collect(call, by_name, opts.headers, level + 1)
+    collect(call, by_name, session and session.headers)
+    collect(call, by_name, opts.headers)
     -- Nobody waits a second for leave to send a body; only a form is called one unasked.
     by_name.expect = by_name.expect or { "Expect:" }
     if opts.method ~= "POST" then by_name["content-type"] = by_name["content-type"] or { "Content-Type:" } end
@@ -191,10 +181,10 @@ local function connections_of(owner, seconds)
 end
 
 --- What the core is asked for: the options of the request before those of its session.
-local function prepare(call, session, opts, level)
+local function prepare(call, session, opts)
     local method = (opts.method or "GET"):upper()
     if method == "HEAD" and opts.body then
-        error(call .. ": option 'body' cannot go with the method HEAD", level + 1)
+        error(call .. ": option 'body' cannot go with the method HEAD")
     end
     local function option(name, default)
         local value = opts[name]
@@ -203,13 +193,13 @@ local function prepare(call, session, opts, level)
         return value
     end
     local verify = option("verify", true)
-    local feed = is_callable(opts.body) and opts.body or nil
+    local feed = check.is_callable(opts.body) and opts.body or nil
     local timeout = option("timeout")
     return {
         start = core.now(), limit = timeout and core.now() + timeout,
         method = method, url = opts.url, feed = feed, fed = feed ~= nil,
         body = not feed and opts.body and tostring(opts.body) or nil,
-        headers = header_lines(call, session and session.opts, { method = method, headers = opts.headers }, level + 1),
+        headers = header_lines(call, session and session.opts, { method = method, headers = opts.headers }),
         connect_limit = option("connect_timeout"),
         redirects = option("redirects", DEFAULT_REDIRECTS),
         insecure = verify == false,
@@ -280,8 +270,8 @@ local function perform(plan, sink)
     end
 end
 
-local function request(session, call, opts, level)
-    local plan = prepare(call, session, opts, level + 1)
+local function request(session, call, opts)
+    local plan = prepare(call, session, opts)
     return perform(plan, opts.sink)
 end
 
@@ -294,32 +284,38 @@ local function with(opts, method, url, body)
     return all
 end
 
+--- The public name of a call.
+local function called(session, call) return (session and "http.Session:" or "http.") .. call end
+
 --- get, delete, head: (url, opts)
 local function bodiless(session, call, allowed, url, opts)
-    check_argument(call, 1, "url", url, "string", 3)
-    if opts ~= nil then check_argument(call, 2, "opts", opts, "table", 3) end
-    check_options(call, opts or {}, allowed, 3)
-    local response, why = request(session, call, with(opts, call:upper(), url), 3)
+    local name = called(session, call)
+    if type(url) ~= "string" then check.fail(name, 1, "url: string", url) end
+    if opts ~= nil and type(opts) ~= "table" then check.fail(name, 2, "opts: table", opts) end
+    check_options(name, opts or {}, allowed)
+    local response, why = request(session, name, with(opts, string.upper(call), url))
     return response, why
 end
 
 --- post, put, patch: (url, body, opts)
 local function bodied(session, call, url, body, opts)
-    check_argument(call, 1, "url", url, "string", 3)
-    if body ~= nil and type(body) ~= "number" and not is_callable(body) then
-        check_argument(call, 2, "body", body, "string", 3)
+    local name = called(session, call)
+    if type(url) ~= "string" then check.fail(name, 1, "url: string", url) end
+    if body ~= nil and type(body) ~= "number" and type(body) ~= "string" and not check.is_callable(body) then
+        check.fail(name, 2, "body: string or function", body)
     end
-    if opts ~= nil then check_argument(call, 3, "opts", opts, "table", 3) end
-    check_options(call, opts or {}, for_bodiless, 3)
-    local response, why = request(session, call, with(opts, call:upper(), url, body), 3)
+    if opts ~= nil and type(opts) ~= "table" then check.fail(name, 3, "opts: table", opts) end
+    check_options(name, opts or {}, for_bodiless)
+    local response, why = request(session, name, with(opts, string.upper(call), url, body))
     return response, why
 end
 
 local function any(session, opts)
-    check_argument("request", 1, "opts", opts, "table", 3)
-    check_options("request", opts, for_request, 3)
-    check_option("request", "url", opts.url, 3)
-    local response, why = request(session, "request", opts, 3)
+    local name = called(session, "request")
+    check.type(name, 1, opts, "table")
+    check_options(name, opts, for_request)
+    check_option(name, "url", opts.url)
+    local response, why = request(session, name, opts)
     return response, why
 end
 
@@ -399,10 +395,8 @@ local state = setmetatable({}, { __mode = "k" }) -- session -> its options, conn
 
 local function check_session(self, call)
     local s = state[self]
-    if not s then
-        error(("bad argument #1 to '%s' (mp.http.Session expected, got %s)"):format(call, shown(self)), 3)
-    end
-    if s.closed then error(call .. ": the session is closed", 3) end
+    if not s then check.bad_self("http.Session:" .. call, "mp.http.Session", self) end
+    if s.closed then error("http.Session:" .. call .. ": the session is closed") end
     s.cookies = s.cookies or core.cookies()
     return s
 end
@@ -464,10 +458,10 @@ end
 ---@param opts? mpengine.http.Options without body and sink
 ---@return mpengine.http.Session
 function http.Session(opts)
-    if opts ~= nil then check_argument("Session", 1, "opts", opts, "table", 2) end
+    if opts ~= nil then check.type("http.Session", 1, opts, "table") end
     local own = with(opts)
-    check_options("Session", own, for_session, 2)
-    collect("Session", {}, own.headers, 2)
+    check_options("http.Session", own, for_session)
+    collect("http.Session", {}, own.headers)
     local self = setmetatable({}, Session)
     state[self] = { opts = own, pools = {} }
     return self

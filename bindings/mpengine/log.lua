@@ -1,5 +1,7 @@
 --- mp.get_logger and mp.log_to_stderr: lines with time, level, process and pid.
 local core = require "mpengine.core"
+local check = require "mpengine.check"
+local errors = require "mpengine.errors"
 
 local log = {}
 
@@ -12,36 +14,49 @@ local level = 30
 local Logger = { __name = "mp.logger" }
 Logger.__index = Logger
 
-local function check_level(call, value)
-    local n = type(value) == "string" and LEVELS[value:lower()] or value
-    if type(n) ~= "number" then
-        error(string.format(
-            "bad argument #1 to '%s' (debug, info, warning, error, critical or a number expected, got %s)",
-            call, type(value) == "string" and "'" .. value .. "'" or type(value)), 3)
-    end
-    return n
+local function check_self(self, call)
+    if getmetatable(self) ~= Logger then check.bad_self("Logger:" .. call, "mp.logger", self) end
 end
 
---- Writes a line when its level is shown. Further arguments are for string.format.
-function Logger:log(at, text, ...)
-    at = check_level("log", at)
+local function check_level(call, value)
+    local n = type(value) == "string" and LEVELS[string.lower(value)] or value
+    if type(n) == "number" then return n end
+    check.wrong(call, 1, string.format("debug, info, warning, error, critical or a number expected, got %s",
+        type(value) == "string" and "'" .. value .. "'" or check.kind(value)))
+end
+
+local function write(call, at, text, ...)
     if not shown or at < level then return end
-    if select("#", ...) > 0 then text = text:format(...) end
+    if select("#", ...) > 0 then
+        if type(text) ~= "string" then check.fail(call, call == "Logger:log" and 2 or 1, "string", text) end
+        text = errors.at(1, string.format, text, ...)
+    end
     local now = core.wall_time()
     core.write_error(string.format("%s.%03d %s %s[%d] %s\n", os.date("%Y-%m-%d %H:%M:%S", now // 1 | 0),
         (now % 1 * 1000) // 1 | 0, NAMES[at] or tostring(at), core.process_name(), core.pid(), tostring(text)))
 end
 
+--- Writes a line when its level is shown. Further arguments are for string.format.
+function Logger:log(at, text, ...)
+    check_self(self, "log")
+    write("Logger:log", check_level("Logger:log", at), text, ...)
+end
+
 for name, number in pairs(LEVELS) do
-    Logger[name] = function(self, text, ...) self:log(number, text, ...) end
+    Logger[name] = function(self, text, ...)
+        check_self(self, name)
+        write("Logger:" .. name, number, text, ...)
+    end
 end
 
 --- The least level that is shown.
 function Logger:set_level(value)
-    level = check_level("set_level", value)
+    check_self(self, "set_level")
+    level = check_level("Logger:set_level", value)
 end
 
 function Logger:get_level()
+    check_self(self, "get_level")
     return level
 end
 

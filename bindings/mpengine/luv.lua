@@ -1,6 +1,7 @@
 --- require "luv": libuv's own API on the engine's loop, which runs whenever any task waits. What
 --- concerned the whole loop now concerns luv's part of it, and uv.run waits like any other call.
 local core = require "mpengine.core"
+local check = require "mpengine.check"
 require "mpengine.co" -- which tells of errors in callbacks
 
 local luv = {}
@@ -18,9 +19,9 @@ local run_modes = { default = DEFAULT, once = ONCE, nowait = NOWAIT }
 local function mode_of(mode)
     if mode == nil then return DEFAULT end
     if type(mode) ~= "string" and type(mode) ~= "number" then
-        error(("bad argument #1 to 'run' (string expected, got %s)"):format(type(mode)), 3)
+        check.fail("run", 1, "string", mode)
     end
-    return run_modes[mode] or error(("bad argument #1 to 'run' (invalid option '%s')"):format(mode), 3)
+    return run_modes[mode] or check.wrong("run", 1, ("invalid option '%s'"):format(mode))
 end
 
 --- uv.run([mode]) -> whether there is still something to wait for
@@ -38,7 +39,7 @@ end
 
 local function walk(callback)
     if type(callback) ~= "function" then
-        error(("bad argument #1 to 'walk' (function expected, got %s)"):format(type(callback)), 2)
+        check.fail("walk", 1, "function", callback)
     end
     for _, handle in ipairs(core.luv_handles()) do callback(handle) end
 end

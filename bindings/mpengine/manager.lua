@@ -19,7 +19,7 @@ function makers.Pool(...)
 end
 
 local function check_self(name, self)
-    if getmetatable(self) ~= Manager then check.fail(name, 1, "mp.Manager", self, 3) end
+    if getmetatable(self) ~= Manager then check.bad_self("Manager:" .. name, "mp.Manager", self) end
 end
 
 local methods = {}
@@ -27,7 +27,7 @@ local methods = {}
 for name, make in pairs(makers) do
     methods[name] = function(self, ...)
         check_self(name, self)
-        if self.is_shut_down then error(name .. ": the manager is shut down", 2) end
+        if self.is_shut_down then error("Manager:" .. name .. ": the manager is shut down") end
         return make(...)
     end
 end

@@ -1,4 +1,6 @@
 --- Makes libraries that know nothing of tasks wait like everything else: only the task is suspended.
+local check = require "mpengine.check"
+
 local monkey = {}
 
 local done = {} -- part -> true, once it has been patched
@@ -14,7 +16,7 @@ local parts = {
 ---@param which? { socket?: boolean, os?: boolean, io?: boolean }
 function monkey.patch_all(which)
     if which ~= nil and type(which) ~= "table" then
-        error(("bad argument #1 to 'patch_all' (table expected, got %s)"):format(type(which)), 2)
+        check.fail("monkey.patch_all", 1, "table", which)
     end
     for name, value in pairs(which or {}) do
         if not parts[name] then

@@ -35,7 +35,7 @@ local function fail(call, n, expected, value) errors.raise(check_arg.message(cal
 
 --- The pool behind a handle of this process.
 local function check(handle, call)
-    if getmetatable(handle) ~= Pool then fail(call, 1, "mp.Pool", handle) end
+    if getmetatable(handle) ~= Pool then check_arg.bad_self(call, "mp.Pool", handle) end
     local pool = handle.pool
     if pool.owner ~= process.identity then errors.raise(call .. ": the pool belongs to another process") end
     return pool
@@ -53,13 +53,12 @@ end
 
 -- ---- calls ----
 
---- pool:apply_async(f, args [, opts]) -> AsyncResult. What cannot be sent raises here.
-function Pool:apply_async(f, args, opts)
-    local pool = check_call(self, "apply_async", f)
-    if args ~= nil and type(args) ~= "table" then fail("apply_async", 2, "table of args", args) end
-    if opts ~= nil then opts = options.call("apply_async", opts, options.async) end
+local function apply_async(self, call, f, args, opts)
+    local pool = check_call(self, call, f)
+    if args ~= nil and type(args) ~= "table" then fail(call, 2, "table of args", args) end
+    if opts ~= nil then opts = options.call(call, opts, options.async) end
     args = args or {}
-    local job = jobs.call(self, publish.func(pool, "apply_async", f), args, args.n or #args, opts)
+    local job = jobs.call(self, publish.func(pool, call, f), args, args.n or #args, opts)
     local ok, bytes, has_objects
     if pool.outstanding < schedule.PLACES and pool.first_job > pool.last_job then
         ok, bytes, has_objects = schedule.put(pool, job, 1, 1)
@@ -75,11 +74,13 @@ function Pool:apply_async(f, args, opts)
     return job
 end
 
+--- pool:apply_async(f, args [, opts]) -> AsyncResult. What cannot be sent raises here.
+function Pool:apply_async(f, args, opts) return apply_async(self, "Pool:apply_async", f, args, opts) end
+
 --- pool:apply(f, args) -> the results of f; raises its error. A task that is cancelled meanwhile cancels
 --- the call; so do the others that wait.
 function Pool:apply(f, args)
-    check_call(self, "apply", f)
-    local r <close> = self:apply_async(f, args)
+    local r <close> = apply_async(self, "Pool:apply", f, args)
     return r:get()
 end
 
@@ -121,13 +122,13 @@ local function map(handle, call, f, list, opts, star)
 end
 
 --- pool:map(f, list [, opts]) -> list of results in order; raises the error of the first item that failed.
-function Pool:map(f, list, opts) return map(self, "map", f, list, opts) end
-function Pool:starmap(f, list, opts) return map(self, "starmap", f, list, opts, true) end
+function Pool:map(f, list, opts) return map(self, "Pool:map", f, list, opts) end
+function Pool:starmap(f, list, opts) return map(self, "Pool:starmap", f, list, opts, true) end
 
 local function copied(list) return type(list) == "table" and table.move(list, 1, #list, 1, {}) or list end
 
-function Pool:map_async(f, list, opts) return map_async(self, "map_async", f, copied(list), opts) end
-function Pool:starmap_async(f, list, opts) return map_async(self, "starmap_async", f, copied(list), opts, true) end
+function Pool:map_async(f, list, opts) return map_async(self, "Pool:map_async", f, copied(list), opts) end
+function Pool:starmap_async(f, list, opts) return map_async(self, "Pool:starmap_async", f, copied(list), opts, true) end
 
 local function imap_with(handle, call, ordered, f, value, ...)
     local pool = check_call(handle, call, f)
@@ -138,16 +139,16 @@ end
 
 --- for i, v in pool:imap(f, list or iterator [, opts]): in order, as they come. An iterator may have its
 --- state and first value behind it, as pairs(t) and q:iter() give them.
-function Pool:imap(...) return imap_with(self, "imap", true, ...) end
+function Pool:imap(...) return imap_with(self, "Pool:imap", true, ...) end
 
 --- for i, v in pool:imap_unordered(f, list or iterator [, opts]): i is the item's index.
-function Pool:imap_unordered(...) return imap_with(self, "imap_unordered", false, ...) end
+function Pool:imap_unordered(...) return imap_with(self, "Pool:imap_unordered", false, ...) end
 
 -- ---- the pool itself ----
 
 --- No more tasks; the workers end when those that are there are done.
 function Pool:close()
-    local pool = check(self, "close")
+    local pool = check(self, "Pool:close")
     if pool.closed then return end
     pool.closed = true
     if pool.trouble then schedule.give_up(pool) end
@@ -156,7 +157,7 @@ end
 
 --- Ends the workers at once; unfinished tasks fail with kind "terminated".
 function Pool:terminate()
-    local pool = check(self, "terminate")
+    local pool = check(self, "Pool:terminate")
     if pool.terminated then return end
     pool.closed, pool.terminated = true, true
     pool.inbox:close()
@@ -168,9 +169,9 @@ end
 
 --- Waits until the workers have ended: true, or nil, "timeout". Raises before close or terminate.
 function Pool:join(timeout)
-    local pool = check(self, "join")
-    check_arg.timeout("join", 1, timeout)
-    if not pool.closed then errors.raise("join: the pool is still open (close or terminate it first)") end
+    local pool = check(self, "Pool:join")
+    check_arg.timeout("Pool:join", 1, timeout)
+    if not pool.closed then errors.raise("Pool:join: the pool is still open (close or terminate it first)") end
     local deadline = timeout and core.now() + timeout
     while pool.alive > 0 do
         local ok, why = pool.changed:wait(deadline and math.max(0, deadline - core.now()))
@@ -185,17 +186,17 @@ end
 
 --- Changes the number of workers; those that are too many end when they have no task.
 function Pool:resize(n)
-    local pool = check(self, "resize")
+    local pool = check(self, "Pool:resize")
     if math.type(n) ~= "integer" or n < 1 or n > options.CAPACITY then
-        fail("resize", 1, ("number of workers from 1 to %d"):format(options.CAPACITY), n)
+        fail("Pool:resize", 1, ("number of workers from 1 to %d"):format(options.CAPACITY), n)
     end
-    if pool.closed then errors.raise("resize: the pool is closed") end
+    if pool.closed then errors.raise("Pool:resize: the pool is closed") end
     workers.resize(pool, n)
 end
 
 --- What the pool and its workers are doing.
 function Pool:stats()
-    local pool = check(self, "stats")
+    local pool = check(self, "Pool:stats")
     return {
         workers = workers.stats(pool), outstanding = pool.outstanding, completed = pool.completed,
         queued = pool.inbox:qsize(), closed = pool.closed or false,

@@ -1,5 +1,6 @@
 --- Processes: mp.Process and what goes with it.
 local core = require "mpengine.core"
+local check = require "mpengine.check"
 local context = require "mpengine.context"
 local errors = require "mpengine.errors"
 
@@ -19,29 +20,20 @@ local is_daemon = false
 local Process = { __name = "mp.Process" }
 local state = setmetatable({}, { __mode = "k" }) -- object -> private fields
 
-local function check(self, call, level)
-    level = level or 3
+local function check_self(self, call)
     local s = state[self]
-    if not s then
-        error(string.format("bad argument #1 to '%s' (mp.Process expected, got %s)", call, type(self)), level)
-    end
-    if s.closed then error(call .. ": the process object is closed", level) end
+    if not s then check.bad_self("Process:" .. call, "mp.Process", self) end
+    if s.closed then error("Process:" .. call .. ": the process object is closed") end
     return s
 end
 
 local function check_child(self, call)
-    local s = check(self, call, 4)
-    if not s.child and not s.remote then error(call .. ": the process has not been started", 3) end
+    local s = check_self(self, call)
+    if not s.child and not s.remote then error("Process:" .. call .. ": the process has not been started") end
     if s.remote or not core.child_is_mine(s.child) then
-        error(call .. ": the process is not a child of this one", 3)
+        error("Process:" .. call .. ": the process is not a child of this one")
     end
     return s
-end
-
-local function check_timeout(call, timeout)
-    if timeout ~= nil and not (type(timeout) == "number" and timeout >= 0) then
-        error(string.format("bad argument #1 to '%s' (timeout must be a number of seconds, 0 or more)", call), 3)
-    end
 end
 
 local function pid_of(s)
@@ -160,11 +152,11 @@ function starters.forkserver(...) return start_program("forkserver", ...) end
 --- Starts the process. Raises when it was started before, when the arguments cannot be sent, or
 --- when the system has no more processes.
 function methods:start()
-    local s = check(self, "start")
-    if s.child then error("start: a process can be started only once", 2) end
-    if s.remote then error("start: this process runs already", 2) end
+    local s = check_self(self, "start")
+    if s.child then error("Process:start: a process can be started only once", 2) end
+    if s.remote then error("Process:start: this process runs already", 2) end
     if is_daemon and not process.is_worker then
-        error("start: a daemon process may not have children", 2)
+        error("Process:start: a daemon process may not have children", 2)
     end
     local method = s.method or context.get_start_method()
     local bytes = errors.at(3, core.encode_args, "start", 1, s.target, table.unpack(s.args, 1, s.args.n))
@@ -184,8 +176,8 @@ end
 
 -- The parent can be waited for, by its children.
 local function join_remote(self, timeout)
-    local s = check(self, "join")
-    if s.pid == core.pid() then error("join: a process cannot wait for itself", 3) end
+    local s = check_self(self, "join")
+    if s.pid == core.pid() then error("Process:join: a process cannot wait for itself", 3) end
     local fd = core.parent_fd()
     if not fd then return true end
     return core.wait_fd(fd, "r", timeout)
@@ -193,7 +185,7 @@ end
 
 --- Waits for its end: true, or nil, "timeout". Suspends the task. Raises before start.
 function methods:join(timeout)
-    check_timeout("join", timeout)
+    check.timeout("Process:join", 1, timeout)
     if state[self] and state[self].remote then return join_remote(self, timeout) end
     local s = check_child(self, "join")
     if s.exitcode == nil then
@@ -207,7 +199,7 @@ function methods:join(timeout)
 end
 
 function methods:is_alive()
-    local s = check(self, "is_alive")
+    local s = check_self(self, "is_alive")
     core.look()
     if self == current then return true end
     if s.remote then return s.pid == core.pid() or core.parent_fd() ~= nil end
@@ -230,10 +222,10 @@ end
 --- Gives the object up. Raises while the process runs; a second time is harmless.
 function methods:close()
     local s = state[self]
-    if not s then check(self, "close") end
+    if not s then check_self(self, "close") end
     if s.closed then return end
     if s.child and poll(self, s) == nil then
-        error("close: the process is still running (join or terminate it first)", 2)
+        error("Process:close: the process is still running (join or terminate it first)", 2)
     end
     s.closed = true
 end
@@ -244,7 +236,7 @@ function Process:__index(key)
     local method = methods[key]
     if method then return method end
     if not readable[key] then return nil end
-    local s = check(self, key)
+    local s = check_self(self, key)
     if key == "exitcode" then
         core.look()
         return poll(self, s)
@@ -254,7 +246,7 @@ function Process:__index(key)
 end
 
 function Process:__newindex(key, value)
-    local s = check(self, tostring(key))
+    local s = check_self(self, tostring(key))
     if key == "name" then
         if type(value) ~= "string" then error("name: a string expected, got " .. type(value), 2) end
         s.name = value
@@ -268,7 +260,7 @@ function Process:__newindex(key, value)
 end
 
 function Process:__tostring()
-    local s = state[self] or check(self, "tostring")
+    local s = state[self] or check_self(self, "tostring")
     if s.closed then return string.format("mp.Process: %s (closed)", s.name) end
     local pid = pid_of(s)
     if not pid then return string.format("mp.Process: %s (not started)", s.name) end
@@ -312,7 +304,7 @@ end
 function process.Process(first, ...)
     if type(first) == "function" then return new(first, table.pack(...)) end
     if type(first) ~= "table" then
-        error(string.format("bad argument #1 to 'Process' (function or table expected, got %s)", type(first)), 2)
+        check.fail("Process", 1, "function or table", first)
     end
     check_fields(first)
     local args = first.args and table.move(first.args, 1, first.args.n or #first.args, 1, {}) or {}
@@ -392,7 +384,7 @@ local os_exit = os.exit
 function process.exit(code, close)
     if code == nil or code == true then code = 0 elseif code == false then code = 1 end
     if type(code) ~= "number" or math.tointeger(code) == nil then
-        error(string.format("bad argument #1 to 'exit' (boolean or integer expected, got %s)", type(code)), 2)
+        check.fail("os.exit", 1, "boolean or integer", code)
     end
     code = math.tointeger(code)
     if core.is_closed() then os_exit(code & 0xff) end -- in a finalizer

@@ -1,11 +1,12 @@
 --- mp.SharedMemory: named shared memory for unrelated programs.
 local core = require "mpengine.core"
+local check = require "mpengine.check"
 
 local types = { name = "string", create = "boolean", size = "number" }
 
-local function check(opts)
+local function check_fields(opts)
     if type(opts) ~= "table" then
-        error(("bad argument #1 to 'SharedMemory' (table expected, got %s)"):format(type(opts)), 3)
+        check.fail("SharedMemory", 1, "table", opts)
     end
     for key, value in pairs(opts) do
         local expected = types[key]
@@ -34,7 +35,7 @@ end
 --- mp.SharedMemory{ name =, create =, size = } -> memory with read([i [, j]]), write(bytes [, at]),
 --- close(), unlink(), name, size. Attaching to a missing name, or creating one that exists, raises.
 local function SharedMemory(opts)
-    check(opts)
+    check_fields(opts)
     local name = opts.name or free_name()
     if name:sub(1, 1) ~= "/" then name = "/" .. name end
     local ok, memory = pcall(core.open_shared_memory, name, opts.create or false, opts.size)

@@ -1,5 +1,6 @@
 --- mp.signal: handlers of signals, run as tasks.
 local core = require "mpengine.core"
+local check = require "mpengine.check"
 
 local signal = {}
 
@@ -21,16 +22,15 @@ end
 ---@return function|string before what was in force
 function signal.signal(name, handler)
     if type(name) ~= "string" and math.type(name) ~= "integer" then
-        error(("bad argument #1 to 'signal' (name or number of a signal expected, got %s)"):format(type(name)), 2)
+        check.fail("signal", 1, "name or number of a signal", name)
     end
     local number = core.signal_number(name)
     if not number then
-        error(("bad argument #1 to 'signal' (name or number of a signal expected, got '%s')"):format(name), 2)
+        check.wrong("signal", 1, ("name or number of a signal expected, got '%s'"):format(name))
     end
     if handler == nil then handler = "default" end
     if type(handler) ~= "function" and handler ~= "default" and handler ~= "ignore" then
-        error(("bad argument #2 to 'signal' (function, \"default\" or \"ignore\" expected, got %s)"):format(
-            type(handler) == "string" and "'" .. handler .. "'" or type(handler)), 2)
+        check.fail("signal", 2, "function, 'default' or 'ignore'", handler)
     end
     require "mpengine.co.tasks" -- which reports errors of tasks
     local ok, why = core.catch_signal(number, type(handler) == "function" and "task" or handler)

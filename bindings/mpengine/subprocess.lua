@@ -1,5 +1,6 @@
 --- Other programs, run while only the calling task waits.
 local core = require "mpengine.core"
+local check = require "mpengine.check"
 
 local subprocess = {}
 
@@ -196,7 +197,7 @@ end
 ---@return { stdout: string, stderr: string }? printed until the timeout
 function subprocess.run(opts)
     if type(opts) ~= "table" then
-        error(("bad argument #1 to 'run' (table expected, got %s)"):format(type(opts)), 2)
+        check.fail("subprocess.run", 1, "table", opts)
     end
     check_fields(opts)
     local argv, env = words(opts), environment(opts.env)

@@ -19,46 +19,58 @@ end
 
 Guard.__close = Guard.release
 
---- lock:guard([timeout]) -> guard[, "owner_died"] | nil, "timeout": held until the guard is closed.
-local function guard(self, timeout)
-    check.timeout("guard", 1, timeout)
-    local ok, why = self:acquire(timeout)
-    if not ok then return nil, why end
-    return setmetatable({ held = self }, Guard), why
+--- Gives a type, of which call is the public name, the methods guard and with.
+local function add(call, meta, methods)
+    local function check_self(self, name)
+        if getmetatable(self) ~= meta then check.bad_self(call .. name, meta.__name, self) end
+    end
+
+    --- lock:guard([timeout]) -> guard[, "owner_died"] | nil, "timeout": held until the guard is closed.
+    function methods:guard(timeout)
+        check_self(self, ":guard")
+        check.timeout(call .. ":guard", 1, timeout)
+        local ok, why = self:acquire(timeout)
+        if not ok then return nil, why end
+        return setmetatable({ held = self }, Guard), why
+    end
+
+    --- lock:with(f, ...) -> the results of f, called while the lock is held.
+    function methods:with(f, ...)
+        check_self(self, ":with")
+        check.callable(call .. ":with", 1, f)
+        local _ <close> = self:guard()
+        return f(...)
+    end
 end
 
---- lock:with(f, ...) -> the results of f, called while the lock is held.
-local function with(self, f, ...)
-    check.type("with", 1, f, "function")
-    local _ <close> = guard(self)
-    return f(...)
+--- A condition has wait_for too.
+local function add_condition(call, meta, methods)
+    add(call, meta, methods)
+
+    --- c:wait_for(predicate [, timeout]) -> the predicate's value | nil, "timeout"
+    function methods:wait_for(predicate, timeout)
+        if getmetatable(self) ~= meta then check.bad_self(call .. ":wait_for", meta.__name, self) end
+        check.callable(call .. ":wait_for", 1, predicate)
+        check.timeout(call .. ":wait_for", 2, timeout)
+        if not self:is_mine() then error(call .. ":wait_for: the condition's lock is not held by this task") end
+        local deadline = timeout and core.now() + timeout
+        local value = predicate()
+        while not value do
+            local left = deadline and deadline - core.now()
+            if left and left <= 0 then return nil, "timeout" end
+            self:wait(left)
+            value = predicate()
+        end
+        return value
+    end
 end
 
 for _, name in ipairs { "Lock", "RLock", "Semaphore", "BoundedSemaphore" } do
-    local methods = core[name].methods
-    methods.guard, methods.with = guard, with
+    add(name, core[name], core[name].methods)
 end
+add_condition("Condition", core.Condition, core.Condition.methods)
 
-local Condition = core.Condition.methods
-Condition.guard, Condition.with = guard, with
-
---- c:wait_for(predicate [, timeout]) -> the predicate's value | nil, "timeout"
-function Condition:wait_for(predicate, timeout)
-    check.type("wait_for", 1, predicate, "function")
-    check.timeout("wait_for", 2, timeout)
-    if not self:is_mine() then error("wait_for: the condition's lock is not held by this task", 2) end
-    local deadline = timeout and core.now() + timeout
-    local value = predicate()
-    while not value do
-        local left = deadline and deadline - core.now()
-        if left and left <= 0 then return nil, "timeout" end
-        self:wait(left)
-        value = predicate()
-    end
-    return value
-end
-
-sync.guard, sync.with, sync.wait_for = guard, with, Condition.wait_for -- for those of mp.co
+sync.add, sync.add_condition = add, add_condition -- for those of mp.co
 
 -- A barrier's action and default timeout belong to the object as its maker described it: they
 -- travel with it, since any process may be the last to arrive.
@@ -77,7 +89,8 @@ end
 
 --- b:wait([timeout]) -> 1..parties | nil, "broken"
 function Barrier:wait(timeout)
-    check.timeout("wait", 1, timeout)
+    if getmetatable(self) ~= core.Barrier then check.bad_self("Barrier:wait", "mp.Barrier", self) end
+    check.timeout("Barrier:wait", 1, timeout)
     local s = settings_of(self)
     local index, generation = self:meet(timeout or s.timeout)
     if not index then return nil, "broken" end
@@ -109,8 +122,8 @@ function sync.Barrier(parties, action, timeout)
     if action ~= nil and type(action) ~= "function" then check.fail("Barrier", 2, "action: a function", action) end
     check.timeout("Barrier", 3, timeout)
     if math.type(parties) ~= "integer" or parties < 1 or parties > 65535 then
-        error(("bad argument #1 to 'Barrier' (number of parties must be an integer from 1 to 65535, got %s)")
-            :format(tostring(parties)), 2)
+        check.wrong("Barrier", 1, string.format("number of parties must be an integer from 1 to 65535, got %s",
+            type(parties) == "number" and parties or check.kind(parties)))
     end
     local s = { action = action, timeout = timeout }
     local bytes = next(s) and errors.at(3, core.encode_value, "Barrier", "settings", s)

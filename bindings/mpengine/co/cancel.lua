@@ -10,8 +10,8 @@ local cancel = {}
 ---@param seconds number
 ---@param f function
 function cancel.with_timeout(seconds, f, ...)
-    check.seconds("with_timeout", 1, seconds)
-    check.type("with_timeout", 2, f, "function")
+    check.seconds("co.with_timeout", 1, seconds)
+    check.callable("co.with_timeout", 2, f)
     return core.call_until(errors.new { kind = "timeout", message = "timeout" }, seconds, f, ...)
 end
 
@@ -50,8 +50,8 @@ end
 ---@param f function
 ---@return mp.Task
 function methods:spawn(f, ...)
-    check.type("spawn", 1, f, "function")
-    if self.closed then error("spawn: the scope has ended", 2) end
+    check.callable("Scope:spawn", 1, f)
+    if self.closed then error("Scope:spawn: the scope has ended", 2) end
     local task = core.spawn_task(f, ...)
     tasks.on_end(task, function(t) child_ended(self, t) end)
     tasks.listen(task, self)
@@ -91,7 +91,7 @@ end
 --- cancels the others and is raised then.
 ---@param f fun(s: mp.Scope): ...
 function cancel.scope(f)
-    check.type("scope", 1, f, "function")
+    check.callable("co.scope", 1, f)
     local token = errors.new { kind = "cancelled", message = "cancelled" }
     local self = setmetatable({ children = {}, count = 0, owner = core.current(), body = core.scope(token) },
         Scope)

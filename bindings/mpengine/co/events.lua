@@ -3,6 +3,8 @@ local core = require "mpengine.core"
 local check = require "mpengine.check"
 local class = require "mpengine.co.class"
 
+local getmetatable = getmetatable -- of what is called often
+
 local events = {}
 
 -- ---- Event ----
@@ -11,13 +13,18 @@ local events = {}
 local Event, event_methods = class.new("Event", function(self) return self.on and "set" or "clear" end)
 
 function event_methods:set()
+    if getmetatable(self) ~= Event then check.bad_self("co.Event:set", "mp.co.Event", self) end
     self.on = true
     self.waiting:wake()
 end
 
-function event_methods:clear() self.on = false end
+function event_methods:clear()
+    if getmetatable(self) ~= Event then check.bad_self("co.Event:clear", "mp.co.Event", self) end
+    self.on = false
+end
 
 function event_methods:is_set()
+    if getmetatable(self) ~= Event then check.bad_self("co.Event:is_set", "mp.co.Event", self) end
     core.look()
     return self.on
 end
@@ -25,7 +32,8 @@ end
 --- true, or nil, "timeout"
 ---@param timeout? number
 function event_methods:wait(timeout)
-    check.timeout("wait", 1, timeout)
+    if getmetatable(self) ~= Event then check.bad_self("co.Event:wait", "mp.co.Event", self) end
+    if timeout ~= nil then check.timeout("co.Event:wait", 1, timeout) end
     if self.on then
         if core.check_cancelled() then core.let_others() end
         return true
@@ -60,22 +68,26 @@ end
 
 --- Gives it its values, once.
 function result_methods:set(...)
-    finish(self, "set")
+    if getmetatable(self) ~= Result then check.bad_self("co.AsyncResult:set", "mp.co.AsyncResult", self) end
+    finish(self, "co.AsyncResult:set")
     self.value, self.values = ..., table.pack(...)
 end
 
 --- Makes get raise err.
 function result_methods:set_error(err)
-    finish(self, "set_error")
+    if getmetatable(self) ~= Result then check.bad_self("co.AsyncResult:set_error", "mp.co.AsyncResult", self) end
+    finish(self, "co.AsyncResult:set_error")
     self.error, self.failed = err, true
 end
 
 function result_methods:ready()
+    if getmetatable(self) ~= Result then check.bad_self("co.AsyncResult:ready", "mp.co.AsyncResult", self) end
     core.look()
     return self.done
 end
 
 function result_methods:successful()
+    if getmetatable(self) ~= Result then check.bad_self("co.AsyncResult:successful", "mp.co.AsyncResult", self) end
     core.look()
     return self.done and not self.failed
 end
@@ -83,7 +95,8 @@ end
 --- true, or nil, "timeout"
 ---@param timeout? number
 function result_methods:wait(timeout)
-    check.timeout("wait", 1, timeout)
+    if getmetatable(self) ~= Result then check.bad_self("co.AsyncResult:wait", "mp.co.AsyncResult", self) end
+    if timeout ~= nil then check.timeout("co.AsyncResult:wait", 1, timeout) end
     if self.done then
         if core.check_cancelled() then core.let_others() end
         return true
@@ -94,7 +107,8 @@ end
 --- The values; raises the error; nil, "timeout".
 ---@param timeout? number
 function result_methods:get(timeout)
-    check.timeout("get", 1, timeout)
+    if getmetatable(self) ~= Result then check.bad_self("co.AsyncResult:get", "mp.co.AsyncResult", self) end
+    if timeout ~= nil then check.timeout("co.AsyncResult:get", 1, timeout) end
     local ok, why = self:wait(timeout)
     if not ok then return nil, why end
     if self.failed then error(self.error, 0) end

@@ -17,6 +17,15 @@ local function describe(self)
 end
 Group.__tostring = describe
 
+local Pool -- the other kind
+
+--- The public name of a method of both kinds.
+local function called(self, name)
+    local meta = getmetatable(self)
+    if meta ~= Group and meta ~= Pool then check.bad_self("co.Group:" .. name, "mp.co.Group", self) end
+    return (meta == Pool and "co.Pool:" or "co.Group:") .. name
+end
+
 local function ended(self, task)
     if not self.tasks[task] then return end
     self.tasks[task] = nil
@@ -35,7 +44,7 @@ end
 ---@param f function
 ---@return mp.Task
 function methods:spawn(f, ...)
-    check.type("spawn", 1, f, "function")
+    check.callable(called(self, "spawn"), 1, f)
     if self.places then self.places:acquire() end
     return adopt(self, core.spawn_task(f, ...))
 end
@@ -43,7 +52,7 @@ end
 --- Takes a task in.
 ---@param task mp.Task
 function methods:add(task)
-    tasks.check("add", 1, task)
+    tasks.check(called(self, "add"), 1, task)
     if self.tasks[task] or core.is_done(task) then return end
     if self.places then
         self.places:acquire()
@@ -58,7 +67,7 @@ end
 --- Lets a task go.
 ---@param task mp.Task
 function methods:discard(task)
-    tasks.check("discard", 1, task)
+    tasks.check(called(self, "discard"), 1, task)
     ended(self, task)
 end
 
@@ -72,7 +81,7 @@ end
 ---@param timeout? number
 ---@param raise_error? boolean  raise the error of the first that failed
 function methods:join(timeout, raise_error)
-    check.timeout("join", 1, timeout)
+    check.timeout(called(self, "join"), 1, timeout)
     local deadline = timeout and core.now() + timeout
     while self.count > 0 do
         local left = deadline and math.max(0, deadline - core.now())
@@ -86,6 +95,7 @@ end
 --- Kills its tasks; does not wait for their ends.
 ---@param reason? any
 function methods:kill(reason)
+    called(self, "kill")
     for _, task in ipairs(list(self)) do task:kill(reason) end
 end
 
@@ -103,14 +113,18 @@ end
 
 ---@class mp.co.Pool : mp.co.Group
 local pool_methods = setmetatable({}, { __index = methods })
-local Pool = { __name = "mp.co.Pool", __index = pool_methods, __tostring = describe, __len = Group.__len }
+Pool = { __name = "mp.co.Pool", __index = pool_methods, __tostring = describe, __len = Group.__len }
 
 --- How many more tasks it has room for.
-function pool_methods:free_count() return self.places:get_value() end
+function pool_methods:free_count()
+    called(self, "free_count")
+    return self.places:get_value()
+end
 
 --- Waits for room; true, or nil, "timeout".
 ---@param timeout? number
 function pool_methods:wait_available(timeout)
+    check.timeout(called(self, "wait_available"), 1, timeout)
     local ok, why = self.places:acquire(timeout)
     if not ok then return nil, why end
     self.places:release()
@@ -120,12 +134,12 @@ end
 ---@param n? integer  how many tasks may run at once; absent: any number
 ---@return mp.co.Pool
 function group.Pool(n)
-    check.count("Pool", 1, n, 1, "number of tasks")
+    check.count("co.Pool", 1, n, 1, "number of tasks")
     local places = locks.Semaphore(n or math.maxinteger)
     return setmetatable({ tasks = {}, count = 0, places = places, size = n }, Pool)
 end
 
 group.pool_methods = pool_methods
-require "mpengine.co.maps"(pool_methods)
+require "mpengine.co.maps"(pool_methods, called)
 
 return group

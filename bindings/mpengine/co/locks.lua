@@ -6,9 +6,11 @@ local check = require "mpengine.check"
 local class = require "mpengine.co.class"
 local shared = require "mpengine.sync"
 
+local getmetatable = getmetatable -- of what is called often
+
 local locks = {}
 
-local waitlist, current = core.waitlist, core.current
+local waitlist, current, wake, check_cancelled = core.waitlist, core.current, core.waitlist_wake, core.check_cancelled
 
 local function owner_id()
     local _, id = current()
@@ -20,10 +22,7 @@ local function new(meta, self)
     return self
 end
 
-local function tell_watchers(self)
-    local watchers = self.watchers
-    if watchers then watchers:wake() end
-end
+local function tell(watchers) watchers:wake() end
 
 -- ---- Lock ----
 
@@ -33,9 +32,10 @@ local Lock, lock_methods = class.new("Lock", function(self) return self.held and
 --- true, or nil, "timeout"
 ---@param timeout? number
 function lock_methods:acquire(timeout)
-    check.timeout("acquire", 1, timeout)
+    if getmetatable(self) ~= Lock then check.bad_self("co.Lock:acquire", "mp.co.Lock", self) end
+    if timeout ~= nil then check.timeout("co.Lock:acquire", 1, timeout) end
     if not self.held then
-        local turn_is_over = core.check_cancelled()
+        local turn_is_over = check_cancelled()
         self.held = true
         if turn_is_over then core.let_others() end
         return true
@@ -45,20 +45,24 @@ end
 
 --- Anybody may release it. Raises when it is free.
 function lock_methods:release()
-    if not self.held then error("release: the lock is not held", 2) end
-    if self.waiting:wake(1) == 0 then
+    if getmetatable(self) ~= Lock then check.bad_self("co.Lock:release", "mp.co.Lock", self) end
+    if not self.held then error("co.Lock:release: the lock is not held", 2) end
+    if wake(self.waiting, 1) == 0 then
         self.held = false
-        tell_watchers(self)
+        if self.watchers then tell(self.watchers) end
     end
 end
 
 function lock_methods:locked()
+    if getmetatable(self) ~= Lock then check.bad_self("co.Lock:locked", "mp.co.Lock", self) end
     core.look()
     return self.held
 end
 
 -- For a Condition: is it held by this task, give it up, take it back whatever happens.
-function lock_methods:is_mine() return self.held end
+function lock_methods:is_mine()
+    return self.held
+end
 
 function lock_methods:give_up()
     self:release()
@@ -88,10 +92,11 @@ end)
 local HANDED_OVER <const> = -1
 
 function rlock_methods:acquire(timeout)
-    check.timeout("acquire", 1, timeout)
+    if getmetatable(self) ~= RLock then check.bad_self("co.RLock:acquire", "mp.co.RLock", self) end
+    if timeout ~= nil then check.timeout("co.RLock:acquire", 1, timeout) end
     local me, turn_is_over = owner_id(), false
     if self.levels == 0 then
-        turn_is_over = core.check_cancelled()
+        turn_is_over = check_cancelled()
     elseif self.levels > 0 and self.owner == me then
         self.levels = self.levels + 1
         return true
@@ -106,24 +111,28 @@ end
 
 local function hand_over(self)
     self.owner = nil
-    if self.waiting:wake(1) == 1 then
+    if wake(self.waiting, 1) == 1 then
         self.levels = HANDED_OVER
     else
         self.levels = 0
-        tell_watchers(self)
+        if self.watchers then tell(self.watchers) end
     end
 end
 
-function rlock_methods:is_mine() return self.levels > 0 and self.owner == owner_id() end
+function rlock_methods:is_mine()
+    return self.levels > 0 and self.owner == owner_id()
+end
 
 --- Only its owner may release it.
 function rlock_methods:release()
-    if self.levels == 0 then error("release: the RLock is not held", 2) end
-    if not self:is_mine() then error("release: the RLock is held by another task", 2) end
+    if getmetatable(self) ~= RLock then check.bad_self("co.RLock:release", "mp.co.RLock", self) end
+    if self.levels == 0 then error("co.RLock:release: the RLock is not held", 2) end
+    if not self:is_mine() then error("co.RLock:release: the RLock is held by another task", 2) end
     if self.levels > 1 then self.levels = self.levels - 1 else hand_over(self) end
 end
 
 function rlock_methods:locked()
+    if getmetatable(self) ~= RLock then check.bad_self("co.RLock:locked", "mp.co.RLock", self) end
     core.look()
     return self.levels ~= 0
 end
@@ -154,9 +163,10 @@ local Semaphore, semaphore_methods = class.new("Semaphore", function(self)
 end)
 
 function semaphore_methods:acquire(timeout)
-    check.timeout("acquire", 1, timeout)
+    if getmetatable(self) ~= Semaphore then check.bad_self("co.Semaphore:acquire", "mp.co.Semaphore", self) end
+    if timeout ~= nil then check.timeout("co.Semaphore:acquire", 1, timeout) end
     if self.permits > 0 then
-        local turn_is_over = core.check_cancelled()
+        local turn_is_over = check_cancelled()
         self.permits = self.permits - 1
         if turn_is_over then core.let_others() end
         return true
@@ -165,21 +175,24 @@ function semaphore_methods:acquire(timeout)
 end
 
 function semaphore_methods:release()
+    if getmetatable(self) ~= Semaphore then check.bad_self("co.Semaphore:release", "mp.co.Semaphore", self) end
     if self.bound and self.permits >= self.bound then
-        error("release: the semaphore was released too many times", 2)
+        error("co.Semaphore:release: the semaphore was released too many times", 2)
     end
-    if self.waiting:wake(1) == 0 then
+    if wake(self.waiting, 1) == 0 then
         self.permits = self.permits + 1
-        tell_watchers(self)
+        if self.watchers then tell(self.watchers) end
     end
 end
 
 function semaphore_methods:get_value()
+    if getmetatable(self) ~= Semaphore then check.bad_self("co.Semaphore:get_value", "mp.co.Semaphore", self) end
     core.look()
     return self.permits
 end
 
 function semaphore_methods:locked()
+    if getmetatable(self) ~= Semaphore then check.bad_self("co.Semaphore:locked", "mp.co.Semaphore", self) end
     core.look()
     return self.permits == 0
 end
@@ -193,11 +206,11 @@ end
 
 ---@param n? integer  1 when absent
 ---@return mp.co.Semaphore
-function locks.Semaphore(n) return semaphore("Semaphore", n, false) end
+function locks.Semaphore(n) return semaphore("co.Semaphore", n, false) end
 
 ---@param n? integer
 ---@return mp.co.Semaphore
-function locks.BoundedSemaphore(n) return semaphore("BoundedSemaphore", n, true) end
+function locks.BoundedSemaphore(n) return semaphore("co.BoundedSemaphore", n, true) end
 
 -- ---- Condition ----
 
@@ -206,7 +219,9 @@ local Condition, condition_methods = class.new("Condition", function(self)
     return getmetatable(self.lock).__ready(self.lock) and "lock free" or "lock held"
 end)
 
-function condition_methods:is_mine() return self.lock:is_mine() end
+function condition_methods:is_mine()
+    return self.lock:is_mine()
+end
 
 local function check_mine(self, call)
     if not self:is_mine() then
@@ -214,17 +229,33 @@ local function check_mine(self, call)
     end
 end
 
-function condition_methods:acquire(timeout) return self.lock:acquire(timeout) end
-function condition_methods:release() return self.lock:release() end
-function condition_methods:locked() return self.lock:locked() end
-function condition_methods:get_lock() return self.lock end
+function condition_methods:acquire(timeout)
+    if getmetatable(self) ~= Condition then check.bad_self("co.Condition:acquire", "mp.co.Condition", self) end
+    return self.lock:acquire(timeout)
+end
+
+function condition_methods:release()
+    if getmetatable(self) ~= Condition then check.bad_self("co.Condition:release", "mp.co.Condition", self) end
+    return self.lock:release()
+end
+
+function condition_methods:locked()
+    if getmetatable(self) ~= Condition then check.bad_self("co.Condition:locked", "mp.co.Condition", self) end
+    return self.lock:locked()
+end
+
+function condition_methods:get_lock()
+    if getmetatable(self) ~= Condition then check.bad_self("co.Condition:get_lock", "mp.co.Condition", self) end
+    return self.lock
+end
 
 --- Gives the lock up, waits to be notified, and takes it again, whatever ends the wait.
 ---@param timeout? number
 function condition_methods:wait(timeout)
-    check.timeout("wait", 1, timeout)
-    check_mine(self, "wait")
-    core.check_cancelled()
+    if getmetatable(self) ~= Condition then check.bad_self("co.Condition:wait", "mp.co.Condition", self) end
+    if timeout ~= nil then check.timeout("co.Condition:wait", 1, timeout) end
+    check_mine(self, "co.Condition:wait")
+    check_cancelled()
     local levels = self.lock:give_up()
     local good, ok, why = pcall(self.waiting.wait, self.waiting, timeout)
     self.lock:take_back(levels)
@@ -235,13 +266,15 @@ end
 --- Wakes n of those who wait, 1 when absent.
 ---@param n? integer
 function condition_methods:notify(n)
-    check.count("notify", 1, n, 0, "number of waiters")
-    check_mine(self, "notify")
+    if getmetatable(self) ~= Condition then check.bad_self("co.Condition:notify", "mp.co.Condition", self) end
+    check.count("co.Condition:notify", 1, n, 0, "number of waiters")
+    check_mine(self, "co.Condition:notify")
     self.waiting:wake(n or 1)
 end
 
 function condition_methods:notify_all()
-    check_mine(self, "notify_all")
+    if getmetatable(self) ~= Condition then check.bad_self("co.Condition:notify_all", "mp.co.Condition", self) end
+    check_mine(self, "co.Condition:notify_all")
     self.waiting:wake()
 end
 
@@ -250,14 +283,14 @@ end
 function locks.Condition(lock)
     local meta = getmetatable(lock)
     if lock ~= nil and meta ~= Lock and meta ~= RLock then
-        error(("bad argument #1 to 'Condition' (co.Lock or co.RLock expected, got %s)"):format(type(lock)), 2)
+        check.fail("co.Condition", 1, "co.Lock or co.RLock", lock)
     end
     return new(Condition, { lock = lock or locks.RLock() })
 end
 
-for _, methods in ipairs { lock_methods, rlock_methods, semaphore_methods, condition_methods } do
-    methods.guard, methods.with = shared.guard, shared.with
-end
-condition_methods.wait_for = shared.wait_for
+shared.add("co.Lock", Lock, lock_methods)
+shared.add("co.RLock", RLock, rlock_methods)
+shared.add("co.Semaphore", Semaphore, semaphore_methods)
+shared.add_condition("co.Condition", Condition, condition_methods)
 
 return locks

@@ -251,12 +251,13 @@ end
 -- ---- the methods ----
 
 local function check_function(name, f)
-    if type(f) ~= "function" then errors.raise(check.message(name, 1, "function", f)) end
+    check.callable(name, 1, f)
 end
 
---- Adds the maps to the methods of the pool.
-return function(methods)
+--- Adds the maps to the methods of the pool; called(self, name) checks the pool and gives the public name.
+return function(methods, called)
     local function prepare(self, name, f, allowed, star, ...)
+        name = called(self, name)
         check_function(name, f)
         local source, opts = sources.of(name, ...)
         local given = options.call(name, opts, allowed)
@@ -303,20 +304,22 @@ return function(methods)
         return task:get()
     end
 
-    local function check_apply(name, f, args)
+    local function check_apply(self, name, f, args)
+        name = called(self, name)
         check_function(name, f)
-        if args ~= nil and type(args) ~= "table" then errors.raise(check.message(name, 2, "table of args", args)) end
+        if args ~= nil and type(args) ~= "table" then check.fail(name, 2, "table of args", args) end
+        return name
     end
 
     --- The results of f(table.unpack(args)), run in the pool.
     function methods:apply(f, args)
-        check_apply("apply", f, args)
+        check_apply(self, "apply", f, args)
         return apply(self, {}, f, args or {})
     end
 
     function methods:apply_async(f, args, opts)
-        check_apply("apply_async", f, args)
-        opts = options.call("apply_async", opts, options.async)
+        local name = check_apply(self, "apply_async", f, args)
+        opts = options.call(name, opts, options.async)
         return in_background(opts, apply, self, opts, f, args or {})
     end
 end

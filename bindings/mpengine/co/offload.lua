@@ -13,6 +13,6 @@ end
 --- copied with its upvalues, as to another process; its error is raised here.
 ---@param f function
 return function(f, ...)
-    check.type("offload", 1, f, "function")
+    check.type("co.offload", 1, f, "function")
     return finish(core.offload(package.path, package.cpath, f, ...))
 end

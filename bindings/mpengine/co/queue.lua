@@ -11,9 +11,10 @@ local methods = Queue.__index
 
 --- for v in q:iter(): until it is closed and drained.
 function methods:iter()
+    if getmetatable(self) ~= Queue then check.bad_self("co.Queue:iter", "mp.co.Queue", self) end
     return function()
         local v, why = self:get()
-        if v == nil and why == nil then error("iter: a nil item would end the loop", 2) end
+        if v == nil and why == nil then error("co.Queue:iter: a nil item would end the loop", 2) end
         return v
     end
 end
@@ -39,11 +40,11 @@ end
 
 ---@param maxsize? integer  0 or absent: no bound
 ---@return mp.co.Queue
-function queues.Queue(maxsize) return new("Queue", maxsize, false) end
+function queues.Queue(maxsize) return new("co.Queue", maxsize, false) end
 
 ---@param maxsize? integer
 ---@return mp.co.Queue
-function queues.JoinableQueue(maxsize) return new("JoinableQueue", maxsize, true) end
+function queues.JoinableQueue(maxsize) return new("co.JoinableQueue", maxsize, true) end
 
 ---@return mp.co.Queue
 function queues.SimpleQueue() return core.coqueue() end

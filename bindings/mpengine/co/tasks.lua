@@ -44,6 +44,8 @@ function fields.name(task)
     return task == core.main_task() and "main" or "Task-" .. core.task_id(task)
 end
 
+Task.methods = methods -- where the names of calls are looked for
+
 function Task:__index(key)
     local method = methods[key]
     if method then return method end
@@ -68,10 +70,9 @@ function Task:__tostring()
 end
 
 local function check_task(call, index, value)
-    if getmetatable(value) ~= Task then
-        error(string.format("bad argument #%d to '%s' (task expected, got %s)", index, call,
-            value == nil and "no value" or type(value)), 3)
-    end
+    if getmetatable(value) == Task then return end
+    if index == 0 then check.bad_self(call, "mp.Task", value) end
+    check.fail(call, index, "task", value)
 end
 tasks.check = check_task
 
@@ -87,7 +88,7 @@ methods.get = core.get
 --- wait for its end.
 ---@param reason? any
 function methods:kill(reason)
-    check_task("kill", 1, self)
+    check_task("Task:kill", 0, self)
     core.kill(self, errors.new { kind = "killed", message = "killed", reason = reason })
 end
 
@@ -98,6 +99,7 @@ methods.ready = core.ready
 --- Has it returned?
 ---@return boolean
 function methods:successful()
+    check_task("Task:successful", 0, self)
     core.look()
     local _, outcome = core.task_state(self)
     return outcome == true
@@ -108,7 +110,8 @@ local function call_link(f, task) f(task) end
 --- Calls f(task), in a task of its own, when it has ended.
 ---@param f fun(task: mp.Task)
 function methods:link(f)
-    if type(f) ~= "function" and not (getmetatable(f) or {}).__call then check.type("link", 1, f, "function") end
+    check_task("Task:link", 0, self)
+    check.callable("Task:link", 1, f)
     if core.is_done(self) then
         core.spawn_task(call_link, f, self)
         return
@@ -189,8 +192,8 @@ end
 ---@param f function
 ---@return mp.Task
 function tasks.spawn_later(seconds, f, ...)
-    check.seconds("spawn_later", 1, seconds)
-    check.type("spawn_later", 2, f, "function")
+    check.seconds("co.spawn_later", 1, seconds)
+    check.callable("co.spawn_later", 2, f)
     return core.spawn_task(delayed, seconds, f, ...)
 end
 
@@ -203,7 +206,12 @@ end
 --- Kills all of a list; does not wait for their ends.
 ---@param list mp.Task[]
 function tasks.killall(list, reason)
-    check.type("killall", 1, list, "table")
+    check.type("co.killall", 1, list, "table")
+    for i, task in ipairs(list) do
+        if getmetatable(task) ~= Task then
+            check.wrong("co.killall", 1, string.format("element %d: task expected, got %s", i, check.kind(task)))
+        end
+    end
     for _, task in ipairs(list) do task:kill(reason) end
 end
 

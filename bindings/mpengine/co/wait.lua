@@ -9,10 +9,7 @@ local source_of = require("mpengine.wait").source_of
 
 -- What is waited for, and how to see whether each has come: lists side by side.
 local function prepare(call, objects)
-    if type(objects) ~= "table" then
-        error(("bad argument #1 to '%s' (table expected, got %s)"):format(call,
-            objects == nil and "no value" or type(objects)), 3)
-    end
+    check.type(call, 1, objects, "table")
     local pending = { n = #objects }
     local objs, ready, sources = {}, {}, {}
     for i = 1, pending.n do
@@ -81,18 +78,18 @@ end
 ---@param timeout? number
 ---@param count? integer
 function waiting.wait(objects, timeout, count)
-    check.timeout("wait", 2, timeout)
-    check.count("wait", 3, count, 1, "count")
+    check.timeout("co.wait", 2, timeout)
+    check.count("co.wait", 3, count, 1, "count")
     if objects == nil then return wait_for_all_tasks(timeout) end
-    return wait_some(prepare("wait", objects), timeout, count)
+    return wait_some(prepare("co.wait", objects), timeout, count)
 end
 
 --- for x in co.iwait(objects): each as it becomes ready, until all were or the time is over.
 ---@param objects table
 ---@param timeout? number
 function waiting.iwait(objects, timeout)
-    check.timeout("iwait", 2, timeout)
-    local pending, found, at = prepare("iwait", objects), {}, 0
+    check.timeout("co.iwait", 2, timeout)
+    local pending, found, at = prepare("co.iwait", objects), {}, 0
     local deadline = timeout and core.now() + timeout
     return function()
         while at == #found do
@@ -161,18 +158,18 @@ end
 ---@param opts? { count?: integer, raise_error?: boolean }
 ---@return mp.Task[]
 function waiting.joinall(list, timeout, opts)
-    check.type("joinall", 1, list, "table")
-    check.timeout("joinall", 2, timeout)
+    check.type("co.joinall", 1, list, "table")
+    check.timeout("co.joinall", 2, timeout)
     if opts ~= nil then
-        check.type("joinall", 3, opts, "table")
+        check.type("co.joinall", 3, opts, "table")
         for key in pairs(opts) do
             if key ~= "count" and key ~= "raise_error" then
-                error(("joinall: unknown option '%s' (count and raise_error expected)"):format(tostring(key)), 2)
+                error(("co.joinall: unknown option '%s' (count and raise_error expected)"):format(tostring(key)), 2)
             end
         end
-        check.count("joinall", 3, opts.count, 1, "count")
+        check.count("co.joinall", 3, opts.count, 1, "count")
         if opts.count or opts.raise_error then
-            return joinall_in_parts(prepare("joinall", list), timeout, opts)
+            return joinall_in_parts(prepare("co.joinall", list), timeout, opts)
         end
     end
     return core.joinall(list, timeout)

@@ -2,6 +2,7 @@
 --- the io library's own userdata; what is read and written here by other means are those of popen, and
 --- standard input when it is no file on a disk.
 local core = require "mpengine.core"
+local check = require "mpengine.check"
 local order = require "mpengine.monkey.order"
 local process = require "mpengine.process"
 local reader = require "mpengine.monkey.reader"
@@ -41,7 +42,7 @@ local stock_execute = os.execute
 local function execute(command)
     if command == nil then return stock_execute() end
     if type(command) ~= "string" and type(command) ~= "number" then
-        error(("bad argument #1 to 'execute' (string expected, got %s)"):format(type(command)), 2)
+        check.fail("execute", 1, "string", command)
     end
     core.sleep(0) -- a task that is killed starts nothing
     local launched, why, errno = subprocess.launch({ "/bin/sh", "-c", tostring(command) }, nil, nil, "")
@@ -64,11 +65,10 @@ end
 
 local function popen(command, mode)
     if type(command) ~= "string" and type(command) ~= "number" then
-        error(("bad argument #1 to 'popen' (string expected, got %s)"):format(
-            command == nil and "no value" or type(command)), 2)
+        check.fail("popen", 1, "string", command)
     end
     if mode == nil then mode = "r" end
-    if mode ~= "r" and mode ~= "w" then error("bad argument #2 to 'popen' (invalid mode)", 2) end
+    if mode ~= "r" and mode ~= "w" then check.wrong("popen", 2, "invalid mode") end
     core.flush()
     local child, why, errno = subprocess.launch({ "/bin/sh", "-c", tostring(command) }, nil, nil,
         (mode == "r" and "o" or "i") .. (process.is_worker and "" or "d"))
@@ -100,7 +100,7 @@ local function write(file, state, ...)
     for i = 1, select("#", ...) do
         local bytes = pieces[i]
         if type(bytes) ~= "string" and type(bytes) ~= "number" then
-            error(("bad argument #%d to 'write' (string expected, got %s)"):format(i, type(bytes)), 2)
+            check.fail("write", i, "string", bytes)
         end
         if math.type(bytes) == "float" then pieces[i] = ("%.14g"):format(bytes) end
     end

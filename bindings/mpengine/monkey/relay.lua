@@ -8,9 +8,10 @@ local LIBRARY <const> = "^[^\n]-mpengine/monkey/%w+%.lua:%d+: "
 -- object as an argument; what our own code says has neither.
 local function in_terms_of(name, shift, message)
     local text, is_foreign = message:gsub(LIBRARY, "", 1)
+    if is_foreign == 0 then return (text:gsub("^[^\n]-:%d+: ", "", 1)) end
     local n, what = text:match "^bad argument #(%d+) to '[^']*'(.*)$"
     if not n then return text end
-    n = n - (is_foreign == 1 and shift or 0)
+    n = n - shift
     if n == 0 then return ("calling '%s' on bad self%s"):format(name, what) end
     return ("bad argument #%d to '%s'%s"):format(n, name, what)
 end

@@ -3,6 +3,7 @@
 --- own, and what ssl.wrap makes of them, are all patched. Their timeouts are limits.lua's,
 --- receive and send streams.lua's.
 local core = require "mpengine.core"
+local check = require "mpengine.check"
 local limits = require "mpengine.monkey.limits"
 local names = require "mpengine.names"
 local relay = require "mpengine.monkey.relay"
@@ -252,14 +253,14 @@ end
 
 local function check_list(index, list)
     if list == nil or type(list) == "table" then return end
-    error(("bad argument #%d to 'select' (table expected, got %s)"):format(index, type(list)), 3)
+    check.fail("select", index, "table", list)
 end
 
 local function select_ready(recvt, sendt, timeout)
     check_list(1, recvt)
     check_list(2, sendt)
     if timeout ~= nil and type(timeout) ~= "number" then
-        error(("bad argument #3 to 'select' (number expected, got %s)"):format(type(timeout)), 2)
+        check.fail("select", 3, "number", timeout)
     end
     local readable, writable = {}, {}
     local readers, rfds = watched(take_dirty(readable, recvt))
@@ -276,7 +277,7 @@ end
 
 local function sleep(n)
     if type(n) ~= "number" then
-        error(("bad argument #1 to 'sleep' (number expected, got %s)"):format(n == nil and "no value" or type(n)), 2)
+        check.fail("sleep", 1, "number", n)
     end
     core.sleep(math.max(0, n))
 end

@@ -1,5 +1,6 @@
 --- What the calls of a pool, and its making, can be told.
 local core = require "mpengine.core"
+local check = require "mpengine.check"
 local errors = require "mpengine.errors"
 
 local options = {}
@@ -43,7 +44,7 @@ end
 function options.call(call, opts, allowed)
     if opts == nil then return none end
     if type(opts) ~= "table" then
-        errors.raise(("bad argument #3 to '%s' (table of options expected, got %s)"):format(call, type(opts)))
+        check.fail(call, 3, "table of options", opts)
     end
     for key, value in pairs(opts) do
         if not allowed[key] then
@@ -78,8 +79,7 @@ function options.pool(first, initializer, initargs, maxtasks)
     end
     local n = opts.processes or core.cpu_count()
     if math.type(n) ~= "integer" or n < 1 or n > options.CAPACITY then
-        errors.raise(("bad argument #1 to 'Pool' (number of processes from 1 to %d expected, got %s)")
-            :format(options.CAPACITY, n))
+        check.wrong("Pool", 1, ("number of processes from 1 to %d expected, got %s"):format(options.CAPACITY, n))
     end
     local max = opts.maxtasksperchild
     if max and (math.type(max) ~= "integer" or max < 1) then

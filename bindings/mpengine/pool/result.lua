@@ -7,7 +7,7 @@ local Result = { __name = "mp.AsyncResult" }
 Result.__index = Result
 
 local function check(self, call)
-    if getmetatable(self) ~= Result then check_arg.fail(call, 1, "mp.AsyncResult", self, 3) end
+    if getmetatable(self) ~= Result then check_arg.bad_self(call, "mp.AsyncResult", self) end
 end
 
 --- Makes a result of a table with the fields handle, of the pool; cancel_with(pool, result), how the
@@ -52,8 +52,8 @@ end
 
 --- Waits until there is a result: true, or nil, "timeout".
 function Result:wait(timeout)
-    check(self, "wait")
-    check_arg.timeout("wait", 1, timeout)
+    check(self, "AsyncResult:wait")
+    check_arg.timeout("AsyncResult:wait", 1, timeout)
     if self.state then
         core.did(true)
         return true
@@ -70,8 +70,8 @@ end
 
 --- The results of the task; raises its error; nil, "timeout" when there is nothing yet.
 function Result:get(timeout)
-    check(self, "get")
-    check_arg.timeout("get", 1, timeout)
+    check(self, "AsyncResult:get")
+    check_arg.timeout("AsyncResult:get", 1, timeout)
     if not self.state then
         local ok, why = self:wait(timeout)
         if not ok then return nil, why end
@@ -83,22 +83,22 @@ function Result:get(timeout)
 end
 
 function Result:ready()
-    check(self, "ready")
+    check(self, "AsyncResult:ready")
     core.look()
     return self.state ~= nil
 end
 
 --- Raises while there is no result.
 function Result:successful()
-    check(self, "successful")
+    check(self, "AsyncResult:successful")
     core.look()
-    if not self.state then error("successful: the result is not ready", 2) end
+    if not self.state then error("AsyncResult:successful: the result is not ready", 2) end
     return self.state == "ok"
 end
 
 --- True when the task will give no result: a queued one never runs, a running one is stopped.
 function Result:cancel()
-    check(self, "cancel")
+    check(self, "AsyncResult:cancel")
     if self.state or not self.cancel_with then return false end
     self.cancel_with(self.handle.pool, self)
     self:set_error(errors.new{ kind = "cancelled", message = "the task was cancelled" })

@@ -1,7 +1,6 @@
 --- What maps take their items from: lists, shared lists and arrays, and iterators as they stand in a for
 --- loop, with their state and first value. Of mp.Pool and of co.Pool.
 local check = require "mpengine.check"
-local errors = require "mpengine.errors"
 
 local source = {}
 
@@ -23,7 +22,7 @@ end
 function source.list(call, n, value)
     local reader = reader_of(value)
     if reader then return value[reader](value) end
-    if type(value) ~= "table" then errors.raise(check.message(call, n, "table or shared list", value)) end
+    if type(value) ~= "table" then check.fail(call, n, "table or shared list", value) end
     return value
 end
 
@@ -86,7 +85,7 @@ end
 --- an item: items are lists of several values.
 function source.of(call, value, ...)
     if reader_of(value) or type(value) == "table" and not is_callable(value) then return of_list(value), (...) end
-    if not is_callable(value) then errors.raise(check.message(call, 2, "table, shared list or iterator", value)) end
+    if not is_callable(value) then check.fail(call, 2, "table, shared list or iterator", value) end
     local self = { next = next_of_iterator, step = value }
     local opts
     self.state, self.control, self.closing, opts = split(value, select("#", ...), ...)
