@@ -69,7 +69,8 @@ inline call()
             rung[chosen] = 1;
             if
             :: break
-            :: !names /* it runs: the next one is called as well */
+            :: atomic { names -> called = 0 } /* it runs: the next one is called as well */
+            :: !names
             fi
         :: atomic { !waiting[chosen] -> skip };
 #ifndef NO_CLEAR

@@ -6,21 +6,20 @@
  * taken a message, and there is another, it calls the next once more (loop/waiter.c).
  *
  *   caller:    put; read `called`: if that names a consumer without its bit, rely on it. Else choose
- *              a consumer, name it, take its bit, ring. If the bit was gone: clear that name, and
- *              begin again.
+ *              a consumer, name it, take its bit, ring. If the bit was gone, or the consumer is one
+ *              that runs its tasks and may look much later: clear the name, and begin again.
  *   consumer:  set its bit, look, sleep. Woken (its bit is gone) or leaving (it has taken its bit
  *              itself): clear its name if it stands there, then look.
  *
  * A message is not left beside a consumer that sleeps. A caller that relies on a name has read it
  * after its put. If the bit was taken by the one that wrote the name, the consumer has yet to clear
- * the name, and looks after that. If the bit was gone already, the writer has yet to clear the name,
- * and then begins again, with that message in the queue. A name that is cleared or written over too
+ * the name, and looks after that. If the bit was gone already, or the consumer runs, the writer has
+ * yet to clear the name, and then begins again, with that message in the queue. A name that is cleared or written over too
  * early costs a call more and nothing else, so plain stores do. engine/models/queue_call.pml tries
  * all orders.
  *
- * Who is named is asleep or spins, so it arrives at once; a consumer that runs its tasks may look
- * much later, so it is rung without being named, and the next is called as well. A consumer that is
- * stopped delays others by no more than CALL_TICKS of puts. A name is worth its store only while
+ * A consumer that stays named is asleep or spins, so it arrives at once; one that is stopped delays
+ * others by no more than CALL_TICKS of puts. A name is worth its store only while
  * another consumer waits: none is written otherwise.
  *
  * Death: a caller that dies after naming, taking or before ringing leaves a name, or a consumer
@@ -62,6 +61,7 @@ mpe__queue_call(mpe_engine *e, mpe_object *o)
 {
     struct mpe__queue *q = mpe__queue_body(e, o);
     struct mpe__slotset *consumers = &o->waiters[MPE_EVENT_READY];
+    uint32_t bit = 1u << mpe__bucket(mpe__index_of(e, o));
     while (mpe__has_waiters(e, o, MPE_EVENT_READY)) {
         if (is_coming(consumers, atomic_load(&q->called)))
             return;
@@ -69,17 +69,13 @@ mpe__queue_call(mpe_engine *e, mpe_object *o)
         if (next < 0)
             return;
         uint32_t slot = (uint32_t)next;
-        int attentive = mpe__is_attentive(e, slot);
-        int names = attentive && mpe__set_has_others(consumers, slot);
+        int names = mpe__set_has_others(consumers, slot);
         if (names)
             mpe__store64(&q->called, name_of(slot));
-        if (mpe__set_remove(consumers, slot)) {
-            mpe__ring(e, slot, 1u << mpe__bucket(mpe__index_of(e, o)));
-            if (attentive)
-                return;
-        } else if (names) {
+        if (mpe__set_remove(consumers, slot) && mpe__ring(e, slot, bit))
+            return;
+        if (names)
             mpe__queue_call_none(q);
-        }
     }
 }
 

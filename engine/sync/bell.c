@@ -58,13 +58,17 @@ wake_sleeper(mpe_engine *e, uint32_t slot, int even_if_rung)
     }
 }
 
-void
+/* The bell first, then the state: a process that sleeps or spins after the bell is rung takes it. */
+int
 mpe__ring(mpe_engine *e, uint32_t slot, uint32_t bits)
 {
+    struct mpe__slot *s = &e->slots[slot];
     if (slot != e->slot)
-        mpe__store32(&e->slots[slot].rung_on, mpe__processor() + 1);
-    if (atomic_fetch_or(&e->slots[slot].bell, bits) == 0)
+        mpe__store32(&s->rung_on, mpe__processor() + 1);
+    uint32_t before = atomic_fetch_or(&s->bell, bits), state = atomic_load(&s->sleep);
+    if (before == 0)
         wake_sleeper(e, slot, 0);
+    return state != MPE__AWAKE;
 }
 
 void
@@ -106,15 +110,14 @@ take_bit(struct mpe__slotset *set, uint32_t from)
 void
 mpe__wake_one_of(mpe_engine *e, mpe_object *o, int event)
 {
-    int slot, attentive;
+    uint32_t bit = 1u << mpe__bucket(mpe__index_of(e, o));
+    int slot;
     do {
         slot = take_bit(&o->waiters[event], e->wake_from);
         if (slot < 0)
             return;
         e->wake_from = (uint32_t)slot + 1;
-        attentive = mpe__is_attentive(e, (uint32_t)slot);
-        mpe__ring(e, (uint32_t)slot, 1u << mpe__bucket(mpe__index_of(e, o)));
-    } while (!attentive);
+    } while (!mpe__ring(e, (uint32_t)slot, bit));
 }
 
 void

@@ -16,8 +16,9 @@ mpe__bucket(uint32_t object)
 /* The socket that is this process's doorbell and rings those of others, opened at first use, if need be
  * in place of the descriptor kept in reserve for it; -1. */
 int mpe__bell_socket(mpe_engine *e);
-/* Rings a slot's bell with bits; its owner looks at what they name. */
-void mpe__ring(mpe_engine *e, uint32_t slot, uint32_t bits);
+/* Rings a slot's bell with bits; its owner looks at what they name. Whether it does so at once: one
+ * that runs may look much later, so a turn that it was given is given to the next one as well. */
+int mpe__ring(mpe_engine *e, uint32_t slot, uint32_t bits);
 /* Rings every live slot with MPE__BROADCAST, whatever it seems to be doing. */
 void mpe__ring_all(mpe_engine *e);
 
@@ -50,14 +51,6 @@ mpe__wake_all(mpe_engine *e, mpe_object *o, int event)
 {
     if (MPE__UNLIKELY(mpe__has_waiters(e, o, event)))
         mpe__wake_all_of(e, o, event);
-}
-
-/* Does the process look at its bell at once when it is rung? One that runs may do so much later, so
- * a turn that it was given is given to the next one as well. */
-static inline int
-mpe__is_attentive(const mpe_engine *e, uint32_t slot)
-{
-    return atomic_load(&e->slots[slot].sleep) != MPE__AWAKE;
 }
 
 /* A slot of a set, the first from that one on; -1 when it is empty. */
