@@ -134,6 +134,30 @@ for _, kind in ipairs{ "Queue", "JoinableQueue" } do
         for _, p in ipairs(list) do p:kill() p:join() end]]):gsub("KIND", kind)), { timeout = 60 })
     end)
 
+    it("though one that waits in a task forks, and its children wait, too", function()
+      ok((([[
+        local q, got = mp.KIND(), mp.Queue()
+        local function take()
+          while true do got:put(q:get()) end
+        end
+        local forker = P(function()
+          require("mpengine.co").spawn(take)
+          while true do
+            local child = P(function()
+              local v = q:get(0.001)
+              if v then got:put(v) end
+            end)
+            child:join()
+          end
+        end)
+        local idle = P(take)
+        for round = 1, 300 do
+          for i = 1, 3 do q:put(i) end
+          for i = 1, 3 do assert(got:get(10), "message " .. i .. " of round " .. round) end
+        end
+        for _, p in ipairs{ forker, idle } do p:kill() p:join() end]]):gsub("KIND", kind)), { timeout = 60 })
+    end)
+
     it("though others wait for it among other queues", function()
       ok((([[
         local q, other, got = mp.KIND(), mp.KIND(), mp.Queue()
