@@ -1,5 +1,6 @@
 """The rows of rows/pool.lua for multiprocessing.Pool and concurrent.futures.ProcessPoolExecutor.
-usage: pool.py Pool|Executor map1|map|apply|apply_async|imap_unordered|first|cpu|idle64|sleep64"""
+usage: pool.py Pool|Executor map1|map|apply|apply_async|imap_unordered|imap100|first|cpu|idle64|sleep64
+       pool.py Pool submit20000|unordered20000|map200000|imap100_200000"""
 
 import multiprocessing as mp
 import sys
@@ -49,6 +50,11 @@ class Pool:
             pass
 
 
+    def imap100(pool, items):
+        for _ in pool.imap(inc, items, chunksize=100):
+            pass
+
+
 class Executor:
     """concurrent.futures.ProcessPoolExecutor: its nearest equivalents."""
 
@@ -92,6 +98,20 @@ def tasks(workers, work):
     kind.end(pool)
 
 
+def burst(n, work):
+    """Reports ns per task of one burst of n tasks, the median of three."""
+    pool = kind.new(2)
+    kind.map1(pool, range(8))
+    took = []
+    for _ in range(3):
+        items = list(range(n))
+        start = bench.now()
+        work(pool, items)
+        took.append(bench.now() - start)
+    bench.report(sorted(took)[1] / n * 1e9, "ns")
+    kind.end(pool)
+
+
 def first():
     total, pools = 0, 10
     for _ in range(pools):
@@ -119,6 +139,10 @@ def cpu():
 others = {
     "first": first,
     "cpu": cpu,
+    "submit20000": lambda: burst(20000, kind.apply_async),
+    "unordered20000": lambda: burst(20000, kind.imap_unordered),
+    "map200000": lambda: burst(200000, kind.map),
+    "imap100_200000": lambda: burst(200000, kind.imap100),
     "idle64": lambda: tasks(64, kind.map1),
     "sleep64": lambda: tasks(64, lambda pool, items: kind.map1(pool, items, nap)),
 }

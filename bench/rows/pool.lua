@@ -1,6 +1,7 @@
 -- Pools of two workers: ns per tiny task for each way to hand tasks over, ns until the first result of a new pool,
 -- the gain of two workers over one for work that needs the CPU, and two rows with 64 workers.
--- usage: pool.lua map1|map|apply|apply_async|imap_unordered|first|cpu|idle64|sleep64
+-- usage: pool.lua map1|map|apply|apply_async|imap_unordered|imap100|first|cpu|idle64|sleep64
+--        pool.lua submit20000|unordered20000|map200000|imap100_200000   one burst of that size, in a new pool
 local mp = require "mpengine"
 local bench = dofile "bench/lib.lua"
 
@@ -51,6 +52,52 @@ function run.imap_unordered()
   tasks(2, function(pool, list)
     local sum = 0
     for _, v in pool:imap_unordered(inc, list) do sum = sum + v end
+  end)
+end
+
+function run.imap100()
+  tasks(2, function(pool, list)
+    local sum = 0
+    for _, v in pool:imap(inc, list, { chunksize = 100 }) do sum = sum + v end
+  end)
+end
+
+-- Reports ns per task of one burst of n tasks, the median of three.
+local function burst(n, work)
+  local pool <close> = mp.Pool(2)
+  pool:map(inc, numbers(8), { chunksize = 1 })
+  local took = {}
+  for i = 1, 3 do
+    local list = numbers(n)
+    local start = bench.now()
+    work(pool, list)
+    took[i] = bench.now() - start
+  end
+  bench.report(bench.median(took) / n * 1e9, "ns")
+end
+
+function run.submit20000()
+  burst(20000, function(pool, list)
+    for i = 1, #list do list[i] = pool:apply_async(inc, { i }) end
+    for i = 1, #list do list[i]:get() end
+  end)
+end
+
+function run.unordered20000()
+  burst(20000, function(pool, list)
+    local sum = 0
+    for _, v in pool:imap_unordered(inc, list) do sum = sum + v end
+  end)
+end
+
+function run.map200000()
+  burst(200000, function(pool, list) pool:map(inc, list) end)
+end
+
+function run.imap100_200000()
+  burst(200000, function(pool, list)
+    local sum = 0
+    for _, v in pool:imap(inc, list, { chunksize = 100 }) do sum = sum + v end
   end)
 end
 

@@ -57,14 +57,18 @@ local function flush(pool, job)
     schedule.feed(pool)
 end
 
+local function hand_out(pool, job)
+    schedule.enqueue(pool, job)
+    schedule.feed(pool)
+end
+
 --- A whole chunk is handed out at once; a part of one when the source waits, or the puller ends.
 local function took(pool, job, item)
     job.available = job.available + 1
     job.items[job.available] = item
     if job.source.spread then job.mode = job.mode | worker.STAR end
     if job.available - job.at + 1 >= job.chunk then
-        schedule.enqueue(pool, job)
-        schedule.feed(pool)
+        hand_out(pool, job)
     elseif not job.flushing then
         job.flushing = true
         core.spawn(flush, pool, job)
@@ -77,18 +81,33 @@ local function exhausted(job, err)
     job.news:wake()
 end
 
-local function pull(pool, job)
-    while not job.exhausted and not job.over and job.available - job.delivered < job.window do
-        local ok, found, item = pcall(job.source.next, job.source)
-        if job.over or job.exhausted then break end -- meanwhile
-        if not ok then
-            exhausted(job, { found })
-        elseif not found then
-            exhausted(job)
-        else
-            took(pool, job, item)
-        end
+--- How many more items may be in flight.
+local function room_of(job) return job.window - job.available + job.delivered end
+
+--- Those of a list are taken many at a time, in whole chunks.
+local function pull_list(pool, job)
+    local room = room_of(job)
+    if room <= 0 then return end
+    if room > job.chunk then room = room - room % job.chunk end
+    job.available = job.available + sources.move(job.source, job.items, job.available + 1, room)
+    hand_out(pool, job)
+    if job.source.at == job.source.total then exhausted(job) end
+end
+
+local function pull_items(pool, job)
+    local source = job.source
+    while room_of(job) > 0 do
+        local found, item = source:next()
+        if job.over or job.exhausted then return end -- meanwhile
+        if not found then return exhausted(job) end
+        took(pool, job, item)
     end
+end
+
+local function pull(pool, job)
+    local ok, err = true, nil
+    if not job.over then ok, err = pcall(job.source.items and pull_list or pull_items, pool, job) end
+    if not ok and not job.over and not job.exhausted then exhausted(job, { err }) end
     job.pulling = false
 end
 
@@ -121,14 +140,15 @@ local function next_ready(job)
 end
 
 local function take(job, index)
-    local outcome, value, reason = job.outcomes[index], job.values[index], nil
+    local outcome, value = job.outcomes[index], job.values[index]
     job.outcomes[index], job.values[index], job.items[index] = nil, nil, nil
-    if job.reasons[index] ~= nil then
-        reason = value == nil and job.reasons[index] or nil
-        job.reasons[index] = nil
-    end
     job.delivered = job.delivered + 1
-    if outcome == true then return index, value, reason end
+    if outcome == true then
+        if value ~= nil then return index, value end
+        local reason = job.reasons[index]
+        job.reasons[index] = nil
+        return index, nil, reason
+    end
     if job.return_exceptions then return index, outcome end
     error(outcome, 0)
 end
@@ -206,8 +226,8 @@ function imap.iterator(handle, call, f_id, source, opts, ordered)
     job.next_index, job.delivered, job.news = 1, 0, core.waitlist()
     job.guard = setmetatable({ pool = pool, job = job }, Guard)
     pool.published.streams[job] = true
-    local closer = setmetatable({ job = job, handle = handle }, Closer) -- the pool lives as long as this
-    return function() return next_result(closer.handle.pool, job) end, nil, nil, closer
+    local function step() return next_result(pool, job, handle) end -- the pool lives as long as this
+    return step, nil, nil, setmetatable({ job = job }, Closer)
 end
 
 return imap

@@ -35,6 +35,15 @@ local function next_of_list(self)
     return true, self.items[at]
 end
 
+--- Moves the next n items of a list, or those there are, to `to` from place `first` on: how many.
+function source.move(self, to, first, n)
+    local at = self.at
+    n = math.min(n, self.total - at)
+    table.move(self.items, at + 1, at + n, first, to)
+    self.at = at + n
+    return n
+end
+
 local function of_list(items)
     return { next = next_of_list, items = items, at = 0, total = #items }
 end
