@@ -45,7 +45,8 @@ struct lmpe_own_hook {
 
 struct lmpe_ticker {
     timer_t timer;
-    int made, ticking;
+    enum { LMPE_NO_TIMER, LMPE_OWN_TIMER, LMPE_PROFILE_TIMER } made;
+    int ticking;
     int idle_ticks;
     int hogs;           /* the task that runs is cancelled, and is raised in where it is */
     int report;         /* the watchdog's story is to be told */

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -45,7 +46,11 @@ static void
 set_timer(struct lmpe_ticker *k, long ns)
 {
     struct itimerspec t = {{0, ns}, {0, ns}};
-    timer_settime(k->timer, 0, &t, NULL);
+    struct itimerval same = {{0, ns / 1000}, {0, ns / 1000}};
+    if (k->made == LMPE_OWN_TIMER)
+        timer_settime(k->timer, 0, &t, NULL);
+    else
+        setitimer(ITIMER_PROF, &same, NULL);
     k->ticking = ns != 0;
 }
 
@@ -77,6 +82,7 @@ on_tick(int sig)
     errno = saved;
 }
 
+/* With no room for a signal in the queue (ulimit -i) there is only the timer of the process. */
 static void
 make_timer(lmpe *S)
 {
@@ -87,7 +93,12 @@ make_timer(lmpe *S)
     sigfillset(&action.sa_mask);
     sigaction(TICK_SIGNAL, &action, NULL);
     lmpe_signal_unblock(TICK_SIGNAL);
-    k->made = timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &k->timer) == 0;
+    k->made = LMPE_OWN_TIMER;
+    if (timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &k->timer) == 0)
+        return;
+    k->made = LMPE_PROFILE_TIMER;
+    sigaction(SIGPROF, &action, NULL);
+    lmpe_signal_unblock(SIGPROF);
 }
 
 void
@@ -101,8 +112,7 @@ lmpe_start_ticking(lmpe *S)
     if (!k->made)
         make_timer(S);
     k->switches = S->switches - 1;
-    if (k->made)
-        set_timer(k, TICK_NS);
+    set_timer(k, TICK_NS);
 }
 
 /* watchdog(seconds | nil): reports tasks that run so long without waiting */
@@ -127,7 +137,8 @@ lmpe_cancel_forked(lmpe *S)
 {
     if (!S->ticker->made && !S->ticker->deadlines && !S->ticker->watch_ns)
         return; /* a store would copy the page */
-    S->ticker->made = S->ticker->ticking = 0;
+    S->ticker->made = LMPE_NO_TIMER;
+    S->ticker->ticking = 0;
     S->ticker->deadlines = 0;
     S->ticker->watch_ns = 0;
 }
@@ -139,9 +150,12 @@ ticker_gc(lua_State *L)
     if (!k)
         return 0;
     lmpe_tasks_close(L, lmpe_of(L));
-    if (k->made)
+    if (k->made == LMPE_OWN_TIMER)
         timer_delete(k->timer);
-    k->made = k->ticking = 0;
+    else if (k->made)
+        set_timer(k, 0);
+    k->made = LMPE_NO_TIMER;
+    k->ticking = 0;
     if (ticked && ticked->ticker == k)
         ticked = NULL;
     return 0;

@@ -214,4 +214,11 @@ describe("other limits", function()
       both("work()", { before = "ulimit " .. limit })
     end)
   end
+
+  it("such as no room for queued signals keep time limits of code that computes", function()
+    both([[
+      eq(table.pack(mp.co.with_timeout(0.1, function() while true do end end)), table.pack(nil, "timeout"))
+      local p = P(function() return mp.co.with_timeout(0.1, function() while true do end end) end)
+      all { p }]], { under = "prlimit --sigpending=0:0" })
+  end)
 end)
