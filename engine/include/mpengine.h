@@ -725,8 +725,11 @@ MPE_API void mpe_standard_release(unsigned held);
 /* ---- output ------------------------------------------------------------------------------- */
 
 /* Writes all bytes to a descriptor without another process of the program writing between them.
- * Blocks as write(2) does.  Errors: ESYS. */
+ * Blocks as write(2) does; while this process holds the lock below it goes ahead.  Errors: ESYS. */
 MPE_API int mpe_write_whole(mpe_engine *e, int fd, const void *bytes, size_t size);
+/* The lock under which it writes: a Lock that is always there, to be acquired, waited for and released
+ * like others, for what is written in pieces without blocking. */
+MPE_API mpe_object *mpe_output_lock(mpe_engine *e);
 
 /* Processors this process may run on. */
 MPE_API uint32_t mpe_cpu_count(void);

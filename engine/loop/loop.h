@@ -100,6 +100,8 @@ int mpe__may_spin(mpe_engine *e);
 /* sleep.c: blocks until there may be something to do, or *done is not 0. Errors: EDEADLK. */
 int mpe__sleep(mpe_engine *e, const int *done);
 int mpe__bell_rung(mpe_engine *e);
+/* Blocks until the bell is rung; deaths are repaired, nothing else is done. */
+void mpe__sleep_for_bell(mpe_engine *e);
 
 /* deadlock.c: before a sleep; 1 when all processes wait for each other. After it, the same. */
 int mpe__quiet_begin(mpe_engine *e, uint64_t deadline);

@@ -92,14 +92,29 @@ words_to_watch(mpe_engine *e, uint32_t epoch, struct mpe__futex_wait *words, uin
 }
 
 static void
-sleep_in_futex(mpe_engine *e, uint32_t epoch, uint64_t deadline)
+sleep_in_futex(mpe_engine *e, uint32_t epoch, uint64_t deadline, int (*is_awake)(mpe_engine *e))
 {
     struct mpe__futex_wait words[MPE__FUTEX_MAX];
     atomic_store(&e->self->sleep, MPE__IN_FUTEX);
     int n = words_to_watch(e, epoch, words, &deadline);
-    if (n > 0 && !mpe__bell_rung(e))
+    if (n > 0 && !is_awake(e))
         mpe__futex_wait_any(words, n, deadline);
     atomic_store(&e->self->sleep, MPE__AWAKE);
+}
+
+static int
+has_bits(mpe_engine *e)
+{
+    return atomic_load(&e->self->bell) != 0;
+}
+
+/* An interrupt stays noted, and is not what ends it. */
+void
+mpe__sleep_for_bell(mpe_engine *e)
+{
+    uint32_t epoch = mpe__load32(&e->header->live_epoch);
+    sleep_in_futex(e, epoch, MPE_FOREVER, has_bits);
+    mpe__reap_all(e);
 }
 
 int
@@ -134,7 +149,7 @@ mpe__sleep(mpe_engine *e, const int *done)
     else if (mpe__ends_alone(e))
         mpe__ends_sleep(e, deadline);
     else
-        sleep_in_futex(e, epoch, deadline);
+        sleep_in_futex(e, epoch, deadline, mpe__bell_rung);
     if (unseen)
         mpe__ends_look(e);
     if (!polls)

@@ -97,13 +97,17 @@ mpe_check_arena(mpe_engine *e, void (*report)(const char *what, void *ud), void 
 {
     struct check c = {e, report, ud, 0};
     struct mpe__header *h = e->header;
+    mpe_lock_state output;
     for (uint32_t i = 1; i < mpe__load32(&h->objects_top); i++)
         check_object(&c, &e->objects[i]);
     for (uint32_t i = 0; i < mpe__load32(&h->slots_top); i++)
         check_slot(&c, i);
     mpe__each_block(e, check_block, &c);
     mpe__arena_check(e, violation, &c);
-    if (mpe__load32(&h->arena_lock) || mpe__load32(&h->sweep_lock) || mpe__load32(&h->output_lock))
+    if (mpe__load32(&h->arena_lock) || mpe__load32(&h->sweep_lock))
         violation(&c, "lock of the header still held", 0);
+    mpe_lock_state_get(e, &e->objects[0], &output);
+    if (output.locked)
+        violation(&c, "lock of the output still held", output.slot);
     return c.violations;
 }

@@ -27,7 +27,7 @@ format_word(void)
     static const uint64_t sizes[] = {sizeof(struct mpe__header), sizeof(struct mpe__slot),
                                      sizeof(mpe_object),         MPE__SLOTS,
                                      MPE__CHUNK_BYTES,           MPE_KIND_COUNT};
-    uint64_t h = 2; /* raise when the meaning of a field changes */
+    uint64_t h = 3; /* raise when the meaning of a field changes */
     for (size_t i = 0; i < MPE__COUNTOF(sizes); i++)
         h = (h ^ sizes[i]) * 0x100000001b3ull;
     return h;
@@ -80,7 +80,8 @@ map_new(mpe_engine *e, const struct mpe__header *h)
     if (fd < 0)
         return MPE_ESYS;
     void *base = mpe__memfd_map(fd, h->map_bytes);
-    if (!base || mpe__memfd_commit(fd, 0, sizeof *h) != 0) {
+    if (!base || mpe__memfd_commit(fd, 0, sizeof *h) != 0 ||
+        mpe__memfd_commit(fd, h->objects_off, sizeof(mpe_object)) != 0) {
         int saved = errno;
         if (base)
             mpe__memfd_unmap(base, h->map_bytes);
@@ -134,7 +135,8 @@ mpe__region_create(mpe_engine *e, uint64_t limit_bytes)
     if (rc != MPE_OK)
         return rc;
     atomic_store(&e->header->committed_bytes, h.fixed_bytes);
-    atomic_store(&e->header->objects_top, 1); /* index 0 names no object */
+    atomic_store(&e->header->objects_top, 1); /* index 0 names no object, but is a lock */
+    atomic_store(&e->objects[0].kind, MPE_KIND_LOCK);
     return MPE_OK;
 }
 

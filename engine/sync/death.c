@@ -210,6 +210,16 @@ mpe__object_settles_live(mpe_engine *e, mpe_object *o)
     }
 }
 
+static void
+give_up(mpe_engine *e, uint32_t slot, mpe_object *o)
+{
+    for (int event = 0; event < MPE_EVENTS; event++)
+        mpe__set_remove(&o->waiters[event], slot);
+    const struct mpe__kind_ops *ops = e->kinds[atomic_load(&o->kind)];
+    if (ops->death)
+        ops->death(e, o, slot);
+}
+
 /* The dead slot holds the object while its hook runs, also when it did not before: nobody may
  * destroy it meanwhile. The order is that of every hold: the bit, then the state. */
 static void
@@ -220,11 +230,7 @@ leave_object(mpe_engine *e, uint32_t slot, mpe_object *o)
         mpe__set_remove(&o->holders, slot);
         return;
     }
-    for (int event = 0; event < MPE_EVENTS; event++)
-        mpe__set_remove(&o->waiters[event], slot);
-    const struct mpe__kind_ops *ops = e->kinds[atomic_load(&o->kind)];
-    if (ops->death)
-        ops->death(e, o, slot);
+    give_up(e, slot, o);
     mpe__set_remove(&o->holders, slot);
     if (mpe__set_empty(&o->holders))
         mpe__store32(&e->header->sweep_wanted, 1);
@@ -234,6 +240,7 @@ static void
 leave_objects(mpe_engine *e, uint32_t slot)
 {
     uint32_t top = mpe__load32(&e->header->objects_top);
+    give_up(e, slot, &e->objects[0]);
     for (uint32_t i = 1; i < top; i++) {
         mpe_object *o = &e->objects[i];
         if (mpe__load32(&o->state) & MPE__OBJECT_LIVE) /* DOUBTED too */

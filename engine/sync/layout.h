@@ -75,7 +75,8 @@ struct mpe__slot {
     struct mpe__redo redo;
 };
 
-/* The entry of one shared object, for every kind. */
+/* The entry of one shared object, for every kind. Index 0 names no object: its entry, never live or held,
+ * is the Lock of the output, see loop/output.c. */
 struct mpe_object {
     mpe__a32 state;      /* MPE__OBJECT_... */
     mpe__a32 generation; /* bumped when the entry is freed */
@@ -128,7 +129,6 @@ struct mpe__header {
     mpe__a32 sweep_wanted;            /* an object may have lost its last holder by a death */
     mpe__a32 candidates;              /* dropped objects that wait for a sweep */
     mpe__a64 swept_at;                /* grown_bytes when the last sweep began */
-    mpe__a32 output_lock;             /* intent lock: one writer of stdout and stderr at a time */
     mpe__a32 finds_deadlocks;         /* whether loop/deadlock.c does anything */
     mpe__a32 quiet_round;             /* of its questions */
     mpe__a32 deadlock;        /* what the processes said that are in one, 0: there was none */
