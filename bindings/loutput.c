@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * loutput.c - print and io.write, so that what ends in a newline reaches the terminal or pipe
- * whole, with several processes writing: pieces are collected and leave in one write under the
- * program's output lock. A program that has started no other process buffers io.write as stdio
- * does; print is flushed at once, as in stock Lua. Nothing is ever written twice after a fork,
+ * whole, with several processes writing: pieces are collected and leave together (lstream.c), and the task
+ * that wrote them waits until they have. A program that has started no other process buffers io.write as
+ * stdio does; print is flushed at once, as in stock Lua. Nothing is ever written twice after a fork,
  * since the buffer is emptied before it.
  *
  * Once the library is closed, Lua's own functions do it again.
@@ -12,10 +12,9 @@
  * that signal be ignored.
  */
 #define LMPE_AS_LUA /* the messages are those of what is replaced */
-#include "lmpe.h"
+#include "lstream.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,62 +24,43 @@
 #define LONGEST_LINE (16u << 20) /* a longer line leaves in pieces */
 
 typedef struct lmpe_output {
-    mpe_buf buf;    /* what was written to stdout and has not left yet */
+    lmpe_stream out, err;
     int by_line;    /* a line leaves when it is complete */
     int shared;     /* other processes write to the same descriptor */
     int unbuffered; /* setvbuf("no") */
     int full;       /* setvbuf("full") */
 } lmpe_output;
 
-/* Dies as a program does whose reader is gone. */
-static void
-end_by_pipe(lmpe *S)
+/* All that was written is to leave, behind what C code has printed. */
+static lmpe_stream *
+all_of_stdout(lmpe *S)
 {
-    sigset_t one;
-    mpe_leave(S->e);
-    signal(SIGPIPE, SIG_DFL);
-    sigemptyset(&one);
-    sigaddset(&one, SIGPIPE);
-    sigprocmask(SIG_UNBLOCK, &one, NULL);
-    kill(getpid(), SIGPIPE);
-    _exit(128 + SIGPIPE);
+    lmpe_stream *out = &S->output->out;
+    fflush(stdout);
+    out->due = out->buf.len;
+    return out;
 }
 
-/* Writes the first size bytes of the buffer and keeps the rest. What cannot be written is lost, as with
- * stdio. The status of mpe_write_whole. */
-static int
-flush_first_bytes(lmpe *S, size_t size)
-{
-    lmpe_output *out = S->output;
-    size_t rest = out->buf.len - size;
-    fflush(stdout); /* what C code has printed before */
-    int rc = mpe_write_whole(S->e, STDOUT_FILENO, out->buf.data, size);
-    int saved = errno;
-    memmove(out->buf.data, out->buf.data + size, rest);
-    out->buf.len = rest;
-    if (rest == 0)
-        mpe_buf_reset(&out->buf, BUFFER_MAX);
-    if (rc != MPE_OK && saved == EPIPE)
-        end_by_pipe(S);
-    errno = saved;
-    return rc;
-}
-
+/* Blocks. */
 void
 lmpe_output_flush(lmpe *S)
 {
-    if (S->output && S->e && S->output->buf.len > 0)
-        flush_first_bytes(S, S->output->buf.len);
+    if (!S->output || !S->e)
+        return;
+    if (S->output->out.buf.len > 0)
+        lmpe_stream_drain(all_of_stdout(S));
+    lmpe_stream_drain(&S->output->err);
 }
 
 void
 lmpe_output_forked(lmpe *S)
 {
-    lmpe_output *out = S->output;
-    if (out->shared && out->by_line && out->buf.len == 0)
+    lmpe_output *o = S->output;
+    if (o->shared && o->by_line && o->out.buf.len == 0 && o->err.buf.len == 0)
         return; /* the usual case: a store would copy the page */
-    out->by_line = out->shared = 1;
-    out->buf.len = 0;
+    o->by_line = o->shared = 1;
+    lmpe_stream_forked(&o->out);
+    lmpe_stream_forked(&o->err);
 }
 
 void
@@ -95,8 +75,9 @@ lmpe_output_shared(lmpe *S)
 void
 lmpe_output_rescue(lmpe *S)
 {
-    lmpe_output *out = S->output;
-    if (out && out->buf.len > 0 && write(STDOUT_FILENO, out->buf.data, out->buf.len) < 0)
+    lmpe_stream *out = S->output ? &S->output->out : NULL;
+    if (out && out->buf.len > out->left &&
+        write(STDOUT_FILENO, out->buf.data + out->left, out->buf.len - out->left) < 0)
         return;
 }
 
@@ -108,37 +89,40 @@ complete(const mpe_buf *b, size_t from)
     return at ? (size_t)((const uint8_t *)at - b->data) + 1 : 0;
 }
 
-/* Lets go what is due after bytes were added behind before. */
-static int
-let_go(lmpe *S, size_t before)
+/* What is to leave after bytes were added behind before. */
+static size_t
+due_after(const lmpe_output *o, size_t before)
 {
-    lmpe_output *out = S->output;
-    size_t lines = out->by_line ? complete(&out->buf, before) : 0;
-    if (out->unbuffered)
-        lines = out->buf.len;
-    else if (out->buf.len - lines >= BUFFER_MAX && !out->shared)
-        lines = out->buf.len;
-    else if (out->buf.len - lines >= BUFFER_MAX && lines == 0)
-        lines = out->buf.len < LONGEST_LINE ? complete(&out->buf, 0) : out->buf.len;
-    return lines ? flush_first_bytes(S, lines) : MPE_OK;
+    const lmpe_stream *out = &o->out;
+    size_t due = o->by_line ? complete(&out->buf, before) : 0;
+    if (due < out->due)
+        due = out->due;
+    if (o->unbuffered)
+        return out->buf.len;
+    if (out->buf.len - due < BUFFER_MAX)
+        return due;
+    if (!o->shared)
+        return out->buf.len;
+    if (due == 0)
+        return out->buf.len < LONGEST_LINE ? complete(&out->buf, 0) : out->buf.len;
+    return due;
 }
 
-static int
-write_stdout(lua_State *L, lmpe *S, int first)
+/* Appends the arguments from first on, or raises and appends nothing. */
+static void
+append(lua_State *L, lmpe_stream *st, int first)
 {
-    mpe_buf *b = &S->output->buf;
-    size_t before = b->len, n;
+    size_t before = st->buf.len, n;
     int top = lua_gettop(L);
-    for (int i = first; i <= top; i++) /* nothing half done */
+    for (int i = first; i <= top; i++)
         luaL_checkstring(L, i);
     for (int i = first; i <= top; i++) {
         const char *s = lua_tolstring(L, i, &n);
-        if (mpe_buf_append(b, s, n) != MPE_OK) {
-            b->len = before;
-            return luaL_error(L, "write: out of memory");
+        if (lmpe_stream_append(st, s, n) != MPE_OK) {
+            st->buf.len = before;
+            luaL_error(L, "write: out of memory");
         }
     }
-    return let_go(S, before);
 }
 
 /* Calls Lua's own function, upvalue 2, with all arguments. */
@@ -149,6 +133,13 @@ call_original(lua_State *L)
     lua_insert(L, 1);
     lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
     return lua_gettop(L);
+}
+
+static int
+finish_print(lua_State *L, lmpe *S, int status)
+{
+    (void)L, (void)S, (void)status;
+    return 0;
 }
 
 static int
@@ -168,12 +159,8 @@ print(lua_State *L)
     }
     luaL_addchar(&line, '\n');
     luaL_pushresult(&line);
-    size_t len;
-    const char *s = lua_tolstring(L, -1, &len);
-    if (mpe_buf_append(&S->output->buf, s, len) != MPE_OK)
-        return luaL_error(L, "print: out of memory");
-    lmpe_output_flush(S);
-    return 0;
+    append(L, &S->output->out, n + 1);
+    return lmpe_stream_let_go(L, all_of_stdout(S), finish_print);
 }
 
 static FILE *
@@ -183,43 +170,42 @@ file_of(lua_State *L, int idx)
     return s && s->closef ? s->f : NULL;
 }
 
-static int
-write_stderr(lua_State *L, lmpe *S, int first)
-{
-    luaL_Buffer b;
-    int top = lua_gettop(L);
-    for (int i = first; i <= top; i++)
-        luaL_checkstring(L, i);
-    luaL_buffinit(L, &b);
-    for (int i = first; i <= top; i++) {
-        lua_pushvalue(L, i);
-        luaL_addvalue(&b);
-    }
-    luaL_pushresult(&b);
-    size_t n;
-    const char *s = lua_tolstring(L, -1, &n);
-    fflush(stderr);
-    return mpe_write_whole(S->e, STDERR_FILENO, s, n);
-}
-
-/* The status of the write. */
-static int
-write_to(lua_State *L, FILE *f, int first)
-{
-    lmpe *S = lmpe_self(L);
-    if (f == stdout)
-        return write_stdout(L, S, first);
-    return write_stderr(L, S, first);
-}
-
 /* The file, which is at index 1, or nil, message, errno. */
 static int
-write_result(lua_State *L, int status)
+finish_write(lua_State *L, const lmpe_stream *st)
 {
-    if (status != MPE_OK)
+    errno = st->error;
+    if (st->error)
         return luaL_fileresult(L, 0, NULL);
     lua_settop(L, 1);
     return 1;
+}
+
+static int
+finish_out(lua_State *L, lmpe *S, int status)
+{
+    (void)status;
+    return finish_write(L, &S->output->out);
+}
+
+static int
+finish_err(lua_State *L, lmpe *S, int status)
+{
+    (void)status;
+    return finish_write(L, &S->output->err);
+}
+
+/* The file, stdout or stderr, is at index 1, what is written behind it. */
+static int
+write_to(lua_State *L, lmpe *S, FILE *f)
+{
+    lmpe_output *o = S->output;
+    lmpe_stream *st = f == stdout ? &o->out : &o->err;
+    size_t before = st->buf.len;
+    append(L, st, 2);
+    fflush(f);
+    st->due = f == stdout ? due_after(o, before) : st->buf.len;
+    return lmpe_stream_let_go(L, st, f == stdout ? finish_out : finish_err);
 }
 
 /* io.write(...) */
@@ -233,7 +219,7 @@ io_write(lua_State *L)
         return call_original(L);
     }
     lua_insert(L, 1);
-    return write_result(L, write_to(L, f, 2));
+    return write_to(L, lmpe_self(L), f);
 }
 
 /* file:write(...) */
@@ -243,16 +229,43 @@ file_write(lua_State *L)
     FILE *f = file_of(L, 1);
     if ((f != stdout && f != stderr) || !lmpe_self_or_closed(L)->e)
         return call_original(L);
-    return write_result(L, write_to(L, f, 2));
+    return write_to(L, lmpe_self(L), f);
 }
 
-/* io.flush(), file:flush(), file:seek(), file:close(), io.read(), io.close(), io.popen(),
- * os.execute(): what was written goes first. */
+static int
+then_call_original(lua_State *L, lmpe *S, int status)
+{
+    (void)S, (void)status;
+    return call_original(L);
+}
+
+/* io.read(), io.popen(), os.execute(): what was written goes first. */
 static int
 flush_first(lua_State *L)
 {
-    lmpe_output_flush(lmpe_self_or_closed(L));
-    return call_original(L);
+    lmpe *S = lmpe_self_or_closed(L);
+    if (!S->e || S->output->out.buf.len == 0)
+        return call_original(L);
+    return lmpe_stream_let_go(L, all_of_stdout(S), then_call_original);
+}
+
+/* file:flush(), file:seek(), file:close(): so it is for those of stdout. */
+static int
+flush_file(lua_State *L)
+{
+    return file_of(L, 1) == stdout ? flush_first(L) : call_original(L);
+}
+
+/* io.flush(), io.close([file]): the same, by default for the file that io.write writes to. */
+static int
+flush_current(lua_State *L)
+{
+    if (!lua_isnone(L, 1))
+        return flush_file(L);
+    lua_getfield(L, LUA_REGISTRYINDEX, "_IO_output");
+    FILE *f = file_of(L, -1);
+    lua_pop(L, 1);
+    return f == stdout ? flush_first(L) : call_original(L);
 }
 
 /* file:setvbuf(mode) */
@@ -266,8 +279,7 @@ file_setvbuf(lua_State *L)
     S->output->unbuffered = strcmp(mode, "no") == 0;
     S->output->full = strcmp(mode, "full") == 0;
     S->output->by_line = !S->output->full;
-    lmpe_output_flush(S);
-    return call_original(L);
+    return lmpe_stream_let_go(L, all_of_stdout(S), then_call_original);
 }
 
 /* flush(): for the Lua side, before it hands the descriptors on */
@@ -279,18 +291,33 @@ flush(lua_State *L)
     return 0;
 }
 
-/* write_error(text): one whole write to stderr */
+/* let_go(): all that was written to stdout leaves, and the caller waits for that */
+static int
+let_go(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    return lmpe_stream_let_go(L, all_of_stdout(S), finish_print);
+}
+
+/* write_error(text): one whole write to stderr, which blocks */
 static int
 write_error(lua_State *L)
 {
+    lmpe *S = lmpe_self_or_closed(L);
     size_t n;
     const char *s = luaL_checklstring(L, 1, &n);
-    lmpe *S = lmpe_self_or_closed(L);
     fflush(stderr);
-    if (S->e)
-        mpe_write_whole(S->e, STDERR_FILENO, s, n);
-    else
+    if (!S->e) {
         fwrite(s, 1, n, stderr);
+        return 0;
+    }
+    lmpe_output *o = S->output;
+    if (lmpe_stream_append(&o->err, s, n) != MPE_OK)
+        return luaL_error(L, "out of memory");
+    o->err.due = o->err.buf.len;
+    if (o->out.has_begun && o->out.is_locked && !lmpe_stream_is_apart(&o->err))
+        lmpe_stream_drain(&o->out); /* in the middle of a line */
+    lmpe_stream_drain(&o->err);
     return 0;
 }
 
@@ -303,15 +330,24 @@ replace(lua_State *L, lmpe *S, const char *name, lua_CFunction f)
     lua_setfield(L, -2, name);
 }
 
+static void
+begin(lmpe_stream *st, lmpe *S, int fd)
+{
+    mpe_buf_init(&st->buf);
+    st->S = S;
+    st->fd = fd;
+}
+
 void
 lmpe_open_output(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
-        {"flush", flush}, {"write_error", write_error}, {NULL, NULL}};
+        {"flush", flush}, {"let_go", let_go}, {"write_error", write_error}, {NULL, NULL}};
     S->output = lmpe_place(S, sizeof *S->output);
     if (!S->output)
         luaL_error(L, "out of memory");
-    mpe_buf_init(&S->output->buf);
+    begin(&S->output->out, S, STDOUT_FILENO);
+    begin(&S->output->err, S, STDERR_FILENO);
     S->output->by_line = isatty(STDOUT_FILENO);
     lmpe_setfuncs(L, S, functions);
     lua_pushlightuserdata(L, S);
@@ -320,9 +356,9 @@ lmpe_open_output(lua_State *L, lmpe *S)
     lmpe_set_global(L, "print");
     if (lua_getglobal(L, "io") == LUA_TTABLE) {
         replace(L, S, "write", io_write);
-        replace(L, S, "flush", flush_first);
+        replace(L, S, "flush", flush_current);
         replace(L, S, "read", flush_first);
-        replace(L, S, "close", flush_first);
+        replace(L, S, "close", flush_current);
         replace(L, S, "popen", flush_first);
     }
     lua_pop(L, 1);
@@ -332,9 +368,9 @@ lmpe_open_output(lua_State *L, lmpe *S)
     if (luaL_getmetatable(L, LUA_FILEHANDLE) == LUA_TTABLE &&
         lua_getfield(L, -1, "__index") == LUA_TTABLE) {
         replace(L, S, "write", file_write);
-        replace(L, S, "flush", flush_first);
-        replace(L, S, "seek", flush_first);
-        replace(L, S, "close", flush_first);
+        replace(L, S, "flush", flush_file);
+        replace(L, S, "seek", flush_file);
+        replace(L, S, "close", flush_file);
         replace(L, S, "setvbuf", file_setvbuf);
         lua_pop(L, 1);
     }

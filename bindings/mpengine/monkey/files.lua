@@ -69,7 +69,7 @@ local function popen(command, mode)
     end
     if mode == nil then mode = "r" end
     if mode ~= "r" and mode ~= "w" then check.wrong("popen", 2, "invalid mode") end
-    core.flush()
+    core.let_go()
     local child, why, errno = subprocess.launch({ "/bin/sh", "-c", tostring(command) }, nil, nil,
         (mode == "r" and "o" or "i") .. (process.is_worker and "" or "d"))
     if not child then return nil, why, errno end
@@ -124,7 +124,7 @@ local stdin = io.stdin
 local function fill_from_stdin()
     local bytes = core.buffered(stdin) -- read by others before
     while not bytes do
-        core.flush()
+        core.let_go()
         core.poll({ 0 }, {})
         local why, errno
         bytes, why, errno = core.fd_read(0)
