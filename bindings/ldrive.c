@@ -36,7 +36,7 @@ push_error_of(lua_State *L, lmpe *S, int rc)
         lua_pushfstring(L, "cannot wait for processes or descriptors: %s", strerror(error));
         lua_concat(L, 2);
     } else {
-        luaL_where(L, 1);
+        lmpe_push_place(L);
         lua_pushstring(L, rc == MPE_EINTR ? "stopped by the pool" : mpe_strerror(rc));
         lua_concat(L, 2);
         S->stopped = 0;
