@@ -40,11 +40,6 @@ function errors.is_library(info)
     return string.sub(info.source, 1, #LIBRARY) == LIBRARY
 end
 
--- Or C code?
-local function is_ours(info)
-    return info.what == "C" or errors.is_library(info)
-end
-
 --- The stack from `level` (1 is the caller) down to the script's first function: what the engine itself
 --- has below that is left out, as lua leaves out its own.
 ---@type fun(level: integer): string
@@ -67,12 +62,13 @@ function errors.traceback(err, level)
 end
 
 --- f(...) under tell(err), called where the error is raised: true and the results, or false and what that
---- gave. The error itself stays as it is meanwhile: it may be one that load catches, or another C function
---- that does not take the handler away.
+--- gave, or the message and its stack where that is no string. The error itself stays as it is meanwhile: it
+--- may be one that load catches, or another C function that does not take the handler away.
 function errors.call(tell, f, ...)
     local raised, story
     local function handler(err)
         raised, story = err, tell(err)
+        if type(story) ~= "string" then story = errors.traceback(err, 2) end
         return err
     end
     local function finish(ok, ...)
@@ -85,16 +81,8 @@ function errors.call(tell, f, ...)
 end
 
 --- Raises as an error of the script's function nearest to the caller, however deep in the engine it is
---- found out.
-function errors.raise(message)
-    local level = 2
-    while true do
-        local info = debug.getinfo(level, "S")
-        if not info then error(message, 0) end
-        if not is_ours(info) then error(message, level) end
-        level = level + 1
-    end
-end
+--- found out: error of the library does so (lglobals.c).
+function errors.raise(message) error(message) end
 
 --- f(...), whose error is raised as one of the function at that level, without the place it came from.
 function errors.at(level, f, ...)

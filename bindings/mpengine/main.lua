@@ -40,14 +40,15 @@ end
 
 local interrupted_by -- the signal that ended what was called last
 
---- The error value as lua shows it: one that says itself what it is has no traceback. It is asked from here,
---- since it may look at the stack.
+--- The error value as lua shows it: one that says itself what it is has no traceback. It may look at the stack,
+--- which is as deep as in lua.
 local function describe(err)
     interrupted_by = core.signal_of(err)
     local speak = not interrupted_by and tostring_of(err)
-    local text = speak and speak(err)
-    if type(text) == "string" then return errors.with_story(text, err) end
-    return (errors.traceback(err, 3)) -- no tail call: levels are counted
+    if not speak then return (errors.traceback(err, 3)) end -- no tail call: levels are counted
+    if not core.traceback_of(err) then return speak(err) end
+    local text = speak(err)
+    return type(text) == "string" and errors.with_story(text, err) or nil
 end
 
 --- What a program that was told to stop exits with; of Ctrl-C it says where it was.
