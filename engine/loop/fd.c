@@ -13,10 +13,17 @@ struct mpe__fd {
     uv_poll_t poll; /* first: freed as a handle */
     struct mpe__fd *next;
     mpe_engine *e;
-    int fd;      /* a duplicate, so that a close elsewhere cannot confuse the poll set */
+    int fd; /* a duplicate, so that a close elsewhere cannot confuse the poll set; see take_copy */
     int watched; /* the caller's descriptor */
     mpe_waitlist readers, writers;
 };
+
+static void
+close_copy(struct mpe__fd *f)
+{
+    if (f->fd != f->watched)
+        close(f->fd);
+}
 
 static void
 drop(struct mpe__fd *f)
@@ -28,7 +35,7 @@ drop(struct mpe__fd *f)
     f->e->loop->own_active--;
     uv_poll_stop(&f->poll);
     mpe__uv_drop(f->e, (uv_handle_t *)&f->poll);
-    close(f->fd);
+    close_copy(f);
 }
 
 static void on_event(uv_poll_t *handle, int status, int events);
@@ -72,20 +79,30 @@ init_poll(uv_loop_t *uv, struct mpe__fd *f)
     return rc;
 }
 
+/* A copy to watch; where no descriptor is left for one, the caller's own. */
+static int
+take_copy(struct mpe__fd *f, int fd)
+{
+    f->watched = fd;
+    f->fd = mpe__fd_copy(fd);
+    if (f->fd < 0 && (errno == EMFILE || errno == ENFILE))
+        f->fd = fd;
+    return f->fd;
+}
+
 static struct mpe__fd *
 open_fd(mpe_engine *e, int fd)
 {
     struct mpe__fd *f = calloc(1, sizeof *f);
     uv_loop_t *uv = mpe_loop(e);
-    if (!f || !uv || (f->fd = mpe__fd_copy(fd)) < 0 || init_poll(uv, f) != 0) {
-        if (f && f->fd > 0)
+    if (!f || !uv || take_copy(f, fd) < 0 || init_poll(uv, f) != 0) {
+        if (f && f->fd > 0 && f->fd != fd)
             mpe__fd_close(f->fd);
         free(f);
         return NULL;
     }
     f->e = e;
     e->loop->own_active++; /* from the refresh that follows */
-    f->watched = fd;
     f->next = e->loop->fds;
     e->loop->fds = f;
     return f;
@@ -142,6 +159,6 @@ void
 mpe__fds_forget(mpe_engine *e)
 {
     for (struct mpe__fd *f = e->loop->fds; f; f = f->next)
-        close(f->fd); /* the memory is the old loop's: leave it */
+        close_copy(f); /* the memory is the old loop's: leave it */
     e->loop->fds = NULL;
 }

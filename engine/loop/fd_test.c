@@ -6,6 +6,7 @@
 #include "testing/procs.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 TEST(waits_for_a_descriptor_to_become_readable_and_writable)
@@ -84,4 +85,27 @@ TEST(runs_on_the_loop_of_its_host)
     mpe_close(e);
     EXPECT_EQ(uv_run(&loop, UV_RUN_DEFAULT), 0);
     EXPECT_EQ(uv_loop_close(&loop), 0);
+}
+
+TEST(a_process_without_a_descriptor_to_spare_waits_all_the_same)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    int fd[2], last = 0, next;
+    REQUIRE(pipe(fd) == 0);
+    REQUIRE(mpe_loop(e) != NULL);
+    struct rlimit limit = {64, 64};
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    while ((next = dup(fd[0])) >= 0)
+        last = next;
+    for (int i = 0; i < 2; i++) {
+        struct mpe_test_waiter r = mpe_test_waiter_new();
+        char byte;
+        REQUIRE_OK(mpe_wait_fd(e, &r.w, fd[0], MPE_READABLE, MPE_FOREVER));
+        REQUIRE(write(fd[1], "x", 1) == 1);
+        EXPECT_OK(mpe_run_until(e, &r.fired));
+        EXPECT_OK(r.status);
+        EXPECT_EQ(read(fd[0], &byte, 1), 1);
+    }
+    close(last);
+    mpe_close(e);
 }
