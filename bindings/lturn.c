@@ -19,6 +19,7 @@
 #include <string.h>
 
 #define UNITS_MAX 256u
+#define LEVELS_MAX 200 /* looked at from the innermost: each costs as much as it is deep */
 #define TURN_NS (MPE_NS_PER_S / 1000)
 
 int
@@ -44,7 +45,7 @@ in_finalizer(lua_State *L)
     lua_Debug ar;
     if (lua_gc(L, LUA_GCISRUNNING) == 1)
         return 0;
-    for (int level = 0; lua_getstack(L, level, &ar); level++) {
+    for (int level = 0; level < LEVELS_MAX && lua_getstack(L, level, &ar); level++) {
         lua_getinfo(L, "n", &ar);
         if (ar.name && strcmp(ar.name, "__gc") == 0)
             return 1;

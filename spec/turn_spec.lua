@@ -252,3 +252,18 @@ describe("the other tasks have their turn while one reads", function()
     assert.equal("read\n", support.shell(line))
   end)
 end)
+
+describe("the end of a turn", function()
+  it("costs little in deep calls, also while the collector is stopped", function()
+    support.ok([[
+      collectgarbage "stop"
+      local q = mp.Queue()
+      local function deep(n)
+        if n > 0 then return (deep(n - 1)) end
+        for _ = 1, 10000 do q:empty() end
+      end
+      local began = os.clock()
+      deep(150000)
+      assert(os.clock() - began < 2)]], { timeout = 30 })
+  end)
+end)
