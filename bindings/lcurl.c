@@ -5,14 +5,10 @@
  * and posts the job of the multi handle; curl itself is called from that job and from tasks, never
  * from inside a fire, since it may close the very descriptor that is being served.
  *
- * libcurl closes idle connections only when it makes another, so that is made to happen: a timer
- * aside adds a transfer that gets no socket (the sweeper), and on its way libcurl drops all that are
- * too old or that the peer has closed.
- *
  * Fork: the multi handles and all their transfers are the parent's. The child closes its copies of the
  * sockets, leaves the memory alone and makes handles of its own when it needs them.
  */
-#include "lcurl.h"
+#include "lcurl_int.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -20,7 +16,6 @@
 #include <unistd.h>
 
 #define RETRY_NS (20 * MPE_NS_PER_S / 1000) /* when a descriptor could not be watched */
-#define SLACK_NS (MPE_NS_PER_S / 100)       /* libcurl's clock may be a little behind */
 
 /* ---- sockets and the timer ---- */
 
@@ -44,33 +39,8 @@ struct watched {
     struct direction dirs[2];
 };
 
-/* Descriptors that are curl's, so that a child can close its copies. */
-struct descriptor {
-    struct descriptor *next;
-    int fd;
-    uint64_t idle_since; /* 0: libcurl has it watched */
-};
-
-struct lmpe_curl {
-    struct lmpe_curl *next; /* of the state */
-    lmpe *S;
-    lmpe_connections *home; /* NULL: to be closed with the last transfer */
-    CURLM *multi;           /* NULL: closed, and freed when its job runs */
-    pid_t owner;
-    uint32_t transfers;
-    mpe_job job;
-    mpe_waiter timer, retry, idle;
-    int timer_due, retry_due, idle_due, idle_filed;
-    uint64_t idle_ns;
-    CURL *sweeper;
-    struct watched *sockets, *ready;
-    struct watched *current; /* whose event curl is being told; NULL once curl gave it up */
-    struct descriptor *descriptors;
-};
-
 #define FROM_TIMER(w) ((struct lmpe_curl *)((char *)(w)-offsetof(struct lmpe_curl, timer)))
 #define FROM_RETRY(w) ((struct lmpe_curl *)((char *)(w)-offsetof(struct lmpe_curl, retry)))
-#define FROM_IDLE(w) ((struct lmpe_curl *)((char *)(w)-offsetof(struct lmpe_curl, idle)))
 #define FROM_JOB(j) ((struct lmpe_curl *)((char *)(j)-offsetof(struct lmpe_curl, job)))
 
 static void
@@ -89,37 +59,6 @@ on_retry(mpe_engine *e, mpe_waiter *w, int status)
     (void)status;
     c->retry_due = 1;
     mpe_post(e, &c->job);
-}
-
-static void
-on_idle(mpe_engine *e, mpe_waiter *w, int status)
-{
-    struct lmpe_curl *c = FROM_IDLE(w);
-    (void)status;
-    c->idle_filed = 0;
-    c->idle_due = 1;
-    mpe_post(e, &c->job);
-}
-
-static void
-file_idle(struct lmpe_curl *c, uint64_t when)
-{
-    if (!c->idle_filed)
-        c->idle_filed = mpe_wait_timer_aside(c->S->e, &c->idle, when) == MPE_OK;
-}
-
-/* A descriptor is in use from now on, or idle. */
-static void
-set_idle(struct lmpe_curl *c, int fd, uint64_t since)
-{
-    struct descriptor *d = c->descriptors;
-    while (d && d->fd != fd)
-        d = d->next;
-    if (!d)
-        return;
-    d->idle_since = since;
-    if (since)
-        file_idle(c, since + c->idle_ns + SLACK_NS);
 }
 
 static void
@@ -183,7 +122,7 @@ watch(struct lmpe_curl *c, int fd)
         return NULL;
     s->curl = c;
     s->fd = fd;
-    set_idle(c, fd, 0);
+    lmpe_curl_set_idle(c, fd, 0);
     for (int i = 0; i < 2; i++) {
         s->dirs[i].w.fire = on_socket_event;
         s->dirs[i].of = s;
@@ -208,7 +147,7 @@ unwatch(struct watched *s)
         s->next->link = s->link;
     if (s->curl->current == s)
         s->curl->current = NULL;
-    set_idle(s->curl, s->fd, mpe_now());
+    lmpe_curl_set_idle(s->curl, s->fd, mpe_now());
     free(s);
 }
 
@@ -252,8 +191,8 @@ on_want_timer(CURLM *multi, long ms, void *ud)
     return 0;
 }
 
-static curl_socket_t
-on_open_socket(void *ud, curlsocktype purpose, struct curl_sockaddr *a)
+curl_socket_t
+lmpe_curl_open_socket(void *ud, curlsocktype purpose, struct curl_sockaddr *a)
 {
     lmpe_transfer *t = ud;
     if (!t) /* the sweeper gets none */
@@ -289,63 +228,6 @@ on_close_socket(void *ud, curl_socket_t fd)
     return close(fd);
 }
 
-/* ---- idle connections ---- */
-
-static void
-end_sweep(struct lmpe_curl *c)
-{
-    if (!c->sweeper)
-        return;
-    lmpe_libcurl.multi_remove_handle(c->multi, c->sweeper);
-    lmpe_libcurl.easy_cleanup(c->sweeper);
-    c->sweeper = NULL;
-}
-
-/* The age in whole seconds, as libcurl counts it, that connections are closed at when they are older. */
-static long
-oldest(uint64_t idle_ns)
-{
-    long seconds = (long)((idle_ns + MPE_NS_PER_S - 1) / MPE_NS_PER_S);
-    return seconds > 1 ? seconds - 1 : 1;
-}
-
-/* Has libcurl look for a connection in vain. */
-static void
-begin_sweep(struct lmpe_curl *c)
-{
-    CURL *easy = c->sweeper = lmpe_libcurl.easy_init();
-    if (!easy)
-        return;
-    lmpe_libcurl.easy_setopt(easy, CURLOPT_URL, "http://127.0.0.1:1/");
-    lmpe_libcurl.easy_setopt(easy, CURLOPT_PROXY, "");
-    lmpe_libcurl.easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    lmpe_libcurl.easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
-    lmpe_libcurl.easy_setopt(easy, CURLOPT_MAXAGE_CONN, oldest(c->idle_ns));
-    lmpe_libcurl.easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
-    lmpe_libcurl.easy_setopt(easy, CURLOPT_OPENSOCKETDATA, NULL);
-    if (lmpe_libcurl.multi_add_handle(c->multi, easy) != CURLM_OK) {
-        lmpe_libcurl.easy_cleanup(easy);
-        c->sweeper = NULL;
-    }
-}
-
-/* Sweeps when the time of one has come, libcurl at most once a second; else waits for that. */
-static void
-look_for_idle(struct lmpe_curl *c, uint64_t not_before)
-{
-    uint64_t first = MPE_FOREVER, now = mpe_now();
-    for (struct descriptor *d = c->descriptors; d; d = d->next)
-        if (d->idle_since && d->idle_since + c->idle_ns + SLACK_NS < first)
-            first = d->idle_since + c->idle_ns + SLACK_NS;
-    if (first == MPE_FOREVER || c->sweeper)
-        return;
-    first = first > not_before ? first : not_before;
-    if (first > now)
-        file_idle(c, first);
-    else
-        begin_sweep(c);
-}
-
 /* ---- the job ---- */
 
 /* Notes which transfers have ended. */
@@ -360,8 +242,8 @@ collect(struct lmpe_curl *c)
             continue;
         CURLcode result = m->data.result;
         if (m->easy_handle == c->sweeper) {
-            end_sweep(c);
-            look_for_idle(c, mpe_now() + MPE_NS_PER_S);
+            lmpe_curl_end_sweep(c);
+            lmpe_curl_look_for_idle(c, mpe_now() + MPE_NS_PER_S);
             continue;
         }
         lmpe_libcurl.easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &private);
@@ -386,7 +268,7 @@ run(mpe_engine *e, mpe_job *job)
     unsigned held = mpe_standard_hold(); /* curl has descriptors of its own beside its sockets */
     if (c->idle_due) {
         c->idle_due = 0;
-        look_for_idle(c, 0);
+        lmpe_curl_look_for_idle(c, 0);
     }
     if (c->timer_due) {
         c->timer_due = 0;
@@ -434,7 +316,7 @@ open_multi(lmpe_connections *from)
     c->job.run = run;
     c->timer.fire = on_timer;
     c->retry.fire = on_retry;
-    c->idle.fire = on_idle;
+    c->idle.fire = lmpe_curl_on_idle;
     lmpe_libcurl.multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, on_want);
     lmpe_libcurl.multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
     lmpe_libcurl.multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, on_want_timer);
@@ -454,7 +336,7 @@ close_multi(struct lmpe_curl *c)
     *p = c->next;
     if (c->home)
         c->home->curl = NULL;
-    end_sweep(c);
+    lmpe_curl_end_sweep(c);
     lmpe_libcurl.multi_cleanup(c->multi);
     while (c->sockets)
         unwatch(c->sockets);
@@ -502,9 +384,9 @@ lmpe_transfer_start(lmpe_connections *from, lmpe_transfer *t)
     struct lmpe_curl *c = open_multi(from);
     if (!c)
         return "out of memory";
-    lmpe_libcurl.easy_setopt(t->easy, CURLOPT_MAXAGE_CONN, oldest(from->idle_ns) + 1);
+    lmpe_libcurl.easy_setopt(t->easy, CURLOPT_MAXAGE_CONN, lmpe_curl_oldest(from->idle_ns) + 1);
     lmpe_libcurl.easy_setopt(t->easy, CURLOPT_FORBID_REUSE, from->idle_ns == 0 ? 1L : 0L);
-    lmpe_libcurl.easy_setopt(t->easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
+    lmpe_libcurl.easy_setopt(t->easy, CURLOPT_OPENSOCKETFUNCTION, lmpe_curl_open_socket);
     lmpe_libcurl.easy_setopt(t->easy, CURLOPT_OPENSOCKETDATA, t);
     lmpe_libcurl.easy_setopt(t->easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
     lmpe_libcurl.easy_setopt(t->easy, CURLOPT_CLOSESOCKETDATA, c);
