@@ -80,7 +80,7 @@ local function report(text)
     core.write_error(string.format("Process %s:\n%s\n", core.process_name(), text))
 end
 
-local function describe(err) return not is_told(err) and (errors.traceback(err, 3)) end
+local function describe(err) return is_told(err) and "" or (errors.traceback(err, 3)) end
 
 local function call(target, ...)
     if target then target(...) end
@@ -92,7 +92,7 @@ local function run_target(read, source) call(read(source)) end
 --- Does not return.
 local function child_main(read, source)
     local ok, text = errors.call(describe, run_target, read, source)
-    if not ok and text then report(text) end
+    if not ok and text ~= "" then report(text) end
     local ended, why = pcall(process.kill_tasks)
     if not ended then report(errors.message(why)) end
     finish(ok and ended and 0 or 1)
