@@ -30,7 +30,7 @@ DEPS    ?= build
 SAN     ?=
 
 # The layers of the engine, lowest first; each may include only itself and those before it.
-LAYERS := base os sync shm loop proc
+LAYERS := base os core objects loop proc
 
 ENGINE_SRC  := $(filter-out %_test.c,$(foreach l,$(LAYERS),$(wildcard engine/$(l)/*.c)))
 TESTING_SRC := $(filter-out %_test.c,$(wildcard engine/testing/*.c))

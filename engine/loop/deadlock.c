@@ -19,7 +19,7 @@
  */
 #include "loop/loop.h"
 
-#include "sync/slot.h"
+#include "core/slot.h"
 
 #include <sys/syscall.h>
 #include <unistd.h>

@@ -2,7 +2,7 @@
 /* Whoever finds a deadlock of all processes may be killed at any point: it is found or it is not, and
  * the others are woken either way. */
 #include "loop/loop.h"
-#include "sync/slot.h"
+#include "core/slot.h"
 #include "testing/deaths.h"
 #include "testing/mpe_test.h"
 #include "testing/procs.h"

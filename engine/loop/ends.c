@@ -9,7 +9,7 @@
  * MPE__ENDS_LOOK_NS. */
 #include "loop/loop.h"
 #include "os/os.h"
-#include "sync/slot.h"
+#include "core/slot.h"
 
 #include <poll.h>
 #include <stdlib.h>

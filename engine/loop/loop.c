@@ -5,8 +5,8 @@
  * a death of the process leaves nothing of it behind. */
 #include "loop/loop.h"
 
-#include "shm/object.h"
-#include "sync/death.h"
+#include "core/object.h"
+#include "core/death.h"
 
 #include <stdlib.h>
 #include <string.h>

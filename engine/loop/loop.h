@@ -3,8 +3,8 @@
 #define MPE_LOOP_LOOP_H
 
 #include "base/heap.h"
-#include "sync/bell.h"
-#include "sync/engine.h"
+#include "core/bell.h"
+#include "core/engine.h"
 
 #include <uv.h>
 

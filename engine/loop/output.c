@@ -6,7 +6,7 @@
  * A writer that dies leaves a partial line, and the lock abandoned, for the next one to take.
  */
 #include "loop/loop.h"
-#include "sync/lock.h"
+#include "objects/lock.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -6,12 +6,12 @@
  * its poll, where pidfds tell of deaths (watch.c); with nothing but the ends of processes, in a poll
  * of our own (ends.c).
  *
- * Going to sleep: publish where, then look at the bell, then sleep; see sync/bell.c for why.
+ * Going to sleep: publish where, then look at the bell, then sleep; see core/bell.c for why.
  */
 #include "loop/loop.h"
 #include "os/os.h"
-#include "sync/death.h"
-#include "sync/slot.h"
+#include "core/death.h"
+#include "core/slot.h"
 
 #define SPIN_NS                                                                                    \
     20000u /* more than a wake-up takes, so that two that answer each other find the rhythm */

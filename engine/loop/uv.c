@@ -14,7 +14,7 @@
 #include "loop/loop.h"
 
 #include "os/os.h"
-#include "sync/slot.h"
+#include "core/slot.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -12,7 +12,7 @@
  * bit set while the change came that made this possible: leaving, it looks on their behalf.
  */
 #include "loop/loop.h"
-#include "shm/queue.h"
+#include "objects/queue.h"
 
 #include <stdlib.h>
 

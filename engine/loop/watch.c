@@ -4,8 +4,8 @@
  * are no descriptors left for some of them, the poll ends now and then to look. */
 #include "loop/loop.h"
 #include "os/os.h"
-#include "sync/death.h"
-#include "sync/slot.h"
+#include "core/death.h"
+#include "core/slot.h"
 
 #include <stdlib.h>
 #include <unistd.h>

@@ -8,8 +8,8 @@
 #include "loop/loop.h"
 #include "os/os.h"
 #include "proc/proc.h"
-#include "shm/region.h"
-#include "sync/slot.h"
+#include "core/region.h"
+#include "core/slot.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,10 +2,10 @@
 #include "loop/loop.h"
 #include "os/os.h"
 #include "proc/proc.h"
-#include "shm/arena.h"
-#include "shm/object.h"
-#include "shm/region.h"
-#include "sync/slot.h"
+#include "core/arena.h"
+#include "core/object.h"
+#include "core/region.h"
+#include "core/slot.h"
 
 #include <stdlib.h>
 #include <string.h>

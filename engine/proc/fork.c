@@ -7,8 +7,8 @@
 #include "loop/loop.h"
 #include "os/os.h"
 #include "proc/proc.h"
-#include "shm/object.h"
-#include "shm/pipe.h"
+#include "core/object.h"
+#include "objects/pipe.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -9,8 +9,8 @@
 #include "loop/loop.h"
 #include "os/os.h"
 #include "proc/proc.h"
-#include "sync/death.h"
-#include "sync/slot.h"
+#include "core/death.h"
+#include "core/slot.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Processes that die while they come and go: at each point of a child's life, from before it has its
  * slot until after it has left it, and of a parent that starts one. No slot, hold or block is lost. */
-#include "shm/object.h"
-#include "sync/bell.h"
-#include "sync/slot.h"
+#include "core/object.h"
+#include "core/bell.h"
+#include "core/slot.h"
 #include "testing/deaths.h"
 #include "testing/mpe_test.h"
 #include "testing/procs.h"

@@ -4,7 +4,7 @@
  */
 #include "os/os.h"
 #include "proc/proc.h"
-#include "sync/bell.h"
+#include "core/bell.h"
 
 #include <errno.h>
 #include <fcntl.h>

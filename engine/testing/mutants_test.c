@@ -45,73 +45,75 @@ expect_noticed(const char *program, const char *cases, const char *mutant)
 
 TEST_LIMIT(a_lock_noted_after_it_was_taken, 60)
 {
-    expect_noticed("shm/queue_deaths_test", "getting_a_small",
+    expect_noticed("objects/queue_deaths_test", "getting_a_small",
                    "delay: &e->self->intents[e->depth++], intent");
 }
 
 TEST_LIMIT(a_change_announced_after_its_commit, 60)
 {
-    expect_noticed("shm/queue_deaths_test", "getting_a_large", "delay: &op->active, 1");
-    expect_noticed("shm/list_deaths_test", "removing_from_a_list", "delay: &op->active, 1");
+    expect_noticed("objects/queue_deaths_test", "getting_a_large", "delay: &op->active, 1");
+    expect_noticed("objects/list_deaths_test", "removing_from_a_list", "delay: &op->active, 1");
 }
 
 TEST_LIMIT(a_rewrite_that_is_never_over, 60)
 {
-    expect_noticed("shm/dict_deaths_test", "on_a_condition", "leave out: &r->count, 0");
+    expect_noticed("objects/dict_deaths_test", "on_a_condition", "leave out: &r->count, 0");
 }
 
 TEST_LIMIT(a_block_noted_after_it_was_taken, 60)
 {
-    expect_noticed("shm/queue_deaths_test", "putting_a_large", "delay: &e->self->inflight[i], off");
+    expect_noticed("objects/queue_deaths_test", "putting_a_large",
+                   "delay: &e->self->inflight[i], off");
 }
 
 TEST_LIMIT(an_object_noted_after_its_entry_was_claimed, 60)
 {
-    expect_noticed("shm/object_deaths_test", "is_stored", "delay: &e->self->making, index");
+    expect_noticed("objects/object_deaths_test", "is_stored", "delay: &e->self->making, index");
 }
 
 TEST_LIMIT(a_chunk_not_noted_while_it_is_given_back, 60)
 {
-    expect_noticed("shm/arena_deaths_test", "given_back", "leave out: &h->trimming, i + 1");
+    expect_noticed("core/arena_deaths_test", "given_back", "leave out: &h->trimming, i + 1");
 }
 
 TEST_LIMIT(memory_that_recovery_does_not_count_again, 60)
 {
-    expect_noticed("shm/arena_deaths_test", "runs_of_chunks",
+    expect_noticed("core/arena_deaths_test", "runs_of_chunks",
                    "leave out: &h->committed_bytes, count_committed(e)");
 }
 
 TEST_LIMIT(a_queue_that_recovery_does_not_count_again, 60)
 {
-    expect_noticed("shm/queue_deaths_test", "putting_a_large",
+    expect_noticed("objects/queue_deaths_test", "putting_a_large",
                    "leave out: &q->put_count, mpe__cursor_number(mpe__load64(&s->tail))");
 }
 
 TEST_LIMIT(a_task_of_the_dead_that_is_not_done, 60)
 {
-    expect_noticed("shm/queue_deaths_test", "getting_a_small",
+    expect_noticed("objects/queue_deaths_test", "getting_a_small",
                    "leave out: &q->taken[slot].counted, 0");
 }
 
 TEST_LIMIT(a_consumer_that_does_not_answer, 60)
 {
-    expect_noticed("shm/queue_call_deaths_test", "was_served", "leave out: called, 0");
+    expect_noticed("objects/queue_call_deaths_test", "was_served", "leave out: called, 0");
 }
 
 TEST_LIMIT(a_name_of_the_dead_that_is_not_cleared, 60)
 {
-    expect_noticed("shm/queue_call_deaths_test", "named_by_the_dead", "leave out: &q->called, 0");
+    expect_noticed("objects/queue_call_deaths_test", "named_by_the_dead",
+                   "leave out: &q->called, 0");
 }
 
 TEST_LIMIT(a_sweep_that_a_death_does_not_ask_for, 60)
 {
-    expect_noticed("shm/object_deaths_test", "reader_of_a_pipe_finds",
+    expect_noticed("objects/object_deaths_test", "reader_of_a_pipe_finds",
                    "leave out: &e->header->sweep_wanted, 1");
 }
 
 TEST_LIMIT(a_notification_that_is_not_counted, 60)
 {
-    expect_noticed("sync/sync_deaths_test", "a_condition_forgets",
+    expect_noticed("objects/sync_deaths_test", "a_condition_forgets",
                    "leave out: &body(e, o)->counts[slot], "
                    "n.waiting | (uint64_t)n.woken << MPE__CONDITION_BITS | "
                    "(uint64_t)n.assigned << 2 * MPE__CONDITION_BITS");
@@ -120,6 +122,6 @@ TEST_LIMIT(a_notification_that_is_not_counted, 60)
 TEST_LIMIT(an_arrival_that_is_not_counted, 60)
 {
     expect_noticed(
-        "sync/sync_deaths_test", "a_barrier_can_be_reset",
+        "objects/sync_deaths_test", "a_barrier_can_be_reset",
         "leave out: &b->arrived[e->slot], (uint64_t)g << 32 | (arrivals(b, e->slot, g) + 1)");
 }

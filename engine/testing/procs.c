@@ -3,7 +3,7 @@
 #include "testing/procs.h"
 
 #include "loop/loop.h"
-#include "sync/slot.h"
+#include "core/slot.h"
 #include "testing/mpe_test.h"
 
 #include <errno.h>

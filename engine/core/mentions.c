@@ -1,0 +1,82 @@
+/* Handles in bytes: what containers and messages mention. */
+#include "core/object.h"
+
+#include "core/arena.h"
+#include "objects/pipe.h"
+
+#include <stdlib.h>
+
+uint32_t
+mpe_pin_mark(mpe_engine *e)
+{
+    return e->pins_count;
+}
+
+void
+mpe_unpin(mpe_engine *e, uint32_t mark)
+{
+    while (e->pins_count > mark)
+        mpe_drop(e, e->pins[--e->pins_count]);
+}
+
+static int
+pin(void *ud, uint64_t handle)
+{
+    mpe_engine *e = ud;
+    mpe_object *o;
+    if (e->pins_count == e->pins_capacity) {
+        uint32_t capacity = e->pins_capacity ? e->pins_capacity * 2 : 16;
+        mpe_object **pins = realloc(e->pins, capacity * sizeof *pins);
+        if (!pins)
+            return 0; /* the receiver will find a stale handle at worst */
+        e->pins = pins;
+        e->pins_capacity = capacity;
+    }
+    if (mpe_hold(e, handle, &o) != MPE_OK)
+        return 0;
+    e->pins[e->pins_count++] = o;
+    if (mpe__pipe_end(handle) >= 0) /* before the message that mentions it is gone */
+        mpe_pipe_use(e, o, mpe__pipe_end(handle));
+    return 0;
+}
+
+void
+mpe__pin_handles(mpe_engine *e, const void *bytes, size_t size)
+{
+    mpe_wire_scan_handles(bytes, size, pin, e);
+}
+
+static int
+mark_stored(void *ud, uint64_t handle)
+{
+    mpe_engine *e = ud;
+    uint32_t index = (uint32_t)handle;
+    if (index && index < mpe__load32(&e->header->objects_top))
+        atomic_fetch_or(&e->objects[index].flags, MPE__OBJECT_STORED);
+    return 0;
+}
+
+void
+mpe__note_stored(mpe_engine *e, mpe_object *o, const void *bytes, size_t size)
+{
+    atomic_fetch_or(&o->flags, MPE__OBJECT_CONTAINS);
+    mpe_wire_scan_handles(bytes, size, mark_stored, e);
+}
+
+static int
+add_removed(void *ud, uint64_t handle)
+{
+    mpe_engine *e = ud;
+    uint32_t index = (uint32_t)handle;
+    if (index == 0 || index >= mpe__load32(&e->header->objects_top))
+        return 0;
+    uint64_t body = mpe__load64(&e->objects[index].body);
+    mpe__sweep_note(e, body ? mpe__block_bytes(e, body) : 0);
+    return 0;
+}
+
+void
+mpe__note_removed(mpe_engine *e, const void *bytes, size_t size)
+{
+    mpe_wire_scan_handles(bytes, size, add_removed, e);
+}

@@ -1,0 +1,47 @@
+/* The object table: making, holding and dropping (object.c), handles in bytes (mentions.c), and the
+ * sweep (sweep.c). */
+#ifndef MPE_CORE_OBJECT_H
+#define MPE_CORE_OBJECT_H
+
+#include "core/engine.h"
+
+extern const struct mpe__kind_ops *const mpe__kinds[MPE_KIND_COUNT];
+
+/* Claims an entry. It is this slot's until mpe__object_finish makes it live, with one hold, or
+ * mpe__object_abandon takes it back. Errors: EARENA. */
+int mpe__object_begin(mpe_engine *e, int kind, mpe_object **out);
+int mpe__object_finish(mpe_engine *e, mpe_object *o, mpe_object **out);
+void mpe__object_abandon(mpe_engine *e, mpe_object *o);
+/* Begins an object whose body is one zeroed block of bytes. */
+int mpe__object_begin_with_body(mpe_engine *e, int kind, uint64_t bytes, mpe_object **out);
+
+/* Before bytes with handles are stored: their objects are marked as possibly living in containers,
+ * and o as such a container. */
+void mpe__note_stored(mpe_engine *e, mpe_object *o, const void *bytes, size_t size);
+/* Bytes with handles are about to leave a container unread: what they name may be garbage then. */
+void mpe__note_removed(mpe_engine *e, const void *bytes, size_t size);
+/* Before bytes with handles leave a container, under its lock: their objects are pinned. */
+void mpe__pin_handles(mpe_engine *e, const void *bytes, size_t size);
+
+/* Marks a reserved slot as a holder of everything this process holds; the child that takes the
+ * slot inherits the local counts by fork. */
+void mpe__holds_copy_bits(mpe_engine *e, uint32_t to_slot);
+/* Something may have become garbage, with so many bytes in its body. */
+void mpe__sweep_note(mpe_engine *e, uint64_t bytes);
+/* At a point where no lock is held: frees objects that nobody can reach, when it is time. */
+void mpe__sweep_if_wanted(mpe_engine *e);
+/* As the dead owner of the sweep lock: the sweep is wanted again. */
+void mpe__sweep_recover(mpe_engine *e, mpe_object *o, uint64_t lock_off);
+/* Frees an object unless somebody holds it or it has one of the flags that spare it. 1 when it is
+ * gone. */
+int mpe__object_destroy(mpe_engine *e, mpe_object *o, uint16_t spare);
+/* Frees an entry that the slot was making or destroying. */
+void mpe__free_making(mpe_engine *e, uint32_t index, uint32_t slot);
+
+static inline void *
+mpe__body(mpe_engine *e, const mpe_object *o)
+{
+    return mpe__at(e, mpe__load64(&o->body));
+}
+
+#endif

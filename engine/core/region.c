@@ -1,0 +1,171 @@
+/* Creating and mapping an arena. The file is sparse and as large as it can ever be, so that one
+ * mapping serves for good; memory is taken from the system by commits, under a limit. Attaching
+ * trusts nothing: magic, format and sizes are checked before anything else is read.
+ */
+#include "core/region.h"
+
+#include "os/os.h"
+#include "core/arena.h"
+#include "core/slot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PAGE 4096u
+#define OBJECTS_MAX (8u << 20)
+#define OBJECTS_STEP 512u /* the table grows by so many */
+#define SMALLEST (1ull << 20)
+#define MAP_MAX (1ull << 36) /* intents and dict entries have room for such offsets */
+
+static uint64_t
+format_word(void)
+{
+    static const uint64_t sizes[] = {sizeof(struct mpe__header), sizeof(struct mpe__slot),
+                                     sizeof(mpe_object),         MPE__SLOTS,
+                                     MPE__CHUNK_BYTES,           MPE_KIND_COUNT};
+    uint64_t h = 3; /* raise when the meaning of a field changes */
+    for (size_t i = 0; i < MPE__COUNTOF(sizes); i++)
+        h = (h ^ sizes[i]) * 0x100000001b3ull;
+    return h;
+}
+
+/* As many objects as a limit of so much memory can pay for. */
+static uint32_t
+objects_for(uint64_t heap_bytes)
+{
+    uint64_t most = mpe__round_up(heap_bytes / sizeof(mpe_object), OBJECTS_STEP);
+    return most < OBJECTS_MAX ? (uint32_t)most : OBJECTS_MAX;
+}
+
+/* Where everything lies in an arena whose heap may reach heap_bytes. */
+static void
+lay_out(struct mpe__header *h, uint64_t heap_bytes)
+{
+    uint64_t off = mpe__round_up(sizeof(struct mpe__header), PAGE);
+    off = mpe__round_up(off + MPE__SLOTS * sizeof(struct mpe__slot), PAGE);
+    h->fixed_bytes = off;
+    h->objects_max = objects_for(heap_bytes);
+    h->objects_off = mpe__round_up(off, MPE__CHUNK_BYTES);
+    h->chunks_off = mpe__round_up(h->objects_off + h->objects_max * sizeof(mpe_object),
+                                  MPE__CHUNK_BYTES);
+    uint64_t most = (MAP_MAX - h->chunks_off - 2 * MPE__CHUNK_BYTES) /
+                    (MPE__CHUNK_BYTES + MPE__CHUNK_WORDS * 4 + 16);
+    h->chunks_max = (uint32_t)(heap_bytes / MPE__CHUNK_BYTES);
+    if (h->chunks_max > most)
+        h->chunks_max = (uint32_t)most;
+    h->owners_off = mpe__round_up(h->chunks_off + (uint64_t)h->chunks_max * 16, MPE__CHUNK_BYTES);
+    h->heap_off = mpe__round_up(h->owners_off + (uint64_t)h->chunks_max * MPE__CHUNK_WORDS * 4,
+                                MPE__CHUNK_BYTES);
+    h->map_bytes = h->heap_off + (uint64_t)h->chunks_max * MPE__CHUNK_BYTES;
+}
+
+static void
+use_mapping(mpe_engine *e, void *base)
+{
+    e->base = base;
+    e->header = base;
+    e->slots = (struct mpe__slot *)(e->base + mpe__round_up(sizeof(struct mpe__header), PAGE));
+    e->objects = (mpe_object *)(e->base + e->header->objects_off);
+    e->spare_fd = mpe__fd_copy(e->fd);
+}
+
+static int
+map_new(mpe_engine *e, const struct mpe__header *h)
+{
+    int fd = mpe__memfd_create("mpengine", h->map_bytes);
+    if (fd < 0)
+        return MPE_ESYS;
+    void *base = mpe__memfd_map(fd, h->map_bytes);
+    if (!base || mpe__memfd_commit(fd, 0, sizeof *h) != 0 ||
+        mpe__memfd_commit(fd, h->objects_off, sizeof(mpe_object)) != 0) {
+        int saved = errno;
+        if (base)
+            mpe__memfd_unmap(base, h->map_bytes);
+        close(fd);
+        errno = saved;
+        return MPE_ESYS;
+    }
+    e->fd = fd;
+    memcpy(base, h, sizeof *h);
+    use_mapping(e, base);
+    return MPE_OK;
+}
+
+/* A smaller heap to try, MPE__CHUNK_BYTES the step; 0 when that would be none. */
+static uint64_t
+smaller(uint64_t heap)
+{
+    uint64_t less = (heap - heap / 8) / MPE__CHUNK_BYTES * MPE__CHUNK_BYTES;
+    return heap <= SMALLEST ? 0 : less < SMALLEST ? SMALLEST : less;
+}
+
+/* Lays it out and maps it: the largest heap that the limits of this process and the kernel allow. */
+static int
+make(mpe_engine *e, struct mpe__header *h, uint64_t heap)
+{
+    uint64_t file = mpe__limit_file_bytes(), addresses = mpe__limit_map_bytes();
+    int rc = MPE_ESYS;
+    errno = ENOMEM;
+    for (; heap > 0 && rc != MPE_OK; heap = smaller(heap)) {
+        lay_out(h, heap);
+        if (h->limit_bytes > heap)
+            h->limit_bytes = heap;
+        if (h->map_bytes > file)
+            rc = MPE_EFILESIZE;
+        else if (h->map_bytes > addresses)
+            rc = MPE_EADDRESSES;
+        else
+            rc = map_new(e, h);
+    }
+    return rc;
+}
+
+int
+mpe__region_create(mpe_engine *e, uint64_t limit_bytes)
+{
+    struct mpe__header h = {.magic = MPE__MAGIC, .format = format_word()};
+    h.nonce = mpe__random64();
+    h.limit_bytes = limit_bytes;
+    uint64_t heap = limit_bytes < MAP_MAX ? mpe__round_up(limit_bytes, MPE__CHUNK_BYTES) : MAP_MAX;
+    int rc = make(e, &h, heap < SMALLEST ? SMALLEST : heap);
+    if (rc != MPE_OK)
+        return rc;
+    atomic_store(&e->header->committed_bytes, h.fixed_bytes);
+    atomic_store(&e->header->objects_top, 1); /* index 0 names no object, but is a lock */
+    atomic_store(&e->objects[0].kind, MPE_KIND_LOCK);
+    return MPE_OK;
+}
+
+int
+mpe__region_attach(mpe_engine *e, int fd)
+{
+    struct mpe__header h;
+    struct stat st;
+    if (fstat(fd, &st) != 0 || pread(fd, &h, sizeof h, 0) != (ssize_t)sizeof h)
+        return MPE_ESYS;
+    if (h.magic != MPE__MAGIC || h.format != format_word() || (uint64_t)st.st_size != h.map_bytes)
+        return MPE_EVERSION;
+    void *base = mpe__memfd_map(fd, h.map_bytes);
+    if (!base)
+        return MPE_ESYS;
+    e->fd = fd;
+    use_mapping(e, base);
+    return MPE_OK;
+}
+
+void
+mpe__region_unmap(mpe_engine *e)
+{
+    if (e->base)
+        mpe__memfd_unmap(e->base, e->header->map_bytes);
+    if (e->fd >= 0)
+        close(e->fd);
+    if (e->spare_fd >= 0)
+        close(e->spare_fd);
+    e->base = NULL;
+    e->fd = e->spare_fd = -1;
+}

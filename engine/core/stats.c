@@ -1,0 +1,126 @@
+/* Looking at an arena: totals, slots, objects. */
+#include "core/arena.h"
+#include "core/object.h"
+#include "core/bell.h"
+#include "core/death.h"
+#include "core/slot.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static uint32_t
+is_there(struct mpe__slot *s)
+{
+    return mpe__is_live(s) && !mpe__is_dead(s);
+}
+
+void
+mpe_stats_get(mpe_engine *e, mpe_stats *out)
+{
+    struct mpe__header *h = e->header;
+    uint32_t top = mpe__load32(&h->slots_top);
+    *out = (mpe_stats){.arena_limit_bytes = h->limit_bytes,
+                       .arena_committed_bytes = mpe__load64(&h->committed_bytes)};
+    out->arena_used_bytes = mpe__used_bytes(e);
+    for (uint32_t i = 0; i < top; i++)
+        out->processes += is_there(&e->slots[i]);
+    top = mpe__load32(&h->objects_top);
+    for (uint32_t i = 1; i < top; i++)
+        out->objects += mpe__load32(&e->objects[i].state) == MPE__OBJECT_LIVE;
+}
+
+static uint32_t
+sleeps_in(const struct mpe__slot *s)
+{
+    uint32_t sleep = mpe__load32(&s->sleep);
+    return sleep == MPE__SPINNING ? MPE__AWAKE : sleep;
+}
+
+int
+mpe_slot_next(mpe_engine *e, uint32_t *slot, mpe_slot_info *out)
+{
+    uint32_t top = mpe__load32(&e->header->slots_top);
+    for (uint32_t i = *slot; i < top; i++) {
+        struct mpe__slot *s = &e->slots[i];
+        if (!is_there(s))
+            continue;
+        *out = (mpe_slot_info){.slot = i,
+                               .pid = (int)mpe__load32(&s->pid),
+                               .parent_slot = (int)mpe__load32(&s->parent) - 1,
+                               .sleeping = sleeps_in(s)};
+        memcpy(out->name, s->name, sizeof out->name - 1);
+        *slot = i + 1;
+        return MPE_OK;
+    }
+    return MPE_ENOENT;
+}
+
+int
+mpe_slot_get(mpe_engine *e, uint32_t slot, mpe_slot_info *out)
+{
+    uint32_t at = slot;
+    int rc = mpe_slot_next(e, &at, out);
+    return rc == MPE_OK && at == slot + 1 ? MPE_OK : MPE_ENOENT;
+}
+
+uint32_t
+mpe_self_slot(mpe_engine *e)
+{
+    return e->slot;
+}
+
+const char *
+mpe_self_name(mpe_engine *e)
+{
+    return e->self->name;
+}
+
+void
+mpe_self_set_name(mpe_engine *e, const char *name)
+{
+    snprintf(e->self->name, sizeof e->self->name, "%s", name);
+}
+
+void
+mpe_object_info_get(mpe_engine *e, mpe_object *o, mpe_object_info *out)
+{
+    *out = (mpe_object_info){.handle = mpe_handle_of(e, o), .kind = mpe_kind_of(o)};
+    out->holders = mpe__set_count(&o->holders);
+    struct mpe__slotset both;
+    for (uint32_t i = 0; i < MPE__SLOT_WORDS; i++)
+        atomic_init(&both.bits[i], mpe__load64(&o->waiters[0].bits[i]) |
+                                       mpe__load64(&o->waiters[1].bits[i]) |
+                                       mpe__load64(&o->waiters[2].bits[i]));
+    out->waiters = mpe__set_count(&both);
+    const struct mpe__kind_ops *ops = e->kinds[out->kind];
+    if (ops->measure)
+        ops->measure(e, o, &out->depth, &out->bytes);
+    out->bytes += sizeof *o;
+    uint64_t body = mpe__load64(&o->body);
+    if (body)
+        out->bytes += mpe__block_bytes(e, body);
+}
+
+int
+mpe_object_next(mpe_engine *e, uint32_t *index, mpe_object_info *out)
+{
+    uint32_t top = mpe__load32(&e->header->objects_top);
+    for (uint32_t i = *index + 1; i < top; i++) {
+        mpe_object *o;
+        if (mpe__load32(&e->objects[i].state) != MPE__OBJECT_LIVE ||
+            mpe_hold(e, mpe_handle_of(e, &e->objects[i]), &o) != MPE_OK)
+            continue;
+        mpe_object_info_get(e, o, out);
+        out->holders -= e->holds[i] == 1; /* this call's own hold */
+        mpe_drop(e, o);
+        *index = i;
+        return MPE_OK;
+    }
+    return MPE_ENOENT;
+}
+
+int
+mpe_reap_dead(mpe_engine *e)
+{
+    return mpe__reap_all(e) + mpe__slots_free_unborn(e);
+}

@@ -1,0 +1,182 @@
+/* The sweep: marks from the held objects through the containers, and frees what was not marked, so
+ * cycles of containers go too. One that found a new holder while a sweep ran carries TOUCHED and is
+ * spared. It runs when enough was dropped or removed, or a death has left an object without a holder, at
+ * points where the caller holds no lock; and before a call fails for want of memory.
+ *
+ * What a dropped container weighs is not known without a walk through it. But what its contents took is
+ * part of what the arena has grown by since the last sweep: when that is much, one candidate is enough.
+ *
+ * Death: what is freed is freed object by object, each as in object.c; the sweep is wanted again.
+ */
+#include "core/object.h"
+
+#include "objects/pipe.h"
+#include "core/bell.h"
+#include "core/death.h"
+#include "core/ilock.h"
+#include "core/slot.h"
+
+#include <stdlib.h>
+
+#define SWEEP_AFTER 64u            /* dropped candidates that make a sweep worth while */
+#define SWEEP_NOW_BYTES (1u << 20) /* nor is more than this left lying about */
+#define GROWN_PART 8u /* ... or this part of the arena, in the contents of containers */
+
+/* Has the arena grown by so much since the last sweep that one is worth while for anything dropped? In
+ * proportion to its size, so that sweeps stay few while a program fills it. */
+static int
+has_grown(const mpe_engine *e)
+{
+    const struct mpe__header *h = e->header;
+    uint64_t much = mpe__load64(&h->committed_bytes) / GROWN_PART;
+    uint64_t grown = mpe__load64(&h->grown_bytes) - mpe__load64(&h->swept_at);
+    return grown > (much > SWEEP_NOW_BYTES ? much : SWEEP_NOW_BYTES);
+}
+
+void
+mpe__sweep_note(mpe_engine *e, uint64_t bytes)
+{
+    if (has_grown(e))
+        bytes += SWEEP_NOW_BYTES;
+    uint64_t weight = 1 + bytes / (SWEEP_NOW_BYTES / SWEEP_AFTER);
+    atomic_fetch_add(&e->header->candidates, weight < SWEEP_AFTER ? (uint32_t)weight : SWEEP_AFTER);
+}
+
+enum { MARKED = 1, END_MENTIONED = 2 }; /* for end 0 of a pipe; the next bit for end 1 */
+
+struct sweep {
+    mpe_engine *e;
+    uint8_t *marked;
+    uint32_t *todo; /* marked containers not yet scanned */
+    uint32_t count, top;
+};
+
+static void
+mark(struct sweep *s, uint32_t index)
+{
+    if (index == 0 || index >= s->top || s->marked[index] & MARKED)
+        return;
+    s->marked[index] |= MARKED;
+    if (atomic_load(&s->e->objects[index].flags) & MPE__OBJECT_CONTAINS)
+        s->todo[s->count++] = index;
+}
+
+static int
+mark_handle(void *ud, uint64_t handle)
+{
+    struct sweep *s = ud;
+    uint32_t index = (uint32_t)handle;
+    if (mpe__pipe_end(handle) >= 0 && index < s->top)
+        s->marked[index] |= (uint8_t)(END_MENTIONED << mpe__pipe_end(handle));
+    mark(s, index);
+    return 0;
+}
+
+static int
+is_live(mpe_object *o)
+{
+    return mpe__load32(&o->state) == MPE__OBJECT_LIVE;
+}
+
+/* Visits the contents of a container, which this slot holds meanwhile, so that nobody frees it. */
+static void
+scan(struct sweep *s, uint32_t index)
+{
+    mpe_engine *e = s->e;
+    mpe_object *o = &e->objects[index];
+    int is_held = index < e->holds_capacity && e->holds[index] > 0;
+    mpe__set_add(&o->holders, e->slot);
+    if (mpe__object_settles_live(e, o)) {
+        const struct mpe__kind_ops *ops = e->kinds[mpe_kind_of(o)];
+        if (ops->scan)
+            ops->scan(e, o, mark_handle, s);
+    }
+    if (is_held)
+        return;
+    mpe__set_remove(&o->holders, e->slot);
+    if (is_live(o) && mpe__set_empty(&o->holders))
+        mpe__object_destroy(e, o, MPE__OBJECT_STORED); /* its last holder may have left meanwhile */
+}
+
+/* TOUCHED is cleared before the holders are read: who takes hold after that leaves it set. */
+static void
+mark_reachable(struct sweep *s)
+{
+    mpe_engine *e = s->e;
+    for (uint32_t i = 1; i < s->top; i++) {
+        mpe_object *o = &e->objects[i];
+        if (!(mpe__load32(&o->state) & MPE__OBJECT_LIVE)) /* DOUBTED may become live again */
+            continue;
+        atomic_fetch_and(&o->flags, (uint16_t)~MPE__OBJECT_TOUCHED);
+        if (!mpe__set_empty(&o->holders))
+            mark(s, i);
+    }
+    while (s->count > 0)
+        scan(s, s->todo[--s->count]);
+}
+
+static void
+sweep(mpe_engine *e)
+{
+    struct sweep s = {.e = e, .top = mpe__load32(&e->header->objects_top)};
+    s.marked = calloc(s.top, 1);
+    s.todo = malloc(s.top * sizeof *s.todo);
+    if (s.marked && s.todo) {
+        mark_reachable(&s);
+        for (uint32_t i = 1; i < s.top; i++) {
+            mpe_object *o = &e->objects[i];
+            if (!(s.marked[i] & MARKED) && is_live(o))
+                mpe__object_destroy(e, o, MPE__OBJECT_TOUCHED);
+            else if (is_live(o) && mpe_kind_of(o) == MPE_KIND_PIPE)
+                mpe__pipe_sweep(e, o, s.marked[i] / END_MENTIONED);
+        }
+    }
+    free(s.marked);
+    free(s.todo);
+}
+
+static void
+sweep_now(mpe_engine *e)
+{
+    struct mpe__header *h = e->header;
+    mpe__slots_free_unborn(e); /* or what they would have held is kept for them */
+    mpe__ilock(e, &h->sweep_lock, 0);
+    mpe__store32(&h->candidates, 0);
+    mpe__store32(&h->sweep_wanted, 0);
+    mpe__store64(&h->swept_at, mpe__load64(&h->grown_bytes));
+    sweep(e);
+    mpe__iunlock(e, &h->sweep_lock);
+}
+
+void
+mpe__sweep_if_wanted(mpe_engine *e)
+{
+    struct mpe__header *h = e->header;
+    if (MPE__LIKELY(mpe__load32(&h->candidates) < SWEEP_AFTER && !mpe__load32(&h->sweep_wanted)))
+        return;
+    if (e->depth > 0 || mpe__load32(&e->self->making) || mpe__load32(&h->sweep_lock))
+        return;
+    sweep_now(e);
+}
+
+void
+mpe_sweep(mpe_engine *e)
+{
+    if (e->depth == 0 && !mpe__load32(&e->self->making))
+        sweep_now(e);
+}
+
+uint64_t
+mpe_growth(const mpe_engine *e)
+{
+    return mpe__load64(&e->header->grown_bytes);
+}
+
+/* The recovery of kind NONE, that of object 0, to which the locks of the header belong. */
+void
+mpe__sweep_recover(mpe_engine *e, mpe_object *o, uint64_t lock_off)
+{
+    (void)o;
+    if (mpe__at(e, lock_off) == (void *)&e->header->sweep_lock)
+        mpe__store32(&e->header->sweep_wanted, 1);
+}

@@ -1,0 +1,145 @@
+/* Barriers. Arrivals are counted per slot and stamped with the generation they belong to, so opening
+ * the barrier is one store of the word. A party that dies after arriving breaks the barrier for
+ * all, since the others would wait for nobody. Who comes while the last one's action still runs has
+ * not arrived, and comes again when the barrier has been opened. */
+#include "objects/barrier.h"
+
+#include "core/bell.h"
+#include "core/ilock.h"
+
+#define BROKEN (1ull << 32)
+
+static struct mpe__barrier *
+body(mpe_engine *e, const mpe_object *o)
+{
+    return mpe__at(e, mpe__load64(&o->body));
+}
+
+static uint32_t
+generation_of(uint64_t word)
+{
+    return (uint32_t)(word >> 33);
+}
+
+static uint64_t
+reset_bit(uint32_t generation)
+{
+    return 1ull << generation % 32;
+}
+
+static uint32_t
+arrivals(const struct mpe__barrier *b, uint32_t slot, uint32_t generation)
+{
+    uint64_t a = mpe__load64(&b->arrived[slot]);
+    return a >> 32 == generation ? (uint32_t)a : 0;
+}
+
+static uint32_t
+all_arrivals(mpe_engine *e, const struct mpe__barrier *b, uint32_t generation)
+{
+    uint32_t sum = 0, top = mpe__load32(&e->header->slots_top);
+    for (uint32_t i = 0; i < top; i++)
+        sum += arrivals(b, i, generation);
+    return sum;
+}
+
+mpe_bytes
+mpe_barrier_settings(mpe_engine *e, mpe_object *o)
+{
+    struct mpe__barrier *b = body(e, o);
+    return (mpe_bytes){b->settings, b->settings_size};
+}
+
+int
+mpe_barrier_arrive(mpe_engine *e, mpe_object *o, uint32_t *index, uint32_t *generation)
+{
+    struct mpe__barrier *b = body(e, o);
+    mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
+    uint64_t word = mpe__load64(&o->word);
+    uint32_t g = generation_of(word), before = all_arrivals(e, b, g);
+    int rc = MPE_EBROKEN;
+    if (!(word & BROKEN) && before >= b->parties) {
+        rc = MPE_EAGAIN;
+        *index = UINT32_MAX;
+        *generation = g;
+    } else if (!(word & BROKEN)) {
+        mpe__store64(&b->arrived[e->slot], (uint64_t)g << 32 | (arrivals(b, e->slot, g) + 1));
+        rc = before + 1 == b->parties ? MPE_OK : MPE_EAGAIN;
+        *index = before;
+        *generation = g;
+    }
+    mpe__iunlock(e, &o->ilock);
+    return rc;
+}
+
+int
+mpe_barrier_open(mpe_engine *e, mpe_object *o, uint32_t generation)
+{
+    mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
+    uint64_t word = mpe__load64(&o->word);
+    int rc = MPE_EBROKEN;
+    if (!(word & BROKEN) && generation_of(word) == generation) {
+        uint64_t outcomes = (word & UINT32_MAX) & ~reset_bit(generation);
+        mpe__store64(&o->word, (uint64_t)(generation + 1) << 33 | outcomes);
+        rc = MPE_OK;
+    }
+    mpe__iunlock(e, &o->ilock);
+    mpe__wake_all(e, o, MPE_EVENT_READY);
+    return rc;
+}
+
+int
+mpe_barrier_poll(mpe_engine *e, mpe_object *o, uint32_t generation)
+{
+    uint64_t word = atomic_load(&o->word);
+    (void)e;
+    if (generation_of(word) == generation)
+        return word & BROKEN ? MPE_EBROKEN : MPE_EAGAIN;
+    return word & reset_bit(generation) ? MPE_EBROKEN : MPE_OK;
+}
+
+void
+mpe_barrier_abort(mpe_engine *e, mpe_object *o)
+{
+    mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
+    mpe__store64(&o->word, mpe__load64(&o->word) | BROKEN);
+    mpe__iunlock(e, &o->ilock);
+    mpe__wake_all(e, o, MPE_EVENT_READY);
+}
+
+void
+mpe_barrier_reset(mpe_engine *e, mpe_object *o)
+{
+    mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
+    uint64_t word = mpe__load64(&o->word);
+    uint32_t g = generation_of(word);
+    mpe__store64(&o->word, (uint64_t)(g + 1) << 33 | ((word & UINT32_MAX) | reset_bit(g)));
+    mpe__iunlock(e, &o->ilock);
+    mpe__wake_all(e, o, MPE_EVENT_READY);
+}
+
+void
+mpe_barrier_state(mpe_engine *e, mpe_object *o, uint32_t *parties, uint32_t *waiting, int *broken)
+{
+    struct mpe__barrier *b = body(e, o);
+    uint64_t word = mpe__load64(&o->word);
+    *parties = b->parties;
+    *broken = (word & BROKEN) != 0;
+    *waiting = *broken ? 0 : all_arrivals(e, b, generation_of(word));
+}
+
+void
+mpe__barrier_death(mpe_engine *e, mpe_object *o, uint32_t slot)
+{
+    uint64_t word = mpe__load64(&o->word);
+    if (arrivals(body(e, o), slot, generation_of(word)) > 0 && !(word & BROKEN))
+        mpe_barrier_abort(e, o);
+    mpe__store64(&body(e, o)->arrived[slot], 0);
+}
+
+int
+mpe__barrier_ready(mpe_engine *e, mpe_object *o, int event)
+{
+    (void)e, (void)o, (void)event;
+    return 0; /* every change of the word wakes all */
+}

@@ -1,0 +1,31 @@
+/* Blobs: bytes that never change, which messages name by handle instead of carrying them. One block,
+ * written before the object is live, so a death leaves no half of one. */
+#include "core/object.h"
+
+#include <string.h>
+
+struct blob {
+    uint64_t size;
+    uint8_t bytes[];
+};
+
+int
+mpe_blob_create(mpe_engine *e, mpe_bytes bytes, mpe_object **out)
+{
+    mpe_object *o;
+    int rc = mpe__object_begin_with_body(e, MPE_KIND_BLOB, sizeof(struct blob) + bytes.size, &o);
+    if (rc != MPE_OK)
+        return rc;
+    struct blob *b = mpe__body(e, o);
+    b->size = bytes.size;
+    if (bytes.size)
+        memcpy(b->bytes, bytes.data, bytes.size);
+    return mpe__object_finish(e, o, out);
+}
+
+mpe_bytes
+mpe_blob_bytes(mpe_engine *e, const mpe_object *o)
+{
+    const struct blob *b = mpe__body(e, o);
+    return (mpe_bytes){b->bytes, b->size};
+}

@@ -1,0 +1,152 @@
+/* Conditions. Per slot there are counts of the waits under way, and of the notifications assigned to
+ * them. A notifier assigns to slots that have a wait without one and rings them; the slot gives it to
+ * its first waiter. So a notification is always owed to somebody who was waiting, a wait that ends by
+ * its timeout finds out whether one had come for it, and the notifications of a slot that dies are
+ * assigned again to others. A wait takes only what was assigned after it had begun: its ticket is the
+ * number assigned before.
+ *
+ * The counts of a slot are one word, whose store commits.
+ * Death of a notifier between assigning and ringing: the reaper's broadcast makes the slot look.
+ */
+#include "objects/condition.h"
+
+#include "core/bell.h"
+#include "core/ilock.h"
+#include "objects/lock.h"
+
+static struct mpe__condition *
+body(mpe_engine *e, const mpe_object *o)
+{
+    return mpe__at(e, mpe__load64(&o->body));
+}
+
+static struct mpe__condition_counts
+counts_of(mpe_engine *e, const mpe_object *o, uint32_t slot)
+{
+    return mpe__condition_counts(body(e, o), slot);
+}
+
+static void
+store(mpe_engine *e, mpe_object *o, uint32_t slot, struct mpe__condition_counts n)
+{
+    mpe__store64(&body(e, o)->counts[slot], n.waiting | (uint64_t)n.woken << MPE__CONDITION_BITS |
+                                                (uint64_t)n.assigned << 2 * MPE__CONDITION_BITS);
+}
+
+/* Has a notification come that a wait with this ticket may take? */
+static int
+is_notified(struct mpe__condition_counts n, uint32_t ticket)
+{
+    uint32_t since = (n.assigned - ticket) << 10; /* of 22 bits */
+    return n.woken > 0 && (int32_t)since > 0;
+}
+
+mpe_handle
+mpe_condition_lock(mpe_engine *e, mpe_object *o)
+{
+    mpe_handle h = mpe__load64(&body(e, o)->lock);
+    return h ? h : mpe_lock_facet(e, o);
+}
+
+int
+mpe_condition_enlist(mpe_engine *e, mpe_object *o, uint32_t *ticket)
+{
+    mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
+    struct mpe__condition_counts n = counts_of(e, o, e->slot);
+    int rc = n.waiting < MPE__CONDITION_MAX ? MPE_OK : MPE_ERANGE;
+    if (rc == MPE_OK) {
+        *ticket = n.assigned;
+        n.waiting++;
+        store(e, o, e->slot, n);
+    }
+    mpe__iunlock(e, &o->ilock);
+    return rc;
+}
+
+/* Ends a wait that is notified, and any other if it gives up. */
+static int
+end_wait(mpe_engine *e, mpe_object *o, uint32_t ticket, int gives_up)
+{
+    mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
+    struct mpe__condition_counts n = counts_of(e, o, e->slot);
+    int notified = is_notified(n, ticket);
+    n.woken -= (uint32_t)notified;
+    n.waiting -= notified || gives_up;
+    store(e, o, e->slot, n);
+    mpe__iunlock(e, &o->ilock);
+    return notified ? MPE_OK : gives_up ? MPE_ETIMEDOUT : MPE_EAGAIN;
+}
+
+int
+mpe_condition_notified(mpe_engine *e, mpe_object *o, uint32_t ticket)
+{
+    return is_notified(counts_of(e, o, e->slot), ticket) ? end_wait(e, o, ticket, 0) : MPE_EAGAIN;
+}
+
+int
+mpe_condition_leave(mpe_engine *e, mpe_object *o, uint32_t ticket)
+{
+    return end_wait(e, o, ticket, 1);
+}
+
+static void
+wake_slot(mpe_engine *e, mpe_object *o, uint32_t slot)
+{
+    mpe__set_remove(&o->waiters[MPE_EVENT_NOTIFIED], slot);
+    mpe__ring(e, slot, 1u << mpe__bucket(mpe__index_of(e, o)));
+}
+
+/* Assigns up to count notifications, starting after the slot that was served last. ilock held. */
+static void
+assign(mpe_engine *e, mpe_object *o, uint32_t count)
+{
+    uint32_t top = mpe__load32(&e->header->slots_top), from = e->wake_from;
+    for (uint32_t k = 0; k < top && count > 0; k++) {
+        uint32_t i = (from + k) % top;
+        struct mpe__condition_counts n = counts_of(e, o, i);
+        uint32_t open = n.waiting - n.woken;
+        if (open == 0)
+            continue;
+        open = open < count ? open : count;
+        n.woken += open;
+        n.assigned += open;
+        store(e, o, i, n);
+        count -= open;
+        mpe__fence();
+        wake_slot(e, o, i);
+        e->wake_from = i + 1;
+    }
+}
+
+void
+mpe_condition_notify(mpe_engine *e, mpe_object *o, uint32_t count)
+{
+    mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
+    assign(e, o, count);
+    mpe__iunlock(e, &o->ilock);
+}
+
+void
+mpe__condition_death(mpe_engine *e, mpe_object *o, uint32_t slot)
+{
+    mpe__lock_death(e, o, slot);
+    if (counts_of(e, o, slot).waiting == 0)
+        return;
+    mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
+    struct mpe__condition_counts n = counts_of(e, o, slot);
+    n.waiting = n.woken;
+    store(e, o, slot, n);
+    assign(e, o, n.woken); /* a reaper that dies here assigns them once more: spurious, not lost */
+    n.waiting = n.woken = 0;
+    store(e, o, slot, n);
+    mpe__iunlock(e, &o->ilock);
+}
+
+int
+mpe__condition_ready(mpe_engine *e, mpe_object *o, int event)
+{
+    if (event == MPE_EVENT_READY)
+        return mpe__lock_ready(e, o, event);
+    mpe__fence();
+    return counts_of(e, o, e->slot).woken > 0;
+}

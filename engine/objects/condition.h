@@ -1,0 +1,35 @@
+/* Condition layout and hooks. */
+#ifndef MPE_OBJECTS_CONDITION_H
+#define MPE_OBJECTS_CONDITION_H
+
+#include "core/engine.h"
+
+/* The word of the object is its own recursive lock, for use when lock is 0. */
+struct mpe__condition {
+    mpe__a64 lock;               /* handle of the lock that goes with it, 0: its own */
+    mpe__a64 counts[MPE__SLOTS]; /* of the waits of a slot, in one word; ilock */
+};
+
+#define MPE__CONDITION_BITS 21
+#define MPE__CONDITION_MAX ((1u << MPE__CONDITION_BITS) - 1) /* waits of one slot */
+
+struct mpe__condition_counts {
+    uint32_t waiting;  /* waits under way */
+    uint32_t woken;    /* of those, notified and not yet returned */
+    uint32_t assigned; /* notifications so far, in 22 bits; wraps */
+};
+
+static inline struct mpe__condition_counts
+mpe__condition_counts(const struct mpe__condition *c, uint32_t slot)
+{
+    uint64_t word = mpe__load64(&c->counts[slot]);
+    return (struct mpe__condition_counts){.waiting = (uint32_t)word & MPE__CONDITION_MAX,
+                                          .woken = (uint32_t)(word >> MPE__CONDITION_BITS) &
+                                                   MPE__CONDITION_MAX,
+                                          .assigned = (uint32_t)(word >> 2 * MPE__CONDITION_BITS)};
+}
+
+void mpe__condition_death(mpe_engine *e, mpe_object *o, uint32_t slot);
+int mpe__condition_ready(mpe_engine *e, mpe_object *o, int event);
+
+#endif

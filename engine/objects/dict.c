@@ -1,0 +1,91 @@
+/* Dicts: 32 stripes, each an open-addressed table of nodes under an intent lock of its own, so
+ * different keys rarely meet. A node holds key and value; a table entry the hash and the place of
+ * the node, so a look-up touches the entry and the one node it wants.
+ *
+ * A value that fits into the node of the one before is written over it. Of all that processes share,
+ * this writes only the line of the lock and the node, which no look-up of another key reads.
+ *
+ *   dict_read.c    finding, and reading one key, mostly without the lock
+ *   dict_write.c   changing one key; tables that grow and shrink
+ *   dict_whole.c   many keys at once: update, clear, snapshot, what a sweep looks at
+ *   dict.c         making, freeing, repairing
+ *
+ * Insert, delete, grow, and replacing a node: one store each, announced in the operation record,
+ * which frees what was replaced; writing over a value: one store, which commits the redo record
+ * (core/death.c). Counts of a stripe are derived, and recounted by recovery.
+ *
+ * A root has a version of what is in the table, a node one of its value; both together are that of
+ * a key. They are odd while a change is under way, for readers without the lock; recovery makes
+ * them even.
+ *
+ * Update and clear commit by one store of the dict's pending word. Readers and writers who find it
+ * due do it first, so it is one step for all, and whoever comes after a death finishes it: see
+ * dict_whole.c.
+ */
+#include "objects/dict_int.h"
+
+int
+mpe_dict_create(mpe_engine *e, mpe_object **out)
+{
+    mpe_object *o;
+    int rc = mpe__object_begin_with_body(e, MPE_KIND_DICT, sizeof(struct mpe__dict), &o);
+    return rc == MPE_OK ? mpe__object_finish(e, o, out) : rc;
+}
+
+uint64_t
+mpe_dict_count(mpe_engine *e, mpe_object *o)
+{
+    struct mpe__dict *d = mpe__dict_body(e, o);
+    uint64_t sum = 0;
+    if (mpe__load64(&d->pending) & MPE__DICT_DUE)
+        mpe__dict_settle(e, o);
+    for (uint32_t i = 0; i < MPE__DICT_STRIPES; i++)
+        sum += mpe__load32(&d->stripes[i].count);
+    return sum;
+}
+
+void
+mpe__dict_recover(mpe_engine *e, mpe_object *o, uint64_t lock_off)
+{
+    struct mpe__dict *d = mpe__dict_body(e, o);
+    uint64_t first = mpe__offset(e, d->stripes);
+    if (lock_off < first || lock_off >= first + sizeof d->stripes)
+        return;
+    struct mpe__dict_place p;
+    mpe__dict_stripe_at(e, o, (uint32_t)((lock_off - first) / sizeof *p.stripe), &p);
+    uint64_t word = mpe__load64(&p.root->table), version = mpe__load64(&p.root->version);
+    struct mpe__dict_table t = mpe__dict_table_of(e, word);
+    uint32_t count = 0, deleted = 0;
+    for (uint64_t k = 0; k < mpe__dict_table_length(word); k++) {
+        uint64_t entry = mpe__load64(&t.entries[k]);
+        count += (uint32_t)mpe__dict_in_use(entry);
+        deleted += entry == MPE__DICT_DELETED;
+    }
+    mpe__store32(&p.stripe->count, count);
+    mpe__store32(&p.stripe->deleted, deleted);
+    mpe__store64(&p.root->version, version + (version & 1));
+}
+
+static int
+free_node(mpe_engine *e, uint64_t off, void *ud)
+{
+    (void)ud;
+    mpe__free(e, off);
+    return MPE_OK;
+}
+
+void
+mpe__dict_destroy(mpe_engine *e, mpe_object *o)
+{
+    struct mpe__dict *d = mpe__dict_body(e, o);
+    mpe__dict_settle(e, o);
+    uint64_t count = mpe_dict_count(e, o);
+    for (uint32_t i = 0; i < MPE__DICT_STRIPES; i++) {
+        uint64_t word = mpe__load64(&d->roots[i].table);
+        mpe__dict_each_node(e, &d->roots[i], free_node, NULL);
+        if (word)
+            mpe__free(e, mpe__dict_table_offset(word));
+    }
+    if (count > 1000)
+        mpe__trim(e);
+}

@@ -1,0 +1,49 @@
+/* Event: the word is epoch << 1 | set. Setting raises the epoch, so that a waiter that was there
+ * when the event was set returns although it was cleared again at once. One store commits; a setter
+ * that dies before its wake is covered by the reaper's broadcast. */
+#include "objects/event.h"
+
+#include "core/bell.h"
+
+void
+mpe_event_set(mpe_engine *e, mpe_object *o)
+{
+    uint64_t word = mpe__load64(&o->word);
+    do {
+        if (word & 1)
+            return;
+    } while (!atomic_compare_exchange_weak(&o->word, &word, (word + 2) | 1));
+    mpe__wake_all(e, o, MPE_EVENT_READY);
+}
+
+void
+mpe_event_clear(mpe_engine *e, mpe_object *o)
+{
+    (void)e;
+    atomic_fetch_and(&o->word, ~1ull);
+}
+
+int
+mpe_event_is_set(mpe_engine *e, mpe_object *o)
+{
+    (void)e;
+    return (int)(mpe__load64(&o->word) & 1);
+}
+
+int
+mpe_event_wait(mpe_engine *e, mpe_object *o, uint64_t *epoch)
+{
+    uint64_t word = atomic_load(&o->word);
+    (void)e;
+    if (word & 1 || (*epoch != UINT64_MAX && word >> 1 != *epoch))
+        return MPE_OK;
+    *epoch = word >> 1;
+    return MPE_EAGAIN;
+}
+
+int
+mpe__event_ready(mpe_engine *e, mpe_object *o, int event)
+{
+    (void)event;
+    return mpe_event_is_set(e, o);
+}

@@ -1,0 +1,146 @@
+/* Lock and RLock, for users: one word names the owner.
+ *
+ *   bits 0-15   slot + 1 of the owner; 0 free; 0xffff abandoned: free, and the last owner died
+ *   bits 16-31  levels of a recursive lock
+ *   bits 32-63  the owner's task
+ *
+ * A free or abandoned word is taken by compare-and-swap; nothing is handed over, so nothing is in
+ * transit when somebody dies. Every kind of object with MPE_EVENT_READY unused has this word, which
+ * is how an array and a condition carry a lock of their own.
+ *
+ * Death: the word either names the dead slot, and its reaper marks it abandoned, or it does not.
+ * A releaser that dies before its wake leaves a free word, and the reaper's broadcast makes
+ * every waiter look.
+ */
+#include "objects/lock.h"
+
+#include "core/bell.h"
+
+#define FREE 0ull
+#define ABANDONED 0xffffull
+#define LEVELS_ONE (1ull << 16)
+
+static uint32_t
+slot_of(uint64_t word)
+{
+    return (uint32_t)(word & 0xffff);
+}
+
+static uint32_t
+levels_of(uint64_t word)
+{
+    return (uint32_t)(word >> 16 & 0xffff);
+}
+
+static uint64_t
+owned(const mpe_engine *e, uint32_t task)
+{
+    return (uint64_t)task << 32 | LEVELS_ONE | (e->slot + 1);
+}
+
+static int
+is_mine(const mpe_engine *e, uint64_t word, uint32_t task)
+{
+    return slot_of(word) == e->slot + 1 && word >> 32 == task;
+}
+
+int
+mpe_lock_acquire(mpe_engine *e, mpe_object *o, uint32_t task)
+{
+    uint64_t seen = FREE;
+    if (MPE__LIKELY(atomic_compare_exchange_strong(&o->word, &seen, owned(e, task))))
+        return MPE_OK;
+    while (seen == FREE || seen == ABANDONED)
+        if (atomic_compare_exchange_weak(&o->word, &seen, owned(e, task)))
+            return seen == ABANDONED ? MPE_OWNER_DIED : MPE_OK;
+    return MPE_EAGAIN;
+}
+
+int
+mpe_rlock_acquire(mpe_engine *e, mpe_object *o, uint32_t task)
+{
+    uint64_t word = mpe__load64(&o->word);
+    if (!is_mine(e, word, task))
+        return mpe_lock_acquire(e, o, task);
+    if (levels_of(word) == 0xffff)
+        return MPE_ERANGE;
+    mpe__store64(&o->word, word + LEVELS_ONE);
+    return MPE_OK;
+}
+
+int
+mpe_lock_release(mpe_engine *e, mpe_object *o)
+{
+    uint64_t seen = mpe__load64(&o->word);
+    do {
+        if (seen == FREE || seen == ABANDONED)
+            return MPE_EOVER;
+    } while (!atomic_compare_exchange_weak(&o->word, &seen, FREE));
+    mpe__wake_one(e, o, MPE_EVENT_READY);
+    return MPE_OK;
+}
+
+int
+mpe_rlock_release(mpe_engine *e, mpe_object *o, uint32_t task)
+{
+    uint64_t word = mpe__load64(&o->word);
+    if (!is_mine(e, word, task))
+        return MPE_EPERM;
+    if (levels_of(word) > 1) {
+        mpe__store64(&o->word, word - LEVELS_ONE);
+        return MPE_OK;
+    }
+    return mpe_lock_release(e, o);
+}
+
+int
+mpe_rlock_release_all(mpe_engine *e, mpe_object *o, uint32_t task, uint32_t *levels)
+{
+    uint64_t word = mpe__load64(&o->word);
+    if (!is_mine(e, word, task))
+        return MPE_EPERM;
+    *levels = levels_of(word);
+    return mpe_lock_release(e, o);
+}
+
+void
+mpe_rlock_set_levels(mpe_engine *e, mpe_object *o, uint32_t levels)
+{
+    uint64_t word = mpe__load64(&o->word);
+    if (slot_of(word) == e->slot + 1)
+        mpe__store64(&o->word, (word & ~(0xffffull << 16)) | (uint64_t)levels << 16);
+}
+
+void
+mpe_lock_state_get(mpe_engine *e, const mpe_object *o, mpe_lock_state *out)
+{
+    uint64_t word = mpe__load64(&o->word);
+    (void)e;
+    *out = (mpe_lock_state){.abandoned = word == ABANDONED};
+    if (word == FREE || word == ABANDONED)
+        return;
+    out->locked = 1;
+    out->slot = slot_of(word) - 1;
+    out->levels = levels_of(word);
+    out->task = (uint32_t)(word >> 32);
+}
+
+void
+mpe__lock_death(mpe_engine *e, mpe_object *o, uint32_t slot)
+{
+    uint64_t seen = mpe__load64(&o->word);
+    while (seen != ABANDONED && slot_of(seen) == slot + 1) {
+        if (!atomic_compare_exchange_weak(&o->word, &seen, ABANDONED))
+            continue;
+        mpe__wake_one(e, o, MPE_EVENT_READY);
+        return;
+    }
+}
+
+int
+mpe__lock_ready(mpe_engine *e, mpe_object *o, int event)
+{
+    uint64_t word = atomic_load(&o->word);
+    (void)e;
+    return event != MPE_EVENT_READY || word == FREE || word == ABANDONED;
+}

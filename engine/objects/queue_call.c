@@ -1,0 +1,103 @@
+/* Waking the consumers of a queue.
+ *
+ * Waking a sleeper takes longer than a short message is worth. So one is woken at a time: `called`
+ * names it and says when, and while it is on its way no other is called. When it arrives it
+ * answers, which clears the name, and calls the next if there is more than one message; when it has
+ * taken a message, and there is another, it calls the next once more (loop/waiter.c).
+ *
+ *   caller:    put; read `called`: if that names a consumer without its bit, rely on it. Else choose
+ *              a consumer, name it, take its bit, ring. If the bit was gone, or the consumer is one
+ *              that runs its tasks and may look much later: clear the name, and begin again.
+ *   consumer:  set its bit, look, sleep. Woken (its bit is gone) or leaving (it has taken its bit
+ *              itself): clear its name if it stands there, then look.
+ *
+ * A message is not left beside a consumer that sleeps. A caller that relies on a name has read it
+ * after its put. If the bit was taken by the one that wrote the name, the consumer has yet to clear
+ * the name, and looks after that. If the bit was gone already, or the consumer runs, the writer has
+ * yet to clear the name, and then begins again, with that message in the queue. A name that is cleared or written over too
+ * early costs a call more and nothing else, so plain stores do. engine/models/queue_call.pml tries
+ * all orders.
+ *
+ * A consumer that stays named is asleep or spins, so it arrives at once; one that is stopped delays
+ * others by no more than CALL_TICKS of puts. A name is worth its store only while
+ * another consumer waits: none is written otherwise.
+ *
+ * Death: a caller that dies after naming, taking or before ringing leaves a name, or a consumer
+ * without its bit that was not rung; a consumer that dies leaves its name. The reaper clears the
+ * name after any death, before it rings all.
+ */
+#include "objects/queue_int.h"
+
+#include "core/bell.h"
+
+#define TICK_SHIFT 10u /* of about a microsecond */
+#define CALL_TICKS 100u
+#define SLOT_BITS 16u
+
+static uint32_t
+named(uint64_t called)
+{
+    return (uint32_t)called & ((1u << SLOT_BITS) - 1);
+}
+
+static uint64_t
+name_of(uint32_t slot)
+{
+    return mpe_now() >> TICK_SHIFT << SLOT_BITS | (slot + 1);
+}
+
+static int
+is_coming(const struct mpe__slotset *consumers, uint64_t called)
+{
+    uint32_t n = named(called);
+    if (n == 0 || n > MPE__SLOTS || mpe__set_has(consumers, n - 1))
+        return 0;
+    return (mpe_now() >> TICK_SHIFT) - (called >> SLOT_BITS) < CALL_TICKS;
+}
+
+/* The one that became idle last comes first: it may still spin, and its memory is in the cache. */
+void
+mpe__queue_call(mpe_engine *e, mpe_object *o)
+{
+    struct mpe__queue *q = mpe__queue_body(e, o);
+    struct mpe__slotset *consumers = &o->waiters[MPE_EVENT_READY];
+    uint32_t bit = 1u << mpe__bucket(mpe__index_of(e, o));
+    while (mpe__has_waiters(e, o, MPE_EVENT_READY)) {
+        if (is_coming(consumers, atomic_load(&q->called)))
+            return;
+        int next = mpe__set_next(consumers, mpe__load32(&q->last_idle));
+        if (next < 0)
+            return;
+        uint32_t slot = (uint32_t)next;
+        int names = mpe__set_has_others(consumers, slot);
+        if (names)
+            mpe__store64(&q->called, name_of(slot));
+        if (mpe__set_remove(consumers, slot) && mpe__ring(e, slot, bit))
+            return;
+        if (names)
+            mpe__queue_call_none(q);
+    }
+}
+
+void
+mpe__queue_answer(mpe_engine *e, mpe_object *o)
+{
+    mpe__a64 *called = &mpe__queue_body(e, o)->called;
+    if (named(atomic_load(called)) == e->slot + 1)
+        mpe__store64(called, 0);
+    mpe__fence(); /* then the queue is looked at */
+}
+
+void
+mpe__queue_arrive(mpe_engine *e, mpe_object *o)
+{
+    mpe__queue_answer(e, o);
+    if (mpe_queue_size(e, o) > 1)
+        mpe__queue_call(e, o);
+}
+
+void
+mpe__queue_call_none(struct mpe__queue *q)
+{
+    mpe__store64(&q->called, 0);
+}

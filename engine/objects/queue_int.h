@@ -1,0 +1,79 @@
+/* What the files of queues share. queue.c says how they work together. */
+#ifndef MPE_OBJECTS_QUEUE_INT_H
+#define MPE_OBJECTS_QUEUE_INT_H
+
+#include "objects/queue.h"
+
+#include "core/object.h"
+
+#define MPE__RECORD_WRAP UINT32_MAX /* size of the record that says: go on at position 0 */
+#define MPE__RECORD_OUT_OF_LINE 1u  /* flags of a record */
+#define MPE__RECORD_HANDLES 2u
+
+struct mpe__record {
+    uint32_t size;
+    uint32_t flags;
+    uint8_t bytes[]; /* or the offset of a block */
+};
+
+static inline struct mpe__queue *
+mpe__queue_body(mpe_engine *e, const mpe_object *o)
+{
+    return mpe__body(e, o);
+}
+
+static inline struct mpe__segment *
+mpe__segment_at(mpe_engine *e, const mpe__a64 *link)
+{
+    return mpe__at(e, mpe__load64(link));
+}
+
+static inline uint32_t
+mpe__cursor_position(uint64_t cursor)
+{
+    return (uint32_t)cursor;
+}
+
+static inline uint32_t
+mpe__cursor_number(uint64_t cursor)
+{
+    return (uint32_t)(cursor >> 32);
+}
+
+static inline uint64_t
+mpe__cursor_of(uint64_t position, uint32_t number)
+{
+    return (uint64_t)number << 32 | position;
+}
+
+static inline uint64_t
+mpe__record_bytes(uint64_t size)
+{
+    return mpe__round_up(sizeof(struct mpe__record) + size, 8);
+}
+
+/* The record at a position, which becomes 0 when the ring goes on there. */
+static inline struct mpe__record *
+mpe__record_at(struct mpe__segment *s, uint64_t *position)
+{
+    if (s->capacity - *position < sizeof(struct mpe__record) ||
+        ((struct mpe__record *)(s->data + *position))->size == MPE__RECORD_WRAP)
+        *position = 0;
+    return (struct mpe__record *)(s->data + *position);
+}
+
+static inline int
+mpe__queue_is_full(const struct mpe__queue *q)
+{
+    return q->max_items && mpe__load32(&q->put_count) - mpe__load32(&q->get_count) >= q->max_items;
+}
+
+/* queue_call.c: no process is on its way any more. */
+void mpe__queue_call_none(struct mpe__queue *q);
+
+/* queue_join.c. Counts the message that the lease of a slot names as taken. Head lock held. */
+void mpe__queue_count_taken(struct mpe__taken *t);
+/* As the dead owner of the head lock, with messages got so far: what it had taken and not counted is. */
+void mpe__queue_settle_lease(struct mpe__taken *t, uint32_t got);
+
+#endif

@@ -1,0 +1,113 @@
+/* Semaphores. What each slot holds is a count of its own; the value is derived: all permits minus
+ * the held ones. Every operation is one store of one word, so a death tears nothing, and the
+ * permits of the dead come back when their count is zeroed.
+ *
+ * A release by a process that holds none ends somebody else's hold, as when one process acquires
+ * and another releases; when nobody holds any it makes a new permit, up to the bound if there is
+ * one. */
+#include "objects/semaphore.h"
+
+#include "core/bell.h"
+#include "core/ilock.h"
+
+static struct mpe__semaphore *
+body(mpe_engine *e, const mpe_object *o)
+{
+    return mpe__at(e, mpe__load64(&o->body));
+}
+
+static uint64_t
+held_by_all(mpe_engine *e, const struct mpe__semaphore *s)
+{
+    uint64_t sum = 0;
+    uint32_t top = mpe__load32(&e->header->slots_top);
+    for (uint32_t i = 0; i < top; i++)
+        sum += atomic_load_explicit(&s->held[i], memory_order_relaxed);
+    return sum;
+}
+
+uint32_t
+mpe_semaphore_value(mpe_engine *e, mpe_object *o)
+{
+    uint64_t all = mpe__load64(&o->word), held = held_by_all(e, body(e, o));
+    return (uint32_t)(all > held ? all - held : 0);
+}
+
+int
+mpe_semaphore_acquire(mpe_engine *e, mpe_object *o)
+{
+    struct mpe__semaphore *s = body(e, o);
+    int rc = MPE_EAGAIN;
+    mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
+    if (mpe_semaphore_value(e, o) > 0) {
+        uint16_t mine = mpe__load16(&s->held[e->slot]);
+        if (mine == UINT16_MAX) {
+            rc = MPE_ERANGE;
+        } else {
+            mpe__store16(&s->held[e->slot], (uint16_t)(mine + 1));
+            rc = MPE_OK;
+        }
+    }
+    mpe__iunlock(e, &o->ilock);
+    return rc;
+}
+
+/* The slot whose hold a release by this process ends, or -1. */
+static int
+whose_hold(mpe_engine *e, const struct mpe__semaphore *s)
+{
+    if (mpe__load16(&s->held[e->slot]) > 0)
+        return (int)e->slot;
+    uint32_t top = mpe__load32(&e->header->slots_top);
+    for (uint32_t i = 0; i < top; i++)
+        if (mpe__load16(&s->held[i]) > 0)
+            return (int)i;
+    return -1;
+}
+
+int
+mpe_semaphore_release(mpe_engine *e, mpe_object *o)
+{
+    struct mpe__semaphore *s = body(e, o);
+    int rc = MPE_OK;
+    mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
+    int holder = whose_hold(e, s);
+    uint64_t all = mpe__load64(&o->word);
+    if (holder >= 0)
+        mpe__store16(&s->held[holder], (uint16_t)(mpe__load16(&s->held[holder]) - 1));
+    else if (mpe__load32(&s->bounded) && all >= mpe__load32(&s->initial))
+        rc = MPE_EOVER;
+    else if (all == UINT32_MAX)
+        rc = MPE_ERANGE;
+    else
+        mpe__store64(&o->word, all + 1);
+    mpe__iunlock(e, &o->ilock);
+    if (rc == MPE_OK)
+        mpe__wake_one(e, o, MPE_EVENT_READY);
+    return rc;
+}
+
+/* The permits of a process that was killed return. One that leaves in good order keeps what it has
+ * acquired, as with Python, where acquiring may be how a process learns of something: the total is
+ * lowered before its count is zeroed, so a death in between gives the same value in the end. */
+void
+mpe__semaphore_death(mpe_engine *e, mpe_object *o, uint32_t slot)
+{
+    struct mpe__semaphore *s = body(e, o);
+    mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
+    uint16_t permits = mpe__load16(&s->held[slot]);
+    if (permits && slot == e->slot)
+        mpe__store64(&o->word, mpe__load64(&o->word) - permits);
+    mpe__store16(&s->held[slot], 0);
+    mpe__iunlock(e, &o->ilock);
+    if (permits)
+        mpe__wake_all(e, o, MPE_EVENT_READY);
+}
+
+int
+mpe__semaphore_ready(mpe_engine *e, mpe_object *o, int event)
+{
+    (void)event;
+    mpe__fence();
+    return mpe_semaphore_value(e, o) > 0;
+}
