@@ -16,10 +16,12 @@
  */
 #include "core/death.h"
 
-#include "os/os.h"
+#include "core/arena.h"
 #include "core/bell.h"
 #include "core/ilock.h"
+#include "core/object.h"
 #include "core/slot.h"
+#include "os/os.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -54,7 +56,7 @@ take_over(mpe_engine *e, struct mpe__slot *s, uint64_t block)
 {
     unjournal(s, block);
     journal(s, block);
-    e->own_block(e, block, (uint32_t)(s - e->slots) + 1);
+    mpe__own(e, block, (uint32_t)(s - e->slots) + 1);
 }
 
 /* The steps after a commit, for the slot whose record it is, alive or dead. Old blocks become the
@@ -71,7 +73,7 @@ finish(mpe_engine *e, struct mpe__slot *s)
     for (int i = 0; i < 2; i++) {
         if ((block = mpe__load64(&op->new_block[i])) == 0)
             continue;
-        e->take_block(e, block, owner, MPE__ATTACHED | mpe__load32(&op->object));
+        mpe__take(e, block, owner, MPE__ATTACHED | mpe__load32(&op->object));
         unjournal(s, block);
     }
     for (int i = 0; i < 2; i++)
@@ -83,7 +85,7 @@ finish(mpe_engine *e, struct mpe__slot *s)
     for (int i = 0; i < 2; i++) {
         if (!old_block[i])
             continue;
-        e->free_block(e, old_block[i]);
+        mpe__free(e, old_block[i]);
         unjournal(s, old_block[i]);
     }
 }
@@ -166,7 +168,7 @@ recover_locks(mpe_engine *e, uint32_t slot, int arena_lock)
             mpe_object *o = &e->objects[mpe__intent_object(intent)];
             const struct mpe__kind_ops *ops = e->kinds[atomic_load(&o->kind)];
             if (arena_lock)
-                e->recover_arena(e);
+                mpe__arena_recover(e);
             else if (ops->recover)
                 ops->recover(e, o, mpe__intent_offset(intent));
         }
@@ -181,18 +183,18 @@ free_in_flight(mpe_engine *e, uint32_t slot)
     struct mpe__slot *s = &e->slots[slot];
     for (uint32_t i = 0; i < MPE__INFLIGHT; i++) {
         uint64_t block = mpe__load64(&s->inflight[i]);
-        if (block && e->take_block(e, block, slot + 1, slot + 1))
-            e->free_block(e, block);
+        if (block && mpe__take(e, block, slot + 1, slot + 1))
+            mpe__free(e, block);
         else if (block)
-            e->free_strays(e, block, slot + 1);
+            mpe__free_strays(e, block, slot + 1);
         mpe__store64(&s->inflight[i], 0);
     }
     if (mpe__load32(&s->unlisted))
-        e->free_owned(e, slot + 1);
+        mpe__free_owned_by(e, slot + 1);
     mpe__store32(&s->unlisted, 0);
     uint32_t making = mpe__load32(&s->making);
     if (making)
-        e->free_making(e, making, slot);
+        mpe__free_making(e, making, slot);
     mpe__store32(&s->making, 0);
 }
 

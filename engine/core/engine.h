@@ -34,6 +34,12 @@ struct mpe__kind_ops {
     void (*scan)(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t handle), void *ud);
     /* Items, entries, elements; and bytes of its own blocks. */
     void (*measure)(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes);
+    /* A handle of this kind has come to this process with a message, which is still where it was. */
+    void (*arrived)(mpe_engine *e, mpe_object *o);
+    /* At the end of a sweep that found the object alive. Bit i of mentioned: some container holds a
+     * handle of a kind whose part is i. */
+    void (*swept)(mpe_engine *e, mpe_object *o, uint32_t mentioned);
+    uint8_t part; /* which part of an object, 0 to 6, a handle of this kind names */
 };
 
 struct mpe_engine {
@@ -41,14 +47,7 @@ struct mpe_engine {
     struct mpe__header *header;
     struct mpe__slot *slots, *self;
     mpe_object *objects;
-    const struct mpe__kind_ops *const *kinds;        /* by enum mpe_kind */
-    void (*free_block)(mpe_engine *e, uint64_t off); /* the allocator, for recovery */
-    void (*recover_arena)(mpe_engine *e);
-    int (*take_block)(mpe_engine *e, uint64_t off, uint32_t from_owner, uint32_t to_owner);
-    void (*free_strays)(mpe_engine *e, uint64_t off, uint32_t owner);
-    void (*own_block)(mpe_engine *e, uint64_t off, uint32_t owner); /* whoever had it */
-    void (*free_making)(mpe_engine *e, uint32_t index, uint32_t slot);
-    void (*free_owned)(mpe_engine *e, uint32_t owner); /* every block with this owner word */
+    const struct mpe__kind_ops *const *kinds; /* by enum mpe_kind */
 
     uint32_t slot;
     uint32_t depth; /* intent locks held */

@@ -2,7 +2,6 @@
 #include "core/object.h"
 
 #include "core/arena.h"
-#include "objects/pipe.h"
 
 #include <stdlib.h>
 
@@ -35,8 +34,9 @@ pin(void *ud, uint64_t handle)
     if (mpe_hold(e, handle, &o) != MPE_OK)
         return 0;
     e->pins[e->pins_count++] = o;
-    if (mpe__pipe_end(handle) >= 0) /* before the message that mentions it is gone */
-        mpe_pipe_use(e, o, mpe__pipe_end(handle));
+    const struct mpe__kind_ops *ops = e->kinds[mpe_handle_kind(handle)];
+    if (ops->arrived)
+        ops->arrived(e, o);
     return 0;
 }
 

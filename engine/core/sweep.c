@@ -10,7 +10,6 @@
  */
 #include "core/object.h"
 
-#include "objects/pipe.h"
 #include "core/bell.h"
 #include "core/death.h"
 #include "core/ilock.h"
@@ -42,7 +41,7 @@ mpe__sweep_note(mpe_engine *e, uint64_t bytes)
     atomic_fetch_add(&e->header->candidates, weight < SWEEP_AFTER ? (uint32_t)weight : SWEEP_AFTER);
 }
 
-enum { MARKED = 1, END_MENTIONED = 2 }; /* for end 0 of a pipe; the next bit for end 1 */
+enum { MARKED = 1, PART_MENTIONED = 2 }; /* for part 0 of an object; the next bits for others */
 
 struct sweep {
     mpe_engine *e;
@@ -66,8 +65,9 @@ mark_handle(void *ud, uint64_t handle)
 {
     struct sweep *s = ud;
     uint32_t index = (uint32_t)handle;
-    if (mpe__pipe_end(handle) >= 0 && index < s->top)
-        s->marked[index] |= (uint8_t)(END_MENTIONED << mpe__pipe_end(handle));
+    int kind = mpe_handle_kind(handle);
+    if (kind < MPE_KIND_COUNT && index < s->top)
+        s->marked[index] |= (uint8_t)(PART_MENTIONED << s->e->kinds[kind]->part);
     mark(s, index);
     return 0;
 }
@@ -115,6 +115,19 @@ mark_reachable(struct sweep *s)
         scan(s, s->todo[--s->count]);
 }
 
+/* Frees an object that was not marked, and tells one that was what of it is mentioned. */
+static void
+settle(mpe_engine *e, mpe_object *o, uint8_t marked)
+{
+    if (!is_live(o))
+        return;
+    const struct mpe__kind_ops *ops = e->kinds[mpe_kind_of(o)];
+    if (!(marked & MARKED))
+        mpe__object_destroy(e, o, MPE__OBJECT_TOUCHED);
+    else if (ops->swept)
+        ops->swept(e, o, marked / PART_MENTIONED);
+}
+
 static void
 sweep(mpe_engine *e)
 {
@@ -123,13 +136,8 @@ sweep(mpe_engine *e)
     s.todo = malloc(s.top * sizeof *s.todo);
     if (s.marked && s.todo) {
         mark_reachable(&s);
-        for (uint32_t i = 1; i < s.top; i++) {
-            mpe_object *o = &e->objects[i];
-            if (!(s.marked[i] & MARKED) && is_live(o))
-                mpe__object_destroy(e, o, MPE__OBJECT_TOUCHED);
-            else if (is_live(o) && mpe_kind_of(o) == MPE_KIND_PIPE)
-                mpe__pipe_sweep(e, o, s.marked[i] / END_MENTIONED);
-        }
+        for (uint32_t i = 1; i < s.top; i++)
+            settle(e, &e->objects[i], s.marked[i]);
     }
     free(s.marked);
     free(s.todo);

@@ -55,7 +55,12 @@ static const struct mpe__kind_ops dict_ops = {.recover = mpe__dict_recover,
 static const struct mpe__kind_ops list_ops = {
     .destroy = mpe__list_destroy, .scan = mpe__list_scan, .measure = mpe__list_measure};
 
-static const struct mpe__kind_ops pipe_ops = {.death = mpe__pipe_death, .scan = mpe__pipe_scan};
+static const struct mpe__kind_ops pipe_ops = {.death = mpe__pipe_death,
+                                              .scan = mpe__pipe_scan,
+                                              .arrived = mpe__pipe_arrived,
+                                              .swept = mpe__pipe_swept};
+/* Names the second end of an object whose kind is PIPE. */
+static const struct mpe__kind_ops pipe_other_ops = {.arrived = mpe__pipe_other_arrived, .part = 1};
 
 /* A condition mentions the lock that goes with it. */
 static void
@@ -86,7 +91,7 @@ const struct mpe__kind_ops *const mpe__kinds[MPE_KIND_COUNT] = {
     [MPE_KIND_VALUE] = &array_ops,
     [MPE_KIND_RAW_ARRAY] = &array_ops,
     [MPE_KIND_RAW_VALUE] = &array_ops,
-    [MPE_KIND_PIPE_OTHER] = &none,
+    [MPE_KIND_PIPE_OTHER] = &pipe_other_ops,
     [MPE_KIND_BLOB] = &none,
     [MPE_KIND_JOINABLE] = &queue_ops,
     [MPE_KIND_BOUNDED] = &semaphore_ops,

@@ -93,6 +93,18 @@ mpe_pipe_use(mpe_engine *e, mpe_object *o, int end)
         mpe__pipe_give(e, o, end, e->slot);
 }
 
+void
+mpe__pipe_arrived(mpe_engine *e, mpe_object *o)
+{
+    mpe_pipe_use(e, o, 0);
+}
+
+void
+mpe__pipe_other_arrived(mpe_engine *e, mpe_object *o)
+{
+    mpe_pipe_use(e, o, 1);
+}
+
 static void
 close_end(mpe_engine *e, mpe_object *o, int end)
 {
@@ -150,7 +162,7 @@ mpe__pipe_scan(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h),
 }
 
 void
-mpe__pipe_sweep(mpe_engine *e, mpe_object *o, uint32_t mentioned)
+mpe__pipe_swept(mpe_engine *e, mpe_object *o, uint32_t mentioned)
 {
     struct mpe__pipe *p = body(e, o);
     for (int end = 0; end < 2; end++)

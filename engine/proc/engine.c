@@ -50,13 +50,6 @@ mpe__engine_new(void)
     e->fd = e->bell_fd = e->spare_fd = -1;
     e->cpus = mpe_cpu_count();
     e->kinds = mpe__kinds;
-    e->free_block = mpe__free;
-    e->take_block = mpe__take;
-    e->own_block = mpe__own;
-    e->free_strays = mpe__free_strays;
-    e->recover_arena = mpe__arena_recover;
-    e->free_making = mpe__free_making;
-    e->free_owned = mpe__free_owned_by;
     return e;
 }
 
