@@ -548,6 +548,8 @@ int lmpe_signal_raises(lmpe *S);
 int lmpe_signal_is_due(lmpe *S);
 /* Pushes the error of that signal, which from now on is raised: in the main task, or as a kill. */
 void lmpe_signal_take(lua_State *L, lmpe *S);
+/* The number of the signal that the error at idx stands for; 0. */
+int lmpe_signal_of(lua_State *L, int idx);
 /* For lhook.c: has a signal come that the code which runs is to be interrupted for? Then lmpe_signal_act
  * runs its handler, or raises. A child that is to end by one ends here. */
 int lmpe_signal_wants(lmpe *S);

@@ -430,17 +430,31 @@ make_error(lua_State *L, const char *key, int number)
     lua_setfield(L, LUA_REGISTRYINDEX, key);
 }
 
+int
+lmpe_signal_of(lua_State *L, int idx)
+{
+    int number = 0, top = lua_gettop(L);
+    idx = lua_absindex(L, idx);
+    if (!lua_istable(L, idx) || !lua_getmetatable(L, idx))
+        return 0;
+    luaL_getmetatable(L, INTERRUPT);
+    if (lua_rawequal(L, -1, -2)) {
+        lua_getfield(L, idx, "signal");
+        number = (int)lua_tointeger(L, -1);
+    }
+    lua_settop(L, top);
+    return number;
+}
+
 /* signal_of(error) -> the number of the signal that raised it, or nil */
 static int
 signal_of(lua_State *L)
 {
-    lua_settop(L, 1);
-    if (!lua_istable(L, 1) || !lua_getmetatable(L, 1))
+    luaL_checkany(L, 1);
+    int number = lmpe_signal_of(L, 1);
+    if (number == 0)
         return 0;
-    luaL_getmetatable(L, INTERRUPT);
-    if (!lua_rawequal(L, -1, -2))
-        return 0;
-    lua_getfield(L, 1, "signal");
+    lua_pushinteger(L, number);
     return 1;
 }
 

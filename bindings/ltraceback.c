@@ -53,14 +53,17 @@ last_line(const char *text, const char *end)
 }
 
 /* Pushes the stack from that level on, as Lua shows it, without what the engine itself has below the
- * script's first function. Lua shows the innermost ten and the outermost eleven levels of a deep one. */
+ * script's first function. Lua shows the innermost ten and the outermost eleven levels of a deep one.
+ * An interrupt shows the script's own place: not what the engine does in a wait, nor which function that is. */
 static void
-push_stack(lua_State *L, int level)
+push_stack(lua_State *L, int level, int is_interrupt)
 {
     static const char tail_call[] = "\n\t(...tail calls...)";
     int depth = deepest_level(L), last = depth;
     while (last > level && is_ours(L, last))
         last--;
+    while (is_interrupt && level <= last && is_ours(L, level))
+        level++;
     luaL_traceback(L, L, NULL, level);
     const char *text = lua_tostring(L, -1), *end = text + strlen(text), *line;
     for (int drop = depth - last; (line = last_line(text, end)) > text; end = line) {
@@ -73,11 +76,12 @@ push_stack(lua_State *L, int level)
     lua_remove(L, -2);
 }
 
-/* stack(level) -> text; 1 is the caller */
+/* stack(level, error) -> text; 1 is the caller */
 static int
 stack(lua_State *L)
 {
-    push_stack(L, (int)luaL_checkinteger(L, 1));
+    lua_settop(L, 2);
+    push_stack(L, (int)luaL_checkinteger(L, 1), lmpe_signal_of(L, 2) != 0);
     return 1;
 }
 
@@ -112,19 +116,20 @@ is_cancellation(lua_State *L, lmpe_task *t)
 void
 lmpe_keep_traceback(lua_State *L, int level)
 {
-    luaL_traceback(L, L, NULL, level);
+    push_stack(L, level, 0);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &traceback_key);
     lua_pushvalue(L, -1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &raised_key);
 }
 
-/* An error that goes on outwards through several protected calls keeps its first traceback. */
+/* An error that goes on outwards through several protected calls keeps its first traceback. An interrupt is
+ * raised in the main task, where its report finds the stack as it is; one that a task computed at has its own. */
 int
 lmpe_note_traceback(lua_State *L)
 {
     lmpe *S = lmpe_of(L);
     lua_settop(L, 1);
-    if (S && is_cancellation(L, S->current))
+    if (S && (is_cancellation(L, S->current) || lmpe_signal_of(L, 1)))
         return 1;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &raised_key);
     int known = !lua_isnil(L, 1) && lua_rawequal(L, 1, -1);

@@ -97,6 +97,21 @@ describe("coroutine.yield() outside of the script's own coroutines raises, and s
   end)
 end)
 
+describe("the traceback that is kept of an error", function()
+  for what, call in pairs{
+    ["a scope"] = "mp.co.scope(function() f() end)",
+    ["a task"] = "mp.co.spawn(function() f() end):get()",
+  } do
+    it("in " .. what .. " ends at the script's first function", function()
+      local r = run("local function f() error 'oops' end\n" .. call, { mode = "command" })
+      assert.equal(1, r.status)
+      local kept = assert(r.stderr:match("raised in a task:\n(.*)$"), r.stderr)
+      assert.truthy(kept:find("script.lua:1: in upvalue 'f'\n", 1, true), r.stderr)
+      assert.truthy(kept:find("\n%s*%S+script.lua:2: in [^\n]+\n?$"), r.stderr)
+    end)
+  end
+end)
+
 describe("an error that load catches", function()
   each_place("is what was raised", function(call)
     local r = run([[

@@ -160,8 +160,26 @@ describe("Ctrl-C", function()
       assert.equal(1, (r.stderr:find("mpengine: interrupted\nstack traceback:\n", 1, true)), r.stderr)
       assert.truthy(r.stderr:find("script.lua:1: in ", 1, true), r.stderr)
       assert.truthy(r.stderr:find("script.lua:2: in main chunk", 1, true), r.stderr)
+      assert.falsy(r.stderr:find("mpengine[./]"), r.stderr) -- no function of the library
     end)
   end
+
+  it("of a program whose main chunk has ended names no function: there is none of the script's", function()
+    local r = run("P(mp.sleep, 60)\n" .. SOON, { mode = "command" })
+    assert.equal(130, r.status, r.stderr)
+    assert.equal("mpengine: interrupted\nstack traceback:\n\t[C]: in ?\n", r.stderr)
+  end)
+
+  it("that is caught and raised again tells the place where that was done", function()
+    local r = run(SOON .. [[
+      local function again()
+        local _, err = pcall(mp.sleep, 60)
+        error(err, 0)
+      end
+      again()]], { mode = "command" })
+    assert.equal(130, r.status, r.stderr)
+    assert.truthy(r.stderr:find("script.lua:3: in local 'again'\n", 1, true), r.stderr)
+  end)
 
   it("that a task was computing at tells where that was, too", function()
     local r = run("local co = mp.co\n" .. SOON .. [[

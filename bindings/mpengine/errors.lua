@@ -41,8 +41,8 @@ function errors.is_library(info)
 end
 
 --- The stack from `level` (1 is the caller) down to the script's first function: what the engine itself
---- has below that is left out, as lua leaves out its own.
----@type fun(level: integer): string
+--- has below that is left out, as lua leaves out its own; and what it has above, when `err` is an interrupt.
+---@type fun(level: integer, err: any): string
 errors.stack = core.stack
 
 --- The text, and where the error came from when a task raised it first.
@@ -57,7 +57,7 @@ end
 ---@return string
 function errors.traceback(err, level)
     local text = errors.is(err) and err.traceback and tostring(err)
-        or string.format("%s\n%s\n\t[C]: in ?", errors.message(err), errors.stack((level or 1) + 1))
+        or string.format("%s\n%s\n\t[C]: in ?", errors.message(err), errors.stack((level or 1) + 1, err))
     return errors.with_story(text, err)
 end
 

@@ -59,7 +59,7 @@ end
 --- caught, the report of it is wanted.
 local function describe(err, is_final)
     if not is_final then
-        raised, report = err, report_of(err, errors.with_story(errors.stack(2), err))
+        raised, report = err, report_of(err, errors.with_story(errors.stack(2, err), err))
         return err
     end
     local story = report and rawequal(err, raised) and report or report_of(err)
