@@ -32,10 +32,14 @@ SAN     ?=
 # The layers of the engine, lowest first; each may include only itself and those before it.
 LAYERS := base os core objects loop proc
 
+# The rooms of the bindings, the same way; the files beside them come last.
+ROOMS  := base codec task shared pool io process
+
 ENGINE_SRC  := $(filter-out %_test.c,$(foreach l,$(LAYERS),$(wildcard engine/$(l)/*.c)))
 TESTING_SRC := $(filter-out %_test.c,$(wildcard engine/testing/*.c))
 TEST_SRC    := $(wildcard engine/*/*_test.c)
-BINDING_SRC := $(filter-out bindings/host.c %_test.c,$(wildcard bindings/*.c))
+BINDING_SRC := $(filter-out bindings/host.c,$(wildcard bindings/*.c)) \
+	$(foreach r,$(ROOMS),$(wildcard bindings/$(r)/*.c))
 HOST_SRC    := $(wildcard engine/examples/*.c bindings/examples/*.c)
 LUA_SRC     := $(sort $(shell find bindings/mpengine -name '*.lua' 2>/dev/null))
 C_SRC       := $(ENGINE_SRC) $(TESTING_SRC) $(TEST_SRC) $(BINDING_SRC) bindings/host.c $(HOST_SRC) \
@@ -276,7 +280,7 @@ chaos: all
 fuzz:
 	@mkdir -p $(BUILD)/fuzz/corpus
 	clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE $(BINDING_INC) -Iengine \
-		bindings/fuzz/fuzz_decode.c $(wildcard bindings/lcodec*.c) \
+		bindings/fuzz/fuzz_decode.c $(wildcard bindings/codec/*.c) \
 		engine/base/buf.c engine/base/wire.c engine/base/err.c \
 		-Wl,--wrap=lua_load $(LUA_LIBS) -o $(BUILD)/fuzz/fuzz_decode
 	cd $(BUILD)/fuzz && ./fuzz_decode -max_len=4096 -max_total_time=$(or $(SECONDS),300) \
@@ -300,7 +304,7 @@ LUA_DIRS  := $(wildcard bindings/mpengine scripts spec bench tools)
 
 lint:
 	@tools/deps.sh check-lint
-	lua5.4 tools/layers.lua $(LAYERS)
+	lua5.4 tools/layers.lua $(LAYERS) : $(ROOMS)
 	@echo clang-format --dry-run -Werror ...
 	@$(if $(FORMATTED),clang-format --dry-run -Werror $(FORMATTED))
 	luacheck -q --no-color $(LUA_DIRS)

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "lmpe.h"
+#include "base/lmpe.h"
 
 #define HEAP_AT_START (256 << 10)
 #define PREFIX "mpengine: "

@@ -2,7 +2,7 @@
  *
  * lembed.c - the module in a host's Lua state.
  */
-#include "lmpe.h"
+#include "base/lmpe.h"
 #include "mpengine_lua.h"
 
 #define HOST_ENGINE "mpengine.host_engine"

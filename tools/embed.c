@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * embed.c - compiles Lua modules, debug information kept, and writes them as the C source that
- * bindings/lmodules.c looks into: `embed ROOT FILE...`, each FILE under ROOT. Linked with the Lua that
+ * bindings/base/lmodules.c looks into: `embed ROOT FILE...`, each FILE under ROOT. Linked with the Lua that
  * is built against, since only that one's bytecode will do.
  */
 #include <lauxlib.h>
@@ -80,7 +80,7 @@ main(int argc, char **argv)
     size_t *from = calloc((size_t)argc + 1, sizeof *from);
     if (argc < 2 || !L || !from)
         fail("usage: embed ROOT FILE...");
-    printf("/* Made by tools/embed.c. */\n#include \"lmodules.h\"\n\n"
+    printf("/* Made by tools/embed.c. */\n#include \"base/lmodules.h\"\n\n"
            "const unsigned char lmpe_modules_code[] = {\n");
     for (int i = 2; i < argc; i++) {
         from[i] = written;

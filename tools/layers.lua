@@ -1,21 +1,27 @@
 -- Checks that the tree is the architecture: who may include what.
 --
---   lua5.4 tools/layers.lua base os sync ...     the layers, lowest first; from the root
+--   lua5.4 tools/layers.lua base os core ... : base codec task ...
+--
+--   The layers of engine/ and, after the colon, the rooms of bindings/, lowest first; from the root.
 --
 --   engine/<layer>/     its own folder, lower layers, the public headers; tests also testing/
 --   engine/include/     standard and public headers
 --   engine/examples/    the public headers: what a host has
---   bindings/           the public headers and its own
---   uv.h                only in loop/, proc/, bindings/lluv* and the hosts; a header of Lua nowhere in engine/
+--   bindings/<room>/    its own folder, lower rooms, the public headers
+--   bindings/           every room, the public headers
+--   uv.h                only in loop/, proc/, bindings/io/lluv* and the hosts; a header of Lua nowhere in engine/
 --   names of files      once in engine/ and bindings/ together
 --
 -- Prints each offence as `file:line: what` and ends with status 1 if there is one.
 
 local UV_LAYERS = { loop = true, proc = true }
 
-local rank = {}
-for i, layer in ipairs(arg) do
-  rank[layer] = i
+local rank, room_rank = {}, {} -- by folder of engine/ and of bindings/
+do
+  local into = rank
+  for i, name in ipairs(arg) do
+    if name == ":" then into = room_rank else into[name] = i end
+  end
 end
 
 local offences = 0
@@ -63,11 +69,17 @@ local function engine_offence(file, folder, name)
   end
 end
 
-local function bindings_offence(file, name)
-  if is_public(name) or exists("bindings/" .. name) or exists(file:match("^(.*/)") .. name) then
+-- The same for a file in `room` of bindings/, nil for a file beside the rooms.
+local function bindings_offence(room, name)
+  if is_public(name) then
     return nil
   end
-  return "bindings include public headers and their own, nothing else of the engine"
+  local target = name:match("^([%w_]+)/[%w_]+%.h$")
+  if not exists("bindings/" .. name) then
+    return "bindings include public headers and their own, nothing else of the engine"
+  elseif room_rank[room] and (not room_rank[target] or room_rank[target] > room_rank[room]) then
+    return ("room %s may not include from above it"):format(room)
+  end
 end
 
 local function is_lua_header(name)
@@ -75,7 +87,7 @@ local function is_lua_header(name)
 end
 
 local function may_use_uv(file, folder)
-  return UV_LAYERS[folder] or file:find("/examples/") or file:find("^bindings/lluv")
+  return UV_LAYERS[folder] or file:find("/examples/") or file:find("^bindings/io/lluv")
 end
 
 local function check_file(file)
@@ -88,7 +100,7 @@ local function check_file(file)
       local offence
       if quote == '"' then
         offence = folder and engine_offence(file, folder, name)
-          or not folder and bindings_offence(file, name)
+          or not folder and bindings_offence(file:match("^bindings/([%w_]+)/"), name)
       end
       if folder and is_lua_header(name) then
         offence = "the engine knows no Lua"

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lcodec_int.h"
+#include "codec/lcodec_int.h"
 
 #define STATE_RUNS 2000
 #define MEMORY_LIMIT (64u << 20)

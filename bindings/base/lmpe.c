@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lmpe.c - arguments, statuses, and the memory of a state.
+ */
+#include "base/lmpe.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PAGE 4096
+#define WHOLE ((sizeof(lmpe) + 1024 + PAGE - 1) / PAGE * PAGE) /* with some room behind it */
+
+uint64_t
+lmpe_deadline_in(double seconds)
+{
+    if (seconds <= 0)
+        return MPE_NOW;
+    double ns = seconds * (double)MPE_NS_PER_S;
+    if (ns > 9e18)
+        return MPE_FOREVER;
+    uint64_t whole = (uint64_t)ns;
+    return mpe_now() + whole + ((double)whole < ns); /* never early */
+}
+
+uint64_t
+lmpe_given_deadline(lua_State *L, int idx)
+{
+    if (lua_isnoneornil(L, idx))
+        return MPE_FOREVER;
+    lua_Number seconds = lua_type(L, idx) == LUA_TNUMBER ? lua_tonumber(L, idx) : -1;
+    luaL_argcheck(L, seconds >= 0, idx, "timeout must be a number of seconds, 0 or more");
+    return lmpe_deadline_in(seconds);
+}
+
+lua_Integer
+lmpe_check_count(lua_State *L, int idx, lua_Integer min, lua_Integer max, const char *what)
+{
+    int ok;
+    lua_Integer n = lua_tointegerx(L, idx, &ok);
+    if (ok && lua_type(L, idx) == LUA_TNUMBER && n >= min && n <= max)
+        return n;
+    const char *text = lua_pushfstring(L, "%s must be an integer from %I to %I, got %s", what,
+                                       (LUAI_UACINT)min, (LUAI_UACINT)max,
+                                       luaL_tolstring(L, idx, NULL));
+    return luaL_argerror(L, idx, text);
+}
+
+int
+lmpe_raise(lua_State *L, int status, const char *where)
+{
+    const char *text = status == MPE_ESYS && errno ? strerror(errno) : mpe_strerror(status);
+    if (where)
+        return luaL_error(L, "%s: %s", where, text);
+    return luaL_error(L, "%s", text);
+}
+
+lmpe *
+lmpe_raise_closed(lua_State *L)
+{
+    luaL_error(L, "the library is closed (the Lua state is being closed)");
+    return NULL;
+}
+
+/* The memory of the closed states of this thread, for its next ones. Finalizers that run after the state's
+ * own may look at it, and no one is told when the last has run. */
+static _Thread_local lmpe *spare;
+
+lmpe *
+lmpe_allocate(void)
+{
+    lmpe *S = spare;
+    if (S)
+        spare = S->spare;
+    else if (!(S = aligned_alloc(PAGE, WHOLE)))
+        return NULL;
+    memset(S, 0, WHOLE);
+    S->room = (uint8_t *)(S + 1);
+    S->room_end = (uint8_t *)S + WHOLE;
+    return S;
+}
+
+void
+lmpe_give_back(lmpe *S)
+{
+    S->spare = spare;
+    spare = S;
+}
+
+void *
+lmpe_place(lmpe *S, size_t size)
+{
+    void *at = S->room;
+    size = (size + 15) / 16 * 16;
+    if (size > (size_t)(S->room_end - S->room))
+        return calloc(1, size);
+    S->room += size;
+    return at;
+}

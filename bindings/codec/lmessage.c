@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lmessage.c - values as messages of the engine: encoding into the scratch of a state, with errors that
+ * name the call, and decoding what a get has brought.
+ */
+#include "base/lmpe.h"
+#include "codec/lcodec.h"
+
+#include <string.h>
+
+/* Into a scratch of their own: a finalizer may encode meanwhile. */
+int
+lmpe_try_encode(lua_State *L, lmpe *S, int first, int n, lmpe_encode_opts *opts, int *handles)
+{
+    *handles = 0;
+    if (S->encoding == LMPE_SCRATCHES) {
+        lua_pushliteral(L, "too many finalizers within each other send values");
+        return MPE_ENOMEM;
+    }
+    mpe_buf *out = &S->scratches[S->encoding++];
+    mpe_buf_reset(out, 1 << 16);
+    int rc = lmpe_encode(L, first, n, out, opts);
+    S->encoding--;
+    S->scratch = out;
+    *handles = opts->has_handles;
+    return rc;
+}
+
+static int
+encode(lua_State *L, lmpe *S, int first, int n, lmpe_encode_opts *opts, const char *where)
+{
+    int handles;
+    if (lmpe_try_encode(L, S, first, n, opts, &handles) < 0)
+        return lmpe_script_error(L, S, "%s: %s", where, lua_tostring(L, -1));
+    return handles;
+}
+
+int
+lmpe_encode_values(lua_State *L, lmpe *S, int first, int n, int leading, const char *where)
+{
+    static const char *const names[] = {"target", "shared", "mode", "task"};
+    lmpe_encode_opts opts = {.root = "args", .names = names, .nnames = leading, .in_program = 1};
+    return encode(L, S, first, n, &opts, where);
+}
+
+int
+lmpe_encode_whole(lua_State *L, lmpe *S, int first, int n, const char *where)
+{
+    static const char *const names[] = {"function"};
+    lmpe_encode_opts opts = {.root = "args", .names = names, .nnames = 1};
+    return encode(L, S, first, n, &opts, where);
+}
+
+int
+lmpe_encode_value(lua_State *L, lmpe *S, int idx, const char *root, const char *where)
+{
+    lmpe_encode_opts opts = {.names = &root, .nnames = 1, .in_program = 1};
+    return encode(L, S, idx, 1, &opts, where);
+}
+
+int
+lmpe_decode_values(lua_State *L, lmpe *S, const void *data, size_t size, uint32_t pins)
+{
+    int n;
+    int rc = lmpe_decode(L, data, size, &n, LMPE_DECODE_FUNCTIONS);
+    mpe_unpin(S->e, pins);
+    if (rc < 0)
+        return lua_error(L);
+    return n;
+}
+
+struct large {
+    lmpe *S;
+    mpe_message *m;
+};
+
+/* Decodes a message that lies outside the struct or pins objects, which must be freed whatever
+ * happens. */
+static int
+decode_protected(lua_State *L)
+{
+    struct large *l = lua_touserdata(L, 1);
+    lua_settop(L, 0);
+    return lmpe_decode_values(L, l->S, l->m->data, l->m->size, mpe_pin_mark(l->S->e));
+}
+
+static int
+push_large(lua_State *L, lmpe *S, mpe_message *m)
+{
+    int top = lua_gettop(L);
+    struct large l = {S, m};
+    lua_pushcfunction(L, decode_protected);
+    lua_pushlightuserdata(L, &l);
+    int status = lua_pcall(L, 1, LUA_MULTRET, 0);
+    mpe_message_free(S->e, m);
+    if (status != LUA_OK)
+        return lua_error(L);
+    return lua_gettop(L) - top;
+}
+
+int
+lmpe_push_message(lua_State *L, lmpe *S)
+{
+    mpe_message *m = &S->message;
+    int plain = !m->block && m->pins == mpe_pin_mark(S->e);
+    if (plain && m->size <= 16)
+        return lmpe_decode_values(L, S, m->data, m->size, m->pins);
+    mpe_message own; /* decoding may run code that waits, and uses S->message */
+    memcpy(&own, m, offsetof(mpe_message, small) + (m->block ? 0 : m->size));
+    if (!own.block)
+        own.data = own.small;
+    if (!plain)
+        return push_large(L, S, &own);
+    return lmpe_decode_values(L, S, own.data, own.size, own.pins);
+}
+
+/* encode_args(where, leading, ...) -> bytes: what an argument list becomes, for calls in Lua. */
+static int
+encode_args(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    const char *where = luaL_checkstring(L, 1);
+    int leading = (int)luaL_checkinteger(L, 2);
+    luaL_argcheck(L, leading >= 0 && leading <= LMPE_LEADING_MAX, 2, "out of range");
+    lmpe_encode_values(L, S, 3, lua_gettop(L) - 2, leading, where);
+    lua_pushlstring(L, (const char *)S->scratch->data, S->scratch->len);
+    return 1;
+}
+
+static int
+is_no_blob(void *ud, uint64_t handle)
+{
+    (void)ud;
+    return mpe_handle_kind(handle) != MPE_KIND_BLOB;
+}
+
+/* encode_value(where, name, value) -> bytes, are there shared objects in them? Code is none. */
+static int
+encode_value(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    lua_settop(L, 3);
+    lmpe_encode_value(L, S, 3, luaL_checkstring(L, 2), luaL_checkstring(L, 1));
+    lua_pushlstring(L, (const char *)S->scratch->data, S->scratch->len);
+    lua_pushboolean(L,
+                    mpe_wire_scan_handles(S->scratch->data, S->scratch->len, is_no_blob, NULL) > 0);
+    return 2;
+}
+
+static int
+decode_args(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    size_t n;
+    const char *bytes = luaL_checklstring(L, 1, &n);
+    return lmpe_decode_values(L, S, bytes, n, mpe_pin_mark(S->e));
+}
+
+void
+lmpe_open_message(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg functions[] = {{"encode_args", encode_args},
+                                         {"encode_value", encode_value},
+                                         {"decode_args", decode_args},
+                                         {NULL, NULL}};
+    lmpe_setfuncs(L, S, functions);
+}

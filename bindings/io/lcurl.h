@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lcurl.h - libcurl on the engine's loop, without Lua: the functions of the library, which is
+ * opened when the first request is made, and multi handles with their transfers and connections.
+ */
+#ifndef LMPE_LCURL_H
+#define LMPE_LCURL_H
+
+#include "base/lmpe.h"
+
+#define CURL_DISABLE_TYPECHECK /* the functions are called through pointers */
+#define CURL_DISABLE_DEPRECATION
+#include <curl/curl.h>
+
+/* What is used of the library, by name. */
+#define LMPE_CURL_MAP(X)                                                                           \
+    X(global_init)                                                                                 \
+    X(easy_init)                                                                                   \
+    X(easy_setopt)                                                                                 \
+    X(easy_getinfo)                                                                                \
+    X(easy_pause)                                                                                  \
+    X(easy_strerror)                                                                               \
+    X(easy_cleanup)                                                                                \
+    X(multi_init)                                                                                  \
+    X(multi_setopt)                                                                                \
+    X(multi_assign)                                                                                \
+    X(multi_add_handle)                                                                            \
+    X(multi_remove_handle)                                                                         \
+    X(multi_socket_action)                                                                         \
+    X(multi_info_read)                                                                             \
+    X(multi_strerror)                                                                              \
+    X(multi_cleanup)                                                                               \
+    X(share_init)                                                                                  \
+    X(share_setopt)                                                                                \
+    X(share_cleanup)                                                                               \
+    X(slist_append)                                                                                \
+    X(slist_free_all)                                                                              \
+    X(url)                                                                                         \
+    X(url_set)                                                                                     \
+    X(url_get)                                                                                     \
+    X(url_cleanup)                                                                                 \
+    X(free)
+
+typedef struct lmpe_curl_api {
+#define LMPE_CURL_MEMBER(name) __typeof__(curl_##name) *name;
+    LMPE_CURL_MAP(LMPE_CURL_MEMBER)
+#undef LMPE_CURL_MEMBER
+} lmpe_curl_api;
+
+extern lmpe_curl_api lmpe_libcurl; /* filled in by lmpe_curl_load */
+
+/* One request. The caller opens it, sets options, starts it, waits on the list until there is
+ * something, and closes. */
+typedef struct lmpe_transfer {
+    lmpe *S;
+    struct lmpe_curl *curl; /* NULL: not under way */
+    CURL *easy;
+    mpe_waitlist waiters;
+    mpe_buf head;  /* the header lines of the last response */
+    mpe_buf body;  /* what has come and has not been taken */
+    int streaming; /* the body is taken in pieces: hold the peer back when it grows */
+    int paused;
+    int follows;       /* the body of a redirect is not wanted */
+    int status, moved; /* of the response whose header comes; it has a Location */
+    int socket_error;  /* errno of the last socket that could not be made */
+    int done;
+    int failed; /* a status of the engine, when memory was short */
+    CURLcode result;
+    char error[CURL_ERROR_SIZE];
+} lmpe_transfer;
+
+/* Connections that are used again by the transfers of one owner, and closed when they have been idle
+ * for a time. The caller embeds it, zeroed at first, and sets S and idle_ns. */
+typedef struct lmpe_connections {
+    lmpe *S;
+    uint64_t idle_ns;
+    struct lmpe_curl *curl; /* NULL: none yet */
+} lmpe_connections;
+
+/* Closes them, once the transfers under way have ended; harmless when they are a parent process's. */
+void lmpe_connections_close(lmpe_connections *from);
+
+/* The functions, or NULL and the reason why there are none. Any thread. */
+const lmpe_curl_api *lmpe_curl_load(const char **why);
+/* Makes an easy handle whose callbacks are the transfer's. Errors: ENOMEM. */
+int lmpe_transfer_open(const lmpe_curl_api *api, lmpe_transfer *t);
+/* Sets it going. NULL, or why it cannot be. */
+const char *lmpe_transfer_start(lmpe_connections *from, lmpe_transfer *t);
+/* What has come has been taken: goes on when it was held back. */
+void lmpe_transfer_resume(lmpe_transfer *t);
+/* Ends it, whatever it is doing; harmless when it is closed, or is a parent process's. */
+void lmpe_transfer_close(lmpe *S, lmpe_transfer *t);
+
+#endif

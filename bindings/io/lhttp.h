@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lhttp.h - what lhttp.c and lhttp_session.c share.
+ */
+#ifndef LMPE_LHTTP_H
+#define LMPE_LHTTP_H
+
+#include "io/lcurl.h"
+
+#define LMPE_COOKIES "mpengine.cookies"
+#define LMPE_CONNECTIONS "mpengine.connections"
+
+/* The functions of libcurl; raises when there are none. */
+const lmpe_curl_api *lmpe_check_curl(lua_State *L);
+/* The metatable of a userdata that is closed by its scope and when it is collected. */
+void lmpe_http_kind(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction close,
+                    lua_CFunction gc);
+void lmpe_open_http_session(lua_State *L, lmpe *S);
+
+#endif

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lopen.c - the roof of the bindings: opens the core module, one engine for each Lua state, and closes
+ * it with the state.
+ */
+#include "base/lmodules.h"
+#include "base/lmpe.h"
+#include "codec/lcodec.h"
+#include "io/ldescriptors.h"
+
+#include <unistd.h>
+
+#define FUNCTIONS_ABOUT 180 /* in the core module */
+
+/* At lua_close, behind all finalizers of what was made after the library. Those of what was made before
+ * it come later, and with them all there is of the library, which from here on says that it is closed
+ * (lmpe_self) or does what Lua's own functions do. */
+static int
+state_gc(lua_State *L)
+{
+    lmpe **box = lmpe_finalized(L, NULL, sizeof *box);
+    lmpe *S = box ? *box : NULL;
+    if (S && S->e) {
+        mpe_engine *e = S->e;
+        lmpe_output_flush(S);
+        lmpe_program_end(S);
+        lmpe_curl_close(S);
+        lmpe_objects_close(L);
+        lua_pushnil(L);
+        lua_setfield(L, LUA_REGISTRYINDEX, "mpengine.state");
+        S->e = NULL;
+        if (!S->is_guest)
+            mpe_close(e);
+        for (int i = 0; i < LMPE_SCRATCHES; i++)
+            mpe_buf_free(&S->scratches[i]);
+        lmpe_give_back(S);
+    }
+    return 0;
+}
+
+/* Raises when one of them is wrong, used or not. */
+static void
+check_variables(lua_State *L)
+{
+    char message[200];
+    if (mpe_variables_check(message, sizeof message) != MPE_OK)
+        luaL_error(L, "mpengine: %s", message);
+}
+
+static lmpe *
+new_state(lua_State *L)
+{
+    lmpe **box = lua_newuserdatauv(L, sizeof *box, 0);
+    *box = NULL;
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, state_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_setmetatable(L, -2);
+    lua_setfield(L, LUA_REGISTRYINDEX, "mpengine.sentinel");
+    lmpe *S = lmpe_allocate();
+    if (!S)
+        luaL_error(L, "out of memory");
+    *box = S;
+    for (int i = 0; i < LMPE_SCRATCHES; i++)
+        mpe_buf_init(&S->scratches[i]);
+    S->scratch = S->scratches;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+    S->main = S->driver = lua_tothread(L, -1);
+    lua_pop(L, 1);
+    S->e = lmpe_host_engine(L);
+    S->is_guest = S->e != NULL;
+    int rc = S->is_guest ? MPE_OK : mpe_attach(NULL, &S->e);
+    if (rc == MPE_ESTALE) /* who started this process is gone already */
+        _exit(1);
+    if (S->is_guest || rc == MPE_ENOENT)
+        check_variables(L);
+    if (rc == MPE_ENOENT) /* no other process of a program has started this one */
+        rc = mpe_open(NULL, &S->e);
+    if (rc != MPE_OK)
+        lmpe_raise(L, rc, "mpengine: cannot make the shared arena, a file of memfd_create");
+    lua_pushlightuserdata(L, S);
+    lua_setfield(L, LUA_REGISTRYINDEX, "mpengine.state");
+    return S;
+}
+
+int
+luaopen_mpengine_core(lua_State *L)
+{
+    if (lmpe_push_known(L, "mpengine.core"))
+        return 1;
+    lmpe_add_modules(L);
+    lmpe *S = new_state(L);
+    lua_createtable(L, 0, FUNCTIONS_ABOUT);
+    lmpe_open_system(L, S);
+    lmpe_open_message(L, S);
+    lmpe_open_object(L, S);
+    lmpe_open_blob(L, S);
+    lmpe_open_sched(L, S);
+    lmpe_open_coroutine(L, S);
+    lmpe_open_require(L, S);
+    lmpe_open_lock(L, S);
+    lmpe_open_semaphore(L, S);
+    lmpe_open_event(L, S);
+    lmpe_open_condition(L, S);
+    lmpe_open_barrier(L, S);
+    lmpe_open_queue(L, S);
+    lmpe_open_array(L, S);
+    lmpe_open_dict(L, S);
+    lmpe_open_list(L, S);
+    lmpe_open_descriptors(L, S);
+    lmpe_open_process(L, S);
+    lmpe_open_output(L, S);
+    lmpe_open_signal(L, S);
+    lmpe_open_readline(L, S);
+    lmpe_open_wait(L, S);
+    lmpe_open_turn(L, S);
+    lmpe_open_coqueue(L, S);
+    lmpe_open_offload(L, S);
+    lmpe_open_names(L, S);
+    lmpe_open_http(L, S);
+    lmpe_open_poll(L, S);
+    lmpe_open_subprocess(L, S);
+    lmpe_open_luv(L, S);
+    lmpe_open_pool(L, S);
+    lmpe_open_pipe(L, S);
+    lmpe_open_shm(L, S);
+    luaopen_mpengine_codec(L);
+    lua_pushvalue(L, -1);
+    lmpe_set_loaded(L, "mpengine.codec");
+    lua_setfield(L, -2, "codec");
+    lua_pushcfunction(L, lmpe_codec_register);
+    lua_setfield(L, -2, "register");
+    lua_pushliteral(L, MPE_VERSION);
+    lua_setfield(L, -2, "version");
+    lmpe_copy_globals(L); /* with what has been replaced meanwhile */
+    lmpe_push_globals(L);
+    lua_setfield(L, -2, "globals");
+    lmpe_push_modules(L);
+    lua_pushvalue(L, -2);
+    lua_setfield(L, -2, "mpengine.core");
+    lua_setfield(L, -2, "modules");
+    return 1;
+}

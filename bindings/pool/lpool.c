@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lpool.c - the pool's side of what lpool.h describes: it puts tasks and looks after the control
+ * words; lpool_results.c receives results. mpengine/pool.lua and what is beside it decide what to do when.
+ */
+#include "pool/lpool.h"
+
+#include "codec/lcodec.h"
+
+#include <signal.h>
+#include <string.h>
+
+/* ---- the control ---- */
+
+lmpe_control
+lmpe_check_control(lua_State *L, int idx)
+{
+    lmpe_box *b = lmpe_test_any(L, idx);
+    char type;
+    luaL_argcheck(L, b && b->o && mpe_kind_of(b->o) == MPE_KIND_RAW_ARRAY, idx,
+                  "a pool's control expected");
+    uint64_t length, *data = mpe_array_data(b->S->e, b->o, &type, &length);
+    luaL_argcheck(L, type == 'Q' && length > POOL_WORDS && data[0] < length / POOL_WORDS, idx,
+                  "a pool's control expected");
+    return (lmpe_control){(_Atomic uint64_t *)data, data[0],
+                          length - POOL_WORDS - POOL_WORDS * data[0]};
+}
+
+uint64_t
+lmpe_check_worker(lua_State *L, int idx, const lmpe_control *c)
+{
+    return (uint64_t)lmpe_check_count(L, idx, 1, (lua_Integer)c->workers, "worker") - 1;
+}
+
+static uint64_t
+check_place(lua_State *L, int idx, const lmpe_control *c)
+{
+    return (uint64_t)lmpe_check_count(L, idx, 1, (lua_Integer)c->places, "place") - 1;
+}
+
+/* pool_control_size(workers, places) -> words */
+static int
+pool_control_size(lua_State *L)
+{
+    lua_pushinteger(L, POOL_WORDS + POOL_WORDS * luaL_checkinteger(L, 1) + luaL_checkinteger(L, 2));
+    return 1;
+}
+
+/* ---- heads ---- */
+
+size_t
+lmpe_pool_head(uint8_t out[HEAD_MAX], const void *head, size_t size)
+{
+    size_t n = mpe_wire_str_header(out, size);
+    memcpy(out + n, head, size);
+    return n + size;
+}
+
+int
+lmpe_pool_read_head(void *head, size_t head_size, const uint8_t **data, size_t *size)
+{
+    uint8_t expected[MPE_WIRE_STR_HEADER];
+    size_t n = mpe_wire_str_header(expected, head_size);
+    if (*size < n + head_size || memcmp(*data, expected, n) != 0)
+        return 0;
+    memcpy(head, *data + n, head_size);
+    *data += n + head_size;
+    *size -= n + head_size;
+    return 1;
+}
+
+/* ---- tasks ---- */
+
+static int
+is_scalar(lua_State *L, int idx)
+{
+    int type = lua_type(L, idx);
+    return type <= LUA_TBOOLEAN || type == LUA_TNUMBER || type == LUA_TSTRING;
+}
+
+/* Encodes the items first .. first + n - 1 of the table at idx, which are pushed and stay; whether
+ * there are handles among them. */
+static int
+encode_items(lua_State *L, lmpe *S, int idx, uint32_t mode, const char *where)
+{
+    char name[32];
+    const char *const names[] = {name};
+    lua_Integer first = luaL_checkinteger(L, idx + 1);
+    int n = (int)lmpe_check_count(L, idx + 2, 0, 1000000, "number of items"), handles = 0;
+    luaL_checkstack(L, n + 8, "too many items");
+    int base = lua_gettop(L) + 1;
+    for (int i = 0; i < n; i++)
+        lua_geti(L, idx, first + i);
+    lmpe_encode_opts opts = {.root = mode & MODE_APPLY ? "args" : "items", .in_program = 1};
+    if (!(mode & MODE_APPLY) && n == 1) {
+        snprintf(name, sizeof name, "items[%lld]", (long long)first);
+        opts.names = names;
+        opts.nnames = 1;
+    }
+    if (lmpe_try_encode(L, S, base, n, &opts, &handles) < 0)
+        luaL_error(L, "%s: %s", where, lua_tostring(L, -1));
+    return handles;
+}
+
+#define KEPT_MOST 256 /* bytes of scalars that are kept encoded */
+
+/* Of a call, what is needed to put it again with the arguments as they are now: the bytes, and
+ * whether objects in them must be kept alive; or nothing for scalars that are long. */
+static int
+push_kept(lua_State *L, int first, const mpe_bytes *bytes, int handles)
+{
+    int scalars = 1;
+    for (int i = first; scalars && i < lua_gettop(L); i++)
+        scalars = is_scalar(L, i);
+    if (scalars && bytes->size > KEPT_MOST)
+        return 0;
+    lua_pushlstring(L, bytes->data, bytes->size);
+    lua_pushboolean(L, handles);
+    return 2;
+}
+
+/* pool_put(queue, control, where, place, function, shared, mode, items, first, count) -> number of
+ * the task [, bytes, has objects]. items is a table, or the bytes of an earlier put. */
+static int
+pool_put(lua_State *L)
+{
+    lmpe_box *q = lmpe_check_kind(L, 1, MPE_KIND_QUEUE, "mp.Queue");
+    lmpe *S = q->S;
+    lmpe_control c = lmpe_check_control(L, 2);
+    const char *where = luaL_checkstring(L, 3);
+    uint64_t place = check_place(L, 4, &c);
+    struct lmpe_task_head head = {.place = (uint32_t)place,
+                                  .function = (uint32_t)luaL_checkinteger(L, 5),
+                                  .shared = (uint32_t)luaL_checkinteger(L, 6),
+                                  .mode = (uint32_t)luaL_checkinteger(L, 7)};
+    head.items = head.mode & MODE_APPLY ? 1 : (uint32_t)luaL_checkinteger(L, 10);
+    uint8_t bytes[HEAD_MAX];
+    mpe_bytes parts[2] = {{bytes, lmpe_pool_head(bytes, &head, sizeof head)}};
+    int handles = 1, kept = lua_type(L, 8) == LUA_TSTRING;
+    if (kept) {
+        parts[1].data = lua_tolstring(L, 8, &parts[1].size);
+    } else {
+        lua_settop(L, 10);
+        handles = encode_items(L, S, 8, head.mode, where);
+        parts[1] = (mpe_bytes){S->scratch->data, S->scratch->len};
+    }
+    uint32_t number, got;
+    int rc, tries = 0;
+    do { /* a finalizer may put another task in between */
+        mpe_queue_seqs(S->e, q->o, &number, &got);
+        atomic_store_explicit(lmpe_pool_claims(&c, place), 0, memory_order_relaxed);
+        rc = mpe_queue_put(S->e, q->o, parts, 2, handles); /* publishes the claim */
+    } while (lmpe_try_again(L, S, rc, &tries));
+    if (rc == MPE_ECLOSED)
+        return luaL_error(L, "%s: the pool is closed", where);
+    if (rc != MPE_OK)
+        return lmpe_raise(L, rc, where);
+    lua_pushinteger(L, number);
+    if (kept || !(head.mode & MODE_APPLY))
+        return 1;
+    return 1 + push_kept(L, 11, &parts[1], handles);
+}
+
+/* ---- workers ---- */
+
+/* pool_reclaim(control, place) -> how many items were claimed; the others are the caller's again */
+static int
+pool_reclaim(lua_State *L)
+{
+    lmpe_control c = lmpe_check_control(L, 1);
+    uint64_t claims = atomic_fetch_or(lmpe_pool_claims(&c, check_place(L, 2, &c)), CLAIM_ALL);
+    lua_pushinteger(L, (lua_Integer)(claims & (CLAIM_ALL - 1)));
+    return 1;
+}
+
+/* pool_lease(queue, control, worker) -> number of the task it took last and seconds since then, or
+ * nothing: none, or one that had not left the queue yet */
+static int
+pool_lease(lua_State *L)
+{
+    lmpe_box *q = lmpe_check_kind(L, 1, MPE_KIND_QUEUE, "mp.Queue");
+    lmpe_control c = lmpe_check_control(L, 2);
+    uint64_t w = lmpe_check_worker(L, 3, &c), lease = atomic_load(lmpe_pool_word(&c, w, LEASE));
+    uint32_t next, got;
+    mpe_queue_seqs(q->S->e, q->o, &next, &got);
+    if (lease == 0 || (int32_t)(got - (uint32_t)lease) < 0)
+        return 0;
+    lua_pushinteger(L, (lua_Integer)(uint32_t)(lease - 1));
+    lua_pushnumber(L, (lua_Number)(mpe_now() - atomic_load(lmpe_pool_word(&c, w, SINCE))) / 1e9);
+    return 2;
+}
+
+/* pool_counts(control, worker) -> items it has run, seconds it was busy */
+static int
+pool_counts(lua_State *L)
+{
+    lmpe_control c = lmpe_check_control(L, 1);
+    uint64_t w = lmpe_check_worker(L, 2, &c);
+    lua_pushinteger(L, (lua_Integer)atomic_load(lmpe_pool_word(&c, w, TASKS)));
+    lua_pushnumber(L, (lua_Number)atomic_load(lmpe_pool_word(&c, w, BUSY)) / 1e9);
+    return 2;
+}
+
+/* pool_forget(control, worker, buffer): its place is for a new worker */
+static int
+pool_forget(lua_State *L)
+{
+    lmpe_control c = lmpe_check_control(L, 1);
+    uint64_t w = lmpe_check_worker(L, 2, &c), length;
+    char type;
+    lmpe_box *b = lmpe_check_kind(L, 3, MPE_KIND_RAW_ARRAY, "mp.RawArray");
+    struct lmpe_pool_buffer *buffer = mpe_array_data(b->S->e, b->o, &type, &length);
+    atomic_store(&buffer->published, 0);
+    for (int i = 0; i < POOL_WORDS; i++)
+        atomic_store(lmpe_pool_word(&c, w, i), 0);
+    return 0;
+}
+
+/* pool_sweep(queue): what was stored and taken out is given up now, not when there is more of it */
+static int
+pool_sweep(lua_State *L)
+{
+    mpe_sweep(lmpe_check_kind(L, 1, MPE_KIND_QUEUE, "mp.Queue")->S->e);
+    return 0;
+}
+
+/* pool_is_ready(control, worker) -> has it begun to take tasks? */
+static int
+pool_is_ready(lua_State *L)
+{
+    lmpe_control c = lmpe_check_control(L, 1);
+    uint64_t w = lmpe_check_worker(L, 2, &c);
+    lua_pushboolean(L, atomic_load(lmpe_pool_word(&c, w, READY)) != 0);
+    return 1;
+}
+
+/* pool_retire(control, worker) -> the signal that tells it: it ends when it has no task */
+static int
+pool_retire(lua_State *L)
+{
+    lmpe_control c = lmpe_check_control(L, 1);
+    atomic_store(lmpe_pool_word(&c, lmpe_check_worker(L, 2, &c), RETIRE), 1);
+    lua_pushinteger(L, STOP_SIGNAL);
+    return 1;
+}
+
+/* pool_running(control, worker) -> number of its task, item that runs (from 0), seconds since SINCE */
+static int
+pool_running(lua_State *L)
+{
+    lmpe_control c = lmpe_check_control(L, 1);
+    uint64_t w = lmpe_check_worker(L, 2, &c), run = atomic_load(lmpe_pool_word(&c, w, RUN));
+    if (run == 0)
+        return 0;
+    lua_pushinteger(L, (lua_Integer)(uint32_t)(run - 1));
+    lua_pushinteger(L, (lua_Integer)((run & ~(STOP | DOOMED)) >> 34));
+    lua_pushnumber(L, (lua_Number)(mpe_now() - atomic_load(lmpe_pool_word(&c, w, SINCE))) / 1e9);
+    return 3;
+}
+
+/* Adds a flag to what worker (2) runs if that is item (4) of the task with number (3) and has the
+ * flags `before`. */
+static int
+mark_run(lua_State *L, uint64_t before, uint64_t flag)
+{
+    lmpe_control c = lmpe_check_control(L, 1);
+    uint64_t w = lmpe_check_worker(L, 2, &c);
+    uint64_t run = before | lmpe_pool_run((uint32_t)luaL_checkinteger(L, 3),
+                                          (uint32_t)luaL_checkinteger(L, 4));
+    return atomic_compare_exchange_strong(lmpe_pool_word(&c, w, RUN), &run, run | flag);
+}
+
+/* pool_stop(control, worker, number, item) -> the signal to send to the worker | nil: it does not
+ * run that any more */
+static int
+pool_stop(lua_State *L)
+{
+    if (mark_run(L, 0, STOP))
+        lua_pushinteger(L, STOP_SIGNAL);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
+/* pool_doom(control, worker, number, item) -> does it still run that, and will it begin nothing new? */
+static int
+pool_doom(lua_State *L)
+{
+    lua_pushboolean(L, mark_run(L, STOP, DOOMED));
+    return 1;
+}
+
+void
+lmpe_open_pool(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg functions[] = {
+        {"pool_control_size", pool_control_size},
+        {"pool_put", pool_put},
+        {"pool_reclaim", pool_reclaim},
+        {"pool_lease", pool_lease},
+        {"pool_counts", pool_counts},
+        {"pool_forget", pool_forget},
+        {"pool_is_ready", pool_is_ready},
+        {"pool_sweep", pool_sweep},
+        {"pool_retire", pool_retire},
+        {"pool_running", pool_running},
+        {"pool_stop", pool_stop},
+        {"pool_doom", pool_doom},
+        {NULL, NULL},
+    };
+    lmpe_setfuncs(L, S, functions);
+    lmpe_open_pool_results(L, S);
+    lmpe_open_pool_worker(L, S);
+}

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lend.c - the end of a process and of the program: children are waited for, daemons ended, and after
+ * an interrupt everybody is stopped. All of it blocks and runs no task.
+ */
+#include "process/lprocess.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#define GRACE_NS (MPE_NS_PER_S / 2)  /* from SIGTERM to SIGKILL, for daemons at the end */
+#define ROUND_NS (MPE_NS_PER_S / 20) /* between two looks at a program that is being stopped */
+
+static int
+has_waiting(lmpe *S, int daemons)
+{
+    for (lmpe_child *c = S->children; c; c = c->next)
+        if (c->daemon == daemons)
+            return 1;
+    return 0;
+}
+
+/* Waits for children of one sort, blocking. 0 when a signal, or the deadline, came first. */
+static int
+wait_for(lmpe *S, int daemons, uint64_t deadline)
+{
+    for (lmpe_child *c = S->children, *next; c; c = next) {
+        next = c->next;
+        if (c->daemon != daemons)
+            continue;
+        int rc;
+        do
+            rc = mpe_process_join(S->e, c->p, deadline, &c->code);
+        while (rc == MPE_EINTR && !lmpe_signal_raised());
+        if (rc == MPE_EINTR || rc == MPE_ETIMEDOUT)
+            return 0;
+        lmpe_child_ended(S, c);
+        mpe_reap_dead(S->e);
+    }
+    return 1;
+}
+
+/* One that is stopped takes its signal when it goes on. */
+static void
+terminate(lmpe *S, mpe_process *p)
+{
+    mpe_process_signal(S->e, p, SIGTERM);
+    mpe_process_signal(S->e, p, SIGCONT);
+}
+
+static void
+signal_daemons(lmpe *S, int number)
+{
+    for (lmpe_child *c = S->children; c; c = c->next)
+        if (c->daemon && number == SIGTERM)
+            terminate(S, c->p);
+        else if (c->daemon)
+            mpe_process_signal(S->e, c->p, number);
+}
+
+static void
+end_daemons(lmpe *S)
+{
+    if (!S->children)
+        return;
+    signal_daemons(S, SIGTERM);
+    if (wait_for(S, 1, mpe_now() + GRACE_NS))
+        return;
+    signal_daemons(S, SIGKILL);
+    wait_for(S, 1, MPE_FOREVER);
+}
+
+/* Signals every process of the program but this one, the children of children too. How many. */
+static int
+signal_program(lmpe *S, int number)
+{
+    mpe_slot_info info;
+    uint32_t at = 0, self = mpe_self_slot(S->e);
+    int count = 0;
+    while (mpe_slot_next(S->e, &at, &info) == MPE_OK) {
+        if (info.slot == self || info.pid <= 0 || info.pid == getpid())
+            continue;
+        count++;
+        kill(info.pid, number);
+        if (number == SIGTERM)
+            kill(info.pid, SIGCONT);
+    }
+    for (lmpe_child *c = S->children; c; c = c->next) { /* also one that has no slot yet */
+        mpe_process_signal(S->e, c->p, number);
+        count++;
+    }
+    return count;
+}
+
+/* Ends the whole program but this process: it was interrupted. Again and again, since a child may
+ * be starting another. */
+static void
+stop_program(lmpe *S)
+{
+    uint64_t grace = mpe_now() + GRACE_NS;
+    int number = SIGTERM;
+    while (signal_program(S, number) > 0) {
+        uint64_t until = mpe_now() + ROUND_NS;
+        wait_for(S, 0, until);
+        wait_for(S, 1, until);
+        mpe_reap_dead(S->e);
+        if (!S->children)
+            usleep(ROUND_NS / 1000 / 10);
+        if (mpe_now() > grace)
+            number = SIGKILL;
+        if (mpe_now() > grace + GRACE_NS)
+            return;
+    }
+}
+
+/* stop: the program was interrupted. */
+static void
+end_children(lmpe *S, int stop)
+{
+    int alive;
+    while (!stop && has_waiting(S, 0)) {
+        wait_for(S, 0, MPE_FOREVER);
+        stop = lmpe_signal_raised();
+    }
+    if (stop && mpe_parent_pid(S->e, &alive) == 0)
+        stop_program(S);
+    end_daemons(S);
+    mpe_end_server(S->e);
+}
+
+void
+lmpe_program_end(lmpe *S)
+{
+    int told = lmpe_signal_raised();
+    if (S->is_program && !told)
+        lmpe_signals_open(S);            /* lua has taken them back */
+    int is_over = told && S->is_command; /* which has seen to it */
+    end_children(S, told && !is_over);
+    if (!S->is_program || is_over)
+        return;
+    if (!lmpe_signal_raised())
+        return;
+    if (!told && lmpe_signal_raised() == SIGINT) /* the interpreter has had no error to tell */
+        fputs("mpengine: interrupted\n", stderr);
+    lmpe_process_end(S, 128 + lmpe_signal_raised());
+}
+
+/* Ends this process now: what it holds is given up, nothing is unwound or collected. */
+void
+lmpe_process_end(lmpe *S, int code)
+{
+    lmpe_output_flush(S);
+    fflush(NULL);
+    mpe_report_exit(S->e, code);
+    mpe_leave(S->e);
+    _exit(code);
+}
+
+/* end_process(code) */
+static int
+end_process(lua_State *L)
+{
+    lmpe_process_end(lmpe_self(L), (int)luaL_checkinteger(L, 1) & 0xff);
+    return 0;
+}
+
+/* leave(): gives up what this process holds, before an exit that unwinds nothing */
+static int
+leave(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    mpe_engine *e = S->e;
+    lmpe_output_flush(S);
+    S->e = NULL;
+    mpe_leave(e);
+    return 0;
+}
+
+/* children_end(stop): waits for the children and ends the daemons; stop: ends all processes */
+static int
+children_end(lua_State *L)
+{
+    end_children(lmpe_self(L), lua_toboolean(L, 1));
+    return 0;
+}
+
+/* is_program() -> the command or stock lua, rather than a host with Lua inside? */
+static int
+is_program(lua_State *L)
+{
+    lua_pushboolean(L, lmpe_self(L)->is_program);
+    return 1;
+}
+
+/* By its name, and by what lua and the command leave in the globals. Without /proc, by the name it was
+ * started by. */
+static int
+looks_like_program(lua_State *L)
+{
+    char path[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    path[n > 0 ? n : 0] = '\0';
+    const char *file = n > 0 ? path : (const char *)getauxval(AT_EXECFN);
+    const char *slash = file ? strrchr(file, '/') : NULL;
+    const char *name = slash ? slash + 1 : file;
+    int has_arg = lua_getglobal(L, "arg") == LUA_TTABLE;
+    lua_pop(L, 1);
+    return has_arg && name && strncmp(name, "lua", 3) == 0;
+}
+
+/* MPENGINE_DEADLOCK: "report" or "off"; the command's default is to report. */
+static int
+wants_deadlocks_found(const lmpe *S)
+{
+    const char *text;
+    uint64_t off;
+    return mpe_variable_get(MPE_VARIABLE_DEADLOCK, &off, &text) == MPE_OK ? !off : S->is_command;
+}
+
+static void
+find_program(lua_State *L, lmpe *S)
+{
+    int alive, is_child = mpe_parent_pid(S->e, &alive) != 0;
+    S->is_command = lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.command") == LUA_TBOOLEAN;
+    lua_pop(L, 1);
+    S->is_program = !S->is_guest && (S->is_command || looks_like_program(L));
+    if (S->is_program)
+        lmpe_signals_inherited();
+    if (!S->is_program || mpe_is_server(S->e))
+        return;
+    if (is_child) { /* from its first moment on: nothing but its end is known of it yet */
+        lmpe_signals_child(S);
+        return;
+    }
+    lmpe_signals_open(S);
+    mpe_find_deadlocks(S->e, wants_deadlocks_found(S));
+}
+
+void
+lmpe_open_end(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg functions[] = {{"end_process", end_process},
+                                         {"children_end", children_end},
+                                         {"leave", leave},
+                                         {"is_program", is_program},
+                                         {NULL, NULL}};
+    find_program(L, S);
+    lmpe_setfuncs(L, S, functions);
+}

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * loutput.c - print and io.write, so that what ends in a newline reaches the terminal or pipe
+ * whole, with several processes writing: pieces are collected and leave together (lstream.c), and the task
+ * that wrote them waits until they have. A program that has started no other process buffers io.write as
+ * stdio does; print is flushed at once, as in stock Lua. Nothing is ever written twice after a fork,
+ * since the buffer is emptied before it.
+ *
+ * Once the library is closed, Lua's own functions do it again.
+ *
+ * A reader that is gone (EPIPE) ends the program as SIGPIPE does, also when some library has made
+ * that signal be ignored.
+ */
+#define LMPE_AS_LUA /* the messages are those of what is replaced */
+#include "process/lstream.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BUFFER_MAX 65536u
+#define LONGEST_LINE (16u << 20) /* a longer line leaves in pieces */
+
+typedef struct lmpe_output {
+    lmpe_stream out, err;
+    int by_line;    /* a line leaves when it is complete */
+    int shared;     /* other processes write to the same descriptor */
+    int unbuffered; /* setvbuf("no") */
+    int full;       /* setvbuf("full") */
+} lmpe_output;
+
+/* All that was written is to leave, behind what C code has printed. */
+static lmpe_stream *
+all_of_stdout(lmpe *S)
+{
+    lmpe_stream *out = &S->output->out;
+    fflush(stdout);
+    out->due = out->buf.len;
+    return out;
+}
+
+/* Blocks. */
+void
+lmpe_output_flush(lmpe *S)
+{
+    if (!S->output || !S->e)
+        return;
+    if (S->output->out.buf.len > 0)
+        lmpe_stream_drain(all_of_stdout(S));
+    lmpe_stream_drain(&S->output->err);
+}
+
+void
+lmpe_output_forked(lmpe *S)
+{
+    lmpe_output *o = S->output;
+    if (o->shared && o->by_line && o->out.buf.len == 0 && o->err.buf.len == 0)
+        return; /* the usual case: a store would copy the page */
+    o->by_line = o->shared = 1;
+    lmpe_stream_forked(&o->out);
+    lmpe_stream_forked(&o->err);
+}
+
+void
+lmpe_output_shared(lmpe *S)
+{
+    lmpe_output_flush(S);
+    S->output->shared = 1;
+    if (!S->output->full)
+        S->output->by_line = 1;
+}
+
+void
+lmpe_output_rescue(lmpe *S)
+{
+    lmpe_stream *out = S->output ? &S->output->out : NULL;
+    if (out && out->buf.len > out->left &&
+        write(STDOUT_FILENO, out->buf.data + out->left, out->buf.len - out->left) < 0)
+        return;
+}
+
+/* The end of the last complete line that begins at or after from. */
+static size_t
+complete(const mpe_buf *b, size_t from)
+{
+    const void *at = b->len > from ? memrchr(b->data + from, '\n', b->len - from) : NULL;
+    return at ? (size_t)((const uint8_t *)at - b->data) + 1 : 0;
+}
+
+/* What is to leave after bytes were added behind before. */
+static size_t
+due_after(const lmpe_output *o, size_t before)
+{
+    const lmpe_stream *out = &o->out;
+    size_t due = o->by_line ? complete(&out->buf, before) : 0;
+    if (due < out->due)
+        due = out->due;
+    if (o->unbuffered)
+        return out->buf.len;
+    if (out->buf.len - due < BUFFER_MAX)
+        return due;
+    if (!o->shared)
+        return out->buf.len;
+    if (due == 0)
+        return out->buf.len < LONGEST_LINE ? complete(&out->buf, 0) : out->buf.len;
+    return due;
+}
+
+/* Appends the arguments from first on, or raises and appends nothing. */
+static void
+append(lua_State *L, lmpe_stream *st, int first)
+{
+    size_t before = st->buf.len, n;
+    int top = lua_gettop(L);
+    for (int i = first; i <= top; i++)
+        luaL_checkstring(L, i);
+    for (int i = first; i <= top; i++) {
+        const char *s = lua_tolstring(L, i, &n);
+        if (lmpe_stream_append(st, s, n) != MPE_OK) {
+            st->buf.len = before;
+            luaL_error(L, "write: out of memory");
+        }
+    }
+}
+
+/* Calls Lua's own function, upvalue 2, with all arguments. */
+static int
+call_original(lua_State *L)
+{
+    lua_pushvalue(L, lua_upvalueindex(2));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+    return lua_gettop(L);
+}
+
+static int
+finish_print(lua_State *L, lmpe *S, int status)
+{
+    (void)L, (void)S, (void)status;
+    return 0;
+}
+
+static int
+print(lua_State *L)
+{
+    lmpe *S = lmpe_self_or_closed(L);
+    luaL_Buffer line;
+    int n = lua_gettop(L);
+    if (!S->e)
+        return call_original(L);
+    luaL_buffinit(L, &line);
+    for (int i = 1; i <= n; i++) {
+        if (i > 1)
+            luaL_addchar(&line, '\t');
+        luaL_tolstring(L, i, NULL); /* may raise, or print itself */
+        luaL_addvalue(&line);
+    }
+    luaL_addchar(&line, '\n');
+    luaL_pushresult(&line);
+    append(L, &S->output->out, n + 1);
+    return lmpe_stream_let_go(L, all_of_stdout(S), finish_print);
+}
+
+static FILE *
+file_of(lua_State *L, int idx)
+{
+    luaL_Stream *s = luaL_testudata(L, idx, LUA_FILEHANDLE);
+    return s && s->closef ? s->f : NULL;
+}
+
+/* The file, which is at index 1, or nil, message, errno. */
+static int
+finish_write(lua_State *L, const lmpe_stream *st)
+{
+    errno = st->error;
+    if (st->error)
+        return luaL_fileresult(L, 0, NULL);
+    lua_settop(L, 1);
+    return 1;
+}
+
+static int
+finish_out(lua_State *L, lmpe *S, int status)
+{
+    (void)status;
+    return finish_write(L, &S->output->out);
+}
+
+static int
+finish_err(lua_State *L, lmpe *S, int status)
+{
+    (void)status;
+    return finish_write(L, &S->output->err);
+}
+
+/* The file, stdout or stderr, is at index 1, what is written behind it. */
+static int
+write_to(lua_State *L, lmpe *S, FILE *f)
+{
+    lmpe_output *o = S->output;
+    lmpe_stream *st = f == stdout ? &o->out : &o->err;
+    size_t before = st->buf.len;
+    append(L, st, 2);
+    fflush(f);
+    st->due = f == stdout ? due_after(o, before) : st->buf.len;
+    return lmpe_stream_let_go(L, st, f == stdout ? finish_out : finish_err);
+}
+
+/* io.write(...) */
+static int
+io_write(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, "_IO_output");
+    FILE *f = file_of(L, -1);
+    if ((f != stdout && f != stderr) || !lmpe_self_or_closed(L)->e) {
+        lua_pop(L, 1);
+        return call_original(L);
+    }
+    lua_insert(L, 1);
+    return write_to(L, lmpe_self(L), f);
+}
+
+/* file:write(...) */
+static int
+file_write(lua_State *L)
+{
+    FILE *f = file_of(L, 1);
+    if ((f != stdout && f != stderr) || !lmpe_self_or_closed(L)->e)
+        return call_original(L);
+    return write_to(L, lmpe_self(L), f);
+}
+
+static int
+then_call_original(lua_State *L, lmpe *S, int status)
+{
+    (void)S, (void)status;
+    return call_original(L);
+}
+
+/* io.read(), io.popen(), os.execute(): what was written goes first. */
+static int
+flush_first(lua_State *L)
+{
+    lmpe *S = lmpe_self_or_closed(L);
+    if (!S->e || S->output->out.buf.len == 0)
+        return call_original(L);
+    return lmpe_stream_let_go(L, all_of_stdout(S), then_call_original);
+}
+
+/* file:flush(), file:seek(), file:close(): so it is for those of stdout. */
+static int
+flush_file(lua_State *L)
+{
+    return file_of(L, 1) == stdout ? flush_first(L) : call_original(L);
+}
+
+/* io.flush(), io.close([file]): the same, by default for the file that io.write writes to. */
+static int
+flush_current(lua_State *L)
+{
+    if (!lua_isnone(L, 1))
+        return flush_file(L);
+    lua_getfield(L, LUA_REGISTRYINDEX, "_IO_output");
+    FILE *f = file_of(L, -1);
+    lua_pop(L, 1);
+    return f == stdout ? flush_first(L) : call_original(L);
+}
+
+/* file:setvbuf(mode) */
+static int
+file_setvbuf(lua_State *L)
+{
+    lmpe *S = lmpe_self_or_closed(L);
+    if (file_of(L, 1) != stdout || !S->e)
+        return call_original(L);
+    const char *mode = luaL_checkstring(L, 2);
+    S->output->unbuffered = strcmp(mode, "no") == 0;
+    S->output->full = strcmp(mode, "full") == 0;
+    S->output->by_line = !S->output->full;
+    return lmpe_stream_let_go(L, all_of_stdout(S), then_call_original);
+}
+
+/* flush(): for the Lua side, before it hands the descriptors on */
+static int
+flush(lua_State *L)
+{
+    lmpe_output_flush(lmpe_self_or_closed(L));
+    fflush(NULL);
+    return 0;
+}
+
+/* let_go(): all that was written to stdout leaves, and the caller waits for that */
+static int
+let_go(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    return lmpe_stream_let_go(L, all_of_stdout(S), finish_print);
+}
+
+/* write_error(text): one whole write to stderr, which blocks */
+static int
+write_error(lua_State *L)
+{
+    lmpe *S = lmpe_self_or_closed(L);
+    size_t n;
+    const char *s = luaL_checklstring(L, 1, &n);
+    fflush(stderr);
+    if (!S->e) {
+        fwrite(s, 1, n, stderr);
+        return 0;
+    }
+    lmpe_output *o = S->output;
+    if (lmpe_stream_append(&o->err, s, n) != MPE_OK)
+        return luaL_error(L, "out of memory");
+    o->err.due = o->err.buf.len;
+    if (o->out.has_begun && o->out.is_locked && !lmpe_stream_is_apart(&o->err))
+        lmpe_stream_drain(&o->out); /* in the middle of a line */
+    lmpe_stream_drain(&o->err);
+    return 0;
+}
+
+static void
+replace(lua_State *L, lmpe *S, const char *name, lua_CFunction f)
+{
+    lua_pushlightuserdata(L, S);
+    lua_getfield(L, -2, name);
+    lua_pushcclosure(L, f, 2);
+    lua_setfield(L, -2, name);
+}
+
+static void
+begin(lmpe_stream *st, lmpe *S, int fd)
+{
+    mpe_buf_init(&st->buf);
+    st->S = S;
+    st->fd = fd;
+}
+
+void
+lmpe_open_output(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg functions[] = {
+        {"flush", flush}, {"let_go", let_go}, {"write_error", write_error}, {NULL, NULL}};
+    S->output = lmpe_place(S, sizeof *S->output);
+    if (!S->output)
+        luaL_error(L, "out of memory");
+    begin(&S->output->out, S, STDOUT_FILENO);
+    begin(&S->output->err, S, STDERR_FILENO);
+    S->output->by_line = isatty(STDOUT_FILENO);
+    lmpe_setfuncs(L, S, functions);
+    lua_pushlightuserdata(L, S);
+    lua_getglobal(L, "print");
+    lua_pushcclosure(L, print, 2);
+    lmpe_set_global(L, "print");
+    if (lua_getglobal(L, "io") == LUA_TTABLE) {
+        replace(L, S, "write", io_write);
+        replace(L, S, "flush", flush_current);
+        replace(L, S, "read", flush_first);
+        replace(L, S, "close", flush_current);
+        replace(L, S, "popen", flush_first);
+    }
+    lua_pop(L, 1);
+    if (lua_getglobal(L, "os") == LUA_TTABLE)
+        replace(L, S, "execute", flush_first);
+    lua_pop(L, 1);
+    if (luaL_getmetatable(L, LUA_FILEHANDLE) == LUA_TTABLE &&
+        lua_getfield(L, -1, "__index") == LUA_TTABLE) {
+        replace(L, S, "write", file_write);
+        replace(L, S, "flush", flush_file);
+        replace(L, S, "seek", flush_file);
+        replace(L, S, "close", flush_file);
+        replace(L, S, "setvbuf", file_setvbuf);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+}

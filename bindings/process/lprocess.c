@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lprocess.c - child processes as their parent sees them, and what a process can ask about itself. How
+ * they start is in lstart.c, how everything ends in lend.c; what a Process object is for scripts
+ * lies in mpengine/process.lua.
+ */
+#include "process/lprocess.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NEAR_CHILDREN 4 /* whose notes lie beside S: see lmpe_place */
+
+lmpe_child *
+lmpe_check_child(lua_State *L, int idx)
+{
+    lmpe_child *c = *(lmpe_child **)luaL_checkudata(L, idx, LMPE_CHILD);
+    luaL_argcheck(L, c, idx, "the object has been collected");
+    return c;
+}
+
+int
+lmpe_file_process(lua_State *L, lmpe *S, int idx, mpe_waiter *w)
+{
+    lmpe_child **c = luaL_testudata(L, idx, LMPE_CHILD);
+    if (!c || !*c)
+        return MPE_ETYPE;
+    if (!(*c)->p)
+        return mpe_wait_timer(S->e, w, mpe_now());
+    return mpe_process_wait(S->e, (*c)->p, w, MPE_FOREVER);
+}
+
+void
+lmpe_child_ended(lmpe *S, lmpe_child *c)
+{
+    lmpe_child **at = &S->children;
+    while (*at && *at != c)
+        at = &(*at)->next;
+    if (*at)
+        *at = c->next;
+    c->ended = 1;
+    S->ended_children++;
+    mpe_process_free(S->e, c->p);
+    c->p = NULL;
+}
+
+int
+lmpe_poll_child(lmpe *S, lmpe_child *c)
+{
+    if (!c->ended && mpe_process_poll(S->e, c->p, &c->code) == MPE_OK)
+        lmpe_child_ended(S, c);
+    return c->ended;
+}
+
+/* Notes are kept for the next child. */
+static void
+free_child(lmpe *S, lmpe_child *c)
+{
+    c->next = S->spare_children;
+    S->spare_children = c;
+}
+
+void
+lmpe_reap_children(lmpe *S)
+{
+    for (lmpe_child *c = S->children, *next; c; c = next) {
+        next = c->next;
+        if (lmpe_poll_child(S, c) && c->dropped)
+            free_child(S, c);
+    }
+}
+
+/* child_new() -> the userdata of a child that has not started yet */
+static int
+child_new(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    lmpe_child **box = lua_newuserdatauv(L, sizeof *box, 0);
+    *box = NULL;
+    lmpe_child *c = S->spare_children;
+    if (c)
+        S->spare_children = c->next;
+    else if (!(c = malloc(sizeof *c)))
+        return luaL_error(L, "start: out of memory");
+    memset(c, 0, sizeof *c);
+    *box = c;
+    luaL_setmetatable(L, LMPE_CHILD);
+    return 1;
+}
+
+static int
+is_mine(const lmpe_child *c)
+{
+    return c->owner == getpid();
+}
+
+/* ---- a child ---- */
+
+static int
+child_gc(lua_State *L)
+{
+    lmpe *S = lmpe_self_or_closed(L);
+    lmpe_child **box = lmpe_finalized(L, LMPE_CHILD, sizeof *box), *c = box ? *box : NULL;
+    if (!c)
+        return 0;
+    *box = NULL;
+    if (S->e && (c->ended || !c->p))
+        free_child(S, c);
+    else
+        c->dropped = 1; /* it stays on the list */
+    return 0;
+}
+
+static int
+child_pid(lua_State *L)
+{
+    const lmpe_child *c = lmpe_check_child(L, 1);
+    if (!c->pid)
+        return 0;
+    lua_pushinteger(L, c->pid);
+    return 1;
+}
+
+/* poll(child) -> exit code, nil while it runs */
+static int
+child_poll(lua_State *L)
+{
+    lmpe_child *c = lmpe_check_child(L, 1);
+    if (!is_mine(c) || !lmpe_poll_child(lmpe_self(L), c))
+        return 0;
+    lua_pushinteger(L, c->code);
+    return 1;
+}
+
+/* child_code(child) -> exit code, if its end is known already */
+static int
+child_code(lua_State *L)
+{
+    lmpe_child *c = lmpe_check_child(L, 1);
+    if (!c->ended)
+        return 0;
+    lua_pushinteger(L, c->code);
+    return 1;
+}
+
+/* ended_children() -> of how many the end is known */
+static int
+ended_children(lua_State *L)
+{
+    lua_pushinteger(L, lmpe_self(L)->ended_children);
+    return 1;
+}
+
+static int
+child_is_mine(lua_State *L)
+{
+    lua_pushboolean(L, is_mine(lmpe_check_child(L, 1)));
+    return 1;
+}
+
+static int
+child_signal(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    lmpe_child *c = lmpe_check_child(L, 1);
+    if (!lmpe_poll_child(S, c))
+        mpe_process_signal(S->e, c->p, (int)luaL_checkinteger(L, 2));
+    return 0;
+}
+
+static int
+attempt_wait(lmpe *S, lmpe_await *a)
+{
+    lmpe_child *c = (lmpe_child *)(uintptr_t)a->scratch[0];
+    a->source = LMPE_PROCESS;
+    a->on.process = c->p;
+    return lmpe_poll_child(S, c) ? MPE_OK : MPE_EAGAIN;
+}
+
+static int
+finish_wait(lua_State *L, lmpe *S, lmpe_await *a, int status)
+{
+    if (status != MPE_ESYS)
+        return lmpe_finish_true(L, S, a, status);
+    lua_pushfstring(L, "join: cannot wait for a process: %s", strerror(errno));
+    return lua_error(L);
+}
+
+/* wait(child [, timeout]) -> true | nil, "timeout" */
+static int
+child_wait(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    lmpe_child *c = lmpe_check_child(L, 1);
+    lmpe_await *a = lmpe_await_new(S, lmpe_check_deadline(L, 2), "timeout");
+    a->scratch[0] = (uintptr_t)c;
+    a->attempt = attempt_wait;
+    a->finish = finish_wait;
+    return lmpe_await_run(L, S, a);
+}
+
+/* ---- this process ---- */
+
+static int
+process_name(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    if (lua_isstring(L, 1))
+        mpe_self_set_name(S->e, lua_tostring(L, 1));
+    lua_pushstring(L, mpe_self_name(S->e));
+    return 1;
+}
+
+static int
+process_pid(lua_State *L)
+{
+    lua_pushinteger(L, getpid());
+    return 1;
+}
+
+/* parent() -> pid, name, is alive; nothing in the first process */
+static int
+process_parent(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    int alive, pid = mpe_parent_pid(S->e, &alive);
+    if (pid == 0)
+        return 0;
+    lua_pushinteger(L, pid);
+    lua_pushstring(L, mpe_parent_name(S->e));
+    lua_pushboolean(L, alive);
+    return 3;
+}
+
+/* parent_fd() -> a descriptor that is readable once the parent has ended; nil when it has */
+static int
+parent_fd(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    int alive, fd = mpe_parent_fd(S->e, &alive);
+    if (!alive)
+        return 0;
+    if (fd < 0)
+        return lmpe_raise(L, MPE_ESYS, "parent_process: pidfd_open");
+    lua_pushinteger(L, fd);
+    return 1;
+}
+
+/* wall_time() -> seconds since 1970 */
+static int
+wall_time(lua_State *L)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    lua_pushnumber(L, (lua_Number)now.tv_sec + (lua_Number)now.tv_nsec / 1e9);
+    return 1;
+}
+
+/* kill(pid, signal) -> true | nil, message: for any process */
+static int
+process_kill(lua_State *L)
+{
+    int rc = kill((pid_t)luaL_checkinteger(L, 1), (int)luaL_checkinteger(L, 2));
+    return luaL_fileresult(L, rc == 0, NULL);
+}
+
+/* The notes of the first children lie beside S, on pages that a fork copies anyway. */
+static void
+set_notes_aside(lmpe *S)
+{
+    lmpe_child *near = lmpe_place(S, NEAR_CHILDREN * sizeof *near);
+    for (int i = 0; near && i < NEAR_CHILDREN; i++) {
+        near[i].next = S->spare_children;
+        S->spare_children = &near[i];
+    }
+}
+
+void
+lmpe_open_process(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg functions[] = {{"child_new", child_new},
+                                         {"child_pid", child_pid},
+                                         {"child_poll", child_poll},
+                                         {"child_code", child_code},
+                                         {"ended_children", ended_children},
+                                         {"child_is_mine", child_is_mine},
+                                         {"child_signal", child_signal},
+                                         {"child_wait", child_wait},
+                                         {"process_name", process_name},
+                                         {"pid", process_pid},
+                                         {"parent", process_parent},
+                                         {"parent_fd", parent_fd},
+                                         {"kill_pid", process_kill},
+                                         {"wall_time", wall_time},
+                                         {NULL, NULL}};
+    set_notes_aside(S);
+    lmpe_setfuncs(L, S, functions);
+    lmpe_open_start(L, S);
+    lmpe_open_end(L, S);
+    luaL_newmetatable(L, LMPE_CHILD);
+    lua_pushlightuserdata(L, S);
+    lua_pushcclosure(L, child_gc, 1);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 1);
+}

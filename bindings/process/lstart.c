@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lstart.c - starting children, and what a child does first. What travels to it, and when, is decided in
+ * mpengine/process.lua.
+ */
+#include "process/lprocess.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define PAGE ((uintptr_t)4096)
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#define HEAP_KB_MIN 256 /* collecting a smaller heap than this costs nothing */
+
+static int
+start_error(lua_State *L, int status)
+{
+    if (status == MPE_ETHREADS)
+        return luaL_error(L,
+                          "start: %s (use the start method \"forkserver\" or \"spawn\": "
+                          "mp.set_start_method)",
+                          mpe_strerror(status));
+    if (status == MPE_ESYS)
+        return luaL_error(L, "start: cannot start a process: %s", strerror(errno));
+    return luaL_error(L, "start: cannot start a process: %s", mpe_strerror(status));
+}
+
+/* Everything a child has of its parent but must not use. */
+static void
+forget_parent(lua_State *L, lmpe *S)
+{
+    S->children = NULL; /* their memory stays with their userdata */
+    lmpe_signals_child(S);
+    lmpe_output_forked(S);
+    lmpe_curl_forked(S);
+    lmpe_luv_forked(S);
+    lmpe_sched_forked(L, S);
+}
+
+/* The heap there is now, an interpreter's own or one that is shared with the parent, holds nothing for
+ * the collector: it is not touched before as much has been allocated again. */
+void
+lmpe_put_off_collection(lua_State *L)
+{
+    int kilobytes = lua_gc(L, LUA_GCCOUNT);
+    lua_gc(L, LUA_GCRESTART);
+    lua_gc(L, LUA_GCSTEP, -(kilobytes > HEAP_KB_MIN ? kilobytes : HEAP_KB_MIN));
+}
+
+static const char randomseed_key; /* math.randomseed as it was when the library was opened */
+
+static void
+push_randomseed(lua_State *L)
+{
+    if (lua_getglobal(L, "math") == LUA_TTABLE)
+        lua_getfield(L, -1, "randomseed");
+    else
+        lua_pushnil(L);
+    lua_remove(L, -2);
+}
+
+/* Lua seeds it by the time in seconds and an address, which are the same in forked children, and in one
+ * state after another of a thread. */
+void
+lmpe_seed_random(lua_State *L)
+{
+    uint64_t seed[2];
+    if (getrandom(seed, sizeof seed, GRND_NONBLOCK) != sizeof seed) {
+        seed[0] = mpe_now();
+        seed[1] = (uint64_t)gettid();
+    }
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &randomseed_key) != LUA_TFUNCTION) {
+        lua_pop(L, 1);
+        push_randomseed(L);
+    }
+    lua_pushinteger(L, (lua_Integer)seed[0]);
+    lua_pushinteger(L, (lua_Integer)seed[1]);
+    if (!lua_isfunction(L, -3))
+        lua_pop(L, 3);
+    else if (lua_pcall(L, 2, 0, 0) != LUA_OK)
+        lua_pop(L, 1);
+}
+
+/* Runs the function and the n arguments on top of the stack on a thread of its own, so that
+ * tracebacks begin there, and Lua counts the C calls from there: of a child of a child of a child
+ * its own. It ends the process, and does not come back but for a failure of its own. */
+static void
+run_main(lua_State *L, lmpe *S, int n)
+{
+    int nres;
+    lua_State *co = lua_newthread(L);
+    lmpe_seed_random(L);
+    lua_insert(L, -(n + 2));
+    lua_xmove(L, co, n + 1);
+    S->driver = co;
+    int status = lua_resume(co, NULL, n, &nres);
+    if (status == LUA_YIELD) /* by the function that coroutine.yield was before */
+        lua_pushliteral(co, LMPE_BARE_YIELD);
+    if (status != LUA_OK && lua_isstring(co, -1))
+        fprintf(stderr, "Process %s:\n%s\n", mpe_self_name(S->e), lua_tostring(co, -1));
+    lmpe_process_end(S, 1);
+}
+
+/* Before another process is made: what was written leaves, and lines leave whole from now on. */
+static void
+flush_output(lmpe *S)
+{
+    lmpe_output_shared(S);
+    fflush(NULL);
+}
+
+/* The child at 1 has started, unless status says otherwise. */
+static int
+started(lua_State *L, lmpe *S, mpe_process *p, int daemon, int status)
+{
+    if (status != MPE_OK)
+        return start_error(L, status);
+    lmpe_child *c = lmpe_check_child(L, 1);
+    c->p = p;
+    c->pid = mpe_process_pid(p);
+    c->owner = getpid();
+    c->daemon = daemon;
+    c->next = S->children;
+    S->children = c;
+    if (S->tells_ends)
+        mpe_process_tell(S->e, p, SIGCHLD);
+    return 0;
+}
+
+/* Before a child is started: those that have ended are no more in its way. */
+static void
+make_way(lmpe *S)
+{
+    S->tells_ends = lmpe_signal_children(S);
+    if (!S->tells_ends)
+        lmpe_reap_children(S);
+}
+
+/* In a forked child: main and its arguments are from 4 on. Does not return. */
+static void
+enter_child(lua_State *L, lmpe *S, int status, const sigset_t *mask)
+{
+    if (status != MPE_OK)
+        _exit(1); /* the parent died at the same moment */
+    forget_parent(L, S);
+    sigprocmask(SIG_SETMASK, mask, NULL);
+    lmpe_signals_inherited();
+    lmpe_put_off_collection(L);
+    run_main(L, S, lua_gettop(L) - 4);
+}
+
+void
+lmpe_fault_in(const void *at, size_t bytes)
+{
+    uintptr_t first = (uintptr_t)at & ~(PAGE - 1);
+    madvise((void *)first, ((uintptr_t)at + bytes - first + PAGE - 1) & ~(PAGE - 1),
+            MADV_POPULATE_WRITE);
+}
+
+/* What both sides of a fork write to next, faulted in at once, as the engine does with its own. */
+static void
+fault_in(lua_State *L, lmpe *S)
+{
+    const void *const touched[] = {S, S->main, S->main_task, L};
+    for (size_t i = 0; i < sizeof touched / sizeof *touched; i++)
+        lmpe_fault_in(touched[i], 1);
+}
+
+/* fork(child, name, daemon, main, bytes, ...): the child calls main(bytes, ...) and does not return. */
+static int
+fork_child(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    const char *name = luaL_checkstring(L, 2);
+    unsigned flags = lua_toboolean(L, 3) ? MPE_PROCESS_DAEMON : 0;
+    int is_child;
+    sigset_t mask;
+    mpe_bytes message;
+    mpe_process *p;
+    lmpe_check_child(L, 1);
+    luaL_checktype(L, 4, LUA_TFUNCTION);
+    message.data = luaL_checklstring(L, 5, &message.size);
+    flush_output(S);
+    make_way(S);
+    lmpe_signals_hold(&mask);
+    int rc = mpe_process_fork(S->e, name, flags, message, &p, &is_child);
+    if (rc == MPE_OK)
+        fault_in(L, S);
+    if (is_child)
+        enter_child(L, S, rc, &mask);
+    sigprocmask(SIG_SETMASK, &mask, NULL);
+    return started(L, S, p, flags != 0, rc);
+}
+
+typedef int (*starter)(mpe_engine *e, const mpe_start *s, mpe_process **out);
+
+/* start_program(child, method, name, daemon, executable, argument, settings, bytes) */
+static int
+start_program(lua_State *L)
+{
+    static const char *const methods[] = {"spawn", "forkserver", NULL};
+    static const starter starters[] = {mpe_process_spawn, mpe_process_request};
+    lmpe *S = lmpe_self(L);
+    starter go = starters[luaL_checkoption(L, 2, NULL, methods)];
+    const char *argv[] = {luaL_checkstring(L, 5), "-E", "-e", luaL_checkstring(L, 6), NULL};
+    mpe_bytes messages[2];
+    mpe_start s = MPE_START_INIT;
+    mpe_process *p;
+    lmpe_check_child(L, 1);
+    s.name = luaL_checkstring(L, 3);
+    s.flags = lua_toboolean(L, 4) ? MPE_PROCESS_DAEMON : 0;
+    s.executable = argv[0];
+    s.argv = argv;
+    s.messages = messages;
+    s.count = 2;
+    for (int i = 0; i < 2; i++)
+        messages[i].data = luaL_checklstring(L, 7 + i, &messages[i].size);
+    flush_output(S);
+    make_way(S);
+    int rc = go(S->e, &s, &p);
+    if (rc == MPE_ESYS && (errno == ENOENT || errno == EACCES || errno == ENOEXEC))
+        return luaL_error(L,
+                          "start: cannot start '%s': %s (mp.set_executable, MPENGINE_EXECUTABLE)",
+                          argv[0], strerror(errno));
+    return started(L, S, p, s.flags != 0, rc);
+}
+
+/* serve() in the fork server: returns in its children; the server itself ends here. */
+static int
+serve(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    int rc = mpe_serve(S->e);
+    if (rc != MPE_OK)
+        _exit(rc != MPE_ECLOSED);
+    forget_parent(L, S);
+    lmpe_signals_inherited();
+    lmpe_put_off_collection(L);
+    return 0;
+}
+
+/* is_server() -> is this the fork server? */
+static int
+is_server(lua_State *L)
+{
+    lua_pushboolean(L, mpe_is_server(lmpe_self(L)->e));
+    return 1;
+}
+
+/* next_message() -> the values of the next message of the start; raises when they cannot be read */
+static int
+next_message(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    int rc = mpe_next_message(S->e, &S->message);
+    return rc == MPE_OK ? lmpe_push_message(L, S) : lmpe_raise(L, rc, "start");
+}
+
+/* become_child(main, ...): in a new program: calls it as a forked child does; does not return */
+static int
+become_child(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lmpe_output_forked(S);
+    lmpe_put_off_collection(L);
+    run_main(L, S, lua_gettop(L) - 1);
+    return 0;
+}
+
+/* own_executable() -> the path that starts the program that runs */
+static int
+own_executable(lua_State *L)
+{
+    char path[PATH_MAX];
+    const char *own = mpe_own_program(path, sizeof path);
+    if (!own)
+        return luaL_error(L, "start: cannot tell which program runs: %s (mp.set_executable)",
+                          strerror(errno));
+    lua_pushstring(L, own);
+    return 1;
+}
+
+void
+lmpe_open_start(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg functions[] = {{"fork", fork_child},
+                                         {"start_program", start_program},
+                                         {"serve", serve},
+                                         {"is_server", is_server},
+                                         {"next_message", next_message},
+                                         {"become_child", become_child},
+                                         {"own_executable", own_executable},
+                                         {NULL, NULL}};
+    lmpe_setfuncs(L, S, functions);
+    push_randomseed(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &randomseed_key);
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * larray_bulk.c - methods of arrays that take many elements. All are converted before the first is
+ * stored, so an error changes nothing; the store itself is a plain copy, which another process may
+ * see half done, though never half an element.
+ */
+#include "shared/larray.h"
+
+#include <string.h>
+
+/* Raises for a value of element i. */
+int
+lmpe_array_refuse(lua_State *L, int idx, const lmpe_array *a, const char *name, lua_Integer i)
+{
+    idx = lua_absindex(L, idx);
+    return lmpe_element_refuse(L, idx, a->type, lua_pushfstring(L, "%s: element %I", name, i));
+}
+
+/* An optional integer argument. */
+static lua_Integer
+opt_integer(lua_State *L, int idx, lua_Integer absent, const char *call, const char *name)
+{
+    int whole = lua_type(L, idx) == LUA_TNUMBER;
+    if (lua_isnoneornil(L, idx))
+        return absent;
+    lua_Integer i = whole ? lua_tointegerx(L, idx, &whole) : 0;
+    if (!whole)
+        luaL_error(L, "%s: %s must be an integer, got %s", call, name,
+                   lua_type(L, idx) == LUA_TNUMBER ? luaL_tolstring(L, idx, NULL)
+                                                   : luaL_typename(L, idx));
+    return i;
+}
+
+/* The part i..j given at 2 and 3, what of it there is: its first element, and how many. */
+static uint64_t
+check_part(lua_State *L, const lmpe_array *a, const char *call, uint64_t *first)
+{
+    lua_Integer length = (lua_Integer)a->length;
+    lua_Integer i = opt_integer(L, 2, 1, call, "i"), j = opt_integer(L, 3, length, call, "j");
+    if (i < 1)
+        i = 1;
+    if (j > length)
+        j = length;
+    *first = (uint64_t)i;
+    return i > j ? 0 : (uint64_t)(j - i + 1);
+}
+
+/* a:totable([i [, j]]) */
+int
+lmpe_array_totable(lua_State *L)
+{
+    lmpe_array a = lmpe_array_of(lmpe_check_self(L, 1));
+    uint64_t first, n = check_part(L, &a, "Array:totable", &first);
+    lmpe_elements_push(L, a.type, lmpe_array_at(&a, first), n);
+    return 1;
+}
+
+/* a:string([i [, j]]): the bytes of the elements */
+int
+lmpe_array_string(lua_State *L)
+{
+    lmpe_array a = lmpe_array_of(lmpe_check_self(L, 1));
+    uint64_t first, n = check_part(L, &a, "Array:string", &first);
+    lua_pushlstring(L, n ? (const char *)lmpe_array_at(&a, first) : "", n * a.type->size);
+    return 1;
+}
+
+/* The place given at 3 where n elements shall go. */
+static uint8_t *
+check_place(lua_State *L, const lmpe_array *a, uint64_t n, const char *call)
+{
+    lua_Integer i = opt_integer(L, 3, 1, call, "at"), length = (lua_Integer)a->length;
+    if (i < 1 || i > length + 1)
+        luaL_error(L, "%s: at must be an index from 1 to %I, got %I", call, length, i);
+    if (n > (uint64_t)(length - i + 1))
+        luaL_error(L, "%s: %I elements from %I on do not fit in %I", call, (lua_Integer)n, i,
+                   length);
+    return lmpe_array_at(a, (uint64_t)i);
+}
+
+/* a:set(list [, at]) */
+int
+lmpe_array_set(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_array a = lmpe_array_of(b);
+    if (!lmpe_is_list(L, 2))
+        return luaL_error(L, "Array:set: list must be a table, got %s", luaL_typename(L, 2));
+    lua_Integer n = luaL_len(L, 2);
+    uint8_t *to = check_place(L, &a, n > 0 ? (uint64_t)n : 0, "Array:set");
+    if (n <= 0)
+        return 0;
+    size_t bytes = (size_t)n * a.type->size;
+    void *values = lua_newuserdatauv(L, bytes, 0); /* all or nothing */
+    lua_Integer bad = lmpe_elements_from(L, 2, a.type, values, (size_t)n);
+    if (bad)
+        return lmpe_array_refuse(L, -1, &a, "Array:set", bad);
+    memcpy(to, values, bytes);
+    return 0;
+}
+
+/* a:set_string(bytes [, at]) */
+int
+lmpe_array_set_string(lua_State *L)
+{
+    lmpe_array a = lmpe_array_of(lmpe_check_self(L, 1));
+    size_t size;
+    if (lua_type(L, 2) != LUA_TSTRING)
+        return luaL_error(L, "Array:set_string: bytes must be a string, got %s",
+                          luaL_typename(L, 2));
+    const char *bytes = lua_tolstring(L, 2, &size);
+    if (size % a.type->size != 0)
+        return luaL_error(L, "Array:set_string: %I bytes are not whole elements of %d bytes",
+                          (lua_Integer)size, (int)a.type->size);
+    uint8_t *to = check_place(L, &a, size / a.type->size, "Array:set_string");
+    memcpy(to, bytes, size);
+    return 0;
+}
+
+/* a:fill(v) */
+int
+lmpe_array_fill(lua_State *L)
+{
+    lmpe_array a = lmpe_array_of(lmpe_check_self(L, 1));
+    uint64_t bits;
+    if (!lmpe_element_from(L, 2, a.type, &bits))
+        return lmpe_element_refuse(L, 2, a.type, "Array:fill: value");
+    lmpe_elements_fill(a.type, a.data, a.length, bits);
+    return 0;
+}

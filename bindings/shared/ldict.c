@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * ldict.c - mp.Dict: the type, and what touches one entry. A value's bytes are one message of the
+ * codec. No lock of the engine is held while Lua runs.
+ */
+#include "shared/ldict.h"
+
+/* ---- one entry ---- */
+
+/* Pushes the value of the key at idx and returns 1, or 0. */
+static int
+push_value(lua_State *L, lmpe_box *b, int idx, const char *call)
+{
+    lmpe_dict_key k;
+    lmpe_store s;
+    lmpe_dict_check_key(L, idx, &k, call);
+    lmpe_store_open(&s, b, call);
+    int rc = mpe_dict_get(b->S->e, b->o, k.bytes, &s.buf, NULL);
+    if (rc == MPE_OK)
+        return lmpe_store_value(L, &s);
+    lmpe_store_close(&s);
+    return rc == MPE_ENOENT ? 0 : lmpe_raise(L, rc, call);
+}
+
+/* d[k] = v, or its removal by nil. */
+static int
+put(lua_State *L, lmpe_box *b, const char *call)
+{
+    lmpe_dict_key k;
+    lmpe *S = b->S;
+    lmpe_dict_check_key(L, 2, &k, call);
+    if (lua_isnil(L, 3)) {
+        int rc = mpe_dict_remove(S->e, b->o, k.bytes, NULL);
+        return rc == MPE_OK || rc == MPE_ENOENT ? 0 : lmpe_raise(L, rc, call);
+    }
+    int handles = lmpe_encode_value(L, S, 3, "value", call);
+    mpe_bytes value = {S->scratch->data, S->scratch->len};
+    int rc, tries = 0;
+    do
+        rc = mpe_dict_put(S->e, b->o, k.bytes, value, handles);
+    while (lmpe_try_again(L, S, rc, &tries));
+    return rc == MPE_OK ? 0 : lmpe_raise(L, rc, call);
+}
+
+#define LONGEST_METHOD 10 /* setdefault */
+
+/* Can the key be the name of a method? */
+static int
+may_be_method(lua_State *L, int idx)
+{
+    return lua_type(L, idx) == LUA_TSTRING && lua_rawlen(L, idx) <= LONGEST_METHOD;
+}
+
+/* d[k] */
+static int
+dict_index(lua_State *L)
+{
+    lmpe_box *b = lmpe_receiver(L, MPE_KIND_DICT);
+    if (may_be_method(L, 2)) {
+        lua_pushvalue(L, 2);
+        if (lua_rawget(L, LMPE_METHODS) != LUA_TNIL)
+            return 1;
+    }
+    return push_value(L, b, 2, "Dict");
+}
+
+/* d[k] = v */
+static int
+dict_newindex(lua_State *L)
+{
+    lmpe_box *b = lmpe_receiver(L, MPE_KIND_DICT);
+    lua_settop(L, 3);
+    if (may_be_method(L, 2)) {
+        lua_pushvalue(L, 2);
+        if (lua_rawget(L, LMPE_METHODS) != LUA_TNIL) {
+            const char *name = lua_tostring(L, 2);
+            return luaL_error(L,
+                              "Dict: '%s' is a method, it cannot be assigned: use "
+                              "d:set(\"%s\", value)",
+                              name, name);
+        }
+        lua_pop(L, 1);
+    }
+    return put(L, b, "Dict");
+}
+
+static int
+dict_len(lua_State *L)
+{
+    lmpe_box *b = lmpe_receiver(L, MPE_KIND_DICT);
+    lua_pushinteger(L, (lua_Integer)mpe_dict_count(b->S->e, b->o));
+    return 1;
+}
+
+/* d:get(k [, default]) */
+static int
+dict_get(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lua_settop(L, 3);
+    if (!push_value(L, b, 2, "Dict:get"))
+        lua_pushvalue(L, 3);
+    return 1;
+}
+
+/* d:set(k, v) */
+static int
+dict_set(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lua_settop(L, 3);
+    return put(L, b, "Dict:set");
+}
+
+/* d:has(k) */
+static int
+dict_has(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_dict_key k;
+    lmpe_dict_check_key(L, 2, &k, "Dict:has");
+    lua_pushboolean(L, mpe_dict_has(b->S->e, b->o, k.bytes));
+    return 1;
+}
+
+/* d:setdefault(k, v) -> the value that is there now */
+static int
+dict_setdefault(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe *S = b->S;
+    lmpe_dict_key k;
+    int rc = MPE_EEXIST, tries = 0;
+    lua_settop(L, 3);
+    lmpe_dict_check_key(L, 2, &k, "Dict:setdefault");
+    while (rc == MPE_EEXIST ||
+           lmpe_try_again(L, S, rc, &tries)) { /* removed between the two looks: once more */
+        if (push_value(L, b, 2, "Dict:setdefault"))
+            return 1;
+        if (lua_isnil(L, 3))
+            break;
+        int handles = lmpe_encode_value(L, S, 3, "value", "Dict:setdefault");
+        mpe_bytes value = {S->scratch->data, S->scratch->len};
+        rc = mpe_dict_put_new(S->e, b->o, k.bytes, value, handles);
+    }
+    if (rc != MPE_OK && rc != MPE_EEXIST)
+        return lmpe_raise(L, rc, "Dict:setdefault");
+    lua_pushvalue(L, 3);
+    return 1;
+}
+
+/* d:pop(k [, default]) */
+static int
+dict_pop(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_dict_key k;
+    lmpe_store s;
+    lua_settop(L, 3);
+    lmpe_dict_check_key(L, 2, &k, "Dict:pop");
+    lmpe_store_open(&s, b, "Dict:pop");
+    int rc = mpe_dict_remove(b->S->e, b->o, k.bytes, &s.buf);
+    if (rc == MPE_OK)
+        return lmpe_store_value(L, &s);
+    lmpe_store_close(&s);
+    if (rc != MPE_ENOENT)
+        return lmpe_raise(L, rc, "Dict:pop");
+    lua_pushvalue(L, 3);
+    return 1;
+}
+
+static int
+push_item(lua_State *L)
+{
+    lmpe_store *s = lmpe_store_of(L);
+    lmpe_dict_push_key(L, s->key.data, s->key.len);
+    lmpe_store_decode(L, s->buf.data, s->buf.len);
+    return 2;
+}
+
+/* d:popitem() -> k, v | nil */
+static int
+dict_popitem(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_store s;
+    lmpe_store_open(&s, b, "Dict:popitem");
+    int rc = mpe_dict_pop_any(b->S->e, b->o, &s.key, &s.buf);
+    if (rc == MPE_OK)
+        return lmpe_store_call(L, &s, push_item, 0, 2);
+    lmpe_store_close(&s);
+    if (rc != MPE_ENOENT)
+        return lmpe_raise(L, rc, "Dict:popitem");
+    lua_pushnil(L);
+    return 1;
+}
+
+/* ---- incr ---- */
+
+typedef struct increment {
+    int is_integer, has; /* of n; of the sum: the same two fields after the edit */
+    lua_Integer i;
+    lua_Number f;
+    int found; /* kind of a present value that is no number */
+} increment;
+
+/* Under the key's lock: no Lua, no engine. */
+static int
+add_to_value(const uint8_t *value, size_t size, uint8_t out[16], size_t *out_size, void *ud)
+{
+    increment *n = ud;
+    mpe_wire_reader r;
+    mpe_wire_item item = {.kind = MPE_WIRE_INT};
+    mpe_wire_open(&r, value, size);
+    if (value && mpe_wire_read(&r, &item) != 1)
+        return MPE_ECORRUPT;
+    n->found = (int)item.kind;
+    if (item.kind == MPE_WIRE_INT && n->is_integer) {
+        n->i = (lua_Integer)((uint64_t)n->i + (uint64_t)item.u.i);
+        *out_size = (size_t)(mpe_wire_write_int(out, n->i) - out);
+        return MPE_OK;
+    }
+    if (item.kind != MPE_WIRE_INT && item.kind != MPE_WIRE_FLOAT)
+        return MPE_ETYPE;
+    lua_Number was = item.kind == MPE_WIRE_INT ? (lua_Number)item.u.i : item.u.f;
+    n->f = was + (n->is_integer ? (lua_Number)n->i : n->f);
+    n->is_integer = 0;
+    *out_size = (size_t)(mpe_wire_write_float(out, n->f) - out);
+    return MPE_OK;
+}
+
+static const char *
+kind_name(int kind)
+{
+    switch (kind) {
+    case MPE_WIRE_NIL:
+        return "nil";
+    case MPE_WIRE_BOOL:
+        return "boolean";
+    case MPE_WIRE_STR:
+        return "string";
+    case MPE_WIRE_FUNC:
+        return "function";
+    case MPE_WIRE_HANDLE:
+        return "a shared object";
+    default:
+        return "table";
+    }
+}
+
+/* d:incr(k [, n]) -> the new value */
+static int
+dict_incr(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    increment n = {.is_integer = 1, .i = 1};
+    lmpe_dict_key k;
+    lua_settop(L, 3);
+    lmpe_dict_check_key(L, 2, &k, "Dict:incr");
+    if (lua_type(L, 3) == LUA_TNUMBER) {
+        n.is_integer = lua_isinteger(L, 3);
+        n.i = n.is_integer ? lua_tointeger(L, 3) : 0;
+        n.f = lua_tonumber(L, 3);
+    } else if (!lua_isnil(L, 3)) {
+        return luaL_error(L, "Dict:incr: n must be a number, got %s", luaL_typename(L, 3));
+    }
+    int rc, tries = 0;
+    do
+        rc = mpe_dict_edit(b->S->e, b->o, k.bytes, add_to_value, &n);
+    while (lmpe_try_again(L, b->S, rc, &tries));
+    if (rc == MPE_ETYPE)
+        return luaL_error(L, "Dict:incr: the value of key %s must be a number, got %s",
+                          luaL_tolstring(L, 2, NULL), kind_name(n.found));
+    if (rc != MPE_OK)
+        return lmpe_raise(L, rc, "Dict:incr");
+    if (n.is_integer)
+        lua_pushinteger(L, n.i);
+    else
+        lua_pushnumber(L, n.f);
+    return 1;
+}
+
+static int
+dict_clear(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    mpe_dict_clear(b->S->e, b->o);
+    return 0;
+}
+
+/* ---- making ---- */
+
+static int
+dict_tostring(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lua_Integer n = (lua_Integer)mpe_dict_count(b->S->e, b->o);
+    lmpe_push_identity(L, b, "Dict");
+    lua_pushfstring(L, n == 1 ? " (%I entry)" : " (%I entries)", n);
+    lua_concat(L, 2);
+    return 1;
+}
+
+/* Dict([table | dict]) */
+static int
+new_dict(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    mpe_object *o = NULL;
+    int has_entries = !lua_isnoneornil(L, 1);
+    int rc, tries = 0;
+    do
+        rc = mpe_dict_create(S->e, &o);
+    while (lmpe_try_again(L, S, rc, &tries));
+    lmpe_created(L, S, rc, &o, "Dict");
+    if (has_entries)
+        lmpe_dict_update_from(L, lua_touserdata(L, -1), 1, "Dict");
+    return 1;
+}
+
+void
+lmpe_open_dict(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg methods[] = {{"get", dict_get},
+                                       {"set", dict_set},
+                                       {"has", dict_has},
+                                       {"pop", dict_pop},
+                                       {"popitem", dict_popitem},
+                                       {"setdefault", dict_setdefault},
+                                       {"keys", lmpe_dict_keys},
+                                       {"values", lmpe_dict_values},
+                                       {"items", lmpe_dict_items},
+                                       {"update", lmpe_dict_update},
+                                       {"clear", dict_clear},
+                                       {"copy", lmpe_dict_copy},
+                                       {"incr", dict_incr},
+                                       {"modify", lmpe_dict_modify},
+                                       {NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__len", dict_len},
+                                    {"__pairs", lmpe_dict_pairs},
+                                    {"__tostring", dict_tostring},
+                                    {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"new_dict", new_dict}, {NULL, NULL}};
+    lmpe_new_type(L, S, MPE_KIND_DICT, "Dict", methods, meta);
+    lmpe_store_accessors(L, S, "Dict", dict_index, dict_newindex);
+    lmpe_setfuncs(L, S, functions);
+}

@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lqueue.c - mp.Queue, mp.JoinableQueue, mp.SimpleQueue.
+ */
+#include "base/lmpe.h"
+
+#include "codec/lcodec.h"
+#include "task/lturn.h"
+
+#include <string.h>
+
+#define QUEUE (1u << MPE_KIND_QUEUE | 1u << MPE_KIND_JOINABLE)
+
+/* ---- put ---- */
+
+/* The message: scratch[1] bytes at scratch[0] with S->header before them; or, with WHOLE, those
+ * bytes alone. HANDLES: they hold handles. */
+enum { HANDLES = 1, WHOLE = 2 };
+
+static int
+attempt_put(lmpe *S, lmpe_await *a)
+{
+    mpe_bytes parts[2] = {{S->header, S->header_len}, {(void *)a->scratch[0], a->scratch[1]}};
+    int whole = (a->scratch[2] & WHOLE) != 0;
+    a->source = LMPE_OBJECT;
+    a->on.object = a->object;
+    a->event = MPE_EVENT_SPACE;
+    return mpe_queue_put(S->e, a->object, parts + whole, 2 - whole, (int)(a->scratch[2] & HANDLES));
+}
+
+static int
+finish_put(lua_State *L, lmpe *S, lmpe_await *a, int status)
+{
+    if (status < 0 && status != MPE_ETIMEDOUT && status != MPE_ECLOSED && status != MPE_EAGAIN)
+        return lmpe_raise(L, status, "put");
+    return lmpe_finish_true(L, S, a, status);
+}
+
+struct kept {
+    lua_State *L;
+    lmpe *S;
+};
+
+static int
+keep_object(void *ud, uint64_t h)
+{
+    const struct kept *k = ud;
+    if (lmpe_push_handle(k->L, k->S, h) == MPE_OK)
+        lua_rawseti(k->L, -2, (lua_Integer)lua_rawlen(k->L, -2) + 1);
+    return 0;
+}
+
+/* The bytes must outlive the call when it waits: buffer and header are anybody's then. So must the
+ * objects that they name, whatever becomes of the value. */
+static void
+keep_bytes(lua_State *L, lmpe *S, lmpe_await *a)
+{
+    if (a->scratch[2] & WHOLE) {
+        lua_pushlstring(L, (const char *)a->scratch[0], a->scratch[1]);
+    } else {
+        lua_pushlstring(L, (const char *)S->header, S->header_len);
+        lua_pushvalue(L, 2); /* the string itself */
+        lua_concat(L, 2);
+    }
+    size_t n;
+    a->scratch[0] = (uintptr_t)lua_tolstring(L, -1, &n);
+    a->scratch[1] = n;
+    a->scratch[2] |= WHOLE;
+    if (!(a->scratch[2] & HANDLES))
+        return;
+    struct kept k = {L, S};
+    lua_newtable(L);
+    mpe_wire_scan_handles((const void *)a->scratch[0], n, keep_object, &k);
+}
+
+/* What is put is at index 2. */
+static int
+put_with(lua_State *L, lmpe *S, lmpe_box *b, uint64_t deadline)
+{
+    const char *bytes;
+    size_t n;
+    uint64_t flags = 0;
+    if (!lmpe_encode_is_bytes(L, 2, &bytes, &n, S->header, &S->header_len)) {
+        flags = WHOLE | (lmpe_encode_value(L, S, 2, "item", "put") ? HANDLES : 0);
+        bytes = (const char *)S->scratch->data;
+        n = S->scratch->len;
+    }
+    lmpe_await *a = lmpe_await_new(S, deadline, "full");
+    a->object = b->o;
+    a->scratch[0] = (uintptr_t)bytes;
+    a->scratch[1] = n;
+    a->scratch[2] = flags;
+    a->attempt = attempt_put;
+    a->finish = finish_put;
+    int rc = attempt_put(S, a);
+    if (rc == MPE_OK) {
+        lua_pushboolean(L, 1);
+        return lmpe_did(L, S, LMPE_DID, 1);
+    }
+    if (rc != MPE_EAGAIN && rc != MPE_EARENA)
+        return lmpe_did(L, S, LMPE_DID, finish_put(L, S, a, rc));
+    if (deadline != MPE_NOW)
+        keep_bytes(L, S, a);
+    return lmpe_await_run(L, S, a);
+}
+
+/* q:put(v [, timeout]) -> true | nil, "full" | nil, "closed" */
+static int
+queue_put(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
+    luaL_checkany(L, 2);
+    uint64_t deadline = lmpe_check_deadline(L, 3);
+    lua_settop(L, 2);
+    return put_with(L, b->S, b, deadline);
+}
+
+static int
+queue_put_nowait(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
+    luaL_checkany(L, 2);
+    lua_settop(L, 2);
+    return put_with(L, b->S, b, MPE_NOW);
+}
+
+/* ---- get ---- */
+
+static int
+attempt_get(lmpe *S, lmpe_await *a)
+{
+    a->source = LMPE_OBJECT;
+    a->on.object = a->object;
+    a->event = MPE_EVENT_READY;
+    return mpe_queue_get(S->e, a->object, &S->message);
+}
+
+static int
+finish_get(lua_State *L, lmpe *S, lmpe_await *a, int status)
+{
+    if (status != MPE_OK)
+        return lmpe_outcome(L, status, a->reason);
+    return lmpe_push_message(L, S);
+}
+
+static int
+get_with(lua_State *L, lmpe_box *b, uint64_t deadline)
+{
+    lmpe *S = b->S;
+    if (!lmpe_is_doomed(S->current) && mpe_queue_get(S->e, b->o, &S->message) == MPE_OK)
+        return lmpe_did(L, S, LMPE_DID,
+                        lmpe_push_message(L, S)); /* the common case: there is one */
+    lmpe_await *a = lmpe_await_new(S, deadline, "empty");
+    a->object = b->o;
+    a->attempt = attempt_get;
+    a->finish = finish_get;
+    return lmpe_await_run(L, S, a);
+}
+
+/* q:get([timeout]) -> v | nil, "empty" | nil, "closed" */
+static int
+queue_get(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
+    return get_with(L, b, lmpe_check_deadline(L, 2));
+}
+
+static int
+queue_get_nowait(lua_State *L)
+{
+    return get_with(L, lmpe_check_kinds(L, 1, QUEUE), MPE_NOW);
+}
+
+/* The loop function of q:iter(). */
+static int
+finish_next(lua_State *L, lmpe *S, lmpe_await *a, int status)
+{
+    int n = finish_get(L, S, a, status);
+    if (status == MPE_ECLOSED)
+        lua_pop(L, 1), n--;
+    else if (lua_isnil(L, -n))
+        return luaL_error(L, "iter: a nil item would end the loop");
+    return n;
+}
+
+/* Its queue is upvalue 3, so that it can be handed on alone. */
+static int
+iter_next(lua_State *L)
+{
+    lua_settop(L, 0);
+    lua_pushvalue(L, lua_upvalueindex(3));
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
+    lmpe_await *a = lmpe_await_new(b->S, MPE_FOREVER, NULL);
+    a->object = b->o;
+    a->attempt = attempt_get;
+    a->finish = finish_next;
+    return lmpe_await_run(L, b->S, a);
+}
+
+static int
+queue_iter(lua_State *L)
+{
+    lmpe_check_kinds(L, 1, QUEUE);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushvalue(L, lua_upvalueindex(2));
+    lua_pushvalue(L, 1);
+    lua_pushcclosure(L, iter_next, 3);
+    return 1;
+}
+
+/* ---- state ---- */
+
+static int
+size_now(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
+    lua_pushinteger(L, mpe_queue_size(b->S->e, b->o));
+    return 1;
+}
+
+static int
+queue_qsize(lua_State *L)
+{
+    return lmpe_look(L, lmpe_self(L), size_now);
+}
+
+static int
+empty_now(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
+    lua_pushboolean(L, mpe_queue_size(b->S->e, b->o) == 0);
+    return 1;
+}
+
+static int
+queue_empty(lua_State *L)
+{
+    return lmpe_look(L, lmpe_self(L), empty_now);
+}
+
+static int
+full_now(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
+    uint32_t bound = mpe_queue_bound(b->S->e, b->o);
+    lua_pushboolean(L, bound && mpe_queue_size(b->S->e, b->o) >= bound);
+    return 1;
+}
+
+static int
+queue_full(lua_State *L)
+{
+    return lmpe_look(L, lmpe_self(L), full_now);
+}
+
+static int
+closed_now(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
+    lua_pushboolean(L, mpe_queue_is_closed(b->S->e, b->o));
+    return 1;
+}
+
+static int
+queue_is_closed(lua_State *L)
+{
+    return lmpe_look(L, lmpe_self(L), closed_now);
+}
+
+static int
+queue_close(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
+    mpe_queue_close(b->S->e, b->o);
+    return 0;
+}
+
+/* ---- joinable ---- */
+
+static int
+queue_task_done(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
+    int rc = mpe_queue_task_done(b->S->e, b->o);
+    if (rc == MPE_EOVER)
+        return luaL_error(
+            L, "task_done: called more often than items were taken (one call per item expected)");
+    if (rc != MPE_OK)
+        return luaL_error(L, "task_done: the queue is not a JoinableQueue");
+    return 0;
+}
+
+static int
+attempt_join(lmpe *S, lmpe_await *a)
+{
+    a->source = LMPE_OBJECT;
+    a->on.object = a->object;
+    a->event = MPE_EVENT_DONE;
+    return mpe_queue_join(S->e, a->object);
+}
+
+static int
+finish_join(lua_State *L, lmpe *S, lmpe_await *a, int status)
+{
+    if (status == MPE_EINVAL)
+        return luaL_error(L, "join: the queue is not a JoinableQueue");
+    return lmpe_finish_true(L, S, a, status);
+}
+
+static int
+queue_join(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
+    lmpe_await *a = lmpe_await_new(b->S, lmpe_check_deadline(L, 2), "timeout");
+    a->object = b->o;
+    a->attempt = attempt_join;
+    a->finish = finish_join;
+    return lmpe_await_run(L, b->S, a);
+}
+
+/* ---- metamethods and making ---- */
+
+static int
+queue_tostring(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
+    uint32_t bound = mpe_queue_bound(b->S->e, b->o), size = mpe_queue_size(b->S->e, b->o);
+    const char *closed = mpe_queue_is_closed(b->S->e, b->o) ? ", closed" : "";
+    int joinable = mpe_handle_kind(b->h) == MPE_KIND_JOINABLE;
+    lmpe_push_identity(L, b, joinable ? "JoinableQueue" : "Queue");
+    if (bound)
+        lua_pushfstring(L, " (%d of %d items%s)", (int)size, (int)bound, closed);
+    else
+        lua_pushfstring(L, " (%d items%s)", (int)size, closed);
+    lua_concat(L, 2);
+    return 1;
+}
+
+static int
+create(lua_State *L, unsigned flags, const char *function)
+{
+    lmpe *S = lmpe_self(L);
+    lua_Integer n = lua_isnoneornil(L, 1) ? 0 : lmpe_check_count(L, 1, 0, INT32_MAX, "maxsize");
+    mpe_object *o;
+    int rc, tries = 0;
+    do
+        rc = mpe_queue_create(S->e, (uint32_t)n, flags, &o);
+    while (lmpe_try_again(L, S, rc, &tries));
+    return lmpe_created(L, S, rc, &o, function);
+}
+
+static int
+new_queue(lua_State *L)
+{
+    return create(L, 0, "Queue");
+}
+
+static int
+new_joinable(lua_State *L)
+{
+    return create(L, MPE_QUEUE_JOINABLE, "JoinableQueue");
+}
+
+static int
+new_simple(lua_State *L)
+{
+    lua_settop(L, 0);
+    return create(L, 0, "SimpleQueue");
+}
+
+void
+lmpe_open_queue(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg methods[] = {
+        {"put", queue_put},
+        {"get", queue_get},
+        {"put_nowait", queue_put_nowait},
+        {"get_nowait", queue_get_nowait},
+        {"iter", queue_iter},
+        {"qsize", queue_qsize},
+        {"empty", queue_empty},
+        {"full", queue_full},
+        {"close", queue_close},
+        {"is_closed", queue_is_closed},
+        {"task_done", queue_task_done},
+        {"join", queue_join},
+        {NULL, NULL},
+    };
+    static const luaL_Reg meta[] = {
+        {"__tostring", queue_tostring}, {"__close", queue_close}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"new_queue", new_queue},
+                                         {"new_joinable_queue", new_joinable},
+                                         {"new_simple_queue", new_simple},
+                                         {NULL, NULL}};
+    lmpe_new_type(L, S, MPE_KIND_QUEUE, "Queue", methods, meta);
+    lmpe_new_type(L, S, MPE_KIND_JOINABLE, "JoinableQueue", methods, meta);
+    lmpe_setfuncs(L, S, functions);
+}

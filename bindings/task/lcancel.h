@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lcancel.h - what the files about cancellation share.
+ */
+#ifndef LCANCEL_H
+#define LCANCEL_H
+
+#include "base/lmpe.h"
+
+#include <time.h>
+
+/* ---- lstacks.c: the running task, seen from L, the coroutine that runs ---- */
+
+/* The coroutine around l's, on the way from L to the task's own; NULL at its end. */
+lua_State *lmpe_outwards(lmpe *S, lua_State *L, lmpe_link **l);
+/* Is some function on this stack a close handler? */
+int lmpe_has_close_handler(lua_State *L);
+int lmpe_in_close_handler(lua_State *L, lmpe *S);
+
+/* ---- lcancel.c ---- */
+
+/* Is it killed, or in a scope that is cancelled or past its deadline? */
+int lmpe_is_over(lua_State *L, lmpe *S, lmpe_task *t);
+/* The running task is cancelled, and has run for a tick more: is it to be raised at once? */
+int lmpe_count_tick(lua_State *L, lmpe *S, lmpe_task *t);
+/* Must the code that runs be raised in? Then lmpe_cancel_act does so, unless close handlers run. */
+int lmpe_cancel_wants(lua_State *L, lmpe *S);
+void lmpe_cancel_act(lua_State *L, lmpe *S);
+
+/* ---- lscope.c ---- */
+
+/* Pushes what a scope that was entered raises. */
+void lmpe_push_token(lua_State *L, const lmpe_scope *s);
+
+/* ---- lticker.c ---- */
+
+/* lhook.c: a hook of the script's that ours stands in for. */
+struct lmpe_own_hook {
+    lua_State *L;
+    lua_Hook f;
+    int mask, count;
+};
+
+#define LMPE_HOOKS_MAX 64 /* coroutines with both at a time; beyond, the script's is lost */
+
+struct lmpe_ticker {
+    timer_t timer;
+    enum { LMPE_NO_TIMER, LMPE_OWN_TIMER, LMPE_PROFILE_TIMER } made;
+    int ticking;
+    int idle_ticks;
+    int hogs;           /* the task that runs is cancelled, and is raised in where it is */
+    int report;         /* the watchdog's story is to be told */
+    uint32_t deadlines; /* scopes with one */
+    uint32_t switches;  /* as of the last tick */
+    uint64_t since;     /* when the run began that has lasted since then */
+    uint64_t watch_ns;  /* 0: no watchdog */
+    int reported;
+    struct lmpe_own_hook hooks[LMPE_HOOKS_MAX];
+};
+
+/* Tells the watchdog's story, if it is due. */
+void lmpe_report_hog(lua_State *L, lmpe *S);
+
+/* Each adds its functions to the core module on top of the stack. */
+void lmpe_open_ticker(lua_State *L, lmpe *S);
+void lmpe_open_scope(lua_State *L, lmpe *S);
+void lmpe_open_traceback(lua_State *L, lmpe *S);
+
+#endif

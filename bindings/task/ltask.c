@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * ltask.c - tasks: a userdata and a coroutine each. While a task has not ended, it stands in the
+ * table of anchors, and its user value is its coroutine; afterwards it is its result. The coroutine
+ * is used again when it ended well and the script has not seen it. ltask_run.c runs tasks,
+ * ltask_methods.c is what scripts call, ltask_report.c tells about them.
+ */
+#include "task/ltask.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define TASK "mpengine.Task"
+#define IDLE_THREADS_MAX 1024
+
+/* Keys of tables in the registry. */
+static const char anchors_key; /* place -> task; a free place has the number of the next */
+static const char idle_key;    /* list of coroutines for reuse */
+static const char extras_key;  /* task -> what the Lua side keeps with it; weak keys */
+
+/* ---- the userdata ---- */
+
+lmpe_task *
+lmpe_test_task(lua_State *L, int idx)
+{
+    return luaL_testudata(L, idx, TASK);
+}
+
+lmpe_task *
+lmpe_check_task(lua_State *L, int idx)
+{
+    lmpe_task *t = luaL_testudata(L, idx, TASK);
+    if (!t)
+        luaL_typeerror(L, idx, "mp.Task");
+    return t;
+}
+
+void
+lmpe_push_anchors(lua_State *L)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &anchors_key);
+}
+
+void
+lmpe_anchor(lua_State *L, lmpe *S, lmpe_task *t)
+{
+    lmpe_push_anchors(L);
+    uint32_t place = S->anchor_free;
+    if (place) {
+        lua_rawgeti(L, -1, place);
+        S->anchor_free = (uint32_t)lua_tointeger(L, -1);
+        lua_pop(L, 1);
+    } else {
+        place = ++S->anchor_top;
+    }
+    t->anchor = place;
+    lua_pushvalue(L, -2);
+    lua_rawseti(L, -2, place);
+    lua_pop(L, 1);
+}
+
+void
+lmpe_drop_anchor(lua_State *L, lmpe *S, lmpe_task *t)
+{
+    lmpe_push_anchors(L);
+    lua_pushinteger(L, S->anchor_free);
+    lua_rawseti(L, -2, t->anchor);
+    S->anchor_free = t->anchor;
+    t->anchor = 0;
+    lua_pop(L, 1);
+}
+
+void
+lmpe_push_task(lua_State *L, lmpe_task *t)
+{
+    lmpe_push_anchors(L);
+    lua_rawgeti(L, -1, t->anchor);
+    lua_remove(L, -2);
+}
+
+void
+lmpe_push_extra(lua_State *L, int task)
+{
+    task = lua_absindex(L, task);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &extras_key);
+    lua_pushvalue(L, task);
+    lua_rawget(L, -2);
+    lua_remove(L, -2);
+}
+
+void
+lmpe_set_extra(lua_State *L, int task)
+{
+    task = lua_absindex(L, task);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &extras_key);
+    lua_pushvalue(L, task);
+    lua_pushvalue(L, -3);
+    lua_rawset(L, -3);
+    lua_pop(L, 2);
+}
+
+void
+lmpe_push_kill(lua_State *L, int idx)
+{
+    lmpe_push_extra(L, idx);
+    if (lua_istable(L, -1)) {
+        lua_getfield(L, -1, "kill");
+        lua_remove(L, -2);
+    }
+}
+
+void
+lmpe_set_kill(lua_State *L, int idx)
+{
+    idx = lua_absindex(L, idx);
+    lmpe_push_extra(L, idx);
+    if (!lua_istable(L, -1)) {
+        lua_pop(L, 1);
+        lua_createtable(L, 0, 1);
+        lua_pushvalue(L, -1);
+        lmpe_set_extra(L, idx);
+    }
+    lua_insert(L, -2);
+    lua_setfield(L, -2, "kill");
+    lua_pop(L, 1);
+    lmpe_check_task(L, idx)->killed = 1;
+}
+
+lmpe *
+lmpe_of(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.state");
+    lmpe *S = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return S;
+}
+
+lua_State *
+lmpe_running(lmpe *S)
+{
+    if (S->links)
+        return S->links->inner;
+    return S->current->co ? S->current->co : S->driver;
+}
+
+lmpe_rare *
+lmpe_rare_of(lmpe_task *t)
+{
+    lmpe *S = t->S;
+    if (t->rare)
+        return t->rare;
+    lmpe_rare *r = S->spare_rare;
+    if (t == S->main_task)
+        r = S->main_rare;
+    else if (r)
+        S->spare_rare = r->next;
+    else if (!(r = malloc(sizeof *r)))
+        luaL_error(lmpe_running(S), "out of memory");
+    memset(r, 0, sizeof *r);
+    t->rare = r;
+    return r;
+}
+
+void
+lmpe_free_rare(lmpe *S, lmpe_task *t)
+{
+    if (!t->rare)
+        return;
+    if (t->rare != S->main_rare) {
+        t->rare->next = S->spare_rare;
+        S->spare_rare = t->rare;
+    }
+    t->rare = NULL;
+}
+
+/* ---- coroutines ---- */
+
+lua_State *
+lmpe_take_thread(lua_State *L, lmpe *S)
+{
+    if (S->idle_threads == 0)
+        return lua_newthread(L);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &idle_key);
+    lua_rawgeti(L, -1, S->idle_threads);
+    lua_pushnil(L);
+    lua_rawseti(L, -3, S->idle_threads--);
+    lua_remove(L, -2);
+    return lua_tothread(L, -1);
+}
+
+void
+lmpe_give_thread(lua_State *L, lmpe *S, lmpe_task *t, lua_State *co)
+{
+    int reusable = lua_status(co) == LUA_OK && !t->leaked && S->idle_threads < IDLE_THREADS_MAX;
+    if (t->hooked)
+        lmpe_unhook(t, co);
+    if (reusable) {
+        if (lua_gethook(co)) /* the script's, of that task */
+            lua_sethook(co, NULL, 0, 0);
+        lua_settop(co, 0);
+        lua_rawgetp(L, LUA_REGISTRYINDEX, &idle_key);
+        lua_pushvalue(L, -2);
+        lua_rawseti(L, -2, ++S->idle_threads);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+}
+
+/* ---- opening ---- */
+
+/* The task of the main chunk: it has no coroutine. */
+static void
+begin_main_task(lmpe *S, lmpe_task *t)
+{
+    memset(t, 0, sizeof *t);
+    t->S = S;
+    t->id = ++S->next_task_id;
+    t->state = LMPE_RUNNING;
+}
+
+static void
+new_main_task(lua_State *L, lmpe *S)
+{
+    S->main_rare = lmpe_place(S, sizeof *S->main_rare);
+    if (!S->main_rare)
+        luaL_error(L, "out of memory");
+    lmpe_task *t = lua_newuserdatauv(L, sizeof *t, 1);
+    begin_main_task(S, t);
+    luaL_setmetatable(L, TASK);
+    lmpe_anchor(L, S, t);
+    lua_pop(L, 1);
+    S->main_task = S->current = t;
+}
+
+/* In a child: the parent's tasks never run here. */
+void
+lmpe_sched_forked(lua_State *L, lmpe *S)
+{
+    lmpe_task *main = S->main_task;
+    S->live_tasks = 0;
+    S->links = NULL;
+    S->loads = NULL;
+    S->drive_depth = 0;
+    lmpe_cancel_forked(S);
+    if (S->anchor_top == 1 && S->current == main && main->anchor == 1) {
+        begin_main_task(S, main); /* there is no other, and its place stays its own */
+        main->anchor = 1;
+        return;
+    }
+    lmpe_push_anchors(L);
+    for (uint32_t i = 1; i <= S->anchor_top; i++) {
+        lua_rawgeti(L, -1, i);
+        lmpe_task *t = lua_touserdata(L, -1);
+        if (t) {
+            lmpe_wait_forked(S, t);
+            t->state = LMPE_DONE;
+            t->outcome = -1;
+            t->killed = 1;
+            t->rare = NULL;
+        }
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &anchors_key);
+    S->anchor_free = S->anchor_top = 0;
+    new_main_task(L, S);
+}
+
+void
+lmpe_tasks_close(lua_State *L, lmpe *S)
+{
+    lmpe_push_anchors(L);
+    for (uint32_t i = 1; i <= S->anchor_top; i++) {
+        lua_rawgeti(L, -1, i);
+        lmpe_task *t = lua_touserdata(L, -1);
+        lua_pop(L, 1);
+        if (!t)
+            continue;
+        if (t->state == LMPE_WAITING && S->e)
+            lmpe_unfile(S, t);
+        if (t->state != LMPE_RUNNING || t == S->main_task)
+            lmpe_free_rare(S, t);
+    }
+    lua_pop(L, 1);
+    for (lmpe_rare *r; (r = S->spare_rare) != NULL; free(r))
+        S->spare_rare = r->next;
+}
+
+static void
+new_table(lua_State *L, const void *key, const char *mode)
+{
+    lua_newtable(L);
+    if (mode) {
+        lua_createtable(L, 0, 1);
+        lua_pushstring(L, mode);
+        lua_setfield(L, -2, "__mode");
+        lua_setmetatable(L, -2);
+    }
+    lua_rawsetp(L, LUA_REGISTRYINDEX, key);
+}
+
+void
+lmpe_open_sched(lua_State *L, lmpe *S)
+{
+    new_table(L, &anchors_key, NULL);
+    new_table(L, &idle_key, NULL);
+    new_table(L, &extras_key, "k");
+    luaL_newmetatable(L, TASK);
+    lmpe_open_spawn(L, S);
+    lua_setfield(L, -2, "Task");
+    lmpe_open_methods(L, S);
+    lmpe_open_report(L, S);
+    new_main_task(L, S);
+    lmpe_open_cancel(L, S);
+}

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lturn.c - turns: how long a task may go on with calls that need not wait. A task's turn begins when
+ * it is resumed. Every call that could have waited, and did not have to, takes a unit of it; a call
+ * that only looks, or found nothing, takes many, since it will be repeated until something else
+ * has run. After UNITS_MAX of them, or TURN_NS, the turn is over, and that call gives way: the
+ * tasks that are ready run, and the loop looks at its bell, timers and descriptors. The deaths of
+ * other processes are noticed then, so a task that never waits is told of them, too.
+ *
+ * A call that does something gives way after it, with its results in hand, so that nothing comes
+ * between a look and the act that follows; no cancellation is raised there, it is found by the next
+ * wait. A call that only asks gives way before it, so that the answer is fresh.
+ *
+ * No task is left within a finalizer, which may run anywhere, nor within a callback of the loop.
+ */
+#include "task/lturn.h"
+#include "task/lcancel.h"
+
+#include <string.h>
+
+#define UNITS_MAX 256u
+#define LEVELS_MAX 200 /* looked at from the innermost: each costs as much as it is deep */
+#define TURN_NS (MPE_NS_PER_S / 1000)
+
+int
+lmpe_turn_has_ended(lmpe *S)
+{
+    struct lmpe_turn *turn = &S->turn;
+    uint64_t now = mpe_now();
+    turn->used += (uint32_t)(LMPE_TURN_STRIDE - turn->left);
+    turn->left = LMPE_TURN_STRIDE;
+    if (turn->began == 0)
+        turn->began = now;
+    if (turn->used < UNITS_MAX && now - turn->began < TURN_NS)
+        return 0;
+    if (S->e)
+        mpe_notice_deaths(S->e);
+    return 1;
+}
+
+/* Is L within a finalizer? The collector rests then, so the stack is looked at only if it does. */
+static int
+in_finalizer(lua_State *L)
+{
+    lua_Debug ar;
+    if (lua_gc(L, LUA_GCISRUNNING) == 1)
+        return 0;
+    for (int level = 0; level < LEVELS_MAX && lua_getstack(L, level, &ar); level++) {
+        lua_getinfo(L, "n", &ar);
+        if (ar.name && strcmp(ar.name, "__gc") == 0)
+            return 1;
+    }
+    return 0;
+}
+
+int
+lmpe_may_go_round(lua_State *L, lmpe *S)
+{
+    return S->e && S->current->state == LMPE_RUNNING && S->drive_depth < LMPE_DRIVE_DEPTH / 2 &&
+           !in_finalizer(L);
+}
+
+/* Killed meanwhile, it may never wait again. */
+static int
+results_k(lua_State *L, int status, lua_KContext n)
+{
+    lmpe *S = lmpe_self(L);
+    (void)status;
+    if (S->current->killed)
+        lmpe_start_ticking(S);
+    return (int)n;
+}
+
+int
+lmpe_let_others(lua_State *L, lmpe *S, int n)
+{
+    if (!lmpe_may_go_round(L, S))
+        return n;
+    if (!lmpe_can_yield(L, S)) {
+        lmpe_go_round(L, S);
+        return n;
+    }
+    lmpe_step_aside(S);
+    return lua_yieldk(L, 0, n, results_k);
+}
+
+/* The others have run: the call goes on, unless it is cancelled by now. */
+static int
+look_k(lua_State *L, int status, lua_KContext look)
+{
+    lmpe *S = lmpe_self(L);
+    (void)status;
+    lmpe_await_check(L, S);
+    return ((lua_CFunction)look)(L);
+}
+
+int
+lmpe_look_later(lua_State *L, lmpe *S, lua_CFunction look)
+{
+    if (!lmpe_may_go_round(L, S) || lmpe_is_cancelled(L, S, S->current))
+        return look(L);
+    if (!lmpe_can_yield(L, S)) {
+        lmpe_go_round(L, S);
+        return look_k(L, LUA_OK, (lua_KContext)look);
+    }
+    lmpe_step_aside(S);
+    return lua_yieldk(L, 0, (lua_KContext)look, look_k);
+}
+
+/* ---- for the Lua side ---- */
+
+/* did(...): something was done without waiting, or not done when the first value is nil; may give
+ * way */
+static int
+did(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    return lmpe_did(L, S, lua_isnil(L, 1) ? LMPE_LOOKED : LMPE_DID, 0);
+}
+
+static int
+nothing(lua_State *L)
+{
+    (void)L;
+    return 0;
+}
+
+/* look(): the caller is about to look at something; may give way */
+static int
+look(lua_State *L)
+{
+    return lmpe_look(L, lmpe_self(L), nothing);
+}
+
+/* let_others(): gives way, as check_cancelled asked for */
+static int
+let_others(lua_State *L)
+{
+    return lmpe_let_others(L, lmpe_self(L), 0);
+}
+
+void
+lmpe_open_turn(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg functions[] = {
+        {"did", did}, {"look", look}, {"let_others", let_others}, {NULL, NULL}};
+    lmpe_setfuncs(L, S, functions);
+    lmpe_new_turn(S);
+}

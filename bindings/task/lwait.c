@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lwait.c - what waits are made of on the Lua side: lists of waiting tasks inside this process,
+ * descriptors, and waiting for any of several things.
+ */
+#include "base/lmpe.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- waitlists: the base of the co.* objects ---- */
+
+typedef struct waitlist {
+    mpe_waitlist list;
+} waitlist;
+
+/* The metatable is upvalue 2: cheaper to compare with than to look up. */
+static waitlist *
+check_waitlist(lua_State *L)
+{
+    waitlist *w = lua_touserdata(L, 1);
+    if (!w || !lua_getmetatable(L, 1))
+        return luaL_checkudata(L, 1, LMPE_WAITLIST);
+    if (!lua_rawequal(L, -1, lua_upvalueindex(2)))
+        luaL_checkudata(L, 1, LMPE_WAITLIST);
+    lua_pop(L, 1);
+    return w;
+}
+
+mpe_waitlist *
+lmpe_check_waitlist(lua_State *L, int idx)
+{
+    return &((waitlist *)luaL_checkudata(L, idx, LMPE_WAITLIST))->list;
+}
+
+/* waitlist([owner]) -> an empty one; the owner is who a report says is waited for */
+static int
+new_waitlist(lua_State *L)
+{
+    lua_settop(L, 1);
+    waitlist *w = lua_newuserdatauv(L, sizeof *w, 1);
+    memset(w, 0, sizeof *w);
+    luaL_setmetatable(L, LMPE_WAITLIST);
+    lua_insert(L, 1);
+    lua_setiuservalue(L, 1, 1);
+    return 1;
+}
+
+static int
+finish_list(lua_State *L, lmpe *S, int status)
+{
+    (void)S;
+    if (status == MPE_OK) {
+        lua_pushboolean(L, 1);
+        return 1;
+    }
+    luaL_pushfail(L);
+    lua_pushliteral(L, "timeout");
+    return 2;
+}
+
+/* list:wait([timeout]) -> true | nil, "timeout": whoever wakes says by that that it is this task's
+ * turn, which stands even if a kill comes then */
+static int
+waitlist_wait(lua_State *L)
+{
+    waitlist *w = check_waitlist(L);
+    return lmpe_wait(L, lmpe_self(L), &w->list, lmpe_check_deadline(L, 2), finish_list);
+}
+
+/* list:wait_shielded(): the same, and no kill ends it */
+static int
+waitlist_wait_shielded(lua_State *L)
+{
+    return lmpe_wait_shielded(L, lmpe_self(L), &check_waitlist(L)->list, finish_list);
+}
+
+/* list:wake([n]) -> how many were woken, in arrival order; all of them without n */
+static int
+waitlist_wake(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    waitlist *w = check_waitlist(L);
+    lua_Integer n = luaL_optinteger(L, 2, UINT32_MAX);
+    lua_pushinteger(L, mpe_waitlist_wake(S->e, &w->list, (uint32_t)n));
+    return 1;
+}
+
+static int
+waitlist_empty(lua_State *L)
+{
+    lua_pushboolean(L, check_waitlist(L)->list.head == NULL);
+    return 1;
+}
+
+/* ---- descriptors ---- */
+
+static int
+attempt_fd(lmpe *S, lmpe_await *a)
+{
+    (void)S;
+    a->source = LMPE_FD;
+    a->event = (uint8_t)a->scratch[1];
+    if (a->scratch[0]++ == 0)
+        return MPE_EAGAIN;
+    return a->ending == LMPE_GOES_ON ? MPE_OK : MPE_ETIMEDOUT;
+}
+
+/* wait_fd(fd, "r" | "w" [, timeout]) -> true | nil, "timeout" */
+static int
+wait_fd(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    int fd = (int)luaL_checkinteger(L, 1);
+    const char *mode = luaL_checkstring(L, 2);
+    lmpe_await *a = lmpe_await_new(S, lmpe_check_deadline(L, 3), "timeout");
+    a->on.fd = fd;
+    a->scratch[1] = *mode == 'w' ? MPE_WRITABLE : MPE_READABLE;
+    a->attempt = attempt_fd;
+    a->finish = lmpe_finish_true;
+    return lmpe_await_run(L, S, a);
+}
+
+/* fd_closing(fd): wakes whoever waits for it */
+static int
+fd_closing(lua_State *L)
+{
+    mpe_fd_closing(lmpe_self(L)->e, (int)luaL_checkinteger(L, 1));
+    return 0;
+}
+
+/* ---- any of several ---- */
+
+struct any_part {
+    mpe_waiter w;
+    struct any *any;
+    int fd; /* or -1 */
+};
+
+struct any {
+    lmpe *S;
+    lmpe_await *a; /* of the task, once it waits */
+    int fired;
+    int count;
+    struct any_part parts[];
+};
+
+static void
+on_fire(mpe_engine *e, mpe_waiter *w, int status)
+{
+    struct any *any = ((struct any_part *)w)->any;
+    (void)status;
+    any->fired = 1;
+    if (any->a)
+        any->a->w.fire(e, &any->a->w, MPE_OK);
+}
+
+static int
+file_part(lua_State *L, struct any *any, struct any_part *p, int idx)
+{
+    mpe_engine *e = any->S->e;
+    lmpe_box *b = lmpe_test_any(L, idx);
+    p->fd = -1;
+    if (b && b->o)
+        return mpe_wait_object(e, &p->w, b->o, (int)b->extra, MPE_FOREVER);
+    void *list = luaL_testudata(L, idx, LMPE_WAITLIST);
+    if (list)
+        return mpe_wait_list(e, &p->w, &((waitlist *)list)->list, MPE_FOREVER);
+    lmpe_task *t = lmpe_test_task(L, idx);
+    if (t)
+        return mpe_wait_list(e, &p->w, &t->joiners, MPE_FOREVER);
+    if (lua_isinteger(L, idx)) {
+        p->fd = (int)lua_tointeger(L, idx);
+        return mpe_wait_fd(e, &p->w, p->fd, MPE_READABLE, MPE_FOREVER);
+    }
+    return lmpe_file_process(L, p->any->S, idx, &p->w);
+}
+
+static int
+take_back(struct any *any)
+{
+    for (int i = 0; i < any->count && any->S->e; i++) {
+        mpe_wait_stop(any->S->e, &any->parts[i].w);
+        if (any->parts[i].fd >= 0)
+            mpe_fd_waiter_gone(any->S->e, any->parts[i].fd);
+    }
+    any->count = 0;
+    any->a = NULL;
+    return 0;
+}
+
+static int
+unfile(lua_State *L)
+{
+    return take_back(luaL_checkudata(L, 1, LMPE_ANY));
+}
+
+static int
+any_gc(lua_State *L)
+{
+    struct any *any = luaL_testudata(L, 1, LMPE_ANY);
+    return any && lmpe_is_finalizing(L) ? take_back(any) : 0;
+}
+
+/* file_any(list) -> the filed waiters; list: shared objects, waitlists, tasks, children, fds. The
+ * caller looks whether something is ready after this, and then waits with wait_any. */
+static int
+file_any(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    luaL_checktype(L, 1, LUA_TTABLE);
+    int n = (int)lua_rawlen(L, 1);
+    struct any *any = lua_newuserdatauv(L, sizeof *any + (size_t)n * sizeof any->parts[0], 1);
+    memset(any, 0, sizeof *any + (size_t)n * sizeof any->parts[0]);
+    any->S = S;
+    luaL_setmetatable(L, LMPE_ANY);
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, 1); /* what is waited for lives as long */
+    for (int i = 0; i < n; i++) {
+        any->parts[i].any = any;
+        any->parts[i].w.fire = on_fire;
+        lua_rawgeti(L, 1, i + 1);
+        int rc = file_part(L, any, &any->parts[i], -1);
+        any->count = i + (rc == MPE_OK);
+        if (rc != MPE_OK)
+            return luaL_error(L, "wait: element %d cannot be waited for (%s)", i + 1,
+                              luaL_typename(L, -1));
+        lua_pop(L, 1);
+    }
+    return 1;
+}
+
+static int
+attempt_any(lmpe *S, lmpe_await *a)
+{
+    struct any *any = (struct any *)(uintptr_t)a->scratch[0];
+    (void)S;
+    a->source = LMPE_TIMER;
+    if (any->fired)
+        return MPE_OK;
+    return a->ending == LMPE_GOES_ON ? MPE_EAGAIN : MPE_ETIMEDOUT;
+}
+
+static int
+finish_any(lua_State *L, lmpe *S, lmpe_await *a, int status)
+{
+    lua_pushcfunction(L, unfile);
+    lua_pushvalue(L, 1);
+    lua_call(L, 1, 0);
+    return lmpe_finish_true(L, S, a, status);
+}
+
+/* wait_any(filed [, timeout]) -> true | nil, "timeout"; the waiters are taken back */
+static int
+wait_any(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    struct any *any = luaL_checkudata(L, 1, LMPE_ANY);
+    uint64_t deadline = lmpe_check_deadline(L, 2);
+    lmpe_await *a = lmpe_await_new(S, deadline, "timeout");
+    a->scratch[0] = (uintptr_t)any;
+    any->a = a;
+    a->attempt = attempt_any;
+    a->finish = finish_any;
+    a->cleans_up = 1;
+    return lmpe_await_run(L, S, a);
+}
+
+/* ---- who waits for whom ---- */
+
+static int
+is_lock(int kind, int event)
+{
+    const uint32_t with_lock = 1u << MPE_KIND_LOCK | 1u << MPE_KIND_RLOCK | 1u << MPE_KIND_ARRAY |
+                               1u << MPE_KIND_VALUE | 1u << MPE_KIND_CONDITION;
+    return event == MPE_EVENT_READY && with_lock >> kind & 1;
+}
+
+static int
+push_slot_of(lua_State *L, mpe_engine *e, int pid)
+{
+    mpe_slot_info info;
+    for (uint32_t at = 0; mpe_slot_next(e, &at, &info) == MPE_OK;) {
+        if (info.pid != pid)
+            continue;
+        lua_pushinteger(L, info.slot);
+        lua_pushinteger(L, 0);
+        return 2;
+    }
+    return 0;
+}
+
+/* waits_on(task) -> the slot and the task number of who holds the lock that it waits for; the slot
+ * and 0 of the process whose end it waits for; else nothing */
+static int
+waits_on(lua_State *L)
+{
+    lmpe_task *t = lmpe_check_task(L, 1);
+    lmpe_await *a = t->heavy ? &t->rare->await : NULL;
+    mpe_lock_state state;
+    if (t->state != LMPE_WAITING || !a)
+        return 0;
+    if (a->source == LMPE_PROCESS)
+        return push_slot_of(L, t->S->e, mpe_process_pid(a->on.process));
+    if (a->source != LMPE_OBJECT || !is_lock(mpe_kind_of(a->on.object), a->event))
+        return 0;
+    mpe_lock_state_get(t->S->e, a->on.object, &state);
+    if (!state.locked)
+        return 0;
+    lua_pushinteger(L, state.slot);
+    lua_pushinteger(L, state.task);
+    return 2;
+}
+
+/* deadlock() -> the queue for what is to be told of it, the slot of who tells, how many processes;
+ * nothing when this process alone cannot go on */
+static int
+deadlock(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    mpe_deadlock d;
+    if (mpe_deadlock_get(S->e, &d) != MPE_OK || d.queue == 0 ||
+        lmpe_push_handle(L, S, d.queue) != MPE_OK)
+        return 0;
+    lua_pushinteger(L, d.teller);
+    lua_pushinteger(L, d.processes);
+    return 3;
+}
+
+static int
+own_slot(lua_State *L)
+{
+    lua_pushinteger(L, mpe_self_slot(lmpe_self(L)->e));
+    return 1;
+}
+
+void
+lmpe_open_wait(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg functions[] = {
+        {"waitlist", new_waitlist}, {"wait_fd", wait_fd},
+        {"fd_closing", fd_closing}, {"file_any", file_any},
+        {"wait_any", wait_any},     {"unfile", unfile},
+        {"waits_on", waits_on},     {"deadlock", deadlock},
+        {"slot", own_slot},         {NULL, NULL},
+    };
+    static const luaL_Reg methods[] = {{"wait", waitlist_wait},
+                                       {"wait_shielded", waitlist_wait_shielded},
+                                       {"wake", waitlist_wake},
+                                       {"is_empty", waitlist_empty},
+                                       {NULL, NULL}};
+    lmpe_setfuncs(L, S, functions);
+    luaL_newmetatable(L, LMPE_WAITLIST);
+    lua_newtable(L);
+    lua_pushlightuserdata(L, S);
+    lua_pushvalue(L, -3);
+    luaL_setfuncs(L, methods, 2);
+    lua_getfield(L, -1, "wait"); /* the same as functions, for who calls them often */
+    lua_setfield(L, -4, "waitlist_wait");
+    lua_getfield(L, -1, "wake");
+    lua_setfield(L, -4, "waitlist_wake");
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    luaL_newmetatable(L, LMPE_ANY);
+    lua_pushcfunction(L, any_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_pushcfunction(L, unfile);
+    lua_setfield(L, -2, "__close");
+    lua_pop(L, 1);
+}
