@@ -203,6 +203,9 @@ describe("the library that is required again", function()
           p:start() p:join()
           assert(p.exitcode == 0 and q:get(0) == 1)
           assert(pool:apply(math.abs, { -4 }) == 4)
+          forget()
+          local another <close> = require("mpengine").Pool(1) -- its worker is a function of a module
+          assert(another:apply(function() return mp.cpu_count() end) == mp.cpu_count())
         end
         print "same"
         local ok, err = pcall(d.incr, d, "n", "x")

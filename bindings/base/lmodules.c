@@ -101,12 +101,13 @@ lmpe_push_modules(lua_State *L)
     luaL_getsubtable(L, LUA_REGISTRYINDEX, MODULES);
 }
 
-/* Every name of LOADED that is absent from package.loaded. */
+/* Puts every name of a table in the registry back that is absent from package.loaded. The modules are
+ * among them: functions of a module that is not there would be sent by value. */
 static void
-put_back_loaded(lua_State *L)
+put_back_loaded(lua_State *L, const char *table)
 {
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-    luaL_getsubtable(L, LUA_REGISTRYINDEX, LOADED);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, table);
     for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
         lua_pushvalue(L, -2);
         if (lua_rawget(L, -5) == LUA_TNIL) {
@@ -149,7 +150,8 @@ lmpe_push_known(lua_State *L, const char *name)
         lua_pop(L, 1);
         return 0;
     }
-    put_back_loaded(L);
+    put_back_loaded(L, MODULES);
+    put_back_loaded(L, LOADED);
     put_back_globals(L);
     return 1;
 }
