@@ -121,7 +121,7 @@ describe("a task", function()
     ["map of a pool"] = "t:kill() pcall(co.Pool(1).map, co.Pool(1), fail, { 1 })",
   }
   local UNHEARD = {
-    ["nothing"] = "co.sleep(0.02)",
+    ["nothing"] = "over:wait()",
     ["join"] = "eq(t:join(), true)",
     ["joinall"] = "eq(co.joinall({ t }), { t })",
     ["joinall with count"] = "co.joinall({ t }, nil, { count = 1 })",
@@ -145,13 +145,13 @@ describe("a task", function()
     ["joinall with raise_error, which raised another"] = [[
       pcall(co.joinall, { co.spawn(error, "first"), t }, nil, { raise_error = true })
       t:join()]],
-    ["a link that fails"] = "t:kill() co.spawn(print):link(fail) co.sleep(0.02)",
+    ["a link that fails"] = "t:kill() co.spawn(print):link(fail) over:wait()",
     ["spawn_later"] = "t:kill() co.spawn_later(0.001, fail):join()",
     ["the end of the program"] = "t:kill() co.spawn(function() local _ <close> = setmetatable({}, " ..
       "{ __close = function() error 'the reason' end }) co.sleep(60) end) co.sleep(0)",
   }
   local function errors_of(code)
-    local r = co_run("local function fail() co.sleep(0.01) error('the reason') end\n"
+    local r = co_run("local over = co.Event() local function fail() co.sleep(0.01) over:set() error('the reason') end\n"
       .. "local t = co.spawn(fail) " .. code)
     assert.equal(0, r.status, r.stderr)
     local _, count = r.stderr:gsub("the reason", "")
