@@ -77,7 +77,7 @@ run(lua_State *L)
     luaL_openlibs(L);
     lua_pushboolean(L, 1);
     lua_setfield(L, LUA_REGISTRYINDEX, "mpengine.command");
-    lmpe_preload(L);
+    lmpe_preload(L, luaopen_mpengine_core);
     if (is_child(argc, argv))
         run_child(L, argv[3]);
     else

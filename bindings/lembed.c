@@ -14,7 +14,7 @@ mpe_lua_open(lua_State *L, mpe_engine *engine)
         lua_pushlightuserdata(L, engine);
         lua_setfield(L, LUA_REGISTRYINDEX, HOST_ENGINE);
     }
-    lmpe_preload(L);
+    lmpe_preload(L, luaopen_mpengine_core);
 }
 
 mpe_engine *

@@ -65,6 +65,7 @@ new_state(lua_State *L)
         mpe_buf_init(&S->scratches[i]);
     S->scratch = S->scratches;
     lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+    S->open_core = luaopen_mpengine_core;
     S->main = S->driver = lua_tothread(L, -1);
     lua_pop(L, 1);
     S->e = lmpe_host_engine(L);
@@ -92,6 +93,7 @@ luaopen_mpengine_core(lua_State *L)
     lmpe *S = new_state(L);
     lua_createtable(L, 0, FUNCTIONS_ABOUT);
     lmpe_open_system(L, S);
+    lmpe_open_random(L);
     lmpe_open_message(L, S);
     lmpe_open_object(L, S);
     lmpe_open_blob(L, S);
@@ -108,9 +110,9 @@ luaopen_mpengine_core(lua_State *L)
     lmpe_open_dict(L, S);
     lmpe_open_list(L, S);
     lmpe_open_descriptors(L, S);
+    lmpe_open_signal(L, S);
     lmpe_open_process(L, S);
     lmpe_open_output(L, S);
-    lmpe_open_signal(L, S);
     lmpe_open_readline(L, S);
     lmpe_open_wait(L, S);
     lmpe_open_turn(L, S);

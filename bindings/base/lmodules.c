@@ -235,10 +235,10 @@ lmpe_add_modules(lua_State *L)
 }
 
 void
-lmpe_preload(lua_State *L)
+lmpe_preload(lua_State *L, lua_CFunction open_core)
 {
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
-    lua_pushcfunction(L, luaopen_mpengine_core);
+    lua_pushcfunction(L, open_core);
     lua_setfield(L, -2, "mpengine.core");
     lua_pop(L, 1);
     lmpe_add_modules(L);

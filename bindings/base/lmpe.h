@@ -190,6 +190,38 @@ int lmpe_push_site(lua_State *L, lmpe *S, uint32_t site);
 /* luaL_error with the innermost line of the script, for functions that Lua code of ours calls. */
 int lmpe_script_error(lua_State *L, lmpe *S, const char *format, ...);
 
+/* ---- what rooms above hand down ---- */
+
+/* Signals, as lsignal.c has them, for a task that waits (ldrive.c) and for code that runs (lhook.c). */
+typedef struct lmpe_signal_hooks {
+    /* A wait ended with EINTR: starts the tasks of mp.signal; 1 when the wait must be left, with the
+     * error that take gives. */
+    int (*pending)(lua_State *L, lmpe *S);
+    /* Is one to be raised in the main task, later? */
+    int (*is_due)(lmpe *S);
+    /* Pushes the error of that signal, which from now on is raised: in the main task, or as a kill. */
+    void (*take)(lua_State *L, lmpe *S);
+    /* Has a signal come that the code which runs is to be interrupted for? Then act runs its handler, or
+     * raises. A child that is to end by one ends here. */
+    int (*wants)(lmpe *S);
+    void (*act)(lua_State *L, lmpe *S);
+    /* The number of the signal that the error at idx stands for; 0. */
+    int (*number_of)(lua_State *L, int idx);
+} lmpe_signal_hooks;
+
+/* Tasks that run a callback: lluv.c counts them. */
+typedef struct lmpe_callback_hooks {
+    void (*begun)(lmpe *S);
+    void (*ended)(lmpe *S);
+} lmpe_callback_hooks;
+
+/* What a userdata offers that can be waited for (lwait.c): its metatable has this under LMPE_WAITABLE, as a
+ * light userdata. file files a waiter for its end. Errors: ETYPE, it is none; those of the engine. */
+#define LMPE_WAITABLE "mpengine.waitable"
+typedef struct lmpe_waitable {
+    int (*file)(lua_State *L, lmpe *S, int idx, mpe_waiter *w);
+} lmpe_waitable;
+
 /* ---- cancellation: lcancel.c ---- */
 
 /* Must the task leave its wait? */
@@ -243,6 +275,7 @@ struct lmpe_turn {
 
 struct lmpe {
     mpe_engine *e;
+    lua_CFunction open_core;
     lua_State *main; /* the state's main thread */
     lmpe_task *main_task, *current;
     lua_State *driver; /* the thread that drives the loop now; tasks are resumed from it */
@@ -252,10 +285,13 @@ struct lmpe {
     uint32_t anchor_free; /* first free place for a task, see ltask.c */
     uint32_t anchor_top;
     uint32_t ended_tasks;
+    const struct lmpe_box_calls *calls[MPE_KIND_COUNT];
     uint32_t boxes, armed_boxes; /* shared objects made so far; when the end was last prepared */
     uint64_t weighed;            /* growth of the arena that the collector was told of */
     uint32_t idle_threads;       /* coroutines kept for reuse */
     lmpe_rare *spare_rare;
+    const struct lmpe_signal_hooks *signals;
+    const struct lmpe_callback_hooks *callbacks;
     struct lmpe_loading *loads; /* lrequire.c */
     struct lmpe_sites *sites;   /* lsite.c; NULL: none yet */
     struct lmpe_ticker *ticker; /* lcancel.c */
@@ -359,9 +395,22 @@ lmpe_try_again(lua_State *L, lmpe *S, int status, int *tries)
 /* The result of a create call: pushes *o, or raises for its status. A pointer, so that both may be
  * arguments of one call. */
 int lmpe_created(lua_State *L, lmpe *S, int status, mpe_object *const *o, const char *function);
-/* Makes the metatable of a kind: name as in mp.NAME. Methods and metamethods. */
-void lmpe_new_type(lua_State *L, lmpe *S, int kind, const char *name, const luaL_Reg *methods,
-                   const luaL_Reg *meta);
+/* What a kind does itself when something happens to a box of it; each may be NULL. */
+typedef struct lmpe_box_calls {
+    void (*held)(lmpe_box *b);      /* it holds its object from now on */
+    void (*arrived)(lmpe_box *b);   /* it has come with a message */
+    void (*collected)(lmpe_box *b); /* it is collected, and still holds its object */
+} lmpe_box_calls;
+typedef struct lmpe_type {
+    int kind;
+    const char *name; /* as in mp.NAME */
+    const luaL_Reg *methods, *meta;
+    const lmpe_box_calls *calls; /* NULL: none */
+} lmpe_type;
+/* Makes the metatable of a kind. */
+void lmpe_new_type(lua_State *L, lmpe *S, const lmpe_type *type);
+/* The box on top has come with a message. */
+void lmpe_box_arrived(lmpe_box *b);
 /* The object at idx, of the type whose metatable is upvalue 2. */
 lmpe_box *lmpe_check_self(lua_State *L, int idx);
 extern const char lmpe_box_tag;
@@ -395,11 +444,6 @@ lmpe_box *lmpe_check_kind(lua_State *L, int idx, int kind, const char *name);
 /* "mp.Lock: 0x2a40" and the first part of its description, for __tostring. */
 void lmpe_push_identity(lua_State *L, lmpe_box *b, const char *name);
 
-/* A pipe end has come with a message: this process has it now. */
-void lmpe_pipe_arrived(lmpe_box *b);
-/* It is collected by a process that has not closed it, which gives it up by that. */
-void lmpe_pipe_collected(lmpe_box *b);
-#define LMPE_PIPE_KINDS (1u << MPE_KIND_PIPE | 1u << MPE_KIND_PIPE_OTHER)
 #define LMPE_ARRAY_KINDS                                                                           \
     (1u << MPE_KIND_ARRAY | 1u << MPE_KIND_VALUE | 1u << MPE_KIND_RAW_ARRAY |                      \
      1u << MPE_KIND_RAW_VALUE)
@@ -407,8 +451,6 @@ void lmpe_pipe_collected(lmpe_box *b);
 int lmpe_lock_acquire(lua_State *L, lmpe_box *lock);
 int lmpe_lock_release(lua_State *L, lmpe_box *lock);
 int lmpe_lock_locked(lua_State *L, lmpe_box *lock);
-/* An array is held from now on: notes where its elements are. */
-void lmpe_array_held(lmpe_box *b);
 
 /* ---- arguments and errors: lmpe.c --------------------------------------------------------- */
 
@@ -458,6 +500,7 @@ void lmpe_open_require(lua_State *L, lmpe *S);
 void lmpe_open_coqueue(lua_State *L, lmpe *S);
 void lmpe_open_offload(lua_State *L, lmpe *S);
 void lmpe_open_system(lua_State *L, lmpe *S);
+void lmpe_open_random(lua_State *L);
 void lmpe_open_message(lua_State *L, lmpe *S);
 void lmpe_open_object(lua_State *L, lmpe *S);
 void lmpe_open_blob(lua_State *L, lmpe *S);
@@ -487,8 +530,10 @@ void lmpe_open_shm(lua_State *L, lmpe *S);
 
 /* Keeps the collector off the heap there is now, and lets it run if it was stopped: lstart.c. */
 void lmpe_put_off_collection(lua_State *L);
-/* Gives math.random a seed that no other process or thread has: lstart.c. */
+/* Gives math.random a seed that no other process or thread has: lrandom.c. */
 void lmpe_seed_random(lua_State *L);
+/* Unblocks a signal in this thread. */
+void lmpe_signal_unblock(int number);
 /* Faults in the pages of this memory for writing, at once: lstart.c. */
 void lmpe_fault_in(const void *at, size_t bytes);
 
@@ -507,8 +552,8 @@ void lmpe_set_global(lua_State *L, const char *name);
 void lmpe_push_modules(lua_State *L);
 /* Pushes the module of that name if it is there: it is required again. */
 int lmpe_push_known(lua_State *L, const char *name);
-/* And mpengine.core with them. */
-void lmpe_preload(lua_State *L);
+/* And mpengine.core, which open_core opens, with them. */
+void lmpe_preload(lua_State *L, lua_CFunction open_core);
 /* Puts a searcher behind the one of package.preload. */
 void lmpe_add_searcher(lua_State *L, lua_CFunction f);
 
@@ -522,9 +567,6 @@ void lmpe_output_shared(lmpe *S);
 void lmpe_output_rescue(lmpe *S);
 void lmpe_curl_forked(lmpe *S);
 void lmpe_luv_forked(lmpe *S);
-/* A callback of luv's has begun, and its task ended. */
-void lmpe_luv_begun(lmpe *S);
-void lmpe_luv_ended(lmpe *S);
 void lmpe_curl_close(lmpe *S);
 /* The end of a Lua state: waits for the children and ends the daemons, blocking. Where no command
  * has seen to it, an interrupt of the program takes effect now. */
@@ -541,31 +583,13 @@ void lmpe_signals_hold(sigset_t *before);
 /* linherit.c: undoes what the starter of this process did to signals that the library needs. In a
  * forked child after the mask is restored. */
 void lmpe_signals_inherited(void);
-void lmpe_signal_unblock(int number);
 /* Before a child is started: from now on SIGCHLD has lmpe_reap_children called soon after a child's end,
  * unless somebody else has taken it. 1 when it is so. */
 int lmpe_signal_children(lmpe *S);
 /* lprocess.c: takes note of the children that have ended, which leaves nothing of them in the system. */
 void lmpe_reap_children(lmpe *S);
-/* A wait ended with EINTR: starts the tasks of mp.signal; 1 when the wait must be left, with the
- * error that lmpe_signal_take gives. */
-int lmpe_signal_pending(lua_State *L, lmpe *S);
-/* Is one to be raised in the current task; or in the main one, later? */
-int lmpe_signal_raises(lmpe *S);
-int lmpe_signal_is_due(lmpe *S);
-/* Pushes the error of that signal, which from now on is raised: in the main task, or as a kill. */
-void lmpe_signal_take(lua_State *L, lmpe *S);
-/* The number of the signal that the error at idx stands for; 0. */
-int lmpe_signal_of(lua_State *L, int idx);
-/* For lhook.c: has a signal come that the code which runs is to be interrupted for? Then lmpe_signal_act
- * runs its handler, or raises. A child that is to end by one ends here. */
-int lmpe_signal_wants(lmpe *S);
-void lmpe_signal_act(lua_State *L, lmpe *S);
 /* The signal that ended, or is about to end, the main chunk; 0. */
 int lmpe_signal_raised(void);
-/* Files a waiter for the end of the process at idx. Errors: ETYPE, it is none; those of
- * mpe_process_wait. */
-int lmpe_file_process(lua_State *L, lmpe *S, int idx, mpe_waiter *w);
 
 /* The module, for hosts: leaves the core table on the stack. */
 MPE_API int luaopen_mpengine_core(lua_State *L);

@@ -134,13 +134,27 @@ push_known(lua_State *L, mpe_handle h)
     return 0; /* the table of boxes stays */
 }
 
+static const lmpe_box_calls *
+calls_of(const lmpe_box *b)
+{
+    return b->S->calls[mpe_handle_kind(b->h)];
+}
+
+void
+lmpe_box_arrived(lmpe_box *b)
+{
+    const lmpe_box_calls *calls = calls_of(b);
+    if (calls && calls->arrived)
+        calls->arrived(b);
+}
+
 /* The table of boxes, box on top, which holds its object now: registers it. */
 static void
 remember(lua_State *L, lmpe_box *b)
 {
-    int kind = mpe_handle_kind(b->h);
-    if (LMPE_ARRAY_KINDS >> kind & 1)
-        lmpe_array_held(b);
+    const lmpe_box_calls *calls = calls_of(b);
+    if (calls && calls->held)
+        calls->held(b);
     lua_pushvalue(L, -1);
     lua_rawseti(L, -3, (lua_Integer)b->h);
     lua_remove(L, -2);
@@ -207,8 +221,9 @@ box_gc(lua_State *L)
     if (!lmpe_is_finalizing(L) || !b || !lmpe_get_to_know(L, 1, b))
         return 0;
     if (b->o && b->S->e) {
-        if (LMPE_PIPE_KINDS >> mpe_handle_kind(b->h) & 1)
-            lmpe_pipe_collected(b);
+        const lmpe_box_calls *calls = calls_of(b);
+        if (calls && calls->collected)
+            calls->collected(b);
         mpe_drop(b->S->e, b->o);
     }
     forget(b);
@@ -257,31 +272,31 @@ name_methods(lua_State *L, const char *name, int kind)
 }
 
 void
-lmpe_new_type(lua_State *L, lmpe *S, int kind, const char *name, const luaL_Reg *methods,
-              const luaL_Reg *meta)
+lmpe_new_type(lua_State *L, lmpe *S, const lmpe_type *type)
 {
     static const luaL_Reg common[] = {{"__gc", box_gc}, {"__eq", box_eq}, {NULL, NULL}};
-    lua_createtable(L, 0, 6 + count(meta)); /* the metatable */
-    lua_pushfstring(L, "mp.%s", name);
+    lua_createtable(L, 0, 6 + count(type->meta)); /* the metatable */
+    lua_pushfstring(L, "mp.%s", type->name);
     lua_setfield(L, -2, "__name");
     lua_pushboolean(L, 1);
     lua_rawsetp(L, -2, &types_key);
     set_methods(L, S, common, -1);
-    lua_createtable(L, 0, count(methods)); /* its methods */
+    lua_createtable(L, 0, count(type->methods)); /* its methods */
     lua_insert(L, -2);
-    set_methods(L, S, methods, -2);
+    set_methods(L, S, type->methods, -2);
     lua_insert(L, -2);
     lua_pushvalue(L, -1);
     lua_setfield(L, -3, "__index");
-    name_methods(L, name, kind);
+    name_methods(L, type->name, type->kind);
     lua_setfield(L, -2, "methods");
-    set_methods(L, S, meta, -1); /* may replace __index */
+    set_methods(L, S, type->meta, -1); /* may replace __index */
     lua_rawgetp(L, LUA_REGISTRYINDEX, &types_key);
     lua_pushvalue(L, -2);
-    lua_rawseti(L, -2, kind);
+    lua_rawseti(L, -2, type->kind);
     lua_pop(L, 1);
     /* core.NAME: the metatable, for the Lua side */
-    lua_setfield(L, -2, kind == MPE_KIND_PIPE_OTHER ? "OtherPipe" : name);
+    lua_setfield(L, -2, type->kind == MPE_KIND_PIPE_OTHER ? "OtherPipe" : type->name);
+    S->calls[type->kind] = type->calls;
 }
 
 /* handle(object) -> its handle as an integer, nil for anything else */

@@ -4,7 +4,17 @@
  */
 #include "base/lmpe.h"
 
+#include <signal.h>
 #include <unistd.h>
+
+void
+lmpe_signal_unblock(int number)
+{
+    sigset_t one;
+    sigemptyset(&one);
+    sigaddset(&one, number);
+    pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+}
 
 /* is_closed() -> is the Lua state being closed, and the library closed already? */
 static int

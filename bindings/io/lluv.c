@@ -43,14 +43,14 @@ is_same_libuv(void *lib)
 
 /* ---- callbacks ---- */
 
-void
-lmpe_luv_begun(lmpe *S)
+static void
+callback_begun(lmpe *S)
 {
     S->luv->under_way++;
 }
 
-void
-lmpe_luv_ended(lmpe *S)
+static void
+callback_ended(lmpe *S)
 {
     S->luv->under_way--;
     S->luv->ended++;
@@ -167,6 +167,8 @@ void
 lmpe_open_luv(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"luv_open", luv_open}, {NULL, NULL}};
+    static const lmpe_callback_hooks hooks = {callback_begun, callback_ended};
+    S->callbacks = &hooks;
     lmpe_setfuncs(L, S, functions);
     lmpe_open_luv_run(L, S);
     lmpe_open_luv_handle(L, S);

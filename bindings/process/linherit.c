@@ -12,15 +12,6 @@
 static const int used[] = {SIGINT, SIGTERM, SIGCHLD, SIGALRM};
 
 void
-lmpe_signal_unblock(int number)
-{
-    sigset_t one;
-    sigemptyset(&one);
-    sigaddset(&one, number);
-    pthread_sigmask(SIG_UNBLOCK, &one, NULL);
-}
-
-void
 lmpe_signals_inherited(void)
 {
     struct sigaction a;

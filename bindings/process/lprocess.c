@@ -23,8 +23,8 @@ lmpe_check_child(lua_State *L, int idx)
     return c;
 }
 
-int
-lmpe_file_process(lua_State *L, lmpe *S, int idx, mpe_waiter *w)
+static int
+file_end(lua_State *L, lmpe *S, int idx, mpe_waiter *w)
 {
     lmpe_child **c = luaL_testudata(L, idx, LMPE_CHILD);
     if (!c || !*c)
@@ -297,6 +297,7 @@ lmpe_open_process(lua_State *L, lmpe *S)
                                          {"kill_pid", process_kill},
                                          {"wall_time", wall_time},
                                          {NULL, NULL}};
+    static const lmpe_waitable waitable = {file_end};
     set_notes_aside(S);
     lmpe_setfuncs(L, S, functions);
     lmpe_open_start(L, S);
@@ -305,5 +306,7 @@ lmpe_open_process(lua_State *L, lmpe *S)
     lua_pushlightuserdata(L, S);
     lua_pushcclosure(L, child_gc, 1);
     lua_setfield(L, -2, "__gc");
+    lua_pushlightuserdata(L, (void *)&waitable);
+    lua_setfield(L, -2, LMPE_WAITABLE);
     lua_pop(L, 1);
 }

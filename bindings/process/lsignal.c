@@ -73,8 +73,8 @@ die(lmpe *S, int number)
     _exit(128 + number);
 }
 
-void
-lmpe_signal_take(lua_State *L, lmpe *S)
+static void
+signal_take(lua_State *L, lmpe *S)
 {
     luaL_checkstack(L, 6, NULL);
     lua_getfield(L, LUA_REGISTRYINDEX, sig.raised == SIGTERM ? TERMINATED : INTERRUPTED);
@@ -93,14 +93,15 @@ lmpe_signal_take(lua_State *L, lmpe *S)
     mpe_interrupt(S->e);
 }
 
-int
-lmpe_signal_raises(lmpe *S)
+/* Is one to be raised in the current task? */
+static int
+raises(lmpe *S)
 {
     return S == sig.S && sig.raised && (S->current == S->main_task || !S->current->killed);
 }
 
-int
-lmpe_signal_is_due(lmpe *S)
+static int
+is_due(lmpe *S)
 {
     return S == sig.S && sig.raised;
 }
@@ -109,11 +110,11 @@ lmpe_signal_is_due(lmpe *S)
 static int
 raises_here(lmpe *S)
 {
-    return lmpe_signal_raises(S) && S->current->state == LMPE_RUNNING;
+    return raises(S) && S->current->state == LMPE_RUNNING;
 }
 
-int
-lmpe_signal_wants(lmpe *S)
+static int
+wants(lmpe *S)
 {
     if (S != sig.S || !S->e)
         return 0;
@@ -147,8 +148,8 @@ start_tasks(lua_State *L, int at_once)
     }
 }
 
-void
-lmpe_signal_act(lua_State *L, lmpe *S)
+static void
+act(lua_State *L, lmpe *S)
 {
     if (S != sig.S)
         return;
@@ -158,14 +159,14 @@ lmpe_signal_act(lua_State *L, lmpe *S)
         start_tasks(L, 1);
     if (!raises_here(S))
         return;
-    lmpe_signal_take(L, S);
+    signal_take(L, S);
     if (S->current != S->main_task)
         lmpe_raise_cancelled(L, S, S->current);
     lua_error(L);
 }
 
-int
-lmpe_signal_pending(lua_State *L, lmpe *S)
+static int
+pending(lua_State *L, lmpe *S)
 {
     if (S != sig.S)
         return 0;
@@ -175,7 +176,7 @@ lmpe_signal_pending(lua_State *L, lmpe *S)
         look_at_children(S);
     if (sig.any_noted)
         start_tasks(L, 0);
-    return lmpe_signal_raises(S);
+    return raises(S);
 }
 
 int
@@ -430,8 +431,8 @@ make_error(lua_State *L, const char *key, int number)
     lua_setfield(L, LUA_REGISTRYINDEX, key);
 }
 
-int
-lmpe_signal_of(lua_State *L, int idx)
+static int
+number_of(lua_State *L, int idx)
 {
     int number = 0, top = lua_gettop(L);
     idx = lua_absindex(L, idx);
@@ -451,7 +452,7 @@ static int
 signal_of(lua_State *L)
 {
     luaL_checkany(L, 1);
-    int number = lmpe_signal_of(L, 1);
+    int number = number_of(L, 1);
     if (number == 0)
         return 0;
     lua_pushinteger(L, number);
@@ -463,9 +464,9 @@ static int
 meet_interrupt(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
-    if (!lmpe_signal_raises(S))
+    if (!raises(S))
         return 0;
-    lmpe_signal_take(L, S);
+    signal_take(L, S);
     return lua_error(L);
 }
 
@@ -495,6 +496,13 @@ lmpe_open_signal(lua_State *L, lmpe *S)
         {"signal_number", signal_number},   {"catch_signal", catch_signal},
         {"signal_of", signal_of},           {"catch_interrupts", catch_interrupts},
         {"meet_interrupt", meet_interrupt}, {NULL, NULL}};
+    static const lmpe_signal_hooks hooks = {.pending = pending,
+                                            .is_due = is_due,
+                                            .take = signal_take,
+                                            .wants = wants,
+                                            .act = act,
+                                            .number_of = number_of};
+    S->signals = &hooks;
     lmpe_setfuncs(L, S, functions);
     luaL_newmetatable(L, INTERRUPT);
     lua_pushcfunction(L, interrupt_tostring);

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #define PAGE ((uintptr_t)4096)
@@ -53,40 +52,6 @@ lmpe_put_off_collection(lua_State *L)
     int kilobytes = lua_gc(L, LUA_GCCOUNT);
     lua_gc(L, LUA_GCRESTART);
     lua_gc(L, LUA_GCSTEP, -(kilobytes > HEAP_KB_MIN ? kilobytes : HEAP_KB_MIN));
-}
-
-static const char randomseed_key; /* math.randomseed as it was when the library was opened */
-
-static void
-push_randomseed(lua_State *L)
-{
-    if (lua_getglobal(L, "math") == LUA_TTABLE)
-        lua_getfield(L, -1, "randomseed");
-    else
-        lua_pushnil(L);
-    lua_remove(L, -2);
-}
-
-/* Lua seeds it by the time in seconds and an address, which are the same in forked children, and in one
- * state after another of a thread. */
-void
-lmpe_seed_random(lua_State *L)
-{
-    uint64_t seed[2];
-    if (getrandom(seed, sizeof seed, GRND_NONBLOCK) != sizeof seed) {
-        seed[0] = mpe_now();
-        seed[1] = (uint64_t)gettid();
-    }
-    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &randomseed_key) != LUA_TFUNCTION) {
-        lua_pop(L, 1);
-        push_randomseed(L);
-    }
-    lua_pushinteger(L, (lua_Integer)seed[0]);
-    lua_pushinteger(L, (lua_Integer)seed[1]);
-    if (!lua_isfunction(L, -3))
-        lua_pop(L, 3);
-    else if (lua_pcall(L, 2, 0, 0) != LUA_OK)
-        lua_pop(L, 1);
 }
 
 /* Runs the function and the n arguments on top of the stack on a thread of its own, so that
@@ -301,6 +266,4 @@ lmpe_open_start(lua_State *L, lmpe *S)
                                          {"own_executable", own_executable},
                                          {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
-    push_randomseed(L);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &randomseed_key);
 }

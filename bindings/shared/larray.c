@@ -26,8 +26,9 @@ name_of(const lmpe_box *b)
     }
 }
 
-void
-lmpe_array_held(lmpe_box *b)
+/* Notes where its elements are. */
+static void
+held(lmpe_box *b)
 {
     char code;
     b->data = mpe_array_data(b->S->e, b->o, &code, &b->length);
@@ -354,8 +355,10 @@ static void
 new_type(lua_State *L, lmpe *S, int kind, const char *name, int is_value, int is_raw)
 {
     const luaL_Reg *methods = is_value ? value_methods : array_methods;
-    lmpe_new_type(L, S, kind, name, methods + (is_raw ? LOCK_METHODS : 0),
-                  is_value ? value_meta : array_meta);
+    static const lmpe_box_calls calls = {.held = held};
+    lmpe_new_type(L, S,
+                  &(lmpe_type){kind, name, methods + (is_raw ? LOCK_METHODS : 0),
+                               is_value ? value_meta : array_meta, &calls});
     lua_getfield(L, -1, name);
     set_accessor(L, S, "__index", is_value ? value_index : array_index);
     set_accessor(L, S, "__newindex", is_value ? value_newindex : array_newindex);

@@ -150,6 +150,6 @@ lmpe_open_barrier(lua_State *L, lmpe *S)
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__tostring", barrier_tostring}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"new_barrier", new_barrier}, {NULL, NULL}};
-    lmpe_new_type(L, S, MPE_KIND_BARRIER, "Barrier", methods, meta);
+    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_BARRIER, "Barrier", methods, meta, NULL});
     lmpe_setfuncs(L, S, functions);
 }

@@ -19,11 +19,10 @@ to_handle(lua_State *L, int idx, uint64_t *h)
 static int
 from_handle(lua_State *L, uint64_t h)
 {
-    int kind = mpe_handle_kind(h);
     lmpe *S = lmpe_of(L);
     int rc = S ? lmpe_push_handle(L, S, h) : MPE_ESTALE;
-    if (rc == MPE_OK && (kind == MPE_KIND_PIPE || kind == MPE_KIND_PIPE_OTHER))
-        lmpe_pipe_arrived(lua_touserdata(L, -1));
+    if (rc == MPE_OK)
+        lmpe_box_arrived(lua_touserdata(L, -1));
     return rc;
 }
 
@@ -57,5 +56,5 @@ lmpe_open_blob(lua_State *L, lmpe *S)
 {
     static const lmpe_codec_hooks hooks = {to_handle, from_handle, share, shared};
     lmpe_codec_set_hooks(&hooks);
-    lmpe_new_type(L, S, MPE_KIND_BLOB, "Blob", NULL, NULL);
+    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_BLOB, "Blob", NULL, NULL, NULL});
 }

@@ -247,6 +247,6 @@ lmpe_open_condition(lua_State *L, lmpe *S)
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__tostring", condition_tostring}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"new_condition", new_condition}, {NULL, NULL}};
-    lmpe_new_type(L, S, MPE_KIND_CONDITION, "Condition", methods, meta);
+    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_CONDITION, "Condition", methods, meta, NULL});
     lmpe_setfuncs(L, S, functions);
 }

@@ -341,7 +341,7 @@ lmpe_open_dict(lua_State *L, lmpe *S)
                                     {"__tostring", dict_tostring},
                                     {NULL, NULL}};
     static const luaL_Reg functions[] = {{"new_dict", new_dict}, {NULL, NULL}};
-    lmpe_new_type(L, S, MPE_KIND_DICT, "Dict", methods, meta);
+    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_DICT, "Dict", methods, meta, NULL});
     lmpe_store_accessors(L, S, "Dict", dict_index, dict_newindex);
     lmpe_setfuncs(L, S, functions);
 }

@@ -95,6 +95,6 @@ lmpe_open_event(lua_State *L, lmpe *S)
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__tostring", event_tostring}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"new_event", new_event}, {NULL, NULL}};
-    lmpe_new_type(L, S, MPE_KIND_EVENT, "Event", methods, meta);
+    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_EVENT, "Event", methods, meta, NULL});
     lmpe_setfuncs(L, S, functions);
 }

@@ -422,7 +422,7 @@ lmpe_open_list(lua_State *L, lmpe *S)
     static const luaL_Reg meta[] = {
         {"__len", list_len}, {"__pairs", list_pairs}, {"__tostring", list_tostring}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"new_list", new_list}, {NULL, NULL}};
-    lmpe_new_type(L, S, MPE_KIND_LIST, "List", methods, meta);
+    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_LIST, "List", methods, meta, NULL});
     lmpe_store_accessors(L, S, "List", list_index, list_newindex);
     lmpe_setfuncs(L, S, functions);
 }

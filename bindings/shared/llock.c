@@ -168,7 +168,7 @@ lmpe_open_lock(lua_State *L, lmpe *S)
     static const luaL_Reg meta[] = {{"__tostring", lock_tostring}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
         {"new_lock", new_lock}, {"new_rlock", new_rlock}, {NULL, NULL}};
-    lmpe_new_type(L, S, MPE_KIND_LOCK, "Lock", methods, meta);
-    lmpe_new_type(L, S, MPE_KIND_RLOCK, "RLock", methods, meta);
+    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_LOCK, "Lock", methods, meta, NULL});
+    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_RLOCK, "RLock", methods, meta, NULL});
     lmpe_setfuncs(L, S, functions);
 }

@@ -16,8 +16,9 @@ end_of(const lmpe_box *b)
     return mpe_handle_kind(b->h) == MPE_KIND_PIPE_OTHER;
 }
 
-void
-lmpe_pipe_arrived(lmpe_box *b)
+/* An end that has come with a message: this process has it now. */
+static void
+arrived(lmpe_box *b)
 {
     b->extra &= ~(uint32_t)CLOSED; /* whoever is sent an end has it, again if need be */
     mpe_pipe_use(b->S->e, b->o, end_of(b));
@@ -249,8 +250,9 @@ pipe_tostring(lua_State *L)
     return 1;
 }
 
-void
-lmpe_pipe_collected(lmpe_box *b)
+/* A process that has not closed the end gives it up by that. */
+static void
+collected(lmpe_box *b)
 {
     mpe_pipe_close(b->S->e, b->o, end_of(b));
 }
@@ -291,7 +293,8 @@ lmpe_open_pipe(lua_State *L, lmpe *S)
         {"__tostring", pipe_tostring}, {"__close", pipe_close}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
         {"new_pipe", new_pipe}, {"pipe_incoming", pipe_incoming}, {NULL, NULL}};
-    lmpe_new_type(L, S, MPE_KIND_PIPE, "Pipe", methods, meta);
-    lmpe_new_type(L, S, MPE_KIND_PIPE_OTHER, "Pipe", methods, meta);
+    static const lmpe_box_calls calls = {.arrived = arrived, .collected = collected};
+    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_PIPE, "Pipe", methods, meta, &calls});
+    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_PIPE_OTHER, "Pipe", methods, meta, &calls});
     lmpe_setfuncs(L, S, functions);
 }

@@ -392,7 +392,7 @@ lmpe_open_queue(lua_State *L, lmpe *S)
                                          {"new_joinable_queue", new_joinable},
                                          {"new_simple_queue", new_simple},
                                          {NULL, NULL}};
-    lmpe_new_type(L, S, MPE_KIND_QUEUE, "Queue", methods, meta);
-    lmpe_new_type(L, S, MPE_KIND_JOINABLE, "JoinableQueue", methods, meta);
+    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_QUEUE, "Queue", methods, meta, NULL});
+    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_JOINABLE, "JoinableQueue", methods, meta, NULL});
     lmpe_setfuncs(L, S, functions);
 }

@@ -129,7 +129,7 @@ lmpe_open_semaphore(lua_State *L, lmpe *S)
     static const luaL_Reg meta[] = {{"__tostring", semaphore_tostring}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
         {"new_semaphore", new_semaphore}, {"new_bounded_semaphore", new_bounded}, {NULL, NULL}};
-    lmpe_new_type(L, S, MPE_KIND_SEMAPHORE, "Semaphore", methods, meta);
-    lmpe_new_type(L, S, MPE_KIND_BOUNDED, "BoundedSemaphore", methods, meta);
+    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_SEMAPHORE, "Semaphore", methods, meta, NULL});
+    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_BOUNDED, "BoundedSemaphore", methods, meta, NULL});
     lmpe_setfuncs(L, S, functions);
 }

@@ -29,7 +29,7 @@ push_error_of(lua_State *L, lmpe *S, int rc)
     if (rc == MPE_EDEADLK) {
         push_deadlock(L);
     } else if (rc == MPE_EINTR && !S->stopped) {
-        lmpe_signal_take(L, S);
+        S->signals->take(L, S);
     } else if (rc ==
                MPE_ESYS) { /* the loop, or a descriptor for a doorbell or an end, is not there */
         luaL_where(L, 1);
@@ -66,9 +66,9 @@ lmpe_push_failure(lua_State *L, lmpe_task *t)
 static int
 must_leave(lua_State *L, lmpe *S, int *again)
 {
-    if ((lmpe_signal_pending(L, S) || S->stopped) && !S->current->shielded)
+    if ((S->signals->pending(L, S) || S->stopped) && !S->current->shielded)
         return 1;
-    *again |= S->stopped || lmpe_signal_is_due(S);
+    *again |= S->stopped || S->signals->is_due(S);
     return 0;
 }
 
@@ -129,7 +129,7 @@ lmpe_wait_in_place(lua_State *L, lmpe *S, lmpe_task *t)
     t->state = LMPE_RUNNING;
     if (again)
         mpe_interrupt(S->e);
-    if (lmpe_signal_is_due(S))
+    if (S->signals->is_due(S))
         lmpe_hook(S, 1); /* there may be no other wait */
     if (rc == MPE_OK || !t->shielded)
         return;

@@ -49,14 +49,14 @@ on_instruction(lua_State *L, lua_Debug *ar)
         return;
     }
     lmpe_report_hog(L, S);
-    if (!lmpe_signal_wants(S) && !is_stopped(S) && !lmpe_cancel_wants(L, S)) {
+    if (!S->signals->wants(S) && !is_stopped(S) && !lmpe_cancel_wants(L, S)) {
         unhook(S->ticker, L);
         return;
     }
     lua_getinfo(L, "S", ar);
     if (lmpe_is_library(ar->source))
         return;
-    lmpe_signal_act(L, S);
+    S->signals->act(L, S);
     if (is_stopped(S))
         lmpe_raise_interrupted(L, S);
     lmpe_cancel_act(L, S);

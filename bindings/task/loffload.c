@@ -26,6 +26,7 @@ typedef struct job {
     atomic_int abandoned;
     mpe_waitlist waiters;
     char *path, *cpath;
+    lua_CFunction open_core;
 } job;
 
 static atomic_int running; /* in all threads of this process */
@@ -62,7 +63,7 @@ set_paths(lua_State *L, const job *j)
     lua_pushstring(L, j->cpath);
     lua_setfield(L, -2, "cpath");
     lua_settop(L, 0);
-    lmpe_preload(L);
+    lmpe_preload(L, j->open_core);
 }
 
 static void
@@ -213,6 +214,7 @@ offload(lua_State *L)
         return luaL_error(L, "offload: out of memory");
     mpe_buf_init(&j->in);
     mpe_buf_init(&j->out);
+    j->open_core = S->open_core;
     j->path = strdup(path);
     j->cpath = strdup(cpath);
     int rc = j->path && j->cpath ? mpe_buf_append(&j->in, S->scratch->data, S->scratch->len)

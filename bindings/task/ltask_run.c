@@ -137,7 +137,7 @@ task_ended(lmpe_task *t, lua_State *L, int nresults)
     lmpe_forget_scopes(L, t);
     lmpe_free_rare(S, t);
     if (t->of_luv)
-        lmpe_luv_ended(S);
+        S->callbacks->ended(S);
     mpe_waitlist_wake(S->e, &t->joiners, UINT32_MAX);
     if (t->outcome == 0)
         save_traceback(L, unheard);
@@ -305,7 +305,7 @@ run_callback(lua_State *L)
 {
     lmpe_task *t = new_task(L, 0);
     t->of_luv = 1;
-    lmpe_luv_begun(t->S);
+    t->S->callbacks->begun(t->S);
     t->job = (mpe_job){.run = run_job};
     mpe_run_now(t->S->e, &t->job);
     return 0;

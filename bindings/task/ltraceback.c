@@ -81,7 +81,8 @@ static int
 stack(lua_State *L)
 {
     lua_settop(L, 2);
-    push_stack(L, (int)luaL_checkinteger(L, 1), lmpe_signal_of(L, 2) != 0);
+    push_stack(L, (int)luaL_checkinteger(L, 1),
+               lmpe_self_or_closed(L)->signals->number_of(L, 2) != 0);
     return 1;
 }
 
@@ -129,7 +130,7 @@ lmpe_note_traceback(lua_State *L)
 {
     lmpe *S = lmpe_of(L);
     lua_settop(L, 1);
-    if (S && (is_cancellation(L, S->current) || lmpe_signal_of(L, 1)))
+    if (S && (is_cancellation(L, S->current) || S->signals->number_of(L, 1)))
         return 1;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &raised_key);
     int known = !lua_isnil(L, 1) && lua_rawequal(L, 1, -1);

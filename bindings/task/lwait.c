@@ -155,6 +155,17 @@ on_fire(mpe_engine *e, mpe_waiter *w, int status)
         any->a->w.fire(e, &any->a->w, MPE_OK);
 }
 
+/* What an upper room has declared to be waitable. */
+static int
+file_other(lua_State *L, lmpe *S, int idx, mpe_waiter *w)
+{
+    if (lua_type(L, idx) != LUA_TUSERDATA || !luaL_getmetafield(L, idx, LMPE_WAITABLE))
+        return MPE_ETYPE;
+    const lmpe_waitable *waitable = lua_islightuserdata(L, -1) ? lua_touserdata(L, -1) : NULL;
+    lua_pop(L, 1);
+    return waitable ? waitable->file(L, S, idx, w) : MPE_ETYPE;
+}
+
 static int
 file_part(lua_State *L, struct any *any, struct any_part *p, int idx)
 {
@@ -173,7 +184,7 @@ file_part(lua_State *L, struct any *any, struct any_part *p, int idx)
         p->fd = (int)lua_tointeger(L, idx);
         return mpe_wait_fd(e, &p->w, p->fd, MPE_READABLE, MPE_FOREVER);
     }
-    return lmpe_file_process(L, p->any->S, idx, &p->w);
+    return file_other(L, any->S, idx, &p->w);
 }
 
 static int
