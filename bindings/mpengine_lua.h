@@ -22,10 +22,10 @@
 
 #include "mpengine.h"
 
-/* Makes the module known to L. engine NULL: the state makes one of its own when the module is
- * first required, and closes it with the state.
+/* Makes `require "mpengine"` work in L. engine NULL: the state makes one of its own when the module
+ * is first required, and closes it with the state.
  * Ownership: an engine given here stays the host's, which closes it after L. One state per engine.
- * Threads: the one that opened the engine.  Raises only Lua's memory error. */
+ * Threads: the one that opened the engine.  Errors: raises Lua's memory error and no other. */
 MPE_API void mpe_lua_open(lua_State *L, mpe_engine *engine);
 
 #endif

@@ -5,19 +5,25 @@
  * This is the only public header of the engine; it knows nothing of Lua.
  *
  * The picture.  An *engine* is one process's view of an *arena*: a sealed memory file that every
- * process of the program maps at once.  Shared *objects* (locks, queues, arrays, dicts...) live in
- * the arena and are named by 64-bit *handles* that mean the same in every process.  A process, or
- * a thread that uses the engine, owns one *slot* of the arena; when it dies, however it dies, the
- * kernel marks the slot and whoever notices first repairs what the dead one was doing.
+ * process of the program maps at once.  Shared *objects* (locks, queues, arrays, dicts...) are
+ * in the arena and are named by 64-bit *handles* that mean the same in every process.  A
+ * process, or a thread that uses the engine, owns one *slot* of the arena; when it exits or is
+ * killed, the kernel marks the slot, and the first process to notice repairs what it was doing.
  *
  * Waiting.  No call of an object blocks.  A call that cannot finish now returns MPE_EAGAIN and
- * names the *event* of the object to wait for.  mpe_wait_object() files a waiter; the engine's loop
- * fires it when trying again makes sense; mpe_await() is the ready-made blocking form for hosts.
+ * names the *event* of the object to wait for.  mpe_wait_object() files a waiter; the engine's
+ * loop fires it when trying again makes sense; mpe_await() is the ready-made blocking form for
+ * hosts.
  *
  * Conventions.  Functions return MPE_OK (0) or a negative MPE_E... code; results go through
  * out-parameters, written only on success.  Times are absolute nanoseconds of mpe_now(), or
- * MPE_NOW / MPE_FOREVER.  An engine belongs to the thread that opened it: no call on it may be made
- * from another thread unless its comment says so.  Nothing here exits, aborts or prints.
+ * MPE_NOW / MPE_FOREVER.  An engine belongs to the thread that opened it.  Nothing here exits,
+ * aborts or prints.
+ *
+ * The comment of a function starts with what it does.  Then, where they apply: *Ownership*, what
+ * the caller must free, or may use how long; *Blocks*, for how long, since a call that does not
+ * say so does not block; *Threads*, since a call that does not say so is for the engine's thread
+ * alone; *Errors*, the codes without MPE_, since a call that does not name any does not fail.
  */
 #ifndef MPENGINE_H
 #define MPENGINE_H
@@ -76,7 +82,7 @@ enum mpe_status {
         MPE_OWNER_DIED = 1 /* success, and the previous owner of the lock died holding it */
 };
 
-/* The message of a code, a static string. */
+/* Returns the message of a code, a static string.  Threads: any. */
 MPE_API const char *mpe_strerror(int status);
 
 /* ---- time --------------------------------------------------------------------------------- */
@@ -85,7 +91,7 @@ MPE_API const char *mpe_strerror(int status);
 #define MPE_FOREVER UINT64_MAX /* deadline: no limit */
 #define MPE_NS_PER_S 1000000000ull
 
-/* Nanoseconds of the monotonic clock. Any thread. */
+/* Returns the nanoseconds of the monotonic clock.  Threads: any. */
 MPE_API uint64_t mpe_now(void);
 
 /* ---- environment -------------------------------------------------------------------------- */
@@ -98,10 +104,13 @@ enum mpe_variable {
     MPE_VARIABLE_EXECUTABLE,   /* MPENGINE_EXECUTABLE, a text */
     MPE_VARIABLES
 };
-/* Its text and what that means. Errors: ENOENT: unset or empty; EVARIABLE. */
+/* Reads one variable: its text and what the text means.
+ * Ownership: the text belongs to the environment.
+ * Errors: ENOENT (unset or empty), EVARIABLE (not accepted). */
 MPE_API int mpe_variable_get(enum mpe_variable which, uint64_t *value, const char **text);
-/* Looks at all of them. EVARIABLE, whose text is about the one that mpe_open reads, with a message that names the first that is wrong, and what it
- * accepts. */
+/* Checks all variables. A failure puts a message into the buffer of size bytes that names the
+ * first wrong variable and says what it accepts.
+ * Errors: EVARIABLE, whose own text speaks of the variable that mpe_open reads. */
 MPE_API int mpe_variables_check(char *message, size_t size);
 
 /* ---- engine ------------------------------------------------------------------------------- */
@@ -122,26 +131,27 @@ typedef struct mpe_config {
         sizeof(mpe_config), 0, NULL, NULL                                                          \
     }
 
-/* Makes a new arena and attaches the calling thread to it. config may be NULL.
- * Where limits of the process (ulimit -f, -v) allow no such arena,
- * it is smaller, which mpe_stats_get tells.
- * Ownership: mpe_close frees.  Errors: ENOMEM, ESYS (errno is set), EFILESIZE, EADDRESSES,
- * EVARIABLE (mpe_variables_check tells more). */
+/* Makes a new arena and attaches the calling thread to it. config may be NULL. Where the limits of
+ * the process (ulimit -f, -v) allow no arena of that size, it is smaller; mpe_stats_get tells.
+ * Ownership: the caller must mpe_close it.
+ * Errors: ENOMEM, ESYS (errno), EFILESIZE, EADDRESSES, EVARIABLE (mpe_variables_check tells more),
+ * EVERSION (config->size). */
 MPE_API int mpe_open(const mpe_config *config, mpe_engine **out);
 
-/* Detaches: gives up what this process holds as its death would, and frees the engine.
- * The arena vanishes with its last process. */
+/* Detaches and frees the engine. Releases what this process holds, as its exit would. The arena
+ * vanishes with its last process. */
 MPE_API void mpe_close(mpe_engine *e);
-/* The first half of it, for a process that is about to end: gives up what it holds and its slot,
- * and frees no memory. No other call on the engine may follow. */
+/* Detaches without freeing memory, for a process that is about to exit: releases what it holds and
+ * its slot. No other call on the engine may follow. */
 MPE_API void mpe_leave(mpe_engine *e);
 
-/* The engine's libuv loop, made on first use; NULL with errno when it cannot be made. */
+/* Returns the engine's libuv loop, made on first use; NULL with errno when it cannot be made.
+ * Ownership: the engine's, unless the host gave it. */
 MPE_API struct uv_loop_s *mpe_loop(mpe_engine *e);
 
-/* Takes a signal's effect into the loop: async-signal-safe. mpe_run_until then returns MPE_EINTR. */
+/* Makes mpe_run_until return MPE_EINTR, for a signal handler.  Threads: async-signal-safe. */
 MPE_API void mpe_interrupt(mpe_engine *e);
-/* Takes it back: whether it had not been noticed yet. */
+/* Withdraws an interrupt. Returns 1 when it was pending, else 0. */
 MPE_API int mpe_interrupt_clear(mpe_engine *e);
 
 typedef struct mpe_slot_info {
@@ -160,21 +170,29 @@ typedef struct mpe_stats {
     uint32_t processes;             /* attached slots */
 } mpe_stats;
 
+/* Counts what the arena has and uses. Walks all slots, objects and blocks. */
 MPE_API void mpe_stats_get(mpe_engine *e, mpe_stats *out);
-/* The attached slot with number >= *slot; advances *slot past it. MPE_ENOENT at the end. */
+/* Finds the attached slot with the lowest number >= *slot and advances *slot past it.
+ * Errors: ENOENT (no more). */
 MPE_API int mpe_slot_next(mpe_engine *e, uint32_t *slot, mpe_slot_info *out);
-/* One slot by number. MPE_ENOENT when nobody is attached there. */
+/* Describes one slot.  Errors: ENOENT (no process is attached there). */
 MPE_API int mpe_slot_get(mpe_engine *e, uint32_t slot, mpe_slot_info *out);
+/* Returns the number of this process's slot. */
 MPE_API uint32_t mpe_self_slot(mpe_engine *e);
+/* Returns the name of this process.  Ownership: the engine's, valid until the name is set. */
 MPE_API const char *mpe_self_name(mpe_engine *e);
+/* Sets the name of this process, as other processes see it; 47 bytes of it are kept. */
 MPE_API void mpe_self_set_name(mpe_engine *e, const char *name);
-/* Repairs after every process that has died since; returns how many. Waits do this by themselves. */
+/* Repairs what every process that has exited since left behind, and returns how many those were.
+ * Waits do this by themselves. */
 MPE_API int mpe_reap_dead(mpe_engine *e);
-/* For a process that goes on without waiting: the same, and pipes that the dead left are closed. Reads
- * a word per process when none has died. mpe_run_until, mpe_go_round and mpe_poll do it, too. */
+/* Repairs the same, and closes the pipe ends of those processes, for a process that goes on
+ * without waiting. Reads a word per process when none has exited. mpe_run_until, mpe_go_round and
+ * mpe_poll do it, too. */
 MPE_API void mpe_notice_deaths(mpe_engine *e);
-/* Consistency check of the whole arena, for tests and debugging; no other process may be active.
- * Returns the number of violations found; each is described through report when it is not NULL. */
+/* Checks the consistency of the whole arena, for tests and debugging; no other process may be
+ * active. Returns the number of violations and describes each through report, unless it is NULL.
+ */
 MPE_API int mpe_check_arena(mpe_engine *e, void (*report)(const char *what, void *ud), void *ud);
 
 /* ---- objects ------------------------------------------------------------------------------ */
@@ -209,23 +227,27 @@ enum mpe_kind {
 #define MPE_EVENTS 3
 
 /* Takes hold of the object that a handle names: it lives at least until the matching drop.
- * Errors: ESTALE. */
+ * Ownership: the caller must mpe_drop it.  Errors: ESTALE, ENOMEM. */
 MPE_API int mpe_hold(mpe_engine *e, mpe_handle h, mpe_object **out);
-/* Gives up one hold. The object's memory returns to the arena after the last one. */
+/* Releases one hold. The object's memory returns to the arena after the last one. */
 MPE_API void mpe_drop(mpe_engine *e, mpe_object *o);
-/* Frees what no process holds and no container that lives mentions. The engine does it by itself now and
- * then; a host that is told EARENA can drop what it does not need, sweep, and try again. */
+/* Frees every object that no process holds and no live container contains. The engine does it by
+ * itself now and then; a host that gets EARENA can drop what it does not need, sweep and retry. */
 MPE_API void mpe_sweep(mpe_engine *e);
-/* How many bytes the arena has taken from the system since it was made, by whichever process, and
- * whatever it gave back. For a host whose objects wait for a garbage collector: when to run it. */
+/* Returns how many bytes the arena has taken from the system since it was made, by all processes,
+ * whatever it returned. A host whose objects wait for a garbage collector decides by it when to
+ * collect. */
 MPE_API uint64_t mpe_growth(const mpe_engine *e);
-/* Bytes copied out of a queue, dict or list may hold handles. The engine pins those objects, so
- * that they live until the bytes are decoded; give the pins up, down to an earlier mark, then. */
+/* Returns a mark for mpe_unpin. Bytes copied out of a queue, dict or list may contain handles; the
+ * engine pins those objects, so that they live until the bytes are decoded. */
 MPE_API uint32_t mpe_pin_mark(mpe_engine *e);
+/* Releases all pins made since the mark. */
 MPE_API void mpe_unpin(mpe_engine *e, uint32_t mark);
+/* Returns the handle of a held object. */
 MPE_API mpe_handle mpe_handle_of(mpe_engine *e, const mpe_object *o);
-/* The handle of the recursive lock that an array, value or condition carries. */
+/* Returns the handle of the recursive lock that an array, value or condition carries. */
 MPE_API mpe_handle mpe_lock_facet(mpe_engine *e, const mpe_object *o);
+/* Returns the enum mpe_kind of a held object. */
 MPE_API int mpe_kind_of(const mpe_object *o);
 static inline int
 mpe_handle_kind(mpe_handle h)
@@ -237,26 +259,31 @@ typedef struct mpe_object_info {
     mpe_handle handle;
     int kind;
     uint32_t holders; /* processes that hold it */
-    uint32_t waiters; /* processes with somebody waiting on it */
+    uint32_t waiters; /* processes with a task that waits for it */
     uint64_t bytes;   /* arena bytes of its own */
     uint64_t depth;   /* items of a queue, entries of a dict or list, elements of an array */
 } mpe_object_info;
 
+/* Describes a held object.  Blocks: until the internal locks of a dict or list are free, briefly.
+ */
 MPE_API void mpe_object_info_get(mpe_engine *e, mpe_object *o, mpe_object_info *out);
-/* Walks live objects: *index starts at 0 and is advanced. MPE_ENOENT at the end. */
+/* Walks the live objects: *index starts at 0 and is advanced.  Errors: ENOENT (no more). */
 MPE_API int mpe_object_next(mpe_engine *e, uint32_t *index, mpe_object_info *out);
 
 /* ---- typed arrays ------------------------------------------------------------------------- */
 
 /* Element types, by the letters of Python's array module: c u b B h H i I l L q Q f d.
  * Elements are contiguous C values, aligned to 16 bytes at the start, zeroed. */
-MPE_API size_t mpe_type_size(char type); /* 0: no such type */
-#define MPE_ARRAY_VALUE 1u               /* it is one value: MPE_KIND_VALUE */
-#define MPE_ARRAY_RAW 2u /* without a lock of its own: MPE_KIND_RAW_ARRAY, MPE_KIND_RAW_VALUE */
-/* Errors: EINVAL (type), EARENA. */
+
+/* Returns the bytes of an element type; 0: no such type.  Threads: any. */
+MPE_API size_t mpe_type_size(char type);
+#define MPE_ARRAY_VALUE 1u /* it is one value: MPE_KIND_VALUE */
+#define MPE_ARRAY_RAW 2u   /* without a lock of its own: MPE_KIND_RAW_ARRAY, MPE_KIND_RAW_VALUE */
+/* Makes an array of length zeros.
+ * Ownership: the caller holds it and must mpe_drop it.  Errors: EINVAL (type), EARENA, ENOMEM. */
 MPE_API int mpe_array_create(mpe_engine *e, char type, uint64_t length, unsigned flags,
                              mpe_object **out);
-/* The elements; valid while the object is held. */
+/* Returns the elements, with their type and number.  Ownership: valid while the object is held. */
 MPE_API void *mpe_array_data(mpe_engine *e, mpe_object *o, char *type, uint64_t *length);
 
 /* ---- blobs --------------------------------------------------------------------------------- */
@@ -266,28 +293,30 @@ typedef struct mpe_bytes {
     size_t size;
 } mpe_bytes;
 
-/* Bytes that never change. A message can carry the handle instead of the bytes: so it is with the
- * code of Lua functions.  Errors: EARENA. */
+/* Makes an object of bytes that never change. A message can carry the handle instead of the bytes,
+ * as it does for the code of Lua functions.
+ * Ownership: the caller holds it and must mpe_drop it.  Errors: EARENA, ENOMEM. */
 MPE_API int mpe_blob_create(mpe_engine *e, mpe_bytes bytes, mpe_object **out);
-/* The bytes; valid while the object is held. */
+/* Returns the bytes.  Ownership: valid while the object is held. */
 MPE_API mpe_bytes mpe_blob_bytes(mpe_engine *e, const mpe_object *o);
 
 /* ---- queues ------------------------------------------------------------------------------- */
 
 #define MPE_QUEUE_JOINABLE 1u
 
-/* A queue of byte messages: many producers, many consumers, first in first out.
- * max_items 0: no bound.  Errors: EARENA. */
+/* Makes a queue of byte messages: many producers, many consumers, first in first out.
+ * max_items 0: no bound.
+ * Ownership: the caller holds it and must mpe_drop it.  Errors: EARENA, ENOMEM. */
 MPE_API int mpe_queue_create(mpe_engine *e, uint32_t max_items, unsigned flags, mpe_object **out);
 
-/* Appends the concatenation of the parts as one message.  handles says that the bytes contain
- * handles of objects, which then stay alive while stored.
+/* Appends the concatenation of the parts as one message. handles 1: the bytes contain handles of
+ * objects, which then stay alive while stored.
  * Errors: EAGAIN (full; wait for MPE_EVENT_SPACE), ECLOSED, EARENA. */
 MPE_API int mpe_queue_put(mpe_engine *e, mpe_object *o, const mpe_bytes *parts, int count,
                           int handles);
 
-/* A message that was taken off. Small ones lie in the struct itself, large ones in
- * an arena block that belongs to the caller until mpe_message_free. */
+/* A message that was taken from a queue. Small ones are in the struct itself, large ones in an
+ * arena block that the caller owns until mpe_message_free. */
 #define MPE_MESSAGE_SMALL 2048
 typedef struct mpe_message {
     const uint8_t *data;
@@ -298,174 +327,242 @@ typedef struct mpe_message {
     uint8_t small[MPE_MESSAGE_SMALL];
 } mpe_message;
 
-/* Takes the first message.  Errors: EAGAIN (empty; wait for MPE_EVENT_READY), ECLOSED (closed and
- * drained), ENOMEM. */
+/* Takes the first message.
+ * Ownership: the caller must mpe_message_free it.
+ * Errors: EAGAIN (empty; wait for MPE_EVENT_READY), ECLOSED (closed and drained), ECORRUPT. */
 MPE_API int mpe_queue_get(mpe_engine *e, mpe_object *o, mpe_message *out);
-/* The same, and stores the message's seq + 1 in *lease, a word in shared memory, before the message
- * leaves the queue: whoever finds the taker dead can tell what it had taken. */
+/* Takes the first message as mpe_queue_get does, and stores its seq + 1 in *lease, a word in
+ * shared memory, before it leaves the queue: after a crash of the taker other processes can tell
+ * what it had taken.
+ * Ownership, Errors: as for mpe_queue_get. */
 MPE_API int mpe_queue_get_leased(mpe_engine *e, mpe_object *o, uint64_t *lease, mpe_message *out);
+/* Frees a message's block and releases the pins of the objects in it. */
 MPE_API void mpe_message_free(mpe_engine *e, mpe_message *m);
+/* Returns how many messages are in the queue. */
 MPE_API uint32_t mpe_queue_size(mpe_engine *e, mpe_object *o);
+/* Returns the most messages that may be in the queue; 0: no bound. */
 MPE_API uint32_t mpe_queue_bound(mpe_engine *e, mpe_object *o);
-/* Numbers of the next message to be put and to be got, as mpe_message.seq. */
+/* Reads the numbers of the next message to be put and to be got, as mpe_message.seq. */
 MPE_API void mpe_queue_seqs(mpe_engine *e, mpe_object *o, uint32_t *put_seq, uint32_t *get_seq);
+/* Returns 1 when the queue is closed, else 0. */
 MPE_API int mpe_queue_is_closed(mpe_engine *e, mpe_object *o);
-/* For everybody: later puts fail, gets go on until it is empty, waiters wake. */
+/* Closes the queue for every process: later puts fail, gets go on until it is empty, and all
+ * waiters wake. */
 MPE_API void mpe_queue_close(mpe_engine *e, mpe_object *o);
-/* Joinable: one taken message is done. Errors: EOVER, EINVAL (not joinable). */
+/* Counts one message taken from a joinable queue as done.
+ * Errors: EOVER (all are done), EINVAL (not joinable). */
 MPE_API int mpe_queue_task_done(mpe_engine *e, mpe_object *o);
-/* Joinable: OK when every message that was put is done, else EAGAIN (wait for MPE_EVENT_DONE), or
- * EINVAL when it is not joinable. */
+/* Tells whether every message that was put on a joinable queue is done.
+ * Errors: EAGAIN (not yet; wait for MPE_EVENT_DONE), EINVAL (not joinable). */
 MPE_API int mpe_queue_join(mpe_engine *e, mpe_object *o);
 
 /* ---- pipes -------------------------------------------------------------------------------- */
 
-/* Two ends, 0 and 1, each with a handle of its own. Not duplex: end 0 receives, end 1 sends. The
- * maker has both ends. An end that no process has any more, and that lies in no container, is
- * closed: both of the pipe's queues are. */
+/* Makes a pipe of two ends, 0 and 1, each with a handle of its own. Not duplex: end 0 receives,
+ * end 1 sends. This process has both ends. An end that no process has any more, and that is in no
+ * container, is closed: both of the pipe's queues are.
+ * Ownership: the caller holds it and must mpe_drop it.  Errors: EARENA, ENOMEM. */
 MPE_API int mpe_pipe_create(mpe_engine *e, int duplex, mpe_object **out);
+/* Returns the handle of one end. */
 MPE_API mpe_handle mpe_pipe_handle(mpe_engine *e, const mpe_object *o, int end);
-/* The queue that carries what an end sends; 0: that end does not send. */
+/* Returns the handle of the queue that carries what an end sends; 0: that end does not send. */
 MPE_API mpe_handle mpe_pipe_queue(mpe_engine *e, mpe_object *o, int from_end);
-/* This process has the end from now on; it has it no more. */
+/* Makes this process one of those that have the end. */
 MPE_API void mpe_pipe_use(mpe_engine *e, mpe_object *o, int end);
+/* Releases this process's end; the last process to do so closes it for all. */
 MPE_API void mpe_pipe_close(mpe_engine *e, mpe_object *o, int end);
 
 /* ---- dicts -------------------------------------------------------------------------------- */
 
 /* Keys and values are byte strings. A key's bytes are its identity. */
+
+/* Makes an empty dict.
+ * Ownership: the caller holds it and must mpe_drop it.  Errors: EARENA, ENOMEM. */
 MPE_API int mpe_dict_create(mpe_engine *e, mpe_object **out);
 
 typedef struct mpe_buf mpe_buf;
 
-/* Copies the value of a key to the end of out.  *version, when not NULL, names the state of the
- * key for mpe_dict_put_if, also when it is absent.  Errors: ENOENT, ENOMEM. */
+/* Appends a copy of a key's value to out. *version, when not NULL, names the state of the key for
+ * mpe_dict_put_if, also when the key is absent.  Errors: ENOENT, ENOMEM. */
 MPE_API int mpe_dict_get(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out,
                          uint64_t *version);
+/* Returns 1 when the dict has the key, else 0. */
 MPE_API int mpe_dict_has(mpe_engine *e, mpe_object *o, mpe_bytes key);
+/* Puts a key and its value, which replaces an older one. handles 1: the value contains handles of
+ * objects, which then stay alive while stored.  Errors: EARENA. */
 MPE_API int mpe_dict_put(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_bytes value, int handles);
-/* Puts only when the key is absent; else EEXIST. */
+/* Puts a key that is absent.  Errors: EEXIST, EARENA. */
 MPE_API int mpe_dict_put_new(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_bytes value,
                              int handles);
-/* Puts only when nothing has changed the key since version was read; else EAGAIN. */
+/* Puts a key if it has not changed since version was read.  Errors: EAGAIN (changed), EARENA. */
 MPE_API int mpe_dict_put_if(mpe_engine *e, mpe_object *o, mpe_bytes key, uint64_t version,
                             mpe_bytes value, int handles);
-/* Removes it under the same condition; an absent key is fine. Errors: EAGAIN. */
+/* Removes a key if it has not changed since version was read; an absent key is fine.
+ * Errors: EAGAIN (changed). */
 MPE_API int mpe_dict_remove_if(mpe_engine *e, mpe_object *o, mpe_bytes key, uint64_t version);
-/* Removes a key; its value goes to the end of out when that is not NULL. Errors: ENOENT, ENOMEM. */
+/* Removes a key; its value is appended to out, unless that is NULL.  Errors: ENOENT, ENOMEM. */
 MPE_API int mpe_dict_remove(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out);
-/* Removes some key: key and value are appended to the two buffers. Errors: ENOENT. */
+/* Removes some key and appends key and value to the two buffers.
+ * Errors: ENOENT (empty), ENOMEM. */
 MPE_API int mpe_dict_pop_any(mpe_engine *e, mpe_object *o, mpe_buf *key, mpe_buf *value);
-/* Atomic replacement of a value in one step under the key's lock: edit sees the present value
- * (NULL, 0 when absent) and writes at most 16 new bytes; it may refuse by a negative status.
- * It must not call the engine. */
+/* Writes the new value of a key, at most 16 bytes, from the present one (NULL, 0 when absent). A
+ * negative status refuses. It must not call the engine. */
 typedef int (*mpe_edit_fn)(const uint8_t *value, size_t size, uint8_t out[16], size_t *out_size,
                            void *ud);
+/* Replaces a value in one step: calls edit under the lock that guards the key.
+ * Errors: what edit returned, EARENA. */
 MPE_API int mpe_dict_edit(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_edit_fn edit, void *ud);
+/* Returns how many keys the dict has. */
 MPE_API uint64_t mpe_dict_count(mpe_engine *e, mpe_object *o);
-/* Removes all, in one step for everybody else. */
+/* Removes all keys, in one step as other processes see it. */
 MPE_API void mpe_dict_clear(mpe_engine *e, mpe_object *o);
-/* A consistent snapshot: a sequence of (u32 key size, u32 value size, key bytes, value bytes), each
- * record padded to 8 bytes, appended to out; *count records. */
+/* Appends a consistent snapshot to out: *count records (u32 key size, u32 value size, key bytes,
+ * value bytes), each padded to 8 bytes.
+ * Blocks: until changes in progress are done.  Errors: ENOMEM. */
 MPE_API int mpe_dict_snapshot(mpe_engine *e, mpe_object *o, mpe_buf *out, uint64_t *count);
-/* Puts count records as a snapshot has them: all or none, in one step for everybody else, however
- * this process dies. handles: may values mention objects?  Errors: EARENA. */
+/* Puts count records as a snapshot has them: all or none, in one step as other processes see it,
+ * even if this process is killed. handles 1: values may contain handles of objects.  Errors:
+ * EARENA. */
 MPE_API int mpe_dict_update(mpe_engine *e, mpe_object *o, const void *records, uint64_t count,
                             int handles);
 
 /* ---- lists -------------------------------------------------------------------------------- */
 
 /* A sequence of byte strings; indexes are from 0. */
+
+/* Makes an empty list.
+ * Ownership: the caller holds it and must mpe_drop it.  Errors: EARENA, ENOMEM. */
 MPE_API int mpe_list_create(mpe_engine *e, mpe_object **out);
+/* Returns how many items the list has. */
 MPE_API uint64_t mpe_list_count(mpe_engine *e, mpe_object *o);
-/* Errors: ERANGE. */
+/* Appends a copy of an item to out.  Errors: ERANGE, ENOMEM. */
 MPE_API int mpe_list_get(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out);
-/* Replaces an item; an index equal to the count appends. Errors: ERANGE, EARENA. */
+/* Replaces an item; an index equal to the count appends.  Errors: ERANGE, EARENA. */
 MPE_API int mpe_list_set(mpe_engine *e, mpe_object *o, uint64_t index, mpe_bytes v, int handles);
-/* Inserts before index, at most the count. Negative ones, as two's complement, count from the end: -1
- * appends, -2 inserts before the last; far ones insert before the first. */
+/* Inserts an item before index; an index of the count or more appends. Negative indexes, as two's
+ * complement, count from the end: -1 appends, -2 inserts before the last item, and those before
+ * the first item insert there.  Errors: EARENA. */
 MPE_API int mpe_list_insert(mpe_engine *e, mpe_object *o, uint64_t index, mpe_bytes v, int handles);
-/* Appends all or nothing, in one step for everybody else; a death in the middle leaves the first
- * of them. Errors: EARENA. */
+/* Appends all items or none, in one step as other processes see it. If this process is killed in
+ * the middle, the first of them stay.  Errors: EARENA. */
 MPE_API int mpe_list_extend(mpe_engine *e, mpe_object *o, const mpe_bytes *items, size_t count,
                             int handles);
-/* Removes; -1, as two's complement, is the last, and so on. The value goes to out when not NULL.
- * Errors: ERANGE. */
+/* Removes an item; -1, as two's complement, is the last, and so on. The value is appended to out,
+ * unless that is NULL.  Errors: ERANGE, ENOMEM, EARENA. */
 MPE_API int mpe_list_remove(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out);
-/* Removes it if the list is still at version. Errors: EAGAIN (changed meanwhile), ERANGE. */
+/* Removes an item if the list is still at version.  Errors: EAGAIN (changed), ERANGE, EARENA. */
 MPE_API int mpe_list_remove_if(mpe_engine *e, mpe_object *o, uint64_t index, uint64_t version);
-/* Removes all, in one step for everybody else. */
+/* Removes all items, in one step as other processes see it. */
 MPE_API void mpe_list_clear(mpe_engine *e, mpe_object *o);
-/* All items as (u32 size, u32 0, bytes padded to 8), and a version for mpe_list_reorder.
- * out NULL: only their count and the version. */
+/* Appends all items to out as (u32 size, u32 0, bytes padded to 8), and reads their count and a
+ * version for mpe_list_reorder. out NULL: only count and version.  Errors: ENOMEM. */
 MPE_API int mpe_list_snapshot(mpe_engine *e, mpe_object *o, mpe_buf *out, uint64_t *count,
                               uint64_t *version);
 /* Makes item i the old item order[i], for all count items, in one step, if the list is still at
- * version. Errors: EAGAIN (changed meanwhile), ERANGE. */
+ * version.  Errors: EAGAIN (changed), ERANGE (order is no permutation), ENOMEM, EARENA. */
 MPE_API int mpe_list_reorder(mpe_engine *e, mpe_object *o, uint64_t version, const uint64_t *order,
                              uint64_t count);
 
 /* ---- synchronisation ---------------------------------------------------------------------- */
 
-/* Owners are (process, task): task is any number the caller uses for its own tasks, 1 .. 2^31-1. */
+/* An owner is (process, task): task is any number the caller uses for its own tasks, 1 .. 2^31-1.
+ */
 
+/* Makes a free lock.
+ * Ownership: the caller holds the object and must mpe_drop it.  Errors: EARENA, ENOMEM. */
 MPE_API int mpe_lock_create(mpe_engine *e, int recursive, mpe_object **out);
-/* OK, OWNER_DIED (held now, the last owner died), or EAGAIN (wait for MPE_EVENT_READY). */
+/* Acquires a free lock. Returns OWNER_DIED instead of OK when its last owner exited holding it.
+ * Errors: EAGAIN (held; wait for MPE_EVENT_READY). */
 MPE_API int mpe_lock_acquire(mpe_engine *e, mpe_object *o, uint32_t task);
+/* Acquires a recursive lock that is free, or one more level of it when the task owns it. Returns
+ * OWNER_DIED as mpe_lock_acquire does.
+ * Errors: EAGAIN (held; wait for MPE_EVENT_READY), ERANGE (65535 levels). */
 MPE_API int mpe_rlock_acquire(mpe_engine *e, mpe_object *o, uint32_t task);
-/* A lock may be released by anybody; EOVER when it is free. */
+/* Releases a lock, held by any process or task.  Errors: EOVER (free). */
 MPE_API int mpe_lock_release(mpe_engine *e, mpe_object *o);
-/* A recursive lock by its owner only: EPERM. */
+/* Releases one level of a recursive lock.  Errors: EPERM (the task does not own it). */
 MPE_API int mpe_rlock_release(mpe_engine *e, mpe_object *o, uint32_t task);
-/* Gives up all levels at once and says how many; take them back after acquiring once. */
+/* Releases all levels at once and reads how many they were, for mpe_rlock_set_levels after the
+ * lock is acquired again.  Errors: EPERM (the task does not own it). */
 MPE_API int mpe_rlock_release_all(mpe_engine *e, mpe_object *o, uint32_t task, uint32_t *levels);
+/* Sets the levels of a recursive lock that this process owns. */
 MPE_API void mpe_rlock_set_levels(mpe_engine *e, mpe_object *o, uint32_t levels);
 typedef struct mpe_lock_state {
     int locked;
-    int abandoned; /* its last owner died and nobody has acquired it since */
+    int abandoned; /* its last owner exited holding it, and it was not acquired since */
     uint32_t slot, task, levels;
 } mpe_lock_state;
+/* Reads whether a lock is held, and its owner. */
 MPE_API void mpe_lock_state_get(mpe_engine *e, const mpe_object *o, mpe_lock_state *out);
 
+/* Makes a semaphore of so many permits. bounded 1: releasing never makes more.
+ * Ownership: the caller holds it and must mpe_drop it.  Errors: EARENA, ENOMEM. */
 MPE_API int mpe_semaphore_create(mpe_engine *e, uint32_t permits, int bounded, mpe_object **out);
-MPE_API int mpe_semaphore_acquire(mpe_engine *e, mpe_object *o); /* OK or EAGAIN */
-MPE_API int mpe_semaphore_release(mpe_engine *e, mpe_object *o); /* EOVER: over its bound */
+/* Acquires a permit. Those of a killed process return.
+ * Errors: EAGAIN (none; wait for MPE_EVENT_READY), ERANGE (this process has 65535). */
+MPE_API int mpe_semaphore_acquire(mpe_engine *e, mpe_object *o);
+/* Releases a permit, by preference one that this process has acquired; makes a new one when no
+ * process has any.  Errors: EOVER (over its bound), ERANGE (2^32-1 permits). */
+MPE_API int mpe_semaphore_release(mpe_engine *e, mpe_object *o);
+/* Returns how many permits are free. */
 MPE_API uint32_t mpe_semaphore_value(mpe_engine *e, mpe_object *o);
 
+/* Makes an event that is not set.
+ * Ownership: the caller holds it and must mpe_drop it.  Errors: EARENA, ENOMEM. */
 MPE_API int mpe_event_create(mpe_engine *e, mpe_object **out);
+/* Sets the event and wakes all waiters. */
 MPE_API void mpe_event_set(mpe_engine *e, mpe_object *o);
+/* Clears the event. */
 MPE_API void mpe_event_clear(mpe_engine *e, mpe_object *o);
+/* Returns 1 when the event is set, else 0. */
 MPE_API int mpe_event_is_set(mpe_engine *e, mpe_object *o);
-/* OK when set, or set since *epoch was read; else EAGAIN. *epoch: UINT64_MAX at the first call. */
+/* Tells whether the event is set, or was since *epoch was read. *epoch is UINT64_MAX at the first
+ * call of a wait.  Errors: EAGAIN (not set; wait for MPE_EVENT_READY). */
 MPE_API int mpe_event_wait(mpe_engine *e, mpe_object *o, uint64_t *epoch);
 
 #define MPE_EVENT_NOTIFIED MPE_EVENT_SPACE
-/* A condition. lock 0: it carries its own recursive lock (mpe_lock_facet). The caller holds the
- * lock for enlist and notify; the steps of a wait are: enlist, release the lock, wait for
- * MPE_EVENT_NOTIFIED until notified() is OK or the wait ends otherwise (then leave), take the lock.
- * enlist gives a ticket for the rest of the wait: nobody takes a notification that came before. */
+/* The steps of a wait for a condition, whose lock the caller owns: enlist, release the lock, wait
+ * for MPE_EVENT_NOTIFIED until notified is OK or the wait ends otherwise (then leave), acquire the
+ * lock. The ticket of enlist goes with the rest of the wait: it takes no earlier notification. */
+
+/* Makes a condition. lock 0: it carries a recursive lock of its own (mpe_lock_facet).
+ * Ownership: the caller holds it and must mpe_drop it.  Errors: ESTALE (lock), EARENA, ENOMEM. */
 MPE_API int mpe_condition_create(mpe_engine *e, mpe_handle lock, mpe_object **out);
+/* Returns the handle of the condition's lock. */
 MPE_API mpe_handle mpe_condition_lock(mpe_engine *e, mpe_object *o);
-MPE_API int mpe_condition_enlist(mpe_engine *e, mpe_object *o, uint32_t *ticket); /* or ERANGE */
-MPE_API int mpe_condition_notified(mpe_engine *e, mpe_object *o,
-                                   uint32_t ticket); /* OK, once, or EAGAIN */
-/* OK when a notification had been assigned after all, else ETIMEDOUT; one waiter fewer either way. */
+/* Begins a wait, by the owner of the lock.  Errors: ERANGE (too many waits of this process). */
+MPE_API int mpe_condition_enlist(mpe_engine *e, mpe_object *o, uint32_t *ticket);
+/* Ends a wait that is notified: OK once.
+ * Errors: EAGAIN (not yet; wait for MPE_EVENT_NOTIFIED). */
+MPE_API int mpe_condition_notified(mpe_engine *e, mpe_object *o, uint32_t ticket);
+/* Ends a wait: OK when a notification had been assigned after all.  Errors: ETIMEDOUT (none). */
 MPE_API int mpe_condition_leave(mpe_engine *e, mpe_object *o, uint32_t ticket);
+/* Notifies up to count waits that have begun, by the owner of the lock. */
 MPE_API void mpe_condition_notify(mpe_engine *e, mpe_object *o, uint32_t count);
 
-/* A barrier. arrive: OK and *index (0 .. parties-1) when the caller is the last and must run the
- * action, then call mpe_barrier_open; else EAGAIN with *generation to pass to poll. An *index of
- * UINT32_MAX beside EAGAIN: all parties are there already and their action runs; has not arrived,
- * must do so again after MPE_EVENT_READY. */
-/* settings: bytes of the caller's that travel with the barrier (mpe_barrier_settings). */
+/* Makes a barrier for so many parties. settings: bytes of the caller's that travel with it.
+ * Ownership: the caller holds it and must mpe_drop it.  Errors: EARENA, ENOMEM. */
 MPE_API int mpe_barrier_create(mpe_engine *e, uint32_t parties, mpe_bytes settings,
                                mpe_object **out);
+/* Returns the settings.  Ownership: valid while the object is held. */
 MPE_API mpe_bytes mpe_barrier_settings(mpe_engine *e, mpe_object *o);
+/* Arrives. OK and *index (0 .. parties-1): the caller is the last party, must run the action and
+ * then call mpe_barrier_open.
+ * Errors: EAGAIN with *index and *generation (wait for MPE_EVENT_READY and mpe_barrier_poll);
+ * EAGAIN with *index UINT32_MAX (all parties are there already and the action runs: the caller has
+ * not arrived and must arrive again after MPE_EVENT_READY); EBROKEN. */
 MPE_API int mpe_barrier_arrive(mpe_engine *e, mpe_object *o, uint32_t *index, uint32_t *generation);
+/* Opens the barrier after the action and wakes all parties.
+ * Errors: EBROKEN (it broke, or was reset, meanwhile). */
 MPE_API int mpe_barrier_open(mpe_engine *e, mpe_object *o, uint32_t generation);
-MPE_API int mpe_barrier_poll(mpe_engine *e, mpe_object *o, uint32_t generation); /* or EBROKEN */
+/* Tells whether the barrier of that generation has opened.
+ * Errors: EAGAIN (not yet; wait for MPE_EVENT_READY), EBROKEN. */
+MPE_API int mpe_barrier_poll(mpe_engine *e, mpe_object *o, uint32_t generation);
+/* Breaks the barrier: all waits, and all later ones until a reset, end with EBROKEN. */
 MPE_API void mpe_barrier_abort(mpe_engine *e, mpe_object *o);
+/* Makes the barrier empty and whole again; the waits under way end with EBROKEN. */
 MPE_API void mpe_barrier_reset(mpe_engine *e, mpe_object *o);
+/* Reads the number of parties, how many wait, and whether the barrier is broken. */
 MPE_API void mpe_barrier_state(mpe_engine *e, mpe_object *o, uint32_t *parties, uint32_t *waiting,
                                int *broken);
 
@@ -479,17 +576,17 @@ struct mpe_job {
     int queued; /* private: on the run queue */
 };
 
-/* Puts a job at the end of the run queue, once. */
+/* Puts a job at the end of the run queue; does nothing when it is on it. */
 MPE_API void mpe_post(mpe_engine *e, mpe_job *job);
-/* Runs one that is not on the queue at once: for a callback of libuv that must not come late. */
+/* Runs a job that is not on the queue at once: for a callback of libuv that must not be late. */
 MPE_API void mpe_run_now(mpe_engine *e, mpe_job *job);
 
 typedef struct mpe_waitlist mpe_waitlist;
 typedef struct mpe_waiter mpe_waiter;
 
-/* One wait of one task; the caller embeds it, zeroed at first, and owns its memory, which must stay
- * until fire has been called or mpe_wait_stop. fire is called once, by the loop: MPE_OK means try again,
- * MPE_ETIMEDOUT that the deadline passed. It must not wait. */
+/* One wait of one task; the caller embeds it, zeroed at first, and owns its memory, which must
+ * stay until fire has been called or mpe_wait_stop. fire is called once, by the loop: MPE_OK means
+ * try again, MPE_ETIMEDOUT that the deadline passed. It must not wait. */
 struct mpe_waiter {
     void (*fire)(mpe_engine *e, mpe_waiter *w, int status);
     /* the rest is private */
@@ -503,91 +600,104 @@ struct mpe_waiter {
     int event;
 };
 
-/* Waiters in arrival order, inside one process. Zeroed memory is an empty one. */
+/* Waiters in arrival order, inside one process. Zeroed memory is an empty list. */
 struct mpe_waitlist {
     mpe_waiter *head, *tail;
 };
 
-/* Files a waiter. The caller has tried and got MPE_EAGAIN, and must try once more after
- * mpe_wait_object, since the change may have come between; if that succeeds, mpe_wait_stop.
+/* Files a waiter for (o, event). The caller has tried and got MPE_EAGAIN, and must try once more
+ * after this call, since the change may have happened in between; if that succeeds, mpe_wait_stop.
  * Filed again after a fire that led to nothing, the waiter keeps its turn.
+ * Ownership: the caller holds o until the wait is over.
  * Errors: EINVAL (objects of this kind have no such event), ENOMEM. */
 MPE_API int mpe_wait_object(mpe_engine *e, mpe_waiter *w, mpe_object *o, int event,
                             uint64_t deadline);
+/* Files a waiter at the end of a list of this process.  Errors: ENOMEM. */
 MPE_API int mpe_wait_list(mpe_engine *e, mpe_waiter *w, mpe_waitlist *list, uint64_t deadline);
-/* Spins for at most 2 us until (o, event) looks ready; 1 when it does. Does nothing while there are
- * jobs to run or spinning has not paid lately. Before mpe_wait_object it saves the waker a ring. */
+/* Spins until (o, event) looks ready; returns 1 when it does. Does nothing while there are jobs to
+ * run or spinning has not paid lately. Before mpe_wait_object it saves the waker a ring.
+ * Blocks: for at most 2 us. */
 MPE_API int mpe_spin_for(mpe_engine *e, mpe_object *o, int event);
 #define MPE_READABLE 1
 #define MPE_WRITABLE 2
-/* Waits for one of the two on a descriptor. A wait that ended without its event (timeout, stop) is
- * followed by mpe_fd_waiter_gone; before the descriptor is closed, mpe_fd_closing fires all its
- * waiters. Errors: ENOMEM, ESYS. */
+/* Files a waiter for one of the two events of a descriptor. A wait that ended without its event
+ * (timeout, stop) is followed by mpe_fd_waiter_gone; mpe_fd_closing comes before the descriptor is
+ * closed.  Errors: ENOMEM, ESYS (errno). */
 MPE_API int mpe_wait_fd(mpe_engine *e, mpe_waiter *w, int fd, int events, uint64_t deadline);
+/* Stops watching a descriptor for events that no waiter is left for. */
 MPE_API void mpe_fd_waiter_gone(mpe_engine *e, int fd);
+/* Fires all waiters of a descriptor and stops watching it. */
 MPE_API void mpe_fd_closing(mpe_engine *e, int fd);
+/* Files a waiter that fires at the deadline.  Errors: ENOMEM. */
 MPE_API int mpe_wait_timer(mpe_engine *e, mpe_waiter *w, uint64_t deadline);
-/* The same for work aside, such as closing what is not used: what waits for nothing else is in a deadlock
- * in spite of it. */
+/* Files a timer for work aside, such as closing what is not used: it does not keep a process whose
+ * other waits can never end from being in a deadlock.  Errors: ENOMEM. */
 MPE_API int mpe_wait_timer_aside(mpe_engine *e, mpe_waiter *w, uint64_t deadline);
-/* Takes a waiter back; harmless when it has fired. */
+/* Withdraws a waiter; harmless when it has fired. */
 MPE_API void mpe_wait_stop(mpe_engine *e, mpe_waiter *w);
-/* The waiter is done with what it was woken for (took it, or gave up): lets the next one of this
- * or another process try. Every fire of mpe_wait_object with MPE_OK is followed by exactly one
- * mpe_wait_done or mpe_wait_object of the same waiter. */
+/* Ends the turn of a waiter that was woken and took what it waited for, or gave up: lets the next
+ * one of this or another process try. Every fire of mpe_wait_object with MPE_OK is followed by
+ * exactly one mpe_wait_done or mpe_wait_object of the same waiter. */
 MPE_API void mpe_wait_done(mpe_engine *e, mpe_waiter *w);
-/* Fires the first count waiters of a list. */
+/* Fires the first count waiters of a list and returns how many they were. */
 MPE_API uint32_t mpe_waitlist_wake(mpe_engine *e, mpe_waitlist *list, uint32_t count);
 
 /* Runs jobs, timers and I/O until *done is not 0. Any callback may set it, those of the host's own
  * libuv handles too, and may post, wake, file waits and run the loop itself.
+ * Blocks: until then.
  * Errors: EDEADLK (nothing can ever happen: no job, timer, I/O, nor other live process; or all
- * processes wait for each other, see mpe_find_deadlocks), EINTR. */
+ * processes wait for each other, see mpe_find_deadlocks), EINTR (mpe_interrupt), ESYS (errno). */
 MPE_API int mpe_run_until(mpe_engine *e, const int *done);
-/* Whether the wait of a program whose processes all wait for shared objects, and the ends of each
- * other, ends with EDEADLK in every one of them. For the whole program; off at first. A process with a
- * timer, a deadline, I/O, a mpe_keep_alive, or that runs or blocks elsewhere, can still do something. */
+/* Switches finding of deadlocks on or off, for the whole program; off at first. When it is on, and
+ * all processes wait for shared objects and for the exits of each other, the wait ends with
+ * EDEADLK in every one of them. A process with a timer, a deadline, I/O, a mpe_keep_alive, or one
+ * that runs or blocks elsewhere, can still do something. */
 MPE_API void mpe_find_deadlocks(mpe_engine *e, int on);
 typedef struct mpe_deadlock {
     mpe_handle queue;   /* joinable, for what the others have to say; to be held at once. 0: none */
     uint32_t teller;    /* slot of the process that is to tell of it, the lowest */
     uint32_t processes; /* how many are in it */
 } mpe_deadlock;
-/* After EDEADLK: what is known. ENOENT: it concerned this process alone. */
+/* Describes the deadlock that EDEADLK told of.
+ * Errors: ENOENT (it concerned this process alone). */
 MPE_API int mpe_deadlock_get(mpe_engine *e, mpe_deadlock *out);
-/* Runs the jobs that are queued now, and serves what waits for the bell and for timers; descriptors and
- * libuv as often as mpe_run_until does. For a caller that has something to do itself but lets others
- * have their turn. Does not block.  Errors: EINTR. */
+/* Runs the jobs that are queued now, and serves the bell and timers; descriptors and libuv as
+ * often as mpe_run_until does. For a caller that has work of its own but lets other tasks run.
+ * Errors: EINTR (mpe_interrupt). */
 MPE_API int mpe_go_round(mpe_engine *e);
-/* Runs what is ready, without blocking. Returns 1 when there is more to do at once, else 0. */
+/* Runs what is ready. Returns 1 when there is more to do at once, else 0. */
 MPE_API int mpe_poll(mpe_engine *e);
-/* One turn of the libuv loop alone, without blocking. */
+/* Runs one turn of the libuv loop alone, without blocking. */
 MPE_API void mpe_turn(mpe_engine *e);
-/* What others than the engine have on the libuv loop that keeps it alive: how many active and
- * referenced handles, requests under way and handles being closed. 0: nothing. */
+/* Counts what others than the engine have on the libuv loop that keeps it alive: active and
+ * referenced handles, requests in progress and handles being closed. 0: nothing. */
 MPE_API uint64_t mpe_loop_others(mpe_engine *e);
-/* turned is called after each turn of the libuv loop, or where there would be one if anything were
- * on it, and before each sleep: there a change of mpe_loop_others can be seen in time. It may post and wake, and must not wait. The caller owns the
- * memory; a forked child has none of its parent's. */
+/* A hook of the loop. turned is called after each turn of the libuv loop, or where there would be
+ * one if anything were on it, and before each sleep: there a change of mpe_loop_others is seen in
+ * time. It may post and wake, and must not wait. The caller owns the memory; a forked child has
+ * none of its parent's hooks. */
 typedef struct mpe_turn_hook mpe_turn_hook;
 struct mpe_turn_hook {
     mpe_turn_hook *next; /* private */
     void (*turned)(mpe_engine *e, mpe_turn_hook *hook);
 };
+/* Adds a hook.  Ownership: its memory stays the caller's and must stay until mpe_off_turn. */
 MPE_API void mpe_on_turn(mpe_engine *e, mpe_turn_hook *hook);
+/* Removes a hook; harmless when it is not there. */
 MPE_API void mpe_off_turn(mpe_engine *e, mpe_turn_hook *hook);
-/* Something outside the engine's sight will post a job (a thread, a foreign loop): counts as I/O
- * while held, so that waiting for it is no deadlock. */
+/* Adds delta to the number of things outside the engine's sight that will post a job (a thread, a
+ * foreign loop). While it is not 0 it counts as I/O, so waiting is no deadlock. */
 MPE_API void mpe_keep_alive(mpe_engine *e, int delta);
 
-/* Runs work(ud) on a thread of the engine's and then, from the loop, done with MPE_OK. The work may
- * use nothing of the engine. What has not ended when the engine is closed is told to nobody.
- * Errors: ENOMEM; ESYS (errno): no thread can be started. */
+/* Runs work(ud) on a thread of the engine's and then, from the loop, done with MPE_OK. The work
+ * may use nothing of the engine. done is not called for work that is in progress when the engine
+ * is closed.
+ * Errors: ENOMEM, ESYS (errno; no thread can be started). */
 MPE_API int mpe_offload(mpe_engine *e, void (*work)(void *ud),
                         void (*done)(mpe_engine *e, void *ud, int status), void *ud);
 
-/* Looking up names of hosts, on threads of the engine's own that hold up neither each other nor those
- * of mpe_offload, and are no obstacle to a fork. */
+/* Looking up names of hosts, on threads of the engine's own that delay neither each other nor
+ * those of mpe_offload, and are no obstacle to a fork. */
 enum mpe_lookup_kind {
     MPE_LOOKUP_ADDRESSES, /* of a name, as getaddrinfo gives them */
     MPE_LOOKUP_NAMES,     /* of an address, and of the service, as getnameinfo gives them */
@@ -605,18 +715,23 @@ typedef struct mpe_lookup_answer {
     int number; /* errno, for EAI_SYSTEM and NETDB_INTERNAL */
     mpe_bytes text;
 } mpe_lookup_answer;
-/* Asks; name or service may be NULL. Ownership: the caller must mpe_lookup_free it.
- * Errors: ENOMEM; ESYS (errno): no thread can be started. */
+/* Starts a look-up; name or service may be NULL. Equal ones in progress share one question.
+ * Ownership: the caller must mpe_lookup_free it.
+ * Errors: ENOMEM, ESYS (errno; no thread can be started). */
 MPE_API int mpe_lookup_start(mpe_engine *e, enum mpe_lookup_kind kind, const char *name,
                              const char *service, mpe_lookup **out);
-/* The answer, which lives as long as the look-up, or NULL: not yet. Its waiters are woken then. */
+/* Returns the answer, or NULL when there is none yet.  Ownership: it lives as long as the look-up.
+ */
 MPE_API const mpe_lookup_answer *mpe_lookup_answered(mpe_lookup *l);
+/* Returns the list of waiters that wake when the answer arrives. */
 MPE_API mpe_waitlist *mpe_lookup_waiters(mpe_lookup *l);
-/* Answered or not; never blocks. Wakes its waiters. */
+/* Frees a look-up, answered or not, and wakes its waiters. */
 MPE_API void mpe_lookup_free(mpe_engine *e, mpe_lookup *l);
 
-/* The blocking form for hosts: calls try until it returns something else than MPE_EAGAIN, waiting
- * for (o, event) in between and running jobs, timers and I/O. Blocks up to the deadline. */
+/* Waits, for hosts: calls try_again until it returns something else than MPE_EAGAIN, which it then
+ * returns; in between it waits for (o, event) and runs jobs, timers and I/O.
+ * Blocks: up to the deadline.
+ * Errors: ETIMEDOUT, those of mpe_wait_object and of mpe_run_until. */
 MPE_API int mpe_await(mpe_engine *e, mpe_object *o, int event, uint64_t deadline,
                       int (*try_again)(mpe_engine *e, mpe_object *o, void *ud), void *ud);
 
@@ -646,92 +761,117 @@ typedef struct mpe_start {
     }
 
 /* Forks. The child (*is_child 1, *out NULL) is attached to the same arena with a slot, a run queue
- * and a loop of its own; nothing of the parent's tasks, timers or handles runs in it; it holds
- * every object the parent held, and has the pipe ends that message (encoded values, or nothing)
- * names. The parent gets *out. A negative status with *is_child 1 means
- * that the parent died meanwhile: the child should exit.
+ * and a loop of its own; no task, timer or handle of the parent runs in it; it holds every object
+ * the parent held, and has the pipe ends that message (encoded values, or nothing) names. The
+ * parent gets *out. A negative status with *is_child 1 means that the parent exited meanwhile: the
+ * child should exit.
+ * Ownership: the parent must mpe_process_free *out.
  * Errors: ESLOTS, ENOMEM, ESYS (errno), ETHREADS: a child has no other thread than the caller, so
- * with threads that nobody answers for this is refused; the other start methods have no such limit. */
+ * a process with threads that mpe_own_threads does not know cannot fork; the other start methods
+ * have no such limit. */
 MPE_API int mpe_process_fork(mpe_engine *e, const char *name, unsigned flags, mpe_bytes message,
                              mpe_process **out, int *is_child);
-/* Says that delta more threads of this process are no obstacle to a fork: they hold no lock that a
- * child needs. libuv's thread pool is known. A forked child begins with none. */
+/* Adds delta to the number of threads of this process that are no obstacle to a fork: they hold no
+ * lock that a child needs. libuv's thread pool is known. A forked child begins with none. */
 MPE_API void mpe_own_threads(mpe_engine *e, int delta);
-/* Starts a new program in the same arena. It inherits the standard descriptors, the working directory
- * and the environment, and no other descriptor.  Errors: ESLOTS, ENOMEM, EARENA, ESYS (errno, also
- * of exec). */
+/* Starts a new program in the same arena. It inherits the standard descriptors, the working
+ * directory and the environment, and no other descriptor.
+ * Ownership: the caller must mpe_process_free *out.
+ * Blocks: until the program is executed.
+ * Errors: ESLOTS, ENOMEM, EARENA, ESYS (errno, also of exec). */
 MPE_API int mpe_process_spawn(mpe_engine *e, const mpe_start *s, mpe_process **out);
-/* Has the fork server start it: a clean program that mpe_process_request starts when there is none,
- * by executable and argv, and that calls mpe_attach and mpe_serve. Descriptors, directory and environment
- * of the child are those of the caller.  Blocks until the child exists.
- * Errors: as for mpe_process_spawn; ESERVER: the program started is no server. */
+/* Has the fork server start a child: the server is a clean program that this call starts when
+ * there is none, by executable and argv, and that calls mpe_attach and mpe_serve. Descriptors,
+ * directory and environment of the child are those of the caller.
+ * Ownership: the caller must mpe_process_free *out.
+ * Blocks: until the child exists.
+ * Errors: as for mpe_process_spawn; ESERVER (the program started is no server). */
 MPE_API int mpe_process_request(mpe_engine *e, const mpe_start *s, mpe_process **out);
-/* The path that executes the program of this process once more, also when its file was replaced or
- * removed since: path, of size bytes, or a string of the engine's. NULL with errno. */
+/* Returns a path that executes the program of this process again, also when its file was replaced
+ * or removed since; NULL with errno.
+ * Ownership: path, a buffer of size bytes, or a string of the engine's.  Threads: any. */
 MPE_API const char *mpe_own_program(char *path, size_t size);
-/* The beginning of a program that may have been started by the engine: attaches to the arena of its
- * starter, in the place that was kept for it.
- * Errors: ENOENT: it was not, so mpe_open(); ESTALE: the starter is gone, so exit; EVERSION, ESYS. */
+/* Attaches to the arena of the process that started this program, in the slot that was reserved
+ * for it. The first call of a program that the engine may have started.
+ * Ownership: the caller must mpe_close it.
+ * Errors: ENOENT (the engine did not start it, so mpe_open), ESTALE (the starter is gone, so
+ * exit), EVERSION, ENOMEM, ESYS (errno). */
 MPE_API int mpe_attach(const mpe_config *config, mpe_engine **out);
-/* 1 after mpe_attach in the fork server: it has no slot, and no call is allowed but mpe_serve. */
+/* Returns 1 after mpe_attach in the fork server, else 0. The server has no slot, and may call
+ * nothing but mpe_serve. */
 MPE_API int mpe_is_server(const mpe_engine *e);
-/* Serves. Returns OK in every child, which is attached then, and a negative status in one that should
- * exit; ECLOSED in the server itself when no process of the program is left. Takes SIGCHLD,
- * ignores SIGINT and SIGPIPE; in a child they are as by default. */
+/* Serves requests. Returns OK in every child, which is attached then, and a negative status in one
+ * that should exit. Takes SIGCHLD, ignores SIGINT and SIGPIPE; in a child they are as by default.
+ * Blocks: until the program is over.
+ * Errors: ECLOSED (in the server: no process of the program is left), ENOMEM. */
 MPE_API int mpe_serve(mpe_engine *e);
-/* Ends the fork server if this process has started it; what it has started goes on. */
+/* Ends the fork server if this process has started it; its children go on. */
 MPE_API void mpe_end_server(mpe_engine *e);
-/* The next message of the start. ENOENT after the last. */
+/* Takes the next message of the start.
+ * Ownership: the caller must mpe_message_free it.  Errors: ENOENT (after the last). */
 MPE_API int mpe_next_message(mpe_engine *e, mpe_message *out);
-/* Tells the parent the exit code that is to come; matters when the fork server has died. */
+/* Tells the parent the exit code of this process in advance; matters when the fork server was
+ * killed. */
 MPE_API void mpe_report_exit(mpe_engine *e, int code);
+/* Returns the pid of a child. */
 MPE_API int mpe_process_pid(const mpe_process *p);
-/* 0 in a process that was forked after p was started. */
+/* Returns 1 in the process that started p, 0 in one that was forked since. */
 MPE_API int mpe_process_is_mine(const mpe_process *p);
-/* OK and *code (n, or -signal) when it has ended; else EAGAIN, or EPERM when it is not mine. Never
- * blocks. */
+/* Reads the exit code of a child that has exited: n, or -signal.
+ * Errors: EAGAIN (it has not), EPERM (another process's child). */
 MPE_API int mpe_process_poll(mpe_engine *e, mpe_process *p, int *code);
-/* Blocks this thread until it has ended; runs no job.  Errors: EINTR (a signal was handled), ETIMEDOUT,
- * EPERM, ESYS. */
+/* Waits for a child's exit and reads its exit code. Runs no job.
+ * Blocks: this thread, up to the deadline.
+ * Errors: EINTR (a signal was handled), ETIMEDOUT, EPERM, ESYS (errno). */
 MPE_API int mpe_process_join(mpe_engine *e, mpe_process *p, uint64_t deadline, int *code);
-/* Files a waiter for its end; fires at once, from the loop, when it has ended. Errors: ENOMEM,
- * ESYS, EPERM. */
+/* Files a waiter for a child's exit; it fires from the loop, at once when the child has exited.
+ * Errors: ENOMEM, ESYS (errno), EPERM. */
 MPE_API int mpe_process_wait(mpe_engine *e, mpe_process *p, mpe_waiter *w, uint64_t deadline);
-/* Has sig sent to this thread when it ends, if it was started by the fork server; of others SIGCHLD tells.
- * The handler notes it, and mpe_process_poll later finds out whose it was. Errors: ESYS. */
+/* Has sig sent to this thread when a child of the fork server exits; SIGCHLD tells of all others.
+ * The handler notes the signal, and mpe_process_poll finds out later which child it was.
+ * Errors: ESYS (errno). */
 MPE_API int mpe_process_tell(mpe_engine *e, mpe_process *p, int sig);
-/* Errors: ESYS. Sending to one that has ended is fine. */
+/* Sends a signal to a child; harmless when it has exited.  Errors: ESYS (errno). */
 MPE_API int mpe_process_signal(mpe_engine *e, mpe_process *p, int sig);
-/* Ownership: takes p back; the process itself goes on if it has not ended. */
+/* Frees the parent's view of a child; a child that has not exited goes on. */
 MPE_API void mpe_process_free(mpe_engine *e, mpe_process *p);
-/* The pid of the process that started this one, 0 for the first; 1 in *alive while it lives. */
+/* Returns the pid of the process that started this one, 0 in the first; *alive is 1 while it
+ * lives. */
 MPE_API int mpe_parent_pid(mpe_engine *e, int *alive);
+/* Returns the name that the parent had when this process started.  Ownership: the engine's. */
 MPE_API const char *mpe_parent_name(mpe_engine *e);
-/* A descriptor that becomes readable when that process ends; the engine's own. -1 with errno. */
+/* Returns a descriptor that becomes readable when the parent exits; -1 with errno.
+ * Ownership: the engine's. */
 MPE_API int mpe_parent_fd(mpe_engine *e, int *alive);
 
 /* ---- descriptors -------------------------------------------------------------------------- */
 
-/* The engine has no descriptor 0, 1 or 2, also while those are closed. The same for a host: */
-/* Moves fd, which may be -1, to a number above 2, closed by exec; -1 with errno. Any thread. */
+/* The engine has no descriptor 0, 1 or 2, also while those are closed. A host does the same with:
+ */
+
+/* Moves fd, which may be -1, to a number above 2, closed by exec. Returns that, or -1 with errno.
+ * Ownership: takes fd, which is closed when it was moved or could not be.  Threads: any. */
 MPE_API int mpe_fd_lift(int fd);
-/* pipe2 with O_CLOEXEC, both ends above 2; 0, or -1 with errno. Any thread. */
+/* Makes a pipe with both ends above 2, closed by exec. Returns 0, or -1 with errno.  Threads: any.
+ */
 MPE_API int mpe_pipe(int ends[2]);
-/* Occupies those of 0, 1 and 2 that are closed, while code is called that makes descriptors
- * of its own; what it returns is for the release, which closes them again. */
+/* Occupies those of 0, 1 and 2 that are closed, while code is called that makes descriptors of its
+ * own. Returns what mpe_standard_release needs.  Threads: any. */
 MPE_API unsigned mpe_standard_hold(void);
+/* Closes what mpe_standard_hold has opened.  Threads: any. */
 MPE_API void mpe_standard_release(unsigned held);
 
 /* ---- output ------------------------------------------------------------------------------- */
 
-/* Writes all bytes to a descriptor without another process of the program writing between them.
- * Blocks as write(2) does; while this process holds the lock below it goes ahead.  Errors: ESYS. */
+/* Writes all bytes to a descriptor without another process of the program writing in between. Does
+ * not acquire the output lock when this process holds it.
+ * Blocks: until the lock is free, and as write(2) does.  Errors: ESYS (errno). */
 MPE_API int mpe_write_whole(mpe_engine *e, int fd, const void *bytes, size_t size);
-/* The lock under which it writes: a Lock that is always there, to be acquired, waited for and released
- * like others, for what is written in pieces without blocking. */
+/* Returns the lock under which mpe_write_whole writes: a Lock that always exists, to be acquired,
+ * waited for and released like others, for what is written in pieces without blocking. */
 MPE_API mpe_object *mpe_output_lock(mpe_engine *e);
 
-/* Processors this process may run on. */
+/* Returns how many processors this process may run on.  Threads: any. */
 MPE_API uint32_t mpe_cpu_count(void);
 
 #ifdef __cplusplus

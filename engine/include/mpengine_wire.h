@@ -17,7 +17,8 @@
 **
 ** Writers return 0, or MPE_ENOMEM and leave the buffer as it was.  Readers never look outside
 ** the bytes they were given; damage is MPE_ECORRUPT.  Nothing here blocks, raises, prints or
-** keeps state between calls; a buffer or reader belongs to one thread at a time.
+** keeps state between calls; a buffer or reader belongs to one thread at a time.  Comments have the
+** form that mpengine.h describes.
 **
 ** The byte layout is the list of tags at the end.
 */
@@ -53,13 +54,13 @@ MPE_API void mpe_buf_init(mpe_buf *b);
 /* Releases the memory and makes it an empty, usable buffer again. */
 MPE_API void mpe_buf_free(mpe_buf *b);
 
-/* Forgets the contents, and gives memory above `keep` bytes back. */
+/* Empties the buffer, and frees its memory when that is more than `keep` bytes. */
 MPE_API void mpe_buf_reset(mpe_buf *b, size_t keep);
 
-/* Room for n more bytes (len is unchanged).  Errors: MPE_ENOMEM. */
+/* Makes room for n more bytes (len is unchanged).  Errors: ENOMEM. */
 MPE_API int mpe_buf_grow(mpe_buf *b, size_t n);
 
-/* Appends n bytes.  Errors: MPE_ENOMEM. */
+/* Appends n bytes.  Errors: ENOMEM. */
 MPE_API int mpe_buf_append(mpe_buf *b, const void *bytes, size_t n);
 
 /* The address for the next n bytes, or NULL without memory; the caller advances len. */
@@ -73,22 +74,30 @@ mpe_buf_room(mpe_buf *b, size_t n)
 
 /* ---------------------------------------------------------------------------- writing */
 
+/* Writes nil.  Errors: ENOMEM. */
 MPE_API int mpe_wire_put_nil(mpe_buf *b);
+/* Writes false (0) or true.  Errors: ENOMEM. */
 MPE_API int mpe_wire_put_bool(mpe_buf *b, int value);
+/* Writes an integer.  Errors: ENOMEM. */
 MPE_API int mpe_wire_put_int(mpe_buf *b, int64_t value);
+/* Writes a float.  Errors: ENOMEM. */
 MPE_API int mpe_wire_put_float(mpe_buf *b, double value);
+/* Writes a string of n bytes.  Errors: ENOMEM. */
 MPE_API int mpe_wire_put_str(mpe_buf *b, const void *bytes, size_t n);
-MPE_API int mpe_wire_put_handle(mpe_buf *b, uint64_t handle); /* a shared object */
+/* Writes a shared object, by its handle.  Errors: ENOMEM. */
+MPE_API int mpe_wire_put_handle(mpe_buf *b, uint64_t handle);
 
 /*
-** Starts a table whose elements 1..narr follow at once, then key and value of each further pair.
-** *mark is for mpe_wire_end_table, which is told how many such pairs were written.
+** Starts a table. Its elements 1..narr follow at once, then key and value of each further pair;
+** *mark is for mpe_wire_end_table.  Errors: ENOMEM.
 */
 MPE_API int mpe_wire_begin_table(mpe_buf *b, size_t narr, size_t *mark);
+/* Ends a table behind whose elements npairs pairs were written.  Errors: ENOMEM. */
 MPE_API int mpe_wire_end_table(mpe_buf *b, size_t mark, size_t npairs);
 
-/* The longest header of a string, and the header alone: the n bytes of the string follow it. */
+/* The longest header of a string. */
 #define MPE_WIRE_STR_HEADER 11
+/* Writes the header of a string alone and returns its size; n bytes of the string follow it. */
 MPE_API size_t mpe_wire_str_header(uint8_t header[MPE_WIRE_STR_HEADER], size_t n);
 
 /* ---------------------------------------------------------------------------- reading */
@@ -134,17 +143,19 @@ typedef struct mpe_wire_reader {
     const uint8_t *end;
 } mpe_wire_reader;
 
+/* Starts reading a message.  Ownership: the bytes stay the caller's, for as long as it is read. */
 MPE_API void mpe_wire_open(mpe_wire_reader *r, const void *data, size_t len);
 
 /*
-** The next item: 1, 0 at the end of the message, or MPE_ECORRUPT.  Counts of a table or a
-** function are never larger than the bytes that are left, so they can size an allocation.
+** Reads the next item. Returns 1, or 0 at the end of the message. Counts of a table or a function
+** are never larger than the bytes that are left, so they can size an allocation.
+** Errors: ECORRUPT.
 */
 MPE_API int mpe_wire_read(mpe_wire_reader *r, mpe_wire_item *item);
 
 /*
 ** Calls f for each shared object that a message holds, in order, repetitions included; a
-** non-zero result of f ends the walk and is returned.  Errors: MPE_ECORRUPT.
+** non-zero result of f ends the walk and is returned.  Errors: ECORRUPT.
 */
 MPE_API int mpe_wire_scan_handles(const void *data, size_t len,
                                   int (*f)(void *arg, uint64_t handle), void *arg);
