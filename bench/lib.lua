@@ -1,10 +1,11 @@
--- What every Lua program of the benchmarks shares: the clock, the loop that finds how many operations fill the
--- measured time, and the one line of output. Used by our rows and by the Lua peers alike; peers/bench.py and
--- raw/bench.h are the same thing in their languages. Programs run from the root of the repository.
+-- Shared by all Lua programs of the benchmarks: the clock, the loop that finds how many operations
+-- fill the measured time, and the one line of output. Our rows and the Lua peers use it alike;
+-- peers/bench.py and raw/bench.h are its equivalents in their languages. Programs run from the root
+-- of the repository.
 
 local bench = {}
 
--- How long the last, counted, run of a program has to take at least.
+-- The minimum duration of the last, counted, run of a program.
 local least = tonumber(os.getenv "BENCH_SECONDS") or 0.3
 
 --- Wall clock in seconds. LuaSocket's, because Lua itself has no sub-second wall clock.

@@ -16,8 +16,9 @@ local rounds = math.tointeger(tonumber(env("ROUNDS", "5")))
 local limit = env("LIMIT", "20")
 local mpengine = env("MPENGINE", "build/mpengine")
 
--- Contestants: who is compared with us, the command, and the goal for our ratio to it: at least so many times better
--- than a peer, at most so many times the raw limit; { step, goal } when there is a step on the way.
+-- Contestants: the program we are compared with, its command, and the goal for our ratio to it: at
+-- least so many times better than a peer, at most so many times the raw limit; { step, goal } when
+-- there is a step on the way.
 
 local function py(name, args, goal)
   return { name = name, command = env("PYTHON", "/usr/bin/python3") .. " -B bench/peers/" .. args, goal = goal }
@@ -158,7 +159,8 @@ local rows = {
   { "memory 100 idle children", "children.lua", { py("Process", "children.py") }, nil, at_most = 10, unit = "%" },
 }
 
--- Runs a command within the limit. The value and its unit, or nil and the last line it said.
+-- Runs a command within the limit. Returns the value and its unit, or nil and the last line of its
+-- output.
 local function run(command)
   local pipe <close> = assert(io.popen(("exec 2>&1; timeout -k 1 %s %s"):format(limit, command)))
   local value, unit, last
@@ -205,7 +207,7 @@ local function figure(value, unit)
   end
 end
 
--- Targets of one printed line: what they say, and the worst of how far they are reached.
+-- Targets of one printed line: their text, and the worst degree to which they are reached.
 local Verdict = {}
 Verdict.__index = Verdict
 
@@ -258,7 +260,7 @@ local function write_contestant(row, who, role, ratio, goal)
     type(goal) == "table" and table.concat(goal, "/") or goal or "")
 end
 
--- Why programs gave no figure: each reason once, with the rows it spoilt.
+-- Why programs gave no figure: each reason once, with the rows it affects.
 local notes = {}
 
 local function note(name, who)

@@ -1,5 +1,5 @@
 -- A producer that is faster than its consumers: the bounded queue makes it wait.
--- Notice: never more than three items lie between them, and closing the queue ends the consumers.
+-- Notice: never more than three items are between them, and closing the queue ends the consumers.
 local mp = require "mpengine"
 local co = mp.co
 

@@ -1,13 +1,14 @@
 -- Ending a task from outside.
--- Notice: kill() does not wait; the task meets the kill as an error at its wait, may clean up in its
--- <close> variables, where it may even wait, or after a pcall. A loop around pcall does not save it.
+-- Notice: kill() does not wait. The kill is raised in the task as an error where it waits. The task
+-- may clean up in its <close> variables, where it may even wait, or after a pcall. A loop around
+-- pcall does not save it.
 local mp = require "mpengine"
 local co = mp.co
 
 local worker = co.spawn(function()
   local _ <close> = setmetatable({}, {
     __close = function(_, err)
-      co.sleep(0.01) -- say goodbye to a server, say
+      co.sleep(0.01) -- say goodbye to a server, for example
       print(("worker: cleaned up (%s: %s)"):format(err.kind, err.reason))
     end,
   })

@@ -1,6 +1,7 @@
--- Many things at once, in one process: each takes its time, all together take as long as the longest.
--- Notice: the results come in the order of the list, whichever task was first; a failure that is expected is
--- caught in the task (an error that no call is there to raise would be printed), and the others go on.
+-- Many things at once, in one process: each takes its time, all together take as long as the
+-- longest.
+-- Notice: the results are in the order of the list, whichever task was first. An expected failure
+-- is caught in the task (an error that no call raises would be printed), and the others go on.
 local mp = require "mpengine"
 local co = mp.co
 

@@ -1,6 +1,6 @@
--- A pipeline of tasks and processes: lines are made here, worked on by two other processes, and put in
--- order here again, all three stages at once.
--- Notice: the waits on the shared queues suspend one task each; the others, the clock for example, go on.
+-- A pipeline of tasks and processes: lines are made here, processed by two other processes, and put
+-- in order here again, all three stages at once.
+-- Notice: each wait on a shared queue suspends one task; the others, the clock for example, go on.
 local mp = require "mpengine"
 local co = mp.co
 

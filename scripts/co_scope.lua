@@ -1,5 +1,5 @@
--- Tasks that belong together: the scope ends when all of them have ended, however that comes about.
--- Notice: the first error cancels the others and is raised by the scope; none of them lives on.
+-- Tasks that belong together: the scope ends when all of them have ended, for whatever reason.
+-- Notice: the first error cancels the others and is raised by the scope; no task outlives it.
 local mp = require "mpengine"
 local co = mp.co
 

@@ -15,7 +15,7 @@ end, 1, 2))
 
 print("too late:", co.with_timeout(0.05, function()
   local _ <close> = resource("the slow one's")
-  mp.Queue():get() -- nobody will ever put
+  mp.Queue():get() -- no process ever puts an item
 end))
 
 print("endless:", co.with_timeout(0.05, function()
@@ -23,7 +23,8 @@ print("endless:", co.with_timeout(0.05, function()
   while true do end
 end))
 
--- The outer limit holds for all inside; an inner one that passes first is only its own.
+-- The outer limit applies to everything inside; an inner limit that passes first ends only its own
+-- function.
 print("nested:", co.with_timeout(5, function()
   local _, why = co.with_timeout(0.02, co.sleep, 60)
   return "inner " .. why .. ", outer goes on"

@@ -1,9 +1,8 @@
 -- Three URLs at once, in one process.
 --   coroutine.lua [--patched] [URL ...]
--- Notice: all three requests are sent before the first answer comes, and the
--- answers are printed as they arrive; a failure prints its reason and the others
--- go on. With --patched the same is done by LuaSocket's own socket.http, which
--- knows nothing of tasks: after patch_all its waits suspend only the task.
+-- Notice: all three requests are sent before the first answer arrives, and the answers are printed
+-- as they arrive; a failure prints its reason and the others go on. With --patched the same is done
+-- by LuaSocket's own socket.http, which blocks: after patch_all its waits suspend only the task.
 local mp = require "mpengine"
 local co = mp.co
 

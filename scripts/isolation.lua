@@ -1,7 +1,7 @@
 -- A plain list is not shared.
--- Notice: every process appends to its own copy, so every list that is printed
--- has one element, and the list of the main script stays empty. What is meant
--- to be shared is made with mp.Array, mp.Dict, mp.List or mp.Queue.
+-- Notice: every process appends to its own copy, so every list that is printed has one element, and
+-- the list of the main script stays empty. Use mp.Array, mp.Dict, mp.List or mp.Queue for shared
+-- data.
 local mp = require "mpengine"
 
 local list = {}

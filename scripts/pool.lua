@@ -1,9 +1,9 @@
 -- Thirty tasks on three workers.
 --   pool.lua              apply_async: all are queued at once, three run at a time
 --   pool.lua apply        apply: the main script waits for each before the next
---   pool.lua terminate    apply_async, then terminate: what has not run never does
--- Notice: the workers are real processes, there are three pids, and 'end' comes
--- last, because join waits for the workers.
+--   pool.lua terminate    apply_async, then terminate: queued tasks never run
+-- Notice: the workers are real processes, there are three pids, and 'end' is printed last, because
+-- join waits for the workers.
 local mp = require "mpengine"
 
 local mode = arg and arg[1] or "apply_async"

@@ -1,7 +1,7 @@
 -- Ten processes that sleep a little and print.
--- Notice: they are started in order, but print in the order in which they wake
--- up, each from its own pid; 'all done' comes last, because the main script
--- joins every one of them before it prints.
+-- Notice: they are started in order, but print in the order in which they wake up, each from its
+-- own pid; 'all done' is printed last, because the main script joins every one of them before it
+-- prints.
 local mp = require "mpengine"
 
 local function work(n)

@@ -1,7 +1,7 @@
 -- Two producers and three consumers on a queue with room for four items.
--- Notice: a producer waits while the queue is full and a consumer while it is
--- empty; nobody polls. Closing the queue ends the consumers' loops once it is
--- drained, and every item arrives exactly once.
+-- Notice: a producer waits while the queue is full and a consumer while it is empty, without
+-- polling. Closing the queue ends the consumers' loops once it is drained, and every item arrives
+-- exactly once.
 local mp = require "mpengine"
 
 local queue = mp.Queue(4)

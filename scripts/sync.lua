@@ -1,7 +1,7 @@
 -- Event, Condition and Semaphore between processes.
--- Notice: nobody starts before the event is set; the baker wakes the eaters
--- through the condition, and each cake is eaten once; never more than two are
--- inside the semaphore, though five want to be.
+-- Notice: no runner starts before the event is set; the baker wakes the eaters through the
+-- condition, and each cake is eaten once; never more than two are inside the semaphore, though five
+-- want to be.
 local mp = require "mpengine"
 
 local function start_all(n, target)
@@ -15,7 +15,7 @@ local function start_all(n, target)
   end
 end
 
--- An event lets all the waiters go at once.
+-- An event releases all its waiters at once.
 local go, gone = mp.Event(), mp.Value("i", 0)
 local join = start_all(3, function()
   go:wait()
@@ -42,7 +42,7 @@ end
 join()
 print("condition:", eaten.value, "cakes eaten,", cakes.value, "left")
 
--- A semaphore lets a bounded number in.
+-- A semaphore admits a bounded number.
 local sem, inside, most = mp.Semaphore(2), mp.Value("i", 0), mp.Value("i", 0)
 join = start_all(5, function()
   local _ <close> = sem:guard()

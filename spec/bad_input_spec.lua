@@ -133,7 +133,7 @@ describe("a wrong argument", function()
     it("is refused: " .. case[1], function() misuse(case[2], case[3]) end)
   end
 
-  it("is refused by a pool, which goes on", function()
+  it("is refused by a pool, which stays usable", function()
     ok[[
       local pool <close> = mp.Pool(1)
       raises({ "apply", "function" }, pool.apply, pool, 5)
@@ -172,7 +172,7 @@ describe("a wrong argument", function()
     end
   end)
 
-  it("leaves nothing half done", function()
+  it("changes nothing", function()
     ok[[
       local q, d, a = mp.Queue(2), mp.Dict{ x = 1 }, mp.Array("b", { 1, 2, 3 })
       for _ = 1, 50 do

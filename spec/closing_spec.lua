@@ -1,5 +1,6 @@
--- The library while its Lua state is being closed, and after: os.exit(code, true), the end of stock Lua,
--- finalizers that are older or newer than the library. And the library when it is required again.
+-- The library while its Lua state is being closed, and after: os.exit(code, true), the end of stock
+-- Lua, finalizers that are older or newer than the library. Also the library when it is required
+-- again.
 local support = require "spec.support"
 local run, prints, ok, quote, shell = support.run, support.prints, support.ok, support.quote, support.shell
 
@@ -78,7 +79,7 @@ describe("os.exit(code, true)", function()
       os.exit(7, true)]])
   end)
 
-  it("terminates a pool that is to be closed, and kills the tasks that have not ended", function()
+  it("terminates an open pool, and kills the tasks that have not ended", function()
     exits(3, "cleaned up\n", [[
       local pool <close> = mp.Pool(2)
       pool:apply_async(function() mp.sleep(100) end)
@@ -90,7 +91,7 @@ describe("os.exit(code, true)", function()
       os.exit(3, true)]])
   end)
 
-  it("waits for the children that are no daemons, after the close handlers", function()
+  it("waits for the children that are not daemons, after the close handlers", function()
     exits(4, "close\nchild\n", [[
       local e = mp.Event()
       P(function() e:wait() print "child" end)
@@ -132,7 +133,7 @@ describe("os.exit(code, true)", function()
     end)
   end
 
-  it("lets calls of every kind be made in a finalizer", function()
+  it("allows calls of every kind in a finalizer", function()
     local r = run(CALLS .. RUN .. [[ setmetatable({}, { __gc = RUN }) os.exit(9, true)]])
     assert.equal(9, r.status, r.stdout .. r.stderr)
     assert.truthy(r.stdout:find("all called", 1, true), r.stdout)
@@ -146,7 +147,7 @@ describe("a finalizer that is older than the library", function()
     ["after os.exit(0, true)"] = "os.exit(0, true)",
     ["after os.exit(0, true) in a task"] = "mp.co.spawn(function() os.exit(0, true) end):join()",
   } do
-    it("is told that the library is closed, " .. how, function()
+    it("gets the error that the library is closed, " .. how, function()
       local r = run(OLDER .. [[ end })
         WANTED = "closed"
         local mp = require "mpengine"]] .. CALLS .. code, { mode = "stock", plain = true })
@@ -225,7 +226,7 @@ describe("the library that is required again", function()
       os.exit(4)]])
   end)
 
-  it("has its children waited for, whatever is in package.loaded", function()
+  it("waits for its children, whatever is in package.loaded", function()
     prints("child\n", [[
       local e = mp.Event()
       P(function() e:wait() print "child" end)
@@ -233,7 +234,7 @@ describe("the library that is required again", function()
       e:set()]])
   end)
 
-  it("runs under busted, whose spec files each begin with what was loaded before the first", function()
+  it("runs under busted, which restores package.loaded before each spec file", function()
     local dir = shell("mktemp -d"):gsub("\n$", "")
     for i = 1, 3 do
       support.write_file(("%s/%d_spec.lua"):format(dir, i), ([[

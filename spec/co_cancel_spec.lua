@@ -73,7 +73,7 @@ describe("a time limit", function()
       eq(table.pack(co.with_timeout(0, co.sleep, 0)), table.pack(nil, "timeout"))]]
   end)
 
-  it("that an inner one does not reach goes on after it", function()
+  it("stays in force after an inner limit that was not reached", function()
     co[[
       eq(table.pack(co.with_timeout(60, function()
         local v, why = co.with_timeout(0.01, co.sleep, 60)
@@ -82,7 +82,7 @@ describe("a time limit", function()
       end)), table.pack(nil, "timeout", "outer"))]]
   end)
 
-  it("is not that of those who resume a generator that has yielded out of it", function()
+  it("does not apply to a task that resumes a generator which yielded out of it", function()
     co[[
       local g = coroutine.wrap(function()
         coroutine.yield((select(2, co.with_timeout(0.01, function() coroutine.yield(1) co.sleep(60) end))))
@@ -165,7 +165,7 @@ describe("a kill", function()
       eq(n, 100)]]
   end)
 
-  it("does not take back what was handed over before it", function()
+  it("does not withdraw what was handed over before it", function()
     co[[
       for _ = 1, 50 do
         local q, s = co.Queue(), co.Semaphore(0)
@@ -181,7 +181,7 @@ describe("a kill", function()
       end]]
   end)
 
-  it("in a wait on a co.Condition waits for the lock first", function()
+  it("in a wait on a co.Condition reacquires the lock first", function()
     co[[
       local l = co.Lock()
       local c, held = co.Condition(l)
@@ -232,7 +232,7 @@ local CANCELS = [[
 describe("code after a pcall that caught a cancellation", function()
   local function each(code) co(CANCELS .. "for name, cancel in pairs(cancels) do " .. code .. " end") end
 
-  it("runs, and releases what was taken", function()
+  it("runs, and releases what was acquired", function()
     each[[
       local lock, permits, held = mp.Lock(), co.Semaphore(2), mp.RLock()
       cancel(function()
@@ -268,7 +268,7 @@ describe("code after a pcall that caught a cancellation", function()
       end]]
   end)
 
-  it("meets it again at each later wait, whatever the wait is for", function()
+  it("gets it again at each later wait, whatever the wait is for", function()
     each[[
       local met, e, c, r = 0, mp.Event(), mp.Condition(), co.AsyncResult()
       cancel(function()
@@ -406,7 +406,7 @@ describe("a scope in a scope", function()
       raises("ended", ended.spawn, ended, print)]]
   end)
 
-  it("raises the very value, and shows both tracebacks when nobody catches it", function()
+  it("raises the same value, and shows both tracebacks when it is not caught", function()
     co[[
       local e = { code = 1 }
       local good, err = pcall(co.scope, function(s) s:spawn(error, e) co.sleep(60) end)
@@ -427,7 +427,7 @@ describe("a scope in a scope", function()
 end)
 
 describe("a coroutine", function()
-  it("of a task that waits cannot be resumed or closed by others; its status is normal", function()
+  it("of a waiting task cannot be resumed or closed from outside; its status is normal", function()
     co[[
       local c
       local t = co.spawn(function() c = coroutine.running() co.sleep(0.01) return "slept" end)
@@ -448,7 +448,7 @@ describe("a coroutine", function()
       eq(g(), 3)]]
   end)
 
-  it("need not be one: waits work in sort comparators of several tasks, and in finalizers", function()
+  it("is not required: waits work in sort comparators of several tasks, and in finalizers", function()
     co[[
       local tasks = {}
       for i = 1, 10 do
@@ -479,7 +479,7 @@ describe("waits for several", function()
       eq(cq:qsize(), 1)]]
   end)
 
-  it("give joined tasks in the order of their ends", function()
+  it("give joined tasks in the order in which they ended", function()
     co[[
       local tasks, order = {}, {}
       for i, s in ipairs{ 0.2, 0.01, 0.1 } do tasks[i] = co.spawn(function() co.sleep(s) return i end) end
@@ -514,7 +514,7 @@ describe("co.Pool", function()
       assert(n < 60, n)]]
   end)
 
-  it("raises the first error, and the others do not go on", function()
+  it("raises the first error and ends the other items", function()
     co[[
       local p, went_on = co.Pool(3)
       raises("the reason", p.map, p, function(x)
@@ -529,8 +529,8 @@ describe("co.Pool", function()
   end)
 end)
 
-describe("what a program says", function()
-  it("of a task that does not wait, when the watchdog is on", function()
+describe("what a program reports", function()
+  it("about a task that does not wait, when the watchdog is on", function()
     local r = co_run[[
       co.watchdog(0.05)
       local t = co.spawn(function()
@@ -545,7 +545,7 @@ describe("what a program says", function()
     assert.truthy(r.stderr:find("script.lua:4", 1, true), r.stderr)
   end)
 
-  it("when nothing can go on: objects of co, and the places of the spawns too", function()
+  it("at a deadlock: objects of co, and the lines of the spawns too", function()
     ends(1, { "can never come", "script.lua:2", "script.lua:4", "Task-" }, [[
       local co = mp.co
       local t = co.spawn(function() co.Queue():get() end)
@@ -553,7 +553,7 @@ describe("what a program says", function()
       co.Event():wait()]])
   end)
 
-  it("when nothing can go on: what each waits for, by its name", function()
+  it("at a deadlock: what each task waits for, by its name", function()
     local r = co_run[[
       local e, l, q, s, t = co.Event(), co.Lock(), co.Queue(1), co.Semaphore(0), nil
       l:acquire()
@@ -582,7 +582,7 @@ describe("what a program says", function()
     assert.falsy(r.stderr:find("main.lua", 1, true), r.stderr) -- the lines of the library say nothing to a user
   end)
 
-  it("of an error that it raises again: where the task raised it", function()
+  it("about an error that is raised again: where the task raised it", function()
     local r = co_run[[
       local t = co.spawn(function()
         co.sleep(0)
@@ -595,7 +595,7 @@ describe("what a program says", function()
 end)
 
 describe("a mistake", function()
-  it("is told at the line of the script that made it", function()
+  it("is reported at the line of the script that made it", function()
     co[[
       local t, q = co.spawn(function() co.sleep(60) end), co.Queue()
       raises({ "script.lua:3", "'Task:kill'", "task" }, function()
@@ -621,7 +621,7 @@ describe("a mistake", function()
 end)
 
 describe("offload, in full", function()
-  it("passes values there and back, errors with what they say, and no shared objects", function()
+  it("passes values and errors there and back, but no shared objects", function()
     co[[
       eq(table.pack(co.offload(function(...) return ... end, 1, nil, { 2 })), table.pack(1, nil, { 2 }))
       raises("index a nil value", co.offload, function() local x = nil return x.y end)
@@ -630,7 +630,7 @@ describe("offload, in full", function()
       raises("function", co.offload, 5)]]
   end)
 
-  it("can be waited for with a limit, and does not hold up the end", function()
+  it("can be waited for with a limit, and does not delay the exit", function()
     ok([[
       local co = mp.co
       eq(table.pack(co.with_timeout(0.05, co.offload, os.execute, "sleep 10")), table.pack(nil, "timeout"))]],

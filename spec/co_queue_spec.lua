@@ -1,4 +1,4 @@
--- co.Queue: who gets what, in which order, and what nobody may lose.
+-- co.Queue: which task gets which item, in which order, and what is never lost.
 local support = require "spec.support"
 local ok = support.ok
 
@@ -21,7 +21,7 @@ describe("co.Queue", function()
       eq(q:empty(), true)]]
   end)
 
-  it("gives a free place to who waits for one when its item goes to who waits for that", function()
+  it("gives a free place to a waiting producer when its item goes to a waiting consumer", function()
     co[[
       local q = co.Queue(1)
       q:put "a"
@@ -33,7 +33,7 @@ describe("co.Queue", function()
       eq(q:get(), "c")]]
   end)
 
-  it("serves takers and putters in the order of their arrival, and none that comes later first", function()
+  it("serves consumers and producers in the order of arrival, with no overtaking", function()
     co[[
       local q, order = co.Queue(), {}
       for i = 1, 4 do co.spawn(function() local v = q:get() order[#order + 1] = i .. v end) end
@@ -54,7 +54,7 @@ describe("co.Queue", function()
       for i = 1, 3 do eq(full:get(), i) end]]
   end)
 
-  it("lets no waiter that timed out or was killed take anything", function()
+  it("gives nothing to a waiter that timed out or was killed", function()
     co[[
       local q, got = co.Queue(), {}
       local late = co.spawn(function() return q:get(0.02) end)
@@ -77,7 +77,7 @@ describe("co.Queue", function()
       eq(full:get(0), nil)]]
   end)
 
-  it("loses nothing to a kill that comes between the hand-over and the taker's turn", function()
+  it("loses nothing to a kill between the hand-over and the consumer's turn", function()
     co[[
       local q, seen = co.Queue(1), {}
       local taker = co.spawn(function() seen[1] = q:get() q:get() end)
@@ -96,7 +96,7 @@ describe("co.Queue", function()
       eq(q:get(0), "z")]]
   end)
 
-  it("closed: takers get what is left, then closed; putters that wait get closed", function()
+  it("closed: consumers get what is left, then closed; waiting producers get closed", function()
     co[[
       local q = co.Queue(2)
       q:put(1) q:put(2)
@@ -119,7 +119,7 @@ describe("co.Queue", function()
       eq(list, { 1, 2, 3 })]]
   end)
 
-  it("that gave out what it promised before it was closed", function()
+  it("delivers the items it had handed over before it was closed", function()
     co[[
       local q = co.Queue()
       local a, b = co.spawn(function() return q:get() end), co.spawn(function() return q:get() end)
@@ -143,7 +143,7 @@ describe("co.Queue", function()
       raises("JoinableQueue", function() co.Queue():task_done() end)]]
   end)
 
-  it("says at the caller's line what is wrong", function()
+  it("reports misuse at the caller's line", function()
     co[[
       local q = co.Queue(1)
       raises({ "script.lua:3", "'co.Queue:get'", "timeout" }, function()
@@ -159,7 +159,7 @@ describe("co.Queue", function()
       assert(tostring(q):match "closed")]]
   end)
 
-  it("can be waited for with other things", function()
+  it("can be waited for together with other objects", function()
     co[[
       local q, e = co.Queue(), co.Event()
       local t = co.spawn(function() return co.wait({ e, q }, nil, 1)[1] end)

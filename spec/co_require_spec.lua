@@ -5,7 +5,7 @@ local ok = support.ok
 local function co(code) return ok("local co = require 'mpengine'.co " .. code) end
 
 describe("require", function()
-  it("loads a module once, whoever asks for it while its top level waits", function()
+  it("loads a module once, however many tasks require it while its top level waits", function()
     co[[
       local loads = 0
       package.preload["spec.slow"] = function(name, data)
@@ -21,7 +21,7 @@ describe("require", function()
       eq(m[1], "x") eq(loads, 1)]]
   end)
 
-  it("suspends the task alone: any number load modules at once", function()
+  it("suspends only the task: any number of tasks load modules at once", function()
     co[[
       local tasks = {}
       for i = 1, 200 do
@@ -33,7 +33,7 @@ describe("require", function()
       assert(now() - from < 2)]]
   end)
 
-  it("is what it is: results, errors, and what a module sets itself", function()
+  it("works as in Lua: results, errors, and what a module sets itself", function()
     co[[
       package.preload["spec.none"] = function() co.sleep(0) end
       package.preload["spec.no"] = function() co.sleep(0) return false end
@@ -51,7 +51,7 @@ describe("require", function()
       package.searchers = searchers]]
   end)
 
-  it("of a module that fails is tried again by the next one that waited for it", function()
+  it("of a module that fails is tried again by the next waiting task", function()
     co[[
       local loads = 0
       package.preload["spec.bad"] = function()
@@ -81,7 +81,7 @@ describe("require", function()
       eq(select(2, c:get()), "killed")]]
   end)
 
-  it("of modules that require each other does not wait for ever", function()
+  it("of modules that require each other does not wait forever", function()
     ok([[
       local co = mp.co
       package.preload["spec.a"] = function() co.sleep(0.001) return { pcall(require, "spec.b") } end

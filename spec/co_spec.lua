@@ -46,7 +46,7 @@ describe("a task", function()
       eq(t:join(), true) eq(t:join(0), true)]]
   end)
 
-  it("sleeps no less than it was told", function()
+  it("sleeps no less than the given time", function()
     co[[
       for _, s in ipairs{ 0, 0.01, 0.1 } do
         local from = now()
@@ -67,7 +67,7 @@ describe("a task", function()
       eq(order, { 2, 3, 1 })]]
   end)
 
-  it("that sleeps 0 lets all the others run once", function()
+  it("that sleeps for 0 lets every other task run once", function()
     co[[
       local trace = {}
       local function step(name) for i = 1, 3 do trace[#trace + 1] = name .. i co.sleep(0) end end
@@ -75,7 +75,7 @@ describe("a task", function()
       eq(table.concat(trace, " "), "a1 b1 a2 b2 a3 b3")]]
   end)
 
-  it("raises its error from get, and as it was", function()
+  it("raises its error from get, unchanged", function()
     co[[
       local e = { code = 1 }
       local t = co.spawn(function() co.sleep(0) error(e) end)
@@ -89,7 +89,7 @@ describe("a task", function()
         error("text") end) u:get() end)]]
   end)
 
-  it("whose error nobody waits for prints it with a traceback, and the others go on", function()
+  it("that fails while no task waits for it prints the error with a traceback, and the others go on", function()
     local r = co_run[[
       local t = co.spawn(function()
         error("the reason")
@@ -210,7 +210,7 @@ describe("a task", function()
       eq(n, 10000)]], { timeout = 40 })
   end)
 
-  it("is the current one, and has a name", function()
+  it("is the current task while it runs, and has a name", function()
     co[[
       local main = co.current()
       assert(main)
@@ -336,7 +336,7 @@ describe("a wait", function()
       assert(ticks > 10)]]
   end)
 
-  it("keeps what coroutine functions mean", function()
+  it("leaves the coroutine functions as they are", function()
     co[[
       local _, is_main = coroutine.running()
       eq(coroutine.isyieldable(coroutine.create(print)), true)
@@ -463,7 +463,7 @@ describe("a task, in full #later", function()
       eq(done, true)]]
   end)
 
-  it("does not wait for ever in its close variables", function()
+  it("does not wait forever in its close variables", function()
     ok([[
       local co = mp.co
       local t = co.spawn(function()
@@ -499,7 +499,7 @@ describe("a task, in full #later", function()
       eq(full:qsize(), 1)]], { timeout = 30 })
   end)
 
-  it("killed in a wait on a condition has its lock again before the kill goes on", function()
+  it("killed in a wait on a condition reacquires the lock before the kill is raised", function()
     co[[
       local c = mp.Condition(mp.Lock())
       local held
@@ -555,7 +555,7 @@ describe("a task, in full #later", function()
       eq(#co.joinall(tasks, 10), 5)]]
   end)
 
-  it("that is waiting cannot be resumed or closed by another", function()
+  it("that is waiting cannot be resumed or closed from outside", function()
     co[[
       local c
       local t = co.spawn(function()
@@ -700,7 +700,7 @@ describe("a scope #later", function()
 end)
 
 describe("waiting for tasks #later", function()
-  it("gives those that are ready first", function()
+  it("gives the tasks that are ready first", function()
     co[[
       local a, b = co.spawn(function() end), co.spawn(co.sleep, 60)
       local done = co.wait({ a, b }, nil, 1)
@@ -712,7 +712,7 @@ describe("waiting for tasks #later", function()
       assert(co.wait({ e })[1] == e)]]
   end)
 
-  it("walks them as they end", function()
+  it("iterates over them as they end", function()
     co[[
       local tasks, order = {}, {}
       for i, s in ipairs{ 0.3, 0.01, 0.15 } do tasks[i] = co.spawn(function() co.sleep(s) return i end) end
@@ -780,7 +780,7 @@ describe("the objects of co #later", function()
       eq(c:get(10), "item")]]
   end)
 
-  it("have a result that is set once somewhere", function()
+  it("have a result that is set once", function()
     co[[
       local r = co.AsyncResult()
       eq(r:ready(), false)
@@ -820,7 +820,7 @@ describe("the objects of co #later", function()
       eq(most, 2)]]
   end)
 
-  it("have variables that go with their task, or with the object", function()
+  it("have variables that are freed with their task, or with the object", function()
     ok[[
       local co = mp.co
       local weak = setmetatable({}, { __mode = "k" })
@@ -870,7 +870,7 @@ describe("offload #later", function()
   end)
 end)
 
-describe("a program in which nothing can go on #later", function()
+describe("a deadlock of all tasks #later", function()
   it("ends with an error that lists each task and the line where it waits, status 1", function()
     ends(1, { "script.lua:3", "script.lua:4" }, [[
       local co = mp.co
@@ -879,7 +879,7 @@ describe("a program in which nothing can go on #later", function()
       e:wait()]])
   end)
 
-  it("is not one that waits with a timeout, for a process, or for a timer", function()
+  it("is not reported during a wait with a timeout, for a process, or for a timer", function()
     co[[
       local q, e = mp.Queue(), mp.Event()
       eq(table.pack(q:get(0.05)), table.pack(nil, "empty"))
@@ -890,7 +890,7 @@ describe("a program in which nothing can go on #later", function()
       e:wait()]]
   end)
 
-  it("ends when the last other process dies", function()
+  it("is reported when the last other process dies", function()
     ends(1, { "script.lua:3" }, [[
       local q = mp.Queue()
       P(function() end)

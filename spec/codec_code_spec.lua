@@ -1,4 +1,4 @@
--- The code of functions: whole where bytes may leave the program, else sent once.
+-- The code of functions: sent whole where bytes may leave the program, otherwise sent once.
 local mp = require "mpengine"
 local core = require "mpengine.core"
 local support = require "spec.support"
@@ -53,7 +53,7 @@ describe("codec: code in the program", function()
     for i = 1, 3 do assert.is_true(#sent(function() return i, f end) < 60) end
   end)
 
-  it("is whole in bytes that may leave it, whatever was sent before", function()
+  it("is sent whole in bytes that may leave it, whatever was sent before", function()
     local f = long_function(4000)
     local before = #encode(f)
     sent(f)
@@ -131,7 +131,7 @@ describe("codec: code in the program", function()
     end
   end)
 
-  it("runs under a debug hook that counts, which sees nothing of it", function()
+  it("runs under a counting debug hook, which sees nothing of it", function()
     local f, lines, bytes = long_function(500), {}, nil
     local sethook, getinfo, decode_args = debug.sethook, debug.getinfo, core.decode_args
     for _ = 1, 4 do bytes = sent(f) decode_args(bytes) end
@@ -145,7 +145,7 @@ describe("codec: code in the program", function()
     assert.are.same({}, lines)
   end)
 
-  it("is refused where functions were not asked for, and is no value by itself", function()
+  it("is refused where functions were not asked for, and is not a value by itself", function()
     local bytes = sent(long_function(500))
     local handle = bytes:match("\xfc........")
     for _, s in ipairs{ bytes, handle } do
@@ -166,7 +166,7 @@ describe("codec: code in the program", function()
     assert.is_truthy(err:find("no longer exists", 1, true), err)
   end)
 
-  it("is freed when nobody can need it, and stays while somebody can", function()
+  it("is freed when no process can need it, and stays while one can", function()
     support.ok[[
       local function blobs()
         local n = 0
@@ -191,7 +191,7 @@ describe("codec: code in the program", function()
       eq(d.kept(), "kept")]]
   end)
 
-  it("outlives who sent it", function()
+  it("outlives its sender", function()
     for _, method in ipairs{ "fork", "spawn", "forkserver" } do
       support.ok(([[
         mp.set_start_method(%q)
@@ -210,7 +210,7 @@ describe("codec: code in the program", function()
     end
   end)
 
-  it("comes to many processes, again and again, under each start method", function()
+  it("reaches many processes, again and again, under each start method", function()
     for _, method in ipairs{ "fork", "spawn", "forkserver" } do
       support.ok(([[
         mp.set_start_method(%q)
@@ -234,7 +234,7 @@ describe("codec: code in the program", function()
     end
   end)
 
-  it("goes whole when shared memory is full", function()
+  it("is sent whole when shared memory is full", function()
     support.ok([[
       local core = require "mpengine.core"
       local f = load("local n = 5 return function() return n, '" .. ("x"):rep(200000) .. "' end")()
@@ -252,7 +252,7 @@ describe("codec: code in the program", function()
     ]], { env = { MPENGINE_SHM_LIMIT = "4M" } })
   end)
 
-  it("is there after a fork, for both", function()
+  it("is usable after a fork, in both processes", function()
     support.ok[[
       local f = function(x) return x * 2 end
       local q, back = mp.Queue(), mp.Queue()
@@ -268,7 +268,7 @@ describe("codec: code in the program", function()
       all{ p }]]
   end)
 
-  it("is kept, as all objects are, while a put waits for room", function()
+  it("is kept, like all objects, while a put waits for room", function()
     support.ok[[
       local full, other = mp.Queue(1), mp.Queue()
       full:put(1)

@@ -192,7 +192,7 @@ describe("codec: functions", function()
     assert.are.equal(6, u.get())
   end)
 
-  it("uses the globals where it arrives, unless it has an _ENV of its own", function()
+  it("uses the receiver's globals, unless it has an _ENV of its own", function()
     local f = through(function() return print end)
     assert.are.equal(print, f())
     assert.are.equal(_G, through(_G))
@@ -311,7 +311,7 @@ describe("codec: modules", function()
     damaged("codec_spec.late", s, { functions = true })
   end)
 
-  it("names the key that a module lacks", function()
+  it("names the key that is missing in a module", function()
     package.loaded["codec_spec.short"] = { there = function() end }
     local s = encode(package.loaded["codec_spec.short"].there)
     package.loaded["codec_spec.short"].there = nil
@@ -344,7 +344,7 @@ describe("codec: metatables", function()
     assert.are.equal(5.0, t[1]:length())
   end)
 
-  it("are themselves when they are sent as values", function()
+  it("stay themselves when they are sent as values", function()
     local Class = { data = true }
     mp.register("codec_spec.Class", Class)
     assert.are.equal(Class, (through(Class)))
@@ -458,7 +458,7 @@ describe("codec: what cannot be sent", function()
     assert.is_truthy(err:find("(99985 levels)", 1, true), err)
   end)
 
-  it("is a table with a metatable that nobody registered", function()
+  it("is a table with an unregistered metatable", function()
     refuses("value.p: cannot send a table with a metatable that is not registered (see mp.register)",
       { p = setmetatable({}, {}) })
     refuses("value.p: cannot send a Point: its metatable is not registered (see mp.register)",
@@ -501,7 +501,7 @@ describe("codec: damaged bytes", function()
     end
   end)
 
-  it("raise before memory is taken for what they claim", function()
+  it("raise before memory is allocated for what they claim", function()
     for _, s in ipairs{ "\xee\xff\xff\xff\xff\xff\x7f", "\xf0\xff\xff\xff\xff\x0f\0", "\xf0\0\xbf", "\xf0\0\xff\0\0",
       "\xf2\xff\xff\xff\xff\x0f", "\xf4\xff\xff\xff\xff\x0f", ("\xf0\xff\xff\x3f\0"):rep(1 << 19) } do
       local before = collectgarbage("count")
@@ -518,7 +518,7 @@ describe("codec: damaged bytes", function()
     assert.is_true(collectgarbage("count") - before < 64 * 1024)
   end)
 
-  it("raise for references to nothing and keys that are none", function()
+  it("raise for references to nothing and for invalid keys", function()
     for _, s in ipairs{ "\xc0", "\xdf", "\xf8\5", "\xf9\0", "\xf9\x90\1", "\xf7\0", "\xf6\1", "\xfe", "\xfb\1",
       "\xfb\x81x", "\xff\1", "\xfd0123456789abcdef", "\xf0\0\1\xe0\1", "\xf0\0\1\xe3\0\0\0\0\0\0\xf8\x7f\1",
       "\xf0\0\1\1", "\xfc12345678", "\xf2\0\x81x" } do
@@ -526,7 +526,7 @@ describe("codec: damaged bytes", function()
     end
   end)
 
-  it("are refused when they are no string", function()
+  it("are refused when they are not a string", function()
     assert.has_error(function() decode(5) end)
     assert.has_error(function() decode() end)
     assert.has_error(function() decode("", 5) end)

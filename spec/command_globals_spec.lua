@@ -1,5 +1,5 @@
--- The library and the command go on when a script changes its globals, and the options, variables and
--- messages of the command are those of lua.
+-- The library and the command keep working when a script changes its globals. The options,
+-- variables and messages of the command are those of lua.
 local support = require "spec.support"
 local run = support.run
 
@@ -24,7 +24,7 @@ TAKEN[#TAKEN + 1] = "type = function() return 'mine' end"
 TAKEN[#TAKEN + 1] = "tostring = function() error('mine') end"
 
 describe("a script that changes its globals", function()
-  it("is told its errors as ever", function()
+  it("gets its errors reported as before", function()
     for _, taken in ipairs(TAKEN) do
       local r = command({ "-e", "local e = error " .. taken .. " e('boom')" })
       assert.equal(1, r.status, taken)
@@ -33,7 +33,7 @@ describe("a script that changes its globals", function()
     end
   end)
 
-  it("is told the errors of its tasks, children and pools", function()
+  it("gets the errors of its tasks, children and pools", function()
     for _, taken in ipairs(TAKEN) do
       support.ends(1, { "in_a_child", "in_a_task", "in_a_pool" }, [[
         local mp = require "mpengine"
@@ -50,7 +50,7 @@ describe("a script that changes its globals", function()
     end
   end)
 
-  it("is told of a deadlock", function()
+  it("gets the report of a deadlock", function()
     for _, taken in ipairs{ "debug = nil", "table = nil", "string.format = nil", "type = nil" } do
       support.ends(1, { "can never come", "Event" },
         "local mp = require 'mpengine' local e = mp.co.Event() " .. taken .. " e:wait()", { plain = true })
@@ -68,7 +68,7 @@ describe("the command", function()
     assert.equal(0, r.status)
   end)
 
-  it("ignores all variables of Lua with -E, wherever it stands", function()
+  it("ignores all variables of Lua with -E at any position", function()
     local env = { LUA_PATH = "xxx", LUA_CPATH = "yyy", LUA_PATH_5_4 = "zzz", LUA_CPATH_5_4 = "vvv" }
     local code = "print(package.path:find('xxx') or package.path:find('zzz') or package.cpath:find('yyy')"
       .. " or package.cpath:find('vvv'))"
@@ -79,7 +79,7 @@ describe("the command", function()
     assert.equal("zzz\tvvv\n", command({ "-e", "print(package.path, package.cpath)" }, { env = env }).stdout)
   end)
 
-  it("asks an error that can speak where it can look at the stack", function()
+  it("calls __tostring of an error where that can look at the stack", function()
     local r = run("local m = setmetatable({}, { __tostring = function()\n"
       .. "return tostring(debug.getinfo(4).currentline) end })\nerror(m)", { mode = "command", plain = true })
     assert.equal("mpengine: 3\n", r.stderr)
@@ -95,7 +95,7 @@ describe("interactive mode", function()
     return r
   end
 
-  it("goes on whatever becomes of the prompt", function()
+  it("goes on whatever the script does to the prompt", function()
     for _, line in ipairs{ "io = nil", "_PROMPT = {}", "_PROMPT = 5", "_PROMPT = nil", "tostring = nil",
       "_PROMPT = setmetatable({}, { __tostring = function() error('no') end })",
       "_PROMPT = setmetatable({}, { __tostring = function() return {} end })", "io.write = nil", "io.read = nil" } do
@@ -105,13 +105,13 @@ describe("interactive mode", function()
     assert.truthy(r.stdout:find("say>say>", 1, true), r.stdout)
   end)
 
-  it("tells an error of print, and goes on", function()
+  it("reports an error of print, and goes on", function()
     local r = types("print = nil", "1 + 1", "io.write('on')")
     assert.truthy(r.stderr:find("error calling 'print'", 1, true), r.stderr)
     assert.truthy(r.stdout:find("on", 1, true), r.stdout)
   end)
 
-  it("ends the last line, and reads statements of several lines", function()
+  it("ends the last line of output, and reads statements of several lines", function()
     local r = command({ "-e", "_PROMPT, _PROMPT2 = '', ''", "-i" }, { stdin = "a =\n10\na\n=a + 1\n" })
     assert.truthy(r.stdout:find("\n10\n11\n\n$"), r.stdout)
   end)

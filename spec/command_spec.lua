@@ -13,7 +13,7 @@ describe("the command", function()
     assert.same({ 0, "hello\n", "" }, { r.status, r.stdout, r.stderr })
   end)
 
-  it("says that it cannot open a script, and exits with 2", function()
+  it("reports that it cannot open a script, and exits with 2", function()
     local r = command{ "/no/such/script.lua" }
     assert.equal(2, r.status)
     assert.equal("", r.stdout)
@@ -23,7 +23,7 @@ describe("the command", function()
     assert.equal(2, command({ "/" }).status)
   end)
 
-  it("tells a syntax error with its line, and exits with 1", function()
+  it("reports a syntax error with its line, and exits with 1", function()
     local r = run("print 'x'\nlocal = 5", { mode = "command", plain = true })
     assert.equal(1, r.status)
     assert.equal("", r.stdout)
@@ -31,7 +31,7 @@ describe("the command", function()
     assert.truthy(r.stderr:find("script.lua:2:", 1, true), r.stderr)
   end)
 
-  it("tells an error with the message and a traceback, and exits with 1", function()
+  it("reports an error with the message and a traceback, and exits with 1", function()
     local r = run("local function inner()\n  error('the reason')\nend\ninner()", { mode = "command", plain = true })
     assert.equal(1, r.status)
     assert.truthy(r.stderr:find("^mpengine: [^\n]*script.lua:2: the reason\n"), r.stderr)
@@ -39,7 +39,7 @@ describe("the command", function()
     assert.truthy(r.stderr:find("script.lua:4: in main chunk", 1, true), r.stderr)
   end)
 
-  it("tells an error that is an object", function()
+  it("reports an error that is an object", function()
     local r = run("error(setmetatable({}, { __tostring = function() return 'as text' end }))",
       { mode = "command", plain = true })
     assert.equal(1, r.status)
@@ -52,18 +52,18 @@ describe("the command", function()
     assert.truthy(r.stderr:find("^mpengine: [^\n]*nil"), r.stderr)
   end)
 
-  it("exits with what the script gives to os.exit", function()
+  it("exits with the status that the script gives to os.exit", function()
     for text, status in pairs{ ["3"] = 3, ["true"] = 0, ["false"] = 1, ["0"] = 0, ["4, true"] = 4 } do
       assert.equal(status, run("os.exit(" .. text .. ")", { mode = "command", plain = true }).status)
     end
   end)
 
-  it("writes what was not flushed when the script exits", function()
+  it("flushes the output when the script exits", function()
     local r = run("io.stdout:setvbuf('full') io.write('half a line') os.exit(0)", { mode = "command", plain = true })
     assert.equal("half a line", r.stdout)
   end)
 
-  it("says that an option is unknown, and exits with 2", function()
+  it("reports that an option is unknown, and exits with 2", function()
     for _, flags in ipairs{ { "--no-such-option" }, { "-z" }, { "-e" } } do
       local r = command(flags)
       assert.equal(2, r.status)
@@ -77,7 +77,7 @@ describe("the command", function()
     assert.same({ 0, "--version\t-e\t\n" }, { r.status, r.stdout })
   end)
 
-  it("has arg as lua has it", function()
+  it("sets arg as lua does", function()
     local code = "print(arg[0]:match('[^/]*$'), #arg, arg[1], arg[2], arg[-1] ~= nil, ...)"
     local r = run(code, { mode = "command", plain = true, args = { "a b", "c" } })
     assert.equal("script.lua\t2\ta b\tc\ttrue\ta b\tc\n", r.stdout)
@@ -108,7 +108,7 @@ describe("the command", function()
     assert.truthy(r.stderr:find("stdin:1: the reason", 1, true), r.stderr)
   end)
 
-  it("tells its version and its options", function()
+  it("prints its version and its options", function()
     local r = command{ "--version" }
     assert.equal(0, r.status)
     assert.truthy(r.stdout:find("mpengine %d+%.%d+"), r.stdout)
@@ -143,7 +143,7 @@ describe("the command", function()
     assert.equal("mine\ttrue\n", r.stdout)
   end)
 
-  it("tells an error in a child, and goes on", function()
+  it("reports an error in a child, and goes on", function()
     local r = run([[local mp = require "mpengine"
       local p = mp.Process{ name = "w1", target = function()
         error("the reason")
@@ -209,7 +209,7 @@ describe("stock lua5.4", function()
     end
   end)
 
-  it("tells errors of children and of the script", function()
+  it("reports errors of children and of the script", function()
     local r = run("local p = P(function() error('in the child') end) p:join() error('in main')", { mode = "stock" })
     assert.equal(1, r.status)
     assert.truthy(r.stderr:find("Process Process-1:", 1, true), r.stderr)

@@ -1,14 +1,14 @@
 local support = require "spec.support"
 local ok = support.ok
 
--- A process is killed with kill -9 while it holds something or waits for
--- something. What it held is given back, and nobody else notices.
+-- A process is killed with kill -9 while it holds an object or waits for one. What it held is
+-- released, and no other process is affected.
 
 for _, kind in ipairs{ "Lock", "RLock" } do
   describe("a " .. kind .. " whose owner is killed", function()
     local function with(code) return ok((code:gsub("KIND", kind))) end
 
-    it("is given to the next at once, who is told", function()
+    it("goes to the next acquirer at once, which gets owner_died", function()
       with[[
         local l, q = mp.KIND(), mp.Queue()
         local p = P(function() l:acquire() q:put(1) mp.sleep(60) end)
@@ -24,7 +24,7 @@ for _, kind in ipairs{ "Lock", "RLock" } do
         eq(p.exitcode, -9)]]
     end)
 
-    it("is given to one who waits already, who is told", function()
+    it("goes to a waiting process, which gets owner_died", function()
       with[[
         local l, q, told = mp.KIND(), mp.Queue(), mp.Queue()
         local owner = P(function() l:acquire() q:put(1) mp.sleep(60) end)
@@ -38,7 +38,7 @@ for _, kind in ipairs{ "Lock", "RLock" } do
         eq(table.pack(l:acquire(10)), table.pack(true))]]
     end)
 
-    it("is given to a task that waits, while the others go on", function()
+    it("goes to a waiting task, while the others go on", function()
       with[[
         local co, l, q = mp.co, mp.KIND(), mp.Queue()
         local p = P(function() l:acquire() q:put(1) mp.sleep(60) end)
@@ -49,7 +49,7 @@ for _, kind in ipairs{ "Lock", "RLock" } do
         eq(table.pack(t:get(15)), table.pack(true, "owner_died"))]]
     end)
 
-    it("tells one only of those who wait, and lets all of them in", function()
+    it("reports the death to one waiter only, and lets all of them in", function()
       with[[
         local l, q, told, list = mp.KIND(), mp.Queue(), mp.Queue(), {}
         local owner = P(function() l:acquire() q:put(1) mp.sleep(60) end)
@@ -73,7 +73,7 @@ for _, kind in ipairs{ "Lock", "RLock" } do
         all(list)]]
     end)
 
-    it("tells by its guard, and lets the guard close", function()
+    it("reports the death by its guard, and lets the guard close", function()
       with[[
         local l = mp.KIND()
         local p = P(function() l:acquire() kill(0) mp.sleep(60) end)
@@ -86,7 +86,7 @@ for _, kind in ipairs{ "Lock", "RLock" } do
         eq(table.pack(l:acquire(0)), table.pack(true))]]
     end)
 
-    it("tells however the owner died: exit, error, os.exit, signals, in a grandchild", function()
+    it("reports the death however the owner died: exit, error, os.exit, signals, in a grandchild", function()
       local code = [[
         local l = mp.KIND()
         local ends = {
@@ -159,7 +159,7 @@ describe("the lock of an array", function()
 end)
 
 describe("a condition", function()
-  it("whose lock's owner is killed tells the next", function()
+  it("whose lock's owner is killed reports it to the next owner", function()
     ok[[
       local c = mp.Condition()
       P(function() c:acquire() kill(0) mp.sleep(60) end):join()
@@ -220,7 +220,7 @@ describe("an event", function()
 end)
 
 describe("a semaphore", function()
-  it("has back the permits of a process that was killed, without a word", function()
+  it("gets back the permits of a process that was killed, silently", function()
     ok[[
       local s = mp.Semaphore(3)
       local q = mp.Queue()
@@ -234,7 +234,7 @@ describe("a semaphore", function()
       eq(table.pack(s:acquire(0)), table.pack(nil, "timeout"))]]
   end)
 
-  it("wakes those who wait for the permits of a process that is killed", function()
+  it("wakes the waiters for the permits of a process that is killed", function()
     ok[[
       local s, q = mp.Semaphore(1), mp.Queue()
       local p = P(function() s:acquire() q:put(1) mp.sleep(60) end)
@@ -246,7 +246,7 @@ describe("a semaphore", function()
       all{ waiter }]]
   end)
 
-  it("does not give back a permit that was released already", function()
+  it("does not return a permit that was released already", function()
     ok[[
       local s = mp.Semaphore(1)
       P(function() for _ = 1, 3 do s:acquire() s:release() end kill(0) mp.sleep(60) end):join()
@@ -321,7 +321,7 @@ describe("a wake-up meant for a process that is killed", function()
 end)
 
 describe("a queue", function()
-  it("works on when a process that waits in get, or in put, is killed", function()
+  it("stays usable when a process that waits in get, or in put, is killed", function()
     ok[[
       local empty, full, q = mp.Queue(), mp.Queue(1), mp.Queue()
       full:put("first")
@@ -397,7 +397,7 @@ describe("a queue", function()
       assert(total - #seen <= killed, total - #seen .. " items lost")]], { timeout = 60 })
   end)
 
-  it("is at its end for nobody because a process died", function()
+  it("is not closed by the death of a process", function()
     ok[[
       local q = mp.Queue()
       P(function() q:put(1) kill(0) mp.sleep(60) end):join()
@@ -442,7 +442,7 @@ describe("a dict", function()
       eq(#d, 0)]], { timeout = 60 })
   end)
 
-  it("is changed by modify by nobody who died in it", function()
+  it("is not changed by a modify whose process was killed in it", function()
     ok[[
       local d = mp.Dict{ a = 1 }
       P(function() d:modify("a", function() kill(0) mp.sleep(60) end) end):join()
@@ -469,7 +469,7 @@ describe("a barrier #later", function()
 end)
 
 describe("a pool whose worker dies #later", function()
-  it("fails that task only, and tells the signal", function()
+  it("fails that task only, and gives the signal", function()
     ok[[
       local pool <close> = mp.Pool(2)
       local q = mp.Queue()
@@ -485,7 +485,7 @@ describe("a pool whose worker dies #later", function()
       eq(pool:apply(function() return "on" end), "on")]]
   end)
 
-  it("tells the exit code of os.exit", function()
+  it("gives the exit code of os.exit", function()
     ok[[
       local pool <close> = mp.Pool(1)
       local good, err = pcall(pool.apply, pool, function() os.exit(7) end)
@@ -494,7 +494,7 @@ describe("a pool whose worker dies #later", function()
       eq(pool:apply(function() return "on" end), "on")]]
   end)
 
-  it("runs the task again when it may", function()
+  it("runs the task again when retries allow it", function()
     ok[[
       local pool <close> = mp.Pool(1)
       local n = mp.Value("i", 0)
@@ -528,7 +528,7 @@ describe("a pool whose worker dies #later", function()
       pool:close() pool:join()]]
   end)
 
-  it("gives back the locks and permits that it held", function()
+  it("releases the locks and permits that it held", function()
     ok[[
       local pool <close> = mp.Pool(1)
       local l, s = mp.Lock(), mp.Semaphore(1)

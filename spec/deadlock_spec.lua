@@ -54,7 +54,7 @@ describe("A deadlock of processes #later", function()
     end
   end)
 
-  it("of a parent that joins a child, which waits for items that nobody puts", function()
+  it("of a parent that joins a child, which waits for items that no process puts", function()
     reports({ "the end of feeder (pid", "mp.Queue: 0x", "script.lua:2", "script.lua:4" }, [[
       local q = mp.Queue()
       local p = mp.Process{ name = "feeder", target = function() q:get() end }
@@ -69,7 +69,7 @@ describe("A deadlock of processes #later", function()
       P(function() lock:acquire() end):join()]])
   end)
 
-  it("of a pool whose task waits for a lock of the one that waits for the result", function()
+  it("of a pool whose task waits for a lock held by the process that waits for the result", function()
     reports({ "PoolWorker-1 (pid", "held by MainProcess", "script.lua:4" }, [[
       local lock = mp.Lock()
       local pool = mp.Pool(2)
@@ -77,7 +77,7 @@ describe("A deadlock of processes #later", function()
       pool:apply(function() lock:acquire() end)]])
   end)
 
-  it("of all that can be waited for", function()
+  it("of waits on everything that can be waited for", function()
     reports({ "mp.Event", "mp.Semaphore", "mp.Condition", "mp.Barrier", "mp.Queue", "an answer" }, [[
       local sem, cond, full = mp.Semaphore(0), mp.Condition(), mp.Queue(1)
       local a, b = mp.Pipe()
@@ -90,7 +90,7 @@ describe("A deadlock of processes #later", function()
       for _, f in ipairs(waits) do P(f) end]])
   end)
 
-  it("of processes that all start methods have made", function()
+  it("of processes of all start methods", function()
     for _, method in ipairs{ "fork", "spawn", "forkserver" } do
       reports({ "the end of Process-1" }, ([[
         mp.set_start_method "%s"
@@ -99,7 +99,7 @@ describe("A deadlock of processes #later", function()
     end
   end)
 
-  it("is the error of the wait, and the program goes on when that is caught", function()
+  it("is raised by the wait, and the program goes on when it is caught", function()
     ok[[
       local lock, q = mp.Lock(), mp.Queue()
       lock:acquire()
@@ -115,7 +115,7 @@ describe("A deadlock of processes #later", function()
       eq(p.exitcode, 0)]]
   end)
 
-  it("comes after everything that could happen has happened", function()
+  it("is reported after everything that could happen has happened", function()
     reports({ "mp.Queue" }, [[
       local q, back = mp.Queue(), mp.Queue()
       P(function() for _ = 1, 1000 do back:put(q:get()) end q:get() end)
@@ -123,7 +123,7 @@ describe("A deadlock of processes #later", function()
       back:get()]])
   end)
 
-  it("runs what is to be closed, and ends those too that catch the error", function()
+  it("runs close variables, and also ends processes that catch the error", function()
     local r = support.ends(1, { "every process waits" }, [[
       local q = mp.Queue()
       P(function()
@@ -134,7 +134,7 @@ describe("A deadlock of processes #later", function()
     assert.equal("closed\n", r.stdout)
   end)
 
-  it("is told of by nobody with MPENGINE_DEADLOCK=off, nor by stock Lua", function()
+  it("is not reported with MPENGINE_DEADLOCK=off, nor under stock Lua", function()
     local code = [[
       local q = mp.Queue()
       P(function() q:get() end):join() ]]
@@ -144,7 +144,7 @@ describe("A deadlock of processes #later", function()
     end
   end)
 
-  it("is told of by stock Lua with MPENGINE_DEADLOCK=report", function()
+  it("is reported under stock Lua with MPENGINE_DEADLOCK=report", function()
     support.ends(1, { "every process waits", "the end of Process-1" }, [[
       local q = mp.Queue()
       P(function() q:get() end):join()]], { mode = "stock", env = { MPENGINE_DEADLOCK = "report" } })
@@ -152,7 +152,7 @@ describe("A deadlock of processes #later", function()
 end)
 
 -- In each of these the processes wait for each other but for one thing, and the end is a good one.
-describe("No deadlock is seen #later", function()
+describe("No deadlock is reported #later", function()
   it("while a task sleeps, or a wait has a timeout", function()
     ok[[
       local q = mp.Queue()
@@ -163,7 +163,7 @@ describe("No deadlock is seen #later", function()
       eq(p.exitcode, 0)]]
   end)
 
-  it("while one waits for a program or a socket", function()
+  it("while a process waits for a program or a socket", function()
     ok[[
       local q = mp.Queue()
       local p = P(function()
@@ -180,7 +180,7 @@ describe("No deadlock is seen #later", function()
       p:join()]]
   end)
 
-  it("while one computes, or is blocked in a call of C", function()
+  it("while a process computes, or is blocked in a C call", function()
     ok[[
       local q = mp.Queue()
       P(function() local from = os.clock() repeat until os.clock() > from + 0.2 q:put(1) end)
@@ -189,7 +189,7 @@ describe("No deadlock is seen #later", function()
       eq(q:get(), 2)]]
   end)
 
-  it("while one is stopped, in a wait or at work", function()
+  it("while a process is stopped, in a wait or at work", function()
     ok[[
       local q, at_work = mp.Queue(), mp.Event()
       local waits = P(function() eq(q:get(), 1) end)
@@ -216,7 +216,7 @@ describe("No deadlock is seen #later", function()
       p:kill()]]
   end)
 
-  it("when one of those that wait for each other is killed by another process", function()
+  it("when one of the processes that wait for each other is killed by another", function()
     ok[[
       local a, b, both = mp.Lock(), mp.Lock(), mp.Barrier(3)
       local function take(x, y) x:acquire() both:wait() return y:acquire() end
@@ -232,7 +232,7 @@ describe("No deadlock is seen #later", function()
       eq({ r.exitcode, p.exitcode }, { 7, -9 })]]
   end)
 
-  it("when the killer itself waits for what the dead one held, again and again", function()
+  it("when the killer itself waits for what its victim held, again and again", function()
     ok[[
       for _ = 1, 100 do
         local lock, taken = mp.Lock(), mp.Event()
@@ -244,7 +244,7 @@ describe("No deadlock is seen #later", function()
       end]]
   end)
 
-  it("when one that waits is terminated and joined at once, among others that wait", function()
+  it("when a waiting process is terminated and joined at once, beside other waiting ones", function()
     ok[[
       local q, never = mp.Queue(), mp.Event()
       local idle = P(function() q:get() end)

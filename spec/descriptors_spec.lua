@@ -1,7 +1,7 @@
 local support = require "spec.support"
 
--- Programs that are started with standard descriptors closed. What they find is told by the status, as there
--- may be no output.
+-- Programs that are started with standard descriptors closed. They report by their exit status, as
+-- there may be no output.
 local SETS = { { 0 }, { 1 }, { 2 }, { 0, 1 }, { 0, 1, 2 } }
 
 -- own(): none of the numbers 0 to 2 is a descriptor that something of the library has made. A new descriptor has
@@ -55,7 +55,7 @@ describe("standard descriptors that are closed", function()
       own()]]
   end)
 
-  it("are not taken by what http opens", function()
+  it("are not taken by descriptors that http opens", function()
     each [[
       local ok, why = mp.http.get("http://127.0.0.1:1/")
       eq(ok, nil)
@@ -105,7 +105,7 @@ describe("standard descriptors that are closed", function()
     assert.equal(0, r.status)
   end)
 
-  it("that a script closes itself are not taken later", function()
+  it("closed by the script are not taken later", function()
     support.ok(OWN .. [[
       io.stdin:close()
       io.stdout:close()

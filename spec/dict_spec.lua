@@ -27,7 +27,7 @@ describe("a dict", function()
     assert.equal(3, #d)
   end)
 
-  it("has what the table it was made of has", function()
+  it("has the entries of the table it was made from", function()
     local t = { a = 1, [2] = "two", [2.5] = true }
     local d = mp.Dict(t)
     assert.same(t, d:copy())
@@ -81,7 +81,7 @@ describe("a dict", function()
     misuse({ "Dict" }, mp.Dict, { [{}] = 1 })
   end)
 
-  it("takes no value that cannot be sent, and keeps the one it has", function()
+  it("refuses a value that cannot be sent, and keeps the old one", function()
     local d = mp.Dict{ a = 1 }
     misuse({ "coroutine" }, function() d.a = coroutine.create(print) end)
     misuse({ "coroutine" }, function() d.a = { { x = coroutine.create(print) } } end)
@@ -90,7 +90,7 @@ describe("a dict", function()
     assert.same({ a = 1 }, d:copy())
   end)
 
-  it("cannot have its methods assigned by name: the error says how", function()
+  it("cannot have keys named as methods assigned by name: the error says how", function()
     local d = mp.Dict()
     for _, name in ipairs{ "get", "set", "has", "setdefault", "pop", "popitem", "keys", "values", "items", "update",
       "clear", "copy", "incr", "modify" } do
@@ -118,7 +118,7 @@ describe("a dict", function()
     assert.is_false(d:has("b"))
   end)
 
-  it("sets a default once", function()
+  it("stores a default once", function()
     local d = mp.Dict()
     assert.equal(1, d:setdefault("a", 1))
     assert.equal(1, d:setdefault("a", 2))
@@ -173,7 +173,7 @@ describe("a dict", function()
     assert.equal(3, #d)
   end)
 
-  it("is not changed by an update with a key or value that cannot be", function()
+  it("is not changed by an update with an invalid key or value", function()
     local d = mp.Dict{ a = 1 }
     misuse({ "Dict:update", 'd["b"]', "coroutine" }, d.update, d, { a = 2, b = coroutine.create(print), c = 3 })
     misuse({ "Dict:update", "key must be", "table" }, d.update, d, { a = 2, [{}] = 3 })
@@ -202,7 +202,7 @@ describe("a dict", function()
       all{ p }]]
   end)
 
-  it("is walked by pairs as it was at the beginning", function()
+  it("is traversed by pairs as it was at the beginning", function()
     local d = mp.Dict{ a = 1, b = 2, c = 3 }
     local seen = {}
     for k, v in pairs(d) do
@@ -236,7 +236,7 @@ describe("a dict", function()
     assert.is_false(d:has("absent"))
   end)
 
-  it("stays as it was when the function of modify raises", function()
+  it("stays unchanged when the function of modify raises", function()
     local d = mp.Dict{ a = 1 }
     local good, err = pcall(d.modify, d, "a", function() error({ mine = true }) end)
     assert.is_false(good)
@@ -397,14 +397,14 @@ describe("a dict", function()
 end)
 
 describe("a manager", function()
-  it("is checked as the receiver of its methods", function()
+  it("checks the receiver of its methods", function()
     local m = mp.Manager()
     for _, name in ipairs{ "dict", "Pool", "shutdown" } do misuse({ name, "mp.Manager" }, m[name], {}) end
     m:shutdown()
     assert.error_matches(function() m:Pool() end, "Pool: the manager is shut down", 1, true)
   end)
 
-  it("hands out shared objects", function()
+  it("makes shared objects", function()
     ok[[
       local m = mp.Manager()
       local d, q, lock, e = m:dict(), m:Queue(), m:Lock(), m:Event()
@@ -432,7 +432,7 @@ describe("a manager", function()
     m:shutdown()
   end)
 
-  it("hands out lists and namespaces #later", function()
+  it("makes lists and namespaces #later", function()
     ok[[
       local m = mp.Manager()
       local l, n = m:list{ 1 }, m:Namespace()

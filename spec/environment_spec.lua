@@ -52,7 +52,7 @@ describe("an environment variable", function()
     end
   end)
 
-  it("MPENGINE_SHM_LIMIT is the limit that is told, and that holds", function()
+  it("MPENGINE_SHM_LIMIT is the limit that is reported and enforced", function()
     for text, bytes in pairs { ["16M"] = 16 << 20, ["2g"] = 2 << 30, ["33554432"] = 32 << 20, ["2048K"] = 2 << 20,
       ["1M"] = 1 << 20 } do
       support.ok(([[

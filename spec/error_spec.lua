@@ -61,7 +61,7 @@ describe("the traceback of a stack overflow is short", function()
   end)
 end)
 
-describe("coroutine.yield() outside of the script's own coroutines raises, and says what to do", function()
+describe("coroutine.yield() outside the script's own coroutines raises an error that says what to do", function()
   each_place("also", function(call)
     ok([[local function f()
       raises('co.sleep(0)', coroutine.yield)
@@ -86,7 +86,7 @@ describe("coroutine.yield() outside of the script's own coroutines raises, and s
     end
   end)
 
-  it("but those of generators reach their callers", function()
+  it("but yields of generators reach their callers", function()
     ok[[
       local p = P(function()
         local g = coroutine.wrap(function() for i = 1, 3 do coroutine.yield(i) mp.sleep(0) end end)
@@ -97,7 +97,7 @@ describe("coroutine.yield() outside of the script's own coroutines raises, and s
   end)
 end)
 
-describe("the traceback that is kept of an error", function()
+describe("the traceback that is kept for an error", function()
   for what, call in pairs{
     ["a scope"] = "mp.co.scope(function() f() end)",
     ["a task"] = "mp.co.spawn(function() f() end):get()",
@@ -128,7 +128,7 @@ describe("an error that load catches", function()
     assert.equal("", r.stderr)
   end)
 
-  it("is not mixed up with one that comes later", function()
+  it("is not mixed up with a later one", function()
     ends(1, { "later", "script.lua:2: in main chunk" }, [[
       load(function() error("earlier", 0) end)
       error("later", 0)]])

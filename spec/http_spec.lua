@@ -34,7 +34,7 @@ describe("http.get", function()
       eq(http.get(U .. "/chunked").body, "hello")]]
   end)
 
-  it("sends the headers it was given", function()
+  it("sends the given headers", function()
     with[[
       local r = http.get(U .. "/echo", { headers = { ["X-Mine"] = "yes", Accept = "text/plain" } })
       assert(r.body:find("^GET /echo"), r.body)
@@ -42,7 +42,7 @@ describe("http.get", function()
       assert(r.body:find("Accept: text/plain", 1, true), r.body)]]
   end)
 
-  it("follows redirects, and tells where it arrived", function()
+  it("follows redirects, and gives the final URL", function()
     with[[
       local r = http.get(U .. "/redirect/5")
       eq(r.status, 200) eq(r.body, "hello") eq(r.url, U .. "/hello")]]
@@ -75,7 +75,7 @@ describe("http.get", function()
       all{ p }]]
   end)
 
-  it("gives nil and a reason when there is nobody: refused, no such name, dropped, no URL", function()
+  it("gives nil and a reason without a server: refused, no such name, dropped, no URL", function()
     with[[
       local function fails(url, text)
         local r, why = http.get(url)
@@ -98,7 +98,7 @@ describe("http.get", function()
       eq(http.get(U .. "/hello", { timeout = 30 }).body, "hello")]]
   end)
 
-  it("wants a URL and options", function()
+  it("requires a URL and options", function()
     with[[
       raises({ "get", "url" }, http.get)
       raises({ "get", "url" }, http.get, 5)
@@ -145,7 +145,7 @@ describe("http, in full #later", function()
       eq(#http.post(U .. "/echo", ("x"):rep(1000000)).body > 1000000, true)]]
   end)
 
-  it("follows no more redirects than it may", function()
+  it("follows no more redirects than allowed", function()
     with[[
       eq(http.request{ url = U .. "/redirect/3", redirects = 0 }.status, 302)
       local r, why = http.get(U .. "/loop")
@@ -155,7 +155,7 @@ describe("http, in full #later", function()
       eq((http.get(U .. "/redirect/3", { redirects = 2 })), nil)]]
   end)
 
-  it("signs in", function()
+  it("authenticates", function()
     with[[
       eq(http.get(U .. "/auth").status, 401)
       eq(http.get(U .. "/auth", { auth = "user:pw" }).body, "welcome")]]
@@ -208,7 +208,7 @@ describe("http, in full #later", function()
       eq((http.get("file:///etc/passwd")), nil)]]
   end)
 
-  it("sends several values of a header, an empty one, and leaves out what it is told to", function()
+  it("sends several values of a header, an empty one, and leaves out those set to false", function()
     with[[
       local body = http.get(U .. "/echo",
         { headers = { A = { "1", "2" }, B = "", C = 3, Accept = false } }).body .. "\n"
@@ -239,7 +239,7 @@ describe("http, in full #later", function()
       eq({ r.status, r.body, r.headers["X-SERVER"] }, { 200, "hello", "spec" })]]
   end)
 
-  it("has options of a session hold for its requests, unless they have their own", function()
+  it("applies the options of a session to its requests, unless they have their own", function()
     with[[
       local s = http.Session{ headers = { A = "1", B = "2" }, redirects = 0 }
       local body = s:get(U .. "/echo", { headers = { b = "3" } }).body
@@ -250,7 +250,7 @@ describe("http, in full #later", function()
       raises({ "get", "closed" }, s.get, s, U)]]
   end)
 
-  it("makes a GET of what a 303, and a POST's 301 and 302, is answered to, and of no HEAD", function()
+  it("follows a 303, and a POST's 301 and 302, with a GET, and a HEAD with a HEAD", function()
     with[[
       local function second(method, code, body)
         local r = http.request{ method = method, url = ("%s/to/%d?/echo"):format(U, code), body = body,
@@ -277,7 +277,7 @@ describe("http, in full #later", function()
       eq(http.get(U .. "/to/303?/hello", { redirects = 0 }).body, "moved")]]
   end)
 
-  it("gives a sink the last body alone, and tells another host no secret", function()
+  it("gives a sink the last body only, and sends no secret to another host", function()
     with[[
       local pieces, other = {}, U:gsub("127.0.0.1", "localhost")
       http.get(U .. "/to/302?/hello", { sink = function(s) pieces[#pieces + 1] = s end })
@@ -316,7 +316,7 @@ describe("http, in full #later", function()
       eq({ mp.co.with_timeout(0.1, http.get, silent) }, { nil, "timeout" })]]
   end)
 
-  it("tells lines of Set-Cookie apart", function()
+  it("separates the lines of Set-Cookie", function()
     with[[
       eq(http.get(U .. "/cookies").set_cookie, { "a=1; Expires=Wed, 09 Jun 2032 10:18:14 GMT", "b=2" })
       eq(http.get(U .. "/hello").set_cookie, {})]]
@@ -359,7 +359,7 @@ describe("http, in full #later", function()
     local PID = mp.current_process().pid ]]
   OPEN = OPEN:gsub("^(.*)(local PID = [^\n]*)$", "%2 %1"):gsub("\n%s*", " ")
 
-  it("closes the connections of a session with it, those under way when they are through", function()
+  it("closes the connections of a session with it, those in use when their requests end", function()
     with(OPEN .. [[
       local co, none = mp.co, nil
       http.get(U .. "/hello", { idle_timeout = 0 })
@@ -388,7 +388,7 @@ describe("http, in full #later", function()
       eq(http.get(U .. "/hello", { idle_timeout = 1 }).body, "hello")]])
   end)
 
-  it("leaves nothing behind that counts as waiting", function()
+  it("leaves nothing that counts as waiting", function()
     support.ends(1, { "can never come" }, [[
       local co, http = mp.co, mp.http
       eq(http.get(os.getenv "SERVER" .. "/hello").status, 200)
@@ -433,7 +433,7 @@ describe("subprocess #later", function()
       os.remove(dir)]]
   end)
 
-  it("starts the program where and with the environment it is told to", function()
+  it("starts the program in the given directory and environment", function()
     ok[[
       eq(mp.subprocess.run{ "pwd", cwd = "/usr" }.stdout, "/usr\n")
       eq(mp.subprocess.run{ "/usr/bin/env", env = { A = "x y" } }.stdout, "A=x y\n")
@@ -442,7 +442,7 @@ describe("subprocess #later", function()
       assert(why:find("/no/such", 1, true), why)]]
   end)
 
-  it("pumps all three at once, and does not mind a program that reads no more", function()
+  it("pumps all three at once, and copes with a program that stops reading", function()
     ok[[
       local r = mp.subprocess.run{ "sh", "-c", "tee /dev/stderr", stdin = ("x"):rep(1000000) }
       eq({ #r.stdout, #r.stderr }, { 1000000, 1000000 })
@@ -470,7 +470,7 @@ describe("subprocess #later", function()
       os.remove(file)]]
   end)
 
-  it("wants words and fields it knows", function()
+  it("requires words and known fields", function()
     ok[[
       local run = mp.subprocess.run
       raises({ "run", "table" }, run, "ls")

@@ -39,7 +39,7 @@ describe("SIGCHLD", function()
     end
   end
 
-  it("that is ignored does not keep a pool from telling how its worker ended", function()
+  it("that is ignored does not keep a pool from reporting how its worker ended", function()
     both([[
       local pool <close> = mp.Pool(1)
       local ok, err = pcall(pool.apply, pool, os.exit, { 9 })
@@ -92,7 +92,7 @@ describe("signals that are blocked", function()
       eq(got:wait(10), true)]], { under = "env --block-signal=USR1" })
   end)
 
-  it("let the program be terminated", function()
+  it("do not prevent the program's termination", function()
     for _, mode in ipairs { "command", "stock" } do
       local r = support.run("kill(0, 'TERM') mp.sleep(10)", { mode = mode, under = "env --block-signal" })
       assert.equal(143, r.status, r.stderr)
@@ -120,7 +120,7 @@ describe("signals that are ignored", function()
     end
   end)
 
-  it("such as SIGPIPE are as by default in programs that it runs", function()
+  it("such as SIGPIPE are at their default in programs that it runs", function()
     both([[
       local yes = mp.subprocess.run { "sh", "-c", "yes | head -n 1; echo end" }
       eq(yes.stdout, "y\nend\n") eq(yes.stderr, "")]], { under = "env --ignore-signal=PIPE" })

@@ -53,7 +53,7 @@ describe("a limit of file sizes", function()
       fill(8)]], {})
   end)
 
-  it("that leaves no room is named", function()
+  it("that leaves no room is named in the error", function()
     for _, mode in ipairs { "command", "stock" } do
       support.ends(1, { "ulimit -f", "shared memory" }, "require 'mpengine' print(1)",
         { mode = mode, before = "ulimit -f 100" })
@@ -119,7 +119,7 @@ describe("a limit of threads", function()
       assert(not ran and reason:find "Resource temporarily unavailable", reason)]]
   end)
 
-  it("of addresses or data too small for their stacks is an error too, or has smaller ones", function()
+  it("of addresses or data too small for their stacks raises too, or gives smaller ones", function()
     if not has_addresses then return pending "the address sanitizer needs all addresses" end
     for _, limit in ipairs { "-d 6000", "-v 60000", "-v 30000" } do
       both([[
@@ -144,7 +144,7 @@ describe("a limit of descriptors", function()
   ]]
 
   for _, method in ipairs { "fork", "spawn", "forkserver" } do
-    it("is named with the call that needs one, by " .. method, function()
+    it("is named in the error with the call that needs one, by " .. method, function()
       both(TAKE .. ([[
         mp.set_start_method %q
         local give = take()
@@ -202,7 +202,7 @@ describe("a full /dev/shm", function()
       raises({ "SharedMemory:read", "was cut" }, m.read, m, 1, 10)]], { under = UNDER })
   end)
 
-  it("and a limit of file sizes are told apart", function()
+  it("and a limit of file sizes are distinguished", function()
     both([[raises("File too large", mp.SharedMemory, { name = "a-spec", create = true, size = 1 << 28 })]],
       { before = "ulimit -f 20000" })
   end)

@@ -18,7 +18,7 @@ describe("a list", function()
     assert.same({ "a", { 2 }, "c" }, seen)
   end)
 
-  it("cannot be written further out than the next place", function()
+  it("cannot be written beyond the next place", function()
     local l = mp.List{ 1 }
     misuse({ "List" }, function() l[3] = 1 end)
     misuse({ "List" }, function() l[0] = 1 end)
@@ -83,7 +83,7 @@ describe("a list", function()
       eq(l:pop(), n + n)]], { timeout = 20 })
   end)
 
-  it("is walked by pairs as it was at the beginning", function()
+  it("is traversed by pairs as it was at the beginning", function()
     local l, seen = mp.List{ "a", false, "c" }, {}
     for i, v in pairs(l) do
       seen[i] = v
@@ -119,13 +119,13 @@ describe("a list", function()
     assert.equal(0, #l)
   end)
 
-  it("stays as it was when a comparison raises", function()
+  it("stays unchanged when a comparison raises", function()
     local l = mp.List{ 3, "x", 1 }
     assert.is_false(pcall(l.sort, l))
     assert.same({ 3, "x", 1 }, l:copy())
   end)
 
-  it("takes no value that cannot be sent", function()
+  it("refuses a value that cannot be sent", function()
     local l = mp.List{ 1 }
     misuse({ "coroutine" }, l.append, l, coroutine.create(print))
     misuse({ "coroutine" }, l.extend, l, { 2, coroutine.create(print) })

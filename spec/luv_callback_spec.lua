@@ -3,7 +3,7 @@ local support = require "spec.support"
 local as_stock, ok, ends = support.as_stock, support.ok, support.ends
 
 describe("a callback of luv", function()
-  it("does not come after close, stop, read_stop or recv_stop", function()
+  it("is not called after close, stop, read_stop or recv_stop", function()
     as_stock[[
       local uv = require "luv"
       local function reader(text)
@@ -177,7 +177,7 @@ describe("a callback of luv", function()
       eq({ code, fired }, { 0, true })]]
   end)
 
-  it("that raises is reported, and ends nothing but itself", function()
+  it("that raises is reported, and ends only itself", function()
     ends(0, { "the reason", "script.lua:5", "another" }, [[
       assert(mp)
       local uv, n = require "luv", 0
@@ -208,7 +208,7 @@ describe("a callback of luv", function()
       assert(closed)]]
   end)
 
-  it("that a due timer has wakes what waits at once, whatever else is waited for", function()
+  it("of a due timer wakes the waiting task at once, whatever else is waited for", function()
     ok[[
       local uv, co = require "luv", mp.co
       local server = uv.new_tcp() -- without an end, and without an event

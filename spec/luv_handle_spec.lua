@@ -1,9 +1,9 @@
--- The handles of luv: which there are, and how they end, with the script and before.
+-- The handles of luv: which ones exist, and how they end, at the end of the script and before.
 local support = require "spec.support"
 local as_stock, ok, run = support.as_stock, support.ok, support.run
 
 describe("luv's handles", function()
-  it("are walked in the order they were made, the closing ones too, and no requests", function()
+  it("are traversed in the order they were made, the closing ones too, without requests", function()
     as_stock[[
       local uv = require "luv"
       local handles, number = {}, {}
@@ -43,7 +43,7 @@ describe("luv's handles", function()
       child:join()]]
   end)
 
-  it("say what is wrong as ever", function()
+  it("report errors as before", function()
     as_stock[[
       local uv = require "luv"
       local function tell(_, message) print((message:match "script.lua:%d+: .*"):gsub("0x%x+", "")) end
@@ -124,7 +124,7 @@ describe("in other processes luv", function()
       assert(fired)]]
   end)
 
-  it("is there in the workers of pools, however they are started", function()
+  it("works in the workers of pools, however they are started", function()
     ok[[
       local uv = require "luv"
       local t = uv.new_timer()

@@ -1,9 +1,9 @@
--- uv.run and what goes with it, beside luv on a loop of its own under stock Lua.
+-- uv.run, compared with luv on a loop of its own under stock Lua.
 local support = require "spec.support"
 local as_stock, ok = support.as_stock, support.ok
 
 describe("uv.run", function()
-  it("ends when nothing is active, whatever was begun and how", function()
+  it("returns when nothing is active, whatever was started and how", function()
     as_stock[[
       local uv = require "luv"
       local function pair()
@@ -48,7 +48,7 @@ describe("uv.run", function()
       end]]
   end)
 
-  it("'once' blocks for one callback, or for the end of what has none", function()
+  it("'once' blocks for one callback, or for the end of a handle that has none", function()
     as_stock[[
       local uv = require "luv"
       local a, b, n = uv.new_timer(), uv.new_timer(), 0
@@ -83,7 +83,7 @@ describe("uv.run", function()
       print(uv.run "nowait", n, uv.run "nowait", n)]]
   end)
 
-  it("'nowait' in a loop comes to see sockets, timers, threads and programs", function()
+  it("'nowait' in a loop serves sockets, timers, threads and programs", function()
     as_stock[[
       local uv = require "luv"
       local seen = {}
@@ -117,7 +117,7 @@ describe("uv.run", function()
       print(uv.run "nowait", uv.run "once", uv.run())]]
   end)
 
-  it("tells its mode", function()
+  it("reports its mode", function()
     as_stock[[
       local uv = require "luv"
       local t = uv.new_timer()
@@ -160,7 +160,7 @@ describe("uv.run", function()
       uv.run()]]
   end)
 
-  it("raises for a mode that there is not", function()
+  it("raises for an unknown mode", function()
     as_stock[[
       local uv = require "luv"
       local function tell(_, message) print(message:match "script.lua:%d+: bad argument.*") end
@@ -230,7 +230,7 @@ describe("uv.run beside tasks", function()
       end]]
   end)
 
-  it("ends so also while other tasks are always ready", function()
+  it("ends so even while other tasks are always ready", function()
     ok[[
       local uv, co, ended = require "luv", mp.co, false
       for _, ends in ipairs { "stop", "close", "unref" } do
@@ -258,7 +258,7 @@ describe("uv.run beside tasks", function()
       eq(uv.run(), false)]]
   end)
 
-  it("has several waiting for the same end, all of which are told", function()
+  it("has several callers waiting for the same end, all of which get it", function()
     ok[[
       local uv, co, ended = require "luv", mp.co, 0
       local t = uv.new_timer()
@@ -305,7 +305,7 @@ describe("uv.run beside tasks", function()
       w:send(1)]]
   end)
 
-  it("is told of the end of a callback that waits, too", function()
+  it("learns of the end of a callback that waits, too", function()
     ok[[
       local uv, co, ended = require "luv", mp.co, false
       local t = uv.new_timer()

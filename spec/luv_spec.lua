@@ -31,7 +31,7 @@ describe("luv", function()
       eq({ got, r.stdout }, { "HELLO", "x\n" })]]
   end)
 
-  it("run waits for a callback that has come and not begun", function()
+  it("run waits for a callback that is queued and has not begun", function()
     ok[[
       local uv, fired = require "luv", false
       local e, first, second = mp.co.Event(), uv.new_timer(), uv.new_timer()
@@ -51,7 +51,7 @@ describe("luv", function()
       eq(e:wait(), true)]]
   end)
 
-  it("has callbacks that can wait for ever: then uv.run is part of the deadlock that is reported", function()
+  it("has callbacks that can wait forever: then uv.run is part of the reported deadlock", function()
     ends(1, { "can never come", "what luv has under way at", "script.lua:3", "mp.co.Event" }, [[
       assert(mp) local uv = require "luv"
       uv.new_timer():start(0, 0, function() mp.co.Event():wait() end)

@@ -1,8 +1,9 @@
 local support = require "spec.support"
 local ok = support.ok
 
--- Shared memory is back where it was once nobody can reach what was made in it: by loops that make
--- and drop, that store and replace, that share with a process which is killed.
+-- Shared memory returns to its former level when no process can reach the objects any more: after
+-- loops that make and drop them, store and replace them, or share them with a process that is
+-- killed.
 
 local KINDS <const> = {
   Lock = "mp.Lock()", RLock = "mp.RLock()", Semaphore = "mp.Semaphore(2)", Event = "mp.Event()",
@@ -78,7 +79,7 @@ describe("shared memory that only garbage has", function()
     end)
   end
 
-  it("is not taken from what finalizers send meanwhile", function()
+  it("is not taken from values that finalizers send in the meantime", function()
     ok([[
       collectgarbage("stop")
       local s, sent = ("x"):rep(10 << 20), mp.Queue()
@@ -112,7 +113,7 @@ describe("shared memory that only garbage has", function()
       assert(committed() < 150, committed())]])
   end)
 
-  it("is exhausted when it is not garbage, and the call has changed nothing", function()
+  it("that is not garbage stays exhausted, and the call has changed nothing", function()
     ok([[
       local s, kept = ("x"):rep(10 << 20), {}
       raises("shared memory exhausted", function()
@@ -138,7 +139,7 @@ for _, name in ipairs(names) do
       with[[flat(400, function(i) make() if (i or 1) % 10 == 0 then collectgarbage() end end)]]
     end)
 
-    it("stays flat in a loop that replaces it in a dict and in a list, and takes it out", function()
+    it("stays flat in a loop that replaces it in a dict and in a list, and removes it", function()
       with[[
         local d, l = mp.Dict(), mp.List{ 0 }
         flat(300, function(i)

@@ -109,7 +109,7 @@ describe("a message about a wrong argument", function()
       end]]
   end)
 
-  it("names the method of what is written in Lua", function()
+  it("names the method of an object written in Lua", function()
     looks[[
       local pool = mp.Pool(1)
       local lists = {
@@ -137,7 +137,7 @@ describe("a message about a wrong argument", function()
       end]]
   end)
 
-  it("is the same through pcall as from a call, with what was expected and what came", function()
+  it("is the same through pcall as from a call, with the expected and the actual argument", function()
     support.ok[[
       local co, http = mp.co, mp.http
       local q, pool, cpool = mp.Queue(), mp.Pool(1), co.Pool(1)

@@ -1,5 +1,6 @@
--- Metatables of the library reach scripts: getmetatable(mp.Queue()). Whatever is given to what is in them,
--- by the collector or by a script, is answered, by an error if need be, and never harms an object.
+-- Metatables of the library are visible to scripts: getmetatable(mp.Queue()). Their functions
+-- accept any argument, from the collector or a script: they raise an error where necessary, and
+-- never harm an object.
 local support = require "spec.support"
 local ok = support.ok
 
@@ -131,7 +132,7 @@ describe("a metatable of the library", function()
       eq(q:get(5), 1)]], { timeout = 60 })
   end)
 
-  it("is told from another in the message of a method that is given the wrong object", function()
+  it("is distinguished from another in the message of a method that gets the wrong object", function()
     ok[[
       raises({ "put", "mp.Queue expected, got mp.Lock" }, mp.Queue().put, mp.Lock(), 1)
       raises({ "put", "mp.Queue expected, got table" }, mp.Queue().put, setmetatable({}, {}), 1)

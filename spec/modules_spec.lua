@@ -53,7 +53,7 @@ describe("the library's modules", function()
     end)
   end)
 
-  it("are read from their files by a Lua that does not take their bytecode", function()
+  it("are read from their files by a Lua that does not accept their bytecode", function()
     in_folder(function(dir)
       write_file(dir .. "/script.lua", USE .. [[
         print(select(2, pcall(mp.Lock().guard, mp.Lock(), "x")):match("bad argument"))
@@ -76,7 +76,7 @@ describe("the library's modules", function()
     support.prints("mpengine/process.lua\ntrue\n", code, { mode = "stock", plain = true })
   end)
 
-  it("do not take a script that lies in a folder of that name for one of theirs", function()
+  it("are not confused with a script in a folder of that name", function()
     in_folder(function(dir)
       support.shell(("mkdir %s/mpengine"):format(dir))
       write_file(dir .. "/mpengine/mine.lua", "local mp = require 'mpengine'\nmp.Lock():guard('x')\n")

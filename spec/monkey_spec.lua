@@ -48,7 +48,7 @@ describe("after patch_all", function()
       assert(type(why) == "string")]]
   end)
 
-  it("a mistake is told at the caller's line, with the call and the argument he wrote", function()
+  it("misuse is reported at the caller's line, with the call and the argument as written", function()
     with[[
       local c, u = assert(socket.connect("127.0.0.1", PORT)), assert(socket.udp())
       raises({ "script.lua:3: bad argument #1 to 'send' (string expected" }, function()
@@ -257,14 +257,14 @@ describe("after patch_all, in full #later", function()
       stop = true]], { env = env(), stdin = "a line\n42\nrest" })
   end)
 
-  it("a part is left out by false", function()
+  it("false leaves a part out", function()
     support.ok([[
       local execute, popen = os.execute, io.popen
       mp.monkey.patch_all{ os = false, io = false }
       assert(os.execute == execute and io.popen == popen)]], { env = env() })
   end)
 
-  it("receive and send give parts on a timeout, as ever", function()
+  it("receive and send give parts on a timeout, as before", function()
     with[[
       local s = socket.connect("127.0.0.1", PORT)
       s:send("abc\n")

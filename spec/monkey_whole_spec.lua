@@ -1,5 +1,5 @@
--- Several tasks on one socket or file: a call reads, or writes, as a whole, and one that is cut short
--- leaves what it had.
+-- Several tasks on one socket or file: each call reads or writes as a whole, and a read that is
+-- interrupted leaves its part to the next one.
 local support = require "spec.support"
 
 -- pair() gives the two ends of a connection; trickle(s, text) sends it in small pieces.
@@ -39,7 +39,7 @@ describe("tasks that share", function()
       eq(sorted(got), items)]]
   end)
 
-  it("a socket get whole blocks, in the order in which they asked", function()
+  it("a socket get whole blocks, in the order of their calls", function()
     ok[[
       local a, b = pair()
       local got, readers = {}, {}
@@ -127,7 +127,7 @@ describe("tasks that share", function()
     assert.equal("300\n", support.shell(line))
   end)
 
-  it("a socket wait behind each other no longer than their timeouts, and are told that it is closed", function()
+  it("a socket wait for each other no longer than their timeouts, and learn that it is closed", function()
     ok[[
       local a, b = pair()
       local outcomes = {}
@@ -146,8 +146,8 @@ describe("tasks that share", function()
   end)
 end)
 
-describe("a read that is cut short", function()
-  it("of a line of a socket leaves what it had to the next", function()
+describe("a read that is interrupted", function()
+  it("of a line of a socket leaves its part to the next", function()
     ok[[
       local a, b = pair()
       a:send "half "
@@ -158,7 +158,7 @@ describe("a read that is cut short", function()
       eq(b:receive(), "more")]]
   end)
 
-  it("is of use to one that reads something else", function()
+  it("leaves its part also to a different kind of read", function()
     ok[[
       local a, b = pair()
       a:send "one\ntwo\nthr"
@@ -175,7 +175,7 @@ describe("a read that is cut short", function()
       eq(table.pack(b:receive "*a"), { nil, "closed", "", n = 3 })]]
   end)
 
-  it("is the end of it, where all that was left is all", function()
+  it("gives the rest to a read of everything", function()
     ok[[
       local a, b = pair()
       a:send "all"
@@ -184,7 +184,7 @@ describe("a read that is cut short", function()
       eq(b:receive "*a", "all")]]
   end)
 
-  it("by a kill leaves it to the task behind", function()
+  it("by a kill leaves its part to the next task", function()
     ok[[
       local a, b = pair()
       local first = co.spawn(function() b:receive() end)
@@ -206,7 +206,7 @@ describe("a read that is cut short", function()
       eq(b:receive(4), "rest")]]
   end)
 
-  it("of a program's output leaves what it had, whatever was read", function()
+  it("of a program's output leaves its part, whatever was read", function()
     ok[[
       local gate = os.tmpname() .. ".fifo"
       assert(os.execute("mkfifo " .. gate))

@@ -1,5 +1,5 @@
--- Looking up names of hosts, by http and by the sockets of monkey. The names with "slow" in them are not
--- answered before something writes to a FIFO, most never.
+-- Looking up host names, by http and by the sockets of monkey. Names with "slow" in them are not
+-- answered before something writes to a FIFO; most are never answered.
 local support = require "spec.support"
 
 local dir, preload, server
@@ -30,8 +30,8 @@ local function with(code, env)
     local function answer() local gate = assert(io.open(GATE, "w")) gate:close() end ]] .. code, { env = all })
 end
 
-describe("a name that is not answered", function()
-  it("is left at once by a request that times out, is cancelled or killed", function()
+describe("a name look-up without an answer", function()
+  it("is abandoned at once by a request that times out, is cancelled or killed", function()
     with[[
       local url = "http://slow%d.test:" .. PORT .. "/hello"
       eq(table.pack(http.get(url:format(1), { timeout = 0.05 })), table.pack(nil, "timeout"))
@@ -44,7 +44,7 @@ describe("a name that is not answered", function()
       eq(http.get(U .. "/hello").body, "hello")]]
   end)
 
-  it("is left by a request that was led there by a redirect, or through a proxy", function()
+  it("is abandoned by a request that was redirected there, or uses a proxy", function()
     with([[
       local to = "http://slow.test:" .. PORT .. "/hello"
       eq(table.pack(http.get(U .. "/to/302?" .. to, { timeout = 0.2 })), table.pack(nil, "timeout"))
@@ -52,7 +52,7 @@ describe("a name that is not answered", function()
         table.pack(nil, "timeout"))]], { no_proxy = "fast.test" })
   end)
 
-  it("is within the timeout of connect, of both kinds", function()
+  it("counts in the timeout of connect, of both kinds", function()
     with[[
       mp.monkey.patch_all()
       local socket = require "socket"
@@ -67,7 +67,7 @@ describe("a name that is not answered", function()
       eq({ u:setpeername("slow.test", PORT) }, { nil, "timeout" })]]
   end)
 
-  it("holds up neither a hundred others, nor names that are, nor offload", function()
+  it("delays neither a hundred others, nor answered look-ups, nor offload", function()
     with[[
       mp.monkey.patch_all()
       local socket, tasks = require "socket", {}
@@ -79,7 +79,7 @@ describe("a name that is not answered", function()
       for _, t in ipairs(tasks) do t:kill() end]]
   end)
 
-  it("is asked once, however many ask", function()
+  it("is started once, however many tasks ask", function()
     with[[
       mp.monkey.patch_all()
       local socket, tasks = require "socket", {}
@@ -90,7 +90,7 @@ describe("a name that is not answered", function()
       for i = 1, 300 do eq(tasks[i]:get()[1].addr, "127.0.0.1") end]]
   end)
 
-  it("is answered to calls that may not wait, one of them", function()
+  it("gives its later answer to calls that may not wait, one of them", function()
     with[[
       mp.monkey.patch_all()
       local socket = require "socket"
@@ -107,7 +107,7 @@ describe("a name that is not answered", function()
       assert(s:receive("*a"):find "hello")]]
   end)
 
-  it("is no obstacle to a child, which looks up names itself", function()
+  it("does not disturb a child, which looks up names itself", function()
     with[[
       local t = co.spawn(http.get, "http://slow1.test/")
       http.get("http://slow2.test/", { timeout = 0.01 })
@@ -122,7 +122,7 @@ describe("a name that is not answered", function()
       t:kill()]]
   end)
 
-  it("counts as something that may come", function()
+  it("counts as a pending event", function()
     with[[
       local t = co.spawn(http.get, "http://slow.test:" .. PORT .. "/hello")
       mp.Process(function(gate) io.open(gate, "w"):close() end, GATE):start()
@@ -131,7 +131,7 @@ describe("a name that is not answered", function()
 end)
 
 describe("a name", function()
-  it("that is none is told with its host and the cause", function()
+  it("that does not exist is reported with its host and the cause", function()
     with[[
       local r, why = http.get("http://user:secret@no-such-host.invalid:81/x")
       eq(r, nil)
@@ -141,7 +141,7 @@ describe("a name", function()
       assert(not why:find "secret", why)]]
   end)
 
-  it("cannot be looked up without a thread, which raises or is the message", function()
+  it("cannot be looked up without a thread: it raises, or is the message", function()
     with([[
       mp.monkey.patch_all()
       local socket = require "socket"

@@ -1,4 +1,5 @@
--- A process that goes on without waiting notices the deaths of others, after a bounded number of calls.
+-- A process that runs without waiting notices the deaths of others, after a bounded number of
+-- calls.
 local support = require "spec.support"
 local ok = support.ok
 
@@ -114,7 +115,7 @@ describe("a process that does not wait", function()
       end]], { timeout = 60 })
   end)
 
-  it("frees what the dead had", function()
+  it("frees the objects of the dead process", function()
     noticed([[
       victim(function() kept = {} for i = 1, 200 do kept[i] = mp.Queue() end end)
       local q = mp.Queue()

@@ -1,9 +1,10 @@
--- Output to a reader that does not read: the one that prints waits, the rest of the process goes on.
+-- Output to a reader that does not read: the task that prints waits, the rest of the process goes
+-- on.
 local support = require "spec.support"
 local quote = support.quote
 
--- In front of the code of a scenario whose output is read only when open_gate() has been called, by a task
--- that goes on while another one prints.
+-- Precedes the code of a scenario whose output is read only after open_gate() was called, by a task
+-- that runs while another one prints.
 local GATE = [[
   local mp = require "mpengine"
   local co = mp.co
@@ -66,7 +67,7 @@ describe("while the reader of stdout does not read", function()
     assert.equal(("x"):rep(1000000) .. "\n" .. ("y"):rep(1000000) .. "\n", text)
   end)
 
-  it("so it is where Lua cannot yield", function()
+  it("one call may do so where Lua cannot yield", function()
     local text = through_gate[[
       co.spawn(open_later)
       co.spawn(function()
@@ -93,7 +94,7 @@ describe("while the reader of stdout does not read", function()
     end
   end)
 
-  it("lines of processes stay whole, and none of these stops", function()
+  it("lines of processes stay whole, and no process stops", function()
     local lines = lines_of(through_gate[[
       local ticked, list = mp.Barrier(4), {}
       local function child(i)
@@ -142,7 +143,7 @@ describe("while the reader of stdout does not read", function()
     ["by os.exit"] = "os.exit(0)",
     ["by os.exit that closes the state"] = "os.exit(true, true)",
   } do
-    it("what is left is written at the end " .. name, function()
+    it("the rest is written at the end " .. name, function()
       local text = through_gate([[
         os.execute "(sleep 0.05; : >$GATE) >/dev/null &"
         co.spawn(function() print(("x"):rep(300000)) end)

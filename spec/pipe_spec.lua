@@ -56,7 +56,7 @@ describe("a pipe #later", function()
       assert(b:recv()[1] == lock)]], { timeout = 40 })
   end)
 
-  it("is polled: without a timeout it does not wait", function()
+  it("is polled: without a timeout the call does not wait", function()
     ok[[
       local a, b = mp.Pipe()
       eq(b:poll(), false) eq(b:poll(0), false)
@@ -78,7 +78,7 @@ describe("a pipe #later", function()
       eq(table.pack(b:recv_bytes(0)), table.pack(nil, "timeout"))]]
   end)
 
-  it("is at its end when the other end is closed everywhere: first what was sent, then nil, closed", function()
+  it("is closed when the other end is closed everywhere: first what was sent, then nil, closed", function()
     ok[[
       local a, b = mp.Pipe()
       b:send("last")
@@ -91,7 +91,7 @@ describe("a pipe #later", function()
       eq(table.pack(a:send(1)), table.pack(nil, "closed"))]]
   end)
 
-  it("is at its end when the process that has the other end exits, or is killed", function()
+  it("is closed when the process that has the other end exits, or is killed", function()
     ok[[
       for _, how in ipairs{ "exits", "is killed" } do
         local a, b = mp.Pipe()
@@ -128,7 +128,7 @@ describe("a pipe #later", function()
       end]]
   end)
 
-  it("raises for what cannot be sent and stays usable", function()
+  it("raises for a value that cannot be sent and stays usable", function()
     ok[[
       local a, b = mp.Pipe()
       raises("coroutine", a.send, a, { coroutine.create(print) })

@@ -27,7 +27,7 @@ describe("what a pool takes and gives", function()
       raises({ "starmap", "list of arguments" }, pool.starmap, pool, f, { 5 })]]
   end)
 
-  it("is told as misuse with the script's line, and nothing has happened", function()
+  it("is reported as misuse with the script's line, and nothing has happened", function()
     ok[[
       local pool <close> = mp.Pool(1)
       local f = function() end
@@ -121,7 +121,7 @@ describe("what a pool takes and gives", function()
 end)
 
 describe("the results of a pool", function()
-  it("are read when the call is made, and had by several tasks", function()
+  it("are taken when the call is made, and available to several tasks", function()
     ok[[
       local pool <close> = mp.Pool(1)
       local go = mp.Event()
@@ -136,7 +136,7 @@ describe("the results of a pool", function()
       eq(r:get(), 2)]]
   end)
 
-  it("call back exactly once, whoever asks, and the pool may be used in it", function()
+  it("call back exactly once, whichever task asks, and the pool may be used in the callback", function()
     ok[[
       local pool <close> = mp.Pool(2)
       local calls, done = 0, 0
@@ -151,7 +151,7 @@ describe("the results of a pool", function()
       eq(calls, 1)]]
   end)
 
-  it("of far more calls than the queue has places for all come", function()
+  it("of far more calls than the queue has places for all arrive", function()
     ok([[
       local pool <close> = mp.Pool(2)
       local list = {}
@@ -161,7 +161,7 @@ describe("the results of a pool", function()
       eq(long:get(), "long")]], { timeout = 60 })
   end)
 
-  it("of a million items come in order, in bounded memory", function()
+  it("of a million items arrive in order, in bounded memory", function()
     ok([[
       local pool <close> = mp.Pool(2)
       local list = {}
@@ -174,7 +174,7 @@ describe("the results of a pool", function()
       assert(grown < 16 * 2 ^ 20, grown .. " bytes of shared memory")]], { timeout = 60 })
   end)
 
-  it("of an imap come from a source that waits, and one that raises is heard", function()
+  it("of an imap may come from a source that waits, and an error of the source is raised", function()
     ok[[
       local pool <close> = mp.Pool(2)
       local i = 0
@@ -222,7 +222,7 @@ describe("the life of a pool", function()
       until_true(function() mp.sleep(0) return #pool:stats().workers == 4 end)]]
   end)
 
-  it("tells what its workers do", function()
+  it("shows what its workers do", function()
     ok[[
       local pool <close> = mp.Pool(1)
       pool:map(function(x) return x end, { 1, 2, 3 }, { chunksize = 3 })
@@ -252,7 +252,7 @@ describe("the life of a pool", function()
       eq(n, 4)]]
   end)
 
-  it("is the business of its own process: a child neither uses nor ends it", function()
+  it("belongs to its own process: a child neither uses nor ends it", function()
     ok[[
       mp.set_start_method("fork")
       pool = mp.Pool(1) -- a global, which a forked child has too
@@ -303,7 +303,7 @@ describe("the life of a pool", function()
 end)
 
 describe("the progress of a map", function()
-  it("is told after each message, with what failed, and the last time before the result", function()
+  it("is reported after each message, with the failures, and the last time before the result", function()
     ok[[
       local pool <close> = mp.Pool(2)
       local seen = {}
@@ -344,7 +344,7 @@ describe("the progress of a map", function()
   end)
 end)
 
-describe("a pool's error that nobody catches", function()
+describe("an uncaught error of a pool", function()
   it("is shown with message and traceback, and ends the program", function()
     ends(1, { "script.lua:2: the reason", "stack traceback" }, [[
       local pool = mp.Pool(1)

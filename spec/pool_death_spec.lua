@@ -59,7 +59,7 @@ describe("a pool worker that dies", function()
       end]]
   end)
 
-  it("is told with its signal or its exit code, and replaced", function()
+  it("is reported with its signal or its exit code, and replaced", function()
     ok[[
       local pool <close> = mp.Pool(2)
       local function fails(f, field, value)
@@ -95,7 +95,7 @@ describe("a pool worker that dies", function()
       end]]
   end)
 
-  it("together with all others takes only what ran with it", function()
+  it("together with all others costs only the running items", function()
     ok[[
       local pool <close> = mp.Pool(3)
       local started, go, results = mp.Queue(), mp.Event(), {}
@@ -145,7 +145,7 @@ describe("a pool worker that dies", function()
       end]], { timeout = 40 })
   end)
 
-  it("before it is ready, for ever, lets the pool close and end", function()
+  it("before it is ready, every time, lets the pool close and end", function()
     ok[[
       for _, closes_first in ipairs{ true, false } do
         local pool = mp.Pool{ processes = 2, initializer = function() error("no start") end }
@@ -173,7 +173,7 @@ describe("a pool worker that dies", function()
       end]], { timeout = 40 })
   end)
 
-  it("in the same item again and again has as many tries as were allowed", function()
+  it("in the same item again and again is retried as often as allowed", function()
     ok[[
       local pool <close> = mp.Pool(2)
       local tries = mp.RawArray("i", 6)
@@ -188,7 +188,7 @@ describe("a pool worker that dies", function()
       eq(pool:map(function(x) return x end, { 1, 2 }), { 1, 2 })]]
   end)
 
-  it("of what it reads of an item fails that item after a few", function()
+  it("while it reads an item fails that item after a few tries", function()
     ok[[
       local name = os.tmpname()
       local f = io.open(name .. ".lua", "w")
@@ -205,7 +205,7 @@ describe("a pool worker that dies", function()
       eq(pool:apply(function() return "on" end), "on")]]
   end)
 
-  it("before it is ready is no harm while others work", function()
+  it("before it is ready does no harm while others work", function()
     ok([[
       local n = mp.Value("i", 0)
       local pool <close> = mp.Pool{ processes = 2, initializer = function() if n:add(1) > 1 then os.exit(5) end end }
@@ -220,7 +220,7 @@ describe("a pool worker that dies", function()
     assert.equal(0, r.status, r.stdout .. r.stderr)
   end)
 
-  it("is told within a second, also when it was stopped", function()
+  it("is noticed within a second, also when it was stopped", function()
     ok[[
       local pool <close> = mp.Pool(1)
       local started = mp.Queue()

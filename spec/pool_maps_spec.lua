@@ -25,7 +25,7 @@ describe("what a map takes its items from", function()
       raises({ "map", "number" }, pool.map, pool, double, 5)]]
   end)
 
-  it("may be what stands in a for loop: with its state and first value, and options behind", function()
+  it("may be the parts of a for loop, with its state and first value, and options after them", function()
     both[[
       local function all(...)
         local n = select("#", ...)
@@ -48,7 +48,7 @@ describe("what a map takes its items from", function()
       raises("step", collect, (ipairs{ 7 }))]]
   end)
 
-  it("may be what imap gives, a queue's iterator, and lines whose file is closed in the end", function()
+  it("may be an imap, a queue's iterator, and lines whose file is closed in the end", function()
     both[[
       local function double(_, x) return x * 2 end
       local got = {}
@@ -68,7 +68,7 @@ describe("what a map takes its items from", function()
       eq(failed, false) eq(closed, 3)]]
   end)
 
-  it("is asked while results are given: each may decide what comes next", function()
+  it("is read while results arrive: each result may decide what comes next", function()
     both[[
       for _, name in ipairs{ "imap", "imap_unordered" } do
         local q, seen = mp.Queue(), 0
@@ -81,7 +81,7 @@ describe("what a map takes its items from", function()
       end]]
   end)
 
-  it("has no more in flight than it is told, in order or not", function()
+  it("has no more in flight than allowed, in order or not", function()
     both[[
       for _, name in ipairs{ "imap", "imap_unordered" } do
         for _, ahead in ipairs{ 1, 2, 5 } do
@@ -99,7 +99,7 @@ describe("what a map takes its items from", function()
 end)
 
 describe("an error of a map", function()
-  it("of the source comes behind the results of what it gave, once", function()
+  it("of the source is raised after the results of what it gave, once", function()
     both[[
       for _, size in ipairs{ 1, 3, 100 } do
         local at, calls = 0, 0
@@ -237,7 +237,7 @@ describe("an option of a map", function()
       eq(n.value, 3)]]
   end)
 
-  it("progress knows how many there are of a list, and ends with its last call", function()
+  it("progress knows the length of a list, and ends with its last call", function()
     both[[
       for _, name in ipairs{ "imap", "imap_unordered", "map" } do
         local last
@@ -254,7 +254,7 @@ describe("an option of a map", function()
       eq(calls[#calls], { 3, 3, 0, n = 3 })]]
   end)
 
-  it("progress is told one thing after the other, though its function waits", function()
+  it("progress is called once at a time, even if its function waits", function()
     both[[
       local inside, last = 0, 0
       pool:map(function(x) return x end, { 1, 2, 3, 4, 5, 6, 7, 8 }, { chunksize = 1, progress = function(done)
@@ -326,7 +326,7 @@ describe("a task that is cancelled in a call of a pool", function()
       end]]
   end)
 
-  it("leaves alone what others asked for, and results that it only waited for", function()
+  it("does not affect calls of other tasks, nor results that it only waited for", function()
     ok[[
       local pool <close> = mp.Pool(2)
       local go = mp.Event()
@@ -393,7 +393,7 @@ describe("a pool that is no longer referenced", function()
       end]], { timeout = 40 })
   end)
 
-  it("does what was asked first, and gives it", function()
+  it("completes the earlier calls, and gives their results", function()
     ok[[
       local done = mp.Value("i")
       local function f(x) mp.sleep(0.02) done:add(1) return x end
@@ -422,7 +422,7 @@ describe("a pool that is no longer referenced", function()
 end)
 
 describe("the end of a pool", function()
-  it("is waited for no longer than told", function()
+  it("is waited for no longer than the timeout", function()
     ok[[
       local pool = mp.Pool(1)
       local go = mp.Event()

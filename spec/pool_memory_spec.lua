@@ -61,7 +61,7 @@ describe("a pool keeps", function()
       assert(used() - before < 40, ("from %s to %s"):format(before, used()))]], { timeout = 60 })
   end)
 
-  it("what is still to be used, though thousands of others come", function()
+  it("values that are still needed, even if thousands of others follow", function()
     ok[[
       local pool <close> = mp.Pool(2)
       local function adder(n) return function(x) return x + n end end
@@ -81,7 +81,7 @@ describe("a pool keeps", function()
 end)
 
 describe("a worker without work", function()
-  it("has given up what the items brought that have ended", function()
+  it("has released the objects of items that have ended", function()
     each_method(HELPERS .. [[
       local pool <close> = mp.Pool(1)
       pool:apply(function() end)

@@ -37,7 +37,7 @@ describe("a pool", function()
       for i = 1, 3 do eq(list[i]:get(15), true) end]]
   end)
 
-  it("has a worker for each processor when it is not told", function()
+  it("has a worker for each processor by default", function()
     ok[[
       local pool <close> = mp.Pool()
       eq(pool:apply(function() return 1 end), 1)
@@ -63,7 +63,7 @@ describe("a pool", function()
       eq(pool:apply(scale, { 1 }), 4)]]
   end)
 
-  it("sees each function as it is when it is given", function()
+  it("sends each function as it is at the call", function()
     ok[[
       local pool <close> = mp.Pool(1)
       local n = 0
@@ -105,7 +105,7 @@ describe("a pool", function()
       eq(r:wait(), true) eq(r:wait(0), true)]]
   end)
 
-  it("says timeout while there is no result, and never early", function()
+  it("gives timeout while there is no result, and never early", function()
     ok[[
       local pool <close> = mp.Pool(1)
       local go = mp.Event()
@@ -180,7 +180,7 @@ describe("a pool", function()
       eq(pool:apply(function() return "still works" end), "still works")]]
   end)
 
-  it("is terminated with its tasks, busy or waiting, and their results say so", function()
+  it("is terminated with its tasks, busy or waiting, and their results report it", function()
     ok[[
       local pool, started = mp.Pool(2), mp.Queue()
       local list = {}
@@ -216,7 +216,7 @@ describe("a pool", function()
       wait_dead(pid)]]
   end)
 
-  it("that is forgotten does not keep the program from ending", function()
+  it("that is no longer used does not keep the program from ending", function()
     prints("end\n", [[
       local pool = mp.Pool(2)
       pool:apply(function() end)
@@ -378,7 +378,7 @@ describe("an error in a task", function()
       eq(pool:apply(function() return mp.current_process().pid end), pid)]]
   end)
 
-  it("tells its message when nothing catches it", function()
+  it("prints its message when it is not caught", function()
     support.ends(1, { "the reason", "stack traceback" }, [[
       local pool = mp.Pool(1)
       pool:apply(function() error("the reason") end)]])
@@ -411,7 +411,7 @@ describe("a whole pool #later", function()
       for _ in pool:imap(function() end, {}) do error("no item") end]]
   end)
 
-  it("gives the results of imap as they come", function()
+  it("gives the results of imap as they arrive", function()
     ok[[
       local pool <close> = mp.Pool(2)
       local go = mp.Event()
@@ -536,7 +536,7 @@ describe("a whole pool #later", function()
       eq(last, { 4, 4, 0 })]]
   end)
 
-  it("draws no bar where stderr is no terminal and nobody waits long", function()
+  it("draws no bar where stderr is not a terminal and the wait is short", function()
     ok[[
       local pool <close> = mp.Pool(2)
       eq(pool:map(function(x) return x end, { 1, 2 }, { progress = true }), { 1, 2 })]]

@@ -20,7 +20,7 @@ describe("a task of a pool that is stopped", function()
       for i = 1, 12 do eq(begun[i], 1) end]]
   end)
 
-  it("runs again if it may", function()
+  it("runs again if retries allow it", function()
     ok[[
       local pool <close> = mp.Pool(2)
       local n = mp.Value("i", 0)
@@ -102,7 +102,7 @@ describe("a task of a pool that is stopped", function()
       eq(pool:apply(function() return mp.current_process().pid end), pid)]]
   end)
 
-  it("takes no other with it: each item has its result or its timeout", function()
+  it("affects no other item: each has its result or its timeout", function()
     ok([[
       local pool <close> = mp.Pool(2)
       local begun, list = mp.RawArray("i", 600), {}
@@ -144,7 +144,7 @@ describe("a task of a pool that is cancelled", function()
       eq(pool:stats().outstanding, 0)]]
   end)
 
-  it("may be a whole map: nothing of it begins any more", function()
+  it("may be a whole map, of which nothing more begins", function()
     ok[[
       local pool <close> = mp.Pool(2)
       local begun, started = mp.Value("i", 0), mp.Event()

@@ -10,7 +10,7 @@ local function each_method(code, opts)
 end
 
 describe("a pool's worker", function()
-  it("keeps no connection of its parent, be it started late, or in the place of another", function()
+  it("keeps no connection of its parent, even if it is started late or as a replacement", function()
     each_method[[
       local socket = require "socket"
       local server = socket.bind("127.0.0.1", 0)
@@ -43,7 +43,7 @@ describe("a pool's worker", function()
       end]]
   end)
 
-  it("closes nothing of its own when it collects what it has copies of", function()
+  it("closes nothing of its own when it collects the objects it has copies of", function()
     ok[[
       mp.set_start_method("fork")
       local socket = require "socket"
@@ -72,7 +72,7 @@ describe("a pool's worker", function()
       eq(#t:get(10).stdout, #text)]], { mode = "command" })
   end)
 
-  it("is not ended by Ctrl-C, which the main script answers; programs in it are", function()
+  it("is not ended by Ctrl-C, which the main script handles; programs in it are", function()
     each_method([[
       local pool, stop = mp.Pool(2), mp.Event()
       mp.signal("INT", function() stop:set() end)
@@ -105,7 +105,7 @@ describe("a pool's worker", function()
     assert.is_true(support.eventually(function() return support.dead(pid) end, 5))
   end)
 
-  it("that is ended takes the programs with it that it waits for, but those detached", function()
+  it("ends the programs that it waits for when it is ended, except those detached", function()
     ok([[
       mp.monkey.patch_all()
       for how, stop in pairs{

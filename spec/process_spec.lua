@@ -72,7 +72,7 @@ describe("a process", function()
       p:start() p:join()]])
   end)
 
-  it("has no pid, no exit code and no life before start", function()
+  it("has no pid and no exit code, and is not alive, before start", function()
     ok[[
       local p = mp.Process(function() end)
       eq(p.pid, nil) eq(p.exitcode, nil) eq(p:is_alive(), false) eq(p.daemon, false)]]
@@ -133,7 +133,7 @@ describe("a process", function()
   end)
 
   for _, method in ipairs{ "fork", "spawn", "forkserver" } do
-    it("ends without a word when it is terminated at any moment of its start by " .. method, function()
+    it("ends silently when it is terminated at any moment of its start by " .. method, function()
       ok(([[
         mp.set_start_method(%q)
         for i = 1, 40 do
@@ -361,7 +361,7 @@ describe("a child that ends and is not joined", function()
     end)
   end
 
-  it("is not kept by the library when the script has dropped it", function()
+  it("is released by the library when the script has dropped it", function()
     ok[[
       local weak = setmetatable({}, { __mode = "k" })
       for _ = 1, 20 do
@@ -377,7 +377,7 @@ describe("a child that ends and is not joined", function()
       eq(#mp.active_children() <= 1, true)]]
   end)
 
-  it("is found although the script handles SIGCHLD itself, and gives it back", function()
+  it("is found although the script handles SIGCHLD itself, and restores it", function()
     ok[[
       local came = 0
       mp.signal("CHLD", function() came = came + 1 end)
@@ -388,7 +388,7 @@ describe("a child that ends and is not joined", function()
       until_true(function() return state(pid) == "gone" end)]]
   end)
 
-  it("does not cut short what else waits for programs and sleeps", function()
+  it("does not cut short other waits for programs and sleeps", function()
     ok[[
       local from = now()
       for i = 1, 5 do P(function() mp.sleep(0.02 * i) end) end
@@ -402,7 +402,7 @@ describe("a child that ends and is not joined", function()
       eq(mp.subprocess.run{ "sh", "-c", "exit 5" }.status, 5)]]
   end)
 
-  it("lets daemons have their time to end", function()
+  it("gives daemons their time to end", function()
     prints("ended\n", [[
       for _ = 1, 5 do P(function() end) end
       local ready = mp.Event()
@@ -470,7 +470,7 @@ describe("random numbers", function()
       differ(got)]])
   end)
 
-  it("differ although a script has put a function of its own in the place of math.randomseed", function()
+  it("differ even if a script has replaced math.randomseed", function()
     ok(HELPERS .. [[
       math.randomseed = error
       local q = mp.Queue()
@@ -502,7 +502,7 @@ describe("a chain of processes, each the child of the one before", function()
     end)
   end
 
-  it("is as long as there are processes", function()
+  it("is as long as the limit of processes", function()
     ok([[
       local q = mp.Queue()
       local function stage(i)
@@ -582,7 +582,7 @@ describe("what a child gets", function()
       print(("parent: %d %d %d"):format(#list, n, count))]])
   end)
 
-  it("is as it was at the start, not when the process was made", function()
+  it("is its state at the start, not when the process object was made", function()
     prints("2\t2\n", [[
       local t, n = { 1 }, 1
       local p = mp.Process(function() print(t[1], n) end)
@@ -677,7 +677,7 @@ describe("the lines of several processes", function()
     whole(ok(code:format "write").stdout)
   end)
 
-  it("come in the order in which they were printed", function()
+  it("arrive in the order in which they were printed", function()
     local lines = {}
     for i = 1, 20 do lines[i] = "line " .. i .. "\n" end
     prints(table.concat(lines), [[
@@ -777,7 +777,7 @@ describe("a daemon", function()
 end)
 
 describe("asking about processes", function()
-  it("tells the current one, the parent and the children", function()
+  it("gives the current one, the parent and the children", function()
     ok[[
       local me = mp.current_process()
       eq(me.name, "MainProcess")
@@ -797,11 +797,11 @@ describe("asking about processes", function()
       eq(#mp.active_children(), 0)]]
   end)
 
-  it("tells how many processors there are", function()
+  it("gives the number of processors", function()
     ok[[assert(math.type(mp.cpu_count()) == "integer" and mp.cpu_count() >= 1)]]
   end)
 
-  it("tells a child whether its parent lives", function()
+  it("lets a child see whether its parent is alive", function()
     ok[[
       local q, asked = mp.Queue(), mp.Event()
       P(function()
@@ -926,7 +926,7 @@ end)
 
 -- The whole file is run under each method by MPENGINE_START_METHOD; these are facts of one or two.
 describe("a start method", function()
-  it("is told by the environment, and a wrong one is refused", function()
+  it("is set by the environment, and a wrong one is refused", function()
     for _, method in ipairs{ "fork", "spawn", "forkserver" } do
       prints(method .. "\n", "print(mp.get_start_method())", { env = { MPENGINE_START_METHOD = method } })
     end
@@ -975,7 +975,7 @@ describe("a start method", function()
       end]], { cwd = "/tmp", env = { GREETING = "hello" }, args = { "a1" }, through = "tr '\\t' ' '" })
   end)
 
-  it("says that there is no such program, leaves nothing behind, and goes on with the next", function()
+  it("reports that there is no such program, leaves nothing behind, and goes on with the next", function()
     ok[[
       for _, method in ipairs{ "spawn", "forkserver" } do
         mp.set_start_method(method)
@@ -1033,7 +1033,7 @@ describe("a start method", function()
       eq(c.exitcode, 0)]]
   end)
 
-  it("fork is refused while threads run that nobody answers for; the others are not", function()
+  it("fork is refused while undeclared threads run; the others are not", function()
     ok[[
       local uv = require "luv"
       local thread = uv.new_thread(function() require("luv").sleep(2000) end)
@@ -1140,7 +1140,7 @@ describe("a signal", function()
       print("main", number, "on")]])
   end)
 
-  it("is waited for without a deadlock, as often as it comes", function()
+  it("is waited for without a deadlock, as often as it arrives", function()
     ok[[
       local n, enough = 0, mp.co.Event()
       mp.signal("USR1", function() n = n + 1 if n == 3 then enough:set() end end)
@@ -1155,7 +1155,7 @@ describe("a signal", function()
       eq(mp.signal("USR1"), "ignore")]]
   end)
 
-  it("handled by the parent is as by default in a child", function()
+  it("handled by the parent is at its default in a child", function()
     ok[[
       mp.signal("TERM", function() end)
       local p = P(function() mp.sleep(60) end)
@@ -1173,7 +1173,7 @@ describe("a signal", function()
 end)
 
 describe("what a process wrote", function()
-  it("is not lost when it is terminated in the middle of a line", function()
+  it("is not lost when the process is terminated in the middle of a line", function()
     local ways = { sleeps = "mp.sleep(60)", loops = "while true do end", blocks = "os.execute('sleep 60')" }
     for what, how in pairs(ways) do
       local r = run([[
@@ -1188,14 +1188,14 @@ describe("what a process wrote", function()
     end
   end)
 
-  it("ends it quietly when nobody reads it", function()
+  it("ends the process quietly when it has no reader", function()
     local r = run("for i = 1, 1e9 do print(i) end", { through = "head -1" })
     assert.same({ 141, "1\n", "" }, { r.status, r.stdout, r.stderr })
   end)
 end)
 
 describe("the logger", function()
-  it("writes lines with time, level, process and pid to stderr, when it is told to", function()
+  it("writes lines with time, level, process and pid to stderr, when it is turned on", function()
     for _, method in ipairs{ "fork", "spawn", "forkserver" } do
       local r = run(([[
         mp.get_logger():error("nobody sees this")

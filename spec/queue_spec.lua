@@ -20,7 +20,7 @@ describe("a queue", function()
       p:join()]]
   end)
 
-  it("has the item when put returns", function()
+  it("holds the item when put returns", function()
     ok[[
       local q = mp.Queue()
       for i = 1, 300 do
@@ -31,7 +31,7 @@ describe("a queue", function()
       end]]
   end)
 
-  it("has the item as it was when it was put", function()
+  it("holds the item as it was when it was put", function()
     ok[[
       local q, t = mp.Queue(), { 1 }
       q:put(t)
@@ -85,7 +85,7 @@ describe("a queue", function()
       eq(table.pack(q:get_nowait()), table.pack(nil, "empty"))]]
   end)
 
-  it("raises for what cannot be sent, and has nothing of it", function()
+  it("raises for a value that cannot be sent, and stores nothing", function()
     ok[[
       local q = mp.Queue()
       raises("coroutine", q.put, q, coroutine.create(print))
@@ -95,7 +95,7 @@ describe("a queue", function()
       eq(q:get(), "fine")]]
   end)
 
-  it("wakes a get that waits", function()
+  it("wakes a waiting get", function()
     ok[[
       local q, ready, back = mp.Queue(), mp.Event(), mp.Queue()
       local p = P(function() ready:set() back:put(q:get() + 1) end)
@@ -106,7 +106,7 @@ describe("a queue", function()
       p:join()]]
   end)
 
-  it("wakes a put that waits", function()
+  it("wakes a waiting put", function()
     ok[[
       local q, ready = mp.Queue(1), mp.Event()
       q:put(1)
@@ -283,7 +283,7 @@ describe("a closed queue", function()
       eq(table.pack(q:get()), table.pack(nil, "closed"))]]
   end)
 
-  it("wakes those who wait to get and to put", function()
+  it("wakes waiting consumers and producers", function()
     ok[[
       local empty, full, ready, told = mp.Queue(), mp.Queue(1), mp.Queue(), mp.Queue()
       full:put(1)

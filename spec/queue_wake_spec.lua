@@ -16,7 +16,7 @@ describe("a queue with many consumers asleep", function()
       all(list)]], { timeout = 60 })
   end)
 
-  it("wakes others when one that was called is killed, or waits no more", function()
+  it("wakes others when one that was called is killed, or no longer waits", function()
     ok([[
       local q, got = mp.Queue(), mp.Value("i", 0)
       local patient = P(function() for _ = 1, 1000000 do if q:get(60) == "end" then break end got:add(1) end end)
@@ -57,8 +57,8 @@ local same_bit = [[
 ]]
 
 for _, kind in ipairs{ "Queue", "JoinableQueue" } do
-  describe("a consumer asleep on a " .. kind .. " is woken", function()
-    it("though the one that was called for the message before sleeps elsewhere", function()
+  describe("a consumer wakes on a " .. kind .. " is woken", function()
+    it("even if the process called for the message before sleeps elsewhere", function()
       ok(same_bit .. ([[
         local q, got, own, list = mp.KIND(), mp.Queue(), {}, {}
         for i = 1, 3 do
@@ -79,7 +79,7 @@ for _, kind in ipairs{ "Queue", "JoinableQueue" } do
         for _, p in ipairs(list) do p:kill() p:join() end]]):gsub("KIND", kind), { timeout = 60 })
     end)
 
-    it("though another one that waits computes", function()
+    it("even if another waiting process computes", function()
       ok((([[
         local q, got, go = mp.KIND(), mp.Queue(), mp.Event()
         local busy = P(function()
@@ -107,7 +107,7 @@ for _, kind in ipairs{ "Queue", "JoinableQueue" } do
         all{ busy, idle }]]):gsub("KIND", kind)), { timeout = 30 })
     end)
 
-    it("though tasks of others that wait are killed or time out", function()
+    it("even if waiting tasks of other processes are killed or time out", function()
       ok((([[
         local q, got = mp.KIND(), mp.Queue()
         local list = {}
@@ -134,7 +134,7 @@ for _, kind in ipairs{ "Queue", "JoinableQueue" } do
         for _, p in ipairs(list) do p:kill() p:join() end]]):gsub("KIND", kind)), { timeout = 60 })
     end)
 
-    it("though one that waits in a task forks, and its children wait, too", function()
+    it("even if a process with a waiting task forks, and its children wait, too", function()
       ok((([[
         local q, got = mp.KIND(), mp.Queue()
         local function take()
@@ -158,7 +158,7 @@ for _, kind in ipairs{ "Queue", "JoinableQueue" } do
         for _, p in ipairs{ forker, idle } do p:kill() p:join() end]]):gsub("KIND", kind)), { timeout = 60 })
     end)
 
-    it("though others wait for it among other queues", function()
+    it("even if others wait for it among other queues", function()
       ok((([[
         local q, other, got = mp.KIND(), mp.KIND(), mp.Queue()
         local list = {}
@@ -182,7 +182,7 @@ for _, kind in ipairs{ "Queue", "JoinableQueue" } do
   end)
 
   describe("a producer that waits for room in a " .. kind, function()
-    it("has it though another one that waits computes", function()
+    it("has it even if another waiting process computes", function()
       ok((([[
         local q, said, go = mp.KIND(1), mp.Queue(), mp.Event()
         q:put(0)
@@ -212,7 +212,7 @@ for _, kind in ipairs{ "Queue", "JoinableQueue" } do
 end
 
 describe("a lock that is released", function()
-  it("is taken by a process that sleeps though another one that waits computes", function()
+  it("is taken by a sleeping process even if another waiting process computes", function()
     ok([[
       local l, said, go = mp.Lock(), mp.Queue(), mp.Event()
       l:acquire()

@@ -190,7 +190,7 @@ for _, mode in ipairs{ "command", "stock" } do
 end
 
 describe("a script", function()
-  it("is short, and says first what to notice", function()
+  it("is short, and its head comment says what to notice", function()
     local count = 0
     for name in support.shell("ls " .. support.quote(support.root .. "/scripts")):gmatch("([^\n]+%.lua)\n") do
       count = count + 1

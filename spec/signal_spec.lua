@@ -63,7 +63,7 @@ describe("a handler of mp.signal", function()
       eq(r:get(10), "got it")]]
   end)
 
-  it("that waits is gone on with when the code it interrupted waits", function()
+  it("that waits is resumed when the code it interrupted waits", function()
     prints("began\nwoke\ndone\n", [[
       local began, woke = false, false
       mp.signal("USR1", function()
@@ -170,7 +170,7 @@ describe("Ctrl-C", function()
     assert.equal("mpengine: interrupted\nstack traceback:\n\t[C]: in ?\n", r.stderr)
   end)
 
-  it("that is caught and raised again tells the place where that was done", function()
+  it("that is caught and raised again reports where that was done", function()
     local r = run(SOON .. [[
       local function again()
         local _, err = pcall(mp.sleep, 60)
@@ -181,7 +181,7 @@ describe("Ctrl-C", function()
     assert.truthy(r.stderr:find("script.lua:3: in local 'again'\n", 1, true), r.stderr)
   end)
 
-  it("that a task was computing at tells where that was, too", function()
+  it("that a task was computing at reports that place, too", function()
     local r = run("local co = mp.co\n" .. SOON .. [[
       local t = co.spawn(function()
         while true do end
@@ -191,7 +191,7 @@ describe("Ctrl-C", function()
     assert.truthy(r.stderr:find("raised in a task:\n.*script.lua:3: in function <"), r.stderr)
   end)
 
-  it("that is caught leaves no trace: later errors are told as they are", function()
+  it("that is caught has no effect on the report of later errors", function()
     local r = run(SOON .. [[
       local caught, err = pcall(mp.sleep, 60)
       print(caught, err)
@@ -201,7 +201,7 @@ describe("Ctrl-C", function()
     assert.truthy(r.stderr:find("something else\nstack traceback", 1, true), r.stderr)
   end)
 
-  it("that the main chunk catches does not end tasks that give way", function()
+  it("that the main chunk catches does not end tasks that yield", function()
     ok(SOON .. [[
       local co, n = mp.co, 0
       local t = co.spawn(function() while true do n = n + 1 co.sleep(0) end end)
@@ -212,7 +212,7 @@ describe("Ctrl-C", function()
       t:kill()]], { mode = "command" })
   end)
 
-  it("in a wait that would restore something lets it do so", function()
+  it("in a wait that has state to restore lets it do so", function()
     ok([[
       local co, me = mp.co, mp.current_process().pid
       local function interrupted(f, ...)
@@ -252,7 +252,7 @@ describe("Ctrl-C", function()
 end)
 
 describe("a condition", function()
-  it("whose wait ends by a deadlock has its lock again, if that can be had", function()
+  it("whose wait ends by a deadlock reacquires its lock, if that is possible", function()
     ok([[
       local c = mp.Condition()
       c:acquire()

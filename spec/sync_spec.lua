@@ -43,7 +43,7 @@ for _, kind in ipairs{ "Lock", "RLock", "Semaphore" } do
         all{ p }]]
     end)
 
-    it("lets one in at a time, of processes and tasks together", function()
+    it("admits one owner at a time, of processes and tasks together", function()
       with[[
         local co, l, inside, total = mp.co, mp.KIND(), mp.Value("i", 0), mp.Value("i", 0)
         local list = {}
@@ -108,7 +108,7 @@ for _, kind in ipairs{ "Lock", "RLock", "Semaphore" } do
         eq(taken(), false)]]
     end)
 
-    it("has no guard to give within the timeout: nil, timeout", function()
+    it("gives no guard within the timeout: nil, timeout", function()
       with[[
         local l = mp.KIND()
         l:acquire()
@@ -143,7 +143,7 @@ for _, kind in ipairs{ "Lock", "RLock", "Semaphore" } do
         all{ P(function(m) assert(m == l) end, l) }]]
     end)
 
-    it("takes no negative and no NaN timeout", function()
+    it("refuses a negative and a NaN timeout", function()
       with[[
         local l = mp.KIND()
         for _, bad in ipairs{ -1, -0.001, 0/0, "soon", true, {} } do
@@ -156,7 +156,7 @@ for _, kind in ipairs{ "Lock", "RLock", "Semaphore" } do
 end
 
 describe("a Lock", function()
-  it("tells whether it is held, and by whom", function()
+  it("shows whether it is held, and by which process", function()
     ok[[
       local l, q, go = mp.Lock(), mp.Queue(), mp.Event()
       eq(l:locked(), false)
@@ -180,7 +180,7 @@ describe("a Lock", function()
       eq(table.pack(l:acquire(0.02)), table.pack(nil, "timeout"))]]
   end)
 
-  it("may be released by anybody", function()
+  it("may be released by any task", function()
     ok[[
       local l = mp.Lock()
       l:acquire()
@@ -190,7 +190,7 @@ describe("a Lock", function()
       eq(l:locked(), false)]]
   end)
 
-  it("cannot be released when nobody has it", function()
+  it("cannot be released when it is free", function()
     ok[[
       local l = mp.Lock()
       raises({ "release", "Lock" }, l.release, l)
@@ -199,7 +199,7 @@ describe("a Lock", function()
       eq(l:acquire(0), true)]]
   end)
 
-  it("held by an ended process that never released it tells owner_died", function()
+  it("held by a process that exited without a release reports owner_died", function()
     ok[[
       local l = mp.Lock()
       all{ P(function() l:acquire() end) }
@@ -235,7 +235,7 @@ describe("an RLock", function()
       eq(l:locked(), false)]]
   end)
 
-  it("is held by a task in whichever of its coroutines it runs", function()
+  it("is held by a task in any of its coroutines", function()
     ok[[
       local l = mp.RLock()
       l:acquire()
@@ -261,7 +261,7 @@ describe("an RLock", function()
 end)
 
 describe("a Semaphore", function()
-  it("lets n in", function()
+  it("admits n", function()
     ok[[
       local s = mp.Semaphore(2)
       eq(s:get_value(), 2)
@@ -289,7 +289,7 @@ describe("a Semaphore", function()
     ok[[eq(mp.Semaphore():get_value(), 1)]]
   end)
 
-  it("lets no more than n in at once", function()
+  it("admits no more than n at once", function()
     ok[[
       local s, inside, list = mp.Semaphore(3), mp.Value("i", 0), {}
       for i = 1, 8 do
@@ -308,7 +308,7 @@ describe("a Semaphore", function()
 end)
 
 describe("a lock's method", function()
-  it("knows a lock that was checked before from what came to its place", function()
+  it("distinguishes a lock that was checked before from an object at the same address", function()
     ok[[
       for _ = 1, 200 do
         local l = mp.Lock()
@@ -362,7 +362,7 @@ describe("an Event", function()
       late(from, 0.15)]]
   end)
 
-  it("wakes all who wait, tasks and processes", function()
+  it("wakes all waiters, tasks and processes", function()
     ok[[
       local co, e, ready, list = mp.co, mp.Event(), mp.Queue(), {}
       for i = 1, 3 do
@@ -385,7 +385,7 @@ describe("an Event", function()
       all{ P(function() eq(e:is_set(), true) eq(e:wait(0), true) end) }]]
   end)
 
-  it("set and cleared at once still wakes those who waited", function()
+  it("set and cleared at once still wakes the waiters", function()
     ok[[
       local e, ready = mp.Event(), mp.Event()
       local p = P(function() ready:set() eq(e:wait(10), true) end)
@@ -432,7 +432,7 @@ describe("a Condition", function()
       all(list)]]
   end)
 
-  it("wakes nobody who comes after the notify", function()
+  it("does not wake a waiter that arrives after the notify", function()
     ok[[
       local c = mp.Condition()
       c:acquire()
@@ -441,7 +441,7 @@ describe("a Condition", function()
       c:release()]]
   end)
 
-  it("gives its lock back while it waits, and has it again afterwards", function()
+  it("releases its lock while it waits, and reacquires it afterwards", function()
     ok[[
       local lock = mp.Lock()
       local c = mp.Condition(lock)
@@ -455,7 +455,7 @@ describe("a Condition", function()
       eq(lock:locked(), false)]]
   end)
 
-  it("has the lock again after a timeout too, and never returns early", function()
+  it("reacquires the lock after a timeout too, and never returns early", function()
     ok[[
       local lock = mp.RLock()
       local c = mp.Condition(lock)
@@ -468,7 +468,7 @@ describe("a Condition", function()
       eq(lock:locked(), false)]]
   end)
 
-  it("gives back an RLock that was taken several times, and restores it", function()
+  it("releases an RLock that was taken several times, and restores it", function()
     ok[[
       local lock = mp.RLock()
       local c = mp.Condition(lock)
@@ -488,7 +488,7 @@ describe("a Condition", function()
       raises("release", c.release, c)]]
   end)
 
-  it("is waited for and notified only by the one who has the lock", function()
+  it("is waited for and notified only by the owner of the lock", function()
     ok[[
       local c = mp.Condition()
       raises({ "wait", "Condition" }, c.wait, c)
@@ -501,7 +501,7 @@ describe("a Condition", function()
       c:release()]]
   end)
 
-  it("waits for a predicate and gives what it gave", function()
+  it("waits for a predicate and returns its value", function()
     ok[[
       local c, v = mp.Condition(), mp.Value("i", 0)
       local p = P(function()
@@ -552,7 +552,7 @@ describe("a Condition", function()
     ok[[assert(tostring(mp.Condition()):find("^mp%.Condition: 0x"))]]
   end)
 
-  it("gives a notification to one that waited when it was given, and not to the notifier that waits next", function()
+  it("gives a notification to a waiter of that moment, not to the notifier that waits next", function()
     ok[[
       local c, woken = mp.Condition(), false
       local t = mp.co.spawn(function() c:acquire() c:wait() woken = true c:release() end)
@@ -563,7 +563,7 @@ describe("a Condition", function()
       assert(woken)]]
   end)
 
-  it("can be told of while the state is closed, when its lock has been finalized", function()
+  it("can be notified while the state is closed, when its lock has been finalized", function()
     support.ends(1, { "can never come", "mp.Condition: 0x" }, [[
       local c = mp.Condition()
       local function wait() c:acquire() c:wait() c:release() end
@@ -573,7 +573,7 @@ describe("a Condition", function()
       assert(b:join(0.05))]], { mode = "command" })
   end)
 
-  it("gives the notification of a task that is killed to the next one", function()
+  it("passes the notification of a task that is killed to the next waiter", function()
     ok[[
       local c = mp.Condition()
       local function wait() local _ <close> = c:guard() c:wait() end
@@ -586,7 +586,7 @@ describe("a Condition", function()
 end)
 
 describe("a Barrier #later", function()
-  it("lets all go when the last one comes, each with a number of its own", function()
+  it("releases all when the last one arrives, each with a number of its own", function()
     ok[[
       local b, q, list = mp.Barrier(4), mp.Queue(), {}
       eq(b.parties, 4) eq(b.n_waiting, 0) eq(b.broken, false)
@@ -600,7 +600,7 @@ describe("a Barrier #later", function()
       eq(sum, 20 * (1 + 2 + 3 + 4))]]
   end)
 
-  it("runs the action once, before anybody goes", function()
+  it("runs the action once, before any task continues", function()
     ok[[
       local n = mp.Value("i", 0)
       local b = mp.Barrier(3, function() n:add(1) end)
@@ -611,7 +611,7 @@ describe("a Barrier #later", function()
       all(list)]]
   end)
 
-  it("is broken by a timeout, for everybody", function()
+  it("is broken by a timeout, for all", function()
     ok[[
       local b = mp.Barrier(2)
       local from = now()
@@ -630,7 +630,7 @@ describe("a Barrier #later", function()
     ok[[eq(table.pack(mp.Barrier(2, nil, 0.02):wait()), table.pack(nil, "broken"))]]
   end)
 
-  it("is broken by abort and by reset for those who wait", function()
+  it("is broken for the waiters by abort and by reset", function()
     ok[[
       local b = mp.Barrier(3)
       for _, how in ipairs{ "abort", "reset" } do

@@ -1,4 +1,5 @@
--- The test script itself, on files made for it: what it counts, names, and takes for a failure.
+-- The test script itself, run on files made for it: what it counts and names, and what it counts as
+-- a failure.
 local support = require "spec.support"
 
 local dir
@@ -63,7 +64,7 @@ describe("the test script", function()
     end)
   end
 
-  it("takes a spec file that cannot be read as Lua for one failure", function()
+  it("counts a spec file that cannot be read as Lua as one failure", function()
     local output, status = specs { ["a_spec.lua"] = GOOD, ["b_spec.lua"] = "this is none" }
     assert.same({ "1 passed, 1 failed", 1 }, { last_line(output), status })
   end)
@@ -88,7 +89,7 @@ describe("the test script", function()
     assert.same({ "0 passed, 0 failed", 1 }, { last_line(output), status })
   end)
 
-  it("reads the same of unit tests", function()
+  it("counts unit tests in the same way", function()
     local output, status = unit "echo 'ok    one (1 ms)'\necho 'skip  two: not here'\necho '1 passed, 0 failed'"
     assert.same({ "1 passed, 0 failed", 0 }, { last_line(output), status })
     assert.truthy(output:find("1 skipped:\n    part/some_test: two: not here\n", 1, true), output)

@@ -1,5 +1,5 @@
--- Loops over calls that do not wait: the rest of the process goes on. A scenario that waits for ever is
--- a failure by its time limit.
+-- Loops over calls that do not wait: the rest of the process goes on. A scenario that waits forever
+-- fails by its time limit.
 local support = require "spec.support"
 local ok = support.ok
 
@@ -87,7 +87,7 @@ describe("a loop over", function()
     end
   end
 
-  it("r:ready() and r:get(0) of a pool lets its results come", function()
+  it("r:ready() and r:get(0) of a pool lets its results arrive", function()
     co[[
       local pool <close> = mp.Pool(1)
       local r, s = pool:apply_async(math.abs, { -1 }), pool:apply_async(math.abs, { -2 })
@@ -97,7 +97,7 @@ describe("a loop over", function()
       eq(value, 2)]]
   end)
 
-  it("co.sleep(0) lets a function on a thread come to its end", function()
+  it("co.sleep(0) lets a function on a thread complete", function()
     co[[
       local value
       co.spawn(function() value = co.offload(function() return 5 end) end)
@@ -129,7 +129,7 @@ describe("a loop over", function()
   end)
 end)
 
-describe("giving way", function()
+describe("yielding after a turn", function()
   it("loses nothing when the task is killed meanwhile", function()
     co[[
       local q, got = co.Queue(), 0
@@ -141,7 +141,7 @@ describe("giving way", function()
       eq(got + q:qsize(), 10000)]]
   end)
 
-  it("does not come between a look and what follows it", function()
+  it("does not happen between a query and what follows it", function()
     co[[
       local q, missed = co.Queue(), 0
       local function take()
@@ -205,7 +205,7 @@ local FLOOD = [[
   local ticks = 0
   co.spawn(function() while true do co.sleep(0.001) ticks = ticks + 1 end end)]]
 
-describe("the other tasks have their turn while one reads", function()
+describe("other tasks run while one reads", function()
   for _, pattern in ipairs { '"*l"', "10", "8192" } do
     it("a socket that always has something, by receive(" .. pattern .. ")", function()
       co(FLOOD .. " repeat assert(c:receive(" .. pattern .. ")) until ticks >= 20 os.exit(0)")
@@ -230,7 +230,7 @@ describe("the other tasks have their turn while one reads", function()
       repeat assert(not server:accept()) until ticks >= 20 late:close() os.exit(0)]])
   end)
 
-  it("lines of a program that prints for ever", function()
+  it("lines of a program that prints forever", function()
     co[[
       mp.monkey.patch_all()
       local ticks = 0

@@ -2,7 +2,7 @@ local support = require "spec.support"
 local ok = support.ok
 
 describe("a value that is sent", function()
-  it("arrives as it was: nil, booleans, numbers, strings", function()
+  it("arrives unchanged: nil, booleans, numbers, strings", function()
     ok[[
       local q, back = mp.Queue(), mp.Queue()
       local p = P(function() for v in q:iter() do back:put(v) end end)
@@ -96,7 +96,7 @@ describe("a function that is sent", function()
       eq(n, 10)]]
   end)
 
-  it("still shares an upvalue with another", function()
+  it("still shares an upvalue with another function", function()
     ok[[
       local q, n = mp.Queue(), 0
       q:put{ inc = function() n = n + 1 end, get = function() return n end }
@@ -178,7 +178,7 @@ describe("a function that is sent", function()
       eq(table.pack(q:get()(1, 2, 3)), table.pack(6, "const", 1.5, 3))]]
   end)
 
-  it("of a module goes by name", function()
+  it("of a module is sent by name", function()
     ok[[
       local q = mp.Queue()
       for _, f in ipairs{ string.format, print, table.concat, math.floor, mp.Lock, coroutine.wrap, pcall } do
@@ -275,7 +275,7 @@ describe("a shared object that is sent", function()
       eq(d.k[1][1], 5)]]
   end)
 
-  it("goes through twenty processes", function()
+  it("passes through twenty processes", function()
     ok[[
       local first, q = mp.Queue(), mp.Queue()
       local list, from = {}, first
@@ -337,7 +337,7 @@ describe("what cannot be sent", function()
       eq(#mp.active_children(), 0)]]
   end)
 
-  it("is a table with a metatable that nobody registered", function()
+  it("is a table with an unregistered metatable", function()
     ok[[
       local q = mp.Queue()
       raises({ "metatable" }, q.put, q, setmetatable({}, {}))
@@ -347,7 +347,7 @@ describe("what cannot be sent", function()
 end)
 
 describe("a table with a metatable", function()
-  it("is sent when the metatable was registered in both processes", function()
+  it("is sent when the metatable is registered in both processes", function()
     ok[[
       mp.set_start_method("fork") -- which inherits what was registered
       local Point = { __name = "Point" }
@@ -385,7 +385,7 @@ describe("a table with a metatable", function()
       assert(getmetatable(o) == Class)]]
   end)
 
-  it("runs none of its metamethods to be sent", function()
+  it("is sent without running its metamethods", function()
     ok[[
       local mt = { __pairs = function() error "pairs" end, __len = function() error "len" end,
         __index = function() error "index" end, __newindex = function() error "newindex" end }
@@ -404,7 +404,7 @@ describe("a table with a metatable", function()
 end)
 
 describe("results and errors of a pool", function()
-  it("cross like everything else", function()
+  it("are sent like everything else", function()
     ok[[
       local pool <close> = mp.Pool(1)
       local lock = mp.Lock()

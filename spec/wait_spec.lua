@@ -2,7 +2,7 @@ local support = require "spec.support"
 local ok = support.ok
 
 describe("mp.wait #later", function()
-  it("gives those that are ready of any mix, in the order they were given", function()
+  it("gives the ready ones of any mix, in the order they were given", function()
     ok[[
       local q, e, idle = mp.Queue(), mp.Event(), mp.Queue()
       local a, b = mp.Pipe()
@@ -31,7 +31,7 @@ describe("mp.wait #later", function()
       eq(q:get(0), "x")]]
   end)
 
-  it("gives none at the timeout, never early", function()
+  it("gives nothing at the timeout, never early", function()
     ok[[
       eq(mp.wait({}), {})
       eq(mp.wait({ mp.Event(), mp.Queue() }, 0), {})
@@ -98,7 +98,7 @@ describe("mp.wait #later", function()
       for _, f in ipairs(files) do f:close() end]]
   end)
 
-  it("takes nothing from what it waits for", function()
+  it("takes nothing from the objects it waits for", function()
     ok[[
       local q = mp.Queue()
       q:put(1)
@@ -115,7 +115,7 @@ describe("mp.wait #later", function()
       eq(t:get(), 1)]]
   end)
 
-  it("takes a list of what can be waited for", function()
+  it("accepts only a list of things that can be waited for", function()
     ok[[
       raises("wait", mp.wait, 5)
       raises({ "wait", "[2]" }, mp.wait, { mp.Event(), 5 })

@@ -1,7 +1,7 @@
--- The busted output handler of the test script: prints failures in full as they happen, and writes one
--- word for each test to the file MPE_TALLY names, at once, so that what ran before a crash is counted.
--- The last word, `end`, says that busted came to its end by itself. A test that is pending is a line `skip  NAME`, with
--- its reason.
+-- The busted output handler of the test script. It prints failures in full as they happen. It also
+-- writes one word for each test to the file named by MPE_TALLY, at once, so that tests that ran
+-- before a crash are counted. The last word, `end`, says that busted ended normally. A pending test
+-- is a line `skip  NAME`, with its reason.
 
 local pretty = require("pl.pretty")
 

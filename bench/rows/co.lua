@@ -67,7 +67,7 @@ end
 
 function run.memory()
   local n = math.tointeger(tonumber(arg[2]))
-  sleepers(1) -- what exists once, whatever the number
+  sleepers(1) -- things that exist once, whatever the number
   collectgarbage()
   local before = bench.resident()
   local tasks = sleepers(n)

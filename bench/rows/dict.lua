@@ -8,7 +8,7 @@ local COUNT <const> = math.tointeger(arg[2] or 100000)
 local value = ("v"):rep(64)
 
 local keys, d = {}
-do -- nothing of the copy is left to make work for the collector
+do -- nothing of the copy is left as work for the collector
   local contents = {}
   for i = 1, COUNT do
     keys[i] = ("key:%012d"):format(i)

@@ -27,7 +27,7 @@ end
 local count = { queue = 100000, dict = 100000, lock = 10000 }
 local kind = arg[1]
 
-local warm = fill[kind](100) -- what exists once, whatever the number
+local warm = fill[kind](100) -- things that exist once, whatever the number
 local before = bench.resident "RssShmem"
 local kept = fill[kind](count[kind])
 bench.report((bench.resident "RssShmem" - before) / count[kind], "bytes")

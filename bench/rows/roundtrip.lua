@@ -1,5 +1,6 @@
--- An integer there and back over two queues, between two processes: ns per round trip, the mean of five pairs of
--- processes and queues, each new, so that a pair that does not find the good rhythm shows.
+-- An integer there and back over two queues, between two processes: ns per round trip, the mean of
+-- five pairs of processes and queues. Each pair is new, so that a pair that does not settle into
+-- the fast regime shows.
 -- usage: roundtrip.lua Queue|SimpleQueue
 local mp = require "mpengine"
 local bench = dofile "bench/lib.lua"

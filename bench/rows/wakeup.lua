@@ -3,7 +3,7 @@
 local mp = require "mpengine"
 local bench = dofile "bench/lib.lua"
 
--- Each returns the two sides: functions that hand over and wait for their turn again.
+-- Each returns the two sides: functions that signal the other side and wait for their turn again.
 local make = {}
 
 function make.event()

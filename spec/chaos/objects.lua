@@ -1,7 +1,8 @@
--- A kill storm over the shared objects: workers put, get, lock, wait, notify and change things of every
--- kind at random, and some of them are killed with kill -9 every few milliseconds and replaced. Afterwards:
--- no item was torn or came twice, no more are missing than workers were killed, what a lock guards is whole
--- or its next owner was told, nobody hangs, everything works, no object and no memory is left.
+-- A kill storm over the shared objects. Workers put, get, lock, wait, notify and change objects of
+-- every kind at random, and some of them are killed with kill -9 every few milliseconds and
+-- replaced. Afterwards no item was torn or arrived twice, and no more are missing than workers were
+-- killed. What a lock guards is whole, or its next owner got "owner_died". No process hangs,
+-- everything works, and no object and no memory is left.
 -- usage: objects.lua [seconds [kills]]: ends when one of the two is reached
 local mp = require "mpengine"
 local core = require "mpengine.core"
@@ -48,7 +49,7 @@ local function storm()
     if id <= IDS and put(item(id)) then was_put[id] = 1 end
   end
 
-  -- One more in both halves; who is told of a death finds them perhaps unequal.
+  -- Adds one to both halves; a worker that got "owner_died" may find them unequal.
   local function with_lock(lock, pair)
     local ok, why = lock:acquire(PATIENCE)
     if not ok then return check(false, "a lock that nobody releases") end
@@ -68,7 +69,7 @@ local function storm()
     function() return mp.Array("d", 100) end, function() return mp.Array("B", 200000) end,
     function() return mp.Value("i", 1) end, function() return mp.Barrier(2) end,
     function() return mp.Semaphore(1) end, function() return mp.List{ 1, { 2 }, "three" } end,
-    function() -- two that know each other
+    function() -- two that refer to each other
       local a, b = mp.Dict(), mp.List()
       a.b, b[1] = b, a
       return a
@@ -141,10 +142,10 @@ local function storm()
     end,
     function() if not barrier:wait(0.002) then barrier:reset() end end,
     function() mp.wait({ queues[1], left_end, event }, 0.002) end,
-    function() -- an object that only the dict knows, instead of another one
+    function() -- an object that only the dict holds, in place of another one
       dict["object" .. math.random(5)] = makers[math.random(#makers)]()
     end,
-    function() -- and one that nobody else ever sees
+    function() -- and one that no other process ever sees
       local object = makers[math.random(#makers)]()
       check(tostring(object) ~= "", "an object without a name")
     end,
@@ -172,7 +173,7 @@ local function storm()
   local deadline = mp.now() + SECONDS
   while mp.now() < deadline and kills < KILLS do
     mp.sleep(math.random() * 0.005)
-    local first, count = math.random(WORKERS), math.random(WORKERS) -- who repairs may die too
+    local first, count = math.random(WORKERS), math.random(WORKERS) -- the repairing process may be killed too
     for i = first, first + count - 1 do workers[i % WORKERS + 1]:kill() end
     for i = first, first + count - 1 do
       local p = workers[i % WORKERS + 1]
@@ -188,7 +189,7 @@ local function storm()
     assert(p.exitcode == 0, "worker " .. i .. " ended with " .. p.exitcode)
   end
 
-  -- ---- what is left works
+  -- ---- the remaining objects work
 
   local function drain(get)
     local n = 0
@@ -253,11 +254,11 @@ local function storm()
   return most_used
 end
 
--- ---- and nothing is left of it
+-- ---- and nothing of them is left
 
 local most_used = storm()
 collectgarbage()
-for _ = 1, 3 do -- what containers have lost brings a sweep about
+for _ = 1, 3 do -- removals from containers cause a sweep
   do
     local d = mp.Dict()
     for _ = 1, 100 do d.lock = mp.Lock() end

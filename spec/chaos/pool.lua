@@ -1,6 +1,6 @@
--- Pool workers are killed with kill -9 at random while tasks run: calls, chunks of a map, an imap. With retries every
--- result is right and there once. Without, what fails is worker_died, by a worker that was killed, at most one item a
--- kill, and everything else is right.
+-- Pool workers are killed with kill -9 at random while tasks run: calls, chunks of a map, an imap.
+-- With retries every result is right and present once. Without, a failure is always worker_died,
+-- caused by a worker that was killed, at most one item a kill, and everything else is right.
 -- usage: pool.lua [tasks [kills [apply_async|map|imap]]]
 local mp = require "mpengine"
 local kill_pid <const> = require("mpengine.core").kill_pid
@@ -14,11 +14,11 @@ local runs = mp.RawArray("H", TASKS) -- how often each item began
 
 local function square(x)
   runs[x] = runs[x] + 1
-  if x % 50 == 0 then mp.sleep(0.002) end -- so that kills find items under way
+  if x % 50 == 0 then mp.sleep(0.002) end -- so that kills hit running items
   return x * x
 end
 
--- One that has not been killed yet, and mostly one that runs tasks.
+-- A worker that has not been killed yet, preferably one that is running tasks.
 local function kill_one(pool, killed)
   local workers = pool:stats().workers
   local from = math.random(math.max(1, #workers))
@@ -50,7 +50,7 @@ function ways.apply_async(pool, retries, done, tick)
   for i = math.max(1, TASKS - ahead + 1), TASKS do take(i) end
 end
 
--- A map tells of its first error only, so what can fail is caught for the others.
+-- A map reports its first error only, so errors are caught in the items.
 function ways.map(pool, retries, done, tick)
   local part <const> = 1000
   for first = 1, TASKS, part do

@@ -1,7 +1,8 @@
 -- Very many waits of every kind, of many tasks in several processes at once, with and without time
--- limits, while others tick, serve sockets, start processes and use a pool. Each wait is one half of an exchange
--- whose other half comes, so one that lasts long is a lost wake-up; each exchange checks what it got.
--- In the end no process has more threads than before, and none wakes up while all of them wait.
+-- limits, while other tasks tick, serve sockets, start processes and use a pool. Each wait is one
+-- half of an exchange whose other half always follows, so a wait that takes long is a lost wake-up.
+-- Each exchange checks what it got. In the end no process has more threads than before, and none
+-- wakes up while all of them wait.
 -- usage: waits.lua [waits]
 local mp = require "mpengine"
 local co = mp.co
@@ -14,7 +15,8 @@ print(("seed %d, %d waits"):format(seed, WAITS))
 
 local waits = 0 -- of this process
 
--- Calls wait(timeout) until it succeeds: at times for long, at times for so short that it often fails.
+-- Calls wait(timeout) until it succeeds: sometimes for long, sometimes for so short that it often
+-- fails.
 local function patiently(what, wait)
   while true do
     local limit = math.random(2) == 1 and LONG or math.random() * 0.002
@@ -40,7 +42,8 @@ local function receiving(p) return function(t) return p:recv(t) end end
 local function get(q, i) same("queue", patiently("an item", getting(q)), i) end
 local function put(q, i) patiently("room", putting(q, i)) end
 
--- Both halves of one that guards a counter: lock it, and let others come between read and write.
+-- Both halves of an exchange that guards a counter: lock it, and let others run between read and
+-- write.
 local function count(shared)
   patiently(shared.name, acquiring(shared.lock))
   local again = shared.recursive and math.random(4) == 1
@@ -166,7 +169,7 @@ local exchanges = {
   },
 }
 
--- ---- what else goes on in a process ----
+-- ---- other activity in a process ----
 
 local socket = require "socket"
 
@@ -176,7 +179,7 @@ local function serve(port)
   port:put(number)
   local client = server:accept()
   for line in function() return (client:receive()) end do client:send(line .. "\n") end
-  server:accept() -- nobody comes
+  server:accept() -- no client connects
 end
 
 local function talk(port, rounds)

@@ -1,5 +1,4 @@
--- What the specs share: running a script as a program of its own, and saying
--- what it should have done.
+-- Shared by all specs: running a script as a separate program, and checking its outcome.
 --
 -- A scenario that forks, waits or dies runs as a child program, under a hard
 -- timeout, so that a hang is a failure and a crash fails one case only. Its code
@@ -158,7 +157,7 @@ local function late(from, seconds)
   if passed < seconds - 0.011 then error("returned after " .. passed .. " s, before " .. seconds, 2) end
 end
 ]==]
--- Long enough for the longest of them, on one line, and without unused ones.
+-- Long enough for the longest of them, on one line, and without unused helpers.
 local helpers = {}
 local order = { "same", "show", "eq", "raises", "P", "all", "state", "dead", "now", "until_true",
   "wait_dead", "asleep", "kill", "late" }
@@ -176,7 +175,7 @@ do
   helpers[name] = text
 end
 
--- The helpers that the code uses, and those that they use, in order.
+-- The helpers that the code uses, and the helpers those use, in order.
 local function prelude_for(code)
   local used, text = {}, code
   for i = #order, 1, -1 do
@@ -199,8 +198,9 @@ local counter = 0
 --- Runs a script as a program and waits for it.
 --- opts: mode ("command" | "stock"), file (instead of code), args and flags (lists), stdin (text),
 --- timeout (seconds, 20), env (a table), plain (no helpers), cwd, session (its own session and process group),
---- through (a shell filter for its stdout), before (shell commands that leave it limits, say), under (the beginning of
---- a command line that runs the program), closed (a list of the standard descriptors that are closed in it).
+--- through (a shell filter for its stdout), before (shell commands, for example for limits), under
+--- (the beginning of a command line that runs the program), closed (a list of the standard
+--- descriptors that are closed in it).
 ---@return table result { status, stdout, stderr, script, timed_out }
 function support.run(code, opts)
   opts = opts or {}
@@ -266,7 +266,7 @@ local function fail(what, result)
   error(what .. "\n" .. describe_result(result), 3)
 end
 
---- The scenario ends with status 0 and nothing on stderr.
+--- The scenario exits with status 0 and writes nothing to stderr.
 function support.ok(code, opts)
   local result = support.run(code, opts)
   if result.status ~= 0 then fail("expected it to end well", result) end
@@ -274,7 +274,7 @@ function support.ok(code, opts)
   return result
 end
 
---- The scenario ends well and prints exactly this.
+--- The scenario exits with status 0 and prints exactly this.
 function support.prints(expected, code, opts)
   local result = support.run(code, opts)
   if result.status ~= 0 or result.stdout ~= expected or result.stderr ~= "" then
@@ -283,7 +283,7 @@ function support.prints(expected, code, opts)
   return result
 end
 
---- The code prints the same under the command as under stock Lua, where it knows nothing of mpengine.
+--- The code prints the same under the command as under stock Lua without mpengine.
 ---@return table result of the command
 function support.as_stock(code, opts)
   opts = opts or {}
@@ -302,7 +302,7 @@ local function has(text, wanted)
   return text:lower():find(wanted:lower(), 1, true) ~= nil
 end
 
---- The scenario ends with this status, and its stderr has all these plain texts.
+--- The scenario exits with this status, and its stderr contains all these plain texts.
 function support.ends(status, texts, code, opts)
   local result = support.run(code, opts)
   if result.status ~= status then fail("expected status " .. status, result) end
@@ -312,12 +312,12 @@ function support.ends(status, texts, code, opts)
   return result
 end
 
--- What a message about a wrong argument may say to tell what was expected.
+-- How a message about a wrong argument may name what was expected.
 local EXPECTATION = { "expected", "must", "range", "not a valid", "at least", "at most", "cannot", "only", "fit",
   "needs", "already", "not ", "too " }
 
---- In-process: f raises, and the message has, for each element of `parts`, that
---- text or one of those texts, and says what was expected.
+--- In-process: f raises, and the message contains, for each element of `parts`, that text or one of
+--- those texts, and names what was expected.
 function support.misuse(parts, f, ...)
   local good, err = pcall(f, ...)
   if good then error("no error was raised", 2) end
@@ -338,7 +338,7 @@ function support.misuse(parts, f, ...)
   return err
 end
 
---- Waits for something outside, at most `seconds`; looks ten times a second.
+--- Waits for an outside condition, at most `seconds`; checks ten times a second.
 function support.eventually(f, seconds)
   for _ = 1, (seconds or 10) * 10 do
     if f() then return true end
@@ -347,7 +347,7 @@ function support.eventually(f, seconds)
   return false
 end
 
---- No such process, or a zombie.
+--- True if there is no such process, or it is a zombie.
 function support.dead(pid)
   local f = io.open("/proc/" .. pid .. "/stat")
   if not f then return true end
