@@ -1,11 +1,12 @@
---- What is said of wrong arguments by calls that are written in Lua, in the form of lcheck.c: the call as the
---- manual names it ("Event:wait"), the argument, what was expected and what was given. The error's
---- place is the script's line nearest to the call, whatever lies between (lglobals.c).
+--- Messages about wrong arguments for calls that are written in Lua, in the form of lcheck.c: the
+--- call as the manual names it ("Event:wait"), the argument, what was expected and what was given.
+--- The error's place is the script's line nearest to the call, whatever functions are between
+--- (lglobals.c).
 local check = {}
 
 local rawget, type, getmetatable = rawget, type, debug.getmetatable
 
---- What a value is, in a message.
+--- The name of a value's type in a message.
 function check.kind(value)
     if value == nil then return "no value" end
     local meta = getmetatable(value)
@@ -13,7 +14,7 @@ function check.kind(value)
     return type(name) == "string" and name or type(value)
 end
 
---- What is said of argument n of a call.
+--- The message for argument n of a call.
 function check.message(call, n, expected, value)
     return string.format("bad argument #%d to '%s' (%s expected, got %s)", n, call, expected, check.kind(value))
 end
@@ -23,7 +24,7 @@ function check.fail(call, n, expected, value)
     error(check.message(call, n, expected, value))
 end
 
---- The same where what was expected is a sentence.
+--- The same, where the expectation is a sentence.
 function check.wrong(call, n, what)
     error(string.format("bad argument #%d to '%s' (%s)", n, call, what))
 end
@@ -44,13 +45,13 @@ function check.type(call, n, value, expected)
     if type(value) ~= expected then check.fail(call, n, expected, value) end
 end
 
---- Can it be called?
+--- True if it can be called.
 function check.is_callable(value)
     local meta = getmetatable(value)
     return type(value) == "function" or type(meta) == "table" and rawget(meta, "__call") ~= nil
 end
 
---- A function, or what can be called as one.
+--- A function, or an object that can be called as one.
 function check.callable(call, n, value)
     if not check.is_callable(value) then check.fail(call, n, "function", value) end
 end
@@ -61,7 +62,7 @@ function check.seconds(call, n, value)
     check.wrong(call, n, "seconds must be a number, 0 or more")
 end
 
---- A count: nil, or an integer from least on.
+--- A count: nil, or an integer of at least `least`.
 function check.count(call, n, value, least, what)
     if value == nil or (math.type(value) == "integer" and value >= least) then return end
     check.wrong(call, n, string.format("%s must be an integer, %d or more", what, least))

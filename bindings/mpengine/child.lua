@@ -1,5 +1,5 @@
 --- The beginning of a program that another process of the engine has started: the fork server, or a
---- child by spawn.
+--- child started by spawn.
 local core = require "mpengine.core"
 local process = require "mpengine.process"
 require "mpengine"

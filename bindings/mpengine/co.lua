@@ -1,4 +1,4 @@
---- mp.co: tasks, and what they use to wait for each other inside one process.
+--- mp.co: tasks, and the objects they use to wait for each other inside one process.
 local core = require "mpengine.core"
 local process = require "mpengine.process"
 local tasks = require "mpengine.co.tasks"

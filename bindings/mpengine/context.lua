@@ -1,4 +1,4 @@
---- Start methods: which one is used, and what a child in a new program is started with.
+--- Start methods: which one is used, and the start-up code of a child in a new program.
 local core = require "mpengine.core"
 local check = require "mpengine.check"
 
@@ -7,7 +7,7 @@ local context = {}
 local METHODS = { "fork", "spawn", "forkserver" }
 
 local default -- the start method in force
-local scope   -- the one that wins while a pool of some context is made
+local scope   -- the one that takes precedence while a pool of some context is made
 local chosen  -- the executable of set_executable
 
 local function check_method(call, name, level)
@@ -24,7 +24,7 @@ function context.get_all_start_methods()
     return { table.unpack(METHODS) }
 end
 
---- What is used where nobody says otherwise.
+--- The start method that is used by default.
 ---@return "fork"|"spawn"|"forkserver"
 function context.get_start_method()
     return scope or default
@@ -35,7 +35,7 @@ function context.set_start_method(name)
     default = check_method("set_start_method", name, 2)
 end
 
---- For a child: what its parent used.
+--- For a child: sets the method of its parent.
 function context.set_default(name)
     default = name
 end
@@ -53,7 +53,7 @@ function context.with(name, f, ...)
     return f(...)
 end
 
---- The method that a context has put in force, or nil.
+--- The method set by a context, or nil.
 function context.scoped()
     return scope
 end
@@ -79,7 +79,7 @@ local function in_path(name)
     end
 end
 
---- Its path; inherited is what the parent of this process used.
+--- The path of that program; inherited is the one used by the parent of this process.
 function context.executable(call, inherited)
     local path = chosen or core.variable "EXECUTABLE" or inherited
     if path then return path end
@@ -89,13 +89,13 @@ function context.executable(call, inherited)
     error(call .. ": no program to start for a child: neither mpengine nor lua5.4 is in PATH (mp.set_executable)", 0)
 end
 
---- What that program runs. The core first: it brings the other modules.
+--- The code that this program runs. The core comes first, since it loads the other modules.
 function context.boot_code()
     return ("package.path, package.cpath = %q, %q require 'mpengine.core' require('mpengine.child')()"):format(
         package.path, package.cpath)
 end
 
---- The global arg, when it is what lua makes it.
+--- The global arg, when it has the form that lua gives it.
 function context.plain_arg()
     local arg, copy = _G.arg, {}
     if type(arg) ~= "table" or getmetatable(arg) then return nil end

@@ -1,16 +1,17 @@
---- What a program says when nothing can go on: each task, what it waits for, and the line. Of one process
---- that is the message of the error its main chunk gets. When all processes wait for each other, each
---- of them gets it: all send what they know to one, which tells of the whole; the others end without a
---- word. They do so only then, since the locks that an end gives up are part of the story.
+--- The report of a deadlock: each task, what it waits for, and the line. For one process that is
+--- the message of the error its main chunk gets. When all processes wait for each other, each of
+--- them gets the error. All send what they know to one process, which reports all of it; the others
+--- exit silently. They exit only after the report, since the locks that an exit releases are part
+--- of it.
 local core = require "mpengine.core"
 local errors = require "mpengine.errors"
 local tasks = require "mpengine.co.tasks"
 
 local deadlock = {}
 
-local PATIENCE <const> = 2 -- seconds, with processes that die or are stopped just then
+local PATIENCE <const> = 2 -- seconds to wait for processes that are killed or stopped at that moment
 
-local told -- the error of this process when another one tells of it
+local told -- the error of this process when another one reports the deadlock
 
 -- ---- of this process ----
 
@@ -32,7 +33,8 @@ local function spawned_by(task)
     return place and "; spawned by" .. string.gsub(place, "\n\t", " ") or ""
 end
 
--- The tasks that wait: what is to be said of each, and which task of which process it waits for.
+-- The tasks that wait: the line of the report for each, and which task of which process it waits
+-- for.
 local function waiting_tasks()
     local list, found = core.tasks(), {}
     table.sort(list, function(a, b) return core.task_id(a) < core.task_id(b) end)
@@ -124,7 +126,7 @@ local function collect(queue, processes, own)
     return text
 end
 
--- One that caught the error and waits for nothing once more is ended.
+-- A process that caught the error and is deadlocked once more is ended.
 local function hand_in(queue, own)
     if told then core.end_process(1) end
     if not queue:put(own) or not queue:join(PATIENCE) then return message_of(own.tasks) end
@@ -133,8 +135,8 @@ local function hand_in(queue, own)
     return told
 end
 
---- The message of the error that ends this process's wait, or a function that asks the others for it, to be
---- called when the wait has been given up.
+--- The message of the error that ends this process's wait, or a function that asks the others for
+--- it, to be called when the wait has been ended.
 function deadlock.describe()
     local list = waiting_tasks()
     local queue, teller, processes = core.deadlock()
@@ -147,7 +149,7 @@ function deadlock.describe()
     end
 end
 
---- Is this the error of a deadlock that another process tells of?
+--- True if this is the error of a deadlock that another process reports.
 function deadlock.is_told(err)
     return told ~= nil and err == told
 end

@@ -1,4 +1,4 @@
---- Error objects: what a failed task or a killed one leaves behind.
+--- Error objects: the outcome of a failed or killed task.
 local core = require "mpengine.core"
 
 local errors = {}
@@ -24,7 +24,7 @@ end
 
 errors.Error = Error
 
---- What to show of any error value.
+--- The text to show for any error value.
 function errors.message(value)
     if type(value) == "string" or type(value) == "number" then return tostring(value) end
     local meta = getmetatable(value)
@@ -35,17 +35,18 @@ end
 
 local LIBRARY <const> = "=mpengine/" -- how the sources of the engine's own functions begin
 
---- Is it one of them that debug.getinfo(..., "S") has told of?
+--- True if this debug info describes a library function.
 function errors.is_library(info)
     return string.sub(info.source, 1, #LIBRARY) == LIBRARY
 end
 
---- The stack from `level` (1 is the caller) down to the script's first function: what the engine itself
---- has below that is left out, as lua leaves out its own; and what it has above, when `err` is an interrupt.
+--- The stack from `level` (1 is the caller) down to the script's first function. The engine's own
+--- functions below that are left out, as lua leaves out its own. If `err` is an interrupt, the
+--- engine's functions above are left out too.
 ---@type fun(level: integer, err: any): string
 errors.stack = core.stack
 
---- The text, and where the error came from when a task raised it first.
+--- The text, and the place where the error came from when a task raised it first.
 function errors.with_story(text, err)
     local story = core.traceback_of(err)
     return story and text .. "\nraised in a task:\n" .. story or text
@@ -61,9 +62,10 @@ function errors.traceback(err, level)
     return errors.with_story(text, err)
 end
 
---- f(...) under tell(err), called where the error is raised: true and the results, or false and what that
---- gave, or the message and its stack where that is no string. The error itself stays as it is meanwhile: it
---- may be one that load catches, or another C function that does not take the handler away.
+--- Calls f(...) with the message handler tell(err), which runs where the error is raised. Returns
+--- true and the results, or false and the result of tell, or the message and its stack if that is
+--- not a string. The error value itself is not changed meanwhile: load may catch it, or another C
+--- function that keeps the handler in force.
 function errors.call(tell, f, ...)
     local raised, story
     local function handler(err)
@@ -80,11 +82,12 @@ function errors.call(tell, f, ...)
     return finish(xpcall(f, handler, ...))
 end
 
---- Raises as an error of the script's function nearest to the caller, however deep in the engine it is
---- found out: error of the library does so (lglobals.c).
+--- Raises an error at the script's function nearest to the caller, however deep in the engine the
+--- error is detected: the library's own error function does so (lglobals.c).
 function errors.raise(message) error(message) end
 
---- f(...), whose error is raised as one of the function at that level, without the place it came from.
+--- Calls f(...), and raises its error as one of the function at that level, without the original
+--- position.
 function errors.at(level, f, ...)
     local r = table.pack(pcall(f, ...))
     if r[1] then return table.unpack(r, 2, r.n) end

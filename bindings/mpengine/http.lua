@@ -31,7 +31,7 @@ local DEFAULT_REDIRECTS <const> = 30
 local DEFAULT_IDLE <const> = 60
 local TOKEN = "^[%w!#$%%&'*+%-.^_`|~]+$"
 
--- Of the response: keys are kept in lower case, and found in any.
+-- Headers of the response: keys are kept in lower case, and found in any case.
 local Headers = { __name = "mpengine.http.Headers" }
 http.Headers = Headers
 
@@ -53,7 +53,7 @@ local function is_text(value) return type(value) == "string" and not value:find(
 local function is_seconds(v) return type(v) == "number" and v >= 0 end
 local SECONDS <const> = "a number of seconds, 0 or more"
 
--- option -> whether a value will do, and what is expected
+-- option -> a function that checks a value, and the expected value
 local options = {
     method = { function(v) return type(v) == "string" and v:find(TOKEN) ~= nil end, "the name of a method" },
     url = { function(v) return type(v) == "string" end, "a string" },
@@ -71,7 +71,7 @@ local options = {
     sink = { check.is_callable, "a function" },
 }
 
--- The options that each call may have beside what are arguments of its own.
+-- The options that each call accepts besides its own arguments.
 local function names(...)
     local set = {}
     for _, name in ipairs { ... } do set[name] = true end
@@ -142,7 +142,8 @@ local function header_lines(call, session, opts)
     local by_name = {}
     collect(call, by_name, session and session.headers)
     collect(call, by_name, opts.headers)
-    -- Nobody waits a second for leave to send a body; only a form is called one unasked.
+    -- No "Expect: 100-continue", which may cost a second; curl's default Content-Type of a form is
+    -- kept for POST only.
     by_name.expect = by_name.expect or { "Expect:" }
     if opts.method ~= "POST" then by_name["content-type"] = by_name["content-type"] or { "Content-Type:" } end
     local list = {}
@@ -170,7 +171,7 @@ end
 
 local shared = { pools = {} } -- of requests without a session
 
---- The connections of a session, or of those without one, that are closed after that time.
+--- The connections of a session, or those used without a session, that are closed after that time.
 local function connections_of(owner, seconds)
     local found = owner.pools[seconds]
     if not found then
@@ -180,7 +181,7 @@ local function connections_of(owner, seconds)
     return found
 end
 
---- What the core is asked for: the options of the request before those of its session.
+--- The request for the core: the options of the request take precedence over those of its session.
 local function prepare(call, session, opts)
     local method = (opts.method or "GET"):upper()
     if method == "HEAD" and opts.body then
@@ -227,7 +228,7 @@ local function next_piece(feed)
     return piece
 end
 
---- One request and its answer: true, status, head, body, URL, redirect | nil and a message.
+--- One request and its response: true, status, head, body, URL, redirect | nil and a message.
 local function exchange(plan, sink)
     local connecting = plan.connect_limit and core.now() + plan.connect_limit
     local found, why = route.find(plan, plan.proxy_asked, least(left_of(plan.limit), left_of(connecting)))
@@ -243,13 +244,13 @@ local function exchange(plan, sink)
     return true, transfer:result()
 end
 
---- A message with the URL, less the password in it.
+--- A message with the URL, without the password in it.
 local function told(url, why)
     if why == "timeout" then return why end
     return ("%s: %s"):format(url:gsub("//[^/?#]*@", "//", 1), why)
 end
 
---- Does it, with the redirects it is led through: the response, or nil and a message.
+--- Performs the request and follows its redirects: the response, or nil and a message.
 local function perform(plan, sink)
     if plan.url:find("\0", 1, true) then return nil, "the URL has a zero byte" end
     plan.follows = plan.redirects > 0
@@ -275,7 +276,7 @@ local function request(session, call, opts)
     return perform(plan, opts.sink)
 end
 
---- A copy of the options with what the call itself says.
+--- A copy of the options with the arguments of the call.
 local function with(opts, method, url, body)
     local all = {}
     for k, v in pairs(opts or {}) do all[k] = v end
@@ -347,7 +348,7 @@ function http.head(url, opts)
     return response, why
 end
 
---- Sends a body; without a Content-Type of its own it is a form's, application/x-www-form-urlencoded.
+--- Sends a body. Without a Content-Type it is sent as application/x-www-form-urlencoded.
 ---@param url string
 ---@param body? string
 ---@param opts? mpengine.http.Options
@@ -438,8 +439,8 @@ function methods:request(opts)
     return response, why
 end
 
---- Forgets the cookies and closes the connections, as soon as its requests under way have ended; a second
---- time is harmless.
+--- Drops the cookies and closes the connections; those in use are closed when their requests have
+--- ended. A second close is harmless.
 function methods:close()
     local s = state[self]
     if not s then check_session(self, "close") end
@@ -454,7 +455,7 @@ function Session:__tostring()
     return state[self].closed and "mp.http.Session (closed)" or "mp.http.Session"
 end
 
---- A session keeps cookies, and options that hold for all its requests.
+--- A session keeps cookies, and options that apply to all its requests.
 ---@param opts? mpengine.http.Options without body and sink
 ---@return mpengine.http.Session
 function http.Session(opts)

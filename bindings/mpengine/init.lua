@@ -39,8 +39,8 @@ local mp = {
     now = core.now,
 }
 
--- Messages about bad arguments find a function's name by its place in a loaded module: the public
--- one is to be the only one.
+-- Messages about bad arguments find a function's name by its place in a loaded module. The public
+-- name must be the only one.
 for name in pairs(core) do
     if name:find("^new_") then core[name] = nil end
 end
@@ -54,7 +54,7 @@ local submodules = {
     subprocess = "mpengine.subprocess",
 }
 
--- Functions that live in modules loaded when they are first used.
+-- Functions of modules that are loaded at their first use.
 local lazy = {
     Pool = "mpengine.pool",
     Manager = "mpengine.manager",
@@ -67,10 +67,10 @@ local lazy = {
     get_logger = "mpengine.log",
 }
 
--- luv that was loaded before this has a loop of its own.
+-- A luv that was loaded before this one has a loop of its own.
 if package.loaded.luv then require("mpengine.luv").bridge(package.loaded.luv) end
 
-core.modules.mpengine = mp -- it may have been loaded by another loader than the library's
+core.modules.mpengine = mp -- another loader than the library's may have loaded it
 
 return setmetatable(mp, {
     __index = function(self, key)

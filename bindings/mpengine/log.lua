@@ -49,7 +49,7 @@ for name, number in pairs(LEVELS) do
     end
 end
 
---- The least level that is shown.
+--- Sets the lowest level that is shown.
 function Logger:set_level(value)
     check_self(self, "set_level")
     level = check_level("Logger:set_level", value)
@@ -67,7 +67,7 @@ function log.get_logger()
     return logger
 end
 
---- Has the logger write to standard error, here and in processes started later.
+--- Makes the logger write to standard error, here and in processes started later.
 ---@param at? string|number the least level to show
 function log.log_to_stderr(at)
     if at ~= nil then level = check_level("log_to_stderr", at) end

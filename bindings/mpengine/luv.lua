@@ -1,17 +1,18 @@
---- require "luv": libuv's own API on the engine's loop, which runs whenever any task waits. What
---- concerned the whole loop now concerns luv's part of it, and uv.run waits like any other call.
+--- require "luv": libuv's own API on the engine's loop, which runs whenever any task waits.
+--- Functions that concern the whole loop now concern luv's part of it, and uv.run waits like any
+--- other call.
 local core = require "mpengine.core"
 local check = require "mpengine.check"
 require "mpengine.co" -- which tells of errors in callbacks
 
 local luv = {}
 
--- Modules of luv that are bridged, or share the loop -> true. This one may be loaded again, they may not
--- be treated again.
+-- Modules of luv that are bridged, or share the loop -> true. This module may be loaded again;
+-- those must not be bridged twice.
 local known = debug.getregistry()["mpengine.luv_modules"] or setmetatable({}, { __mode = "k" })
 debug.getregistry()["mpengine.luv_modules"] = known
 
--- ---- the functions that are other ones -------------------------------------------------------
+-- ---- replaced functions ----------------------------------------------------------------------
 
 local DEFAULT <const>, ONCE <const>, NOWAIT <const> = 0, 1, 2
 local run_modes = { default = DEFAULT, once = ONCE, nowait = NOWAIT }
@@ -44,7 +45,7 @@ local function walk(callback)
     for _, handle in ipairs(core.luv_handles()) do callback(handle) end
 end
 
---- The loop is not luv's to close: only whether it could be is told.
+--- The loop is not luv's to close: only returns whether it could be closed.
 local function loop_close()
     if core.luv_alive() or #core.luv_handles() > 0 then
         return nil, "EBUSY: resource busy or locked", "EBUSY"
@@ -61,19 +62,20 @@ end
 
 -- ---- luv with a loop of its own --------------------------------------------------------------
 
---- Makes uv.run wait for luv's loop like any other call: its callbacks run while a task is in there.
+--- Makes uv.run wait for luv's loop like any other call: its callbacks run while a task is in
+--- uv.run.
 ---@param uv table the module
 ---@return table uv
 function luv.bridge(uv)
     if known[uv] then return uv end
     known[uv] = true
     local run_once, stop_own = uv.run, uv.stop
-    local stops, seen = 0, 0 -- those that a run has ended for
+    local stops, seen = 0, 0 -- stops that have already ended a run
     function uv.stop()
         stops = stops + 1
         stop_own()
     end
-    local modes = {} -- of the calls of uv.run under way
+    local modes = {} -- modes of the uv.run calls in progress
     local leaving = setmetatable({}, { __close = function() table.remove(modes) seen = stops end })
     function uv.loop_mode() return modes[#modes] end
     function uv.run(mode)
@@ -94,7 +96,7 @@ end
 
 -- ---- loading ---------------------------------------------------------------------------------
 
---- What loads luv, for package.searchers: nil when it is not installed.
+--- The loader of luv, for package.searchers: nil when it is not installed.
 ---@return function?
 ---@return string?
 function luv.loader()

@@ -1,12 +1,13 @@
---- The command: options, the script, its errors, and what comes after it.
+--- The command: options, the script, its errors, and what follows the script.
 local core = require "mpengine.core"
 local errors = require "mpengine.errors"
 
 local SIGINT, SIGTERM = 2, 15
 
-local the_os, os_exit = package.loaded.os, os.exit -- the script's, and as it was
+local the_os, os_exit = package.loaded.os, os.exit -- the script's os, and the original os.exit
 
--- Until the process module has one of its own: a program that needs none is quicker without.
+-- In force until the process module replaces it: a program that does not need that module starts
+-- faster.
 function the_os.exit(...)
     the_os.exit = os_exit
     return require("mpengine.process").exit(...)
@@ -32,16 +33,16 @@ local function fail(message, code)
     return code
 end
 
---- What an error value other than a string says of itself.
+--- The text of an error value other than a string.
 local function tostring_of(value)
     local meta = type(value) ~= "string" and not errors.is(value) and debug.getmetatable(value)
     return type(meta) == "table" and meta.__tostring
 end
 
-local interrupted_by -- the signal that ended what was called last
+local interrupted_by -- the signal that interrupted the last call
 
---- The error value as lua shows it: one that says itself what it is has no traceback. It may look at the stack,
---- which is as deep as in lua.
+--- The error value as lua shows it: a value with __tostring has no traceback. __tostring may look
+--- at the stack, which is as deep as in lua.
 local function describe(err)
     interrupted_by = core.signal_of(err)
     local speak = not interrupted_by and tostring_of(err)
@@ -51,7 +52,8 @@ local function describe(err)
     return type(text) == "string" and errors.with_story(text, err) or nil
 end
 
---- What a program that was told to stop exits with; of Ctrl-C it says where it was.
+--- The exit status of a program that was stopped by a signal; for Ctrl-C it prints where the
+--- program was.
 local function stopped(number, text)
     if number == SIGINT then return fail(text, 128 + SIGINT) end
     core.flush()
@@ -74,7 +76,7 @@ local flags = {
     ["-i"] = "interactive", ["-W"] = "warnings", ["-E"] = "ignore_env",
 }
 
---- Reads the command line: what to do, or nil and a message.
+--- Parses the command line: what to do, or nil and a message.
 local function parse(argv)
     local todo, i = { steps = {} }, 1
     while argv[i] and argv[i]:sub(1, 1) == "-" and argv[i] ~= "-" do
@@ -167,7 +169,7 @@ local function run_script(name)
     return (call(f, table.unpack(arg, 1, #arg)))
 end
 
---- What is left when the main chunk has ended: tasks, children, output.
+--- Completes the program when the main chunk has ended: tasks, children, output.
 local function finish(code)
     local process = core.modules["mpengine.process"]
     local function is_stopped() return code == 128 + SIGINT or code == 128 + SIGTERM end
@@ -175,7 +177,7 @@ local function finish(code)
         local ended = call(f)
         if code == 0 or ended >= 128 then code = ended end
     end
-    if process then step(process.kill_tasks) end -- else there are no tasks, and no processes
+    if process then step(process.kill_tasks) end -- otherwise there are no tasks and no processes
     if process and not is_stopped() then step(process.end_children) end
     if not is_stopped() then step(core.meet_interrupt) end
     if process and is_stopped() then process.stop_all() end
@@ -185,7 +187,7 @@ end
 
 local function show_version() print("mpengine " .. core.version .. "  (" .. _VERSION .. ")") end
 
---- Does what the options say; the exit code of the main chunk.
+--- Carries out the options; returns the exit code of the main chunk.
 local function run(argv, todo)
     local script = argv[todo.script]
     set_arg(argv, script and todo.script or 0)

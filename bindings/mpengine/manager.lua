@@ -1,5 +1,5 @@
 --- mp.Manager: the shared objects under the names of Python's manager. There is no server process:
---- everything it hands out lies in shared memory and is seen by every process that gets hold of it.
+--- all its objects are in shared memory and visible to every process that has them.
 local mp = require "mpengine"
 local check = require "mpengine.check"
 
@@ -32,7 +32,7 @@ for name, make in pairs(makers) do
     end
 end
 
---- Nothing more is handed out; what was handed out stays usable as long as somebody holds it.
+--- The manager makes no more objects; existing ones stay usable as long as a process holds them.
 function methods:shutdown()
     check_self("shutdown", self)
     self.is_shut_down = true

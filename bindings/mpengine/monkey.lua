@@ -1,4 +1,4 @@
---- Makes libraries that know nothing of tasks wait like everything else: only the task is suspended.
+--- Makes blocking libraries suspend only the calling task.
 local check = require "mpengine.check"
 
 local monkey = {}
@@ -11,8 +11,9 @@ local parts = {
     io = function() require("mpengine.monkey.files").patch_io() end,
 }
 
---- Replaces, in place: of LuaSocket and LuaSec all that waits (socket), os.execute (os), io.popen and
---- the reading of standard input (io). A part is left out by false. Once is enough; again is harmless.
+--- Replaces blocking functions in place: those of LuaSocket and LuaSec (socket), os.execute (os),
+--- io.popen and the reading of standard input (io). A part set to false is left out. Further calls
+--- are harmless.
 ---@param which? { socket?: boolean, os?: boolean, io?: boolean }
 function monkey.patch_all(which)
     if which ~= nil and type(which) ~= "table" then

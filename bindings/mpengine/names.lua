@@ -1,10 +1,10 @@
---- Looking up the names of hosts: for http and the sockets of monkey. Only the task waits; a look-up that is
---- left goes on by itself on its thread.
+--- Looking up host names, for http and the sockets of monkey. Only the task waits; an abandoned
+--- look-up continues on its thread.
 local core = require "mpengine.core"
 
 local names = {}
 
---- Begins a look-up; raises when there is no thread for it.
+--- Begins a look-up; raises when no thread is available for it.
 function names.ask(kind, ...)
     local lookup, why = core.lookup(kind, ...)
     if not lookup then error(why, 0) end
@@ -38,7 +38,7 @@ local function all(kind, ...)
     return list
 end
 
---- What socket.dns.toip gives, and with first = "name" what tohostname does.
+--- The results of socket.dns.toip, and with first = "name" those of tohostname.
 local function host(first, address)
     local list, why = all("host", address)
     if not list then return nil, why end
@@ -46,7 +46,7 @@ local function host(first, address)
     return first == "name" and found.name or found.ip[1], found
 end
 
--- By the names that socket.dns has.
+-- By their names in socket.dns.
 names.dns = {
     toip = function(address) return host("ip", address) end,
     tohostname = function(address) return host("name", address) end,

@@ -1,14 +1,14 @@
---- mp.Pool: a set of worker processes that run functions. The process that made it schedules: it puts
---- tasks into one queue that the idle workers take from, so no task waits behind a long one while
---- a worker is idle, and it knows from the control words (lpool.h) which item died with a worker.
+--- mp.Pool: a set of worker processes that run functions. The process that made it schedules. It
+--- puts tasks into one queue from which the idle workers take, so no task waits behind a long one
+--- while a worker is idle. The control words (lpool.h) tell it which item died with a worker.
 ---
---- Here are the calls; pool/schedule.lua is the flow of tasks, pool/jobs.lua and pool/imap.lua what they
---- come from, pool/source.lua lists and iterators, pool/workers.lua the processes, pool/stop.lua timeouts
---- and cancelling, pool/worker.lua the worker's side.
+--- This file has the calls; pool/schedule.lua is the flow of tasks, pool/jobs.lua and pool/imap.lua
+--- are their sources, pool/source.lua lists and iterators, pool/workers.lua the processes,
+--- pool/stop.lua timeouts and cancelling, pool/worker.lua the worker's side.
 ---
---- What a script has is a handle with the field `pool`; the tasks that run the pool hold that alone, so
---- the handle is collected when the script has no more of it, nor a result that is still to come, nor
---- an iterator. Then the workers are ended.
+--- A script has a handle with the field `pool`; the tasks that run the pool hold the pool only. So
+--- the handle is collected when the script no longer has it, a pending result or an iterator. Then
+--- the workers are ended.
 local mp = require "mpengine"
 local core = require "mpengine.core"
 local check_arg = require "mpengine.check"
@@ -24,9 +24,9 @@ local sources = require "mpengine.pool.source"
 local stop = require "mpengine.pool.stop"
 local workers = require "mpengine.pool.workers"
 
-Result.cancel_with = stop.cancel -- but for maps
+Result.cancel_with = stop.cancel -- except for maps
 
-local DRAIN_EVERY = 32 -- tasks put, while the caller does not wait: so results do not pile up
+local DRAIN_EVERY = 32 -- tasks put while the caller does not wait, so that results do not pile up
 
 local Pool = { __name = "mp.Pool" }
 Pool.__index = Pool
@@ -41,7 +41,7 @@ local function check(handle, call)
     return pool
 end
 
---- One that takes tasks, and a function to run.
+--- Checks for a pool that takes tasks, and a function to run.
 local function check_call(handle, call, f)
     local pool = getmetatable(handle) == Pool and handle.pool
     if not pool or pool.owner ~= process.identity then check(handle, call) end
@@ -74,17 +74,17 @@ local function apply_async(self, call, f, args, opts)
     return job
 end
 
---- pool:apply_async(f, args [, opts]) -> AsyncResult. What cannot be sent raises here.
+--- pool:apply_async(f, args [, opts]) -> AsyncResult. Raises if a value cannot be sent.
 function Pool:apply_async(f, args, opts) return apply_async(self, "Pool:apply_async", f, args, opts) end
 
---- pool:apply(f, args) -> the results of f; raises its error. A task that is cancelled meanwhile cancels
---- the call; so do the others that wait.
+--- pool:apply(f, args) -> the results of f; raises its error. A task that is cancelled in it
+--- cancels the call; the other calls that wait do the same.
 function Pool:apply(f, args)
     local r <close> = apply_async(self, "Pool:apply", f, args)
     return r:get()
 end
 
---- What a job of many items is told, from the options of its call.
+--- The settings of a job of many items, from the options of its call.
 local function job_options(pool, call, opts, allowed, star)
     opts = options.call(call, opts, allowed)
     return {
@@ -96,7 +96,7 @@ end
 
 local function cancel_map(pool, result) stop.cancel(pool, result.job) end
 
---- The common part of the maps that give a list: an AsyncResult of it.
+--- The common part of the maps that return a list: an AsyncResult of it.
 local function map_async(handle, call, f, list, opts, star)
     local pool = check_call(handle, call, f)
     list = sources.list(call, 2, list)
@@ -137,8 +137,8 @@ local function imap_with(handle, call, ordered, f, value, ...)
     return imap.iterator(handle, call, publish.func(pool, call, f, opts.shared_id), source, opts, ordered)
 end
 
---- for i, v in pool:imap(f, list or iterator [, opts]): in order, as they come. An iterator may have its
---- state and first value behind it, as pairs(t) and q:iter() give them.
+--- for i, v in pool:imap(f, list or iterator [, opts]): in order, as they arrive. The state and
+--- first value of an iterator may follow it, as pairs(t) and q:iter() return them.
 function Pool:imap(...) return imap_with(self, "Pool:imap", true, ...) end
 
 --- for i, v in pool:imap_unordered(f, list or iterator [, opts]): i is the item's index.
@@ -146,7 +146,7 @@ function Pool:imap_unordered(...) return imap_with(self, "Pool:imap_unordered", 
 
 -- ---- the pool itself ----
 
---- No more tasks; the workers end when those that are there are done.
+--- No more tasks; the workers end when the existing ones are done.
 function Pool:close()
     local pool = check(self, "Pool:close")
     if pool.closed then return end
@@ -184,7 +184,7 @@ function Pool:join(timeout)
     return true
 end
 
---- Changes the number of workers; those that are too many end when they have no task.
+--- Changes the number of workers; surplus workers end when they have no task.
 function Pool:resize(n)
     local pool = check(self, "Pool:resize")
     if math.type(n) ~= "integer" or n < 1 or n > options.CAPACITY then
@@ -194,7 +194,7 @@ function Pool:resize(n)
     workers.resize(pool, n)
 end
 
---- What the pool and its workers are doing.
+--- The state of the pool and its workers.
 function Pool:stats()
     local pool = check(self, "Pool:stats")
     return {
@@ -203,13 +203,13 @@ function Pool:stats()
     }
 end
 
---- A forked child that leaves the scope of its parent's pool leaves it alone.
+--- In a forked child, leaving the scope of the parent's pool does nothing.
 function Pool:__close()
     if self.pool.owner == process.identity then self:terminate() end
 end
 
---- Nothing can come of it any more: nothing is unfinished. A finalizer may run anywhere, so it only sends
---- signals; what is left to do is done where the ends of the workers are seen.
+--- The pool is unreachable, so nothing is unfinished. A finalizer may run anywhere, so it only
+--- sends signals; the rest is done where the exits of the workers are noticed.
 function Pool:__gc()
     local pool = self.pool
     if not pool or pool.owner ~= process.identity or pool.terminated then return end

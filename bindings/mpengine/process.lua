@@ -1,4 +1,4 @@
---- Processes: mp.Process and what goes with it.
+--- Processes: mp.Process and related functions.
 local core = require "mpengine.core"
 local check = require "mpengine.check"
 local context = require "mpengine.context"
@@ -8,11 +8,12 @@ local process = {}
 
 local SIGKILL, SIGTERM, SIGCONT = 9, 15, 18
 
---- Another table in each forked process, so that who made a thing is told without a system call.
+--- A different table in each forked process, so that the maker of an object is recognized without a
+--- system call.
 process.identity = {}
 
 local started = 0        -- children started by this process, for default names
-local seen = 0           -- ends of children that the table below has lost
+local seen = 0           -- exits of children that the table below no longer has
 local children = {}      -- started and not known to have ended: object -> true
 local current            -- this process's own object
 local is_daemon = false
@@ -40,7 +41,7 @@ local function pid_of(s)
     return s.pid or s.child and core.child_pid(s.child)
 end
 
---- Looks whether it has ended; the exit code or nil.
+--- Checks whether it has exited; returns the exit code or nil.
 local function poll(self, s)
     if s.child and s.exitcode == nil and core.child_is_mine(s.child) then
         s.exitcode = core.child_poll(s.child)
@@ -49,7 +50,7 @@ local function poll(self, s)
     return s.exitcode
 end
 
---- Forgets the children whose end is known by now: nobody may ever ask for it.
+--- Drops the children that are known to have exited: no call may ever ask for them.
 local function forget_ended()
     local ended = core.ended_children()
     if ended == seen then return end
@@ -63,13 +64,13 @@ end
 
 local methods = {}
 
---- Ends this process as a child: its own children are seen to first.
+--- Ends this process as a child, after its own children.
 local function finish(code)
     process.end_children()
     core.end_process(code)
 end
 
--- What another process tells of is not told twice.
+-- True for an error that another process reports: it is not reported twice.
 local function is_told(err)
     local deadlock = core.modules["mpengine.deadlock"]
     return deadlock and deadlock.is_told(err)
@@ -98,14 +99,14 @@ local function child_main(read, source)
     finish(ok and ended and 0 or 1)
 end
 
---- What a started child finds out about itself, before its target runs.
+--- Initializes a started child, before its target runs.
 local function become(settings)
     started, children, current = 0, {}, nil
     process.identity = {}
     is_daemon, process.is_worker = settings.daemon, settings.worker
 end
 
---- The main function of a child in a new program: what was sent comes in two messages.
+--- The main function of a child in a new program: target and settings arrive in two messages.
 function process.begin_child()
     local settings = core.next_message()
     package.path, package.cpath = settings.path, settings.cpath
@@ -117,7 +118,7 @@ function process.begin_child()
     child_main(core.next_message)
 end
 
--- What a child in a new program needs to know beside its target.
+-- The settings that a child in a new program needs besides its target.
 local function settings_of(s)
     local log = core.modules["mpengine.log"]
     return {
@@ -160,21 +161,21 @@ function methods:start()
     end
     local method = s.method or context.get_start_method()
     local bytes = errors.at(3, core.encode_args, "start", 1, s.target, table.unpack(s.args, 1, s.args.n))
-    local bound = s.daemon or is_daemon -- what a daemon starts does not outlive it either
+    local bound = s.daemon or is_daemon -- children of a daemon do not outlive it either
     forget_ended()
-    -- noted beforehand: after a fork every page that is written to is copied
+    -- recorded beforehand: after a fork every page that is written to is copied
     s.child = core.child_new()
     children[self] = true
     local ok, why = starters[method](s, bound, bytes)
     if ok then
-        s.target, s.args = nil, nil -- as long as the object lives, they need not
+        s.target, s.args = nil, nil -- the object may live on; these need not
         return
     end
     s.child, children[self] = nil, nil
     error(why, 2)
 end
 
--- The parent can be waited for, by its children.
+-- Waits for the parent, in one of its children.
 local function join_remote(self, timeout)
     local s = check_self(self, "join")
     if s.pid == core.pid() then error("Process:join: a process cannot wait for itself", 3) end
@@ -183,7 +184,7 @@ local function join_remote(self, timeout)
     return core.wait_fd(fd, "r", timeout)
 end
 
---- Waits for its end: true, or nil, "timeout". Suspends the task. Raises before start.
+--- Waits for its exit: true, or nil, "timeout". Suspends the task. Raises before start.
 function methods:join(timeout)
     check.timeout("Process:join", 1, timeout)
     if state[self] and state[self].remote then return join_remote(self, timeout) end
@@ -211,7 +212,7 @@ end
 function methods:terminate()
     local s = check_child(self, "terminate")
     core.child_signal(s.child, SIGTERM)
-    core.child_signal(s.child, SIGCONT) -- one that is stopped would not take it
+    core.child_signal(s.child, SIGCONT) -- a stopped process would not take the signal
 end
 
 function methods:kill()
@@ -219,7 +220,7 @@ function methods:kill()
     core.child_signal(s.child, SIGKILL)
 end
 
---- Gives the object up. Raises while the process runs; a second time is harmless.
+--- Releases the object. Raises while the process runs; a second close is harmless.
 function methods:close()
     local s = state[self]
     if not s then check_self(self, "close") end
@@ -330,7 +331,7 @@ function process.parent_process()
     return self
 end
 
---- A list of the children that are running; ended ones are waited for by the way.
+--- A list of the children that are running; exited ones are reaped.
 function process.active_children()
     core.look()
     local list = {}
@@ -341,7 +342,7 @@ function process.active_children()
     return list
 end
 
---- At the end of a process: its children are waited for, and then the daemons terminated.
+--- At the end of a process: waits for its children, then terminates the daemons.
 function process.end_children()
     local left = next(children)
     while left do
@@ -356,12 +357,12 @@ function process.end_children()
     core.children_end(false)
 end
 
---- Ends every process of the program but this one, which was interrupted.
+--- Ends every process of the program except this one, which was interrupted.
 function process.stop_all()
     core.children_end(true)
 end
 
---- Kills what tasks remain and lets their close handlers run. Replaced by mpengine.co.
+--- Kills the remaining tasks and lets their close handlers run. Replaced by mpengine.co.
 function process.kill_tasks() end
 
 --- The child userdata behind a Process object, for mp.wait.
@@ -370,7 +371,7 @@ function process.child_of(self)
     return s and s.child
 end
 
---- Is it the object of the process that started this one?
+--- True if it is the object of the process that started this one.
 function process.is_parent(self)
     local s = state[self]
     return s and s.remote and s.pid ~= core.pid()
@@ -380,7 +381,8 @@ process.core_state = state
 
 local os_exit = os.exit
 
---- os.exit as before, after the children: also in a child, where nothing of the parent is unwound.
+--- os.exit as in Lua, after the children have exited; also in a child, where nothing of the parent
+--- is unwound.
 function process.exit(code, close)
     if code == nil or code == true then code = 0 elseif code == false then code = 1 end
     if type(code) ~= "number" or math.tointeger(code) == nil then

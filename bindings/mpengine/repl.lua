@@ -1,5 +1,5 @@
---- Interactive mode: as lua's, with line editing where readline or libedit is installed. Tasks run while
---- a line is awaited.
+--- Interactive mode: like lua's, with line editing where readline or libedit is installed. Tasks
+--- run while it waits for a line.
 local core = require "mpengine.core"
 local errors = require "mpengine.errors"
 
@@ -31,7 +31,7 @@ local function is_incomplete(message)
     return message and string.sub(message, -5) == "<eof>"
 end
 
---- What the script has set as the prompt; one that cannot be shown is as good as none.
+--- The prompt that the script has set; the default if it cannot be shown.
 local function prompt(name, default)
     local value = _G[name]
     if value == nil then return default end
@@ -80,7 +80,7 @@ local function one()
     if f == false then return true end
     if not f then return report(err) end
     local ok, why = show(errors.call(function(e)
-        if core.signal_of(e) then core.catch_interrupts() end -- the next one is a first one again
+        if core.signal_of(e) then core.catch_interrupts() end -- the next interrupt counts as the first one again
         return (errors.traceback(e, 3))
     end, f))
     if not ok then report(why) end

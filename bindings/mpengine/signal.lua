@@ -4,9 +4,9 @@ local check = require "mpengine.check"
 
 local signal = {}
 
-local handlers = {} -- number -> what the script gave
+local handlers = {} -- number -> the handler given by the script
 
--- at_once: Lua code runs that may not wait for a long time.
+-- at_once: Lua code is running that may not wait for a long time.
 debug.getregistry()["mpengine.on_signal"] = function(number, at_once)
     local handler = handlers[number]
     if type(handler) ~= "function" then return end
@@ -14,9 +14,9 @@ debug.getregistry()["mpengine.on_signal"] = function(number, at_once)
     start(handler, number)
 end
 
---- Runs f as a task each time the signal arrives (several that arrive at once may be one), also while Lua code
---- computes: between two of its instructions then, until f waits. "default" and "ignore" do what they say.
---- A child starts with the default.
+--- Runs f as a task each time the signal arrives (several that arrive at once may count as one).
+--- While Lua code computes, f runs between two of its instructions, until f waits. "default" and
+--- "ignore" set the default action or ignore the signal. A child starts with the default.
 ---@param name string|integer "TERM", "SIGTERM" or 15
 ---@param handler fun(number: integer)|"default"|"ignore"|nil nil: "default"
 ---@return function|string before what was in force

@@ -1,4 +1,4 @@
---- mp.stats: what lives in the shared arena, for people who debug.
+--- mp.stats: the contents of the shared arena, for debugging.
 local core = require "mpengine.core"
 
 local kinds = {
@@ -11,7 +11,8 @@ local kinds = {
 ---   objects = { { kind, handle, holders, waiters, bytes, depth }, ... },
 ---   processes = { { pid, name, sleeping }, ... },
 ---   arena = { limit, committed, used } }  -- bytes
---- The totals cost a look at a word per block; the list of objects walks their contents, one object's lock at a time.
+--- The totals read one word per block; the list of objects walks their contents, one object's lock
+--- at a time.
 local function stats()
     local arena, objects, processes = core.stats()
     for _, object in ipairs(objects) do object.kind = kinds[object.kind] end

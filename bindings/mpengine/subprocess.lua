@@ -6,9 +6,9 @@ local subprocess = {}
 
 local SIGKILL = 9
 local REAP_SECONDS = 2    -- how long a killed program may take to be gone
-local LOOK_SECONDS = 0.01 -- between two looks, when there is no descriptor to wait for
+local LOOK_SECONDS = 0.01 -- between two checks, when there is no descriptor to wait for
 
--- Programs that ended, or will, with nobody to ask how: they are asked before the next one starts.
+-- Programs whose exit status no task asks for: they are reaped before the next one starts.
 local orphans = {}
 
 local function reap_orphans()
@@ -42,7 +42,7 @@ function subprocess.launch(argv, env, cwd, flags)
     return setmetatable({ pid = pid, pidfd = pidfd, stdin = stdin, stdout = stdout, stderr = stderr }, Child)
 end
 
---- Has it ended? "exit" or "signal" and the number.
+--- Whether it has exited: "exit" or "signal" and the number.
 function Child:poll()
     if not self.how then self.how, self.code = core.reap(self.pid) end
     if self.how then self:drop "pidfd" end
@@ -56,7 +56,7 @@ function Child:drop(name)
     if fd then core.fd_close(fd) end
 end
 
---- Waits for its end: "exit" or "signal" and the number | nil, "timeout".
+--- Waits for its exit: "exit" or "signal" and the number | nil, "timeout".
 function Child:wait(timeout)
     local deadline = timeout and core.now() + timeout
     while not self:poll() do
@@ -71,24 +71,24 @@ function Child:wait(timeout)
     return self.how, self.code
 end
 
---- Nothing of it is waited for any more.
+--- Releases everything that waits for it.
 function Child:abandon()
     self:drop "pidfd"
     orphans[#orphans + 1] = self.pid
 end
 
---- Gives it up: one that still runs is killed, unless it is detached.
+--- Releases it: if it is still running, it is killed, unless it is detached.
 function Child:__close()
     for _, name in ipairs { "stdin", "stdout", "stderr" } do self:drop(name) end
     if self:poll() then return end
     if self.detached then return self:abandon() end
     core.kill_pid(self.pid, SIGKILL)
-    local _, ended = pcall(self.wait, self, REAP_SECONDS) -- the task may be on its way out itself
+    local _, ended = pcall(self.wait, self, REAP_SECONDS) -- the task may be ending itself
     if ended == "exit" or ended == "signal" then return end
     self:abandon()
 end
 
---- Given up without a close, it may run.
+--- Collected without a close, the program may go on running.
 function Child:__gc()
     for _, name in ipairs { "stdin", "stdout", "stderr" } do self:drop(name) end
     if not self:poll() then self:abandon() end
@@ -96,7 +96,8 @@ end
 
 -- ---- run -------------------------------------------------------------------------------------
 
---- Writes what the pipe takes; closes it after the last byte, or when nobody reads any more.
+--- Writes as much as the pipe takes; closes it after the last byte, or when it has no reader any
+--- more.
 local function feed(child, input)
     local last, why = core.fd_write(child.stdin, input.bytes, input.at)
     if last then input.at = last + 1 elseif why ~= "again" then input.at = #input.bytes + 1 end
@@ -112,7 +113,7 @@ local function drain(child, name, pieces)
     end
 end
 
---- Reads and writes until both outputs are at their end and the program has ended.
+--- Reads and writes until both outputs are at end of file and the program has exited.
 local function pump(child, input, outputs, deadline)
     while child.stdout or child.stderr or not child:poll() do
         local left = deadline and math.max(0, deadline - core.now())
@@ -188,9 +189,9 @@ end
 ---@field stdout string
 ---@field stderr string
 
---- Runs a program to its end: run{ "ls", "-l", stdin =, timeout =, cwd =, env = }. Without stdin it has
---- this program's; env replaces the whole environment. A timeout, a kill of the task, and the end of this
---- process kill it; with detach = true only the timeout does.
+--- Runs a program to its end: run{ "ls", "-l", stdin =, timeout =, cwd =, env = }. Without stdin it
+--- has this program's; env replaces the whole environment. A timeout, a kill of the task, and the
+--- exit of this process kill the program; with detach = true only the timeout does.
 ---@param opts table the words of the command, and the fields above
 ---@return mpengine.subprocess.Result? result
 ---@return string? message "timeout", or why it cannot be started

@@ -1,5 +1,5 @@
---- Guards and with() for everything that has acquire and release; Condition's wait_for,
---- the same for those of mp.co; Barrier's action and default timeout.
+--- Guards and with() for every object with acquire and release; Condition's wait_for, also for
+--- those of mp.co; Barrier's action and default timeout.
 local core = require "mpengine.core"
 local check = require "mpengine.check"
 local errors = require "mpengine.errors"
@@ -19,7 +19,7 @@ end
 
 Guard.__close = Guard.release
 
---- Gives a type, of which call is the public name, the methods guard and with.
+--- Adds the methods guard and with to a type; call is its public name.
 local function add(call, meta, methods)
     local function check_self(self, name)
         if getmetatable(self) ~= meta then check.bad_self(call .. name, meta.__name, self) end
@@ -43,7 +43,7 @@ local function add(call, meta, methods)
     end
 end
 
---- A condition has wait_for too.
+--- Adds wait_for to a condition.
 local function add_condition(call, meta, methods)
     add(call, meta, methods)
 
@@ -72,8 +72,8 @@ add_condition("Condition", core.Condition, core.Condition.methods)
 
 sync.add, sync.add_condition = add, add_condition -- for those of mp.co
 
--- A barrier's action and default timeout belong to the object as its maker described it: they
--- travel with it, since any process may be the last to arrive.
+-- A barrier's action and default timeout belong to the object as its maker described it. They are
+-- sent with it, since any process may be the last to arrive.
 local Barrier = core.Barrier.methods
 local settings = setmetatable({}, { __mode = "k" })
 

@@ -3,10 +3,10 @@ local core = require "mpengine.core"
 local check = require "mpengine.check"
 local process = require "mpengine.process"
 
-local ended = core.waitlist() -- in place of a parent that has ended
+local ended = core.waitlist() -- stands for a parent that has exited
 
---- How to see whether a thing is ready, and what to wait for until it is: each returns a function
---- and something core.file_any takes.
+--- How to check whether a thing is ready, and what to wait for until it is: each returns a function
+--- and a value that core.file_any accepts.
 local function queue_source(queue)
     return function() return queue:qsize() > 0 or queue:is_closed() end, queue
 end
@@ -32,7 +32,7 @@ local by_name = {
         if not result.state and not result.waiters then result.waiters = core.waitlist() end
         return function() return result.state ~= nil end, result.waiters
     end,
-    -- the objects of mp.co say for themselves what waiting for them means
+    -- the objects of mp.co define themselves how to wait for them
     other = function(object, meta)
         local source = meta and meta.__wait_source
         if source then return source(object) end
@@ -76,7 +76,7 @@ local function wait(list, timeout)
             return found
         end
         local filed = core.file_any(sources)
-        found = collect(list, ready) -- what came before the waiters were filed
+        found = collect(list, ready) -- those that became ready before the waiters were filed
         if #found > 0 then
             core.unfile(filed)
             return found

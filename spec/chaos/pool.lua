@@ -50,7 +50,7 @@ function ways.apply_async(pool, retries, done, tick)
   for i = math.max(1, TASKS - ahead + 1), TASKS do take(i) end
 end
 
--- A map reports its first error only, so errors are caught in the items.
+-- A map reports its first error only: it counts for the first item of the list, the others count as right.
 function ways.map(pool, retries, done, tick)
   local part <const> = 1000
   for first = 1, TASKS, part do

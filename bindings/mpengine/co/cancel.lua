@@ -1,4 +1,4 @@
---- with_timeout and scope: what is cancelled with the stretch of code it belongs to.
+--- with_timeout and scope: cancelling the tasks of a block of code.
 local core = require "mpengine.core"
 local errors = require "mpengine.errors"
 local check = require "mpengine.check"
@@ -6,7 +6,8 @@ local tasks = require "mpengine.co.tasks"
 
 local cancel = {}
 
---- f(...), for at most so many seconds: its results, or nil, "timeout" when it had to be cancelled.
+--- Calls f(...) for at most so many seconds: its results, or nil, "timeout" when it had to be
+--- cancelled.
 ---@param seconds number
 ---@param f function
 function cancel.with_timeout(seconds, f, ...)
@@ -29,7 +30,7 @@ local function kill_children(self)
     for task in pairs(self.children) do task:kill(self.reason) end
 end
 
--- The first failure is the scope's; the rest is cancelled.
+-- The first failure is raised by the scope; the other tasks are cancelled.
 local function fail(self, err, story)
     if self.failed then return end
     self.failed, self.err, self.story, self.reason = true, err, story, "scope"
@@ -46,7 +47,7 @@ local function child_ended(self, task)
     if self.count == 0 then self.empty:wake() end
 end
 
---- A task that the scope does not end without. Its error cancels the others.
+--- A task that the scope waits for. Its error cancels the others.
 ---@param f function
 ---@return mp.Task
 function methods:spawn(f, ...)
@@ -61,7 +62,7 @@ function methods:spawn(f, ...)
     return task
 end
 
---- Ends the scope early: what is not finished is killed.
+--- Ends the scope early: unfinished tasks are killed.
 function methods:cancel(reason)
     self.reason = reason
     self.cancelled = true
@@ -76,7 +77,8 @@ local function end_body(self, token, ok, ...)
     if not rawequal(err, token) then fail(self, err) end
 end
 
--- Children are not outlived: whatever ends this wait, it is taken up again once they are killed.
+-- A scope does not end before its children: whatever interrupts this wait, it is resumed once they
+-- are killed.
 local function wait_for_children(self)
     while self.count > 0 do
         local ok, err = core.call(self.empty.wait, self.empty)

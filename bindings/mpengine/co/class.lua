@@ -1,12 +1,12 @@
---- What the objects of mp.co have in common: a metatable with a name, and the list that co.wait()
---- files itself on, which is apart from those who take something.
+--- The common part of the objects of mp.co: a metatable with a name, and the list on which
+--- co.wait() files itself, which is separate from the waiters that take something.
 local core = require "mpengine.core"
 
 local class = {}
 
 local numbers, last_number = setmetatable({}, { __mode = "k" }), 0
 
---- The number that names an object, from the first time somebody asks.
+--- The number that identifies an object, assigned when it is first asked for.
 function class.number_of(object)
     if not numbers[object] then
         last_number = last_number + 1
@@ -24,7 +24,7 @@ function class.new(name, describe)
         return ("mp.co.%s: %d (%s)"):format(name, class.number_of(self), describe(self))
     end
 
-    -- For co.wait and mp.wait: how to see whether it is ready, and what to wait for meanwhile.
+    -- For co.wait and mp.wait: how to check whether it is ready, and what to wait for until then.
     function meta.__wait_source(self)
         local watchers = self.watchers
         if not watchers then

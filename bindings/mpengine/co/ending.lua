@@ -12,7 +12,8 @@ local function others()
     return found
 end
 
---- Kills all tasks and waits for their ends, as often as their close handlers start new ones.
+--- Kills all tasks and waits until they have ended, repeatedly if their close handlers start new
+--- ones.
 function ending.kill_tasks()
     local list = others()
     for _ = 1, 100 do
@@ -25,9 +26,9 @@ end
 
 -- ---- the end of a state of stock Lua ----
 
--- lua_close calls finalizers from the newest to the oldest. That of the sentinel comes before those
--- of the objects that its tasks may use, if it is newer: so spawn asks for a new one when there are
--- objects that the last one is older than.
+-- lua_close calls finalizers from the newest to the oldest. The sentinel's finalizer must run
+-- before those of the objects that the tasks may use, so the sentinel must be newer than them.
+-- spawn therefore makes a new one when objects exist that are newer than the last sentinel.
 local sentinel
 local meta = {
     __gc = function(self)

@@ -66,7 +66,7 @@ local function finish(self, call)
     self.waiting:wake()
 end
 
---- Gives it its values, once.
+--- Sets its values, once.
 function result_methods:set(...)
     if getmetatable(self) ~= Result then check.bad_self("co.AsyncResult:set", "mp.co.AsyncResult", self) end
     finish(self, "co.AsyncResult:set")

@@ -1,5 +1,5 @@
---- co.Group and co.Pool: tasks that are joined and killed together, and no more of them at once than
---- the pool has room for.
+--- co.Group and co.Pool: tasks that are joined and killed together; a pool also limits their
+--- number.
 local core = require "mpengine.core"
 local check = require "mpengine.check"
 local tasks = require "mpengine.co.tasks"
@@ -17,9 +17,9 @@ local function describe(self)
 end
 Group.__tostring = describe
 
-local Pool -- the other kind
+local Pool -- the other class
 
---- The public name of a method of both kinds.
+--- The public name of a method of either class.
 local function called(self, name)
     local meta = getmetatable(self)
     if meta ~= Group and meta ~= Pool then check.bad_self("co.Group:" .. name, "mp.co.Group", self) end
@@ -40,7 +40,7 @@ local function adopt(self, task)
     return task
 end
 
---- A task of the group. In a pool without room this waits.
+--- Spawns a task in the group. In a pool without room this waits.
 ---@param f function
 ---@return mp.Task
 function methods:spawn(f, ...)
@@ -49,7 +49,7 @@ function methods:spawn(f, ...)
     return adopt(self, core.spawn_task(f, ...))
 end
 
---- Takes a task in.
+--- Adds a task.
 ---@param task mp.Task
 function methods:add(task)
     tasks.check(called(self, "add"), 1, task)
@@ -64,7 +64,7 @@ function methods:add(task)
     adopt(self, task)
 end
 
---- Lets a task go.
+--- Removes a task.
 ---@param task mp.Task
 function methods:discard(task)
     tasks.check(called(self, "discard"), 1, task)

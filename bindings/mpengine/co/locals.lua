@@ -1,14 +1,15 @@
---- co.Local: fields whose values belong to the task that sets them, and go with it: they are kept among
---- its notes, which lose them at its end, although the task itself may be kept for its result.
+--- co.Local: fields whose values belong to the task that sets them, and are freed with it. They are
+--- kept in the task's notes, which are dropped at its end, although the task itself may be kept for
+--- its result.
 local core = require "mpengine.core"
 local tasks = require "mpengine.co.tasks"
 
 local weak = { __mode = "k" }
-local locals = setmetatable({}, weak) -- all there are
+local locals = setmetatable({}, weak) -- all co.Local objects
 
 local Local = { __name = "mp.co.Local" }
 
--- What the running task has in this one, or nil.
+-- The running task's values in this object, or nil.
 local function of_task(self)
     if not locals[self] then error(("mp.co.Local expected, got %s"):format(type(self)), 3) end
     local extra = core.extra((core.current()))
@@ -36,7 +37,7 @@ function Local:__pairs()
     return next, of_task(self) or {}
 end
 
---- An object whose fields each task sees its own values of.
+--- An object in whose fields each task sees its own values.
 return function()
     local self = setmetatable({}, Local)
     locals[self] = true

@@ -1,6 +1,6 @@
---- co.Lock, RLock, Semaphore, BoundedSemaphore and Condition. Whoever releases hands what he had to
---- the first of those who wait: it is theirs from then on, so nobody who comes later is before them,
---- and nothing is lost when they are killed before they run again.
+--- co.Lock, RLock, Semaphore, BoundedSemaphore and Condition. Release hands the lock or permit to
+--- the first waiter (FIFO), which owns it from then on. So no later caller overtakes a waiter, and
+--- nothing is lost when the waiter is killed before it runs again.
 local core = require "mpengine.core"
 local check = require "mpengine.check"
 local class = require "mpengine.co.class"
@@ -43,7 +43,7 @@ function lock_methods:acquire(timeout)
     return self.waiting:wait(timeout)
 end
 
---- Anybody may release it. Raises when it is free.
+--- Any task may release it. Raises when it is free.
 function lock_methods:release()
     if getmetatable(self) ~= Lock then check.bad_self("co.Lock:release", "mp.co.Lock", self) end
     if not self.held then error("co.Lock:release: the lock is not held", 2) end
@@ -59,7 +59,7 @@ function lock_methods:locked()
     return self.held
 end
 
--- For a Condition: is it held by this task, give it up, take it back whatever happens.
+-- For a Condition: whether this task holds the lock; release it; reacquire it whatever happens.
 function lock_methods:is_mine()
     return self.held
 end
@@ -88,7 +88,7 @@ local RLock, rlock_methods = class.new("RLock", function(self)
     return ("held %d time%s by task %d"):format(self.levels, self.levels == 1 and "" or "s", self.owner)
 end)
 
--- Handed over, it belongs to nobody known until its new owner runs: levels is -1 then.
+-- After a hand-over the owner is unknown until the waiter runs: levels is -1 then.
 local HANDED_OVER <const> = -1
 
 function rlock_methods:acquire(timeout)
@@ -249,7 +249,7 @@ function condition_methods:get_lock()
     return self.lock
 end
 
---- Gives the lock up, waits to be notified, and takes it again, whatever ends the wait.
+--- Releases the lock, waits to be notified, and reacquires the lock, whatever ends the wait.
 ---@param timeout? number
 function condition_methods:wait(timeout)
     if getmetatable(self) ~= Condition then check.bad_self("co.Condition:wait", "mp.co.Condition", self) end
@@ -263,7 +263,7 @@ function condition_methods:wait(timeout)
     return ok, why
 end
 
---- Wakes n of those who wait, 1 when absent.
+--- Wakes n waiters, 1 when absent.
 ---@param n? integer
 function condition_methods:notify(n)
     if getmetatable(self) ~= Condition then check.bad_self("co.Condition:notify", "mp.co.Condition", self) end

@@ -1,8 +1,8 @@
---- The maps of co.Pool, as mp.Pool has them: the same names, orders and options, in tasks.
+--- The maps of co.Pool, with the names, orders and options of mp.Pool, in tasks.
 ---
---- A job is what a call asks for. Its items run in tasks of the pool; each leaves an outcome: ok, and its
---- results or what was raised. imap has a puller as in mpengine/pool/imap.lua: a task that takes items
---- from the source, which may wait, while the loop takes what is ready.
+--- A job is one call. Its items run in tasks of the pool. Each leaves an outcome: ok, and its
+--- results or the raised value. imap has a puller as in mpengine/pool/imap.lua: a task that takes
+--- items from the source, which may wait, while the loop takes finished items.
 local core = require "mpengine.core"
 local check = require "mpengine.check"
 local cancel = require "mpengine.co.cancel"
@@ -31,7 +31,7 @@ end
 
 local function succeed(...) return true, ... end
 
--- f under the timeout of a single call, which is an error when it passes.
+-- Calls f under the timeout of a single call; a timeout is an error.
 local function limited(timeout, f, ...)
     if not timeout then return f(...) end
     local results = table.pack(cancel.with_timeout(timeout, function(...) return succeed(f(...)) end, ...))
@@ -41,7 +41,8 @@ end
 
 local function is_timeout(err) return errors.is(err) and err.kind == "timeout" end
 
--- f(...) under its options: tries it again when it ran out of time. What core.call gives.
+-- Calls f(...) under its options, and again when it ran out of time. Returns what core.call
+-- returns.
 local function attempt(opts, f, ...)
     local outcome
     for _ = 0, opts.retries or 0 do
@@ -51,7 +52,7 @@ local function attempt(opts, f, ...)
     return outcome
 end
 
--- The error object of an item: what was raised, if it is one.
+-- The error object of an item: the raised value, if it is one.
 local function error_of(index, item, err)
     if not errors.is(err) then
         local traceback = core.traceback_of(err)
@@ -61,7 +62,7 @@ local function error_of(index, item, err)
     return err
 end
 
---- Runs an item: its outcome goes to job.ended(outcome), with its index; an error has become an error object.
+--- Runs an item and calls job.ended(outcome) with its index; an error has become an error object.
 local function run_item(job, index, item)
     local outcome = attempt(job.opts, call, job, item)
     outcome.index = index
@@ -84,7 +85,7 @@ local function start_item(job, index, item)
         job.ended(outcome)
     end)
     job.tasks[task] = true
-    if job.over then task:kill("map") end -- meanwhile
+    if job.over then task:kill("map") end -- the job ended in the meantime
     return task
 end
 
@@ -108,7 +109,7 @@ local function finish_progress(job)
     progress.wait(job.progress)
 end
 
--- Starts the items, and waits for them: the tasks.
+-- Starts the items, and returns the tasks when they have ended.
 local function run_all(job)
     local spawned = {}
     for index = 1, math.huge do
@@ -138,7 +139,7 @@ local function run_map(job)
     return results
 end
 
--- Tells a result, and the callbacks.
+-- Passes the outcome to a result and the callbacks.
 local function finish(result, opts, ok, ...)
     if result.done then return end
     if ok then
@@ -150,7 +151,7 @@ local function finish(result, opts, ok, ...)
     end
 end
 
--- Runs f(...) in a task that is not one of the pool: only what it spawns is.
+-- Runs f(...) in a task that is not one of the pool's: only the tasks it spawns are.
 local function in_background(opts, f, ...)
     local result = events.AsyncResult()
     local task = core.spawn_task(function(...) finish(result, opts, core.call(f, ...)) end, ...)
@@ -175,7 +176,8 @@ local function took(job, ok, found, item)
     end
 end
 
--- Keeps at most as many items in flight as the window has. What is ready, and not yet given, counts.
+-- Keeps at most as many items in flight as the window has. Finished items that were not yet
+-- returned count.
 local function pull(job)
     while not job.exhausted and not job.over and job.taken - job.given < job.window do
         took(job, core.call(job.source.next, job.source))
@@ -234,7 +236,7 @@ local Guard = {
     end,
 }
 
--- The end of the for loop: what runs is let be.
+-- The end of the for loop: running items are left alone.
 local Closer = { __close = function(self) leave(self.job) end }
 
 local function imap(job, ordered)
@@ -283,17 +285,17 @@ return function(methods, called)
     add("map", false)
     add("starmap", true)
 
-    --- for i, v in pool:imap(f, list or iterator): in order, as they come.
+    --- for i, v in pool:imap(f, list or iterator): in order, as they finish.
     function methods:imap(f, ...)
         return imap(prepare(self, "imap", f, options.imaps, false, ...), true)
     end
 
-    --- for i, v in pool:imap_unordered(f, list or iterator): as they come; i is the item's index.
+    --- for i, v in pool:imap_unordered(f, list or iterator): as they finish; i is the item's index.
     function methods:imap_unordered(f, ...)
         return imap(prepare(self, "imap_unordered", f, options.imaps, false, ...), false)
     end
 
-    -- What ends its caller ends the task.
+    -- Whatever ends the calling task ends the spawned task.
     local function apply(self, opts, f, args)
         local task = self:spawn(function()
             local outcome = attempt(opts, f, table.unpack(args, 1, args.n or #args))

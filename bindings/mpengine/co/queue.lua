@@ -1,4 +1,4 @@
---- co.Queue, co.JoinableQueue and co.SimpleQueue: lcoqueue.c with what needs no speed.
+--- co.Queue, co.JoinableQueue and co.SimpleQueue: the parts of lcoqueue.c that need no speed.
 local core = require "mpengine.core"
 local check = require "mpengine.check"
 local class = require "mpengine.co.class"

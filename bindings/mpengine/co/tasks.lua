@@ -1,4 +1,4 @@
---- Tasks: spawn, their methods, and what is printed of those that fail.
+--- Tasks: spawn, their methods, and the report of failed tasks.
 local core = require "mpengine.core"
 local errors = require "mpengine.errors"
 local check = require "mpengine.check"
@@ -13,7 +13,7 @@ local methods = {}
 local Task = core.Task
 Task.__name = "mp.Task"
 
--- What is kept with a task besides its state: name, links, ...; made when it is needed.
+-- Data kept with a task besides its state: name, links, ...; made when it is needed.
 local function notes(task)
     local extra = core.extra(task)
     if type(extra) ~= "table" then
@@ -44,7 +44,7 @@ function fields.name(task)
     return task == core.main_task() and "main" or "Task-" .. core.task_id(task)
 end
 
-Task.methods = methods -- where the names of calls are looked for
+Task.methods = methods -- where the names of calls are looked up
 
 function Task:__index(key)
     local method = methods[key]
@@ -76,7 +76,7 @@ local function check_task(call, index, value)
 end
 tasks.check = check_task
 
---- Waits for its end: true, or nil, "timeout". An error of the task is not raised.
+--- Waits for its end: true, or nil, "timeout". Does not raise an error of the task.
 ---@type fun(self: mp.Task, timeout?: number): true?, string?
 methods.join = core.join
 
@@ -92,11 +92,11 @@ function methods:kill(reason)
     core.kill(self, errors.new { kind = "killed", message = "killed", reason = reason })
 end
 
---- Has it ended?
+--- Whether it has ended.
 ---@type fun(self: mp.Task): boolean
 methods.ready = core.ready
 
---- Has it returned?
+--- Whether it has returned.
 ---@return boolean
 function methods:successful()
     check_task("Task:successful", 0, self)
@@ -142,7 +142,8 @@ function tasks.report(task)
     core.write_error(string.format("%s: %s\n%s\n", task.name, errors.message(core.results(task)), tasks.story(task)))
 end
 
--- Links get the error; so do those that raise it, each the first that there is.
+-- Links get the error. So do listeners that will raise it; each raises the first error that it
+-- gets.
 local function is_heard(task, extra)
     local heard = extra.links ~= nil
     for hearer in pairs(extra.hearers or {}) do
@@ -151,7 +152,8 @@ local function is_heard(task, extra)
     return heard
 end
 
---- The scheduler calls this at the end of a task that has notes, or failed while no get waited for it.
+--- The scheduler calls this at the end of a task that has notes, or that failed while no get waited
+--- for it.
 local function ended(task, unheard)
     local extra = core.extra(task)
     if unheard and not (type(extra) == "table" and is_heard(task, extra)) then tasks.report(task) end
@@ -162,7 +164,8 @@ local function ended(task, unheard)
 end
 debug.getregistry()["mpengine.task_ended"] = ended
 
---- The hearer will raise the error of the task, unless it has heard another: that task is its `heard` then.
+--- The hearer will raise the error of the task, unless it has heard another error: its `heard` is
+--- that task.
 function tasks.listen(task, hearer)
     local extra = notes(task)
     extra.hearers = extra.hearers or {}
@@ -187,7 +190,7 @@ local function delayed(seconds, f, ...)
     return f(...)
 end
 
---- A task that begins so many seconds later.
+--- A task that starts after so many seconds.
 ---@param seconds number
 ---@param f function
 ---@return mp.Task
@@ -203,7 +206,7 @@ function tasks.current()
     return (core.current())
 end
 
---- Kills all of a list; does not wait for their ends.
+--- Kills all tasks of a list; does not wait for their ends.
 ---@param list mp.Task[]
 function tasks.killall(list, reason)
     check.type("co.killall", 1, list, "table")

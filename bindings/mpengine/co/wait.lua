@@ -7,7 +7,7 @@ local waiting = {}
 
 local source_of = require("mpengine.wait").source_of
 
--- What is waited for, and how to see whether each has come: lists side by side.
+-- The objects to wait for, and how to check whether each is ready: parallel lists.
 local function prepare(call, objects)
     check.type(call, 1, objects, "table")
     local pending = { n = #objects }
@@ -20,7 +20,7 @@ local function prepare(call, objects)
     return pending
 end
 
--- Moves those that are ready to the list of found ones, up to a limit.
+-- Moves the ready ones to the list of found ones, up to a limit.
 local function collect(pending, found, limit)
     local objects, ready, sources, n = pending.objects, pending.ready, pending.sources, 0
     for i = 1, pending.n do
@@ -72,8 +72,9 @@ local function wait_for_all_tasks(timeout)
     end
 end
 
---- Those of a list that are ready, when all (or count) of them are or the time is over, in the
---- order in which they became so. Without arguments: waits for all tasks, true or nil, "timeout".
+--- The objects of a list that are ready, when all (or count) of them are or the time is over, in
+--- the order in which they became ready. Without arguments: waits for all tasks, true or nil,
+--- "timeout".
 ---@param objects? table  tasks, objects of co and of mp
 ---@param timeout? number
 ---@param count? integer
@@ -84,7 +85,7 @@ function waiting.wait(objects, timeout, count)
     return wait_some(prepare("co.wait", objects), timeout, count)
 end
 
---- for x in co.iwait(objects): each as it becomes ready, until all were or the time is over.
+--- for x in co.iwait(objects): each as it becomes ready, until all were ready or the time is over.
 ---@param objects table
 ---@param timeout? number
 function waiting.iwait(objects, timeout)
@@ -104,7 +105,7 @@ function waiting.iwait(objects, timeout)
     end
 end
 
--- What joinall listens with: an error that it hears and then does not raise is printed after all.
+-- joinall's listener: an error that it hears and then does not raise is printed after all.
 local Hearing = {}
 
 function Hearing.__close(self)
@@ -151,8 +152,8 @@ local function joinall_in_parts(pending, timeout, opts)
     end
 end
 
---- Waits for tasks: the list of those that have ended, in the order of their ends. opts.count ends
---- the wait when so many have; opts.raise_error raises the error of the first that failed.
+--- Waits for tasks: the list of those that have ended, in the order in which they ended. opts.count
+--- ends the wait when so many have; opts.raise_error raises the error of the first that failed.
 ---@param list mp.Task[]
 ---@param timeout? number
 ---@param opts? { count?: integer, raise_error?: boolean }
