@@ -6,11 +6,56 @@
 #include "base/lmodules.h"
 #include "base/lmpe.h"
 #include "codec/lcodec.h"
-#include "io/ldescriptors.h"
 
 #include <unistd.h>
 
 #define FUNCTIONS_ABOUT 180 /* in the core module */
+
+/* The parts of the library, by rooms, lower ones first: of each the module that its file ends with. */
+#define MODULES(X)                                                                                 \
+    X(system) /* base */                                                                           \
+    X(random)                                                                                      \
+    X(object)                                                                                      \
+    X(message) /* codec */                                                                         \
+    X(sched)   /* task */                                                                          \
+    X(coroutine)                                                                                   \
+    X(require)                                                                                     \
+    X(wait)                                                                                        \
+    X(turn)                                                                                        \
+    X(coqueue)                                                                                     \
+    X(offload)                                                                                     \
+    X(blob) /* shared */                                                                           \
+    X(lock)                                                                                        \
+    X(semaphore)                                                                                   \
+    X(event)                                                                                       \
+    X(condition)                                                                                   \
+    X(barrier)                                                                                     \
+    X(queue)                                                                                       \
+    X(array)                                                                                       \
+    X(dict)                                                                                        \
+    X(list)                                                                                        \
+    X(pipe)                                                                                        \
+    X(shm)                                                                                         \
+    X(pool)        /* pool */                                                                      \
+    X(descriptors) /* io */                                                                        \
+    X(readline)                                                                                    \
+    X(names)                                                                                       \
+    X(http)                                                                                        \
+    X(curl)                                                                                        \
+    X(poll)                                                                                        \
+    X(subprocess)                                                                                  \
+    X(luv)                                                                                         \
+    X(signal) /* process */                                                                        \
+    X(process)                                                                                     \
+    X(start)                                                                                       \
+    X(end)                                                                                         \
+    X(output)
+
+#define DECLARE(name) extern const lmpe_module lmpe_##name##_module;
+MODULES(DECLARE)
+
+#define ADDRESS(name) &lmpe_##name##_module,
+static const lmpe_module *const modules[] = {MODULES(ADDRESS) NULL};
 
 /* At lua_close, behind all finalizers of what was made after the library. Those of what was made before
  * it come later, and with them all there is of the library, which from here on says that it is closed
@@ -22,10 +67,7 @@ state_gc(lua_State *L)
     lmpe *S = box ? *box : NULL;
     if (S && S->e) {
         mpe_engine *e = S->e;
-        lmpe_output_flush(S);
-        lmpe_program_end(S);
-        lmpe_curl_close(S);
-        lmpe_objects_close(L);
+        lmpe_modules_close(L, S);
         lua_pushnil(L);
         lua_setfield(L, LUA_REGISTRYINDEX, "mpengine.state");
         S->e = NULL;
@@ -92,40 +134,7 @@ luaopen_mpengine_core(lua_State *L)
     lmpe_add_modules(L);
     lmpe *S = new_state(L);
     lua_createtable(L, 0, FUNCTIONS_ABOUT);
-    lmpe_open_system(L, S);
-    lmpe_open_random(L);
-    lmpe_open_message(L, S);
-    lmpe_open_object(L, S);
-    lmpe_open_blob(L, S);
-    lmpe_open_sched(L, S);
-    lmpe_open_coroutine(L, S);
-    lmpe_open_require(L, S);
-    lmpe_open_lock(L, S);
-    lmpe_open_semaphore(L, S);
-    lmpe_open_event(L, S);
-    lmpe_open_condition(L, S);
-    lmpe_open_barrier(L, S);
-    lmpe_open_queue(L, S);
-    lmpe_open_array(L, S);
-    lmpe_open_dict(L, S);
-    lmpe_open_list(L, S);
-    lmpe_open_descriptors(L, S);
-    lmpe_open_signal(L, S);
-    lmpe_open_process(L, S);
-    lmpe_open_output(L, S);
-    lmpe_open_readline(L, S);
-    lmpe_open_wait(L, S);
-    lmpe_open_turn(L, S);
-    lmpe_open_coqueue(L, S);
-    lmpe_open_offload(L, S);
-    lmpe_open_names(L, S);
-    lmpe_open_http(L, S);
-    lmpe_open_poll(L, S);
-    lmpe_open_subprocess(L, S);
-    lmpe_open_luv(L, S);
-    lmpe_open_pool(L, S);
-    lmpe_open_pipe(L, S);
-    lmpe_open_shm(L, S);
+    lmpe_modules_open(L, S, modules);
     luaopen_mpengine_codec(L);
     lua_pushvalue(L, -1);
     lmpe_set_loaded(L, "mpengine.codec");

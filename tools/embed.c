@@ -87,7 +87,7 @@ main(int argc, char **argv)
         write_code(L, argv[1], argv[i]);
     }
     from[argc] = written;
-    printf("};\n\nconst struct lmpe_module lmpe_modules[] = {\n");
+    printf("};\n\nconst struct lmpe_embedded lmpe_modules[] = {\n");
     for (int i = 2; i < argc; i++)
         write_entry(argv[i], from[i], from[i + 1]);
     printf("{\"\", 0, 0},\n};\n");

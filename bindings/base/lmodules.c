@@ -184,7 +184,7 @@ static int
 search(lua_State *L)
 {
     const char *name = luaL_checkstring(L, 1);
-    const struct lmpe_module *m = lmpe_modules;
+    const struct lmpe_embedded *m = lmpe_modules;
     while (m->name[0] && strcmp(m->name, name) != 0)
         m++;
     if (!m->name[0])

@@ -8,13 +8,13 @@
 #include <lua.h>
 #include <stddef.h>
 
-/* One module: where its code lies. Numbers and no pointers, which would have to be relocated. */
-struct lmpe_module {
+/* One of them: where its code lies. Numbers and no pointers, which would have to be relocated. */
+struct lmpe_embedded {
     char name[48]; /* "mpengine.co.tasks" */
     unsigned from, size;
 };
 
-extern const struct lmpe_module lmpe_modules[]; /* the last one has no name */
+extern const struct lmpe_embedded lmpe_modules[]; /* the last one has no name */
 extern const unsigned char lmpe_modules_code[];
 
 /* The globals of the modules: a copy of what there is now. */

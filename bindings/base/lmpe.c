@@ -98,3 +98,28 @@ lmpe_place(lmpe *S, size_t size)
     S->room += size;
     return at;
 }
+
+void
+lmpe_modules_open(lua_State *L, lmpe *S, const lmpe_module *const *modules)
+{
+    S->modules = S->modules_end = modules;
+    for (; *S->modules_end; S->modules_end++)
+        if ((*S->modules_end)->open)
+            (*S->modules_end)->open(L, S);
+}
+
+void
+lmpe_modules_forked(lua_State *L, lmpe *S)
+{
+    for (const lmpe_module *const *m = S->modules_end; m > S->modules;)
+        if ((*--m)->forked)
+            (*m)->forked(L, S);
+}
+
+void
+lmpe_modules_close(lua_State *L, lmpe *S)
+{
+    for (const lmpe_module *const *m = S->modules_end; m > S->modules;)
+        if ((*--m)->close)
+            (*m)->close(L, S);
+}

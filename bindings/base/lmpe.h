@@ -276,6 +276,7 @@ struct lmpe_turn {
 struct lmpe {
     mpe_engine *e;
     lua_CFunction open_core;
+    const struct lmpe_module *const *modules, *const *modules_end;
     lua_State *main; /* the state's main thread */
     lmpe_task *main_task, *current;
     lua_State *driver; /* the thread that drives the loop now; tasks are resumed from it */
@@ -357,6 +358,22 @@ lmpe_self(lua_State *L)
     return S->e ? S : lmpe_raise_closed(L);
 }
 
+/* A part of the library. lopen.c has the list of them. Each function may be NULL. */
+typedef struct lmpe_module {
+    /* Adds its functions to the table on top of the stack. */
+    void (*open)(lua_State *L, lmpe *S);
+    /* In a child that was forked: gives up what is the parent's. */
+    void (*forked)(lua_State *L, lmpe *S);
+    /* The Lua state is being closed; the engine is still there. */
+    void (*close)(lua_State *L, lmpe *S);
+} lmpe_module;
+
+/* Those of a state, lower rooms first; the last is NULL. They are opened in this order, the other
+ * two go the other way. */
+void lmpe_modules_open(lua_State *L, lmpe *S, const lmpe_module *const *modules);
+void lmpe_modules_forked(lua_State *L, lmpe *S);
+void lmpe_modules_close(lua_State *L, lmpe *S);
+
 /* Registers functions with the state as upvalue into the table on top. */
 void lmpe_setfuncs(lua_State *L, lmpe *S, const luaL_Reg *funcs);
 
@@ -436,8 +453,6 @@ lmpe_check_kinds(lua_State *L, int idx, uint32_t kinds)
         return b;
     return lmpe_check_self(L, idx); /* raises */
 }
-/* The state is being closed: no box holds an object any more. */
-void lmpe_objects_close(lua_State *L);
 /* A shared object of any kind at idx, or NULL. */
 lmpe_box *lmpe_test_any(lua_State *L, int idx);
 lmpe_box *lmpe_check_kind(lua_State *L, int idx, int kind, const char *name);
@@ -493,40 +508,7 @@ mpe_engine *lmpe_host_engine(lua_State *L);
 /* ---- opening ------------------------------------------------------------------------------ */
 
 /* Each adds its functions to the table on top of the stack. */
-void lmpe_open_sched(lua_State *L, lmpe *S);
 void lmpe_open_cancel(lua_State *L, lmpe *S);
-void lmpe_open_coroutine(lua_State *L, lmpe *S);
-void lmpe_open_require(lua_State *L, lmpe *S);
-void lmpe_open_coqueue(lua_State *L, lmpe *S);
-void lmpe_open_offload(lua_State *L, lmpe *S);
-void lmpe_open_system(lua_State *L, lmpe *S);
-void lmpe_open_random(lua_State *L);
-void lmpe_open_message(lua_State *L, lmpe *S);
-void lmpe_open_object(lua_State *L, lmpe *S);
-void lmpe_open_blob(lua_State *L, lmpe *S);
-void lmpe_open_lock(lua_State *L, lmpe *S);
-void lmpe_open_semaphore(lua_State *L, lmpe *S);
-void lmpe_open_event(lua_State *L, lmpe *S);
-void lmpe_open_condition(lua_State *L, lmpe *S);
-void lmpe_open_barrier(lua_State *L, lmpe *S);
-void lmpe_open_queue(lua_State *L, lmpe *S);
-void lmpe_open_array(lua_State *L, lmpe *S);
-void lmpe_open_dict(lua_State *L, lmpe *S);
-void lmpe_open_list(lua_State *L, lmpe *S);
-void lmpe_open_process(lua_State *L, lmpe *S);
-void lmpe_open_output(lua_State *L, lmpe *S);
-void lmpe_open_signal(lua_State *L, lmpe *S);
-void lmpe_open_readline(lua_State *L, lmpe *S);
-void lmpe_open_wait(lua_State *L, lmpe *S);
-void lmpe_open_turn(lua_State *L, lmpe *S);
-void lmpe_open_names(lua_State *L, lmpe *S);
-void lmpe_open_http(lua_State *L, lmpe *S);
-void lmpe_open_poll(lua_State *L, lmpe *S);
-void lmpe_open_subprocess(lua_State *L, lmpe *S);
-void lmpe_open_luv(lua_State *L, lmpe *S);
-void lmpe_open_pool(lua_State *L, lmpe *S);
-void lmpe_open_pipe(lua_State *L, lmpe *S);
-void lmpe_open_shm(lua_State *L, lmpe *S);
 
 /* Keeps the collector off the heap there is now, and lets it run if it was stopped: lstart.c. */
 void lmpe_put_off_collection(lua_State *L);
@@ -558,19 +540,12 @@ void lmpe_preload(lua_State *L, lua_CFunction open_core);
 void lmpe_add_searcher(lua_State *L, lua_CFunction f);
 
 /* Steps of a fork in the child, and of the end of a process. */
-void lmpe_sched_forked(lua_State *L, lmpe *S);
 void lmpe_output_flush(lmpe *S);
 void lmpe_output_forked(lmpe *S);
 /* Other processes will write to the same descriptors: flushes, and lines leave whole from now on. */
 void lmpe_output_shared(lmpe *S);
 /* From a signal handler that ends the process: writes what can be written. */
 void lmpe_output_rescue(lmpe *S);
-void lmpe_curl_forked(lmpe *S);
-void lmpe_luv_forked(lmpe *S);
-void lmpe_curl_close(lmpe *S);
-/* The end of a Lua state: waits for the children and ends the daemons, blocking. Where no command
- * has seen to it, an interrupt of the program takes effect now. */
-void lmpe_program_end(lmpe *S);
 void lmpe_process_end(lmpe *S, int code);
 
 /* ---- signals: lsignal.c ------------------------------------------------------------------- */

@@ -231,9 +231,10 @@ box_gc(lua_State *L)
 }
 
 /* One that was made by a finalizer while the state was being closed is never finalized itself. */
-void
-lmpe_objects_close(lua_State *L)
+static void
+on_close(lua_State *L, lmpe *S)
 {
+    (void)S;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
     for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
         lmpe_box *b = lua_touserdata(L, -1);
@@ -310,8 +311,8 @@ handle(lua_State *L)
     return 1;
 }
 
-void
-lmpe_open_object(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"handle", handle}, {NULL, NULL}};
     lua_newtable(L);
@@ -325,3 +326,5 @@ lmpe_open_object(lua_State *L, lmpe *S)
 
     lmpe_setfuncs(L, S, functions);
 }
+
+const lmpe_module lmpe_object_module = {.open = on_open, .close = on_close};

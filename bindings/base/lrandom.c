@@ -41,9 +41,12 @@ lmpe_seed_random(lua_State *L)
         lua_pop(L, 1);
 }
 
-void
-lmpe_open_random(lua_State *L)
+static void
+on_open(lua_State *L, lmpe *S)
 {
+    (void)S;
     push_randomseed(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &randomseed_key);
 }
+
+const lmpe_module lmpe_random_module = {.open = on_open};

@@ -127,8 +127,8 @@ variable(lua_State *L)
     return 1;
 }
 
-void
-lmpe_open_system(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
         {"is_closed", is_closed},     {"now", now},     {"cpu_count", cpu_count},
@@ -136,3 +136,5 @@ lmpe_open_system(lua_State *L, lmpe *S)
         {"check_arena", check_arena}, {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
 }
+
+const lmpe_module lmpe_system_module = {.open = on_open};

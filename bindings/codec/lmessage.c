@@ -156,8 +156,8 @@ decode_args(lua_State *L)
     return lmpe_decode_values(L, S, bytes, n, mpe_pin_mark(S->e));
 }
 
-void
-lmpe_open_message(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"encode_args", encode_args},
                                          {"encode_value", encode_value},
@@ -165,3 +165,5 @@ lmpe_open_message(lua_State *L, lmpe *S)
                                          {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
 }
+
+const lmpe_module lmpe_message_module = {.open = on_open};

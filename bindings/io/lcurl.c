@@ -360,21 +360,25 @@ lmpe_connections_close(lmpe_connections *from)
         close_multi(c);
 }
 
-void
-lmpe_curl_close(lmpe *S)
+static void
+on_close(lua_State *L, lmpe *S)
 {
+    (void)L;
     while (S->curl)
         close_multi(S->curl);
 }
 
-void
-lmpe_curl_forked(lmpe *S)
+static void
+on_fork(lua_State *L, lmpe *S)
 {
+    (void)L;
     for (struct lmpe_curl *c = S->curl; c; c = c->next)
         for (struct descriptor *d = c->descriptors; d; d = d->next)
             close(d->fd);
     S->curl = NULL;
 }
+
+const lmpe_module lmpe_curl_module = {.forked = on_fork, .close = on_close};
 
 /* ---- transfers ---- */
 

@@ -75,9 +75,11 @@ drop_inherited(lua_State *L)
     return 0;
 }
 
-void
-lmpe_open_descriptors(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"drop_inherited", drop_inherited}, {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
 }
+
+const lmpe_module lmpe_descriptors_module = {.open = on_open};

@@ -9,6 +9,5 @@
 
 /* fd is a pipe to a program, or is not any more. */
 void lmpe_note_pipe(int fd, int is_open);
-void lmpe_open_descriptors(lua_State *L, lmpe *S);
 
 #endif

@@ -403,8 +403,8 @@ request_result(lua_State *L)
     return 5;
 }
 
-void
-lmpe_open_http(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"transfer", new_transfer}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"read", request_read},
@@ -416,3 +416,5 @@ lmpe_open_http(lua_State *L, lmpe *S)
     lmpe_http_kind(L, TRANSFER, methods, request_close, request_gc);
     lmpe_open_http_session(L, S);
 }
+
+const lmpe_module lmpe_http_module = {.open = on_open};

@@ -138,9 +138,10 @@ luv_open(lua_State *L)
 }
 
 /* In a child: the parent's handles, requests and callbacks are none of its own. */
-void
-lmpe_luv_forked(lmpe *S)
+static void
+on_fork(lua_State *L, lmpe *S)
 {
+    (void)L;
     if (!S->luv)
         return;
     begin(S, S->luv->set_loop);
@@ -163,8 +164,8 @@ search(lua_State *L)
     return 2;
 }
 
-void
-lmpe_open_luv(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"luv_open", luv_open}, {NULL, NULL}};
     static const lmpe_callback_hooks hooks = {callback_begun, callback_ended};
@@ -174,3 +175,5 @@ lmpe_open_luv(lua_State *L, lmpe *S)
     lmpe_open_luv_handle(L, S);
     lmpe_add_searcher(L, search);
 }
+
+const lmpe_module lmpe_luv_module = {.open = on_open, .forked = on_fork};

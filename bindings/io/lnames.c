@@ -172,8 +172,8 @@ lookup_wait(lua_State *L)
     return lmpe_await_run(L, x->S, a);
 }
 
-void
-lmpe_open_names(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"lookup", new_lookup}, {NULL, NULL}};
     static const luaL_Reg methods[] = {
@@ -186,3 +186,5 @@ lmpe_open_names(lua_State *L, lmpe *S)
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
 }
+
+const lmpe_module lmpe_names_module = {.open = on_open};

@@ -250,8 +250,8 @@ fd_close(lua_State *L)
     return 0;
 }
 
-void
-lmpe_open_poll(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"poll", poll_any},
                                          {"fd_read", fd_read},
@@ -264,3 +264,5 @@ lmpe_open_poll(lua_State *L, lmpe *S)
     lua_setfield(L, -2, "__gc");
     lua_pop(L, 1);
 }
+
+const lmpe_module lmpe_poll_module = {.open = on_open};

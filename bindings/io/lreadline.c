@@ -104,8 +104,8 @@ is_terminal(lua_State *L)
     return 1;
 }
 
-void
-lmpe_open_readline(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
         {"readline_open", readline_open},
@@ -118,3 +118,5 @@ lmpe_open_readline(lua_State *L, lmpe *S)
     };
     lmpe_setfuncs(L, S, functions);
 }
+
+const lmpe_module lmpe_readline_module = {.open = on_open};

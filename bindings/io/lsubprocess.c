@@ -293,8 +293,8 @@ buffered(lua_State *L)
     return 1;
 }
 
-void
-lmpe_open_subprocess(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"launch", launch},
                                          {"reap", reap},
@@ -303,3 +303,5 @@ lmpe_open_subprocess(lua_State *L, lmpe *S)
                                          {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
 }
+
+const lmpe_module lmpe_subprocess_module = {.open = on_open};

@@ -290,8 +290,8 @@ pool_doom(lua_State *L)
     return 1;
 }
 
-void
-lmpe_open_pool(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
         {"pool_control_size", pool_control_size},
@@ -312,3 +312,5 @@ lmpe_open_pool(lua_State *L, lmpe *S)
     lmpe_open_pool_results(L, S);
     lmpe_open_pool_worker(L, S);
 }
+
+const lmpe_module lmpe_pool_module = {.open = on_open};

@@ -134,9 +134,12 @@ end_children(lmpe *S, int stop)
     mpe_end_server(S->e);
 }
 
-void
-lmpe_program_end(lmpe *S)
+/* Waits for the children and ends the daemons, blocking. Where no command has seen to it, an interrupt of
+ * the program takes effect now. */
+static void
+on_close(lua_State *L, lmpe *S)
 {
+    (void)L;
     int told = lmpe_signal_raised();
     if (S->is_program && !told)
         lmpe_signals_open(S);            /* lua has taken them back */
@@ -242,8 +245,8 @@ find_program(lua_State *L, lmpe *S)
     mpe_find_deadlocks(S->e, wants_deadlocks_found(S));
 }
 
-void
-lmpe_open_end(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"end_process", end_process},
                                          {"children_end", children_end},
@@ -253,3 +256,5 @@ lmpe_open_end(lua_State *L, lmpe *S)
     find_program(L, S);
     lmpe_setfuncs(L, S, functions);
 }
+
+const lmpe_module lmpe_end_module = {.open = on_open, .close = on_close};

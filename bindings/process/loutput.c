@@ -338,8 +338,22 @@ begin(lmpe_stream *st, lmpe *S, int fd)
     st->fd = fd;
 }
 
-void
-lmpe_open_output(lua_State *L, lmpe *S)
+static void
+on_fork(lua_State *L, lmpe *S)
+{
+    (void)L;
+    lmpe_output_forked(S);
+}
+
+static void
+on_close(lua_State *L, lmpe *S)
+{
+    (void)L;
+    lmpe_output_flush(S);
+}
+
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
         {"flush", flush}, {"let_go", let_go}, {"write_error", write_error}, {NULL, NULL}};
@@ -376,3 +390,5 @@ lmpe_open_output(lua_State *L, lmpe *S)
     }
     lua_pop(L, 1);
 }
+
+const lmpe_module lmpe_output_module = {.open = on_open, .forked = on_fork, .close = on_close};

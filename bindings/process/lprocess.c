@@ -279,8 +279,15 @@ set_notes_aside(lmpe *S)
     }
 }
 
-void
-lmpe_open_process(lua_State *L, lmpe *S)
+static void
+on_fork(lua_State *L, lmpe *S)
+{
+    (void)L;
+    S->children = NULL; /* their memory stays with their userdata */
+}
+
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"child_new", child_new},
                                          {"child_pid", child_pid},
@@ -300,8 +307,6 @@ lmpe_open_process(lua_State *L, lmpe *S)
     static const lmpe_waitable waitable = {file_end};
     set_notes_aside(S);
     lmpe_setfuncs(L, S, functions);
-    lmpe_open_start(L, S);
-    lmpe_open_end(L, S);
     luaL_newmetatable(L, LMPE_CHILD);
     lua_pushlightuserdata(L, S);
     lua_pushcclosure(L, child_gc, 1);
@@ -310,3 +315,5 @@ lmpe_open_process(lua_State *L, lmpe *S)
     lua_setfield(L, -2, LMPE_WAITABLE);
     lua_pop(L, 1);
 }
+
+const lmpe_module lmpe_process_module = {.open = on_open, .forked = on_fork};

@@ -28,8 +28,4 @@ int lmpe_poll_child(lmpe *S, lmpe_child *c);
 /* It has ended: takes it off the list. */
 void lmpe_child_ended(lmpe *S, lmpe_child *c);
 
-/* lstart.c, lend.c: each adds its functions to the table on top of the stack. */
-void lmpe_open_start(lua_State *L, lmpe *S);
-void lmpe_open_end(lua_State *L, lmpe *S);
-
 #endif

@@ -489,8 +489,15 @@ interrupt_tostring(lua_State *L)
     return 1;
 }
 
-void
-lmpe_open_signal(lua_State *L, lmpe *S)
+static void
+on_fork(lua_State *L, lmpe *S)
+{
+    (void)L;
+    lmpe_signals_child(S);
+}
+
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
         {"signal_number", signal_number},   {"catch_signal", catch_signal},
@@ -511,3 +518,5 @@ lmpe_open_signal(lua_State *L, lmpe *S)
     make_error(L, INTERRUPTED, SIGINT);
     make_error(L, TERMINATED, SIGTERM);
 }
+
+const lmpe_module lmpe_signal_module = {.open = on_open, .forked = on_fork};

@@ -32,18 +32,6 @@ start_error(lua_State *L, int status)
     return luaL_error(L, "start: cannot start a process: %s", mpe_strerror(status));
 }
 
-/* Everything a child has of its parent but must not use. */
-static void
-forget_parent(lua_State *L, lmpe *S)
-{
-    S->children = NULL; /* their memory stays with their userdata */
-    lmpe_signals_child(S);
-    lmpe_output_forked(S);
-    lmpe_curl_forked(S);
-    lmpe_luv_forked(S);
-    lmpe_sched_forked(L, S);
-}
-
 /* The heap there is now, an interpreter's own or one that is shared with the parent, holds nothing for
  * the collector: it is not touched before as much has been allocated again. */
 void
@@ -115,7 +103,7 @@ enter_child(lua_State *L, lmpe *S, int status, const sigset_t *mask)
 {
     if (status != MPE_OK)
         _exit(1); /* the parent died at the same moment */
-    forget_parent(L, S);
+    lmpe_modules_forked(L, S);
     sigprocmask(SIG_SETMASK, mask, NULL);
     lmpe_signals_inherited();
     lmpe_put_off_collection(L);
@@ -206,7 +194,7 @@ serve(lua_State *L)
     int rc = mpe_serve(S->e);
     if (rc != MPE_OK)
         _exit(rc != MPE_ECLOSED);
-    forget_parent(L, S);
+    lmpe_modules_forked(L, S);
     lmpe_signals_inherited();
     lmpe_put_off_collection(L);
     return 0;
@@ -254,8 +242,8 @@ own_executable(lua_State *L)
     return 1;
 }
 
-void
-lmpe_open_start(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"fork", fork_child},
                                          {"start_program", start_program},
@@ -267,3 +255,5 @@ lmpe_open_start(lua_State *L, lmpe *S)
                                          {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
 }
+
+const lmpe_module lmpe_start_module = {.open = on_open};

@@ -365,8 +365,8 @@ new_type(lua_State *L, lmpe *S, int kind, const char *name, int is_value, int is
     lua_pop(L, 1);
 }
 
-void
-lmpe_open_array(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"new_array", lmpe_new_array},
                                          {"new_raw_array", lmpe_new_raw_array},
@@ -379,3 +379,5 @@ lmpe_open_array(lua_State *L, lmpe *S)
     new_type(L, S, MPE_KIND_RAW_VALUE, "RawValue", 1, 1);
     lmpe_setfuncs(L, S, functions);
 }
+
+const lmpe_module lmpe_array_module = {.open = on_open};

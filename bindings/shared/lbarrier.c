@@ -138,8 +138,8 @@ new_barrier(lua_State *L)
     return lmpe_created(L, S, rc, &o, "Barrier");
 }
 
-void
-lmpe_open_barrier(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg methods[] = {{"meet", barrier_meet},
                                        {"open", barrier_open},
@@ -153,3 +153,5 @@ lmpe_open_barrier(lua_State *L, lmpe *S)
     lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_BARRIER, "Barrier", methods, meta, NULL});
     lmpe_setfuncs(L, S, functions);
 }
+
+const lmpe_module lmpe_barrier_module = {.open = on_open};

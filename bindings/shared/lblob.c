@@ -51,10 +51,12 @@ shared(lua_State *L, int idx, size_t *n)
     return bytes.data;
 }
 
-void
-lmpe_open_blob(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const lmpe_codec_hooks hooks = {to_handle, from_handle, share, shared};
     lmpe_codec_set_hooks(&hooks);
     lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_BLOB, "Blob", NULL, NULL, NULL});
 }
+
+const lmpe_module lmpe_blob_module = {.open = on_open};

@@ -233,8 +233,8 @@ new_condition(lua_State *L)
     return lmpe_created(L, S, rc, &o, "Condition");
 }
 
-void
-lmpe_open_condition(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg methods[] = {{"acquire", condition_acquire},
                                        {"release", condition_release},
@@ -250,3 +250,5 @@ lmpe_open_condition(lua_State *L, lmpe *S)
     lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_CONDITION, "Condition", methods, meta, NULL});
     lmpe_setfuncs(L, S, functions);
 }
+
+const lmpe_module lmpe_condition_module = {.open = on_open};

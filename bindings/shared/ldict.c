@@ -318,8 +318,8 @@ new_dict(lua_State *L)
     return 1;
 }
 
-void
-lmpe_open_dict(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg methods[] = {{"get", dict_get},
                                        {"set", dict_set},
@@ -345,3 +345,5 @@ lmpe_open_dict(lua_State *L, lmpe *S)
     lmpe_store_accessors(L, S, "Dict", dict_index, dict_newindex);
     lmpe_setfuncs(L, S, functions);
 }
+
+const lmpe_module lmpe_dict_module = {.open = on_open};

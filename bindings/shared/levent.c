@@ -85,8 +85,8 @@ new_event(lua_State *L)
     return lmpe_created(L, S, rc, &o, "Event");
 }
 
-void
-lmpe_open_event(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg methods[] = {{"wait", event_wait},
                                        {"set", event_set},
@@ -98,3 +98,5 @@ lmpe_open_event(lua_State *L, lmpe *S)
     lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_EVENT, "Event", methods, meta, NULL});
     lmpe_setfuncs(L, S, functions);
 }
+
+const lmpe_module lmpe_event_module = {.open = on_open};

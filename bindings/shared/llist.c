@@ -405,8 +405,8 @@ new_list(lua_State *L)
     return 1;
 }
 
-void
-lmpe_open_list(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg methods[] = {{"append", list_append},
                                        {"insert", list_insert},
@@ -426,3 +426,5 @@ lmpe_open_list(lua_State *L, lmpe *S)
     lmpe_store_accessors(L, S, "List", list_index, list_newindex);
     lmpe_setfuncs(L, S, functions);
 }
+
+const lmpe_module lmpe_list_module = {.open = on_open};

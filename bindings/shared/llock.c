@@ -158,8 +158,8 @@ new_rlock(lua_State *L)
     return create(L, 1, "RLock");
 }
 
-void
-lmpe_open_lock(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg methods[] = {{"acquire", lock_acquire},
                                        {"release", lock_release},
@@ -172,3 +172,5 @@ lmpe_open_lock(lua_State *L, lmpe *S)
     lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_RLOCK, "RLock", methods, meta, NULL});
     lmpe_setfuncs(L, S, functions);
 }
+
+const lmpe_module lmpe_lock_module = {.open = on_open};

@@ -281,8 +281,8 @@ new_pipe(lua_State *L)
     return 2;
 }
 
-void
-lmpe_open_pipe(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg methods[] = {
         {"send", pipe_send}, {"send_bytes", pipe_send_bytes}, {"recv", pipe_recv},
@@ -298,3 +298,5 @@ lmpe_open_pipe(lua_State *L, lmpe *S)
     lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_PIPE_OTHER, "Pipe", methods, meta, &calls});
     lmpe_setfuncs(L, S, functions);
 }
+
+const lmpe_module lmpe_pipe_module = {.open = on_open};

@@ -368,8 +368,8 @@ new_simple(lua_State *L)
     return create(L, 0, "SimpleQueue");
 }
 
-void
-lmpe_open_queue(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg methods[] = {
         {"put", queue_put},
@@ -396,3 +396,5 @@ lmpe_open_queue(lua_State *L, lmpe *S)
     lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_JOINABLE, "JoinableQueue", methods, meta, NULL});
     lmpe_setfuncs(L, S, functions);
 }
+
+const lmpe_module lmpe_queue_module = {.open = on_open};

@@ -118,8 +118,8 @@ new_bounded(lua_State *L)
     return create(L, 1, "BoundedSemaphore");
 }
 
-void
-lmpe_open_semaphore(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg methods[] = {{"acquire", semaphore_acquire},
                                        {"release", semaphore_release},
@@ -133,3 +133,5 @@ lmpe_open_semaphore(lua_State *L, lmpe *S)
     lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_BOUNDED, "BoundedSemaphore", methods, meta, NULL});
     lmpe_setfuncs(L, S, functions);
 }
+
+const lmpe_module lmpe_semaphore_module = {.open = on_open};

@@ -228,8 +228,8 @@ memory_tostring(lua_State *L)
     return 1;
 }
 
-void
-lmpe_open_shm(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"open_shared_memory", open_memory}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"read", memory_read},
@@ -247,3 +247,5 @@ lmpe_open_shm(lua_State *L, lmpe *S)
     lua_setfield(L, -2, "methods");
     lua_pop(L, 1);
 }
+
+const lmpe_module lmpe_shm_module = {.open = on_open};

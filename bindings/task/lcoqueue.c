@@ -380,8 +380,8 @@ state(lua_State *L)
     return 3;
 }
 
-void
-lmpe_open_coqueue(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"coqueue", new_queue},
                                          {"coqueue_watchers", watchers},
@@ -408,3 +408,5 @@ lmpe_open_coqueue(lua_State *L, lmpe *S)
     lua_setfield(L, -2, "__index");
     lua_setfield(L, -2, "CoQueue");
 }
+
+const lmpe_module lmpe_coqueue_module = {.open = on_open};

@@ -246,8 +246,8 @@ replace(lua_State *L, lmpe *S, const char *name, lua_CFunction f)
     lua_setfield(L, -2, name);
 }
 
-void
-lmpe_open_coroutine(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     if (lua_getglobal(L, "coroutine") == LUA_TTABLE) {
         replace(L, S, "resume", co_resume);
@@ -259,3 +259,5 @@ lmpe_open_coroutine(lua_State *L, lmpe *S)
     }
     lua_pop(L, 1);
 }
+
+const lmpe_module lmpe_coroutine_module = {.open = on_open};

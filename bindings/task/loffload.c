@@ -237,9 +237,11 @@ offload(lua_State *L)
     return lmpe_await_run(L, S, a);
 }
 
-void
-lmpe_open_offload(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"offload", offload}, {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
 }
+
+const lmpe_module lmpe_offload_module = {.open = on_open};

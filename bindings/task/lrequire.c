@@ -189,8 +189,8 @@ require_again(lua_State *L, lmpe *S, int status)
     return require(L);
 }
 
-void
-lmpe_open_require(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     int top = lua_gettop(L);
     if (lua_getglobal(L, "require") == LUA_TFUNCTION && lua_getglobal(L, "package") == LUA_TTABLE) {
@@ -207,3 +207,5 @@ lmpe_open_require(lua_State *L, lmpe *S)
     }
     lua_settop(L, top);
 }
+
+const lmpe_module lmpe_require_module = {.open = on_open};

@@ -233,8 +233,8 @@ new_main_task(lua_State *L, lmpe *S)
 }
 
 /* In a child: the parent's tasks never run here. */
-void
-lmpe_sched_forked(lua_State *L, lmpe *S)
+static void
+on_fork(lua_State *L, lmpe *S)
 {
     lmpe_task *main = S->main_task;
     S->live_tasks = 0;
@@ -300,8 +300,8 @@ new_table(lua_State *L, const void *key, const char *mode)
     lua_rawsetp(L, LUA_REGISTRYINDEX, key);
 }
 
-void
-lmpe_open_sched(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     new_table(L, &anchors_key, NULL);
     new_table(L, &idle_key, NULL);
@@ -314,3 +314,5 @@ lmpe_open_sched(lua_State *L, lmpe *S)
     new_main_task(L, S);
     lmpe_open_cancel(L, S);
 }
+
+const lmpe_module lmpe_sched_module = {.open = on_open, .forked = on_fork};

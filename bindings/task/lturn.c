@@ -139,11 +139,13 @@ let_others(lua_State *L)
     return lmpe_let_others(L, lmpe_self(L), 0);
 }
 
-void
-lmpe_open_turn(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
         {"did", did}, {"look", look}, {"let_others", let_others}, {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
     lmpe_new_turn(S);
 }
+
+const lmpe_module lmpe_turn_module = {.open = on_open};

@@ -345,8 +345,8 @@ own_slot(lua_State *L)
     return 1;
 }
 
-void
-lmpe_open_wait(lua_State *L, lmpe *S)
+static void
+on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
         {"waitlist", new_waitlist}, {"wait_fd", wait_fd},
@@ -379,3 +379,5 @@ lmpe_open_wait(lua_State *L, lmpe *S)
     lua_setfield(L, -2, "__close");
     lua_pop(L, 1);
 }
+
+const lmpe_module lmpe_wait_module = {.open = on_open};
