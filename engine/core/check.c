@@ -70,9 +70,9 @@ check_object(struct check *c, mpe_object *o)
     if (mpe__load32(&o->ilock))
         violation(c, "intent lock still held", index);
     uint64_t depth, bytes;
-    const struct mpe__kind_ops *ops = e->kinds[mpe_kind_of(o)];
-    if (ops->measure)
-        ops->measure(e, o, &depth, &bytes);
+    const struct mpe__kind *kind = mpe__kind_of(e, o);
+    if (kind->measure)
+        kind->measure(e, o, &depth, &bytes);
 }
 
 /* A slot that is nobody's has nothing under way. */
@@ -97,7 +97,8 @@ mpe_check_arena(mpe_engine *e, void (*report)(const char *what, void *ud), void 
 {
     struct check c = {e, report, ud, 0};
     struct mpe__header *h = e->header;
-    mpe_lock_state output;
+    mpe_object *output = &e->objects[0];
+    const struct mpe__kind *kind = mpe__kind_of(e, output);
     for (uint32_t i = 1; i < mpe__load32(&h->objects_top); i++)
         check_object(&c, &e->objects[i]);
     for (uint32_t i = 0; i < mpe__load32(&h->slots_top); i++)
@@ -106,8 +107,7 @@ mpe_check_arena(mpe_engine *e, void (*report)(const char *what, void *ud), void 
     mpe__arena_check(e, violation, &c);
     if (mpe__load32(&h->arena_lock) || mpe__load32(&h->sweep_lock))
         violation(&c, "lock of the header still held", 0);
-    mpe_lock_state_get(e, &e->objects[0], &output);
-    if (output.locked)
-        violation(&c, "lock of the output still held", output.slot);
+    if (kind->ready && !kind->ready(e, output, MPE_EVENT_READY))
+        violation(&c, "lock of the output still held", mpe__load64(&output->word));
     return c.violations;
 }

@@ -166,11 +166,11 @@ recover_locks(mpe_engine *e, uint32_t slot, int arena_lock)
             continue;
         if ((mpe__load32(word) & ~LOCK_WAITERS) == slot + 1) {
             mpe_object *o = &e->objects[mpe__intent_object(intent)];
-            const struct mpe__kind_ops *ops = e->kinds[atomic_load(&o->kind)];
+            const struct mpe__kind *kind = mpe__kind_of(e, o);
             if (arena_lock)
                 mpe__arena_recover(e);
-            else if (ops->recover)
-                ops->recover(e, o, mpe__intent_offset(intent));
+            else if (kind->recover)
+                kind->recover(e, o, mpe__intent_offset(intent));
         }
         release_lock(slot, word);
         mpe__store64(&s->intents[k], 0);
@@ -217,9 +217,9 @@ give_up(mpe_engine *e, uint32_t slot, mpe_object *o)
 {
     for (int event = 0; event < MPE_EVENTS; event++)
         mpe__set_remove(&o->waiters[event], slot);
-    const struct mpe__kind_ops *ops = e->kinds[atomic_load(&o->kind)];
-    if (ops->death)
-        ops->death(e, o, slot);
+    const struct mpe__kind *kind = mpe__kind_of(e, o);
+    if (kind->death)
+        kind->death(e, o, slot);
 }
 
 /* The dead slot holds the object while its hook runs, also when it did not before: nobody may

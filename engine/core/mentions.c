@@ -34,9 +34,9 @@ pin(void *ud, uint64_t handle)
     if (mpe_hold(e, handle, &o) != MPE_OK)
         return 0;
     e->pins[e->pins_count++] = o;
-    const struct mpe__kind_ops *ops = e->kinds[mpe_handle_kind(handle)];
-    if (ops->arrived)
-        ops->arrived(e, o);
+    const struct mpe__kind *kind = mpe__kind_named(e, handle);
+    if (kind->arrived)
+        kind->arrived(e, o, e->slot);
     return 0;
 }
 

@@ -114,10 +114,24 @@ claim_any(mpe_engine *e, uint32_t *index)
     }
 }
 
+/* The body of an entry that is being made. */
+static int
+give_body(mpe_engine *e, mpe_object *o, uint64_t bytes)
+{
+    uint64_t off;
+    int rc = mpe__alloc_zeroed(e, bytes, &off);
+    if (rc != MPE_OK)
+        return rc;
+    mpe__attach(e, off, mpe__index_of(e, o));
+    mpe__store64(&o->body, off);
+    return MPE_OK;
+}
+
 int
-mpe__object_begin(mpe_engine *e, int kind, mpe_object **out)
+mpe__object_begin(mpe_engine *e, int kind, uint64_t more, mpe_object **out)
 {
     uint32_t index;
+    uint64_t bytes = e->kinds[kind]->body_bytes + more;
     mpe__sweep_if_wanted(e);
     int rc = claim_any(e, &index);
     if (rc != MPE_OK)
@@ -127,24 +141,10 @@ mpe__object_begin(mpe_engine *e, int kind, mpe_object **out)
     atomic_store_explicit(&o->flags, 0, memory_order_relaxed);
     mpe__store64(&o->word, 0);
     mpe__store64(&o->body, 0);
-    *out = o;
-    return MPE_OK;
-}
-
-int
-mpe__object_begin_with_body(mpe_engine *e, int kind, uint64_t bytes, mpe_object **out)
-{
-    mpe_object *o;
-    int rc = mpe__object_begin(e, kind, &o);
-    if (rc != MPE_OK)
-        return rc;
-    uint64_t off;
-    if ((rc = mpe__alloc_zeroed(e, bytes, &off)) != MPE_OK) {
+    if (bytes > 0 && (rc = give_body(e, o, bytes)) != MPE_OK) {
         mpe__object_abandon(e, o);
         return rc;
     }
-    mpe__attach(e, off, mpe__index_of(e, o));
-    mpe__store64(&o->body, off);
     *out = o;
     return MPE_OK;
 }
@@ -181,6 +181,14 @@ mpe__object_finish(mpe_engine *e, mpe_object *o, mpe_object **out)
     mpe__store32(&e->self->making, 0);
     *out = o;
     return MPE_OK;
+}
+
+int
+mpe__object_create(mpe_engine *e, int kind, mpe_object **out)
+{
+    mpe_object *o;
+    int rc = mpe__object_begin(e, kind, 0, &o);
+    return rc == MPE_OK ? mpe__object_finish(e, o, out) : rc;
 }
 
 /* ---- freeing ---- */
@@ -236,9 +244,9 @@ mpe__object_destroy(mpe_engine *e, mpe_object *o, uint16_t spare)
         return 0;
     }
     mpe__store32(&o->state, MPE__OBJECT_BY(MPE__OBJECT_MAKING, e->slot));
-    const struct mpe__kind_ops *ops = e->kinds[atomic_load(&o->kind)];
-    if (ops->destroy)
-        ops->destroy(e, o);
+    const struct mpe__kind *kind = mpe__kind_of(e, o);
+    if (kind->destroy)
+        kind->destroy(e, o);
     uint64_t body = mpe__load64(&o->body);
     if (body)
         mpe__free(e, body);
@@ -258,9 +266,9 @@ mpe_handle_of(mpe_engine *e, const mpe_object *o)
 }
 
 mpe_handle
-mpe_lock_facet(mpe_engine *e, const mpe_object *o)
+mpe__handle_as(mpe_engine *e, const mpe_object *o, int kind)
 {
-    return (mpe_handle_of(e, o) & ~(0xffull << 56)) | (uint64_t)MPE_KIND_RLOCK << 56;
+    return (mpe_handle_of(e, o) & ~(0xffull << 56)) | (uint64_t)kind << 56;
 }
 
 int
@@ -269,17 +277,15 @@ mpe_kind_of(const mpe_object *o)
     return atomic_load_explicit(&o->kind, memory_order_relaxed);
 }
 
-/* Does the handle name what the entry is now? An RLock handle may name the lock facet of an array,
- * a value or a condition. */
+/* Does the handle name what the entry is now, or a facet of it? */
 static int
-names(mpe_handle h, const mpe_object *o)
+names(const mpe_engine *e, mpe_handle h, const mpe_object *o)
 {
-    int kind = mpe_kind_of(o), named = mpe_handle_kind(h);
+    int named = mpe_handle_kind(h);
     if ((mpe__load32(&o->generation) & 0xffffff) != (uint32_t)(h >> 32 & 0xffffff))
         return 0;
-    return kind == named || (named == MPE_KIND_PIPE_OTHER && kind == MPE_KIND_PIPE) ||
-           (named == MPE_KIND_RLOCK &&
-            (kind == MPE_KIND_ARRAY || kind == MPE_KIND_VALUE || kind == MPE_KIND_CONDITION));
+    return mpe_kind_of(o) == named ||
+           (named < MPE_KIND_COUNT && mpe__kind_of(e, o)->facets >> named & 1);
 }
 
 int
@@ -292,7 +298,7 @@ mpe_hold(mpe_engine *e, mpe_handle h, mpe_object **out)
         return MPE_ENOMEM;
     mpe_object *o = &e->objects[index];
     if (e->holds[index] > 0) {
-        if (!names(h, o))
+        if (!names(e, h, o))
             return MPE_ESTALE;
         e->holds[index]++;
         *out = o;
@@ -300,11 +306,11 @@ mpe_hold(mpe_engine *e, mpe_handle h, mpe_object **out)
     }
     for (;;) {
         uint32_t state = mpe__load32(&o->state);
-        if (state == MPE__OBJECT_FREE || !names(h, o))
+        if (state == MPE__OBJECT_FREE || !names(e, h, o))
             return MPE_ESTALE;
         mpe__set_add(&o->holders, e->slot);
         atomic_fetch_or(&o->flags, MPE__OBJECT_TOUCHED);
-        if (atomic_load(&o->state) == MPE__OBJECT_LIVE && names(h, o))
+        if (atomic_load(&o->state) == MPE__OBJECT_LIVE && names(e, h, o))
             break;
         mpe__set_remove(&o->holders, e->slot); /* somebody is destroying it: see how that ends */
         mpe__reap_all(e);

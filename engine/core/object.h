@@ -5,15 +5,18 @@
 
 #include "core/engine.h"
 
-extern const struct mpe__kind_ops *const mpe__kinds[MPE_KIND_COUNT];
+extern const struct mpe__kind *const mpe__kinds[MPE_KIND_COUNT];
 
-/* Claims an entry. It is this slot's until mpe__object_finish makes it live, with one hold, or
- * mpe__object_abandon takes it back. Errors: EARENA. */
-int mpe__object_begin(mpe_engine *e, int kind, mpe_object **out);
+/* Claims an entry, with a zeroed body of what the kind says and so many bytes more. It is this slot's
+ * until mpe__object_finish makes it live, with one hold, or mpe__object_abandon takes it back.
+ * Errors: EARENA. */
+int mpe__object_begin(mpe_engine *e, int kind, uint64_t more, mpe_object **out);
 int mpe__object_finish(mpe_engine *e, mpe_object *o, mpe_object **out);
 void mpe__object_abandon(mpe_engine *e, mpe_object *o);
-/* Begins an object whose body is one zeroed block of bytes. */
-int mpe__object_begin_with_body(mpe_engine *e, int kind, uint64_t bytes, mpe_object **out);
+/* Both at once, for an object that needs nothing else. */
+int mpe__object_create(mpe_engine *e, int kind, mpe_object **out);
+/* The handle of an object as one of another kind, one of the facets of its own. */
+mpe_handle mpe__handle_as(mpe_engine *e, const mpe_object *o, int kind);
 
 /* Before bytes with handles are stored: their objects are marked as possibly living in containers,
  * and o as such a container. */
@@ -30,8 +33,6 @@ void mpe__holds_copy_bits(mpe_engine *e, uint32_t to_slot);
 void mpe__sweep_note(mpe_engine *e, uint64_t bytes);
 /* At a point where no lock is held: frees objects that nobody can reach, when it is time. */
 void mpe__sweep_if_wanted(mpe_engine *e);
-/* As the dead owner of the sweep lock: the sweep is wanted again. */
-void mpe__sweep_recover(mpe_engine *e, mpe_object *o, uint64_t lock_off);
 /* Frees an object unless somebody holds it or it has one of the flags that spare it. 1 when it is
  * gone. */
 int mpe__object_destroy(mpe_engine *e, mpe_object *o, uint16_t spare);

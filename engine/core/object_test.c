@@ -299,7 +299,7 @@ TEST(an_object_that_another_makes_is_not_freed_with_the_dead)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *o, *out;
-    REQUIRE_OK(mpe__object_begin_with_body(e, MPE_KIND_EVENT, 100, &o));
+    REQUIRE_OK(mpe__object_begin(e, MPE_KIND_EVENT, 100, &o));
     mpe__free_making(e, mpe__index_of(e, o), mpe_self_slot(e) + 1);
     REQUIRE_OK(mpe__object_finish(e, o, &out));
     EXPECT_OK(mpe_hold(e, mpe_handle_of(e, o), &out));

@@ -135,8 +135,7 @@ mpe__region_create(mpe_engine *e, uint64_t limit_bytes)
     if (rc != MPE_OK)
         return rc;
     atomic_store(&e->header->committed_bytes, h.fixed_bytes);
-    atomic_store(&e->header->objects_top, 1); /* index 0 names no object, but is a lock */
-    atomic_store(&e->objects[0].kind, MPE_KIND_LOCK);
+    atomic_store(&e->header->objects_top, 1); /* index 0 names no object: loop/output.c has it */
     return MPE_OK;
 }
 

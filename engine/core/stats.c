@@ -92,9 +92,9 @@ mpe_object_info_get(mpe_engine *e, mpe_object *o, mpe_object_info *out)
                                        mpe__load64(&o->waiters[1].bits[i]) |
                                        mpe__load64(&o->waiters[2].bits[i]));
     out->waiters = mpe__set_count(&both);
-    const struct mpe__kind_ops *ops = e->kinds[out->kind];
-    if (ops->measure)
-        ops->measure(e, o, &out->depth, &out->bytes);
+    const struct mpe__kind *kind = mpe__kind_of(e, o);
+    if (kind->measure)
+        kind->measure(e, o, &out->depth, &out->bytes);
     out->bytes += sizeof *o;
     uint64_t body = mpe__load64(&o->body);
     if (body)

@@ -6,7 +6,8 @@
  * What a dropped container weighs is not known without a walk through it. But what its contents took is
  * part of what the arena has grown by since the last sweep: when that is much, one candidate is enough.
  *
- * Death: what is freed is freed object by object, each as in object.c; the sweep is wanted again.
+ * Death: what is freed is freed object by object, each as in object.c. Any death makes a sweep wanted
+ * when it leaves an object that no slot holds (leave_object in death.c), as all garbage is.
  */
 #include "core/object.h"
 
@@ -65,9 +66,8 @@ mark_handle(void *ud, uint64_t handle)
 {
     struct sweep *s = ud;
     uint32_t index = (uint32_t)handle;
-    int kind = mpe_handle_kind(handle);
-    if (kind < MPE_KIND_COUNT && index < s->top)
-        s->marked[index] |= (uint8_t)(PART_MENTIONED << s->e->kinds[kind]->part);
+    if (index < s->top)
+        s->marked[index] |= (uint8_t)(PART_MENTIONED << mpe__kind_named(s->e, handle)->part);
     mark(s, index);
     return 0;
 }
@@ -87,9 +87,9 @@ scan(struct sweep *s, uint32_t index)
     int is_held = index < e->holds_capacity && e->holds[index] > 0;
     mpe__set_add(&o->holders, e->slot);
     if (mpe__object_settles_live(e, o)) {
-        const struct mpe__kind_ops *ops = e->kinds[mpe_kind_of(o)];
-        if (ops->scan)
-            ops->scan(e, o, mark_handle, s);
+        const struct mpe__kind *kind = mpe__kind_of(e, o);
+        if (kind->scan)
+            kind->scan(e, o, mark_handle, s);
     }
     if (is_held)
         return;
@@ -121,11 +121,11 @@ settle(mpe_engine *e, mpe_object *o, uint8_t marked)
 {
     if (!is_live(o))
         return;
-    const struct mpe__kind_ops *ops = e->kinds[mpe_kind_of(o)];
+    const struct mpe__kind *kind = mpe__kind_of(e, o);
     if (!(marked & MARKED))
         mpe__object_destroy(e, o, MPE__OBJECT_TOUCHED);
-    else if (ops->swept)
-        ops->swept(e, o, marked / PART_MENTIONED);
+    else if (kind->swept)
+        kind->swept(e, o, marked / PART_MENTIONED);
 }
 
 static void
@@ -178,13 +178,4 @@ uint64_t
 mpe_growth(const mpe_engine *e)
 {
     return mpe__load64(&e->header->grown_bytes);
-}
-
-/* The recovery of kind NONE, that of object 0, to which the locks of the header belong. */
-void
-mpe__sweep_recover(mpe_engine *e, mpe_object *o, uint64_t lock_off)
-{
-    (void)o;
-    if (mpe__at(e, lock_off) == (void *)&e->header->sweep_lock)
-        mpe__store32(&e->header->sweep_wanted, 1);
 }

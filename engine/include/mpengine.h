@@ -197,28 +197,37 @@ MPE_API int mpe_check_arena(mpe_engine *e, void (*report)(const char *what, void
 
 /* ---- objects ------------------------------------------------------------------------------ */
 
+/* Kinds of objects: name, number, text, and whose moves it has, which concerns the engine alone. */
+#define MPE_KIND_MAP(X)                                                                            \
+    X(LOCK, 1, "Lock", lock)                                                                       \
+    X(RLOCK, 2, "RLock", lock)                                                                     \
+    X(SEMAPHORE, 3, "Semaphore", semaphore)                                                        \
+    X(EVENT, 4, "Event", event)                                                                    \
+    X(CONDITION, 5, "Condition", condition)                                                        \
+    X(BARRIER, 6, "Barrier", barrier)                                                              \
+    X(QUEUE, 7, "Queue", queue)                                                                    \
+    X(ARRAY, 8, "Array", array)                                                                    \
+    X(DICT, 9, "Dict", dict)                                                                       \
+    X(LIST, 10, "List", list)                                                                      \
+    X(PIPE, 11, "Pipe", pipe)                                                                      \
+    X(VALUE, 12, "Value", array) /* an array of one element */                                     \
+    X(RAW_ARRAY, 13, "RawArray", raw_array)                                                        \
+    X(RAW_VALUE, 14, "RawValue", raw_array)                                                        \
+    X(PIPE_OTHER, 15, "Pipe", pipe_other) /* names the second end of a MPE_KIND_PIPE */            \
+    X(BLOB, 16, "Blob", blob)                                                                      \
+    X(JOINABLE, 17, "JoinableQueue", queue)                                                        \
+    X(BOUNDED, 18, "BoundedSemaphore", semaphore)
+
 enum mpe_kind {
     MPE_KIND_NONE = 0,
-    MPE_KIND_LOCK,
-    MPE_KIND_RLOCK,
-    MPE_KIND_SEMAPHORE,
-    MPE_KIND_EVENT,
-    MPE_KIND_CONDITION,
-    MPE_KIND_BARRIER,
-    MPE_KIND_QUEUE,
-    MPE_KIND_ARRAY,
-    MPE_KIND_DICT,
-    MPE_KIND_LIST,
-    MPE_KIND_PIPE,
-    MPE_KIND_VALUE, /* an array of one element */
-    MPE_KIND_RAW_ARRAY,
-    MPE_KIND_RAW_VALUE,
-    MPE_KIND_PIPE_OTHER, /* names the second end of a MPE_KIND_PIPE */
-    MPE_KIND_BLOB,
-    MPE_KIND_JOINABLE, /* a queue */
-    MPE_KIND_BOUNDED,  /* a semaphore */
-    MPE_KIND_COUNT
+#define MPE_KIND_ENUM(name, number, text, moves) MPE_KIND_##name = (number),
+    MPE_KIND_MAP(MPE_KIND_ENUM)
+#undef MPE_KIND_ENUM
+        MPE_KIND_COUNT
 };
+
+/* The text of a kind, a static string; NULL: there is no such kind. */
+MPE_API const char *mpe_kind_name(int kind);
 
 /* The events of an object that can be waited for. */
 #define MPE_EVENT_READY 0 /* lock free, permit there, event set, notified, item there */

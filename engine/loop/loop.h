@@ -151,6 +151,8 @@ unsigned mpe__pool_threads(void);
  * the caller to say, by mpe_keep_alive, that its end is waited for. */
 int mpe__offload_slow(mpe_engine *e, void (*run)(void *ud),
                       void (*done)(mpe_engine *e, void *ud, int status), void *ud);
+/* output.c: makes the lock of a new arena's output. */
+void mpe__output_create(mpe_engine *e);
 /* fd.c */
 void mpe__fds_forget(mpe_engine *e);
 void mpe__fds_close(mpe_engine *e);

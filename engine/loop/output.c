@@ -12,6 +12,12 @@
 #include <poll.h>
 #include <unistd.h>
 
+void
+mpe__output_create(mpe_engine *e)
+{
+    atomic_store(&e->objects[0].kind, MPE_KIND_LOCK);
+}
+
 mpe_object *
 mpe_output_lock(mpe_engine *e)
 {

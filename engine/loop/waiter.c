@@ -6,13 +6,12 @@
  * or says that it is done: then the bit is set again for those behind it, and if the object looks
  * ready the next one is served at once, here or in another process. So a wake-up is never lost
  * with a waiter that timed out, was cancelled, or found nothing. How many waiters are fired, and
- * which process comes next, is the policy that the kind states for the event (enum mpe__wake).
+ * which process comes next, is the policy that the kind states for the event (struct mpe__wake).
  *
  * A waiter that finds what it wants right after it was filed may leave others behind it who had no
  * bit set while the change came that made this possible: leaving, it looks on their behalf.
  */
 #include "loop/loop.h"
-#include "objects/queue.h"
 
 #include <stdlib.h>
 
@@ -112,8 +111,8 @@ free_if_unused(mpe_engine *e, struct mpe__entry **at)
 static int
 is_ready(mpe_engine *e, mpe_object *o, int event)
 {
-    const struct mpe__kind_ops *ops = e->kinds[mpe_kind_of(o)];
-    return ops->ready ? ops->ready(e, o, event) : 0;
+    const struct mpe__kind *kind = mpe__kind_of(e, o);
+    return kind->ready ? kind->ready(e, o, event) : 0;
 }
 
 int
@@ -141,11 +140,17 @@ arm(mpe_engine *e, struct mpe__entry *n)
     mpe__fence(); /* the bit, then the object is looked at again */
 }
 
-static enum mpe__wake
-policy_of(const mpe_engine *e, const mpe_object *o, int event)
+static const struct mpe__wake *
+wake_of(const mpe_engine *e, const struct mpe__entry *n)
 {
-    return event < 0 || event >= MPE_EVENTS ? MPE__WAKE_NONE
-                                            : e->kinds[mpe_kind_of(o)]->wake[event];
+    return &mpe__kind_of(e, n->object)->wake[n->event];
+}
+
+static int
+has_event(const mpe_engine *e, const mpe_object *o, int event)
+{
+    return event >= 0 && event < MPE_EVENTS &&
+           mpe__kind_of(e, o)->wake[event].turn != MPE__TURN_NONE;
 }
 
 /* Has this process a turn that it does not use? Then the next waiter, here or elsewhere, has it. */
@@ -156,10 +161,10 @@ pass_on(mpe_engine *e, struct mpe__entry *n)
         arm(e, n);
     if (!is_ready(e, n->object, n->event))
         return;
-    enum mpe__wake policy = policy_of(e, n->object, n->event);
-    if (policy == MPE__WAKE_CALLED) {
-        mpe__queue_call(e, n->object);
-    } else if (policy != MPE__WAKE_ASSIGNED) {
+    const struct mpe__wake *wake = wake_of(e, n);
+    if (wake->wake) {
+        wake->wake(e, n->object);
+    } else if (wake->turn != MPE__TURN_ASSIGNED) {
         mpe__wake_one(e, n->object, n->event);
     } else if (n->list.head) {
         mpe__set_remove(&n->object->waiters[n->event], e->slot);
@@ -180,12 +185,12 @@ fire(mpe_engine *e, struct mpe__entry *n, mpe_waiter *w)
 static void
 serve(mpe_engine *e, struct mpe__entry *n)
 {
-    enum mpe__wake policy = policy_of(e, n->object, n->event);
-    mpe_waiter *last = policy == MPE__WAKE_ALL ? n->list.tail : n->list.head;
+    const struct mpe__wake *wake = wake_of(e, n);
+    mpe_waiter *last = wake->turn == MPE__TURN_ALL ? n->list.tail : n->list.head;
     n->armed = 0;
     e->loop->quiet = 0;
-    if (policy == MPE__WAKE_CALLED)
-        mpe__queue_arrive(e, n->object);
+    if (wake->awake)
+        wake->awake(e, n->object);
     while (last && n->list.head) {
         mpe_waiter *w = n->list.head;
         fire(e, n, w);
@@ -233,7 +238,7 @@ mpe__dispatch_bell(mpe_engine *e)
 int
 mpe_wait_object(mpe_engine *e, mpe_waiter *w, mpe_object *o, int event, uint64_t deadline)
 {
-    if (policy_of(e, o, event) == MPE__WAKE_NONE)
+    if (!has_event(e, o, event))
         return MPE_EINVAL;
     if (w->fired && (w->object != o || w->event != event))
         mpe_wait_done(e, w);
@@ -314,8 +319,9 @@ leave(mpe_engine *e, mpe_waiter *w)
         if (!mpe__set_remove(&n->object->waiters[n->event], e->slot))
             had_turn = 1; /* a waker has chosen us meanwhile */
         n->armed = 0;
-        if (policy_of(e, n->object, n->event) == MPE__WAKE_CALLED)
-            mpe__queue_answer(e, n->object);
+        const struct mpe__wake *wake = wake_of(e, n);
+        if (wake->leave)
+            wake->leave(e, n->object);
     }
     if (had_turn || n->list.head)
         pass_on(e, n);

@@ -1,10 +1,9 @@
 /* Typed arrays: a block with a 16-byte head and the elements. The object's word is the array's own
  * recursive lock. Length and type never change. An element of up to 8 aligned bytes is never torn;
  * a bulk store that dies in the middle leaves a prefix. */
-#include "objects/array.h"
-
 #include "core/arena.h"
 #include "core/object.h"
+#include "objects/lock.h"
 
 struct array {
     uint64_t length;
@@ -55,8 +54,7 @@ mpe_array_create(mpe_engine *e, char type, uint64_t length, unsigned flags, mpe_
     if (length > (UINT64_MAX >> 8) / size)
         return MPE_EARENA;
     mpe_object *o;
-    int rc = mpe__object_begin_with_body(e, kinds[flags & 3], sizeof(struct array) + length * size,
-                                         &o);
+    int rc = mpe__object_begin(e, kinds[flags & 3], length * size, &o);
     if (rc != MPE_OK)
         return rc;
     struct array *a = mpe__body(e, o);
@@ -74,9 +72,24 @@ mpe_array_data(mpe_engine *e, mpe_object *o, char *type, uint64_t *length)
     return a + 1;
 }
 
-void
-mpe__array_measure(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes)
+static void
+measure(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes)
 {
     *depth = ((struct array *)mpe__body(e, o))->length;
     *bytes = 0;
 }
+
+const struct mpe__kind mpe__array_kind = {
+    .body_bytes = sizeof(struct array),
+    .death = mpe__lock_death,
+    .ready = mpe__lock_ready,
+    .measure = measure,
+    .wake = {[MPE_EVENT_READY] = {.turn = MPE__TURN_ONE}},
+    .facets = 1u << MPE_KIND_RLOCK,
+};
+
+/* Its word is not used: nothing to acquire, to wait for, or to give up. */
+const struct mpe__kind mpe__raw_array_kind = {
+    .body_bytes = sizeof(struct array),
+    .measure = measure,
+};

@@ -6,13 +6,33 @@
 
 #include "core/bell.h"
 #include "core/ilock.h"
+#include "core/object.h"
+
+#include <string.h>
 
 #define BROKEN (1ull << 32)
 
 static struct mpe__barrier *
 body(mpe_engine *e, const mpe_object *o)
 {
-    return mpe__at(e, mpe__load64(&o->body));
+    return mpe__body(e, o);
+}
+
+int
+mpe_barrier_create(mpe_engine *e, uint32_t parties, mpe_bytes settings, mpe_object **out)
+{
+    mpe_object *o;
+    int rc = mpe__object_begin(e, MPE_KIND_BARRIER, settings.size, &o);
+    if (rc != MPE_OK)
+        return rc;
+    struct mpe__barrier *b = body(e, o);
+    b->parties = parties;
+    b->settings_size = (uint32_t)settings.size;
+    if (settings.size) {
+        memcpy(b->settings, settings.data, settings.size);
+        mpe__note_stored(e, o, settings.data, settings.size);
+    }
+    return mpe__object_finish(e, o, out);
 }
 
 static uint32_t
@@ -128,8 +148,8 @@ mpe_barrier_state(mpe_engine *e, mpe_object *o, uint32_t *parties, uint32_t *wai
     *waiting = *broken ? 0 : all_arrivals(e, b, generation_of(word));
 }
 
-void
-mpe__barrier_death(mpe_engine *e, mpe_object *o, uint32_t slot)
+static void
+death(mpe_engine *e, mpe_object *o, uint32_t slot)
 {
     uint64_t word = mpe__load64(&o->word);
     if (arrivals(body(e, o), slot, generation_of(word)) > 0 && !(word & BROKEN))
@@ -137,9 +157,25 @@ mpe__barrier_death(mpe_engine *e, mpe_object *o, uint32_t slot)
     mpe__store64(&body(e, o)->arrived[slot], 0);
 }
 
-int
-mpe__barrier_ready(mpe_engine *e, mpe_object *o, int event)
+static int
+ready(mpe_engine *e, mpe_object *o, int event)
 {
     (void)e, (void)o, (void)event;
     return 0; /* every change of the word wakes all */
 }
+
+/* The settings may mention objects. */
+static void
+scan(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h), void *ud)
+{
+    mpe_bytes settings = mpe_barrier_settings(e, o);
+    mpe_wire_scan_handles(settings.data, settings.size, visit, ud);
+}
+
+const struct mpe__kind mpe__barrier_kind = {
+    .body_bytes = sizeof(struct mpe__barrier),
+    .death = death,
+    .ready = ready,
+    .scan = scan,
+    .wake = {[MPE_EVENT_READY] = {.turn = MPE__TURN_ALL}},
+};

@@ -1,4 +1,4 @@
-/* Barrier layout and hooks. */
+/* The body of a barrier. */
 #ifndef MPE_OBJECTS_BARRIER_H
 #define MPE_OBJECTS_BARRIER_H
 
@@ -12,8 +12,5 @@ struct mpe__barrier {
     mpe__a64 arrived[MPE__SLOTS]; /* generation << 32 | arrivals of the slot in it; ilock */
     uint8_t settings[];           /* encoded by the caller; may hold handles */
 };
-
-void mpe__barrier_death(mpe_engine *e, mpe_object *o, uint32_t slot);
-int mpe__barrier_ready(mpe_engine *e, mpe_object *o, int event);
 
 #endif

@@ -13,7 +13,7 @@ int
 mpe_blob_create(mpe_engine *e, mpe_bytes bytes, mpe_object **out)
 {
     mpe_object *o;
-    int rc = mpe__object_begin_with_body(e, MPE_KIND_BLOB, sizeof(struct blob) + bytes.size, &o);
+    int rc = mpe__object_begin(e, MPE_KIND_BLOB, bytes.size, &o);
     if (rc != MPE_OK)
         return rc;
     struct blob *b = mpe__body(e, o);
@@ -29,3 +29,5 @@ mpe_blob_bytes(mpe_engine *e, const mpe_object *o)
     const struct blob *b = mpe__body(e, o);
     return (mpe_bytes){b->bytes, b->size};
 }
+
+const struct mpe__kind mpe__blob_kind = {.body_bytes = sizeof(struct blob)};

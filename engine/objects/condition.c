@@ -12,12 +12,33 @@
 
 #include "core/bell.h"
 #include "core/ilock.h"
+#include "core/object.h"
 #include "objects/lock.h"
 
 static struct mpe__condition *
 body(mpe_engine *e, const mpe_object *o)
 {
-    return mpe__at(e, mpe__load64(&o->body));
+    return mpe__body(e, o);
+}
+
+int
+mpe_condition_create(mpe_engine *e, mpe_handle lock, mpe_object **out)
+{
+    mpe_object *o, *held = NULL;
+    int rc = lock ? mpe_hold(e, lock, &held) : MPE_OK;
+    if (rc == MPE_OK)
+        rc = mpe__object_begin(e, MPE_KIND_CONDITION, 0, &o);
+    if (rc == MPE_OK) {
+        mpe__store64(&body(e, o)->lock, lock);
+        if (held) { /* as if its handle were stored in the condition */
+            atomic_fetch_or(&held->flags, MPE__OBJECT_STORED);
+            atomic_fetch_or(&o->flags, MPE__OBJECT_CONTAINS);
+        }
+        rc = mpe__object_finish(e, o, out);
+    }
+    if (held)
+        mpe_drop(e, held);
+    return rc;
 }
 
 static struct mpe__condition_counts
@@ -126,8 +147,8 @@ mpe_condition_notify(mpe_engine *e, mpe_object *o, uint32_t count)
     mpe__iunlock(e, &o->ilock);
 }
 
-void
-mpe__condition_death(mpe_engine *e, mpe_object *o, uint32_t slot)
+static void
+death(mpe_engine *e, mpe_object *o, uint32_t slot)
 {
     mpe__lock_death(e, o, slot);
     if (counts_of(e, o, slot).waiting == 0)
@@ -142,11 +163,28 @@ mpe__condition_death(mpe_engine *e, mpe_object *o, uint32_t slot)
     mpe__iunlock(e, &o->ilock);
 }
 
-int
-mpe__condition_ready(mpe_engine *e, mpe_object *o, int event)
+static int
+ready(mpe_engine *e, mpe_object *o, int event)
 {
     if (event == MPE_EVENT_READY)
         return mpe__lock_ready(e, o, event);
     mpe__fence();
     return counts_of(e, o, e->slot).woken > 0;
 }
+
+/* A condition mentions the lock that goes with it. */
+static void
+scan(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h), void *ud)
+{
+    visit(ud, mpe_condition_lock(e, o));
+}
+
+const struct mpe__kind mpe__condition_kind = {
+    .body_bytes = sizeof(struct mpe__condition),
+    .death = death,
+    .ready = ready,
+    .scan = scan,
+    .wake = {[MPE_EVENT_READY] = {.turn = MPE__TURN_ONE},
+             [MPE_EVENT_NOTIFIED] = {.turn = MPE__TURN_ASSIGNED}},
+    .facets = 1u << MPE_KIND_RLOCK,
+};

@@ -1,4 +1,4 @@
-/* Condition layout and hooks. */
+/* The body of a condition. */
 #ifndef MPE_OBJECTS_CONDITION_H
 #define MPE_OBJECTS_CONDITION_H
 
@@ -28,8 +28,5 @@ mpe__condition_counts(const struct mpe__condition *c, uint32_t slot)
                                                    MPE__CONDITION_MAX,
                                           .assigned = (uint32_t)(word >> 2 * MPE__CONDITION_BITS)};
 }
-
-void mpe__condition_death(mpe_engine *e, mpe_object *o, uint32_t slot);
-int mpe__condition_ready(mpe_engine *e, mpe_object *o, int event);
 
 #endif

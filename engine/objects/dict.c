@@ -27,9 +27,7 @@
 int
 mpe_dict_create(mpe_engine *e, mpe_object **out)
 {
-    mpe_object *o;
-    int rc = mpe__object_begin_with_body(e, MPE_KIND_DICT, sizeof(struct mpe__dict), &o);
-    return rc == MPE_OK ? mpe__object_finish(e, o, out) : rc;
+    return mpe__object_create(e, MPE_KIND_DICT, out);
 }
 
 uint64_t
@@ -44,8 +42,8 @@ mpe_dict_count(mpe_engine *e, mpe_object *o)
     return sum;
 }
 
-void
-mpe__dict_recover(mpe_engine *e, mpe_object *o, uint64_t lock_off)
+static void
+recover(mpe_engine *e, mpe_object *o, uint64_t lock_off)
 {
     struct mpe__dict *d = mpe__dict_body(e, o);
     uint64_t first = mpe__offset(e, d->stripes);
@@ -74,8 +72,8 @@ free_node(mpe_engine *e, uint64_t off, void *ud)
     return MPE_OK;
 }
 
-void
-mpe__dict_destroy(mpe_engine *e, mpe_object *o)
+static void
+destroy(mpe_engine *e, mpe_object *o)
 {
     struct mpe__dict *d = mpe__dict_body(e, o);
     mpe__dict_settle(e, o);
@@ -89,3 +87,11 @@ mpe__dict_destroy(mpe_engine *e, mpe_object *o)
     if (count > 1000)
         mpe__trim(e);
 }
+
+const struct mpe__kind mpe__dict_kind = {
+    .body_bytes = sizeof(struct mpe__dict),
+    .recover = recover,
+    .destroy = destroy,
+    .scan = mpe__dict_scan,
+    .measure = mpe__dict_measure,
+};

@@ -3,8 +3,6 @@
 #ifndef MPE_OBJECTS_DICT_INT_H
 #define MPE_OBJECTS_DICT_INT_H
 
-#include "objects/dict.h"
-
 #include "core/arena.h"
 #include "core/object.h"
 #include "core/death.h"
@@ -206,5 +204,8 @@ void mpe__dict_settle(mpe_engine *e, mpe_object *o);
 /* Calls f for each node of a stripe, until it fails. Locked, or nobody else can reach the dict. */
 int mpe__dict_each_node(mpe_engine *e, struct mpe__dict_root *root,
                         int (*f)(mpe_engine *e, uint64_t off, void *ud), void *ud);
+/* Moves of the kind. */
+void mpe__dict_scan(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h), void *ud);
+void mpe__dict_measure(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes);
 
 #endif

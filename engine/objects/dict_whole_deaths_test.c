@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* The changes of many keys of a dict, killed at every point: all of them have happened, or none. */
-#include "objects/dict.h"
 #include "testing/deaths.h"
 #include "testing/dicts.h"
 #include "testing/mpe_test.h"

@@ -1,9 +1,14 @@
 /* Event: the word is epoch << 1 | set. Setting raises the epoch, so that a waiter that was there
  * when the event was set returns although it was cleared again at once. One store commits; a setter
  * that dies before its wake is covered by the reaper's broadcast. */
-#include "objects/event.h"
-
 #include "core/bell.h"
+#include "core/object.h"
+
+int
+mpe_event_create(mpe_engine *e, mpe_object **out)
+{
+    return mpe__object_create(e, MPE_KIND_EVENT, out);
+}
 
 void
 mpe_event_set(mpe_engine *e, mpe_object *o)
@@ -41,9 +46,14 @@ mpe_event_wait(mpe_engine *e, mpe_object *o, uint64_t *epoch)
     return MPE_EAGAIN;
 }
 
-int
-mpe__event_ready(mpe_engine *e, mpe_object *o, int event)
+static int
+ready(mpe_engine *e, mpe_object *o, int event)
 {
     (void)event;
     return mpe_event_is_set(e, o);
 }
+
+const struct mpe__kind mpe__event_kind = {
+    .ready = ready,
+    .wake = {[MPE_EVENT_READY] = {.turn = MPE__TURN_ALL}},
+};

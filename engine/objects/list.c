@@ -4,8 +4,6 @@
  * operation record makes the old vector and item disappear with the same store (core/death.c).
  * Vector and span change together only through a vector that carries its own span.
  */
-#include "objects/list.h"
-
 #include "core/arena.h"
 #include "core/object.h"
 #include "core/death.h"
@@ -91,7 +89,7 @@ mpe_list_create(mpe_engine *e, mpe_object **out)
 {
     mpe_object *o;
     uint64_t off;
-    int rc = mpe__object_begin(e, MPE_KIND_LIST, &o);
+    int rc = mpe__object_begin(e, MPE_KIND_LIST, 0, &o);
     if (rc != MPE_OK)
         return rc;
     if ((rc = new_vector(e, FIRST_CAPACITY, &off)) != MPE_OK) {
@@ -454,16 +452,16 @@ mpe_list_reorder(mpe_engine *e, mpe_object *o, uint64_t version, const uint64_t 
 
 /* ---- hooks ---- */
 
-void
-mpe__list_destroy(mpe_engine *e, mpe_object *o)
+static void
+destroy(mpe_engine *e, mpe_object *o)
 {
     struct items all = items_of(vector_of(e, o));
     for (uint64_t i = 0; i < all.count; i++)
         mpe__free(e, mpe__load64(&all.at[i]));
 }
 
-void
-mpe__list_scan(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h), void *ud)
+static void
+scan(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h), void *ud)
 {
     lock(e, o);
     struct items all = items_of(vector_of(e, o));
@@ -475,8 +473,8 @@ mpe__list_scan(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h),
     mpe__iunlock(e, &o->ilock);
 }
 
-void
-mpe__list_measure(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes)
+static void
+measure(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes)
 {
     lock(e, o);
     struct items all = items_of(vector_of(e, o));
@@ -486,3 +484,5 @@ mpe__list_measure(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes
         *bytes += mpe__block_bytes(e, mpe__load64(&all.at[i]));
     mpe__iunlock(e, &o->ilock);
 }
+
+const struct mpe__kind mpe__list_kind = {.destroy = destroy, .scan = scan, .measure = measure};

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Lists against a model with random calls, and deaths in the middle of a change. */
-#include "objects/list.h"
-
+#include "core/object.h"
 #include "testing/mpe_test.h"
 #include "testing/procs.h"
 

@@ -15,6 +15,7 @@
 #include "objects/lock.h"
 
 #include "core/bell.h"
+#include "core/object.h"
 
 #define FREE 0ull
 #define ABANDONED 0xffffull
@@ -42,6 +43,18 @@ static int
 is_mine(const mpe_engine *e, uint64_t word, uint32_t task)
 {
     return slot_of(word) == e->slot + 1 && word >> 32 == task;
+}
+
+int
+mpe_lock_create(mpe_engine *e, int recursive, mpe_object **out)
+{
+    return mpe__object_create(e, recursive ? MPE_KIND_RLOCK : MPE_KIND_LOCK, out);
+}
+
+mpe_handle
+mpe_lock_facet(mpe_engine *e, const mpe_object *o)
+{
+    return mpe__handle_as(e, o, MPE_KIND_RLOCK);
 }
 
 int
@@ -144,3 +157,7 @@ mpe__lock_ready(mpe_engine *e, mpe_object *o, int event)
     (void)e;
     return event != MPE_EVENT_READY || word == FREE || word == ABANDONED;
 }
+
+const struct mpe__kind mpe__lock_kind = {.death = mpe__lock_death,
+                                         .ready = mpe__lock_ready,
+                                         .wake = {[MPE_EVENT_READY] = {.turn = MPE__TURN_ONE}}};

@@ -1,4 +1,4 @@
-/* The lock word's hooks, for every kind that carries one. */
+/* Moves of the lock word, for every kind that has one. */
 #ifndef MPE_OBJECTS_LOCK_H
 #define MPE_OBJECTS_LOCK_H
 

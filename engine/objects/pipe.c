@@ -23,13 +23,6 @@ body(mpe_engine *e, const mpe_object *o)
     return mpe__body(e, o);
 }
 
-int
-mpe__pipe_end(mpe_handle h)
-{
-    int kind = mpe_handle_kind(h);
-    return kind == MPE_KIND_PIPE ? 0 : kind == MPE_KIND_PIPE_OTHER ? 1 : -1;
-}
-
 /* A queue that lives as long as the pipe mentions it. */
 static int
 make_queue(mpe_engine *e, mpe_object *pipe, int end)
@@ -50,7 +43,7 @@ int
 mpe_pipe_create(mpe_engine *e, int duplex, mpe_object **out)
 {
     mpe_object *made, *o;
-    int rc = mpe__object_begin_with_body(e, MPE_KIND_PIPE, sizeof(struct mpe__pipe), &made);
+    int rc = mpe__object_begin(e, MPE_KIND_PIPE, 0, &made);
     if (rc == MPE_OK)
         rc = mpe__object_finish(e, made, &o); /* first: making nests no other making */
     if (rc != MPE_OK)
@@ -70,8 +63,7 @@ mpe_pipe_create(mpe_engine *e, int duplex, mpe_object **out)
 mpe_handle
 mpe_pipe_handle(mpe_engine *e, const mpe_object *o, int end)
 {
-    mpe_handle h = mpe_handle_of(e, o) & ~(0xffull << 56);
-    return h | (uint64_t)(end ? MPE_KIND_PIPE_OTHER : MPE_KIND_PIPE) << 56;
+    return mpe__handle_as(e, o, end ? MPE_KIND_PIPE_OTHER : MPE_KIND_PIPE);
 }
 
 mpe_handle
@@ -80,29 +72,30 @@ mpe_pipe_queue(mpe_engine *e, mpe_object *o, int from_end)
     return mpe__load64(&body(e, o)->queue[from_end]);
 }
 
-void
-mpe__pipe_give(mpe_engine *e, mpe_object *o, int end, uint32_t slot)
+static void
+add_user(mpe_engine *e, mpe_object *o, int end, uint32_t slot)
 {
-    mpe__set_add(&body(e, o)->users[end], slot);
+    struct mpe__slotset *users = &body(e, o)->users[end];
+    if (!mpe__set_has(users, slot))
+        mpe__set_add(users, slot);
 }
 
 void
 mpe_pipe_use(mpe_engine *e, mpe_object *o, int end)
 {
-    if (!mpe__set_has(&body(e, o)->users[end], e->slot))
-        mpe__pipe_give(e, o, end, e->slot);
+    add_user(e, o, end, e->slot);
 }
 
-void
-mpe__pipe_arrived(mpe_engine *e, mpe_object *o)
+static void
+arrived(mpe_engine *e, mpe_object *o, uint32_t slot)
 {
-    mpe_pipe_use(e, o, 0);
+    add_user(e, o, 0, slot);
 }
 
-void
-mpe__pipe_other_arrived(mpe_engine *e, mpe_object *o)
+static void
+other_arrived(mpe_engine *e, mpe_object *o, uint32_t slot)
 {
-    mpe_pipe_use(e, o, 1);
+    add_user(e, o, 1, slot);
 }
 
 static void
@@ -139,8 +132,8 @@ mpe_pipe_close(mpe_engine *e, mpe_object *o, int end)
     mpe__sweep_if_wanted(e);
 }
 
-void
-mpe__pipe_death(mpe_engine *e, mpe_object *o, uint32_t slot)
+static void
+death(mpe_engine *e, mpe_object *o, uint32_t slot)
 {
     struct mpe__pipe *p = body(e, o);
     for (int end = 0; end < 2; end++) {
@@ -151,8 +144,8 @@ mpe__pipe_death(mpe_engine *e, mpe_object *o, uint32_t slot)
     }
 }
 
-void
-mpe__pipe_scan(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h), void *ud)
+static void
+scan(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h), void *ud)
 {
     for (int i = 0; i < 2; i++) {
         mpe_handle h = mpe__load64(&body(e, o)->queue[i]);
@@ -161,8 +154,9 @@ mpe__pipe_scan(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h),
     }
 }
 
-void
-mpe__pipe_swept(mpe_engine *e, mpe_object *o, uint32_t mentioned)
+/* Bit i of mentioned: some container mentions end i. */
+static void
+swept(mpe_engine *e, mpe_object *o, uint32_t mentioned)
 {
     struct mpe__pipe *p = body(e, o);
     for (int end = 0; end < 2; end++)
@@ -170,3 +164,15 @@ mpe__pipe_swept(mpe_engine *e, mpe_object *o, uint32_t mentioned)
             mpe__set_empty(&p->users[end]))
             close_end(e, o, end);
 }
+
+const struct mpe__kind mpe__pipe_kind = {
+    .body_bytes = sizeof(struct mpe__pipe),
+    .death = death,
+    .scan = scan,
+    .arrived = arrived,
+    .swept = swept,
+    .facets = 1u << MPE_KIND_PIPE_OTHER,
+};
+
+/* Of handles alone: they name the second end of an object whose kind is that above. */
+const struct mpe__kind mpe__pipe_other_kind = {.arrived = other_arrived, .part = 1};

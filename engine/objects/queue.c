@@ -53,7 +53,7 @@ mpe_queue_create(mpe_engine *e, uint32_t max_items, unsigned flags, mpe_object *
     int joinable = (flags & MPE_QUEUE_JOINABLE) != 0,
         kind = joinable ? MPE_KIND_JOINABLE : MPE_KIND_QUEUE;
     uint64_t off, taken = joinable ? MPE__SLOTS * sizeof(struct mpe__taken) : 0;
-    int rc = mpe__object_begin_with_body(e, kind, sizeof(struct mpe__queue) + taken, &o);
+    int rc = mpe__object_begin(e, kind, taken, &o);
     if (rc != MPE_OK)
         return rc;
     if ((rc = new_segment(e, FIRST_BYTES, 0, &off)) != MPE_OK) {
@@ -382,8 +382,8 @@ mpe_queue_close(mpe_engine *e, mpe_object *o)
     mpe__wake_all(e, o, MPE_EVENT_SPACE);
 }
 
-int
-mpe__queue_ready(mpe_engine *e, mpe_object *o, int event)
+static int
+ready(mpe_engine *e, mpe_object *o, int event)
 {
     struct mpe__queue *q = mpe__queue_body(e, o);
     mpe__fence();
@@ -415,3 +415,19 @@ mpe__queue_recover(mpe_engine *e, mpe_object *o, uint64_t lock_off)
         mpe__store32(&q->get_count, got);
     }
 }
+
+const struct mpe__kind mpe__queue_kind = {
+    .body_bytes = sizeof(struct mpe__queue),
+    .recover = mpe__queue_recover,
+    .death = mpe__queue_death,
+    .ready = ready,
+    .destroy = mpe__queue_destroy,
+    .scan = mpe__queue_scan,
+    .measure = mpe__queue_measure,
+    .wake = {[MPE_EVENT_READY] = {.turn = MPE__TURN_ONE,
+                                  .wake = mpe__queue_call,
+                                  .awake = mpe__queue_arrive,
+                                  .leave = mpe__queue_answer},
+             [MPE_EVENT_SPACE] = {.turn = MPE__TURN_ONE},
+             [MPE_EVENT_DONE] = {.turn = MPE__TURN_ALL}},
+};

@@ -1,4 +1,4 @@
-/* Queue layout and hooks. */
+/* The body of a queue. */
 #ifndef MPE_OBJECTS_QUEUE_H
 #define MPE_OBJECTS_QUEUE_H
 
@@ -41,17 +41,7 @@ struct mpe__queue {
     } taken[];            /* joinable: per slot */
 };
 
+/* Moves of the kind. */
 void mpe__queue_recover(mpe_engine *e, mpe_object *o, uint64_t lock_off);
 void mpe__queue_death(mpe_engine *e, mpe_object *o, uint32_t slot);
-int mpe__queue_ready(mpe_engine *e, mpe_object *o, int event);
-/* Wakes a consumer, unless one is on its way. */
-void mpe__queue_call(mpe_engine *e, mpe_object *o);
-/* This process was woken, and is about to look: calls the next if there is more than one message. */
-void mpe__queue_arrive(mpe_engine *e, mpe_object *o);
-/* This process has arrived, or waits no longer; after this call it looks at the queue. */
-void mpe__queue_answer(mpe_engine *e, mpe_object *o);
-void mpe__queue_destroy(mpe_engine *e, mpe_object *o);
-void mpe__queue_scan(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h), void *ud);
-void mpe__queue_measure(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes);
-
 #endif

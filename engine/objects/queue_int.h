@@ -68,8 +68,19 @@ mpe__queue_is_full(const struct mpe__queue *q)
     return q->max_items && mpe__load32(&q->put_count) - mpe__load32(&q->get_count) >= q->max_items;
 }
 
-/* queue_call.c: no process is on its way any more. */
+/* queue_call.c. Wakes a consumer, unless one is on its way. */
+void mpe__queue_call(mpe_engine *e, mpe_object *o);
+/* This process was woken, and is about to look: calls the next if there is more than one message. */
+void mpe__queue_arrive(mpe_engine *e, mpe_object *o);
+/* This process has arrived, or waits no longer; after this call it looks at the queue. */
+void mpe__queue_answer(mpe_engine *e, mpe_object *o);
+/* No process is on its way any more. */
 void mpe__queue_call_none(struct mpe__queue *q);
+
+/* queue_walk.c: moves of the kind. */
+void mpe__queue_destroy(mpe_engine *e, mpe_object *o);
+void mpe__queue_scan(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h), void *ud);
+void mpe__queue_measure(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes);
 
 /* queue_join.c. Counts the message that the lease of a slot names as taken. Head lock held. */
 void mpe__queue_count_taken(struct mpe__taken *t);

@@ -5,19 +5,39 @@
  * A release by a process that holds none ends somebody else's hold, as when one process acquires
  * and another releases; when nobody holds any it makes a new permit, up to the bound if there is
  * one. */
-#include "objects/semaphore.h"
-
 #include "core/bell.h"
 #include "core/ilock.h"
+#include "core/object.h"
 
-static struct mpe__semaphore *
+/* The word of the object is the number of permits there are, held or not. */
+struct semaphore {
+    mpe__a32 initial;
+    mpe__a32 bounded;
+    mpe__a16 held[MPE__SLOTS]; /* permits held per slot; ilock */
+};
+
+static struct semaphore *
 body(mpe_engine *e, const mpe_object *o)
 {
-    return mpe__at(e, mpe__load64(&o->body));
+    return mpe__body(e, o);
+}
+
+int
+mpe_semaphore_create(mpe_engine *e, uint32_t permits, int bounded, mpe_object **out)
+{
+    mpe_object *o;
+    int rc = mpe__object_begin(e, bounded ? MPE_KIND_BOUNDED : MPE_KIND_SEMAPHORE, 0, &o);
+    if (rc != MPE_OK)
+        return rc;
+    struct semaphore *s = body(e, o);
+    mpe__store32(&s->initial, permits);
+    mpe__store32(&s->bounded, bounded != 0);
+    mpe__store64(&o->word, permits);
+    return mpe__object_finish(e, o, out);
 }
 
 static uint64_t
-held_by_all(mpe_engine *e, const struct mpe__semaphore *s)
+held_by_all(mpe_engine *e, const struct semaphore *s)
 {
     uint64_t sum = 0;
     uint32_t top = mpe__load32(&e->header->slots_top);
@@ -36,7 +56,7 @@ mpe_semaphore_value(mpe_engine *e, mpe_object *o)
 int
 mpe_semaphore_acquire(mpe_engine *e, mpe_object *o)
 {
-    struct mpe__semaphore *s = body(e, o);
+    struct semaphore *s = body(e, o);
     int rc = MPE_EAGAIN;
     mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
     if (mpe_semaphore_value(e, o) > 0) {
@@ -54,7 +74,7 @@ mpe_semaphore_acquire(mpe_engine *e, mpe_object *o)
 
 /* The slot whose hold a release by this process ends, or -1. */
 static int
-whose_hold(mpe_engine *e, const struct mpe__semaphore *s)
+whose_hold(mpe_engine *e, const struct semaphore *s)
 {
     if (mpe__load16(&s->held[e->slot]) > 0)
         return (int)e->slot;
@@ -68,7 +88,7 @@ whose_hold(mpe_engine *e, const struct mpe__semaphore *s)
 int
 mpe_semaphore_release(mpe_engine *e, mpe_object *o)
 {
-    struct mpe__semaphore *s = body(e, o);
+    struct semaphore *s = body(e, o);
     int rc = MPE_OK;
     mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
     int holder = whose_hold(e, s);
@@ -90,10 +110,10 @@ mpe_semaphore_release(mpe_engine *e, mpe_object *o)
 /* The permits of a process that was killed return. One that leaves in good order keeps what it has
  * acquired, as with Python, where acquiring may be how a process learns of something: the total is
  * lowered before its count is zeroed, so a death in between gives the same value in the end. */
-void
-mpe__semaphore_death(mpe_engine *e, mpe_object *o, uint32_t slot)
+static void
+death(mpe_engine *e, mpe_object *o, uint32_t slot)
 {
-    struct mpe__semaphore *s = body(e, o);
+    struct semaphore *s = body(e, o);
     mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
     uint16_t permits = mpe__load16(&s->held[slot]);
     if (permits && slot == e->slot)
@@ -104,10 +124,17 @@ mpe__semaphore_death(mpe_engine *e, mpe_object *o, uint32_t slot)
         mpe__wake_all(e, o, MPE_EVENT_READY);
 }
 
-int
-mpe__semaphore_ready(mpe_engine *e, mpe_object *o, int event)
+static int
+ready(mpe_engine *e, mpe_object *o, int event)
 {
     (void)event;
     mpe__fence();
     return mpe_semaphore_value(e, o) > 0;
 }
+
+const struct mpe__kind mpe__semaphore_kind = {
+    .body_bytes = sizeof(struct semaphore),
+    .death = death,
+    .ready = ready,
+    .wake = {[MPE_EVENT_READY] = {.turn = MPE__TURN_ONE}},
+};

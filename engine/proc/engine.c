@@ -79,8 +79,10 @@ mpe_open(const mpe_config *config, mpe_engine **out)
         return MPE_ENOMEM;
     mpe__loop_open(e, c->loop);
     rc = mpe__region_create(e, limit);
-    if (rc == MPE_OK)
+    if (rc == MPE_OK) {
+        mpe__output_create(e);
         rc = mpe__slot_attach(e, c->name ? c->name : "MainProcess");
+    }
     if (rc != MPE_OK) {
         mpe__engine_free(e);
         return rc;

@@ -8,7 +8,6 @@
 #include "os/os.h"
 #include "proc/proc.h"
 #include "core/object.h"
-#include "objects/pipe.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -71,16 +70,16 @@ start_child(mpe_engine *e, const struct mpe__birth *b, const struct mpe__lines *
     return rc == MPE_OK ? mpe__loop_abandon(e) : rc;
 }
 
-/* The child has the pipe ends that its message names from the moment it has a slot. */
+/* The child has what its message names, such as ends of pipes, from the moment it has a slot. */
 static int
-give_end(void *ud, uint64_t handle)
+give(void *ud, uint64_t handle)
 {
     const mpe_process *p = ud;
+    const struct mpe__kind *kind = mpe__kind_named(p->e, handle);
     mpe_object *o;
-    int end = mpe__pipe_end(handle);
-    if (end < 0 || mpe_hold(p->e, handle, &o) != MPE_OK)
+    if (!kind->arrived || mpe_hold(p->e, handle, &o) != MPE_OK)
         return 0;
-    mpe__pipe_give(p->e, o, end, p->slot);
+    kind->arrived(p->e, o, p->slot);
     mpe_drop(p->e, o);
     return 0;
 }
@@ -97,7 +96,7 @@ prepare(mpe_engine *e, const char *name, unsigned flags, mpe_bytes message,
         return rc;
     }
     mpe__holds_copy_bits(e, (*out)->slot);
-    mpe_wire_scan_handles(message.data, message.size, give_end, *out);
+    mpe_wire_scan_handles(message.data, message.size, give, *out);
     return MPE_OK;
 }
 
