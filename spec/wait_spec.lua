@@ -122,3 +122,136 @@ describe("mp.wait #later", function()
       raises({ "wait", "timeout" }, mp.wait, { mp.Event() }, -1)]]
   end)
 end)
+
+-- The same objects of both families; a fact runs once for each.
+for family, constructors in pairs{ mp = "mp", co = "mp.co" } do
+  describe("mp.wait and co.wait of objects of " .. family, function()
+    local function with(code) return ok((code:gsub("FAMILY", constructors))) end
+
+    it("see as ready what a try would take now, and take nothing", function()
+      with[[
+        local F, co = FAMILY, mp.co
+        local list = { F.Lock(), F.RLock(), F.Semaphore(1), F.BoundedSemaphore(1) }
+        local event, queue, joinable = F.Event(), F.Queue(), F.JoinableQueue()
+        local all = { event, queue, joinable, table.unpack(list) }
+        for _ = 1, 2 do
+          eq(mp.wait(all, 0), list)
+          eq(co.wait(all, 0), list)
+        end
+        for _, x in ipairs(list) do x:acquire() end
+        event:set() queue:put(1) joinable:close()
+        co.spawn(function()
+          eq(mp.wait(all, 0), { event, queue, joinable })
+          eq(co.wait(all, 0), { event, queue, joinable })
+        end):get()
+        assert(mp.wait({ list[2] }, 0)[1] == list[2], "an RLock is ready for its owner")]]
+    end)
+
+    it("wake when one becomes ready", function()
+      with[[
+        local F, co = FAMILY, mp.co
+        local function turn(x, make_ready)
+          for _, wait in ipairs{ mp.wait, co.wait } do
+            local never = F.Event()
+            local t = co.spawn(function()
+              for y in co.iwait({ never, x }, 10) do return y end
+            end)
+            local u = co.spawn(function() return wait({ x, never }, 10, 1)[1] end)
+            co.sleep(0.001)
+            assert(not t:ready() and not u:ready())
+            local undo = make_ready()
+            assert(t:get() == x and u:get() == x)
+            undo()
+          end
+        end
+        for _, name in ipairs{ "Lock", "RLock", "Semaphore", "BoundedSemaphore" } do
+          local x = F[name]()
+          x:acquire()
+          turn(x, function() x:release() return function() x:acquire() end end)
+        end
+        local e, q = F.Event(), F.JoinableQueue()
+        turn(e, function() e:set() return function() e:clear() end end)
+        turn(q, function() q:put(1) return function() q:get() end end)
+        local closed = F.Queue()
+        co.spawn(function() closed:close() end)
+        eq(mp.wait({ closed }, 10), { closed })]]
+    end)
+
+    it("give a turn that they do not use to a task that acquires", function()
+      with[[
+        local F, co = FAMILY, mp.co
+        for _, name in ipairs{ "Lock", "RLock", "Semaphore" } do
+          for _, wait in ipairs{ mp.wait, co.wait } do
+            local x = F[name]()
+            x:acquire()
+            local first = co.spawn(function() return #wait({ x }, 10) end)
+            co.sleep(0)
+            local second = co.spawn(function() eq(x:acquire(10), true) x:release() return "had it" end)
+            co.sleep(0)
+            local third = co.spawn(function() return #wait({ x }, 10) end)
+            co.sleep(0)
+            x:release()
+            eq(second:get(10), "had it")
+            eq(first:get(10), 1) eq(third:get(10), 1)
+          end
+        end]]
+    end)
+
+    it("refuse a Condition, and say what to use", function()
+      with[[
+        local F, co = FAMILY, mp.co
+        raises({ "wait: list[1]", "condition", "wait_for" }, mp.wait, { F.Condition() })
+        raises({ "co.wait: list[2]", "condition" }, co.wait, { F.Event(), F.Condition() })
+        raises({ "co.iwait: list[1]", "condition" }, co.iwait, { F.Condition() })]]
+    end)
+  end)
+end
+
+describe("what mp.wait and co.wait refuse", function()
+  it("is told with the reason", function()
+    ok[[
+      local co = mp.co
+      local receiver, sender = mp.Pipe(false)
+      for call, wait in pairs{ ["wait: "] = mp.wait, ["co.wait: "] = co.wait, ["co.iwait: "] = co.iwait } do
+        raises({ call, "[1]", "barrier" }, wait, { mp.Barrier(2) })
+        raises({ call, "[1]", "lock", "queue", "expected, got mp.Dict" }, wait, { mp.Dict() })
+        raises({ call, "[1]", "expected, got string" }, wait, { "text" })
+        raises({ call, "[1]", "only sends" }, wait, { sender })
+        raises({ call, "[1]", "not been started" }, wait, { mp.Process(print) })
+        raises({ call, "[1]", "itself" }, wait, { mp.current_process() })
+      end
+      receiver:close()
+      raises({ "wait: list[1]", "closed" }, mp.wait, { receiver })]]
+  end)
+end)
+
+describe("mp.wait and locks of several processes", function()
+  it("lets another process have the lock that it was woken for", function()
+    ok[[
+      local l, s, got, ready = mp.Lock(), mp.Semaphore(0), mp.Queue(), mp.Queue()
+      l:acquire()
+      local list = {}
+      for i = 1, 2 do
+        list[#list + 1] = P(function() ready:put(1) got:put(#mp.wait({ l }, 20) + #mp.wait({ s }, 20)) end)
+        list[#list + 1] = P(function() ready:put(1) l:acquire() l:release() s:acquire() s:release() got:put(2) end)
+      end
+      for _ = 1, 4 do ready:get() end
+      for _, p in ipairs(list) do asleep(p.pid) end
+      l:release() s:release()
+      for _ = 1, 4 do eq(got:get(20), 2) end
+      all(list)]]
+  end)
+
+  it("sees a lock free and a permit back when their owner is killed", function()
+    ok[[
+      local l, s, q = mp.RLock(), mp.Semaphore(1), mp.Queue()
+      local p = P(function() l:acquire() s:acquire() q:put(1) mp.sleep(60) end)
+      q:get()
+      eq(mp.wait({ l, s }, 0), {})
+      local t = mp.co.spawn(function() return #mp.co.wait({ l, s }, 20) end)
+      mp.sleep(0)
+      p:kill()
+      eq(t:get(), 2)
+      eq(table.pack(l:acquire()), table.pack(true, "owner_died"))]]
+  end)
+end)

@@ -466,6 +466,8 @@ void lmpe_push_identity(lua_State *L, lmpe_box *b, const char *name);
 int lmpe_lock_acquire(lua_State *L, lmpe_box *lock);
 int lmpe_lock_release(lua_State *L, lmpe_box *lock);
 int lmpe_lock_locked(lua_State *L, lmpe_box *lock);
+/* Does a get of the queue return at once, with an item or since it is closed? lqueue.c */
+int lmpe_queue_is_ready(const lmpe_box *queue);
 
 /* ---- arguments and errors: lmpe.c --------------------------------------------------------- */
 

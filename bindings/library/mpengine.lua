@@ -176,7 +176,8 @@ function PipeEnd:recv_bytes(timeout) end
 function PipeEnd:poll(timeout) end
 function PipeEnd:close() end
 
---- The ready ones among processes, queues, pipe ends, events, async results, tasks and objects of mp.co; {} on timeout.
+--- The ready ones among processes, locks, semaphores, queues, pipe ends, events, async results, tasks and objects of mp.co:
+--- those of which a try would succeed now. Takes nothing. {} on timeout. Raises for a Condition or a Barrier.
 ---@async
 ---@generic T
 ---@param list T[]
@@ -749,7 +750,7 @@ function Task:link(f) end
 ---@param opts? { count: integer?, raise_error: boolean? }
 ---@return mpengine.Task[] ended
 function co.joinall(tasks, timeout, opts) end
---- Without arguments: waits for all tasks.
+--- Takes what mp.wait takes. Without arguments: waits for all tasks.
 ---@async
 ---@param objects? table
 ---@param timeout? number seconds

@@ -270,6 +270,18 @@ function Process:__tostring()
     return string.format("mp.Process: %s (pid %d, exit code %d)", s.name, pid, code)
 end
 
+local exited = core.waitlist() -- the source of a parent that has exited
+
+--- Waiting for it (waitable.lua): ready when it has exited.
+function Process:__ready() return not self:is_alive() end
+
+function Process:__wait_source()
+    local s = check_self(self, "wait")
+    if s.child then return s.child end
+    if s.remote and s.pid ~= core.pid() then return core.parent_fd() or exited end
+    return nil, s.remote and "a process cannot wait for itself" or "the process has not been started"
+end
+
 local fields = {
     target = "function", args = "table", name = "string", daemon = "boolean", worker = "boolean", method = "string",
 }
@@ -365,16 +377,10 @@ end
 --- Kills the remaining tasks and lets their close handlers run. Replaced by mpengine.co.
 function process.kill_tasks() end
 
---- The child userdata behind a Process object, for mp.wait.
+--- The child userdata behind a Process object.
 function process.child_of(self)
     local s = state[self]
     return s and s.child
-end
-
---- True if it is the object of the process that started this one.
-function process.is_parent(self)
-    local s = state[self]
-    return s and s.remote and s.pid ~= core.pid()
 end
 
 process.core_state = state

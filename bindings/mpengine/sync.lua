@@ -43,9 +43,11 @@ local function add(call, meta, methods)
     end
 end
 
---- Adds wait_for to a condition.
+--- A condition has wait_for too. A notification is not kept, so there is no state that others could look at.
 local function add_condition(call, meta, methods)
     add(call, meta, methods)
+
+    function meta.__wait_source() return nil, "a condition keeps no notification; use its wait or wait_for" end
 
     --- c:wait_for(predicate [, timeout]) -> the predicate's value | nil, "timeout"
     function methods:wait_for(predicate, timeout)
@@ -108,6 +110,8 @@ function Barrier:wait(timeout)
 end
 
 local meta = core.Barrier
+function meta.__wait_source() return nil, "a barrier counts those that wait in it; use its wait" end
+
 local methods = meta.__index
 function meta.__index(self, key)
     local method = methods[key]

@@ -93,7 +93,8 @@ on_open(lua_State *L, lmpe *S)
                                        {"clear", event_clear},
                                        {"is_set", event_is_set},
                                        {NULL, NULL}};
-    static const luaL_Reg meta[] = {{"__tostring", event_tostring}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {
+        {"__tostring", event_tostring}, {"__ready", set_now}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"new_event", new_event}, {NULL, NULL}};
     lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_EVENT, "Event", methods, meta, NULL});
     lmpe_setfuncs(L, S, functions);

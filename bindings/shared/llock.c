@@ -108,6 +108,19 @@ lock_locked(lua_State *L)
     return lmpe_look(L, lmpe_self(L), locked_now);
 }
 
+/* __ready: would acquire succeed now? */
+static int
+lock_ready(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_kinds(L, 1, LOCKS);
+    mpe_lock_state state;
+    mpe_lock_state_get(b->S->e, b->o, &state);
+    int mine = is_recursive(b) && state.slot == mpe_self_slot(b->S->e) &&
+               state.task == b->S->current->id;
+    lua_pushboolean(L, !state.locked || mine);
+    return 1;
+}
+
 static int
 push_state(lua_State *L, lmpe_box *b, const char *name)
 {
@@ -165,7 +178,8 @@ on_open(lua_State *L, lmpe *S)
                                        {"release", lock_release},
                                        {"locked", lock_locked},
                                        {NULL, NULL}};
-    static const luaL_Reg meta[] = {{"__tostring", lock_tostring}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {
+        {"__tostring", lock_tostring}, {"__ready", lock_ready}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
         {"new_lock", new_lock}, {"new_rlock", new_rlock}, {NULL, NULL}};
     lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_LOCK, "Lock", methods, meta, NULL});

@@ -222,16 +222,32 @@ pipe_close(lua_State *L)
     return 0;
 }
 
-/* pipe_incoming(end) -> the queue it receives from, for mp.wait; nil when it only sends */
+/* __wait_source: the queue that it receives from; nil and why it cannot be waited for */
 static int
-pipe_incoming(lua_State *L)
+pipe_wait_source(lua_State *L)
 {
-    lmpe_box *b = lmpe_test_any(L, 1);
-    luaL_argcheck(L, b && b->o && mpe_kind_of(b->o) == MPE_KIND_PIPE, 1, "pipe end expected");
-    if (b->extra & CLOSED)
-        return luaL_error(L, "wait: this end of the pipe is closed");
-    mpe_pipe_use(b->S->e, b->o, end_of(b));
-    return push_queue(L, b, !end_of(b)) != NULL;
+    lmpe_box *b = lmpe_check_self(L, 1);
+    const char *why = "it only sends";
+    if (b->extra & CLOSED) {
+        why = "this end of the pipe is closed";
+    } else {
+        mpe_pipe_use(b->S->e, b->o, end_of(b));
+        if (push_queue(L, b, !end_of(b)))
+            return 1;
+    }
+    luaL_pushfail(L);
+    lua_pushstring(L, why);
+    return 2;
+}
+
+/* __ready: is there something to receive, or the end of file? */
+static int
+pipe_ready(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    lmpe_box *q = push_queue(L, b, !end_of(b));
+    lua_pushboolean(L, q && lmpe_queue_is_ready(q));
+    return 1;
 }
 
 static int
@@ -290,9 +306,13 @@ on_open(lua_State *L, lmpe *S)
         {NULL, NULL},
     };
     static const luaL_Reg meta[] = {
-        {"__tostring", pipe_tostring}, {"__close", pipe_close}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {
-        {"new_pipe", new_pipe}, {"pipe_incoming", pipe_incoming}, {NULL, NULL}};
+        {"__tostring", pipe_tostring},
+        {"__close", pipe_close},
+        {"__wait_source", pipe_wait_source},
+        {"__ready", pipe_ready},
+        {NULL, NULL},
+    };
+    static const luaL_Reg functions[] = {{"new_pipe", new_pipe}, {NULL, NULL}};
     static const lmpe_box_calls calls = {.arrived = arrived, .collected = collected};
     lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_PIPE, "Pipe", methods, meta, &calls});
     lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_PIPE_OTHER, "Pipe", methods, meta, &calls});

@@ -210,6 +210,12 @@ queue_iter(lua_State *L)
 
 /* ---- state ---- */
 
+int
+lmpe_queue_is_ready(const lmpe_box *b)
+{
+    return mpe_queue_size(b->S->e, b->o) > 0 || mpe_queue_is_closed(b->S->e, b->o);
+}
+
 static int
 size_now(lua_State *L)
 {
@@ -320,6 +326,15 @@ queue_join(lua_State *L)
 
 /* ---- metamethods and making ---- */
 
+/* __ready: would get return at once? */
+static int
+queue_ready(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
+    lua_pushboolean(L, lmpe_queue_is_ready(b));
+    return 1;
+}
+
 static int
 queue_tostring(lua_State *L)
 {
@@ -386,8 +401,10 @@ on_open(lua_State *L, lmpe *S)
         {"join", queue_join},
         {NULL, NULL},
     };
-    static const luaL_Reg meta[] = {
-        {"__tostring", queue_tostring}, {"__close", queue_close}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__tostring", queue_tostring},
+                                    {"__close", queue_close},
+                                    {"__ready", queue_ready},
+                                    {NULL, NULL}};
     static const luaL_Reg functions[] = {{"new_queue", new_queue},
                                          {"new_joinable_queue", new_joinable},
                                          {"new_simple_queue", new_simple},

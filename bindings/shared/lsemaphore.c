@@ -80,6 +80,15 @@ semaphore_locked(lua_State *L)
     return lmpe_look(L, lmpe_self(L), locked_now);
 }
 
+/* __ready: would acquire succeed now? */
+static int
+semaphore_ready(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_kinds(L, 1, SEMAPHORE);
+    lua_pushboolean(L, mpe_semaphore_value(b->S->e, b->o) > 0);
+    return 1;
+}
+
 static int
 semaphore_tostring(lua_State *L)
 {
@@ -126,7 +135,8 @@ on_open(lua_State *L, lmpe *S)
                                        {"get_value", semaphore_value},
                                        {"locked", semaphore_locked},
                                        {NULL, NULL}};
-    static const luaL_Reg meta[] = {{"__tostring", semaphore_tostring}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {
+        {"__tostring", semaphore_tostring}, {"__ready", semaphore_ready}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
         {"new_semaphore", new_semaphore}, {"new_bounded_semaphore", new_bounded}, {NULL, NULL}};
     lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_SEMAPHORE, "Semaphore", methods, meta, NULL});

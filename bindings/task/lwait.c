@@ -173,7 +173,7 @@ file_part(lua_State *L, struct any *any, struct any_part *p, int idx)
     lmpe_box *b = lmpe_test_any(L, idx);
     p->fd = -1;
     if (b && b->o)
-        return mpe_wait_object(e, &p->w, b->o, (int)b->extra, MPE_FOREVER);
+        return mpe_wait_object(e, &p->w, b->o, MPE_EVENT_READY, MPE_FOREVER);
     void *list = luaL_testudata(L, idx, LMPE_WAITLIST);
     if (list)
         return mpe_wait_list(e, &p->w, &((waitlist *)list)->list, MPE_FOREVER);

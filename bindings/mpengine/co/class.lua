@@ -1,5 +1,5 @@
---- The common part of the objects of mp.co: a metatable with a name, and the list on which
---- co.wait() files itself, which is separate from the waiters that take something.
+--- The common part of the objects of mp.co: a metatable with a name, and the list that waits for any of
+--- several objects are filed on, which is separate from the waiters that take something.
 local core = require "mpengine.core"
 
 local class = {}
@@ -15,23 +15,25 @@ function class.number_of(object)
     return numbers[object]
 end
 
---- class.new("Lock", describe) -> metatable, methods
+--- What is waited for until __ready(object): the source of waitable.lua.
+local function watchers_of(self)
+    local watchers = self.watchers
+    if not watchers then
+        watchers = core.waitlist()
+        self.watchers = watchers
+    end
+    return watchers
+end
+
+--- class.new("Lock", describe) -> metatable, methods; the caller adds __ready.
 function class.new(name, describe)
     local methods = {}
-    local meta = { __name = "mp.co." .. name, __index = methods, methods = methods }
+    local meta = {
+        __name = "mp.co." .. name, __index = methods, methods = methods, __wait_source = watchers_of,
+    }
 
     function meta.__tostring(self)
         return ("mp.co.%s: %d (%s)"):format(name, class.number_of(self), describe(self))
-    end
-
-    -- For co.wait and mp.wait: how to check whether it is ready, and what to wait for until then.
-    function meta.__wait_source(self)
-        local watchers = self.watchers
-        if not watchers then
-            watchers = core.waitlist()
-            self.watchers = watchers
-        end
-        return function() return meta.__ready(self) end, watchers
     end
 
     return meta, methods

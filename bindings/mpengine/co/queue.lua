@@ -28,9 +28,10 @@ function Queue:__tostring()
     return ("mp.co.Queue: %d (%s%s)"):format(class.number_of(self), items, closed)
 end
 
+Queue.__ready = core.coqueue_is_ready -- see waitable.lua
+
 function Queue:__wait_source()
-    local watchers = core.coqueue_watchers(self) or core.coqueue_watchers(self, core.waitlist())
-    return function() return core.coqueue_is_ready(self) end, watchers
+    return core.coqueue_watchers(self) or core.coqueue_watchers(self, core.waitlist())
 end
 
 local function new(call, maxsize, joinable)

@@ -44,6 +44,8 @@ function fields.name(task)
     return task == core.main_task() and "main" or "Task-" .. core.task_id(task)
 end
 
+Task.__ready = core.is_done -- see waitable.lua
+
 Task.methods = methods -- where the names of calls are looked up
 
 function Task:__index(key)

@@ -2,58 +2,20 @@
 local core = require "mpengine.core"
 local check = require "mpengine.check"
 local tasks = require "mpengine.co.tasks"
+local waitable = require "mpengine.waitable"
 
 local waiting = {}
 
-local source_of = require("mpengine.wait").source_of
-
--- The objects to wait for, and how to check whether each is ready: parallel lists.
-local function prepare(call, objects)
-    check.type(call, 1, objects, "table")
-    local pending = { n = #objects }
-    local objs, ready, sources = {}, {}, {}
-    for i = 1, pending.n do
-        objs[i] = objects[i]
-        ready[i], sources[i] = source_of(call, objects[i], i, 3)
-    end
-    pending.objects, pending.ready, pending.sources = objs, ready, sources
-    return pending
-end
-
--- Moves the ready ones to the list of found ones, up to a limit.
-local function collect(pending, found, limit)
-    local objects, ready, sources, n = pending.objects, pending.ready, pending.sources, 0
-    for i = 1, pending.n do
-        local object = objects[i]
-        if #found < limit and ready[i]() then
-            found[#found + 1] = object
-        else
-            n = n + 1
-            objects[n], ready[n], sources[n] = object, ready[i], sources[i]
-        end
-    end
-    for i = n + 1, pending.n do objects[i], ready[i], sources[i] = nil, nil, nil end
-    pending.n = n
-end
-
--- Waits until one of them is ready: true, or nil, "timeout".
-local function wait_any(pending, deadline)
-    local filed <close> = core.file_any(pending.sources)
-    for i = 1, pending.n do
-        if pending.ready[i]() then return true end
-    end
-    local left = deadline and math.max(0, deadline - core.now())
-    return core.wait_any(filed, left)
-end
+local set_of, take_ready, wait_any = waitable.set, waitable.take_ready, waitable.wait_any
 
 local function wait_some(pending, timeout, count)
     local found, deadline = {}, timeout and core.now() + timeout
     count = math.min(count or math.huge, pending.n)
-    collect(pending, found, count)
+    take_ready(pending, found, count)
     if #found == count then core.did(true) end
     while #found < count do
         local more = wait_any(pending, deadline)
-        collect(pending, found, count)
+        take_ready(pending, found, count)
         if not more then break end
     end
     return found
@@ -82,7 +44,7 @@ function waiting.wait(objects, timeout, count)
     check.timeout("co.wait", 2, timeout)
     check.count("co.wait", 3, count, 1, "count")
     if objects == nil then return wait_for_all_tasks(timeout) end
-    return wait_some(prepare("co.wait", objects), timeout, count)
+    return wait_some(set_of("co.wait", objects), timeout, count)
 end
 
 --- for x in co.iwait(objects): each as it becomes ready, until all were ready or the time is over.
@@ -90,13 +52,13 @@ end
 ---@param timeout? number
 function waiting.iwait(objects, timeout)
     check.timeout("co.iwait", 2, timeout)
-    local pending, found, at = prepare("co.iwait", objects), {}, 0
+    local pending, found, at = set_of("co.iwait", objects), {}, 0
     local deadline = timeout and core.now() + timeout
     return function()
         while at == #found do
             if pending.n == 0 then return nil end
             local more = wait_any(pending, deadline)
-            collect(pending, found, math.huge)
+            take_ready(pending, found, math.huge)
             if not more and at == #found then return nil end
         end
         at = at + 1
@@ -142,7 +104,7 @@ local function joinall_in_parts(pending, timeout, opts)
     local count, more = math.min(opts.count or math.huge, pending.n), true
     local checked = 0
     while true do
-        collect(pending, found, count)
+        take_ready(pending, found, count)
         if opts.raise_error then
             for i = checked + 1, #found do raise_of(hearing, found[i]) end
             checked = #found
@@ -170,7 +132,7 @@ function waiting.joinall(list, timeout, opts)
         end
         check.count("co.joinall", 3, opts.count, 1, "count")
         if opts.count or opts.raise_error then
-            return joinall_in_parts(prepare("co.joinall", list), timeout, opts)
+            return joinall_in_parts(set_of("co.joinall", list), timeout, opts)
         end
     end
     return core.joinall(list, timeout)

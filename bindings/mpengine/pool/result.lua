@@ -105,6 +105,17 @@ function Result:cancel()
     return true
 end
 
+local done = core.waitlist() -- the source of one that has its result
+
+--- Waiting for it (waitable.lua): ready when get returns at once.
+function Result:__ready() return self.state ~= nil end
+
+function Result:__wait_source()
+    if self.state then return done end
+    self.waiters = self.waiters or core.waitlist()
+    return self.waiters
+end
+
 --- The end of its scope: what has no result by then is cancelled.
 function Result:__close()
     if not self.state then self:cancel() end
