@@ -64,6 +64,29 @@ describe("a task of a pool that is stopped", function()
       end), true)]]
   end)
 
+  for what, hook in pairs{ lines = [["l"]], ["lines and instructions"] = [["l", 1]], calls = [["c"]] } do
+    it("is stopped at once while its own hook counts " .. what .. ", which then is as it was", function()
+      ok(([[
+        local pool <close> = mp.Pool(2)
+        local ran, same = mp.Value("i", 0), mp.Value("i", 0)
+        local result = pool:map(function()
+          local hook, f = function() end, function() end
+          debug.sethook(hook, %s)
+          pcall(function()
+            ran:add(1)
+            while true do f() end
+          end)
+          for _ = 1, 5 do end
+          if debug.gethook() == hook then same:add(1) end
+          debug.sethook()
+        end, mp.RawArray("i", 150), { timeout = 0.02, return_exceptions = true, chunksize = 1 })
+        for _, r in ipairs(result) do eq(r.kind, "timeout") end
+        pool:close() pool:join() -- what the last ones do after their pcall has been done
+        assert(ran.value > 0)
+        eq(same.value, ran.value)]]):format(hook), { timeout = 60 })
+    end)
+  end
+
   it("is stopped in a loop, in a wait, in its coroutines, in a pcall that swallows it", function()
     ok([[
       local pool <close> = mp.Pool(2)

@@ -8,7 +8,9 @@
  * anything any more, the script's own hook, which was put aside, comes back.
  *
  * lmpe_hook may be called by a signal handler. Such handlers block all other signals, so no two of
- * them change the table of hooks at a time.
+ * them change the table of hooks at a time. A handler may come while Lua counts for the script's own
+ * hook, and Lua then stores its old count over the new one. So what a handler sets asks for lines,
+ * too, and the first call of the hook, which no longer races with Lua, sets the count again.
  */
 #include "task/lcancel.h"
 #include "task/lturn.h"
@@ -48,6 +50,11 @@ on_instruction(lua_State *L, lua_Debug *ar)
         lua_sethook(L, NULL, 0, 0);
         return;
     }
+    if (lua_gethookmask(L) & LUA_MASKLINE) {
+        int count = ar->event == LUA_HOOKLINE ? lua_gethookcount(L) : 1;
+        lua_sethook(L, on_instruction, LUA_MASKCOUNT, count);
+        return;
+    }
     lmpe_report_hog(L, S);
     if (!S->signals->wants(S) && !is_stopped(S) && !lmpe_cancel_wants(L, S)) {
         unhook(S->ticker, L);
@@ -67,8 +74,8 @@ hook(struct lmpe_ticker *k, lua_State *L, int count)
 {
     lua_Hook f = lua_gethook(L);
     if (f == on_instruction) {
-        if (lua_gethookcount(L) > count)
-            lua_sethook(L, f, LUA_MASKCOUNT, count);
+        int soonest = lua_gethookcount(L) < count ? lua_gethookcount(L) : count;
+        lua_sethook(L, f, LUA_MASKCOUNT | LUA_MASKLINE, soonest);
         return;
     }
     struct lmpe_own_hook *h = find(k, L); /* of one that had this address before */
@@ -76,7 +83,7 @@ hook(struct lmpe_ticker *k, lua_State *L, int count)
         h = find(k, NULL);
     if (h)
         *h = (struct lmpe_own_hook){f ? L : NULL, f, lua_gethookmask(L), lua_gethookcount(L)};
-    lua_sethook(L, on_instruction, LUA_MASKCOUNT, count);
+    lua_sethook(L, on_instruction, LUA_MASKCOUNT | LUA_MASKLINE, count);
 }
 
 void
