@@ -125,9 +125,9 @@ describe("http, in full #later", function()
   setup(function() server = support.server "httpd.lua" end)
   teardown(function() server.stop() end)
 
-  local function with(code)
+  local function with(code, before)
     return support.ok('local U, http = os.getenv "SERVER", require("mpengine").http ' .. code,
-      { env = { SERVER = server.url, no_proxy = "127.0.0.1" } })
+      { env = { SERVER = server.url, no_proxy = "127.0.0.1" }, before = before })
   end
 
   it("posts, puts, deletes, asks for the head", function()
@@ -323,7 +323,7 @@ describe("http, in full #later", function()
   end)
 
   it("names the URL and the cause when there is no response", function()
-    with[[
+    with([[
       local function says(url, ...)
         local r, why = http.get(url, { redirects = 1 })
         eq(r, nil)
@@ -338,7 +338,7 @@ describe("http, in full #later", function()
       local r, why = http.get(U .. "/hello", { idle_timeout = 9 })
       for _, file in ipairs(files) do file:close() end
       eq(r, nil)
-      assert(why:find("Too many open files", 1, true) and why:find(U, 1, true), why)]]
+      assert(why:find("Too many open files", 1, true) and why:find(U, 1, true), why)]], "ulimit -n 200")
   end)
 
   -- open() is the number of sockets of this process.
