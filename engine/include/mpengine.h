@@ -365,6 +365,160 @@ MPE_API int mpe_queue_task_done(mpe_engine *e, mpe_object *o);
  * Errors: EAGAIN (not yet; wait for MPE_EVENT_DONE), EINVAL (not joinable). */
 MPE_API int mpe_queue_join(mpe_engine *e, mpe_object *o);
 
+/* ---- leases: the task board of a pool ------------------------------------------------------ */
+
+/* A pool of worker processes keeps its bookkeeping in shared memory, so that a worker that is
+ * killed, at any instant, costs the item that it ran and nothing else.
+ *
+ * The owner puts tasks of one or more items on one queue. A worker takes a task, claims its items
+ * in order, runs them, and sends their results through another queue. A *board* holds a lease for
+ * each worker, the task it took and the item it runs, and a word for each *place*: how many items
+ * of the task at that place are claimed. A *buffer* holds the results of one worker that are not
+ * sent yet. Workers, places and the items of a task are numbered from 0.
+ *
+ *     worker                                owner
+ *     mpe_lease_take                        mpe_lease_offer, mpe_queue_put
+ *       each item: mpe_lease_begin          mpe_lease_reclaim: takes unclaimed items back
+ *                  mpe_lease_end            mpe_lease_running, mpe_lease_stop, mpe_lease_doom
+ *                  mpe_lease_publish        after the crash of a worker, and after its messages:
+ *       mpe_lease_salvage, mpe_queue_put      mpe_lease_taken, mpe_lease_salvage,
+ *       mpe_lease_clear                       mpe_lease_reclaim, mpe_lease_forget
+ *
+ * A task keeps its place until the worker that took it has finished with it or has exited. The
+ * number of a task is the seq of its message; the owner knows it before the put when no other
+ * process puts on that queue.
+ *
+ * Threads: the calls without an engine may be made by any thread; of one worker, and of the owner,
+ * by one thread at a time. */
+typedef struct mpe_leases {
+    uint64_t *words;
+    uint64_t workers, places;
+} mpe_leases;
+
+/* Makes a board with no task taken. Send its handle to the workers.
+ * Ownership: the caller holds it and must mpe_drop it.  Errors: EINVAL (no worker or no place),
+ * EARENA, ENOMEM. */
+MPE_API int mpe_lease_create(mpe_engine *e, uint32_t workers, uint32_t places, mpe_object **out);
+/* Gives a view of an object that is a board: a raw array that mpe_lease_create made.
+ * Ownership: valid while the object is held.  Errors: EINVAL. */
+MPE_API int mpe_lease_board(mpe_engine *e, mpe_object *o, mpe_leases *out);
+
+/* Owner: marks all items of the task that it puts next as unclaimed. The put publishes the mark;
+ * an owner killed before the put leaves a place without a task.
+ * Threads: see above. */
+MPE_API void mpe_lease_offer(const mpe_leases *b, uint64_t place);
+/* Owner: withdraws the unclaimed items of a task: no worker begins them any more. Returns how many
+ * are claimed. An owner killed before it leaves all items to the workers, one killed after it a
+ * task that ends early.
+ * Threads: see above. */
+MPE_API uint32_t mpe_lease_reclaim(const mpe_leases *b, uint64_t place);
+
+typedef struct mpe_lease_run {
+    uint32_t number, item;
+    uint64_t since; /* mpe_now() when the task was taken, or the item begun by _begin_timed */
+} mpe_lease_run;
+
+/* Reads the task that a worker took last; item is 0. For a worker that was killed, call it after
+ * its slot is repaired, as by mpe_process_join or mpe_reap_dead.
+ * Errors: ENOENT (no task, or killed before the task left the queue). */
+MPE_API int mpe_lease_taken(mpe_engine *e, const mpe_leases *b, uint64_t worker, mpe_object *queue,
+                            mpe_lease_run *out);
+/* Reads the item that a worker runs, or is about to claim.
+ * Threads: see above.  Errors: ENOENT (none). */
+MPE_API int mpe_lease_running(const mpe_leases *b, uint64_t worker, mpe_lease_run *out);
+/* Owner: marks an item as stopped if the worker still runs it. The owner then interrupts the
+ * worker, for example by a signal; one killed in between leaves a mark that mpe_lease_end returns.
+ * Threads: see above.  Errors: ENOENT (not running, or stopped already). */
+MPE_API int mpe_lease_stop(const mpe_leases *b, uint64_t worker, uint32_t number, uint32_t item);
+/* Owner: marks a worker that still runs a stopped item as doomed. It begins no other item, so the
+ * SIGKILL that the owner sends next costs none. An owner killed in between leaves a worker that
+ * blocks in mpe_lease_end; a daemon is killed with its parent.
+ * Threads: see above.  Errors: ENOENT (not running or not stopped, or doomed already). */
+MPE_API int mpe_lease_doom(const mpe_leases *b, uint64_t worker, uint32_t number, uint32_t item);
+/* Owner: tells a worker to take no more tasks. The owner wakes it if it may be waiting for one.
+ * Threads: see above. */
+MPE_API void mpe_lease_retire(const mpe_leases *b, uint64_t worker);
+/* Returns 1 after mpe_lease_ready, else 0.
+ * Threads: any. */
+MPE_API int mpe_lease_is_ready(const mpe_leases *b, uint64_t worker);
+/* Reads the sums of what a worker passed to mpe_lease_count.
+ * Threads: any. */
+MPE_API void mpe_lease_counts(const mpe_leases *b, uint64_t worker, uint64_t *items,
+                              uint64_t *busy_ns);
+
+/* Worker: declares that it has started. A crash before it is a failure to start, a crash after it
+ * was caused by a task.
+ * Threads: see above. */
+MPE_API void mpe_lease_ready(const mpe_leases *b, uint64_t worker);
+/* Worker: takes the next task, and stores its number in the lease before it leaves the queue.
+ * *since is when. A worker killed before that leaves the task on the queue, one killed after it a
+ * task with no item claimed.
+ * Ownership, Errors: as for mpe_queue_get; ECLOSED also after mpe_lease_retire. */
+MPE_API int mpe_lease_take(mpe_engine *e, const mpe_leases *b, uint64_t worker, mpe_object *queue,
+                           mpe_message *out, uint64_t *since);
+/* Worker: claims an item of the task at a place, and runs it until mpe_lease_end. A worker killed
+ * before the claim leaves the item to others, one killed after it an item that ran, perhaps in
+ * part.
+ * Blocks: as mpe_lease_end, when it fails.  Threads: see above.
+ * Errors: ENOENT (not the next item, or reclaimed; a stop of it has no effect any more). */
+MPE_API int mpe_lease_begin(const mpe_leases *b, uint64_t worker, uint64_t place, uint32_t number,
+                            uint32_t item);
+/* Worker: claims an item as mpe_lease_begin does, and sets `since` of its lease to now.
+ * Blocks, Threads, Errors: as for mpe_lease_begin. */
+MPE_API int mpe_lease_begin_timed(const mpe_leases *b, uint64_t worker, uint64_t place,
+                                  uint32_t number, uint32_t item);
+/* Worker: ends the item that it runs; a later stop of that item has no effect. A worker killed
+ * before or after it leaves a claimed item without a result.
+ * Blocks: until SIGKILL, when the worker is doomed.  Threads: see above.
+ * Errors: ECANCELED (the item was stopped). */
+MPE_API int mpe_lease_end(const mpe_leases *b, uint64_t worker);
+/* Returns 1 when the item that the worker runs is stopped, else 0.
+ * Threads: any; signal handlers too. */
+MPE_API int mpe_lease_is_stopped(const mpe_leases *b, uint64_t worker);
+/* Returns 1 after mpe_lease_retire, else 0.
+ * Threads: any; signal handlers too. */
+MPE_API int mpe_lease_is_retired(const mpe_leases *b, uint64_t worker);
+/* Worker: adds to what mpe_lease_counts reads.
+ * Threads: see above. */
+MPE_API void mpe_lease_count(const mpe_leases *b, uint64_t worker, uint64_t items,
+                             uint64_t busy_ns);
+
+/* A raw array of type 'B', zeroed; 16 of its bytes are not for results. */
+typedef struct mpe_lease_buffer {
+    void *memory;
+    uint64_t size;
+} mpe_lease_buffer;
+
+/* Gives a view of an object that is a buffer.
+ * Ownership: valid while the object is held.  Errors: EINVAL. */
+MPE_API int mpe_lease_buffer_of(mpe_engine *e, mpe_object *o, mpe_lease_buffer *out);
+/* Worker: appends the concatenation of the parts as the result of an item. The results in a buffer
+ * are those of successive items of one task. A worker killed before it leaves an item that ran
+ * without a result, one killed after it the result.
+ * Threads: see above.  Errors: EAGAIN (no room left; send and clear first). */
+MPE_API int mpe_lease_publish(const mpe_lease_buffer *buffer, uint32_t number, uint32_t item,
+                              const mpe_bytes *parts, int count);
+
+typedef struct mpe_lease_results {
+    uint32_t number, first; /* the task, and the item of the first result */
+    uint32_t count;
+    mpe_bytes bytes; /* in the buffer */
+} mpe_lease_results;
+
+/* Reads the published results: the worker to send them, the owner after the worker has exited. A
+ * worker killed between the put and mpe_lease_clear leaves both, so the owner must drop results
+ * that it has received.
+ * Ownership: valid until the next publish or clear.  Threads: see above.
+ * Errors: ENOENT (none), ECORRUPT. */
+MPE_API int mpe_lease_salvage(const mpe_lease_buffer *buffer, mpe_lease_results *out);
+/* Worker: empties the buffer, after its results are put.
+ * Threads: see above. */
+MPE_API void mpe_lease_clear(const mpe_lease_buffer *buffer);
+/* Owner: clears the lease and the buffer of a worker that has exited, for a new one. An owner
+ * killed in it leaves some words; the call may be repeated.
+ * Threads: see above. */
+MPE_API void mpe_lease_forget(const mpe_leases *b, uint64_t worker, const mpe_lease_buffer *buffer);
+
 /* ---- pipes -------------------------------------------------------------------------------- */
 
 /* Makes a pipe of two ends, 0 and 1, each with a handle of its own. Not duplex: end 0 receives,

@@ -125,3 +125,26 @@ TEST_LIMIT(an_arrival_that_is_not_counted, 60)
         "objects/sync_deaths_test", "a_barrier_can_be_reset",
         "leave out: &b->arrived[e->slot], (uint64_t)g << 32 | (arrivals(b, e->slot, g) + 1)");
 }
+
+TEST_LIMIT(an_item_said_to_run_after_it_was_claimed, 60)
+{
+    expect_noticed("objects/lease_deaths_test", "killed_in_a_task",
+                   "delay: word_of(b, worker, RUN), run_of(number, item)");
+}
+
+TEST_LIMIT(a_lease_written_after_the_task_has_left_the_queue, 60)
+{
+    expect_noticed("objects/lease_deaths_test", "killed_in_a_task",
+                   "delay: lease, (uint64_t)n + 1");
+}
+
+TEST_LIMIT(a_result_that_is_not_published, 60)
+{
+    expect_noticed("objects/lease_deaths_test", "killed_in_a_task",
+                   "leave out: &b->published, ((published >> 32) + 1) << 32 | used");
+}
+
+TEST_LIMIT(a_task_put_at_a_place_that_was_not_offered, 60)
+{
+    expect_noticed("objects/lease_deaths_test", "puts_a_task", "leave out: claims_of(b, place), 0");
+}
