@@ -1,6 +1,6 @@
 --- mp.Pool: a set of worker processes that run functions. The process that made it schedules. It
 --- puts tasks into one queue from which the idle workers take, so no task waits behind a long one
---- while a worker is idle. The control words (lpool.h) tell it which item died with a worker.
+--- while a worker is idle. The leases of the workers tell it which item died with one.
 ---
 --- This file has the calls; pool/schedule.lua is the flow of tasks, pool/jobs.lua and pool/imap.lua
 --- are their sources, pool/source.lua lists and iterators, pool/workers.lua the processes,
@@ -228,8 +228,7 @@ end
 --- mp.Pool(n) or mp.Pool{ processes =, initializer =, initargs =, maxtasksperchild = }
 local function new(first, ...)
     local n, opts = options.pool(first, ...)
-    local control = mp.RawArray("Q", core.pool_control_size(options.CAPACITY, schedule.PLACES))
-    control[1] = options.CAPACITY
+    local control = core.pool_control(options.CAPACITY, schedule.PLACES)
     local pool = {
         size = n, initializer = opts.initializer, initargs = opts.initargs or {}, maxtasks = opts.maxtasksperchild,
         inbox = mp.Queue(), outbox = mp.Queue(), control = control, functions = mp.Dict(), published = publish.new(),

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * lpool.c - the pool's side of what lpool.h describes: it puts tasks and looks after the control
- * words; lpool_results.c receives results. mpengine/pool.lua and what is beside it decide what to do when.
+ * lpool.c - the pool's side of what lpool.h describes: it puts tasks and makes the owner's calls on the
+ * leases of its workers; lpool_results.c receives results. mpengine/pool.lua and mpengine/pool/ decide
+ * what to do when.
  */
 #include "pool/lpool.h"
 
@@ -12,38 +13,51 @@
 
 /* ---- the control ---- */
 
-lmpe_control
+mpe_leases
 lmpe_check_control(lua_State *L, int idx)
 {
-    lmpe_box *b = lmpe_test_any(L, idx);
-    char type;
-    luaL_argcheck(L, b && b->o && mpe_kind_of(b->o) == MPE_KIND_RAW_ARRAY, idx,
-                  "a pool's control expected");
-    uint64_t length, *data = mpe_array_data(b->S->e, b->o, &type, &length);
-    luaL_argcheck(L, type == 'Q' && length > POOL_WORDS && data[0] < length / POOL_WORDS, idx,
-                  "a pool's control expected");
-    return (lmpe_control){(_Atomic uint64_t *)data, data[0],
-                          length - POOL_WORDS - POOL_WORDS * data[0]};
+    mpe_leases b = {NULL, 0, 0};
+    lmpe_box *box = lmpe_test_any(L, idx);
+    int is_board = box && box->o && mpe_lease_board(box->S->e, box->o, &b) == MPE_OK;
+    luaL_argcheck(L, is_board, idx, "a pool's control expected");
+    return b;
 }
 
 uint64_t
-lmpe_check_worker(lua_State *L, int idx, const lmpe_control *c)
+lmpe_check_worker(lua_State *L, int idx, const mpe_leases *b)
 {
-    return (uint64_t)lmpe_check_count(L, idx, 1, (lua_Integer)c->workers, "worker") - 1;
+    return (uint64_t)lmpe_check_count(L, idx, 1, (lua_Integer)b->workers, "worker") - 1;
 }
 
 static uint64_t
-check_place(lua_State *L, int idx, const lmpe_control *c)
+check_place(lua_State *L, int idx, const mpe_leases *b)
 {
-    return (uint64_t)lmpe_check_count(L, idx, 1, (lua_Integer)c->places, "place") - 1;
+    return (uint64_t)lmpe_check_count(L, idx, 1, (lua_Integer)b->places, "place") - 1;
 }
 
-/* pool_control_size(workers, places) -> words */
-static int
-pool_control_size(lua_State *L)
+mpe_lease_buffer
+lmpe_check_buffer(lua_State *L, int idx)
 {
-    lua_pushinteger(L, POOL_WORDS + POOL_WORDS * luaL_checkinteger(L, 1) + luaL_checkinteger(L, 2));
-    return 1;
+    mpe_lease_buffer buffer = {NULL, 0};
+    lmpe_box *b = lmpe_check_kind(L, idx, MPE_KIND_RAW_ARRAY, "mp.RawArray");
+    luaL_argcheck(L, mpe_lease_buffer_of(b->S->e, b->o, &buffer) == MPE_OK, idx,
+                  "a worker's buffer expected");
+    return buffer;
+}
+
+/* pool_control(workers, places) -> a control on which no worker has taken anything */
+static int
+pool_control(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    mpe_object *o = NULL;
+    int rc, tries = 0;
+    uint32_t workers = (uint32_t)luaL_checkinteger(L, 1),
+             places = (uint32_t)luaL_checkinteger(L, 2);
+    do
+        rc = mpe_lease_create(S->e, workers, places, &o);
+    while (lmpe_try_again(L, S, rc, &tries));
+    return lmpe_created(L, S, rc, &o, "Pool");
 }
 
 /* ---- heads ---- */
@@ -126,9 +140,9 @@ pool_put(lua_State *L)
 {
     lmpe_box *q = lmpe_check_kind(L, 1, MPE_KIND_QUEUE, "mp.Queue");
     lmpe *S = q->S;
-    lmpe_control c = lmpe_check_control(L, 2);
+    mpe_leases b = lmpe_check_control(L, 2);
     const char *where = luaL_checkstring(L, 3);
-    uint64_t place = check_place(L, 4, &c);
+    uint64_t place = check_place(L, 4, &b);
     struct lmpe_task_head head = {.place = (uint32_t)place,
                                   .function = (uint32_t)luaL_checkinteger(L, 5),
                                   .shared = (uint32_t)luaL_checkinteger(L, 6),
@@ -148,8 +162,8 @@ pool_put(lua_State *L)
     int rc, tries = 0;
     do { /* a finalizer may put another task in between */
         mpe_queue_seqs(S->e, q->o, &number, &got);
-        atomic_store_explicit(lmpe_pool_claims(&c, place), 0, memory_order_relaxed);
-        rc = mpe_queue_put(S->e, q->o, parts, 2, handles); /* publishes the claim */
+        mpe_lease_offer(&b, place);
+        rc = mpe_queue_put(S->e, q->o, parts, 2, handles);
     } while (lmpe_try_again(L, S, rc, &tries));
     if (rc == MPE_ECLOSED)
         return luaL_error(L, "%s: the pool is closed", where);
@@ -167,10 +181,15 @@ pool_put(lua_State *L)
 static int
 pool_reclaim(lua_State *L)
 {
-    lmpe_control c = lmpe_check_control(L, 1);
-    uint64_t claims = atomic_fetch_or(lmpe_pool_claims(&c, check_place(L, 2, &c)), CLAIM_ALL);
-    lua_pushinteger(L, (lua_Integer)(claims & (CLAIM_ALL - 1)));
+    mpe_leases b = lmpe_check_control(L, 1);
+    lua_pushinteger(L, mpe_lease_reclaim(&b, check_place(L, 2, &b)));
     return 1;
+}
+
+static void
+push_age(lua_State *L, const mpe_lease_run *run)
+{
+    lua_pushnumber(L, (lua_Number)(mpe_now() - run->since) / 1e9);
 }
 
 /* pool_lease(queue, control, worker) -> number of the task it took last and seconds since then, or
@@ -179,14 +198,12 @@ static int
 pool_lease(lua_State *L)
 {
     lmpe_box *q = lmpe_check_kind(L, 1, MPE_KIND_QUEUE, "mp.Queue");
-    lmpe_control c = lmpe_check_control(L, 2);
-    uint64_t w = lmpe_check_worker(L, 3, &c), lease = atomic_load(lmpe_pool_word(&c, w, LEASE));
-    uint32_t next, got;
-    mpe_queue_seqs(q->S->e, q->o, &next, &got);
-    if (lease == 0 || (int32_t)(got - (uint32_t)lease) < 0)
+    mpe_leases b = lmpe_check_control(L, 2);
+    mpe_lease_run run;
+    if (mpe_lease_taken(q->S->e, &b, lmpe_check_worker(L, 3, &b), q->o, &run) != MPE_OK)
         return 0;
-    lua_pushinteger(L, (lua_Integer)(uint32_t)(lease - 1));
-    lua_pushnumber(L, (lua_Number)(mpe_now() - atomic_load(lmpe_pool_word(&c, w, SINCE))) / 1e9);
+    lua_pushinteger(L, run.number);
+    push_age(L, &run);
     return 2;
 }
 
@@ -194,10 +211,11 @@ pool_lease(lua_State *L)
 static int
 pool_counts(lua_State *L)
 {
-    lmpe_control c = lmpe_check_control(L, 1);
-    uint64_t w = lmpe_check_worker(L, 2, &c);
-    lua_pushinteger(L, (lua_Integer)atomic_load(lmpe_pool_word(&c, w, TASKS)));
-    lua_pushnumber(L, (lua_Number)atomic_load(lmpe_pool_word(&c, w, BUSY)) / 1e9);
+    mpe_leases b = lmpe_check_control(L, 1);
+    uint64_t items, busy_ns;
+    mpe_lease_counts(&b, lmpe_check_worker(L, 2, &b), &items, &busy_ns);
+    lua_pushinteger(L, (lua_Integer)items);
+    lua_pushnumber(L, (lua_Number)busy_ns / 1e9);
     return 2;
 }
 
@@ -205,14 +223,9 @@ pool_counts(lua_State *L)
 static int
 pool_forget(lua_State *L)
 {
-    lmpe_control c = lmpe_check_control(L, 1);
-    uint64_t w = lmpe_check_worker(L, 2, &c), length;
-    char type;
-    lmpe_box *b = lmpe_check_kind(L, 3, MPE_KIND_RAW_ARRAY, "mp.RawArray");
-    struct lmpe_pool_buffer *buffer = mpe_array_data(b->S->e, b->o, &type, &length);
-    atomic_store(&buffer->published, 0);
-    for (int i = 0; i < POOL_WORDS; i++)
-        atomic_store(lmpe_pool_word(&c, w, i), 0);
+    mpe_leases b = lmpe_check_control(L, 1);
+    mpe_lease_buffer buffer = lmpe_check_buffer(L, 3);
+    mpe_lease_forget(&b, lmpe_check_worker(L, 2, &b), &buffer);
     return 0;
 }
 
@@ -228,9 +241,8 @@ pool_sweep(lua_State *L)
 static int
 pool_is_ready(lua_State *L)
 {
-    lmpe_control c = lmpe_check_control(L, 1);
-    uint64_t w = lmpe_check_worker(L, 2, &c);
-    lua_pushboolean(L, atomic_load(lmpe_pool_word(&c, w, READY)) != 0);
+    mpe_leases b = lmpe_check_control(L, 1);
+    lua_pushboolean(L, mpe_lease_is_ready(&b, lmpe_check_worker(L, 2, &b)));
     return 1;
 }
 
@@ -238,36 +250,25 @@ pool_is_ready(lua_State *L)
 static int
 pool_retire(lua_State *L)
 {
-    lmpe_control c = lmpe_check_control(L, 1);
-    atomic_store(lmpe_pool_word(&c, lmpe_check_worker(L, 2, &c), RETIRE), 1);
+    mpe_leases b = lmpe_check_control(L, 1);
+    mpe_lease_retire(&b, lmpe_check_worker(L, 2, &b));
     lua_pushinteger(L, STOP_SIGNAL);
     return 1;
 }
 
-/* pool_running(control, worker) -> number of its task, item that runs (from 0), seconds since SINCE */
+/* pool_running(control, worker) -> number of its task, item that runs (from 0), seconds since it
+ * took the task or began the timed item */
 static int
 pool_running(lua_State *L)
 {
-    lmpe_control c = lmpe_check_control(L, 1);
-    uint64_t w = lmpe_check_worker(L, 2, &c), run = atomic_load(lmpe_pool_word(&c, w, RUN));
-    if (run == 0)
+    mpe_leases b = lmpe_check_control(L, 1);
+    mpe_lease_run run;
+    if (mpe_lease_running(&b, lmpe_check_worker(L, 2, &b), &run) != MPE_OK)
         return 0;
-    lua_pushinteger(L, (lua_Integer)(uint32_t)(run - 1));
-    lua_pushinteger(L, (lua_Integer)((run & ~(STOP | DOOMED)) >> 34));
-    lua_pushnumber(L, (lua_Number)(mpe_now() - atomic_load(lmpe_pool_word(&c, w, SINCE))) / 1e9);
+    lua_pushinteger(L, run.number);
+    lua_pushinteger(L, run.item);
+    push_age(L, &run);
     return 3;
-}
-
-/* Adds a flag to what worker (2) runs if that is item (4) of the task with number (3) and has the
- * flags `before`. */
-static int
-mark_run(lua_State *L, uint64_t before, uint64_t flag)
-{
-    lmpe_control c = lmpe_check_control(L, 1);
-    uint64_t w = lmpe_check_worker(L, 2, &c);
-    uint64_t run = before | lmpe_pool_run((uint32_t)luaL_checkinteger(L, 3),
-                                          (uint32_t)luaL_checkinteger(L, 4));
-    return atomic_compare_exchange_strong(lmpe_pool_word(&c, w, RUN), &run, run | flag);
 }
 
 /* pool_stop(control, worker, number, item) -> the signal to send to the worker | nil: it does not
@@ -275,7 +276,10 @@ mark_run(lua_State *L, uint64_t before, uint64_t flag)
 static int
 pool_stop(lua_State *L)
 {
-    if (mark_run(L, 0, STOP))
+    mpe_leases b = lmpe_check_control(L, 1);
+    uint64_t w = lmpe_check_worker(L, 2, &b);
+    uint32_t number = (uint32_t)luaL_checkinteger(L, 3), item = (uint32_t)luaL_checkinteger(L, 4);
+    if (mpe_lease_stop(&b, w, number, item) == MPE_OK)
         lua_pushinteger(L, STOP_SIGNAL);
     else
         lua_pushnil(L);
@@ -286,7 +290,10 @@ pool_stop(lua_State *L)
 static int
 pool_doom(lua_State *L)
 {
-    lua_pushboolean(L, mark_run(L, STOP, DOOMED));
+    mpe_leases b = lmpe_check_control(L, 1);
+    uint64_t w = lmpe_check_worker(L, 2, &b);
+    uint32_t number = (uint32_t)luaL_checkinteger(L, 3), item = (uint32_t)luaL_checkinteger(L, 4);
+    lua_pushboolean(L, mpe_lease_doom(&b, w, number, item) == MPE_OK);
     return 1;
 }
 
@@ -294,7 +301,7 @@ static void
 on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
-        {"pool_control_size", pool_control_size},
+        {"pool_control", pool_control},
         {"pool_put", pool_put},
         {"pool_reclaim", pool_reclaim},
         {"pool_lease", pool_lease},

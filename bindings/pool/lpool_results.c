@@ -221,24 +221,20 @@ pool_receive(lua_State *L)
 static int
 pool_salvage(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_kind(L, 1, MPE_KIND_RAW_ARRAY, "mp.RawArray");
-    char type;
-    uint64_t length;
-    struct lmpe_pool_buffer *buffer = mpe_array_data(b->S->e, b->o, &type, &length);
-    uint64_t published = atomic_load(&buffer->published), bytes = (uint32_t)published;
+    mpe_lease_buffer buffer = lmpe_check_buffer(L, 1);
+    mpe_lease_results r;
     lua_settop(L, 3);
     lua_getfield(L, 3, "number");
-    if (published == 0 || sizeof *buffer + bytes > length ||
-        lua_tointeger(L, -1) != buffer->number) {
+    if (mpe_lease_salvage(&buffer, &r) != MPE_OK || lua_tointeger(L, -1) != r.number) {
         lua_pushboolean(L, 0);
         return 1;
     }
     lua_settop(L, 3);
     struct lmpe_result_head h = {.kind = RESULT_SEVERAL,
                                  .worker = (uint32_t)luaL_checkinteger(L, 2) - 1,
-                                 .from = buffer->from,
-                                 .count = (uint32_t)(published >> 32)};
-    return push_result(L, &h, buffer->bytes, bytes);
+                                 .from = r.first,
+                                 .count = r.count};
+    return push_result(L, &h, r.bytes.data, r.bytes.size);
 }
 
 void

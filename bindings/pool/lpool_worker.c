@@ -17,15 +17,12 @@
 
 static struct {
     lmpe *S;
-    lmpe_control control;
-    _Atomic uint64_t *words; /* this worker's */
+    mpe_leases control;
     mpe_object *results;
-    struct lmpe_pool_buffer *buffer;
-    size_t room; /* bytes of records it has place for */
+    mpe_lease_buffer buffer;
     uint32_t worker;
     struct lmpe_task_head task; /* under way */
     uint32_t number;            /* its */
-    uint32_t records, bytes;    /* in the buffer */
     uint64_t since_ns;          /* when what is not sent began */
     uint32_t boxes;             /* shared objects had when the last release ended */
     int heap_kib;               /* the heap of Lua then */
@@ -42,8 +39,8 @@ on_stop(int sig)
     (void)sig;
     if (!S || !S->e)
         return;
-    if (!(atomic_load(&self.words[RUN]) & STOP)) {
-        if (atomic_load(&self.words[RETIRE]))
+    if (!mpe_lease_is_stopped(&self.control, self.worker)) {
+        if (mpe_lease_is_retired(&self.control, self.worker))
             mpe_interrupt(S->e); /* it may wait for a task */
     } else {
         S->stopped = 1;
@@ -64,18 +61,15 @@ on_interrupt(int sig)
 static int
 pool_worker(lua_State *L)
 {
-    lmpe_control c = lmpe_check_control(L, 1);
+    mpe_leases control = lmpe_check_control(L, 1);
+    uint64_t worker = lmpe_check_worker(L, 2, &control);
     lmpe_box *results = lmpe_check_kind(L, 3, MPE_KIND_QUEUE, "mp.Queue");
-    lmpe_box *buffer = lmpe_check_kind(L, 4, MPE_KIND_RAW_ARRAY, "mp.RawArray");
-    char type;
-    uint64_t length;
+    mpe_lease_buffer buffer = lmpe_check_buffer(L, 4);
     memset(&self, 0, sizeof self);
-    self.control = c;
-    self.worker = (uint32_t)lmpe_check_worker(L, 2, &c);
-    self.words = lmpe_pool_word(&c, self.worker, 0);
+    self.control = control;
+    self.worker = (uint32_t)worker;
     self.results = results->o;
-    self.buffer = mpe_array_data(buffer->S->e, buffer->o, &type, &length);
-    self.room = length - sizeof *self.buffer;
+    self.buffer = buffer;
     self.S = lmpe_self(L);
     struct sigaction action = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
     sigfillset(&action.sa_mask); /* as lmpe_hook wants it */
@@ -134,7 +128,7 @@ static int
 pool_ready(lua_State *L)
 {
     begin_growth(L);
-    atomic_store(&self.words[READY], 1);
+    mpe_lease_ready(&self.control, self.worker);
     return 0;
 }
 
@@ -146,9 +140,7 @@ attempt_take(lmpe *S, lmpe_await *a)
     a->source = LMPE_OBJECT;
     a->on.object = a->object;
     a->event = MPE_EVENT_READY;
-    if (atomic_load(&self.words[RETIRE]))
-        return MPE_ECLOSED;
-    return mpe_queue_get_leased(S->e, a->object, (uint64_t *)&self.words[LEASE], &S->message);
+    return mpe_lease_take(S->e, &self.control, self.worker, a->object, &S->message, &self.since_ns);
 }
 
 static int
@@ -164,8 +156,6 @@ finish_take(lua_State *L, lmpe *S, lmpe_await *a, int status)
     if (!lmpe_pool_read_head(&self.task, sizeof self.task, &data, &size))
         return luaL_error(L, "pool: a damaged task");
     self.number = own.seq;
-    self.since_ns = mpe_now();
-    atomic_store_explicit(&self.words[SINCE], self.since_ns, memory_order_relaxed);
     int n;
     lua_pushinteger(L, self.task.mode & ~(uint32_t)(MODE_TIMED | MODE_REASON | MODE_PACK));
     lua_pushinteger(L, self.task.function);
@@ -218,13 +208,7 @@ post(struct lmpe_result_head *h, const void *data, size_t size, int handles)
     if (rc != MPE_OK)
         return rc == MPE_ECLOSED ? MPE_OK : rc; /* the pool is over */
     self.since_ns = now;
-    atomic_store_explicit(&self.words[TASKS],
-                          atomic_load_explicit(&self.words[TASKS], memory_order_relaxed) + h->count,
-                          memory_order_relaxed);
-    atomic_store_explicit(&self.words[BUSY],
-                          atomic_load_explicit(&self.words[BUSY], memory_order_relaxed) +
-                              h->elapsed_ns,
-                          memory_order_relaxed);
+    mpe_lease_count(&self.control, self.worker, h->count, h->elapsed_ns);
     return MPE_OK;
 }
 
@@ -232,32 +216,33 @@ post(struct lmpe_result_head *h, const void *data, size_t size, int handles)
 static void
 flush(lua_State *L, uint32_t last)
 {
-    if (self.records == 0 && !last)
+    mpe_lease_results r;
+    struct lmpe_result_head h = {.kind = RESULT_SEVERAL, .last = last};
+    int rc = mpe_lease_salvage(&self.buffer, &r);
+    if (rc == MPE_ENOENT && !last)
         return;
-    struct lmpe_result_head h = {.kind = RESULT_SEVERAL, .count = self.records, .last = last};
-    h.from = self.records ? self.buffer->from : 0;
-    int rc = post(&h, self.buffer->bytes, self.bytes, 0);
+    if (rc == MPE_OK) {
+        h.from = r.first;
+        h.count = r.count;
+    } else {
+        r.bytes = (mpe_bytes){NULL, 0};
+    }
+    rc = post(&h, r.bytes.data, r.bytes.size, 0);
     if (rc != MPE_OK)
         lmpe_raise(L, rc, "pool: cannot send results");
-    atomic_store_explicit(&self.buffer->published, 0, memory_order_release);
-    self.records = self.bytes = 0;
+    mpe_lease_clear(&self.buffer);
 }
 
-static void
-append(uint32_t item, const void *data, uint32_t size, int failed)
+/* Puts a record into the buffer, which is sent first if it is full; whether there is room. */
+static int
+append(lua_State *L, uint32_t item, const void *data, size_t size, int failed)
 {
-    uint8_t *to = self.buffer->bytes + self.bytes;
-    uint32_t marked = size | (failed ? RECORD_FAILED : 0);
-    if (self.records == 0) {
-        self.buffer->number = self.number;
-        self.buffer->from = item;
-    }
-    memcpy(to, &marked, sizeof marked);
-    memcpy(to + sizeof marked, data, size);
-    self.records++;
-    self.bytes += (uint32_t)sizeof marked + size;
-    atomic_store_explicit(&self.buffer->published, (uint64_t)self.records << 32 | self.bytes,
-                          memory_order_release); /* read by the pool when this process is dead */
+    uint32_t marked = (uint32_t)size | (failed ? RECORD_FAILED : 0);
+    mpe_bytes parts[2] = {{&marked, sizeof marked}, {data, size}};
+    if (mpe_lease_publish(&self.buffer, self.number, item, parts, 2) == MPE_OK)
+        return 1;
+    flush(L, 0);
+    return mpe_lease_publish(&self.buffer, self.number, item, parts, 2) == MPE_OK;
 }
 
 /* Pushes a report like those of worker.lua. */
@@ -302,12 +287,8 @@ give(lua_State *L, int first, int n, int failed, uint32_t item)
     int handles;
     failed = encode_result(L, first, n, failed, &handles);
     size_t size = self.S->scratch->len;
-    if (self.task.items > 1 && !handles && size + sizeof(uint32_t) <= self.room) {
-        if (self.bytes + size + sizeof(uint32_t) > self.room)
-            flush(L, 0);
-        append(item, self.S->scratch->data, (uint32_t)size, failed);
+    if (self.task.items > 1 && !handles && append(L, item, self.S->scratch->data, size, failed))
         return;
-    }
     struct lmpe_result_head h = {.kind = failed ? RESULT_FAILED : RESULT_OK,
                                  .from = item,
                                  .count = 1,
@@ -326,32 +307,24 @@ give(lua_State *L, int first, int n, int failed, uint32_t item)
 
 /* ---- running ---- */
 
-/* Whether an item had been stopped. */
+/* Whether the item had been stopped. A stop that the handler has noted is over with it. */
 static int
 end_item(void)
 {
-    uint64_t run = atomic_exchange(&self.words[RUN], 0);
-    while (run & DOOMED) /* SIGKILL is on its way */
-        pause();
-    if (!(run & STOP))
+    if (mpe_lease_end(&self.control, self.worker) == MPE_OK)
         return 0;
     self.S->stopped = 0;
     return 1;
 }
 
-/* Claims an item, which is said to run before: so what is claimed is running, or is over. */
 static int
 begin_item(uint32_t item)
 {
-    uint64_t claims = item;
-    if (self.task.mode & MODE_TIMED)
-        atomic_store_explicit(&self.words[SINCE], mpe_now(), memory_order_relaxed);
-    atomic_store(&self.words[RUN], lmpe_pool_run(self.number, item));
-    if (atomic_compare_exchange_strong(lmpe_pool_claims(&self.control, self.task.place), &claims,
-                                       claims + 1))
-        return 1;
-    end_item();
-    return 0;
+    int rc = (self.task.mode & MODE_TIMED ? mpe_lease_begin_timed : mpe_lease_begin)(
+        &self.control, self.worker, self.task.place, self.number, item);
+    if (rc != MPE_OK)
+        self.S->stopped = 0;
+    return rc == MPE_OK;
 }
 
 /* Calls the function and its n arguments on top; whether it failed, and what describe (at 1) says of it is
