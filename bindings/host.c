@@ -14,7 +14,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/lmpe.h"
+#include "base/lmodules.h"
+#include "process/lprocess.h"
+#include "lopen.h"
 
 #define HEAP_AT_START (256 << 10)
 #define PREFIX "mpengine: "

@@ -2,7 +2,8 @@
  *
  * lembed.c - the module in a host's Lua state.
  */
-#include "base/lmpe.h"
+#include "base/lmodules.h"
+#include "lopen.h"
 #include "mpengine_lua.h"
 
 #define HOST_ENGINE "mpengine.host_engine"

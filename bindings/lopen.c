@@ -4,8 +4,8 @@
  * it with the state.
  */
 #include "base/lmodules.h"
-#include "base/lmpe.h"
 #include "codec/lcodec.h"
+#include "lopen.h"
 
 #include <unistd.h>
 

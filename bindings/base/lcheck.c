@@ -5,6 +5,7 @@
  */
 #define LMPE_AS_LUA
 #include "base/lmpe.h"
+#include "base/lmodules.h"
 
 #include <string.h>
 

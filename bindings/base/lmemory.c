@@ -4,7 +4,7 @@
  * bytes. It is told of what the arena has grown by, in whichever process, when the next object comes; and
  * when a call finds no memory, all garbage is collected and swept, and the call is made once more.
  */
-#include "base/lmpe.h"
+#include "base/lobject.h"
 
 #include <string.h>
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lmodules.h - the library's own Lua modules, compiled: what tools/embed.c writes.
+ * lmodules.h - the library's own Lua modules: their code, as tools/embed.c writes it, how require finds
+ * them, and what they have put into package.loaded and the globals.
  */
 #ifndef LMODULES_H
 #define LMODULES_H
@@ -21,5 +22,23 @@ extern const unsigned char lmpe_modules_code[];
 void lmpe_copy_globals(lua_State *L);
 void lmpe_push_globals(lua_State *L);
 int lmpe_is_library_env(lua_State *L, int idx);
+
+#define LMPE_LIBRARY "=mpengine/" /* how the sources of our own Lua code begin */
+/* Is this the source of our own Lua code? */
+int lmpe_is_library(const char *source);
+/* Lets require find the modules in this state; a second time does nothing. */
+void lmpe_add_modules(lua_State *L);
+/* Takes a value from the top: package.loaded[name]; the same for a function that replaces a global
+ * one. What a script takes away there is put back when it requires the library again. */
+void lmpe_set_loaded(lua_State *L, const char *name);
+void lmpe_set_global(lua_State *L, const char *name);
+/* Pushes the table of the modules that are loaded, by their names. */
+void lmpe_push_modules(lua_State *L);
+/* Pushes the module of that name if it is there: it is required again. */
+int lmpe_push_known(lua_State *L, const char *name);
+/* And mpengine.core, which open_core opens, with them. */
+void lmpe_preload(lua_State *L, lua_CFunction open_core);
+/* Puts a searcher behind the one of package.preload. */
+void lmpe_add_searcher(lua_State *L, lua_CFunction f);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lmpe.c - arguments, statuses, and the memory of a state.
+ * lmpe.c - arguments, statuses, the memory of a state, and its modules.
  */
 #include "base/lmpe.h"
 
@@ -97,6 +97,25 @@ lmpe_place(lmpe *S, size_t size)
         return calloc(1, size);
     S->room += size;
     return at;
+}
+
+lmpe *
+lmpe_of(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.state");
+    lmpe *S = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return S;
+}
+
+void
+lmpe_setfuncs(lua_State *L, lmpe *S, const luaL_Reg *funcs)
+{
+    for (; funcs->name; funcs++) {
+        lua_pushlightuserdata(L, S);
+        lua_pushcclosure(L, funcs->func, 1);
+        lua_setfield(L, -2, funcs->name);
+    }
 }
 
 void

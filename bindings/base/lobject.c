@@ -4,22 +4,13 @@
  * handle, held while the box lives. One box per object in a state (a weak table by handle), so
  * objects can be table keys; == compares handles.
  */
-#include "base/lmpe.h"
+#include "base/lobject.h"
+#include "base/lmodules.h"
 
 #include <stdio.h>
 #include <string.h>
 
 static const char boxes_key, types_key; /* by handle; metatables by kind */
-
-void
-lmpe_setfuncs(lua_State *L, lmpe *S, const luaL_Reg *funcs)
-{
-    for (; funcs->name; funcs++) {
-        lua_pushlightuserdata(L, S);
-        lua_pushcclosure(L, funcs->func, 1);
-        lua_setfield(L, -2, funcs->name);
-    }
-}
 
 /* Into the table below the metatable on top. */
 static void

@@ -5,6 +5,7 @@
  * Where a mistake is: the innermost line that is not the library's.
  */
 #include "base/lmpe.h"
+#include "base/lmodules.h"
 
 #include <stdarg.h>
 #include <string.h>

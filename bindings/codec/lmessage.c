@@ -3,7 +3,7 @@
  * lmessage.c - values as messages of the engine: encoding into the scratch of a state, with errors that
  * name the call, and decoding what a get has brought.
  */
-#include "base/lmpe.h"
+#include "codec/lmessage.h"
 #include "codec/lcodec.h"
 
 #include <string.h>

@@ -6,8 +6,7 @@
  * A transfer is closed by its scope in Lua (__close), so a task that is killed or times out takes
  * its request off libcurl on its way out.
  */
-#include "base/lmpe.h"
-
+#include "task/ltask.h"
 #include "io/lhttp.h"
 
 #include <stdio.h>

@@ -10,8 +10,9 @@
  *
  * luv that was built with a libuv of its own cannot share the loop and is left alone.
  */
-#include "io/lluv.h"
+#include "base/lmodules.h"
 #include "task/ltask.h"
+#include "io/lluv.h"
 
 #include <dlfcn.h>
 #include <string.h>

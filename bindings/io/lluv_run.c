@@ -8,6 +8,7 @@
  * of callbacks too. One that is itself in uv.run does not wait for others that are, or they would
  * wait for each other.
  */
+#include "task/ltask.h"
 #include "io/lluv.h"
 
 #define RUN "mpengine.luv_run"

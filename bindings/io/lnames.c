@@ -3,7 +3,7 @@
  * lnames.c - looking up the names of hosts as a userdata that tasks wait on. It may be asked again
  * after a wait that timed out, and is dropped by its scope, or when it is collected.
  */
-#include "base/lmpe.h"
+#include "task/ltask.h"
 
 #include <errno.h>
 #include <netdb.h>

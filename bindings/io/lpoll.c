@@ -7,6 +7,7 @@
  * its wait; one left behind by a wait that an error cut short does nothing when it fires, and goes
  * with the set.
  */
+#include "task/ltask.h"
 #include "io/ldescriptors.h"
 
 #include <errno.h>

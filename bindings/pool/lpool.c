@@ -4,9 +4,10 @@
  * leases of its workers; lpool_results.c receives results. mpengine/pool.lua and mpengine/pool/ decide
  * what to do when.
  */
-#include "pool/lpool.h"
-
+#include "base/lobject.h"
+#include "codec/lmessage.h"
 #include "codec/lcodec.h"
+#include "pool/lpool.h"
 
 #include <signal.h>
 #include <string.h>

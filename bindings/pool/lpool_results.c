@@ -6,9 +6,10 @@
  * A task is here a table of Lua's: number; first, the index of its first item; values, where the
  * results of items go, or nil: those of a call, which are returned.
  */
-#include "pool/lpool.h"
-
+#include "base/lobject.h"
 #include "codec/lcodec.h"
+#include "task/ltask.h"
+#include "pool/lpool.h"
 
 #include <string.h>
 

@@ -7,9 +7,11 @@
  * Everything runs in the worker's main task: calls are protected here, and what waits in them
  * drives the loop in place.
  */
-#include "pool/lpool.h"
-
+#include "base/lobject.h"
+#include "codec/lmessage.h"
 #include "codec/lcodec.h"
+#include "task/ltask.h"
+#include "pool/lpool.h"
 
 #include <signal.h>
 #include <string.h>

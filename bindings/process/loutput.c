@@ -12,6 +12,8 @@
  * that signal be ignored.
  */
 #define LMPE_AS_LUA /* the messages are those of what is replaced */
+#include "base/lmodules.h"
+#include "process/lprocess.h"
 #include "process/lstream.h"
 
 #include <errno.h>

@@ -4,6 +4,7 @@
  * they start is in lstart.c, how everything ends in lend.c; what a Process object is for scripts
  * lies in mpengine/process.lua.
  */
+#include "task/ltask.h"
 #include "process/lprocess.h"
 
 #include <errno.h>

@@ -13,7 +13,8 @@
  * runs f as a task; in one that runs Lua code, the hook runs f as a task on the spot, until it waits
  * for the first time.
  */
-#include "base/lmpe.h"
+#include "task/ltask.h"
+#include "process/lprocess.h"
 
 #include <errno.h>
 #include <pthread.h>

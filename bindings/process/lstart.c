@@ -3,6 +3,8 @@
  * lstart.c - starting children, and what a child does first. What travels to it, and when, is decided in
  * mpengine/process.lua.
  */
+#include "codec/lmessage.h"
+#include "task/ltask.h"
 #include "process/lprocess.h"
 
 #include <errno.h>

@@ -5,7 +5,7 @@
 #ifndef LSTREAM_H
 #define LSTREAM_H
 
-#include "base/lmpe.h"
+#include "task/ltask.h"
 
 typedef struct lmpe_stream {
     lmpe *S;

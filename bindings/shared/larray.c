@@ -4,6 +4,7 @@
  * element access is one load or store; whatever takes many elements converts all of them first, so
  * that an error changes nothing. The types of elements are in larray_element.c.
  */
+#include "shared/lshared.h"
 #include "shared/larray.h"
 
 /* Closures with __index and __newindex have the methods as their third upvalue, and those of values

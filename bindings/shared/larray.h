@@ -9,6 +9,10 @@
 #include "shared/larray_element.h"
 #include "shared/lstore.h"
 
+#define LMPE_ARRAY_KINDS                                                                           \
+    (1u << MPE_KIND_ARRAY | 1u << MPE_KIND_VALUE | 1u << MPE_KIND_RAW_ARRAY |                      \
+     1u << MPE_KIND_RAW_VALUE)
+
 /* An array, looked at. */
 typedef struct lmpe_array {
     const lmpe_element *type;

@@ -3,7 +3,8 @@
  * lbarrier.c - mp.Barrier. The action and the default timeout are the constructor's business: the
  * Lua side keeps them (sync.lua); here is the meeting itself.
  */
-#include "base/lmpe.h"
+#include "base/lobject.h"
+#include "task/ltask.h"
 
 /* scratch: 0 index + 1 once arrived, 1 generation */
 static int

@@ -3,7 +3,7 @@
  * lblob.c - what the codec asks about shared objects: the handle of an object, the object of a handle,
  * and blobs, the objects of bytes that carry the code of functions.
  */
-#include "base/lmpe.h"
+#include "base/lobject.h"
 #include "codec/lcodec.h"
 
 static int

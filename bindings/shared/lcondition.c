@@ -4,6 +4,7 @@
  * again before it ends, also when it ends by a timeout or a kill.
  */
 #include "task/lturn.h"
+#include "shared/lshared.h"
 
 enum { NOTIFIED, TIMED_OUT };
 

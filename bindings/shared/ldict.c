@@ -3,6 +3,7 @@
  * ldict.c - mp.Dict: the type, and what touches one entry. A value's bytes are one message of the
  * codec. No lock of the engine is held while Lua runs.
  */
+#include "codec/lmessage.h"
 #include "shared/ldict.h"
 
 /* ---- one entry ---- */

@@ -3,6 +3,7 @@
  * ldict_modify.c - d:modify(k, f). f runs with no lock held, and may wait; what it returned is
  * stored if the key has not changed since, else f runs again. Somebody's store always succeeds.
  */
+#include "codec/lmessage.h"
 #include "shared/ldict.h"
 
 #include <string.h>

@@ -2,6 +2,7 @@
  *
  * levent.c - mp.Event.
  */
+#include "base/lobject.h"
 #include "task/lturn.h"
 
 #define EVENT (1u << MPE_KIND_EVENT)

@@ -4,6 +4,7 @@
  * remove, sort) works on a snapshot, with no lock held while Lua runs, and begins again when the
  * list has changed before its own change could be made. Sorting and reversing are in llist_order.c.
  */
+#include "codec/lmessage.h"
 #include "shared/llist.h"
 
 #include <stdio.h>

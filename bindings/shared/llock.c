@@ -4,6 +4,7 @@
  * Guards and with() are the same for every type that has acquire and release: mpengine/sync.lua.
  */
 #include "task/lturn.h"
+#include "shared/lshared.h"
 
 #define LOCKS (1u << MPE_KIND_LOCK | 1u << MPE_KIND_RLOCK)
 

@@ -3,10 +3,11 @@
  * lpipe.c - the ends of mp.Pipe. An end sends into one queue and receives from another; user value 1
  * and 2 of its userdata are those queues' userdata, once they were needed.
  */
-#include "base/lmpe.h"
-
+#include "base/lobject.h"
+#include "codec/lmessage.h"
 #include "codec/lcodec.h"
 #include "task/lturn.h"
+#include "shared/lshared.h"
 
 enum { CLOSED = 1 }; /* extra of the box */
 

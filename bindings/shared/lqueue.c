@@ -2,10 +2,11 @@
  *
  * lqueue.c - mp.Queue, mp.JoinableQueue, mp.SimpleQueue.
  */
-#include "base/lmpe.h"
-
+#include "base/lobject.h"
+#include "codec/lmessage.h"
 #include "codec/lcodec.h"
 #include "task/lturn.h"
+#include "shared/lshared.h"
 
 #include <string.h>
 

@@ -2,6 +2,7 @@
  *
  * lsemaphore.c - mp.Semaphore and mp.BoundedSemaphore.
  */
+#include "base/lobject.h"
 #include "task/lturn.h"
 
 #define SEMAPHORE (1u << MPE_KIND_SEMAPHORE | 1u << MPE_KIND_BOUNDED)

@@ -3,9 +3,9 @@
  * lstore.c - values between Lua and the bytes that dicts and lists store. Bytes in a grown buffer
  * and pinned objects belong to a frame of C, so what may raise with them about runs under pcall.
  */
-#include "shared/lstore.h"
-
+#include "codec/lmessage.h"
 #include "codec/lcodec.h"
+#include "shared/lstore.h"
 
 #include <stdarg.h>
 

@@ -5,7 +5,7 @@
 #ifndef LMPE_STORE_H
 #define LMPE_STORE_H
 
-#include "base/lmpe.h"
+#include "base/lobject.h"
 
 /* The upvalue with the methods, in an __index or __newindex set by lmpe_store_accessors. */
 #define LMPE_METHODS lua_upvalueindex(3)

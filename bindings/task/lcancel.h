@@ -5,7 +5,7 @@
 #ifndef LCANCEL_H
 #define LCANCEL_H
 
-#include "base/lmpe.h"
+#include "task/ltask_int.h"
 
 #include <time.h>
 
@@ -26,6 +26,26 @@ int lmpe_count_tick(lua_State *L, lmpe *S, lmpe_task *t);
 /* Must the code that runs be raised in? Then lmpe_cancel_act does so, unless close handlers run. */
 int lmpe_cancel_wants(lua_State *L, lmpe *S);
 void lmpe_cancel_act(lua_State *L, lmpe *S);
+
+/* ---- lcancel.c, lhook.c, ltraceback.c: what tasks need of it ---- */
+
+/* The deadline of a wait, or of what cancels it. */
+uint64_t lmpe_effective_deadline(lua_State *L, lmpe *S, lmpe_task *t, uint64_t deadline);
+/* Does a suspended task wait in a close handler? Its time is bounded from then on. */
+int lmpe_close_handler_waits(lua_State *L, lmpe_task *t);
+/* Takes the hook of a task off its coroutine. */
+void lmpe_unhook(lmpe_task *t, lua_State *co);
+/* Message handler: keeps the traceback of an error for who reports it. */
+int lmpe_note_traceback(lua_State *L);
+/* Pushes the traceback kept for the error at idx, or nil. */
+void lmpe_push_traceback(lua_State *L, int idx);
+void lmpe_cancel_forked(lmpe *S);
+/* The scopes of a task that has ended. */
+void lmpe_forget_scopes(lua_State *L, lmpe_task *t);
+/* The state is being closed: frees what tasks own. */
+void lmpe_tasks_close(lua_State *L, lmpe *S);
+/* Pushes the error object that the task at idx is killed with. */
+void lmpe_push_kill(lua_State *L, int idx);
 
 /* ---- lscope.c ---- */
 
@@ -62,6 +82,7 @@ struct lmpe_ticker {
 void lmpe_report_hog(lua_State *L, lmpe *S);
 
 /* Each adds its functions to the core module on top of the stack. */
+void lmpe_open_cancel(lua_State *L, lmpe *S);
 void lmpe_open_ticker(lua_State *L, lmpe *S);
 void lmpe_open_scope(lua_State *L, lmpe *S);
 void lmpe_open_traceback(lua_State *L, lmpe *S);

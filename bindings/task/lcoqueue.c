@@ -8,6 +8,7 @@
  * them in the same way. A task that was given its turn keeps it even if it is killed meanwhile
  * (lsched.c), so nothing gets lost; one that timed out or was killed before stands in no list.
  */
+#include "task/ltask_int.h"
 #include "task/lturn.h"
 
 #include <string.h>

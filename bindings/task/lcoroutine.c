@@ -7,7 +7,7 @@
  * suspended, it is "normal", and may be neither resumed nor closed.
  */
 #define LMPE_AS_LUA /* the messages are those of what is replaced */
-#include "base/lmpe.h"
+#include "task/ltask_int.h"
 
 static lua_State *
 check_co(lua_State *L)

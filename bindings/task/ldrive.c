@@ -7,6 +7,7 @@
  * then left as by a kill, so that what must not be left undone, taking a lock again, say, is done
  * first; the error is kept until lmpe_raise_cancelled raises it.
  */
+#include "task/ltask_int.h"
 #include "task/lturn.h"
 
 #include <errno.h>

@@ -12,8 +12,9 @@
  * hook, and Lua then stores its old count over the new one. So what a handler sets asks for lines,
  * too, and the first call of the hook, which no longer races with Lua, sets the count again.
  */
-#include "task/lcancel.h"
+#include "base/lmodules.h"
 #include "task/lturn.h"
+#include "task/lcancel.h"
 
 /* The entry of a coroutine, or (NULL) a free one. */
 static struct lmpe_own_hook *

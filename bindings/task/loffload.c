@@ -6,9 +6,10 @@
  *
  * A job outlives the task that waits for it when that is killed: it is freed by whoever is last.
  */
-#include "base/lmpe.h"
-
+#include "base/lmodules.h"
+#include "codec/lmessage.h"
 #include "codec/lcodec.h"
+#include "task/ltask.h"
 
 #include <lualib.h>
 

@@ -11,7 +11,8 @@
  * child starts with an empty list.
  */
 #define LMPE_AS_LUA /* the messages are those of what is replaced */
-#include "base/lmpe.h"
+#include "base/lmodules.h"
+#include "task/ltask.h"
 
 #include <string.h>
 

@@ -11,7 +11,9 @@
  * Cancellation is looked for at the entry and at the exit of every wait (lcancel.c). A task that is
  * woken by a list has been given its turn: that stands, and the kill is found at its next wait.
  */
+#include "base/lobject.h"
 #include "task/lturn.h"
+#include "task/lcancel.h"
 
 #include <string.h>
 

@@ -5,7 +5,7 @@
  * is used again when it ended well and the script has not seen it. ltask_run.c runs tasks,
  * ltask_methods.c is what scripts call, ltask_report.c tells about them.
  */
-#include "task/ltask.h"
+#include "task/lcancel.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -124,15 +124,6 @@ lmpe_set_kill(lua_State *L, int idx)
     lua_setfield(L, -2, "kill");
     lua_pop(L, 1);
     lmpe_check_task(L, idx)->killed = 1;
-}
-
-lmpe *
-lmpe_of(lua_State *L)
-{
-    lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.state");
-    lmpe *S = lua_touserdata(L, -1);
-    lua_pop(L, 1);
-    return S;
 }
 
 lua_State *

@@ -1,39 +1,195 @@
 /* SPDX-License-Identifier: MIT
  *
- * ltask.h - what the files about tasks share: their tables in the registry, and their parts.
+ * ltask.h - what this room offers to the rooms above: waits, tasks, cancellation, and the tables by
+ * which it calls them.
  */
-#ifndef LTASK_H
-#define LTASK_H
+#ifndef LMPE_TASK_H
+#define LMPE_TASK_H
 
 #include "base/lmpe.h"
 
-/* ---- ltask.c ---- */
+typedef struct lmpe_await lmpe_await;
 
-/* Pushes the table of the tasks that have not ended: place -> task, or the next free place. */
-void lmpe_push_anchors(lua_State *L);
-/* Keeps the task on top of the stack alive until lmpe_drop_anchor. */
-void lmpe_anchor(lua_State *L, lmpe *S, lmpe_task *t);
-void lmpe_drop_anchor(lua_State *L, lmpe *S, lmpe_task *t);
-/* What the Lua side keeps with the task at an index: a table; or the traceback of its error alone. */
-void lmpe_push_extra(lua_State *L, int task);
-/* Takes the value from the top. */
-void lmpe_set_extra(lua_State *L, int task);
-void lmpe_free_rare(lmpe *S, lmpe_task *t);
-/* Pushes a coroutine that is ready for a function. */
-lua_State *lmpe_take_thread(lua_State *L, lmpe *S);
-/* The coroutine of an ended task is on top of the stack: keeps or forgets it. */
-void lmpe_give_thread(lua_State *L, lmpe *S, lmpe_task *t, lua_State *co);
+/* ---- waiting: lsched.c -------------------------------------------------------------------- */
 
-/* ---- ltask_run.c, ltask_methods.c, ltask_report.c, ltask_joinall.c ---- */
+enum lmpe_source { LMPE_OBJECT, LMPE_LIST, LMPE_TIMER, LMPE_FD, LMPE_PROCESS, LMPE_MANY };
+enum lmpe_ending { LMPE_GOES_ON, LMPE_TIMED_OUT, LMPE_KILLED };
 
-/* The core module and the metatable of tasks are on top. */
-void lmpe_open_spawn(lua_State *L, lmpe *S);
+/* One wait of one task. A call fills in what it waits for, attempt and finish, and returns
+ * lmpe_await(). attempt asks the engine, without Lua: a status, MPE_EAGAIN to wait. It is called
+ * once more when the wait ends by its deadline, and, if it cleans_up, by a kill (ending tells), and
+ * may then set shielded and go on waiting for what must not be left undone. finish turns the status into Lua
+ * values, or raises. Neither may touch the struct after something else has waited. */
+struct lmpe_await {
+    mpe_waiter w;
+    lmpe_task *task;
+    int (*attempt)(lmpe *S, lmpe_await *a);
+    int (*finish)(lua_State *L, lmpe *S, lmpe_await *a, int status);
+    uint64_t deadline;
+    const char *reason; /* of a timeout: what follows nil */
+    union {
+        mpe_object *object;
+        mpe_waitlist *list;
+        mpe_process *process;
+        int fd;
+        void *many;
+    } on;
+    uint64_t scratch[3]; /* the call's own */
+    mpe_object *object;  /* the call's own */
+    uint8_t source;      /* enum lmpe_source */
+    uint8_t event;       /* of an object or descriptor */
+    uint8_t ending;      /* enum lmpe_ending */
+    uint8_t shielded;
+    uint8_t cleans_up; /* attempt wants to be called when the wait is killed */
+    uint8_t timed_out;
+    uint8_t stays;     /* what it finds at once is dealt with before the others run */
+    uint8_t collected; /* shared memory was short, and garbage has been collected for it */
+    lua_State *L;      /* where it waits */
+};
+
+/* The await of the current task, cleared and ready to be filled in. */
+lmpe_await *lmpe_await_new(lmpe *S, uint64_t deadline, const char *reason);
+/* Waits: yields the task, or drives the loop in place where nothing can yield. The value of a
+ * C function: return lmpe_await(L, S, a). */
+int lmpe_await_run(lua_State *L, lmpe *S, lmpe_await *a);
+/* Raises when the current task is cancelled, for calls that do something before they wait. */
+void lmpe_await_check(lua_State *L, lmpe *S);
+/* A finish that pushes true, or nil and the reason. */
+int lmpe_finish_true(lua_State *L, lmpe *S, lmpe_await *a, int status);
+/* nil and the word for an expected status; raises for the others. */
+int lmpe_outcome(lua_State *L, int status, const char *reason);
+
+/* ---- the simple wait, of what lies inside this process: lsched.c ---- */
+
+/* Waits in a list (NULL: for the deadline alone). finish gets MPE_OK when the list woke the task,
+ * which is then its turn even if a kill or the deadline came meanwhile, or MPE_ETIMEDOUT. */
+typedef int (*lmpe_finish_fn)(lua_State *L, lmpe *S, int status);
+int lmpe_wait(lua_State *L, lmpe *S, mpe_waitlist *list, uint64_t deadline, lmpe_finish_fn finish);
+/* The same, and no cancellation ends it. */
+int lmpe_wait_shielded(lua_State *L, lmpe *S, mpe_waitlist *list, lmpe_finish_fn finish);
+/* Lets the other tasks run once; may be cancelled. */
+int lmpe_give_way(lua_State *L, lmpe *S, lmpe_finish_fn finish);
+
+/* ---- tasks: ltask.c ---- */
+
+enum lmpe_task_state { LMPE_NEW, LMPE_READY, LMPE_RUNNING, LMPE_WAITING, LMPE_DONE };
+
+/* What has come of a cancellation: how often it was raised, and for how many ticks of processor time the
+ * code has run since. */
+typedef struct lmpe_raised {
+    uint16_t times, ticks;
+} lmpe_raised;
+
+/* A stretch of a task's stack that can be cancelled: by its deadline, or by a flag. */
+typedef struct lmpe_scope {
+    struct lmpe_scope *outer;
+    lua_State *L; /* the coroutine that is in it */
+    uint64_t deadline;
+    int cancelled;
+    lmpe_raised raised;
+} lmpe_scope;
+
+/* What only some tasks need; lives until the task has ended. */
+typedef struct lmpe_rare {
+    struct lmpe_rare *next; /* among the spare ones */
+    lmpe_scope *scopes;
+    uint64_t close_deadline;
+    lmpe_raised kill;
+    lmpe_await await;
+} lmpe_rare;
+
+/* Small, since there may be a million of them: waiting it is a waiter, ready it is a job. */
+struct lmpe_task {
+    union {
+        mpe_job job;
+        mpe_waiter w;
+    };
+    lmpe *S;
+    lua_State *co; /* NULL: the main task, or done */
+    lmpe_rare *rare;
+    mpe_waitlist joiners;
+    uint32_t id;     /* names the task in lock words */
+    uint32_t site;   /* where it was spawned: lsite.c */
+    uint32_t anchor; /* its place in the table that keeps it alive; ended: the number of its end */
+    int fired;       /* a wait in place has ended */
+    int32_t nresults;
+    uint8_t state;
+    int8_t outcome; /* 1 returned, 0 raised, -1 killed; when DONE */
+    uint8_t killed;
+    uint8_t closing;    /* waits inside close handlers are allowed until close_deadline */
+    uint8_t background; /* not the program's: nobody waits for its end */
+    uint8_t leaked;     /* the script has seen its coroutine, which is not used again */
+    uint8_t hooked;     /* the hook of lhook.c may be set on its coroutine */
+    uint8_t heavy;      /* waits by its await, not by w */
+    uint8_t in_place;
+    uint8_t timed_out;
+    uint8_t granted;
+    uint8_t shielded;
+    uint8_t hears;   /* it waits in the joiners of another task, whose error it will raise */
+    uint8_t leaving; /* the wait under way is left by an error: ldrive.c */
+    uint8_t of_luv;  /* a callback of luv's */
+};
+
+/* May a wait of this task be cut short? Then the full check is due before anything is taken. */
+static inline int
+lmpe_is_doomed(const lmpe_task *t)
+{
+    return t->killed || (t->rare && t->rare->scopes);
+}
+
+/* The userdata of a task that has not ended. */
+void lmpe_push_task(lua_State *L, lmpe_task *t);
+#define LMPE_BARE_YIELD                                                                            \
+    "coroutine.yield() in a task's own body (to let other tasks run, use co.sleep(0))"
+
+/* ---- cancellation: lcancel.c ---- */
+
+/* Must the task leave its wait? */
+int lmpe_is_cancelled(lua_State *L, lmpe *S, lmpe_task *t);
+/* Raises what cancels the task. */
+int lmpe_raise_cancelled(lua_State *L, lmpe *S, lmpe_task *t);
+/* lticker.c: looks for code that runs without waiting, as long as there may be some to find. */
+void lmpe_start_ticking(lmpe *S);
+/* lhook.c: soon, and after so many instructions at the latest, whatever has to interrupt the code that
+ * runs is asked. May be called by a signal handler that blocks all signals. */
+void lmpe_hook(lmpe *S, int instructions);
+/* Keeps the traceback from that level on for the error on top. */
+void lmpe_keep_traceback(lua_State *L, int level);
+/* Takes it from the top: the task at idx is killed from now on. */
+void lmpe_set_kill(lua_State *L, int idx);
 /* Pushes what runs a callback, a function and its arguments, in a task of its own that begins at once. */
 void lmpe_push_run_callback(lua_State *L);
-/* The core module is on top. */
-void lmpe_open_methods(lua_State *L, lmpe *S);
-void lmpe_open_report(lua_State *L, lmpe *S);
-/* joinall(tasks [, timeout]) -> those that have ended, in the order of their ends */
-int lmpe_joinall(lua_State *L);
+
+/* ---- what rooms above hand down ---- */
+
+/* Signals, as lsignal.c has them, for a task that waits (ldrive.c) and for code that runs (lhook.c). */
+typedef struct lmpe_signal_hooks {
+    /* A wait ended with EINTR: starts the tasks of mp.signal; 1 when the wait must be left, with the
+     * error that take gives. */
+    int (*pending)(lua_State *L, lmpe *S);
+    /* Is one to be raised in the main task, later? */
+    int (*is_due)(lmpe *S);
+    /* Pushes the error of that signal, which from now on is raised: in the main task, or as a kill. */
+    void (*take)(lua_State *L, lmpe *S);
+    /* Has a signal come that the code which runs is to be interrupted for? Then act runs its handler, or
+     * raises. A child that is to end by one ends here. */
+    int (*wants)(lmpe *S);
+    void (*act)(lua_State *L, lmpe *S);
+    /* The number of the signal that the error at idx stands for; 0. */
+    int (*number_of)(lua_State *L, int idx);
+} lmpe_signal_hooks;
+
+/* Tasks that run a callback: lluv.c counts them. */
+typedef struct lmpe_callback_hooks {
+    void (*begun)(lmpe *S);
+    void (*ended)(lmpe *S);
+} lmpe_callback_hooks;
+
+/* What a userdata offers that can be waited for (lwait.c): its metatable has this under LMPE_WAITABLE, as a
+ * light userdata. file files a waiter for its end. Errors: ETYPE, it is none; those of the engine. */
+#define LMPE_WAITABLE "mpengine.waitable"
+typedef struct lmpe_waitable {
+    int (*file)(lua_State *L, lmpe *S, int idx, mpe_waiter *w);
+} lmpe_waitable;
 
 #endif

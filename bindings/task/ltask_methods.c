@@ -3,7 +3,7 @@
  * ltask_methods.c - what scripts do with tasks: the methods, as functions of the core module. Waiting
  * for several at once is in ltask_joinall.c, what is told about them in ltask_report.c.
  */
-#include "task/ltask.h"
+#include "task/ltask_int.h"
 #include "task/lturn.h"
 
 /* ---- methods, as functions of the core module ---- */

@@ -3,7 +3,8 @@
  * ltask_report.c - what is told about a task that waits: where it was spawned, in which coroutine it
  * waits, and for what, read off the stack of that coroutine, so that waiting itself notes nothing.
  */
-#include "task/ltask.h"
+#include "base/lobject.h"
+#include "task/ltask_int.h"
 
 /* spawn_place(task) -> lines | nil */
 static int

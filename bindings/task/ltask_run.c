@@ -3,7 +3,8 @@
  * ltask_run.c - spawning tasks, running them, and what happens at their ends. The body runs under
  * pcall inside the coroutine, so that close handlers of an unwinding task may wait.
  */
-#include "task/ltask.h"
+#include "task/lturn.h"
+#include "task/lcancel.h"
 
 #include <string.h>
 

@@ -3,6 +3,7 @@
  * ltraceback.c - the traceback of an error: as text, and kept from where it was raised until somebody reports it:
  * that of the last error alone, since what raises it again or reports it does so at once.
  */
+#include "base/lmodules.h"
 #include "task/lcancel.h"
 
 #include <string.h>

@@ -14,7 +14,6 @@
  * No task is left within a finalizer, which may run anywhere, nor within a callback of the loop.
  */
 #include "task/lturn.h"
-#include "task/lcancel.h"
 
 #include <string.h>
 

@@ -5,7 +5,16 @@
 #ifndef LTURN_H
 #define LTURN_H
 
-#include "base/lmpe.h"
+#include "task/ltask.h"
+
+#define LMPE_TURN_STRIDE 32 /* units between two looks at the clock */
+
+/* The task that runs from here on begins its turn. */
+static inline void
+lmpe_new_turn(lmpe *S)
+{
+    S->turn = (struct lmpe_turn){LMPE_TURN_STRIDE, 0, 0};
+}
 
 /* What a call takes of its task's turn. */
 #define LMPE_DID 1     /* it did what it was called for, at once */

@@ -3,7 +3,8 @@
  * lwait.c - what waits are made of on the Lua side: lists of waiting tasks inside this process,
  * descriptors, and waiting for any of several things.
  */
-#include "base/lmpe.h"
+#include "base/lobject.h"
+#include "task/ltask_int.h"
 
 #include <stdlib.h>
 #include <string.h>

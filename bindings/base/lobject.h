@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lobject.h - the userdata of shared objects, and shared memory as the collector sees it.
+ */
+#ifndef LMPE_OBJECT_H
+#define LMPE_OBJECT_H
+
+#include "base/lmpe.h"
+
+/* The userdata of every shared object. */
+typedef struct lmpe_box {
+    const void *tag; /* &lmpe_box_tag: no other userdata begins with it */
+    mpe_object *o;   /* held; NULL when never acquired */
+    mpe_handle h;
+    lmpe *S;
+    uint32_t extra;  /* the type's own; of an array its type code */
+    void *data;      /* the elements of an array, where they stay as long as it is held;
+                      * of a condition the box of its lock, once known */
+    uint64_t length; /* how many there are; 0 when it is not held */
+} lmpe_box;
+
+/* Pushes the userdata for an object this call holds; takes the hold, also on an error. */
+int lmpe_push_object(lua_State *L, lmpe *S, mpe_object *o, mpe_handle h);
+/* Pushes the userdata for a handle, holding it. Errors: ESTALE. */
+int lmpe_push_handle(lua_State *L, lmpe *S, mpe_handle h);
+/* The result of a create call: pushes *o, or raises for its status. A pointer, so that both may be
+ * arguments of one call. */
+int lmpe_created(lua_State *L, lmpe *S, int status, mpe_object *const *o, const char *function);
+/* What a kind does itself when something happens to a box of it; each may be NULL. */
+typedef struct lmpe_box_calls {
+    void (*held)(lmpe_box *b);      /* it holds its object from now on */
+    void (*arrived)(lmpe_box *b);   /* it has come with a message */
+    void (*collected)(lmpe_box *b); /* it is collected, and still holds its object */
+} lmpe_box_calls;
+typedef struct lmpe_type {
+    int kind;
+    const char *name; /* as in mp.NAME */
+    const luaL_Reg *methods, *meta;
+    const lmpe_box_calls *calls; /* NULL: none */
+} lmpe_type;
+/* Makes the metatable of a kind. */
+void lmpe_new_type(lua_State *L, lmpe *S, const lmpe_type *type);
+/* The box on top has come with a message. */
+void lmpe_box_arrived(lmpe_box *b);
+/* The object at idx, of the type whose metatable is upvalue 2. */
+lmpe_box *lmpe_check_self(lua_State *L, int idx);
+extern const char lmpe_box_tag;
+/* Boxes that were checked lately, by address; they are taken out when they are collected. Only of a
+ * userdata that is large enough may the tag be read, and asking Lua for its size each time would
+ * take longer than all the rest of the check. */
+#define LMPE_KNOWN 8
+extern _Thread_local const void *lmpe_known[LMPE_KNOWN];
+static inline const void **
+lmpe_known_at(const void *box)
+{
+    return &lmpe_known[(uintptr_t)box / 64 % LMPE_KNOWN];
+}
+/* Is the userdata b at idx a box? Then it is known from now on. */
+int lmpe_get_to_know(lua_State *L, int idx, const lmpe_box *b);
+/* The same for methods that are called often: kinds is a set of 1 << kind. */
+static inline lmpe_box *
+lmpe_check_kinds(lua_State *L, int idx, uint32_t kinds)
+{
+    lmpe_box *b = lua_touserdata(L, idx);
+    if (b && (*lmpe_known_at(b) == b || lmpe_get_to_know(L, idx, b)) && b->tag == &lmpe_box_tag &&
+        b->o && kinds >> mpe_handle_kind(b->h) & 1)
+        return b;
+    return lmpe_check_self(L, idx); /* raises */
+}
+/* A shared object of any kind at idx, or NULL. */
+lmpe_box *lmpe_test_any(lua_State *L, int idx);
+lmpe_box *lmpe_check_kind(lua_State *L, int idx, int kind, const char *name);
+/* "mp.Lock: 0x2a40" and the first part of its description, for __tostring. */
+void lmpe_push_identity(lua_State *L, lmpe_box *b, const char *name);
+
+/* ---- shared memory and the collector: lmemory.c ---- */
+
+/* Tells the collector what the arena has grown by since the last time. */
+void lmpe_weigh_growth(lua_State *L, lmpe *S);
+/* Gives back the memory of objects that nothing refers to. 0 when it cannot be done here. */
+int lmpe_collect(lua_State *L, lmpe *S);
+/* The status of a call that takes shared memory: 1 when it is to be made once more, since there may be
+ * more now. tries is 0 before the first. */
+static inline int
+lmpe_try_again(lua_State *L, lmpe *S, int status, int *tries)
+{
+    return status == MPE_EARENA && (*tries)++ == 0 && lmpe_collect(L, S);
+}
+
+#endif
