@@ -1,12 +1,12 @@
---- What a redirect makes of a request.
+--- How a redirect changes a request.
 local core = require "mpengine.core"
 
 local redirect = {}
 
--- Of a body, which a GET does not have.
+-- Headers of a body, which a GET does not have.
 local OF_BODIES = { ["content-type"] = true, ["content-length"] = true, ["content-encoding"] = true,
     ["content-language"] = true, ["content-location"] = true, ["transfer-encoding"] = true }
--- For the first host alone.
+-- Headers for the first host only.
 local OF_HOSTS = { authorization = true, cookie = true, host = true }
 
 local function without(lines, names)
@@ -29,8 +29,8 @@ local function becomes_get(status, method)
     return (status == 301 or status == 302) and method == "POST"
 end
 
---- Turns the plan into that of the next request: a 303, and a POST's 301 and 302, is followed by a GET; the
---- others keep method and body. What is for one host is not told to another.
+--- Turns the plan into that of the next request: a 303, and a POST's 301 and 302, is followed by a
+--- GET; the others keep method and body. Headers for one host are not sent to another.
 ---@return boolean? ok
 ---@return string? why
 function redirect.follow(plan, status, target)

@@ -1,13 +1,13 @@
---- The way of a request: through which proxy, and the addresses of the hosts that are connected to. libcurl
---- is told both, so that it neither looks at the environment nor looks up names, which it would do on a
---- thread that cannot be left.
+--- The route of a request: its proxy, and the addresses of the hosts that are connected to. libcurl
+--- gets both, so it neither reads the environment nor looks up names, which it would do on a thread
+--- that cannot be abandoned.
 local core = require "mpengine.core"
 local names = require "mpengine.names"
 
 local route = {}
 
 local getenv, now, min = os.getenv, core.now, math.min
-local CACHE_SECONDS = 60 -- as libcurl keeps them
+local CACHE_SECONDS = 60 -- as in libcurl
 local CACHE_MAX = 1000
 
 -- ---- proxies ---------------------------------------------------------------------------------
@@ -28,7 +28,7 @@ local function is_within(host, pattern)
     return base >> shift == n >> shift
 end
 
---- Is the host in the list of no_proxy: itself, its domain, its network, or all?
+--- True if the host is in the list of no_proxy: itself, its domain, its network, or all.
 local function goes_straight(host, list)
     host = host:lower():gsub("%.$", ""):gsub("^%[(.*)%]$", "%1")
     for pattern in (list or ""):gmatch "[^,%s]+" do
@@ -41,7 +41,7 @@ end
 
 local function from_environment(scheme)
     local url = getenv(scheme .. "_proxy")
-    -- HTTP_PROXY is what a CGI program gets from a header Proxy.
+    -- In a CGI program HTTP_PROXY holds the request header Proxy.
     if not url and scheme ~= "http" then url = getenv(scheme:upper() .. "_PROXY") end
     return url or getenv "all_proxy" or getenv "ALL_PROXY" or ""
 end
@@ -66,7 +66,7 @@ local function is_numeric(host)
     return number_of(host) ~= nil or host:find(":", 1, true) ~= nil
 end
 
---- A line for CURLOPT_RESOLVE, false when there is nothing to look up, or nil and a message.
+--- A line for CURLOPT_RESOLVE, false when there is no name to look up, or nil and a message.
 local function resolve(host, port, seconds)
     if is_numeric(host) then return false end
     local known = cache[host]
@@ -82,7 +82,7 @@ local function resolve(host, port, seconds)
     end
     local addresses = {}
     for _, a in ipairs(list) do
-        if not a.addr:find("%", 1, true) then -- libcurl takes no scope
+        if not a.addr:find("%", 1, true) then -- libcurl accepts no scope
             addresses[#addresses + 1] = a.family == "inet6" and "[" .. a.addr .. "]" or a.addr
         end
     end
@@ -90,7 +90,7 @@ local function resolve(host, port, seconds)
     return ("+%s:%d:%s"):format(host, port, table.concat(addresses, ","))
 end
 
---- Hosts of which this process looks up the addresses, with their ports.
+--- The hosts whose addresses this process looks up, with their ports.
 local function hops(url, proxy)
     local scheme, host, port = core.url_parts(url)
     local target = { host, port or scheme == "https" and 443 or 80 }
@@ -111,7 +111,7 @@ end
 function route.find(plan, proxy, seconds)
     local scheme, host = core.url_parts(plan.url)
     plan.proxy, plan.resolve = proxy or "", {}
-    if scheme ~= "http" and scheme ~= "https" then return true end -- libcurl says what is wrong with it
+    if scheme ~= "http" and scheme ~= "https" then return true end -- libcurl reports what is wrong with it
     plan.proxy = proxy_for(scheme, host, proxy)
     local start = now()
     for _, hop in ipairs(hops(plan.url, plan.proxy)) do

@@ -1,6 +1,6 @@
---- os.execute, io.popen and the reading of standard input, so that only the task waits. The files are
---- the io library's own userdata; what is read and written here by other means are those of popen, and
---- standard input when it is no file on a disk.
+--- os.execute, io.popen and the reading of standard input, so that only the task waits. The files
+--- are the io library's own userdata. Only files of popen are read and written here by other means,
+--- and standard input when it is not a file on a disk.
 local core = require "mpengine.core"
 local check = require "mpengine.check"
 local order = require "mpengine.monkey.order"
@@ -9,17 +9,17 @@ local reader = require "mpengine.monkey.reader"
 local relay = require "mpengine.monkey.relay"
 local subprocess = require "mpengine.subprocess"
 
-local io, os = package.loaded.io, package.loaded.os -- the script's, which are patched
+local io, os = package.loaded.io, package.loaded.os -- the script's io and os, which are patched
 
 local files = {}
 
 local ESPIPE, EBADF = 29, 9
 
--- The io library as it was.
+-- The original functions of the io library.
 local stock = { read = io.read, lines = io.lines, close = io.close, input = io.input }
 
 local meta = getmetatable(io.stdin)
-local methods = {} -- of files, as they were
+local methods = {} -- original methods of files
 for name, f in pairs(meta.__index) do methods[name] = f end
 methods.__close = meta.__close
 
@@ -28,7 +28,7 @@ methods.__close = meta.__close
 ---@field reader mpengine.reader? of one that is read
 ---@field writing mpengine.order of one that is written
 ---@field child mpengine.subprocess.Child? of popen
-local ours = setmetatable({}, { __mode = "k" }) -- file -> what is known of it
+local ours = setmetatable({}, { __mode = "k" }) -- file -> its state
 
 -- ---- execute ---------------------------------------------------------------------------------
 
@@ -74,7 +74,7 @@ local function popen(command, mode)
         (mode == "r" and "o" or "i") .. (process.is_worker and "" or "d"))
     if not child then return nil, why, errno end
     local fd = child.stdout or child.stdin
-    child.stdout, child.stdin = nil, nil -- the file's from now on
+    child.stdout, child.stdin = nil, nil -- they belong to the file from now on
     local file = core.stream(fd, mode)
     local state = { fd = fd, child = child, writing = order.new() }
     if mode == "r" then state.reader = reader.new(function() return fill_from(state) end) end
@@ -108,7 +108,7 @@ local function write(file, state, ...)
     return state.writing:run(write_all, file, state, table.concat(pieces))
 end
 
---- Closes, then waits for the program's end.
+--- Closes, then waits for the program's exit.
 local function close(file, state)
     state.closed = true
     ours[file] = nil
@@ -122,7 +122,7 @@ end
 local stdin = io.stdin
 
 local function fill_from_stdin()
-    local bytes = core.buffered(stdin) -- read by others before
+    local bytes = core.buffered(stdin) -- bytes that others have already buffered
     while not bytes do
         core.let_go()
         core.poll({ 0 }, {})
@@ -135,8 +135,8 @@ end
 
 local stdin_reader = reader.new(fill_from_stdin)
 
---- What reads the file here, when the io library is not to. A file on a disk never waits, and may be
---- sought in.
+--- The reader of a file that is read here rather than by the io library. A file on a disk never
+--- waits, and may be positioned by seek.
 local function reader_of(file)
     local state = ours[file]
     if state then return state.reader end

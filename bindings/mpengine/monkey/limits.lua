@@ -1,5 +1,5 @@
---- How long a call of a patched socket may take, and waiting for it that long. A real socket is set not
---- to wait at all; its timeouts are kept here.
+--- The timeouts of patched sockets, and waiting within them. A real socket is set not to wait at
+--- all; its timeouts are kept here.
 local core = require "mpengine.core"
 local order = require "mpengine.monkey.order"
 
@@ -17,7 +17,7 @@ local known = setmetatable({}, { __mode = "k" }) -- socket -> its timeouts
 
 local function seconds(value) return value and value >= 0 and value or nil end
 
---- The timeouts of a socket. At its first use here it is made one that does not wait.
+--- The timeouts of a socket. At its first use here the socket is made non-blocking.
 function limits.of(s, class)
     local l = known[s]
     if l then return l end
@@ -35,7 +35,7 @@ end
 function limits.settimeout(class)
     return function(s, value, mode, ...)
         local l = limits.of(s, class)
-        local results = table.pack(class.settimeout(s, value, mode, ...)) -- checks what it is given
+        local results = table.pack(class.settimeout(s, value, mode, ...)) -- checks its arguments
         local name = mode == "t" or mode == "r" or mode == "total"
         l[name and "t" or "b"] = seconds(tonumber(value))
         class.settimeout(s, -1, "t")
@@ -58,14 +58,14 @@ function limits.left(l, start)
     return l.b and math.max(0, start + l.b - core.now())
 end
 
---- A call begins: its limits and when. One that may not wait lets the others run.
+--- Begins a call: its limits and its start time. A call that may not wait lets the other tasks run.
 function limits.enter(s, class)
     local l = limits.of(s, class)
     if l.b == 0 or l.t == 0 then core.sleep(0) end
     return l, core.now()
 end
 
---- What an error that means "not now" waits for, nil for the others.
+--- The direction to wait for after an error that means "not now", nil for other errors.
 function limits.direction(err, usual)
     if err == "timeout" then return usual end
     if err == "wantread" then return "r" end
@@ -84,7 +84,7 @@ function limits.wait(s, class, l, start, err, usual)
     return true
 end
 
---- The socket is closed: what was known of it.
+--- The socket is closed: drops its state.
 function limits.forget(s)
     local l = known[s]
     known[s] = nil

@@ -1,5 +1,5 @@
---- One call at a time on a socket or file, in one direction: the callers have it in the order in which
---- they came, so that each gets, or sends, what belongs together.
+--- One call at a time on a socket or file, in one direction. Calls are served in the order in which
+--- they were made, so that each gets, or sends, data that belongs together.
 local core = require "mpengine.core"
 
 local order = {}
@@ -10,7 +10,7 @@ local order = {}
 local Order = {}
 Order.__index = Order
 
---- Begins a call, once those that came before have ended: true, or nil, "timeout".
+--- Begins a call, when the earlier ones have ended: true, or nil, "timeout".
 ---@param timeout? number
 function Order:enter(timeout)
     if not self.busy then
@@ -21,7 +21,7 @@ function Order:enter(timeout)
     return self.waiting:wait(timeout)
 end
 
---- Ends it: the next one is let in.
+--- Ends it: the next call may begin.
 function Order:leave()
     if not self.waiting or self.waiting:wake(1) == 0 then self.busy = false end
 end

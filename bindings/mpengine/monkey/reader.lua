@@ -1,5 +1,6 @@
---- What file:read does, over any source of bytes, for any number of tasks: each call reads as a whole,
---- and one that is cut short by an error, a kill or a time limit, leaves all it had to the next.
+--- The behaviour of file:read over any source of bytes, for any number of tasks. Each call reads as
+--- a whole; a call that is interrupted by an error, a kill or a time limit leaves all that it read
+--- to the next.
 local core = require "mpengine.core"
 local order = require "mpengine.monkey.order"
 
@@ -17,7 +18,7 @@ Reader.__index = Reader
 
 local MAX_NUMERAL = 200 -- characters, as in the io library
 
---- Makes sure there is a byte; false at the end, or when the source failed.
+--- Makes sure that there is a byte; false at the end, or when the source failed.
 local function more(self)
     if self.at <= #self.data then return true end
     local bytes, why, errno = self.fill()
@@ -28,7 +29,7 @@ local function more(self)
     return self.data ~= ""
 end
 
---- The call under way has read nothing.
+--- Undoes the reads of the current call.
 local function put_back(self)
     self.data = table.concat(self.taken or {}) .. self.data:sub(self.from)
     self.at = 1
@@ -147,14 +148,14 @@ local function finish(self, ok, ...)
     return ...
 end
 
---- Reads one value per format: all up to the first that there is nothing for, which is nil. When the
+--- Reads one value per format, up to the first format without data, which gives nil. When the
 --- source fails: nil, message, errno.
 function Reader:read(call, ...)
     self.order:enter()
     return finish(self, core.call(read_values, self, call, ...))
 end
 
---- A reader of what fill gives.
+--- A reader over the pieces that fill returns.
 ---@param fill fun(): string?, string?, integer?
 ---@return mpengine.reader
 function reader.new(fill)

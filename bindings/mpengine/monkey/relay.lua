@@ -1,11 +1,11 @@
---- Mistakes in calls of patched functions are told at the line of the caller, with the name and the
---- argument of the call he made, whatever the functions underneath are called.
+--- Reports misuse of patched functions at the line of the caller, with the name and the argument of
+--- the call as written, whatever the functions underneath are called.
 local core = require "mpengine.core"
 
 local LIBRARY <const> = "^[^\n]-mpengine/monkey/%w+%.lua:%d+: "
 
--- What a C function of the library underneath says has the line of ours that called it, and counts the
--- object as an argument; what our own code says has neither.
+-- Messages of a C function of the library underneath name our line that called it, and count the
+-- object as an argument. Messages of our own code do neither.
 local function in_terms_of(name, shift, message)
     local text, is_foreign = message:gsub(LIBRARY, "", 1)
     if is_foreign == 0 then return (text:gsub("^[^\n]-:%d+: ", "", 1)) end
@@ -16,7 +16,7 @@ local function in_terms_of(name, shift, message)
     return ("bad argument #%d to '%s'%s"):format(n, name, what)
 end
 
--- Called in the place of the patched function, so that its caller is at level 2.
+-- Called in place of the patched function, so that its caller is at level 2.
 local function deliver(name, shift, ok, ...)
     if ok then
         core.did(...)
@@ -29,12 +29,12 @@ end
 
 local relay = {}
 
---- f as the function of that name.
+--- f under the name of a patched function.
 function relay.call(name, f)
     return function(...) return deliver(name, 0, core.call(f, ...)) end
 end
 
---- f as the method of that name: its first argument is the object.
+--- f under the name of a patched method: its first argument is the object.
 function relay.method(name, f)
     return function(...) return deliver(name, 1, core.call(f, ...)) end
 end

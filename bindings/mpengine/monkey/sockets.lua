@@ -1,7 +1,7 @@
---- LuaSocket and LuaSec, so that only the task waits. The methods are replaced in the tables of their
---- classes, and the sockets stay what they are: those made before, those of libraries that made their
---- own, and what ssl.wrap makes of them, are all patched. Their timeouts are limits.lua's,
---- receive and send streams.lua's.
+--- LuaSocket and LuaSec, so that only the task waits. The methods are replaced in the tables of
+--- their classes, and the sockets keep their types. So existing sockets, those of libraries that
+--- make their own, and those that ssl.wrap makes of them are all patched. Timeouts are in
+--- limits.lua, receive and send in streams.lua.
 local core = require "mpengine.core"
 local check = require "mpengine.check"
 local limits = require "mpengine.monkey.limits"
@@ -11,11 +11,11 @@ local streams = require "mpengine.monkey.streams"
 
 local sockets = {}
 
-local RETRY_SECONDS = 0.005 -- when a descriptor is said to be ready and is not
+local RETRY_SECONDS = 0.005 -- when a descriptor is reported as ready and is not
 
 -- ---- waiting ---------------------------------------------------------------------------------
 
---- A method that is simply called again.
+--- A method that is called again until it succeeds.
 local function again(class, name, usual)
     local method = class[name]
     return function(s, ...)
@@ -34,8 +34,8 @@ local function is_numeric(host)
     return type(host) ~= "string" or host:find "^%d+%.%d+%.%d+%.%d+$" or host:find(":", 1, true) or host == "*"
 end
 
---- Looks up a host for a socket, within its timeouts. A call that had no time leaves the look-up, or what
---- it gave, to the next one, so that calls which may not wait come to an end too.
+--- Looks up a host for a socket, within its timeouts. A call that timed out leaves the look-up, or
+--- its result, to the next one, so that calls which may not wait succeed eventually too.
 local function look_up(l, start, host)
     local asked = l.asked
     if not asked or asked.host ~= host then
@@ -45,7 +45,7 @@ local function look_up(l, start, host)
     return asked.lookup:wait(limits.left(l, start))
 end
 
---- A call is over with that result: what it has looked up is kept if there was no time.
+--- A call is over with that result: its look-up is kept if it timed out.
 local function over(l, ok, err)
     local asked = l.asked
     if asked and (ok or err ~= "timeout") then
@@ -94,7 +94,7 @@ local function connect_to(s, class, l, start, ...)
     return ok, err
 end
 
---- The family a socket is bound to; one without a descriptor takes that of whom it connects to.
+--- The family a socket is bound to; a socket without a descriptor takes that of its peer.
 local function family_of(s, class)
     if not class.getfamily or class.getfd(s) < 0 then return nil end
     return class.getfamily(s) == "inet6" and "inet6" or "inet"
@@ -123,7 +123,7 @@ local function connect_local(class)
     end
 end
 
---- A method whose first argument is a host, and that waits for nothing but its look-up.
+--- A method whose first argument is a host, and that waits only for the look-up.
 local function with_host(class, name)
     local method = class[name]
     return function(s, host, ...)
@@ -198,7 +198,7 @@ local function patch_class(methods, replacements)
     end
 end
 
---- Patches the classes that there are by now.
+--- Patches the classes that exist by now.
 local function patch_classes()
     for name, meta in pairs(debug.getregistry()) do
         for _, kind in ipairs(type(name) == "string" and kinds or {}) do
@@ -211,7 +211,7 @@ end
 
 -- ---- functions of the module -----------------------------------------------------------------
 
---- The descriptor of an object of a list; -1: it is left out.
+--- The descriptor of an object of a list; -1: the object is left out.
 local function fd_of(object)
     local getfd = object.getfd
     return getfd and getfd(object) or -1
@@ -235,7 +235,7 @@ local function add(result, object)
     result[object] = #result
 end
 
---- Those that have input in their buffer already; the others are waited for.
+--- The objects that already have input in their buffer; the others are waited for.
 local function take_dirty(result, list)
     local others = {}
     for _, object in ipairs(list or {}) do
@@ -332,7 +332,8 @@ local function loaded(name, module)
     if name == "socket.core" then patch_module(module) end
 end
 
---- A searcher before the others that finds what they find, and patches it once it is loaded.
+--- A searcher placed before the others that finds what they find, and patches the module once it is
+--- loaded.
 local function searcher(name)
     if not C_MODULES[name] then return nil end
     for _, other in ipairs(package.searchers) do
@@ -349,7 +350,7 @@ local function searcher(name)
     return nil
 end
 
---- Patches what is loaded, and what will be.
+--- Patches modules that are loaded, and those that are loaded later.
 function sockets.patch()
     for name in pairs(C_MODULES) do
         if package.loaded[name] then loaded(name, package.loaded[name]) end

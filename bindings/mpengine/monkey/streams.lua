@@ -1,12 +1,12 @@
---- What a stream receives and sends: each call as a whole, whichever tasks call. A receive that is cut
---- short, by a kill or a time limit around it, leaves what it had to the next one; LuaSocket's own
---- timeout gives it to the caller.
+--- Receive and send of a stream: each call as a whole, whichever tasks call. A receive that is
+--- interrupted, by a kill or a time limit around it, leaves its data to the next one. LuaSocket's
+--- own timeout returns the data to the caller.
 local core = require "mpengine.core"
 local limits = require "mpengine.monkey.limits"
 
 local streams = {}
 
---- What an earlier receive that was cut short has left, if it is all that the pattern wants.
+--- The data left by an interrupted receive, if it is all that the pattern requires.
 local function take_left(l, pattern, prefix)
     local bytes, n, line_end = l.left, tonumber(pattern), nil
     local last = n and n - #prefix
@@ -20,8 +20,7 @@ local function take_left(l, pattern, prefix)
     return prefix .. (n and data or data:gsub("\r", ""))
 end
 
---- One try: as receive. Bytes that were left go before what comes now; of what the socket has, nothing
---- waits in l.pieces yet.
+--- One try of a receive. Data left by an earlier call precedes new data; l.pieces is still empty.
 local function try_receive(s, class, l, pattern, prefix)
     local own = #prefix
     if l.left then
@@ -34,7 +33,8 @@ local function try_receive(s, class, l, pattern, prefix)
     return data, err, part
 end
 
---- The rest of a receive whose first try gave only a part, which lies in l.pieces, as all that comes.
+--- The rest of a receive whose first try got only a part, which is in l.pieces, as is all later
+--- data.
 local function receive_rest(s, class, l, start, pattern, err, own)
     local wanted, pieces = tonumber(pattern), l.pieces
     local got = #pieces[1]
@@ -57,7 +57,7 @@ local function receive_whole(s, class, l, start, pattern, prefix)
     return receive_rest(s, class, l, start, pattern, err, #prefix)
 end
 
---- The end of a receive. One that was cut short leaves what it had.
+--- The end of a receive. If it was interrupted, it leaves its data.
 local function received(l, own, ok, ...)
     if not ok and l.pieces then
         local bytes = table.concat(l.pieces):sub(own + 1)
@@ -84,7 +84,7 @@ function streams.receive(class)
     end
 end
 
---- Has it bytes that select need not wait for?
+--- True if it has bytes that select need not wait for.
 function streams.dirty(class)
     return function(s) return limits.of(s, class).left ~= nil or class.dirty(s) end
 end

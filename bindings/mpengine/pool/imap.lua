@@ -1,8 +1,9 @@
---- pool:imap and imap_unordered: results as they come, and no more than a window of items in flight.
+--- pool:imap and imap_unordered: results as they arrive, with at most a window of items in flight.
 ---
---- The loop takes what is ready. A task of its own, the puller, takes items from the source when there is
---- room for half a window: the source may wait, and what is ready is not held up by it. It ends when the
---- window is full, and holds the job alone, so that a pool that is forgotten in a loop can be collected.
+--- The loop takes finished results. A task of its own, the puller, takes items from the source when
+--- there is room for half a window. So the source may wait without delaying finished results. The
+--- puller ends when the window is full. It holds the job only, so that a pool that is dropped in a
+--- loop can be collected.
 local core = require "mpengine.core"
 local errors = require "mpengine.errors"
 local jobs = require "mpengine.pool.jobs"
@@ -17,7 +18,7 @@ local imap = {}
 local Many = jobs.Many
 local Stream = setmetatable({}, { __index = Many })
 
--- ---- the job: tells the loop which items are ready ----
+-- ---- the job: records for the loop which items are ready ----
 
 --- outcome: true, or the error object.
 local function ready(job, index, outcome)
@@ -49,7 +50,7 @@ end
 
 -- ---- the puller ----
 
---- Hands out what is there, though it is less than a chunk.
+--- Hands out the items at hand, even if they are less than a chunk.
 local function flush(pool, job)
     job.flushing = false
     if job.over then return end
@@ -62,7 +63,7 @@ local function hand_out(pool, job)
     schedule.feed(pool)
 end
 
---- A whole chunk is handed out at once; a part of one when the source waits, or the puller ends.
+--- Hands out a whole chunk at once; a part of one when the source waits, or the puller ends.
 local function took(pool, job, item)
     job.available = job.available + 1
     job.items[job.available] = item
@@ -75,7 +76,7 @@ local function took(pool, job, item)
     end
 end
 
---- The source has no more items, or has raised, which is told behind the results.
+--- The source has no more items, or has raised an error, which is raised after the results.
 local function exhausted(job, err)
     job.exhausted, job.source_error = true, err
     job.news:wake()
@@ -84,7 +85,7 @@ end
 --- How many more items may be in flight.
 local function room_of(job) return job.window - job.available + job.delivered end
 
---- Those of a list are taken many at a time, in whole chunks.
+--- Takes the items of a list many at a time, in whole chunks.
 local function pull_list(pool, job)
     local room = room_of(job)
     if room <= 0 then return end
@@ -98,7 +99,7 @@ local function pull_items(pool, job)
     local source = job.source
     while room_of(job) > 0 do
         local found, item = source:next()
-        if job.over or job.exhausted then return end -- meanwhile
+        if job.over or job.exhausted then return end -- the job ended in the meantime
         if not found then return exhausted(job) end
         took(pool, job, item)
     end
@@ -111,7 +112,7 @@ local function pull(pool, job)
     job.pulling = false
 end
 
---- The loop is over, or will never be: nothing is taken from the source any more.
+--- The loop has ended, or can never go on: nothing more is taken from the source.
 local function leave(job)
     if job.left then return end
     job.left = true
@@ -124,7 +125,7 @@ end
 
 -- ---- the loop ----
 
---- The index of a result that is there.
+--- The index of a result that is ready.
 local function next_ready(job)
     local index
     if job.ordered then
@@ -153,7 +154,7 @@ local function take(job, index)
     error(outcome, 0)
 end
 
---- The end of the loop, by an error of the source perhaps.
+--- The end of the loop, possibly by an error of the source.
 local function ended(pool, job)
     leave(job)
     pool.published.streams[job] = nil
@@ -164,7 +165,7 @@ local function ended(pool, job)
     return nil
 end
 
---- A wait of the loop: when the task is cancelled there, so are the items.
+--- A wait of the loop: when the task is cancelled in it, the items are cancelled too.
 local function wait_for(job, wait, ...)
     local guard <close> = job.guard -- luacheck: ignore 211
     return wait(...)
@@ -176,7 +177,7 @@ local function start_puller(pool, job)
     wait_for(job, core.sleep, 0)
 end
 
---- The next result, in order or as it comes.
+--- The next result, in order or as it arrives.
 local function next_result(pool, job)
     while true do
         if job.available - job.delivered <= job.low and not job.pulling and not job.exhausted then
@@ -193,7 +194,7 @@ local function next_result(pool, job)
     end
 end
 
---- What happens to the items when a wait of the loop raises.
+--- Cancels the items when a wait of the loop raises.
 local Guard = {}
 
 function Guard:__close(err)
@@ -212,7 +213,7 @@ local function window_of(pool, job, ahead)
     return (4 * pool.size + (63 + job.chunk) // job.chunk) * job.chunk
 end
 
---- The loop function, and what a for loop wants behind it. opts: as of jobs.many, and ahead.
+--- The loop function, and the other values of a for loop. opts: as in jobs.many, and ahead.
 function imap.iterator(handle, call, f_id, source, opts, ordered)
     local pool = handle.pool
     opts.chunksize = opts.chunksize or 1
@@ -226,7 +227,7 @@ function imap.iterator(handle, call, f_id, source, opts, ordered)
     job.next_index, job.delivered, job.news = 1, 0, core.waitlist()
     job.guard = setmetatable({ pool = pool, job = job }, Guard)
     pool.published.streams[job] = true
-    local function step() return next_result(pool, job, handle) end -- the pool lives as long as this
+    local function step() return next_result(pool, job, handle) end -- the pool lives as long as this function
     return step, nil, nil, setmetatable({ job = job }, Closer)
 end
 

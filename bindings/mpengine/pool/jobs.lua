@@ -1,5 +1,5 @@
---- Jobs of a pool: one call, which is its own AsyncResult, and many items, of a map or an imap.
---- schedule.lua says what their functions are for.
+--- Jobs of a pool: a single call, which is its own AsyncResult, and many items, of a map or an
+--- imap. schedule.lua describes the functions of a job.
 local core = require "mpengine.core"
 local errors = require "mpengine.errors"
 local progress = require "mpengine.pool.progress"
@@ -9,19 +9,19 @@ local worker = require "mpengine.pool.worker"
 
 local jobs = {}
 
-local TARGET_SECONDS = 0.001 -- what a chunk should take
-local CHUNK_MAX = 500        -- items, unless told
-local CHUNK_LIMIT = 65536    -- items of a task at all
+local TARGET_SECONDS = 0.001 -- intended duration of a chunk
+local CHUNK_MAX = 500        -- items, by default
+local CHUNK_LIMIT = 65536    -- items of a task at most
 
 -- ---- one call ----
 
 local Call = {}
 
---- What most calls have in common lies in their class, so that each of them is a small table.
+--- Fields that most calls have in common are in their class, so that each call is a small table.
 Result.ops, Result.where, Result.mode, Result.shared_id, Result.retries = Call, "apply_async", worker.APPLY, 0, 0
 
---- The AsyncResult of a call with a list of n arguments. It holds the pool, by its handle, until it is
---- settled: what was asked for is done before a pool that is forgotten ends.
+--- The AsyncResult of a call with a list of n arguments. Until it is settled it holds the pool, by
+--- its handle, so that a pool that is no longer referenced completes its calls before it ends.
 function jobs.call(handle, f_id, args, n, opts)
     local job = Result.of{
         handle = handle, f_id = f_id, items = args, item_count = n, state = nil, n = nil, values = nil,
@@ -34,8 +34,8 @@ function jobs.call(handle, f_id, args, n, opts)
     return job
 end
 
---- After the first put: keeps what is needed to put it again, as it is now. bytes: the encoded
---- arguments, unless they are scalars that would be a long message.
+--- After the first put: keeps what is needed to put it again in its present state. bytes: the
+--- encoded arguments, unless they are scalars that would make a long message.
 function jobs.keep(job, bytes, has_objects)
     local args = job.items
     if not bytes or has_objects then args = { table.unpack(args, 1, job.item_count) } end
@@ -46,7 +46,7 @@ function jobs.keep(job, bytes, has_objects)
     job.items = bytes or args
 end
 
---- Is put when there is room, with the arguments as they are now.
+--- The call is put when there is room, with its present arguments.
 function jobs.postpone(pool, job)
     jobs.keep(job, nil, true)
     job.open = true
@@ -80,7 +80,7 @@ end
 local Many = {}
 jobs.Many = Many
 
---- What a map and an imap have in common. n: how many items it will have, nil when more keep coming;
+--- The common part of a map and an imap. n: how many items it will have, nil while more may arrive;
 --- available: how many it has.
 function jobs.many(ops, f_id, items, n, available, opts, where)
     local chunk = opts.chunksize
@@ -97,7 +97,8 @@ function jobs.many(ops, f_id, items, n, available, opts, where)
     }
 end
 
---- Cuts a piece off the range that came back last: small ones, since it came back for being slow.
+--- Cuts a piece off the range that was returned last. Pieces are small, since the range was
+--- returned for being slow.
 local function cut_returned(job, pool)
     local last = #job.returned
     local range = job.returned[last]
@@ -128,7 +129,7 @@ function Many.hand_out(job, pool)
     if ok then return true end
     if count == 1 then
         job.ops.failed(job, first, errors.new{ kind = "error", message = errors.message(why), value = why })
-    else -- one of them cannot be sent
+    else -- otherwise one of them cannot be sent
         for i = first + count - 1, first, -1 do job.ops.give_back(job, i, i) end
     end
     return true
@@ -136,7 +137,7 @@ end
 
 function Many.give_back(job, first, last) table.insert(job.returned, { first = first, last = last }) end
 
---- Learns from results how many items the next tasks should have.
+--- Adapts the number of items of the next tasks to the results.
 function Many.adapt(job, elapsed, count)
     if not job.adaptive then return end
     local each = elapsed / count
@@ -145,13 +146,13 @@ function Many.adapt(job, elapsed, count)
     job.chunk = math.tointeger(math.max(1, math.min(size, CHUNK_MAX, job.chunk * 2)))
 end
 
---- Says in an error which item it is of.
+--- Adds the item's index to an error.
 function Many.name(job, index, err)
     err.index, err.item = index, job.items[index]
     return err
 end
 
---- Makes error objects of the reports; how many, and the least index.
+--- Makes error objects of the reports; returns how many, and the least index.
 function Many.report(job, reports)
     if not reports then return 0 end
     local n, least = 0, math.huge
@@ -192,7 +193,7 @@ local function settle(job)
     if job.first_error then job.result:set_error(job.first_error) else job.result:set(job.values) end
 end
 
---- count items have ended, failed of them badly.
+--- count items have ended, `failed` of them with an error.
 local function ended(job, count, failed)
     job.left = job.left - count
     local is_last = job.left == 0 and not job.over

@@ -1,11 +1,11 @@
---- What the calls of a pool, and its making, can be told.
+--- The options of a pool's calls, and of its constructor.
 local core = require "mpengine.core"
 local check = require "mpengine.check"
 local errors = require "mpengine.errors"
 
 local options = {}
 
---- The most workers that a pool can have.
+--- The maximum number of workers of a pool.
 options.CAPACITY = 256
 
 local function set(...)
@@ -40,7 +40,7 @@ local function check_option(call, key, value)
     end
 end
 
---- The options of a call, of those that are allowed.
+--- The options of a call, restricted to the allowed ones.
 function options.call(call, opts, allowed)
     if opts == nil then return none end
     if type(opts) ~= "table" then
@@ -61,7 +61,7 @@ end
 
 local fields = { processes = "number", initializer = "function", initargs = "table", maxtasksperchild = "number" }
 
---- What mp.Pool was given: the number of workers, and the table of fields.
+--- The arguments of mp.Pool: the number of workers, and the table of fields.
 function options.pool(first, initializer, initargs, maxtasks)
     local opts = first
     if type(first) ~= "table" then

@@ -1,4 +1,4 @@
---- How far a map has come: a bar on a terminal, lines without one, or a callback.
+--- The progress of a map: a bar on a terminal, lines elsewhere, or a callback.
 local core = require "mpengine.core"
 local errors = require "mpengine.errors"
 
@@ -33,14 +33,14 @@ end
 
 local function traceback(err) return (errors.traceback(err, 3)) end
 
---- Calls the function, whose error is shown and nothing else; then what waits for it.
+--- Calls the function; an error in it is only shown. Then calls what waits for it.
 local function call_back(p, done, total, failed, after)
     local ok, text = errors.call(traceback, p.call, done, total, failed)
     if not ok then core.write_error(string.format("mpengine: error in a progress function: %s\n", text)) end
     if after then after() end
 end
 
---- The task in which the calls are made, since they may wait, for the pool too: one after the other.
+--- The task that makes the calls one after the other, since they may wait, also for the pool.
 local function make_calls(p)
     local at = 1
     while p.calls[at] do
@@ -78,7 +78,7 @@ function progress.new(option, total)
     return p
 end
 
---- All that there will be has ended, which is shown, once.
+--- All items have ended: shows that, once.
 function progress.finish(p)
     local shown, unknown = p.finished, p.total == nil
     p.finished, p.total = true, p.total or p.done
@@ -96,7 +96,8 @@ function progress.wait(p)
     while p.calls do p.returned:wait() end
 end
 
---- n more items have ended, failed of them badly. after() is called when that has been shown.
+--- n more items have ended, `failed` of them with an error. after() is called when that has been
+--- shown.
 function progress.add(p, n, failed, after)
     p.done, p.failed = p.done + n, p.failed + failed
     if p.call then return start_call(p, after) end

@@ -1,7 +1,7 @@
---- What is sent once: functions and shared values lie in a shared dict under a number, and a task
---- names the number. Equal bytes have the same one. What no job uses any more is kept for a later call, as
---- long as it is little; the number of a value with shared objects is odd, which workers keep only
---- while they are busy.
+--- Values that are sent once: functions and shared values are stored in a shared dict under a
+--- number, and a task contains the number. Equal bytes have the same number. Values that no job
+--- uses any more are kept for later calls, as long as they are few. A value with shared objects has
+--- an odd number; workers keep such values only while they are busy.
 local core = require "mpengine.core"
 local errors = require "mpengine.errors"
 
@@ -9,20 +9,20 @@ local publish = {}
 
 local KEPT_MAX = 256          -- values that no job uses
 local KEPT_BYTES = 4 << 20    -- and their bytes
-local OBJECT_BYTES = 1 << 20  -- a value with shared objects, which it keeps alive, counts for so much more
-local OBJECT_SECONDS = 0.1    -- after which one that is unused is dropped
+local OBJECT_BYTES = 1 << 20  -- added for a value with shared objects, which it keeps alive
+local OBJECT_SECONDS = 0.1    -- after which an unused value of that kind is dropped
 
 local constant = { ["nil"] = true, boolean = true, number = true, string = true }
 
---- The upvalues of a function, if it can be seen from them whether it is still the same: a list of
---- scalars, in which the globals are true. nil when it has others.
+--- The upvalues of a function, if they show whether it is still the same: a list of scalars, in
+--- which the globals are true. nil when it has other upvalues.
 local function upvalues_of(f)
     local list, i = { n = 0 }, 1
     while true do
         local name, value = debug.getupvalue(f, i)
         if not name then return list end
         if value == _G then
-            value = publish -- stands for them
+            value = publish -- stands for the globals
         elseif not constant[type(value)] then
             return nil
         end
@@ -43,8 +43,8 @@ local function is_same(f, list)
     return true
 end
 
---- What a pool remembers: entries by the bytes of their value, and by function. count and bytes are of
---- all entries, the limits say when they are looked through.
+--- The state of a pool's published values: entries by the bytes of their value, and by function.
+--- count and bytes cover all entries; at the limits they are examined.
 function publish.new()
     return {
         by_bytes = {}, by_function = setmetatable({}, { __mode = "k" }), streams = setmetatable({}, { __mode = "k" }),
@@ -53,9 +53,9 @@ function publish.new()
     }
 end
 
--- ---- what is kept ----
+-- ---- kept values ----
 
---- The numbers that jobs name which are not over.
+--- The numbers used by jobs that have not ended.
 local function numbers_in_use(pool, pinned)
     local used = { [pinned] = true }
     local function add(job)
@@ -78,8 +78,8 @@ local function drop(pool, entry)
     pool.functions:set(entry.id, nil)
 end
 
---- Drops what no job uses, the longest unused first, until half of what may be kept is left of it. Workers
---- notice by the generation, which lies under the number 0.
+--- Drops values that no job uses, the longest unused first, until half of the limits is left.
+--- Workers notice by the generation, which is stored under the number 0.
 local function trim(pool, pinned)
     local known, used, idle = pool.published, numbers_in_use(pool, pinned), {}
     for _, entry in pairs(known.by_bytes) do
@@ -97,7 +97,8 @@ local function trim(pool, pinned)
     known.bytes_limit = math.max(KEPT_BYTES, 2 * known.bytes)
 end
 
---- Drops the values with shared objects that no job uses, nor a call since then. Are there later ones?
+--- Drops the values with shared objects that no job and no call since then uses. Returns whether
+--- later ones exist.
 local function drop_objects(pool, since)
     local used, later, dropped = numbers_in_use(pool, 0), false, false
     for _, entry in pairs(pool.published.by_bytes) do
@@ -110,8 +111,8 @@ local function drop_objects(pool, since)
     return later
 end
 
---- The pool has nothing to do: the values with shared objects that are not used soon are dropped, so that
---- memory is freed, and pipe ends are closed.
+--- The pool is idle: drops the values with shared objects that are not used again soon, so that
+--- memory is freed and pipe ends are closed.
 function publish.tidy(pool)
     local known = pool.published
     if known.objects == 0 or known.tidying then return end
@@ -125,7 +126,7 @@ function publish.tidy(pool)
     end)
 end
 
---- The entry of a value, published when it is not known. pinned: a number that its call names as well.
+--- The entry of a value, published when it is new. pinned: a number that its call uses as well.
 local function entry_of(pool, call, what, value, pinned)
     local known = pool.published
     local ok, bytes, has_objects = pcall(core.encode_value, call, what, value)
@@ -150,7 +151,7 @@ local function use(pool, entry)
     return entry.id
 end
 
---- The number of a function, published when it is not known. shared_id: of the shared value of its call.
+--- The number of a function, published when it is new. shared_id: of the shared value of its call.
 function publish.func(pool, call, f, shared_id)
     local seen = pool.published.by_function[f]
     if seen and not seen.entry.dropped and (seen.upvalues.n == 0 or is_same(f, seen.upvalues)) then

@@ -1,4 +1,4 @@
---- AsyncResult: what will come of a task, for any number of tasks that want to know.
+--- AsyncResult: the future outcome of a task, for any number of waiting tasks.
 local core = require "mpengine.core"
 local check_arg = require "mpengine.check"
 local errors = require "mpengine.errors"
@@ -10,9 +10,9 @@ local function check(self, call)
     if getmetatable(self) ~= Result then check_arg.bad_self(call, "mp.AsyncResult", self) end
 end
 
---- Makes a result of a table with the fields handle, of the pool; cancel_with(pool, result), how the
---- maker sees to it that it gives no result; callback, error_callback. state, n, values, err and waiters
---- are set here.
+--- Makes a result of a table with the fields handle, of the pool; cancel_with(pool, result), by
+--- which its maker prevents it from getting a result; callback, error_callback. Sets state, n,
+--- values, err and waiters.
 function Result.of(fields) return setmetatable(fields, Result) end
 
 local function describe(err) return (errors.traceback(err, 3)) end
@@ -22,7 +22,7 @@ local function call_now(f, ...)
     if not ok then core.write_error(string.format("mpengine: error in a callback: %s\n", text)) end
 end
 
---- Runs a callback as a task of its own; its error is shown, and nothing else happens.
+--- Runs a callback as a task of its own; an error in it is only shown.
 local function call_back(f, ...)
     core.spawn(call_now, f, ...)
 end
@@ -42,7 +42,7 @@ function Result:set(...)
     settle(self)
 end
 
---- The task has failed with that error object.
+--- The task has failed with this error object.
 function Result:set_error(err)
     if self.state then return end
     self.state, self.err = "error", err
@@ -68,7 +68,7 @@ function Result:wait(timeout)
     return true
 end
 
---- The results of the task; raises its error; nil, "timeout" when there is nothing yet.
+--- The results of the task; raises its error; nil, "timeout" while there is no result.
 function Result:get(timeout)
     check(self, "AsyncResult:get")
     check_arg.timeout("AsyncResult:get", 1, timeout)
@@ -96,7 +96,7 @@ function Result:successful()
     return self.state == "ok"
 end
 
---- True when the task will give no result: a queued one never runs, a running one is stopped.
+--- True when the task will give no result: a queued task never runs, a running one is stopped.
 function Result:cancel()
     check(self, "AsyncResult:cancel")
     if self.state or not self.cancel_with then return false end
@@ -116,7 +116,7 @@ function Result:__wait_source()
     return self.waiters
 end
 
---- The end of its scope: what has no result by then is cancelled.
+--- The end of its scope: cancels it if it has no result by then.
 function Result:__close()
     if not self.state then self:cancel() end
 end

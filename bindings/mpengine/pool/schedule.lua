@@ -3,12 +3,12 @@
 ---
 --- A job has `ops`, a table of functions: hand_out(job, pool) puts its next task, or returns false;
 --- arrived(job, first, count, reports, elapsed, ...) takes the results of items; failed(job, index,
---- error) that of an item which has none; give_back(job, first, last) items that were not run;
---- abandon(job, error) ends it.
+--- error) takes the error of an item that has none; give_back(job, first, last) takes items that
+--- were not run; abandon(job, error) ends the job.
 ---
---- A task is a table that is used again: place (its own), number, job, first, count, got (how many of
---- its items have come), values (where C stores results), void (an item, from 0, whose result is not
---- wanted any more, or "all").
+--- A task is a reusable table: place (its own), number, job, first, count, got (how many of its
+--- results have arrived), values (where C stores results), void (an item, from 0, whose result is
+--- no longer wanted, or "all").
 local core = require "mpengine.core"
 local errors = require "mpengine.errors"
 local publish = require "mpengine.pool.publish"
@@ -17,14 +17,14 @@ local pool_put = core.pool_put
 
 local schedule = {}
 
-schedule.PLACES = 16384         -- tasks that can be on the queue or running
-local STEAL_SECONDS = 0.005     -- after which unclaimed items go to a worker that is idle
-local BATCH = 64                -- results between two looks at the other tasks of this process
+schedule.PLACES = 16384         -- maximum of tasks on the queue or running
+local STEAL_SECONDS = 0.005     -- after which unclaimed items go to an idle worker
+local BATCH = 64                -- results between two turns of the other tasks of this process
 
---- The tasks of maps on the queue or running are at most so many: enough to keep all busy.
+--- The limit of map tasks on the queue or running: enough to keep all workers busy.
 local function limit_of(pool) return 64 + 16 * pool.size end
 
---- Puts a job where feed finds it.
+--- Adds a job to the list that feed reads.
 function schedule.enqueue(pool, job, in_front)
     if job.queued then return end
     job.queued = true
@@ -46,7 +46,7 @@ local function new_task(pool)
     return task
 end
 
---- Puts items first .. first + count - 1 of a job on the queue: true, and what jobs.keep wants to know;
+--- Puts items first .. first + count - 1 of a job on the queue: true, and the values for jobs.keep;
 --- or nil and why they cannot be sent.
 function schedule.put(pool, job, first, count)
     local task = pool.spare or new_task(pool)
@@ -69,7 +69,7 @@ function schedule.put(pool, job, first, count)
     return true, bytes, has_objects
 end
 
---- A task is over, or nobody wants it any more.
+--- A task has ended, or is no longer wanted.
 function schedule.forget(pool, task)
     if task.several then
         task.several = false
@@ -81,7 +81,7 @@ function schedule.forget(pool, task)
     pool.outstanding = pool.outstanding - 1
 end
 
---- The items of a task that nobody has claimed go back to its job; at least so many count as claimed.
+--- Returns the unclaimed items of a task to its job; at least so many count as claimed.
 function schedule.reclaim(pool, task, least)
     local claimed = math.max(core.pool_reclaim(pool.control, task.place), least or 0)
     if claimed >= task.count then return end
@@ -114,7 +114,7 @@ local function steal(pool)
     schedule.feed(pool)
 end
 
---- Somebody is idle: if that is still so in a while, he gets the items that wait behind others.
+--- If a worker is still idle after STEAL_SECONDS, reassigns unclaimed items to it.
 local function steal_soon(pool)
     if pool.stealing then return end
     pool.stealing = true
@@ -146,7 +146,7 @@ end
 
 -- ---- results ----
 
---- Passes on what has come of items but one, whose result is not wanted any more.
+--- Passes on the results of all items but one, whose result is no longer wanted.
 local function arrived_without(void, job, first, values, reasons, from, count, elapsed, reports)
     for i = from, from + count - 1 do
         local index = first + i
@@ -158,7 +158,7 @@ local function arrived_without(void, job, first, values, reasons, from, count, e
     end
 end
 
---- A message of the workers; whether there was one.
+--- Handles a message of the workers; returns whether there was one.
 function schedule.handle(pool, task, worker, from, count, elapsed, last, reports, ...)
     if not task then
         if task == nil then return false end
@@ -172,7 +172,7 @@ function schedule.handle(pool, task, worker, from, count, elapsed, last, reports
         pool.completed = pool.completed + 1
         schedule.forget(pool, task)
     end
-    if count == 0 or from < got then return true end -- or it has come before
+    if count == 0 or from < got then return true end -- or it has arrived before
     task.got = from + count
     if void == nil then
         job.ops.arrived(job, first + from, count, reports, elapsed, ...)
@@ -196,14 +196,14 @@ function schedule.pump(pool)
     end
 end
 
---- Takes what has come until now, without waiting.
+--- Takes the results that have arrived, without waiting.
 function schedule.drain(pool)
     repeat until not schedule.handle(pool, core.pool_receive(pool.outbox, pool.tasks, 0))
 end
 
--- ---- what goes wrong ----
+-- ---- failures ----
 
---- An item that began has no result: it runs again, if its job allows, or has that error.
+--- An item that began has no result: it runs again, if its job allows it, or fails with that error.
 function schedule.lose(pool, job, index, fields)
     local tries = job.tries and job.tries[index] or 0
     if tries >= job.retries then return job.ops.failed(job, index, errors.new(fields)) end
@@ -213,26 +213,26 @@ function schedule.lose(pool, job, index, fields)
     schedule.enqueue(pool, job, true)
 end
 
---- An error object with these fields, which each call has for itself.
+--- An error object with these fields; each call gets its own.
 local function error_of(fields)
     local copy = {}
     for key, value in pairs(fields) do copy[key] = value end
     return errors.new(copy)
 end
 
---- What comes of a task from now on is not stored with its job.
+--- Later results of a task are not stored with its job.
 function schedule.set_aside(task)
     if task.values then task.values, task.reasons = {}, {} end
 end
 
---- Nothing of a task is wanted any more: what is queued does not run.
+--- A task is no longer wanted: its queued items do not run.
 function schedule.void(pool, task)
     task.void = "all"
     schedule.set_aside(task)
     schedule.reclaim(pool, task)
 end
 
---- Fails everything that is queued or running; see(pool, task) is what becomes of its tasks.
+--- Fails everything that is queued or running; see(pool, task) disposes of its tasks.
 local function fail_all(pool, fields, see)
     local jobs = {}
     for _, job in pairs(pool.jobs) do jobs[job] = true end
@@ -250,11 +250,11 @@ local function fail_all(pool, fields, see)
     pool.changed:wake()
 end
 
---- The pool is over: its tasks are forgotten.
+--- The pool has ended: drops its tasks.
 function schedule.fail_all(pool, fields) fail_all(pool, fields, schedule.forget) end
 
---- No worker gets ready: calls fail with the reason until one does. What lies on the queue is for
---- nobody then.
+--- No worker becomes ready: calls fail with the reason until one does. Queued messages are dropped
+--- then.
 function schedule.suspend(pool, fields)
     pool.trouble = fields
     if pool.closed then return schedule.give_up(pool) end
@@ -264,7 +264,7 @@ end
 --- Raises the reason why calls fail.
 function schedule.raise_trouble(pool) error(error_of(pool.trouble), 0) end
 
---- A pool that takes no more calls, and has no worker for those it has.
+--- A pool that accepts no more calls, and has no worker for the existing ones.
 function schedule.give_up(pool)
     schedule.fail_all(pool, pool.trouble)
     pool.inbox:close()

@@ -1,5 +1,5 @@
---- What maps take their items from: lists, shared lists and arrays, and iterators as they stand in a for
---- loop, with their state and first value. Of mp.Pool and of co.Pool.
+--- The sources of a map's items: lists, shared lists and arrays, and iterators as in a for loop,
+--- with their state and first value. Used by mp.Pool and co.Pool.
 local check = require "mpengine.check"
 
 local source = {}
@@ -35,7 +35,8 @@ local function next_of_list(self)
     return true, self.items[at]
 end
 
---- Moves the next n items of a list, or those there are, to `to` from place `first` on: how many.
+--- Moves the next n items of a list, or the remaining ones, to `to` from place `first` on; returns
+--- how many.
 function source.move(self, to, first, n)
     local at = self.at
     n = math.min(n, self.total - at)
@@ -50,8 +51,8 @@ end
 
 -- ---- iterators ----
 
---- Takes what one call of the iterator gave. Several values are an item together: a list with n. Whether
---- they are is told by the first item.
+--- Takes the values of one call of the iterator. Several values form one item: a list with n. The
+--- first item decides which form is used.
 local function took(self, first, second, ...)
     if first == nil then
         source.close(self)
@@ -65,7 +66,7 @@ end
 
 local function next_of_iterator(self) return took(self, self.step(self.state, self.control)) end
 
---- Ends it, as the end of a for loop does; harmless when it has ended.
+--- Ends it, as the end of a for loop does; a second call is harmless.
 function source.close(self)
     local closing = self.closing
     self.closing = nil
@@ -73,13 +74,14 @@ function source.close(self)
     if meta and meta.__close then meta.__close(closing, nil) end
 end
 
---- Is the one argument behind an iterator a table of options, or its state? `next` needs one.
+--- True if the one argument after an iterator is a table of options, false if it is its state.
+--- `next` needs a state.
 local function is_options(step, value)
     return value == nil or type(value) == "table" and not rawequal(step, next)
 end
 
---- The options among what stands behind an iterator: alone, or last behind its state, first value and
---- perhaps the value that is closed in the end.
+--- Finds the options among the values after an iterator: alone, or last after its state, first
+--- value and possibly the value that is closed in the end.
 local function split(step, count, state, control, closing, opts)
     if count <= 1 and is_options(step, state) then return nil, nil, nil, state end
     local meta = closing and debug.getmetatable(closing)
@@ -89,9 +91,9 @@ local function split(step, count, state, control, closing, opts)
     return state, control, closing, opts
 end
 
---- source.of(call, value, ...) -> a source, and the options. source:next() -> true, item, or false at the
---- end, and may wait; source.total, the number of items if it is known; source.spread, once there was
---- an item: items are lists of several values.
+--- source.of(call, value, ...) -> a source, and the options. source:next() -> true, item, or false
+--- at the end, and may wait; source.total, the number of items if it is known; source.spread, true
+--- if items are lists of several values, known after the first item.
 function source.of(call, value, ...)
     if reader_of(value) or type(value) == "table" and not is_callable(value) then return of_list(value), (...) end
     if not is_callable(value) then check.fail(call, 2, "table, shared list or iterator", value) end

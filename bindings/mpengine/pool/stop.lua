@@ -1,17 +1,17 @@
---- Stopping tasks of a pool: by their timeout, or because they are cancelled. An error is raised in the
---- item that runs; if it still runs a while later, its worker is killed. What an item was stopped
---- for is its result at once; what comes of it later is dropped.
+--- Stopping tasks of a pool, by their timeout or because they are cancelled. An error is raised in
+--- the running item; if it still runs a while later, its worker is killed. The reason of the stop
+--- is the item's outcome at once; any later outcome is dropped.
 local core = require "mpengine.core"
 local process = require "mpengine.process"
 local schedule = require "mpengine.pool.schedule"
 
 local stop = {}
 
-local SHORTEST_NAP = 0.001 -- between two looks at what runs
+local SHORTEST_NAP = 0.001 -- between two checks of the running items
 local GRACE_SECONDS = 0.5 -- from the error raised in a stopped item to the kill of its worker
 local SIGKILL = 9
 
---- Stops an item that a worker runs; whether it did run.
+--- Stops an item that a worker runs; returns whether it was running.
 local function stop_item(pool, w, number, item)
     local signal = core.pool_stop(pool.control, w.index, number, item)
     if not signal then return false end
@@ -28,7 +28,7 @@ end
 
 -- ---- timeouts ----
 
---- Ends an item that has run too long. Those behind it go to others.
+--- Ends an item that has run too long. The items after it go to other workers.
 local function time_out(pool, w, task, item)
     local job, index = task.job, task.first + item
     if not stop_item(pool, w, task.number, item) then return end
@@ -40,7 +40,8 @@ local function time_out(pool, w, task, item)
     })
 end
 
---- Stops what is over its time; seconds until the next look, nil when nothing has a timeout.
+--- Stops items that are over their time; returns the seconds until the next check, nil when no item
+--- has a timeout.
 local function look(pool)
     local by_number, nap = {}, nil
     for _, task in ipairs(pool.tasks) do
@@ -89,7 +90,7 @@ end
 
 -- ---- cancelling ----
 
---- Nothing of a job is wanted any more: what is queued does not run, what runs is stopped.
+--- A job is no longer wanted: queued items do not run, running items are stopped.
 function stop.cancel(pool, job)
     job.ops.abandon(job, nil)
     local by_number

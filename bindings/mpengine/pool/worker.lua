@@ -1,5 +1,5 @@
---- What a pool's worker process runs: it takes a task, finds the function, and lets lpool_worker.c
---- run it and send what came of it.
+--- The code of a pool's worker process: it takes a task, finds the function, and lets
+--- lpool_worker.c run it and send the results.
 local core = require "mpengine.core"
 local errors = require "mpengine.errors"
 
@@ -17,7 +17,7 @@ local function forget(id)
     cached = cached - 1
 end
 
---- Forgets what the pool has dropped.
+--- Drops the values that the pool has dropped.
 local function follow()
     local current = functions:get(0)
     if current == generation then return end
@@ -39,10 +39,10 @@ local function known(id)
     return value
 end
 
-local raised, report -- the last error, and what the parent will raise
+local raised, report -- the last error, and the error object for the parent
 
---- Gives up what ended tasks have brought: shared objects in what is kept, which have odd numbers, and
---- what is garbage.
+--- Releases what ended tasks have brought: kept values with shared objects, which have odd numbers,
+--- and garbage.
 local function release()
     for id in pairs(cache) do
         if id % 2 == 1 then forget(id) end
@@ -55,8 +55,8 @@ local function report_of(err, traceback)
     return { message = errors.message(err), traceback = traceback, value = err, pid = core.pid() }
 end
 
---- Message handler of a task, which leaves the error as it is, since load may catch it; is_final: it was not
---- caught, the report of it is wanted.
+--- Message handler of a task. It leaves the error as it is, since load may catch it. is_final: it
+--- was not caught, and its report is wanted.
 local function describe(err, is_final)
     if not is_final then
         raised, report = err, report_of(err, errors.with_story(errors.stack(2, err), err))
@@ -67,7 +67,7 @@ local function describe(err, is_final)
     return story
 end
 
---- The function of a starmap task as one of items.
+--- Turns the function of a starmap task into one of items.
 local function spread(f)
     return function(item, ...)
         if type(item) ~= "table" then
@@ -102,8 +102,8 @@ local function initialize(initializer, initargs)
     return ok
 end
 
---- The worker's main function, sent by name. It is ready with its first result, or says so when
---- there is no task at once.
+--- The worker's main function, sent by name. It counts as ready with its first result, or reports
+--- that it is ready when there is no task at once.
 function worker.main(index, inbox, outbox, control, buffer, dict, initializer, initargs, max)
     functions = dict
     cache, cached, generation = {}, 0, nil -- this process may be a worker's child

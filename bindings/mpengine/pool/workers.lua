@@ -1,5 +1,5 @@
---- The lives of a pool's workers: the first one is started with the pool, the others as soon as it is
---- ready or there are tasks for them; those that die are replaced.
+--- The processes of a pool. The first worker is started with the pool, the others as soon as it is
+--- ready or there are tasks for them. Workers that die are replaced.
 local mp = require "mpengine"
 local core = require "mpengine.core"
 local process = require "mpengine.process"
@@ -9,19 +9,19 @@ local worker = require "mpengine.pool.worker"
 
 local workers = {}
 
-local BUFFER_BYTES = 8192       -- of results of a task that is not over
-local START_FAILURES = 5        -- workers in a row that do not get ready, while none is: calls say why
-local FIRST_PAUSE, LONGEST_PAUSE = 0.01, 2 -- seconds from such a one to the next start
+local BUFFER_BYTES = 8192       -- for results of a task that has not ended
+local START_FAILURES = 5        -- workers in a row that do not become ready, while none is ready: then calls report why
+local FIRST_PAUSE, LONGEST_PAUSE = 0.01, 2 -- seconds from such a failure to the next start
 local TAKES_MOST = 2            -- deaths between the taking of an item and its claim that do not count
 local SIGKILL = 9
 
---- Sends a signal, unless it is only being started.
+--- Sends a signal, unless the worker is still being started.
 local function signal(w, number)
     local child = process.child_of(w.process)
     if child then core.child_signal(child, number) end
 end
 
---- What is raised for its end.
+--- The error for its death.
 local function death_of(w, message)
     local code = w.exitcode or 0
     local how = code < 0 and ("signal %d"):format(-code) or ("exit code %d"):format(code)
@@ -54,7 +54,7 @@ function workers.start(pool, index)
         error(why, 0)
     end
     core.spawn(watch, pool, w)
-    if pool.terminated then signal(w, SIGKILL) end -- meanwhile
+    if pool.terminated then signal(w, SIGKILL) end -- terminated in the meantime
 end
 
 local function free_index(pool)
@@ -65,7 +65,7 @@ end
 
 local not_ready
 
---- Starts one more worker if the pool is to have more, and is not just waiting to try again.
+--- Starts one more worker if the pool needs more and is not waiting to try again.
 local function start_one(pool)
     local index = not pool.terminated and not pool.pausing and free_index(pool)
     if not index then return false end
@@ -79,7 +79,7 @@ function workers.start_more(pool)
     while pool.outstanding > pool.alive and start_one(pool) do end
 end
 
---- Starts those that are missing, one by one, between the other tasks of this process.
+--- Starts the missing workers, one by one, between the other tasks of this process.
 local function start_all(pool)
     while not pool.closed and start_one(pool) do core.sleep(0) end
 end
@@ -92,14 +92,14 @@ local function is_ready(pool, w)
     if pool.alive < pool.size and not pool.closed then core.spawn(start_all, pool) end
 end
 
---- Looks at a worker that has told nothing: it says in its word that it is ready, and tells it with
---- its first message, which it may not live to send.
+--- Checks a worker that has sent no message. Its control word says whether it is ready; its first
+--- message says so too, but the worker may die before it sends that.
 local function look_at(pool, w)
     if not w.ready and core.pool_is_ready(pool.control, w.index) then is_ready(pool, w) end
     return w.ready
 end
 
---- What a worker tells: that it is ready, or that its initializer has failed.
+--- Handles a message of a worker: it is ready, or its initializer has failed.
 function workers.news(pool, what, index, report)
     local w = pool.workers[index]
     if not w then return end
@@ -118,7 +118,7 @@ local function none_is_ready(pool)
     return true
 end
 
---- Tries again, one worker at a time, each later than the last one.
+--- Tries again, one worker at a time, with growing delays.
 local function try_again(pool)
     if pool.pausing then return end
     pool.pausing = true
@@ -133,8 +133,9 @@ local function try_again(pool)
     end)
 end
 
---- A worker did not get ready. While others are, that is their business; else the calls fail with the
---- reason until one does: at once if the reason is certain, else after a few.
+--- A worker did not become ready. While other workers are ready, nothing else happens. Otherwise
+--- calls fail with the reason until one is: at once if the reason is certain, else after a few
+--- failures.
 function not_ready(pool, why, is_certain)
     pool.start_failures = pool.start_failures + 1
     if none_is_ready(pool) and (is_certain or pool.start_failures >= START_FAILURES) then
@@ -143,8 +144,8 @@ function not_ready(pool, why, is_certain)
     try_again(pool)
 end
 
---- What is left of a task whose worker has died: what it had finished counts, what it had not begun
---- is run by others.
+--- Settles the task of a dead worker: finished items keep their results, and other workers run
+--- those that were not begun.
 local function lose_task(pool, w, task)
     schedule.handle(pool, core.pool_salvage(w.buffer, w.index, task))
     local takes = task.void ~= "all" and task.job.takes or {}
@@ -153,7 +154,7 @@ local function lose_task(pool, w, task)
     local job, first, got, count, void = task.job, task.first, task.got, task.count, task.void
     schedule.forget(pool, task)
     if void == "all" then return end
-    if count == 0 then -- of what it read there, perhaps, so not for ever
+    if count == 0 then -- while it read the item, perhaps, so not forever
         takes[first], job.takes = taken + 1, takes
     end
     for i = got, count - 1 do -- one at most
@@ -163,7 +164,7 @@ local function lose_task(pool, w, task)
     end
 end
 
---- A new worker in the place of one that has ended.
+--- Starts a new worker in place of one that has exited.
 local function replace(pool, w)
     if w.ready or w.retiring then
         start_one(pool)
@@ -172,12 +173,12 @@ local function replace(pool, w)
     end
 end
 
---- A task of the pool's process per worker: sees to its end.
+--- A task of the pool's process for each worker: waits for its exit.
 function watch(pool, w)
     w.process:join()
-    w.exitcode = w.process.exitcode -- which may let others run, as nothing below does
+    w.exitcode = w.process.exitcode -- which may let other tasks run; nothing below does
     if not pool.terminated then
-        schedule.drain(pool) -- what it has still sent
+        schedule.drain(pool) -- messages it had still sent
         local number = core.pool_lease(pool.inbox, pool.control, w.index)
         local task = number and schedule.find(pool, number)
         if task then lose_task(pool, w, task) end
@@ -198,7 +199,7 @@ function watch(pool, w)
     pool.changed:wake()
 end
 
---- The workers are to be n: more are started, those above end when they have no task.
+--- Changes the number of workers to n: starts more; those above n end when they have no task.
 function workers.resize(pool, n)
     pool.size = n
     for index, w in pairs(pool.workers) do
@@ -224,7 +225,7 @@ local function memory_of(pid)
     return kib and tonumber(kib) * 1024
 end
 
---- What each of them does.
+--- The state of each worker.
 function workers.stats(pool)
     local list, by_number = {}, {}
     for _, task in ipairs(pool.tasks) do
