@@ -66,8 +66,9 @@ mpe__store64(mpe__a64 *p, uint64_t v)
     atomic_signal_fence(memory_order_seq_cst);
 }
 
-/* What comes before it is seen by others before what comes after it, loads included. The thread
- * sanitizer knows no fences; an exchange of the same strength stands in for it there. */
+/* Everything before it is visible to other threads before anything after it, loads included. The
+ * thread sanitizer does not model fences; an exchange of the same strength takes its place
+ * there. */
 static inline void
 mpe__fence(void)
 {

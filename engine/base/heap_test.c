@@ -26,7 +26,7 @@ push_all(uint32_t range)
     }
 }
 
-/* Takes the first until none is left; returns how many came in order. */
+/* Takes the first until none is left; returns how many were in order. */
 static int
 drain(void)
 {

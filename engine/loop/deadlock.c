@@ -1,21 +1,23 @@
-/* Deadlocks of all processes together. Nobody supervises: each process says in its slot, before it
- * sleeps, when all it waits for are shared objects and the ends of other processes (quiet), and
- * takes that back when it wakes. Whoever finds then that all of them are quiet, with no bell set,
- * has found that nothing inside the arena will ever wake one of them.
+/* Deadlocks of all processes together. There is no supervisor. Before a process blocks only on
+ * shared objects and the ends of other processes, it marks its slot quiet; when it wakes it
+ * removes the mark. A process that finds all slots quiet and no bell pending knows that nothing
+ * inside the arena will ever wake one of them.
  *
- * From outside something may still be under way to one of them: a signal that ends it, an end that
- * its parent has not seen. So the finder asks: it raises the round and rings everybody, and whoever
- * wakes to nothing else says so in that round. A signal sent before the round began has arrived by
- * then. If all have said it, and none has done anything in between, it is a deadlock. One that is
- * stopped or being killed never answers, and one with a timer, a descriptor, a signal handler of the
- * script or a thread of its own was never quiet.
+ * Something from outside may still be in progress: a signal that ends one of them, or an exit
+ * that its parent has not seen. So the finder starts a round: it increments the round and rings
+ * all processes, and each process that wakes to nothing else marks itself in that round. A
+ * signal sent before the round began has arrived by then. If all have answered, and none has
+ * done anything in between, it is a deadlock. A process that is stopped or being killed never
+ * answers, and one with a timer, a descriptor, a signal handler of the script or a thread of its
+ * own was never quiet.
  *
- * quiet is even (round) when it is said after something was done, odd when in answer to the round;
- * an answer counts for its round only if the last thing was done before that began.
+ * quiet is even (round) when it is stored after the process has done something, odd when it is
+ * stored in answer to the round. An answer counts for its round only if the last action was
+ * before the round began.
  *
- * Death of a finder anywhere: its reaper rings everybody with MPE__BROADCAST, all look at all they wait
- * for, and the last to fall quiet again is the next finder. Until deadlock is stored nothing has
- * happened; what it had made is reaped with it.
+ * Death of a finder anywhere: its reaper rings all processes with MPE__BROADCAST, all check what
+ * they wait for, and the last to become quiet again is the next finder. Until deadlock is stored
+ * nothing has happened; the objects the finder had made are reaped with it.
  */
 #include "loop/loop.h"
 
@@ -24,12 +26,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define ASK 1u /* wakes; serves nobody, as long as no bit is gone from a waiter set */
+#define ASK 1u /* wakes; serves no waiter, as long as no bit is gone from a waiter set */
 
 /* ---- ends of processes ---- */
 
-/* Can all these processes still run, or have yet to begin? The end of one that has left its slot is as
- * good as here. */
+/* Can all these processes still run, or have yet to begin? A process that has left its slot
+ * counts as already exited. */
 static int
 all_there(mpe_engine *e)
 {
@@ -42,7 +44,7 @@ all_there(mpe_engine *e)
     return 1;
 }
 
-/* Is anything but ends awaited on libuv's loop? */
+/* Does libuv's loop have anything to wait for besides ends? */
 static int
 has_io(mpe_engine *e)
 {
@@ -78,9 +80,9 @@ is_here(struct mpe__slot *s)
     return mpe__is_live(s) && !mpe__is_dead(s);
 }
 
-/* 1 when every process is quiet and none has a wake-up coming; how: whether each has answered. The
- * order is what makes the three looks one: a wake-up that was taken shows in quiet, one that was not
- * in the bell. */
+/* 1 when every process is quiet and has no pending wake-up; how: whether each has answered. The
+ * order makes the three checks consistent: a wake-up that was taken shows in quiet, one that was
+ * not taken shows in the bell. */
 static int
 all_quiet(mpe_engine *e, uint32_t round, int *answered)
 {
@@ -119,14 +121,13 @@ static void
 say(mpe_engine *e, uint32_t word)
 {
     if (word & 1)
-        syscall(
-            SYS_getppid); /* a signal that was sent to this thread is delivered on its way out */
+        syscall(SYS_getppid); /* a signal that was sent to this thread is delivered on return */
     e->loop->quiet = word;
     atomic_store(&e->self->quiet, word);
 }
 
-/* Has a deadlock been found since this process did something last? It was then asked and has answered,
- * though it may have woken for nothing and said more by now. */
+/* Has a deadlock been found since this process last did something? It was then asked and has
+ * answered, though it may have woken for nothing and become quiet again since. */
 static int
 is_in_deadlock(mpe_engine *e)
 {
@@ -138,20 +139,21 @@ is_in_deadlock(mpe_engine *e)
     return l->in_deadlock;
 }
 
-/* The right to go on with a round; who has it is not quiet, so that nobody else finds anything. */
+/* The right to continue a round. Its owner is not quiet, so no other process can find a
+ * deadlock. */
 static int
 claim(mpe_engine *e, uint32_t round)
 {
     uint32_t word = atomic_exchange(&e->self->quiet, 0);
     if (atomic_compare_exchange_strong(&e->header->quiet_round, &round, round + 1))
         return 1;
-    atomic_store(&e->self->quiet, word); /* somebody else has it, and rings here */
+    atomic_store(&e->self->quiet, word); /* another process has it, and rings this one */
     return 0;
 }
 
 /* ---- found ---- */
 
-/* The queue for the story lives with the finder, until it sleeps again. 0: there is no memory for it. */
+/* The queue for the report lives with the finder, until it sleeps again. 0: no memory for it. */
 static mpe_handle
 make_queue(mpe_engine *e)
 {

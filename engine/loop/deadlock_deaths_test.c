@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Whoever finds a deadlock of all processes may be killed at any point: it is found or it is not, and
- * the others are woken either way. */
+/* The finder of a deadlock of all processes may be killed at any point: either the deadlock is
+ * found or it is not, and the others are woken in both cases. */
 #include "loop/loop.h"
 #include "core/slot.h"
 #include "testing/deaths.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Deadlocks of all processes: who finds them, and when they are none. */
+/* Deadlocks of all processes: which process finds them, and which states are not deadlocks. */
 #include "loop/loop.h"
 #include "testing/mpe_test.h"
 #include "testing/procs.h"
@@ -74,10 +74,12 @@ get_in_vain(mpe_engine *e, void *arg)
 {
     (void)arg;
     EXPECT_EQ(get_forever(e, 0), MPE_EDEADLK);
-    EXPECT_OK(get_forever(e, 2)); /* its parent has been told, and does not see its end instead */
+    EXPECT_OK(get_forever(e, 2)); /* its parent got the deadlock, and does not see its exit
+                                   * instead */
 }
 
-/* Waits on the loop, forever, and again when that was a deadlock; how often it was one. */
+/* Waits on the loop, forever, and again after each deadlock; returns how many deadlocks there
+ * were. */
 static int
 wait_for_end(mpe_engine *e, mpe_process *p, int *code)
 {
@@ -109,8 +111,8 @@ never(mpe_engine *e, mpe_waiter *w, int status)
     (void)e, (void)w, (void)status;
 }
 
-/* Goes to sleep in round 8, having said this first since it did something; a deadlock was found by
- * the answers to round 7. */
+/* Goes to sleep in round 8, with this as the first mark since it did something; a deadlock was
+ * found by the answers to round 7. */
 static int
 sleep_after(uint32_t first_said)
 {
@@ -146,7 +148,7 @@ leave(mpe_engine *e, void *arg)
     (void)arg;
     mpe_test_get(e, queues[0], &(mpe_message){0});
     mpe_leave(e);
-    usleep(20000); /* its parent waits for an end that is not yet here */
+    usleep(20000); /* its parent waits for an exit that is still to come */
     _exit(0);
 }
 

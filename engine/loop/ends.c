@@ -1,12 +1,12 @@
-/* Descriptors that tell of the end of a process: a pidfd, or the pipe that the fork server writes to.
- * A program that starts processes and waits for them needs no more of libuv than this, so while
- * nothing else of libuv is waited for, and nothing shared whose users' deaths count (watch.c), this
- * process sleeps in a ppoll of its own on the ends and its doorbell. That spares a loop with five
- * descriptors, which every child would have to close, and libuv's fork handlers. At the first wait
- * that does need libuv the ends move to its loop, and stay there.
+/* Descriptors that report the exit of a process: a pidfd, or the pipe that the fork server
+ * writes to. A program that starts processes and waits for them needs no more of libuv than
+ * this. So while nothing else of libuv is waited for, and nothing shared whose users' deaths
+ * count (watch.c), this process sleeps in a ppoll of its own on the ends and its doorbell. That
+ * saves a loop with five descriptors, which every child would have to close, and libuv's fork
+ * handlers. At the first wait that does need libuv the ends move to its loop, and stay there.
  *
- * An end whose descriptor cannot be had, or for whose loop there are no descriptors, is looked at every
- * MPE__ENDS_LOOK_NS. */
+ * An end whose descriptor cannot be opened, or for whose loop there are no descriptors, is
+ * checked every MPE__ENDS_LOOK_NS. */
 #include "loop/loop.h"
 #include "os/os.h"
 #include "core/slot.h"
@@ -14,8 +14,8 @@
 #include <poll.h>
 #include <stdlib.h>
 
-#define ENDS_MAX 8u              /* more are better off in epoll */
-#define BACKSTOP_NS MPE_NS_PER_S /* between two looks when there is no descriptor for a doorbell */
+#define ENDS_MAX 8u              /* more are better served by epoll */
+#define BACKSTOP_NS MPE_NS_PER_S /* between two checks when there is no descriptor for a doorbell */
 
 static void
 on_event(uv_poll_t *handle, int status, int events)
@@ -131,7 +131,7 @@ poll_until(struct pollfd *fds, nfds_t n, uint64_t deadline)
     return ppoll(fds, n, &t, NULL);
 }
 
-/* From the beginning again after each that was over: its callback may take others off the list. */
+/* Starts again after each end that has occurred: its callback may take others off the list. */
 void
 mpe__ends_look(mpe_engine *e)
 {
@@ -143,7 +143,7 @@ mpe__ends_look(mpe_engine *e)
     }
 }
 
-/* The first that is over, since its callback may take others off the list. All are apart. */
+/* The first that has occurred, since its callback may take others off the list. All are apart. */
 static void
 tell_one(mpe_engine *e, const struct pollfd *fds)
 {

@@ -1,5 +1,6 @@
-/* Waiting for descriptors. One poll handle per descriptor and its readers and writers; it is closed
- * as soon as nobody waits, since whoever owns the descriptor may close it then. */
+/* Waiting for descriptors. There is one poll handle per descriptor, with its readers and
+ * writers. It is closed as soon as no waiter is left, since the owner of the descriptor may
+ * close it then. */
 #include "loop/loop.h"
 #include "os/os.h"
 
@@ -40,7 +41,7 @@ drop(struct mpe__fd *f)
 
 static void on_event(uv_poll_t *handle, int status, int events);
 
-/* Watches for what is waited for, or drops the handle. */
+/* Sets the handle to the events that are waited for, or drops it. */
 static void
 refresh(struct mpe__fd *f)
 {
@@ -65,8 +66,8 @@ on_event(uv_poll_t *handle, int status, int events)
     refresh(f);
 }
 
-/* libuv makes the descriptor non-blocking, and with it all its duplicates, in other programs too
- * (a terminal, say): undone at once. */
+/* libuv makes the descriptor non-blocking, and with it all its duplicates, also in other
+ * programs (a terminal for example): this is undone at once. */
 static int
 init_poll(uv_loop_t *uv, struct mpe__fd *f)
 {
@@ -79,7 +80,7 @@ init_poll(uv_loop_t *uv, struct mpe__fd *f)
     return rc;
 }
 
-/* A copy to watch; where no descriptor is left for one, the caller's own. */
+/* A duplicate to watch; the caller's own descriptor where none is left. */
 static int
 take_copy(struct mpe__fd *f, int fd)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Waiting for descriptors, on a loop of the engine's own and on the host's. */
+/* Waiting for descriptors, on a loop of the engine and on the host's loop. */
 #include "loop/loop.h"
 
 #include "testing/mpe_test.h"

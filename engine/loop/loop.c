@@ -1,8 +1,8 @@
-/* The run loop: jobs, the bell, timers, descriptors; and sleep when there is none of them. While
- * there are jobs, the clock is read after every few of them, so few that the looks come LOOK_NS apart
- * however long the jobs take; then timers and the bell are served, and, POLL_NS apart, descriptors.
- * Everything runs on the thread that opened the engine. Only that thread touches this state, so
- * a death of the process leaves nothing of it behind. */
+/* The run loop: jobs, the bell, timers, descriptors; sleep when there is none of them. While
+ * there are jobs, the clock is read after every few of them: so few that the reads are LOOK_NS
+ * apart however long the jobs take. Then timers and the bell are served, and, POLL_NS apart,
+ * descriptors. Everything runs on the thread that opened the engine. Only that thread touches
+ * this state, so a death of the process leaves nothing of it behind. */
 #include "loop/loop.h"
 
 #include "core/object.h"
@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STRIDE_MAX 16u  /* jobs between two looks at the clock */
+#define STRIDE_MAX 16u  /* jobs between two reads of the clock */
 #define LOOK_NS 100000u /* the stride is such that they are not further apart */
-#define POLL_NS 50000u  /* between two looks at descriptors while there are jobs */
+#define POLL_NS 50000u  /* between two polls of descriptors while there are jobs */
 
 void
 mpe_post(mpe_engine *e, mpe_job *job)
@@ -75,12 +75,12 @@ set_stride(struct mpe__loop *l, uint64_t now)
     l->looked = now;
 }
 
-/* Sleepers are woken by deaths; a process that does not sleep looks for them. */
+/* Deaths wake sleepers; a process that does not sleep checks for them here. */
 void
 mpe_notice_deaths(mpe_engine *e)
 {
     mpe__reap_all(e);
-    mpe__sweep_if_wanted(e); /* closes the pipes they had */
+    mpe__sweep_if_wanted(e); /* closes the pipes that they held */
 }
 
 static MPE__COLD void
@@ -98,7 +98,7 @@ look_around(mpe_engine *e)
     poll_descriptors(e);
 }
 
-/* After a job, or what counts as one. */
+/* After a job, or anything that counts as one. */
 static inline void
 count_job(mpe_engine *e)
 {
@@ -128,7 +128,7 @@ void
 mpe_run_now(mpe_engine *e, mpe_job *job)
 {
     e->loop->quiet = 0;
-    atomic_store(&e->self->quiet, 0); /* said before the turn that this is in */
+    atomic_store(&e->self->quiet, 0); /* stored before the turn that this is part of */
     job->run(e, job);
 }
 
@@ -162,8 +162,9 @@ mpe_run_until(mpe_engine *e, const int *done)
         int rc = mpe__sleep(e, done);
         if (rc != MPE_OK)
             return rc;
-        mpe__dispatch_bell(e); /* before jobs that may run long: it may have been called */
-        count_job(e);          /* it may have spun only */
+        mpe__dispatch_bell(e); /* before jobs that may run long: the queue may have called this
+                                * process */
+        count_job(e);          /* it may only have spun */
     }
     return MPE_OK;
 }
@@ -255,7 +256,7 @@ mpe_await(mpe_engine *e, mpe_object *o, int event, uint64_t deadline,
     int rc = try_again(e, o, ud);
     while (rc == MPE_EAGAIN) {
         if (deadline == MPE_NOW)
-            count_job(e); /* or a loop of these sees no death */
+            count_job(e); /* otherwise a loop of these sees no death */
         if (deadline == MPE_NOW || a.status == MPE_ETIMEDOUT)
             return MPE_ETIMEDOUT;
         a.fired = 0;

@@ -1,4 +1,4 @@
-/* The state of an engine's loop, and what its files offer each other. */
+/* The state of an engine's loop, and the functions its files provide to each other. */
 #ifndef MPE_LOOP_LOOP_H
 #define MPE_LOOP_LOOP_H
 
@@ -14,19 +14,20 @@ struct mpe__entry {
     mpe_object *object;
     int event;
     int armed;        /* this slot's bit was set in the object's waiter set */
-    uint32_t pending; /* waiters that were fired and have not said what came of it */
+    uint32_t pending; /* waiters that were fired and have not reported the outcome */
     mpe_waitlist list;
 };
 
 struct mpe__fd;   /* fd.c */
 struct mpe__work; /* offload.c */
 
-/* ends.c: a descriptor that is readable when a process has ended, say. In the caller's memory. */
+/* ends.c: for example a descriptor that is readable when a process has exited. In the caller's
+ * memory. */
 struct mpe__end {
     int fd;
     uint32_t slot, generation;          /* of the process */
-    void (*over)(struct mpe__end *end); /* again and again, until it is watched no more */
-    struct mpe__end *next, **at;        /* on the list of all that are watched; at NULL: is not */
+    void (*over)(struct mpe__end *end); /* again and again, until it is no longer watched */
+    struct mpe__end *next, **at;        /* on the list of all watched ends; NULL when it is not */
     uv_poll_t *poll;                    /* while it is on the libuv loop */
 };
 
@@ -44,14 +45,14 @@ struct mpe__loop {
     uint32_t ends_blind;   /* of those, the ones without a descriptor */
     uint32_t rounds;       /* how often it slept, or was about to */
     uint32_t stride;       /* jobs between two looks at the clock, see loop.c */
-    uint32_t until_look;   /* jobs left of them */
-    uint64_t looked;       /* when that was, 0: it slept since */
-    uint64_t polled;       /* when descriptors were looked at */
+    uint32_t until_look;   /* jobs until the next read */
+    uint64_t looked;       /* time of that read, 0: it has slept since */
+    uint64_t polled;       /* when descriptors were last polled */
     uint32_t spin_score;   /* how often spinning has paid lately, up to MPE__SPIN_SCORE_MAX */
-    uint32_t quiet;        /* deadlock.c: what was said last, 0: something has been done since */
-    uint32_t still_since;  /* deadlock.c: what was said first since something was done */
+    uint32_t quiet;        /* deadlock.c: the last mark, 0: something has been done since */
+    uint32_t still_since;  /* deadlock.c: the first mark since something was done */
     int in_deadlock;       /* the last EDEADLK was one of all processes */
-    mpe_object *story;     /* the queue to tell of it by, of the one that has found it */
+    mpe_object *story;     /* the queue for the report, owned by the finder */
     mpe__a32 interrupted;
 
     uv_loop_t *uv; /* NULL until needed */
@@ -62,15 +63,15 @@ struct mpe__loop {
     int bell_ready;                 /* the two handles below are on the loop */
     uv_poll_t bell;                 /* the doorbell socket, unreferenced */
     uv_timer_t timer;               /* the next deadline while in poll, unreferenced */
-    uv_prepare_t before_poll;       /* looks whether the poll may block, unreferenced */
-    const int *awaited;             /* what ends the sleep in poll under way; NULL: there is none */
-    uint64_t poll_deadline;         /* what the timer was set to */
+    uv_prepare_t before_poll;       /* checks whether the poll may block, unreferenced */
+    const int *awaited;             /* ends the current sleep in poll; NULL: there is none */
+    uint64_t poll_deadline;         /* the time the timer was set to */
     int due;                        /* the timer has fired */
     uint32_t watched_epoch;         /* membership that the watches below stand for */
-    int blind;                      /* some of them could not be made */
+    int blind;                      /* some of them could not be opened */
     uv_poll_t *watches[MPE__SLOTS]; /* watch.c: pidfds of live slots */
     struct mpe__fd *fds;
-    struct mpe__work *offloads;     /* offload.c: work that done has not been called for */
+    struct mpe__work *offloads;     /* offload.c: work whose done has not been called */
     struct mpe__work *offload_done; /* that threads have ended, under the lock of offload.c */
     struct mpe__question
         *questions; /* names.c: that are being asked, or were until the last asker left */
@@ -79,9 +80,9 @@ struct mpe__loop {
 /* Its memory is the caller's. */
 void mpe__loop_open(mpe_engine *e, uv_loop_t *host_loop);
 void mpe__loop_close(mpe_engine *e);
-/* In a forked child: forgets the parent's jobs, waiters and handles, closing the inherited
- * descriptors only; the next use makes a new loop. The memory behind them stays as it is, shared
- * with the parent: freeing would copy its pages. */
+/* In a forked child: drops the parent's jobs, waiters and handles, and closes the inherited
+ * descriptors only. The next use makes a new loop. The memory behind them stays as it is, shared
+ * with the parent: freeing it would copy its pages. */
 int mpe__loop_abandon(mpe_engine *e);
 
 /* loop.c: calls the hooks. */
@@ -90,12 +91,13 @@ void mpe__tell_turn(mpe_engine *e);
 /* waiter.c */
 void mpe__dispatch_bell(mpe_engine *e);
 void mpe__expire_timers(mpe_engine *e);
-/* The next deadline, or MPE_FOREVER; *awaited: one that something waits for, the same. */
+/* The next deadline, or MPE_FOREVER; *awaited: the next one that a wait depends on, or
+ * MPE_FOREVER. */
 uint64_t mpe__next_timer(mpe_engine *e, uint64_t *awaited);
 void mpe__waitlist_remove(mpe_waiter *w);
 void mpe__waitlist_append(mpe_waitlist *list, mpe_waiter *w);
 
-/* sleep.c: can what this process waits for happen while it spins? */
+/* sleep.c: can something that this process waits for happen while it spins? */
 int mpe__may_spin(mpe_engine *e);
 /* sleep.c: blocks until there may be something to do, or *done is not 0. Errors: EDEADLK. */
 int mpe__sleep(mpe_engine *e, const int *done);
@@ -103,52 +105,53 @@ int mpe__bell_rung(mpe_engine *e);
 /* Blocks until the bell is rung; deaths are repaired, nothing else is done. */
 void mpe__sleep_for_bell(mpe_engine *e);
 
-/* deadlock.c: before a sleep; 1 when all processes wait for each other. After it, the same. */
+/* deadlock.c: before a sleep; 1 when all processes wait for each other. After a sleep, the same. */
 int mpe__quiet_begin(mpe_engine *e, uint64_t deadline);
 int mpe__quiet_end(mpe_engine *e);
-/* Forgets the one that was found: this process goes on. */
+/* Drops the deadlock that was found: this process goes on. */
 void mpe__deadlock_over(mpe_engine *e);
 
-/* uv.c: what concerns libuv. */
+/* uv.c: functions that concern libuv. */
 int mpe__uv_alive(mpe_engine *e);
-/* The loop is there now: puts on it what looks before each poll. */
+/* The loop exists now: installs the handle that checks before each poll. */
 void mpe__uv_begin(mpe_engine *e);
 /* One turn that does not block. */
 void mpe__uv_turn(mpe_engine *e);
-/* Time has passed in which the loop was not run: the next timer of libuv's counts from now. */
+/* Time has passed in which the loop was not run: the next libuv timer counts from now. */
 void mpe__uv_passed(mpe_engine *e);
-/* Closes a handle in memory of malloc's, which is freed when it is closed. */
+/* Closes a handle allocated by malloc, and frees it when it is closed. */
 void mpe__uv_drop(mpe_engine *e, uv_handle_t *handle);
-/* One that blocks, until something may have changed: I/O, *done, a job, the bell, the deadline. */
+/* A turn that blocks until something may have changed: I/O, *done, a job, the bell, the
+ * deadline. */
 void mpe__uv_sleep(mpe_engine *e, uint64_t deadline, const int *done);
 void mpe__uv_abandon(mpe_engine *e);
 void mpe__uv_close(mpe_engine *e);
-/* watch.c: in poll, the deaths of the others are seen by their pidfds. */
+/* watch.c: in poll, pidfds report the deaths of other processes. */
 void mpe__watch_peers(mpe_engine *e);
 void mpe__watch_stop(mpe_engine *e);
 /* ends.c. Watching twice is harmless, and so is unwatching. Errors: ENOMEM, ESYS. */
 int mpe__end_watch(mpe_engine *e, struct mpe__end *end);
 void mpe__end_unwatch(mpe_engine *e, struct mpe__end *end);
-/* Settle: moves the ends to where this process will sleep; 1 when some will not be seen there, for
- * want of descriptors, so that they are to be looked at. To uv: to the libuv loop. Errors:
+/* Settle: moves the ends to where this process will sleep; 1 when some will not be seen there,
+ * for lack of descriptors, so that they must be checked. To uv: to the libuv loop. Errors:
  * ENOMEM, ESYS. */
 int mpe__ends_to_uv(mpe_engine *e);
 int mpe__ends_settle(mpe_engine *e);
-/* Sleeps until one is over, the bell rings or the deadline has passed. */
+/* Sleeps until one has occurred, the bell rings or the deadline has passed. */
 void mpe__ends_sleep(mpe_engine *e, uint64_t deadline);
-/* Is that where it will sleep? */
+/* Will the process sleep there? */
 int mpe__ends_alone(mpe_engine *e);
-/* Looks at those that are not on the libuv loop. */
+/* Checks the ends that are not on the libuv loop. */
 void mpe__ends_look(mpe_engine *e);
 #define MPE__ENDS_LOOK_NS (MPE_NS_PER_S / 20)
-/* offload.c: calls done for what has ended, when the bell rang for everything. */
+/* offload.c: calls done for completed work, when the bell rang for everything. */
 void mpe__offload_dispatch(mpe_engine *e);
 void mpe__offload_close(mpe_engine *e);
 uint32_t mpe__offload_threads(void); /* of this process */
-/* How many there may be, of the engine's own, and as libuv has it, of its pool. */
+/* Maximum number of the engine's own threads, and of libuv's pool. */
 unsigned mpe__pool_threads(void);
-/* The same as mpe_offload on threads of another pool, for what waits long and takes no processor; it is for
- * the caller to say, by mpe_keep_alive, that its end is waited for. */
+/* The same as mpe_offload on threads of another pool, for work that blocks long and uses no
+ * processor. The caller declares by mpe_keep_alive that its completion is waited for. */
 int mpe__offload_slow(mpe_engine *e, void (*run)(void *ud),
                       void (*done)(mpe_engine *e, void *ud, int status), void *ud);
 /* output.c: makes the lock of a new arena's output. */

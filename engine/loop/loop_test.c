@@ -136,7 +136,7 @@ TEST(a_caller_that_only_goes_round_sees_jobs_timers_and_descriptors)
 
 /* ---- timers and deadlines ---- */
 
-/* Something that keeps the loop in libuv's poll. */
+/* Keeps the loop in libuv's poll. */
 static uv_timer_t far_away;
 
 static void

@@ -1,12 +1,12 @@
-/* Looking up the names of hosts. The C library's functions block, for half a minute when a name
- * server is silent, and cannot be ended; they alone know all that a name may come from (the files of
- * the host, DNS, modules of the name service switch). So they run on threads of the pool for what is slow
- * (offload.c): a slow name holds up neither a fast one nor other work.
+/* Looking up host names. The C library's functions block, for half a minute when a name server
+ * is silent, and cannot be cancelled. But only they know all the sources of a name (the files of
+ * the host, DNS, modules of the name service switch). So they run on threads of the pool for
+ * slow work (offload.c): a slow name delays neither a fast one nor other work.
  *
- * A question is asked once, however many wait for its answer: in an engine the askers of a name that is
- * being looked up share one question. An asker that leaves abandons it; the thread that runs it goes on, and
- * when it has ended the question is freed, unless another asker has come. One that is still in line is then
- * not run at all. */
+ * A question is asked once, however many askers wait for its answer: in an engine the askers of
+ * a name that is being looked up share one question. An asker that leaves abandons it. Its
+ * thread goes on, and when it has ended the question is freed, unless another asker has joined.
+ * A question that is still queued is then not run at all. */
 #include "base/buf.h"
 #include "loop/loop.h"
 
@@ -20,7 +20,7 @@
 
 #define BUFFER_MAX (1u << 20) /* for the aliases of one host */
 
-/* One that is left in line is not run, and not found by others any more. */
+/* A question that is abandoned while it is queued is not run, and not found by others any more. */
 enum { IN_LINE, RUNS, LEFT, DONE };
 
 struct mpe__question {
@@ -29,7 +29,7 @@ struct mpe__question {
     char *name, *service; /* NULL: not given */
     mpe_lookup *askers;
     atomic_int state;
-    mpe_buf found; /* what the answer's text lies in */
+    mpe_buf found; /* the memory of the answer's text */
     mpe_lookup_answer answer;
 };
 
@@ -56,7 +56,7 @@ tag_of(int family)
     return family == AF_INET ? MPE_LOOKUP_INET : MPE_LOOKUP_INET6;
 }
 
-/* The addresses of a name, or the names and the service of what these addresses are. */
+/* The addresses of a name, or the names and the service of given addresses. */
 static void
 ask_info(struct mpe__question *q)
 {
@@ -80,7 +80,7 @@ ask_info(struct mpe__question *q)
     freeaddrinfo(list);
 }
 
-/* By the address when the name is one. ERANGE: the buffer is too small. */
+/* By the address when the name is an address. ERANGE: the buffer is too small. */
 static int
 get_host(const char *name, char *buffer, size_t size, struct hostent *h, int *error)
 {
@@ -90,7 +90,7 @@ get_host(const char *name, char *buffer, size_t size, struct hostent *h, int *er
                  ? gethostbyaddr_r(&in, sizeof in, AF_INET, h, buffer, size, &found, error)
                  : gethostbyname_r(name, h, buffer, size, &found, error);
     if (found)
-        *error = 0; /* else of a source that was asked before */
+        *error = 0; /* otherwise the error of an earlier source */
     else if (rc == 0 && *error == 0)
         *error = HOST_NOT_FOUND;
     return rc;
@@ -188,7 +188,7 @@ copy(const char *text)
     return text ? strdup(text) : NULL;
 }
 
-/* One that is being asked, and will be answered. */
+/* A question that is in progress, and will be answered. */
 static struct mpe__question *
 find(mpe_engine *e, enum mpe_lookup_kind kind, const char *name, const char *service)
 {
@@ -279,7 +279,7 @@ mpe_lookup_free(mpe_engine *e, mpe_lookup *l)
     *p = l->next;
     free(l);
     if (atomic_load(&q->state) != DONE)
-        mpe_keep_alive(e, -1); /* what is asked in vain is not waited for */
+        mpe_keep_alive(e, -1); /* an abandoned question is not waited for */
     if (!q->askers)
         leave(e, q);
 }

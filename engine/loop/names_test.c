@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Look-ups of names, and timers aside. That slow names hold up nothing is shown by spec/names_spec.lua. */
+/* Look-ups of names, and timers aside. spec/names_spec.lua shows that slow names delay nothing. */
 #include "loop/loop.h"
 
 #include "testing/mpe_test.h"
@@ -53,7 +53,7 @@ TEST(a_look_up_may_be_left_at_any_time)
         mpe_lookup_free(e, i % 2 ? other : l);
     }
     EXPECT_EQ(e->loop->keep_alive, 0);
-    mpe_close(e); /* whatever its threads still do */
+    mpe_close(e); /* whatever its threads are still doing */
 }
 
 TEST(a_forked_child_begins_without_look_ups_and_can_make_its_own)
@@ -65,7 +65,7 @@ TEST(a_forked_child_begins_without_look_ups_and_can_make_its_own)
     REQUIRE_OK(mpe_lookup_start(e, MPE_LOOKUP_ADDRESSES, "127.0.0.1", NULL, &l));
     REQUIRE_OK(mpe_process_fork(e, "child", 0, (mpe_bytes){NULL, 0}, &p, &is_child));
     if (is_child) {
-        mpe_lookup_free(e, l); /* of the parent: nothing */
+        mpe_lookup_free(e, l); /* of the parent: no effect */
         int rc = mpe_lookup_start(e, MPE_LOOKUP_ADDRESSES, "127.0.0.1", NULL, &own);
         _exit(rc == MPE_OK && answer_of(e, own)->error == 0 ? 0 : 1);
     }
@@ -91,6 +91,6 @@ TEST(a_timer_aside_fires_but_does_not_hide_that_nothing_can_come)
     mpe_wait_stop(e, &aside.w);
     REQUIRE_OK(mpe_wait_timer(e, &aside.w, mpe_now() + MPE_NS_PER_S / 100));
     aside.fired = 0;
-    EXPECT_OK(mpe_run_until(e, &aside.fired)); /* filed again it is an ordinary one */
+    EXPECT_OK(mpe_run_until(e, &aside.fired)); /* filed again, it is an ordinary timer */
     mpe_close(e);
 }

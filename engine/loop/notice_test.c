@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A process that goes on without sleeping notices the deaths of others, by each way round the loop. */
+/* A process that runs without sleeping notices the deaths of others, in each way of running the
+ * loop. */
 #include "loop/loop.h"
 
 #include "testing/mpe_test.h"

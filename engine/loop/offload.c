@@ -1,13 +1,15 @@
-/* Work for threads. They are started as work comes, up to the greatest number of their pool, and stay; one
- * that cannot be started is missed only when there is none at all, and then the caller is told why. There
- * are two pools, so that what waits long (the look-ups of names.c) does not hold up what computes. Nothing of
- * the engine may be used by the work itself. What has ended lies on a list of its engine, whose bell is
- * rung for everything; the loop takes it from there.
+/* Work for threads. Threads are started as work arrives, up to the maximum of their pool, and
+ * stay. A thread that cannot be started matters only when there is none at all; then the caller
+ * gets the reason. There are two pools, so that work that blocks long (the look-ups of names.c)
+ * does not delay work that computes. The work itself may use nothing of the engine. Completed
+ * work is on a list of its engine, whose bell is rung for everything; the loop takes it from
+ * there.
  *
- * The threads are of the process, not of an engine, under one lock. Closing an engine disowns its
- * work: what waits is not run, what runs is freed by its thread, and a program that ends does not
- * wait for it. A forked child begins without threads and without work; the lock is taken around the
- * fork, and its threads hold no other, so they are no obstacle to one (proc/fork.c counts them).
+ * The threads belong to the process, not to an engine, under one lock. Closing an engine disowns
+ * its work: queued work is not run, running work is freed by its thread, and a program that
+ * exits does not wait for it. A forked child begins without threads and without work. The lock
+ * is taken around the fork, and the threads hold no other lock, so they do not prevent a fork
+ * (proc/fork.c counts them).
  */
 #include "loop/loop.h"
 #include "os/os.h"
@@ -16,10 +18,10 @@
 #include <stdlib.h>
 
 struct mpe__work {
-    struct mpe__work *next; /* in line, or of those that have ended */
+    struct mpe__work *next; /* in the queue, or on the list of completed work */
     struct mpe__work *next_of_engine, **link;
     mpe_engine *e; /* NULL: disowned */
-    int awaited;   /* its end is something that can still come */
+    int awaited;   /* its completion is waited for */
     void (*run)(void *ud);
     void (*done)(mpe_engine *e, void *ud, int status);
     void *ud;
@@ -27,7 +29,7 @@ struct mpe__work {
 
 struct pool {
     pthread_cond_t due;
-    struct mpe__work *first, **end; /* in line */
+    struct mpe__work *first, **end; /* the queue */
     uint32_t threads, idle, waiting;
 };
 
@@ -73,7 +75,7 @@ take(struct pool *p)
     return w;
 }
 
-/* Disowned work is nobody's but the thread's. */
+/* Disowned work belongs to its thread alone. */
 static void
 deliver(struct mpe__work *w)
 {
@@ -140,8 +142,8 @@ prepare(void)
 
 /* ---- on the engine's thread ---- */
 
-/* A thread for the work in line that no idle one will take. Under the lock. Errors: ESYS (errno):
- * there is none at all. */
+/* Starts a thread for queued work that no idle thread will take. Under the lock. Errors: ESYS
+ * (errno): there is none at all. */
 static int
 see_to_a_thread(struct pool *p)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Work on threads: its ends, limits that leave no thread, forks and closing beside it. */
+/* Work on threads: its completion, limits that leave no thread, forks and closing beside it. */
 #include "loop/loop.h"
 
 #include "testing/mpe_test.h"
@@ -21,7 +21,7 @@ struct job {
     sem_t *gate; /* waits for it, unless NULL */
     int ran, done, status;
     struct tally *tally;
-    int then; /* what done asks for in turn */
+    int then; /* what done asks for next */
 };
 
 static void

@@ -1,9 +1,10 @@
-/* Output: all processes of the program write to stdout and stderr, one at a time, so that what is
- * longer than a pipe takes at once does not mix. The lock for that is a Lock like those of scripts, the
- * entry 0 of the object table, which names no object: who wants to write may wait for it like for any other,
- * or blocks here.
+/* Output: the processes of the program write to stdout and stderr one at a time, so that texts
+ * longer than a pipe takes at once do not mix. The lock for that is a Lock like those of
+ * scripts: entry 0 of the object table, which names no object. A writer may wait for it like for
+ * any other lock, or blocks here.
  *
- * A writer that dies leaves a partial line, and the lock abandoned, for the next one to take.
+ * A writer that is killed leaves a partial line, and the abandoned lock, for the next one to
+ * take.
  */
 #include "loop/loop.h"
 #include "objects/lock.h"
@@ -27,10 +28,10 @@ mpe_output_lock(mpe_engine *e)
 static void
 on_fire(mpe_engine *e, mpe_waiter *w, int status)
 {
-    (void)e, (void)w, (void)status; /* w->fired says it */
+    (void)e, (void)w, (void)status; /* w->fired shows it */
 }
 
-/* Takes the lock. Nothing runs meanwhile: as in write(2), this process blocks. */
+/* Takes the lock. Nothing else runs meanwhile: as in write(2), this process blocks. */
 static void
 acquire(mpe_engine *e, mpe_object *lock)
 {
@@ -57,7 +58,7 @@ write_all(int fd, const uint8_t *bytes, size_t size)
         if (n >= 0) {
             bytes += n;
             size -= (size_t)n;
-        } else if (errno == EAGAIN) { /* somebody has made it non-blocking */
+        } else if (errno == EAGAIN) { /* another process has made it non-blocking */
             struct pollfd p = {.fd = fd, .events = POLLOUT};
             poll(&p, 1, -1);
         } else if (errno != EINTR) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A process that writes, or holds the lock of the output between two pieces, may be killed at any
- * point: the others write on. */
+/* A process that writes, or holds the lock of the output between two pieces, may be killed at
+ * any point: the others go on writing. */
 #include "loop/loop.h"
 
 #include "testing/deaths.h"
@@ -24,7 +24,7 @@ held_by_parent(mpe_engine *e)
     return mpe_output_lock(e);
 }
 
-/* So that the partner waits already: the victim takes over what the parent holds. */
+/* The partner already waits: the victim takes over what the parent holds. */
 static void
 take_over(mpe_engine *e, void *arg)
 {

@@ -1,22 +1,21 @@
-/* Sleeping. First a short spin on the own bell, while that has lately paid: a wake-up that comes
- * within microseconds costs a tenth of a microsecond instead of twenty. It cannot pay while the
- * other process needs this processor, so a ring says where it came from. Then, with nothing but
- * shared waits and timers pending, in a futex on the bell and the life words of the others, so
- * that a death wakes one sleeper, who repairs and rings the rest; with libuv handles active, in
- * its poll, where pidfds tell of deaths (watch.c); with nothing but the ends of processes, in a poll
- * of our own (ends.c).
+/* Sleeping. First comes a short spin on the own bell, while that has recently paid: a wake-up
+ * within microseconds then costs a tenth of a microsecond instead of twenty. Spinning cannot pay
+ * while the other process needs this processor, so a ring records where it came from. Then the
+ * process sleeps. With only shared waits and timers pending, it sleeps in a futex on the bell
+ * and the life words of the others, so that a death wakes one sleeper, which repairs and rings
+ * the rest. With libuv handles active, it sleeps in libuv's poll, where pidfds report deaths
+ * (watch.c). With only the ends of processes pending, it sleeps in a poll of its own (ends.c).
  *
- * Going to sleep: publish where, then look at the bell, then sleep; see core/bell.c for why.
+ * Going to sleep: publish where, then check the bell, then sleep; core/bell.c explains why.
  */
 #include "loop/loop.h"
 #include "os/os.h"
 #include "core/death.h"
 #include "core/slot.h"
 
-#define SPIN_NS                                                                                    \
-    20000u /* more than a wake-up takes, so that two that answer each other find the rhythm */
+#define SPIN_NS 20000u /* longer than a wake-up, so that two that answer each other stay in step */
 #define SHORT_SLEEP_NS 40000u
-#define SPIN_PROBE 64u /* without credit, one sleep in so many tries again */
+#define SPIN_PROBE 64u /* without credit, one sleep in so many tries spinning again */
 
 int
 mpe__bell_rung(mpe_engine *e)
@@ -24,15 +23,16 @@ mpe__bell_rung(mpe_engine *e)
     return atomic_load(&e->self->bell) != 0 || mpe__load32(&e->loop->interrupted);
 }
 
-/* The one that rang last will be the next to ring, most likely. On this processor it cannot run
- * before this process sleeps. When it is woken elsewhere, its next ring says so. */
+/* The process that rang last will most likely be the next to ring. If it is on this processor,
+ * it cannot run before this process sleeps. When it is woken elsewhere, its next ring shows
+ * that. */
 int
 mpe__may_spin(mpe_engine *e)
 {
     return e->cpus > 1 && mpe__load32(&e->self->rung_on) != mpe__processor() + 1;
 }
 
-/* 1 when the bell rang meanwhile. */
+/* 1 when the bell rang in the meantime. */
 static int
 spin_on_bell(mpe_engine *e)
 {
@@ -74,7 +74,7 @@ others_live(mpe_engine *e)
     return 0;
 }
 
-/* Fills in the words to sleep on; -1 when a peer is dead and there is repair to do. */
+/* Fills in the words to sleep on; -1 when a peer is dead and must be reaped. */
 static int
 words_to_watch(mpe_engine *e, uint32_t epoch, struct mpe__futex_wait *words, uint64_t *deadline)
 {
@@ -108,7 +108,7 @@ has_bits(mpe_engine *e)
     return atomic_load(&e->self->bell) != 0;
 }
 
-/* An interrupt stays noted, and is not what ends it. */
+/* An interrupt stays recorded; it does not end this sleep. */
 void
 mpe__sleep_for_bell(mpe_engine *e)
 {
@@ -122,7 +122,8 @@ mpe__sleep(mpe_engine *e, const int *done)
 {
     struct mpe__loop *l = e->loop;
     uint64_t awaited, deadline = mpe__next_timer(e, &awaited);
-    /* read first: who comes or goes after this changes it, and wakes us or does not let us sleep */
+    /* read first: a process that arrives or leaves later changes it, and wakes us or prevents
+     * the sleep */
     uint32_t epoch = mpe__load32(&e->header->live_epoch);
     l->rounds++;
     mpe__tell_turn(e);
@@ -136,7 +137,7 @@ mpe__sleep(mpe_engine *e, const int *done)
     int polls = mpe__uv_alive(e);
     if (!polls && !l->ends_apart && l->keep_alive == 0 && awaited == MPE_FOREVER &&
         (l->entries == 0 || !others_live(e)) && !mpe__bell_rung(e)) {
-        mpe__deadlock_over(e); /* this one is another */
+        mpe__deadlock_over(e); /* this is a new deadlock */
         return MPE_EDEADLK;
     }
     if (mpe__quiet_begin(e, awaited))
@@ -154,7 +155,7 @@ mpe__sleep(mpe_engine *e, const int *done)
         mpe__ends_look(e);
     if (!polls)
         mpe__uv_passed(e);
-    l->looked = 0; /* at everything, just now */
+    l->looked = 0; /* everything was checked just now */
     l->until_look = l->stride;
     if (mpe_now() - from < SHORT_SLEEP_NS && l->spin_score < MPE__SPIN_SCORE_MAX &&
         mpe__may_spin(e))

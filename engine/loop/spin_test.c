@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Spinning: for what a process on another processor may bring, and not in its way. */
+/* Spinning: for a wake-up from another processor, without getting in its way. */
 #include "loop/loop.h"
 
 #include "os/os.h"
@@ -10,7 +10,7 @@
 #include <sched.h>
 #include <unistd.h>
 
-/* This thread stays where it is; the number of that processor. */
+/* Pins this thread to its processor; returns its number. */
 static uint32_t
 stay_here(void)
 {
@@ -87,7 +87,7 @@ answer(mpe_engine *e, void *arg)
     }
 }
 
-/* They answer each other without a spin in between: each one that fails costs the score a point. */
+/* They answer each other without spinning in between: each failed spin costs the score a point. */
 TEST(two_on_one_processor_do_not_spin)
 {
     mpe_engine *e = mpe_test_engine(0);
@@ -95,7 +95,7 @@ TEST(two_on_one_processor_do_not_spin)
     mpe_message m;
     e->cpus = 2;
     stay_here();
-    mpe_process *p = mpe_test_start(e, answer, &t); /* where its parent is */
+    mpe_process *p = mpe_test_start(e, answer, &t); /* on its parent's processor */
     uint32_t lowest = MPE__SPIN_SCORE_MAX;
     for (int i = 0; i < 2000; i++) {
         REQUIRE_OK(mpe_test_put(e, t.there, "x", 1));

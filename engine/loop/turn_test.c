@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What callbacks of libuv's own handles do to a sleep in its poll: timers, idle and prepare handles
- * run in the turn that polls, and what they post, end or wait for must not lie there until the poll
- * ends for another reason. */
+/* The effect of callbacks of libuv's own handles on a sleep in its poll. Timers, idle and
+ * prepare handles run in the turn that polls. What they post, end or wait for must not be left
+ * until the poll ends for another reason. */
 #include "loop/loop.h"
 
 #include "testing/mpe_test.h"
@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SOON_NS (MPE_NS_PER_S * 2) /* far from at once, and from HOUR_MS */
+#define SOON_NS (MPE_NS_PER_S * 2) /* far from immediate, and from HOUR_MS */
 #define HOUR_MS (3600u * 1000)
 
 static uv_loop_t loop; /* the host's */
@@ -110,8 +110,8 @@ close_all(void)
     EXPECT_EQ(uv_loop_close(&loop), 0);
 }
 
-/* What it does ends the wait of mpe_run_until at once, whether the handle is older than the engine
- * or not. */
+/* The callback ends the wait of mpe_run_until at once, whether the handle is older than the
+ * engine or not. */
 static void
 check(enum handle kind, void (*does)(void))
 {
@@ -343,7 +343,7 @@ TEST(their_end_is_seen_before_the_next_sleep)
     open_engine();
     mpe_on_turn(engine, &hook);
     mpe_keep_alive(engine, 1);
-    EXPECT_OK(mpe_run_until(engine, &done)); /* by a sleep that is none */
+    EXPECT_OK(mpe_run_until(engine, &done)); /* by a sleep that does not block */
     EXPECT_EQ(turns, 1);
     done = 0;
     action = file_timer; /* which is the engine's own */
@@ -414,7 +414,7 @@ wait_for_lock(void)
     EXPECT_OK(mpe_test_put(engine, queues[1], "die", 3));
 }
 
-/* The sleep was begun with nothing shared to wait for, so no death was to be heard of. */
+/* The sleep was begun with nothing shared to wait for, so no death was to be noticed. */
 TEST(a_wait_for_an_object_that_a_timer_files_hears_of_its_owners_death)
 {
     mpe_message m;

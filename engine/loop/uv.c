@@ -1,15 +1,16 @@
-/* What concerns libuv: the loop is made when the first descriptor is to be watched, or is the
- * host's. While this process sleeps in it, the doorbell is a datagram socket.
+/* Everything that concerns libuv. The loop is made when the first descriptor is to be watched,
+ * or is the host's. While this process sleeps in it, the doorbell is a datagram socket.
  *
- * libuv calls timers, idle and prepare handles in the same turn in which it then polls, and any of
- * these callbacks may post a job, end what is waited for, file a wait of its own, or even sleep in
- * this loop. So a prepare handle of the engine's looks last, before the poll blocks, whether all is
- * still as it was when this process went to sleep. libuv calls prepare handles from the one started
- * last to the one started first: ours is the first on each loop.
+ * libuv calls timers, idle and prepare handles in the same turn in which it then polls. Any of
+ * these callbacks may post a job, end what is waited for, file a wait of its own, or even sleep
+ * in this loop. So before the poll blocks, a prepare handle of the engine checks last whether
+ * everything is still as it was when this process went to sleep. libuv calls prepare handles
+ * from the one started last to the one started first: ours is the first on each loop.
  *
  * Fork: a child that stopped or closed a handle of the parent's loop would take it out of the
  * parent's epoll set, since the two share it. So the child closes the inherited descriptors with
- * plain close(2), which disturbs nobody, leaves the old loop's memory alone and makes a new one.
+ * plain close(2), which affects no other process, leaves the old loop's memory alone and makes a
+ * new one.
  */
 #include "loop/loop.h"
 
@@ -20,8 +21,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define UV_DESCRIPTORS 6             /* that a loop, and libuv itself, begin with */
-#define BLIND_NS (MPE_NS_PER_S / 20) /* between two looks for deaths while descriptors are short */
+#define UV_DESCRIPTORS 6             /* that a loop, and libuv itself, start with */
+#define BLIND_NS (MPE_NS_PER_S / 20) /* between two checks for deaths while descriptors are short */
 
 static uint32_t
 where_to_sleep(const struct mpe__loop *l)
@@ -68,7 +69,7 @@ mpe__uv_begin(mpe_engine *e)
     l->before_poll.data = e;
     uv_prepare_start(&l->before_poll, on_before_poll);
     uv_unref((uv_handle_t *)&l->before_poll);
-    uv_walk(l->uv, start_again, &l->before_poll); /* those that the host has started already */
+    uv_walk(l->uv, start_again, &l->before_poll); /* those that the host has started before */
 }
 
 uv_loop_t *
@@ -77,7 +78,8 @@ mpe_loop(mpe_engine *e)
     struct mpe__loop *l = e->loop;
     if (l->uv)
         return l->uv;
-    if (mpe__fd_room(e->fd, UV_DESCRIPTORS) != 0) /* libuv aborts without those of its signals */
+    if (mpe__fd_room(e->fd, UV_DESCRIPTORS) != 0) /* libuv aborts without the descriptors of its
+                                                   * signals */
         return NULL;
     uv_loop_t *uv = malloc(sizeof *uv);
     unsigned held = mpe_standard_hold();
@@ -170,7 +172,7 @@ mpe__uv_sleep(mpe_engine *e, uint64_t deadline, const int *done)
         return;
     }
     atomic_store(&e->self->sleep, where_to_sleep(l));
-    mpe__watch_peers(e); /* now: whoever attaches from here on rings */
+    mpe__watch_peers(e); /* now: a process that attaches from here on rings */
     uint64_t limit = l->blind ? mpe_now() + BLIND_NS : MPE_FOREVER;
     set_timer(l, deadline < limit ? deadline : limit);
     l->awaited = done;

@@ -1,15 +1,16 @@
-/* Waiters. Per (object, event) this process keeps one entry: the waiters in arrival order, and
- * whether its bit stands in the object's waiter set. A waker that clears the bit rings the bell
- * with the bucket of the object; the entries of that bucket whose bit is gone are served.
+/* Waiters. For each (object, event) this process keeps one entry: the waiters in arrival order,
+ * and whether its bit is set in the object's waiter set. A waker that clears the bit rings the
+ * bell with the bucket of the object; the entries of that bucket whose bit is gone are served.
  *
- * Serving fires the first waiter, which tries again and then either files itself again, in front,
- * or says that it is done: then the bit is set again for those behind it, and if the object looks
- * ready the next one is served at once, here or in another process. So a wake-up is never lost
- * with a waiter that timed out, was cancelled, or found nothing. How many waiters are fired, and
- * which process comes next, is the policy that the kind states for the event (struct mpe__wake).
+ * Serving fires the first waiter, which tries again and then either files itself again, in
+ * front, or reports that it is done. Then the bit is set again for the waiters behind it, and if
+ * the object looks ready the next one is served at once, here or in another process. So a
+ * wake-up is never lost with a waiter that timed out, was cancelled, or found nothing. How many
+ * waiters are fired, and which process is next, is the policy that the kind states for the event
+ * (struct mpe__wake).
  *
- * A waiter that finds what it wants right after it was filed may leave others behind it who had no
- * bit set while the change came that made this possible: leaving, it looks on their behalf.
+ * A waiter that succeeds right after it was filed may leave others behind it that had no bit set
+ * when the object changed. When it leaves, it checks on their behalf.
  */
 #include "loop/loop.h"
 
@@ -137,7 +138,7 @@ arm(mpe_engine *e, struct mpe__entry *n)
 {
     n->armed = 1;
     mpe__set_add(&n->object->waiters[n->event], e->slot);
-    mpe__fence(); /* the bit, then the object is looked at again */
+    mpe__fence(); /* the bit is set, then the object is checked again */
 }
 
 static const struct mpe__wake *
@@ -153,7 +154,8 @@ has_event(const mpe_engine *e, const mpe_object *o, int event)
            mpe__kind_of(e, o)->wake[event].turn != MPE__TURN_NONE;
 }
 
-/* Has this process a turn that it does not use? Then the next waiter, here or elsewhere, has it. */
+/* Does this process have a turn that it does not use? Then the next waiter, here or elsewhere,
+ * gets it. */
 static void
 pass_on(mpe_engine *e, struct mpe__entry *n)
 {
@@ -317,7 +319,7 @@ leave(mpe_engine *e, mpe_waiter *w)
     n->pending -= had_turn != 0;
     if (n->armed && !n->list.head) {
         if (!mpe__set_remove(&n->object->waiters[n->event], e->slot))
-            had_turn = 1; /* a waker has chosen us meanwhile */
+            had_turn = 1; /* a waker has chosen us in the meantime */
         n->armed = 0;
         const struct mpe__wake *wake = wake_of(e, n);
         if (wake->leave)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Waiters of one process: whose turn it is, and that no turn is lost. */
+/* Waiters of one process: the order in which they are served, and that no turn is lost. */
 #include "loop/loop.h"
 
 #include "testing/mpe_test.h"
@@ -53,7 +53,7 @@ TEST(one_that_found_nothing_keeps_its_turn)
     REQUIRE_OK(mpe_wait_object(e, &b.w, q, MPE_EVENT_READY, MPE_FOREVER));
     put_one(e, q);
     EXPECT_OK(mpe_run_until(e, &a.fired));
-    take_one(e, q); /* somebody else was faster */
+    take_one(e, q); /* another process was faster */
     a.fired = 0;
     REQUIRE_OK(mpe_wait_object(e, &a.w, q, MPE_EVENT_READY, MPE_FOREVER));
     put_one(e, q);
@@ -92,8 +92,8 @@ TEST(one_that_is_stopped_passes_its_turn_on)
     mpe_close(e);
 }
 
-/* The first is fired for one item. Two come before it files itself again, so no bit stands for them;
- * it takes one at once. The other must reach the second. */
+/* The first is fired for one item. Two more arrive before it files itself again, so no bit is
+ * set for them; it takes one at once. The other must reach the second. */
 TEST(one_that_finds_what_it_wants_at_once_looks_for_those_behind_it)
 {
     mpe_engine *e = mpe_test_engine(0);

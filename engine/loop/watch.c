@@ -1,7 +1,8 @@
-/* Watching peers from inside libuv's poll, where life words cannot be slept on: an unreferenced
- * poll handle on a pidfd per live slot, brought up to date when the membership has changed. Only
- * while something shared is waited for. Which death it was does not matter: all are reaped. While there
- * are no descriptors left for some of them, the poll ends now and then to look. */
+/* Watching peers from inside libuv's poll, where a process cannot sleep on life words: an
+ * unreferenced poll handle on a pidfd per live slot, updated when the membership has changed,
+ * and only while something shared is waited for. Which process died does not matter: all dead
+ * ones are reaped. While there are no descriptors left for some of them, the poll ends now and
+ * then to check. */
 #include "loop/loop.h"
 #include "os/os.h"
 #include "core/death.h"
@@ -67,7 +68,7 @@ mpe__watch_peers(mpe_engine *e)
             watch(e, i);
     }
     l->watched_epoch = epoch;
-    mpe__reap_all(e); /* who died before its pidfd was open */
+    mpe__reap_all(e); /* processes that died before their pidfd was open  */
 }
 
 void

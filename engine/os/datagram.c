@@ -1,6 +1,7 @@
-/* Doorbell sockets. A name in the abstract namespace is derived from (arena, slot, generation), so
- * any process can ring any other with no descriptor passed, and the name dies with its owner. What
- * a datagram contains is never looked at: a stranger can cause a spurious wake and nothing else. */
+/* Doorbell sockets. A name in the abstract namespace is derived from (arena, slot, generation).
+ * So any process can ring any other without a descriptor being passed, and the name disappears
+ * with its owner. The content of a datagram is never examined: a stranger can cause a spurious
+ * wake and nothing else. */
 #include "os/os.h"
 
 #include "mpengine.h"

@@ -21,7 +21,7 @@ struct waitv {
 
 #define FALLBACK_NS 5000000u /* without futex_waitv, the other words are looked at so often */
 
-static _Atomic int have_waitv = 1; /* cleared at the first refusal; every thread finds the same */
+static _Atomic int have_waitv = 1; /* cleared at the first refusal; every thread gets the same */
 
 static struct timespec
 to_timespec(uint64_t ns)

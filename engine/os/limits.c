@@ -1,5 +1,6 @@
-/* What the limits of this process (setrlimit) leave to a mapped file. The kernel does not only refuse
- * a file above the limit of file sizes, it sends SIGXFSZ, so the limit is asked beforehand. */
+/* How large a mapped file may be under the limits of this process (setrlimit). The kernel does
+ * not only refuse a file above the limit of file sizes, it also sends SIGXFSZ, so the limit is
+ * read beforehand. */
 #include "os/os.h"
 
 #include <stdio.h>
@@ -20,7 +21,7 @@ mpe__limit_file_bytes(void)
     return soft_limit(RLIMIT_FSIZE);
 }
 
-/* Addresses in use; 0 where that cannot be read. */
+/* Bytes of address space in use; 0 if that cannot be read. */
 static uint64_t
 mapped_bytes(void)
 {

@@ -1,6 +1,7 @@
-/* The memory file behind an arena. It lives only in the processes that have it open, so nothing is
- * left when the last one is killed. F_SEAL_SHRINK: nobody can cut pages away under a mapping, and
- * pages are committed by fallocate before use, so running out is an error code and never SIGBUS. */
+/* The memory file of an arena. It exists only in the processes that have it open, so nothing is
+ * left when the last one is killed. With F_SEAL_SHRINK no process can remove pages from under a
+ * mapping. Pages are committed by fallocate before use, so running out of memory is an error
+ * code and never SIGBUS. */
 #include "os/os.h"
 
 #include "base/defs.h"
@@ -31,7 +32,8 @@ mpe__memfd_create(const char *name, uint64_t bytes)
     return -1;
 }
 
-/* The address is a multiple of a large page, as only such parts of the file can become one. */
+/* The address is a multiple of a large page, since only aligned parts of the file can become
+ * one. */
 void *
 mpe__memfd_map(int fd, uint64_t bytes)
 {

@@ -1,6 +1,6 @@
-/* The operating system, thinly: every call the engine makes that is not plain memory.
+/* A thin layer over the operating system: every call of the engine that is not plain memory.
  * Functions return 0 or a value on success, -1 with errno on failure, unless they say otherwise.
- * Nothing here knows an object or an engine. */
+ * Nothing here depends on an object or an engine. */
 #ifndef MPE_OS_OS_H
 #define MPE_OS_OS_H
 
@@ -9,7 +9,8 @@
 #include <sys/types.h>
 
 /* standard.c: no descriptor of the engine is 0, 1 or 2; see mpe_fd_lift and mpe_standard_hold as well. */
-/* Are so many descriptors left? fd is any that is open. For libraries that abort when there are not. */
+/* Are so many descriptors available? fd is any open one. For libraries that abort when there are
+ * none. */
 #define MPE__FD_ROOM_MAX 8
 int mpe__fd_room(int fd, int count);
 int mpe__fd_copy(int fd);   /* closed by exec */
@@ -17,8 +18,8 @@ void mpe__fd_close(int fd); /* harmless with -1; keeps errno */
 
 /* limits.c: UINT64_MAX without a limit. */
 uint64_t mpe__limit_file_bytes(void); /* a file may not be larger (ulimit -f) */
-/* A mapping should not be larger: half of the addresses that are left (ulimit -v), as the program, its
- * heap and its threads need some too. */
+/* A mapping should not be larger: half of the remaining addresses (ulimit -v), since the
+ * program, its heap and its threads need some too. */
 uint64_t mpe__limit_map_bytes(void);
 
 /* memfd.c: a memory file that can grow but never shrink, mapped once at its full size. */
@@ -27,10 +28,10 @@ void *mpe__memfd_map(int fd, uint64_t bytes);
 void mpe__memfd_unmap(void *base, uint64_t bytes);
 /* Makes [offset, offset + bytes) backed by memory now, so that touching it cannot fail. */
 int mpe__memfd_commit(int fd, uint64_t offset, uint64_t bytes);
-/* Gives the memory of a range back; it reads as zeros afterwards. */
+/* Returns the memory of a range to the system; it reads as zeros afterwards. */
 int mpe__memfd_release(void *base, uint64_t offset, uint64_t bytes);
-/* Asks for large pages in a range that has just been backed and that nobody has touched: one fault
- * instead of 512, in each process. Does nothing where the kernel cannot or may not. */
+/* Asks for large pages in a range that was just committed and not yet touched: one fault instead
+ * of 512, in each process. Does nothing where the kernel cannot or may not. */
 #define MPE__LARGE_PAGE (2ull << 20)
 void mpe__memfd_join(void *base, uint64_t offset, uint64_t bytes);
 
@@ -54,22 +55,24 @@ void mpe__futex_wait(mpe__a32 *word, uint32_t value, uint64_t timeout_ns);
 void mpe__futex_wait_any(const struct mpe__futex_wait *words, int count, uint64_t deadline);
 void mpe__futex_wake(mpe__a32 *word, int count);
 
-/* program.c: before the working directory can change. */
+/* program.c: call it before the working directory can change. */
 void mpe__program_note(void);
 
 /* procid.c: identity of processes. */
 int mpe__pidfd_open(pid_t pid);
-/* Does the kernel, or a filter of system calls, refuse them all? */
+/* Does the kernel, or a filter of system calls, refuse all pidfds? */
 int mpe__pidfds_are_refused(void);
-/* Whether a process that was started has ended, waited for or not. When in doubt, it has not. */
+/* Whether a process that was started has exited, reaped or not. In doubt it has not. */
 int mpe__process_is_over(pid_t pid);
 uint64_t mpe__random64(void);
-/* The processor that this thread runs on; it may be another one by now. A load with glibc's rseq. */
+/* The processor that this thread runs on; the thread may have moved since. One load with glibc's
+ * rseq. */
 uint32_t mpe__processor(void);
 
 /* datagram.c: abstract unix datagram sockets, the doorbell of a process that sleeps in epoll. */
 int mpe__datagram_open(uint64_t nonce, uint32_t slot, uint32_t generation);
-/* Sends one byte without blocking; failure means nobody sleeps there any more, or it is rung. */
+/* Sends one byte without blocking; on failure no process sleeps there any more, or it is already
+ * rung. */
 void mpe__datagram_ring(int fd, uint64_t nonce, uint32_t slot, uint32_t generation);
 void mpe__datagram_drain(int fd);
 

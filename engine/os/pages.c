@@ -1,6 +1,6 @@
-/* Faults in advance. A fault costs many times what its page does, most of all where page tables are
- * virtual, so a range that will be needed is asked for at once. A kernel that cannot (before 5.14)
- * says so, and the faults come one by one. */
+/* Faults in advance. A fault costs many times as much as its page, most of all where page tables
+ * are virtual, so a range that will be needed is requested at once. A kernel that cannot do so
+ * (before 5.14) reports an error, and the faults occur one by one. */
 #include "os/os.h"
 
 #include <sys/mman.h>

@@ -1,4 +1,4 @@
-/* Processes as the kernel names them, and two facts about the machine. */
+/* Process identity in the kernel, and two facts about the machine. */
 #include "os/os.h"
 
 #include "mpengine.h"
@@ -24,7 +24,7 @@ mpe__pidfds_are_refused(void)
     if (known >= 0)
         return known;
     int fd = mpe__pidfd_open(getpid());
-    if (fd >= 0 || (errno != EMFILE && errno != ENFILE)) /* else try again later */
+    if (fd >= 0 || (errno != EMFILE && errno != ENFILE)) /* otherwise try again later */
         known = fd < 0;
     mpe__fd_close(fd);
     return known > 0;

@@ -1,7 +1,7 @@
-/* The program that runs in this process, to be started once more. The link of /proc leads to it also
- * when its file has been replaced or removed since, so it is used then; the file's own path is what
- * tells more to those who list processes. Without /proc there is only the name it was started by,
- * which is noted early, as it may be relative. */
+/* The program that runs in this process, to be started again. The link of /proc leads to it even
+ * when its file has been replaced or removed, so it is used in that case; otherwise the file's
+ * own path is more informative in lists of processes. Without /proc there is only the name it
+ * was started by, which is recorded early, as it may be relative. */
 #include "os/os.h"
 
 #include "mpengine.h"

@@ -1,8 +1,8 @@
-/* Descriptors. The numbers 0, 1 and 2 belong to the standard files of the program, also while they
- * are closed: what the engine made there would be read by io.read and written over by print. So
- * each descriptor of the engine is above them, and while a library makes some of its own (libuv's
- * loop, libcurl) the missing ones are held. What holds them is an eventfd, which needs no file
- * system. */
+/* Descriptors. The numbers 0, 1 and 2 belong to the standard files of the program, even while
+ * they are closed: a descriptor of the engine with such a number would be read by io.read and
+ * written to by print. So each descriptor of the engine is above them. While a library makes
+ * some of its own (libuv's loop, libcurl), the missing standard numbers are held by an eventfd,
+ * which needs no file system. */
 #include "os/os.h"
 
 #include "mpengine.h"
@@ -18,7 +18,7 @@ int
 mpe__fd_copy(int fd)
 {
     int copy = fcntl(fd, F_DUPFD_CLOEXEC, FIRST_OWN);
-    if (copy < 0 && errno == EINVAL) /* not even that number is allowed */
+    if (copy < 0 && errno == EINVAL) /* even that number is not allowed */
         errno = EMFILE;
     return copy;
 }
@@ -71,7 +71,8 @@ mpe_pipe(int ends[2])
     return 0;
 }
 
-/* A new descriptor has the lowest free number, so the first above 2 says that none is missing. */
+/* A new descriptor has the lowest free number, so the first one above 2 shows that none is
+ * missing. */
 unsigned
 mpe_standard_hold(void)
 {

@@ -1,11 +1,11 @@
-/* Threads of the engine. They take no signal: those are for the thread that runs the engine. */
+/* Threads of the engine. They block all signals, which are for the thread that runs the engine. */
 #include "os/os.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 
-#define SMALL_STACK (1u << 20) /* where limits leave no room for a whole one */
+#define SMALL_STACK (1u << 20) /* where limits leave no room for a full-size stack */
 
 static int
 create(void *(*run)(void *ud), void *ud, size_t stack)

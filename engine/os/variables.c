@@ -1,5 +1,5 @@
-/* The environment variables that the library reads, in one place: what each accepts, and the message
- * about a value that it does not. One that is empty counts as unset. */
+/* The environment variables that the library reads, in one place: the accepted values of each,
+ * and the message about other values. An empty variable counts as unset. */
 #include "os/os.h"
 
 #include "mpengine.h"

@@ -129,7 +129,7 @@ function Many.hand_out(job, pool)
     if ok then return true end
     if count == 1 then
         job.ops.failed(job, first, errors.new{ kind = "error", message = errors.message(why), value = why })
-    else -- otherwise one of them cannot be sent
+    else -- one of them cannot be sent
         for i = first + count - 1, first, -1 do job.ops.give_back(job, i, i) end
     end
     return true
