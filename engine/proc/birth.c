@@ -1,9 +1,9 @@
-/* The child's side of a start: what it is told, its slot, who its parent is. A forked child has the
- * parent's memory; one in a new program finds a text in its environment, and attaches to the arena
- * by a descriptor it was given.
+/* The child's side of a start: the information it gets, its slot, its parent. A forked child has
+ * the parent's memory; a child in a new program finds a text in its environment, and attaches to
+ * the arena by a descriptor it was given.
  *
- * Death of the parent meanwhile: its reaper and the child race for the reserved slot, and a child
- * that loses reports ESTALE and has touched nothing.
+ * Death of the parent meanwhile: its reaper and the child race for the reserved slot, and a
+ * child that loses reports ESTALE and has touched nothing.
  */
 #include "loop/loop.h"
 #include "os/os.h"
@@ -18,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Who started it is noted in the slot, by the starter. */
+/* The starter records itself in the slot. */
 static int
 note_parent(mpe_engine *e, uint32_t slot)
 {
@@ -30,7 +30,7 @@ note_parent(mpe_engine *e, uint32_t slot)
     p->parent_slot = starter - 1;
     p->parent_generation = mpe__load32(&s->generation);
     e->parent_pid = (int)mpe__load32(&s->pid);
-    memcpy(e->parent_name, s->name, sizeof e->parent_name - 1); /* a fork is no place for printf */
+    memcpy(e->parent_name, s->name, sizeof e->parent_name - 1); /* no printf after a fork */
     e->parent_name[sizeof e->parent_name - 1] = '\0';
     return MPE_OK;
 }
@@ -77,7 +77,7 @@ mpe_parent_pid(mpe_engine *e, int *alive)
     return e->parent_pid;
 }
 
-/* Whether it lives is asked after opening, so that it is not a later process of that number. */
+/* Liveness is checked after opening, so that it is not a later process with the same number. */
 int
 mpe_parent_fd(mpe_engine *e, int *alive)
 {
@@ -96,13 +96,13 @@ mpe_parent_name(mpe_engine *e)
     return e->parent_name;
 }
 
-/* Its exit code reaches the parent even when the fork server is gone by then. */
+/* The exit code reaches the parent even when the fork server is gone by then. */
 void
 mpe_report_exit(mpe_engine *e, int code)
 {
     struct mpe__status s = {MPE__STATUS_ENDING, code};
     if (e->proc->status_fd >= 0 && write(e->proc->status_fd, &s, sizeof s) < 0)
-        return; /* the parent is gone, or does not read: the server will tell */
+        return; /* the parent is gone, or does not read: the server reports it */
 }
 
 int
@@ -117,7 +117,7 @@ close_on_exec(int fd)
     fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
-/* Reads the text that mpe_process_spawn and the starter of a fork server have written. */
+/* Reads the text written by mpe_process_spawn and by the starter of a fork server. */
 static int
 begin(mpe_engine *e, const char *text)
 {
@@ -157,7 +157,7 @@ mpe_attach(const mpe_config *config, mpe_engine **out)
     if (c->size != sizeof *c)
         return MPE_EVERSION;
     snprintf(text, sizeof text, "%s", variable);
-    unsetenv(MPE__CHILD_VARIABLE); /* it is for this process and nobody it starts */
+    unsetenv(MPE__CHILD_VARIABLE); /* it is for this process only, not for its children */
     mpe_engine *e = mpe__engine_new();
     if (!e)
         return MPE_ENOMEM;

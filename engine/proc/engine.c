@@ -27,8 +27,8 @@ limit_of(const mpe_config *c, uint64_t *bytes)
     return rc == MPE_ENOENT ? MPE_OK : rc;
 }
 
-/* All private state, on as few pages as it needs: a forked child writes to each part of it, and every
- * page costs a copy. */
+/* All private state, on as few pages as possible: a forked child writes to each part of it, and
+ * every page costs a copy. */
 struct whole {
     mpe_engine engine;
     struct mpe__proc proc;

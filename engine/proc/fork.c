@@ -1,8 +1,8 @@
-/* The start method fork: the child is a copy of this process, with a slot, a run queue and a loop of
- * its own. It is marked as a holder of all that its parent holds before it exists, so nothing it
- * knows can vanish before it runs. Only the calling thread goes on in a child, and what other threads
- * were doing, locks of malloc among them, stays half done there: so with threads that nobody
- * answers for, there is no fork.
+/* The start method fork: the child is a copy of this process, with a slot, a run queue and a
+ * loop of its own. Before it exists, it is marked as a holder of everything its parent holds, so
+ * no object it refers to can vanish before it runs. Only the calling thread exists in a child.
+ * The work of other threads, including locks of malloc, stays half done there, so fork is
+ * refused while there are threads that are not declared.
  */
 #include "loop/loop.h"
 #include "os/os.h"
@@ -22,8 +22,8 @@ enum { OF_CHECKERS = 1 };
 enum { OF_CHECKERS = 0 };
 #endif
 
-/* Are there threads that neither libuv's pool, which makes itself anew in a child, nor the engine, nor
- * its user accounts for? */
+/* Are there threads besides those of libuv's pool, which is made anew in a child, of the engine,
+ * and those that its user declares? */
 static int
 has_foreign_threads(mpe_engine *e)
 {
@@ -43,14 +43,14 @@ mpe_own_threads(mpe_engine *e, int delta)
     e->proc->threads += (uint32_t)delta;
 }
 
-/* What the linker calls the bounds of the code that this lies in. */
+/* The linker's symbols for the bounds of the code that this function is in. */
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 extern const char etext[] __attribute__((visibility("hidden")));
 
 #define STACK_NEAR 8192 /* of the stack, from the fork outwards */
 
-/* The pages that both sides certainly write to, and in a child the code, which it does not inherit
- * mapped: one fault in place of many. */
+/* The pages that both sides certainly write to, and in a child the code, whose mappings it does
+ * not inherit: one fault instead of many. */
 static void
 fault_in(mpe_engine *e, int is_child)
 {
@@ -70,7 +70,8 @@ start_child(mpe_engine *e, const struct mpe__birth *b, const struct mpe__lines *
     return rc == MPE_OK ? mpe__loop_abandon(e) : rc;
 }
 
-/* The child has what its message names, such as ends of pipes, from the moment it has a slot. */
+/* The child holds the objects that its message names, such as pipe ends, from the moment it has a
+ * slot. */
 static int
 give(void *ud, uint64_t handle)
 {

@@ -1,18 +1,18 @@
-/* Life lines. A process that must not outlive another is bound to a pipe whose only write end the
- * other has: when that process is gone, however it went, the kernel closes the end and sends SIGKILL
- * to all that are bound, whatever they are doing. No thread, no signal handler and no polling is
- * involved, and it is the process that counts, not the thread that made the child, which is what
- * PR_SET_PDEATHSIG looks at. The descriptor's owner and signal are kept per open file, so everybody
- * who is bound opens the pipe anew.
+/* Life lines. A process that must not outlive another is bound to a pipe whose only write end
+ * the other has. When that process exits, for whatever reason, the kernel closes the end and
+ * sends SIGKILL to all bound processes, whatever they are doing. No thread, no signal handler
+ * and no polling is involved. The process counts, not the thread that made the child, on which
+ * PR_SET_PDEATHSIG depends. The descriptor's owner and signal are kept per open file, so every
+ * bound process opens the pipe anew.
  *
- * Where it cannot be opened anew, as there is no /proc, each bound child has a pipe of its own, whose
- * write end stays with its note until it has ended.
+ * Where it cannot be opened anew, because there is no /proc, each bound child has a pipe of its
+ * own, whose write end stays with its note until the child has exited.
  *
- * Tails. Where pidfds are refused, a child keeps the write end of a pipe for as long as it lives: its
- * end is seen by the read end, which its starter has in place of a pidfd.
+ * Tails. Where pidfds are refused, a child keeps the write end of a pipe for as long as it
+ * lives: its exit is seen at the read end, which its starter has in place of a pidfd.
  *
- * Death between the start of a child and its binding is found by a look after binding. A child that
- * was forked has the write end for a moment; it closes that first.
+ * A death of the parent between the start of a child and its binding is found by a check after
+ * binding. A forked child has the write end for a moment; it closes that first.
  */
 #include "os/os.h"
 #include "proc/proc.h"
@@ -83,7 +83,7 @@ mpe__lines_open(mpe_engine *e, mpe_process *p, unsigned flags, struct mpe__lines
     return MPE_OK;
 }
 
-/* The child has its own by now, or there is none. */
+/* The child has its own by now, or there is no child. */
 void
 mpe__lines_close(mpe_engine *e, const struct mpe__lines *l)
 {
@@ -132,8 +132,9 @@ mpe__life_bind(mpe_engine *e, int fd)
     return poll(&look, 1, 0) > 0 && (look.revents & POLLHUP) ? MPE_ESTALE : MPE_OK;
 }
 
-/* In a forked child: what it has of its parent's own is closed, so that it keeps nobody alive. The
- * parent's bound end has the parent for its owner, and closing this copy changes nothing there. */
+/* In a forked child: closes its copies of the parent's own descriptors, so that it keeps no
+ * other process alive. The parent's bound end has the parent as its owner, and closing this copy
+ * changes nothing there. */
 void
 mpe__life_forked(mpe_engine *e)
 {
@@ -149,7 +150,7 @@ mpe__life_forked(mpe_engine *e)
     p->threads = 0; /* none of them is here */
 }
 
-/* Takes the lines, when what the parent has for itself is closed. Errors: as for mpe__life_bind. */
+/* Takes the lines, after the parent's own ones are closed. Errors: as for mpe__life_bind. */
 int
 mpe__lines_forked(mpe_engine *e, const struct mpe__lines *l)
 {
@@ -169,7 +170,7 @@ mpe__proc_init(struct mpe__proc *p)
     p->parent_fd = p->tail_fd = -1;
 }
 
-/* Closing the write end ends those that are bound to this engine. */
+/* Closing the write end ends the processes that are bound to this engine. */
 void
 mpe__proc_close(mpe_engine *e)
 {

@@ -1,10 +1,10 @@
-/* What the files of this layer share: the state of an engine's own process, and a child. */
+/* Shared by the files of this layer: the state of an engine's own process, and a child. */
 #ifndef MPE_PROC_PROC_H
 #define MPE_PROC_PROC_H
 
 #include "loop/loop.h"
 
-/* How many children have their notes beside the engine, on pages that a fork copies anyway. */
+/* How many children have their notes next to the engine, on pages that a fork copies anyway. */
 #define MPE__NEAR_NOTES 4
 
 struct mpe_process {
@@ -13,8 +13,8 @@ struct mpe_process {
     pid_t owner; /* pid of the process whose child it is */
     uint32_t slot, generation;
     int ended, code;
-    int served; /* started by the fork server: its pipe is the end, and it is nobody's to wait for */
-    struct mpe__end end; /* its fd: else a pidfd while it is watched; a line's; -1 */
+    int served;          /* started by the fork server, which reaps it; its pipe is the end */
+    struct mpe__end end; /* its fd: a pidfd while it is watched; a line's; or -1 */
     int life_fd;         /* life.c: the write end of a line of its own, or -1 */
     mpe_process *next_lined;
     mpe_waitlist waiters;
@@ -23,7 +23,7 @@ struct mpe_process {
 struct mpe__proc {
     int life[2];  /* life.c: a pipe that ends with this process, -1 until needed */
     int bound_fd; /* life.c: the end of the starter's pipe that this process is bound to, or -1 */
-    int tail_fd;  /* life.c: closed by this process's end, which tells the starter; or -1 */
+    int tail_fd;  /* life.c: closed by this process's exit, which the starter sees; or -1 */
     mpe_process *lined; /* children with a life line of their own */
     int status_fd;      /* of a child of the fork server: where it reports its exit code, or -1 */
     int server_fd;      /* in the fork server itself: its socket, or -1 */
@@ -33,19 +33,19 @@ struct mpe__proc {
     int parent_fd;      /* a pidfd, -1 until asked for */
     uint32_t parent_slot, parent_generation;
     struct mpe_process near_notes[MPE__NEAR_NOTES]; /* free: without an engine */
-    uint32_t threads; /* threads the engine's user answers for, see mpe_own_threads */
+    uint32_t threads; /* threads declared by the engine's user, see mpe_own_threads */
     mpe_handle gift;  /* the queue of messages this process was started with, until it is held */
     mpe_object *gift_queue;
 };
 
-/* What a starting child is told, by memory or by its environment. */
+/* The information for a starting child, passed by memory or by its environment. */
 struct mpe__birth {
     uint32_t slot, generation;
     mpe_handle gift;
     unsigned flags;
 };
 
-/* What the fork server writes to a status pipe. */
+/* Messages of the fork server on a status pipe. */
 enum { MPE__STATUS_PID, MPE__STATUS_FAILED, MPE__STATUS_ENDED, MPE__STATUS_ENDING };
 struct mpe__status {
     int32_t kind;
@@ -57,9 +57,9 @@ void mpe__proc_close(mpe_engine *e);
 
 /* process.c: the parent's note of a child, with a reserved slot. */
 int mpe__process_new(mpe_engine *e, const char *name, mpe_process **out);
-/* Takes that back: no child has come of it. Keeps errno. */
+/* Undoes mpe__process_new: no child was started. Keeps errno. */
 void mpe__process_unmake(mpe_engine *e, mpe_process *p);
-/* In the child itself: the note is its parent's. */
+/* In the child itself: the note belongs to its parent. */
 void mpe__process_forget(mpe_engine *e, mpe_process *p);
 void mpe__process_started(mpe_process *p, pid_t pid);
 
@@ -70,12 +70,13 @@ void mpe__engine_free(mpe_engine *e);
 /* birth.c: the child's side, whatever the start method. */
 int mpe__birth_take(mpe_engine *e, const struct mpe__birth *b);
 
-/* life.c: what a child is given, -1: nothing. */
+/* life.c: descriptors for a child, -1: none. */
 struct mpe__lines {
     int life; /* to be bound to, for a daemon */
     int tail; /* to be kept, where there are no pidfds; not for one of the fork server's */
 };
-/* For the child that p is to be, which has ended, or never was, at mpe__life_let_go. Errors: ESYS. */
+/* For the future child p, which has exited, or was never started, at mpe__life_let_go. Errors:
+ * ESYS. */
 int mpe__lines_open(mpe_engine *e, mpe_process *p, unsigned flags, struct mpe__lines *out);
 int mpe__life_open(mpe_engine *e, mpe_process *p, unsigned flags, struct mpe__lines *out);
 void mpe__lines_close(mpe_engine *e, const struct mpe__lines *l);
@@ -97,7 +98,7 @@ struct mpe__program {
 int mpe__spawn(mpe_engine *e, const struct mpe__program *p, pid_t *pid);
 /* A queue with the messages of a start, held by the child's slot. */
 int mpe__gift(mpe_engine *e, const mpe_start *s, uint32_t slot, mpe_handle *out);
-#define MPE__ARENA_FD 3 /* what they are called in the new program */
+#define MPE__ARENA_FD 3 /* numbers in the new program */
 #define MPE__SECOND_FD 4
 #define MPE__BIRTH_TAIL 0x100u /* beside flags: a tail is behind them */
 

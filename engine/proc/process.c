@@ -1,10 +1,11 @@
-/* Children, as their parent sees them: waiting, signals, exit codes. How they start is in fork.c,
- * spawn.c and server.c. A child's end is seen by its pidfd in the loop, or, when the fork server is
- * its parent, by the pipe that the server tells its exit code through.
+/* Children, from the parent's side: waiting, signals, exit codes. fork.c, spawn.c and server.c
+ * start them. A child's exit is seen by its pidfd in the loop, or, when the fork server is its
+ * parent, by the pipe through which the server reports the exit code.
  *
  * A child takes a slot that its parent has reserved. Death of the parent between reserving and
- * starting: its reaper frees the slot. Death of the child before it has its slot: the parent frees it
- * when it has waited for the child, or whoever needs a slot before.
+ * starting: its reaper frees the slot. Death of the child before it has its slot: the parent
+ * frees the slot when it has reaped the child, or any process that needs a slot frees it
+ * earlier.
  */
 #include "loop/loop.h"
 #include "os/os.h"
@@ -139,7 +140,7 @@ poll_own(mpe_process *p)
     return note_end(p, WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status));
 }
 
-/* Has the child left its slot? Then the server's word is due, and worth a moment. */
+/* Has the child left its slot? Then the server's report is due, and worth a moment. */
 static int
 ends_now(const mpe_process *p)
 {
@@ -150,8 +151,8 @@ ends_now(const mpe_process *p)
     return poll(&fd, 1, WORD_DUE_MS) > 0;
 }
 
-/* The server's word counts. Without a server, the end of the pipe says that the child is gone, and
- * its own last word how; one that said nothing was killed. */
+/* The server's report counts. Without a server, the end of the pipe shows that the child is
+ * gone, and the child's own last report how; a child without a report was killed. */
 static int
 poll_served(mpe_process *p)
 {
@@ -190,8 +191,8 @@ outcome(int ready, int error, int looks_again)
     return ready == 0 ? MPE_ETIMEDOUT : error == EINTR ? MPE_EINTR : MPE_ESYS;
 }
 
-/* Sleeps until it may have ended. When no descriptor is left, the old way, which has no limit, needs
- * none. Errors: EINTR, ETIMEDOUT, ESYS. */
+/* Sleeps until it may have exited. When no descriptor is left, waitpid, which has no timeout,
+ * needs none. Errors: EINTR, ETIMEDOUT, ESYS. */
 static int
 sleep_on(mpe_process *p, uint64_t deadline)
 {
@@ -237,7 +238,7 @@ static int
 start_watching(mpe_process *p)
 {
     if (!p->end.at && p->end.fd < 0)
-        p->end.fd = mpe__pidfd_open(p->pid); /* else it is looked at */
+        p->end.fd = mpe__pidfd_open(p->pid); /* otherwise it is checked */
     p->end.over = on_over;
     p->end.slot = p->slot;
     p->end.generation = p->generation;
@@ -255,7 +256,8 @@ mpe_process_wait(mpe_engine *e, mpe_process *p, mpe_waiter *w, uint64_t deadline
     return rc == MPE_OK ? mpe_wait_list(e, w, &p->waiters, deadline) : rc;
 }
 
-/* By the pipe of one that the fork server has started; the server has no business with our signals. */
+/* Through the pipe, for a child that the fork server has started; the server must not get our
+ * signals. */
 int
 mpe_process_tell(mpe_engine *e, mpe_process *p, int sig)
 {
@@ -267,7 +269,7 @@ mpe_process_tell(mpe_engine *e, mpe_process *p, int sig)
     if (fcntl(fd.fd, F_SETSIG, sig) != 0 || fcntl(fd.fd, F_SETOWN_EX, &owner) != 0 ||
         fcntl(fd.fd, F_SETFL, fcntl(fd.fd, F_GETFL) | O_ASYNC) != 0)
         return MPE_ESYS;
-    if (poll(&fd, 1, 0) > 0) /* what came before */
+    if (poll(&fd, 1, 0) > 0) /* data that arrived before */
         raise(sig);
     return MPE_OK;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Processes that die while they come and go: at each point of a child's life, from before it has its
- * slot until after it has left it, and of a parent that starts one. No slot, hold or block is lost. */
+/* Processes that are killed while they start and exit: at each point of a child's life, from
+ * before it has its slot until after it has left it, and of a parent that starts one. No slot,
+ * hold or block is lost. */
 #include "core/object.h"
 #include "core/bell.h"
 #include "core/slot.h"

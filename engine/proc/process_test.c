@@ -154,7 +154,7 @@ look_around(mpe_engine *e, void *arg)
     EXPECT_EQ(mpe_process_wait(e, f->sibling, &w.w, MPE_FOREVER), MPE_EPERM);
     mpe_process_free(e, f->sibling);
     REQUIRE_OK(mpe_wait_timer(e, &w.w, mpe_now()));
-    EXPECT_OK(mpe_run_until(e, &w.fired)); /* of the parent's timers and jobs none is here */
+    EXPECT_OK(mpe_run_until(e, &w.fired)); /* no timer or job of the parent is here */
     EXPECT(mpe_loop(e) != NULL);
 }
 
@@ -217,7 +217,7 @@ handle_in(mpe_message *m)
     return h;
 }
 
-/* Sets what it is told of; answers with the handle of an event of its own. */
+/* Sets the event it gets; answers with the handle of an event of its own. */
 static void
 set_what_comes(mpe_engine *e, void *arg)
 {

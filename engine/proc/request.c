@@ -1,12 +1,12 @@
-/* The start method forkserver, the side that asks. The server is a small clean program, started when
- * it is first needed, that forks children on request; server.c is its side. Requests are datagrams
- * to a name that is derived from the arena, so every process of the program finds the same server, and
- * nothing lies in the file system. With a request travels the write end of a pipe, through which the
- * server tells pid, failure and exit code: its read end is to the parent what a pidfd is for a child
- * of its own.
+/* The start method forkserver, client side. The server is a small clean program, started when it
+ * is first needed, that forks children on request; server.c is the other side. Requests are
+ * datagrams to a name that is derived from the arena, so every process of the program finds the
+ * same server, and there is nothing in the file system. With a request travels the write end of
+ * a pipe, through which the server reports pid, failure and exit code. Its read end serves the
+ * parent like a pidfd of a child of its own.
  *
- * Death of the server: its socket and the requests in it vanish, so the pipe of a request that was
- * not answered ends, and the request is made again to a new server. Children live on without it.
+ * Death of the server: its socket and the requests in it vanish, so the pipe of an unanswered
+ * request ends, and the request is sent again to a new server. Children live on without it.
  */
 #include "os/os.h"
 #include "proc/server.h"
@@ -74,7 +74,7 @@ reap_old_server(struct mpe__proc *p)
     p->server_pid = 0;
 }
 
-/* Another process may do the same at the same time: whoever has the name first starts it. */
+/* Another process may do the same at the same time: the one that binds the name first starts it. */
 static int
 start_server(mpe_engine *e, const mpe_start *s)
 {
@@ -142,7 +142,7 @@ fill(mpe_engine *e, struct outgoing *o, const mpe_start *s, const mpe_process *p
     o->count = 0;
     o->request.nonce = e->header->nonce;
     o->request.birth = (struct mpe__birth){p->slot, p->generation, gift, s->flags};
-    if (!getcwd(o->directory, sizeof o->directory)) /* removed meanwhile: the server's will do */
+    if (!getcwd(o->directory, sizeof o->directory)) /* removed meanwhile: the server's is used */
         o->directory[0] = '\0';
     o->request.directory_size = (uint32_t)strlen(o->directory) + 1;
     o->environment = mpe__environment_text(&o->request.environment_size);
@@ -179,7 +179,7 @@ send_it(mpe_engine *e, struct outgoing *o)
     return n < 0 ? MPE_ESYS : MPE_OK;
 }
 
-/* OK when a server, old or new, has it; EAGAIN when each one was gone before it could. */
+/* OK when a server, old or new, has it; EAGAIN when each server was gone before it could answer. */
 static int
 deliver(mpe_engine *e, const mpe_start *s, struct outgoing *o)
 {
@@ -196,14 +196,14 @@ deliver(mpe_engine *e, const mpe_start *s, struct outgoing *o)
     return rc == MPE_ESYS && errno == ECONNREFUSED ? MPE_EAGAIN : rc;
 }
 
-/* The pid or an errno from the status pipe; EAGAIN when the server died. A child that is quick may
- * have said how it ends before that. */
+/* The pid or an errno from the status pipe; EAGAIN when the server died. A child that exits
+ * quickly may have reported how before that. */
 static int
 read_answer(mpe_process *p, pid_t *pid)
 {
     struct mpe__status s;
     ssize_t n;
-    p->code = -SIGKILL; /* unless somebody says something else */
+    p->code = -SIGKILL; /* unless there is a report */
     do {
         n = read(p->end.fd, &s, sizeof s);
         if (n == (ssize_t)sizeof s && s.kind == MPE__STATUS_ENDING)

@@ -1,11 +1,11 @@
-/* The fork server: a program with nothing in it but the arena's mapping and what its host has
- * loaded, one thread, no slot and no loop. It waits for requests, forks, waits for the children and
- * tells their parents how they ended. What it knows of a child is a pid and a pipe.
+/* The fork server: a program with only the arena's mapping and the modules its host has loaded,
+ * one thread, no slot and no loop. It waits for requests, forks, reaps the children and reports
+ * to their parents how they exited. Of a child it keeps a pid and a pipe.
  *
- * It serves every process of the program, and ends when none that it knows of lives: a later
- * request starts another one. Its death leaves its children alone (request.c). Strangers can reach
- * its socket: a request counts when the kernel says that it comes from the same user, and its nonce
- * is the arena's.
+ * It serves every process of the program, and exits when none of its clients lives: a later
+ * request starts another one. Its death leaves its children alone (request.c). Strangers can
+ * reach its socket: a request counts when the kernel says that it comes from the same user, and
+ * its nonce is the arena's.
  */
 #include "os/os.h"
 #include "proc/server.h"
@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LOOK_S 1 /* between two looks for clients that are gone, where pidfds are refused */
+#define LOOK_S 1 /* between two checks for clients that are gone, where pidfds are refused */
 
 struct child {
     pid_t pid;
@@ -84,7 +84,7 @@ is_gone(pid_t pid)
     return kill(pid, 0) != 0 && errno == ESRCH;
 }
 
-/* 0 when it is gone already. */
+/* 0 when it has already exited. */
 static int
 know_client(struct server *v, pid_t pid)
 {
@@ -117,7 +117,7 @@ tell(int fd, int kind, int value)
 {
     struct mpe__status s = {kind, value};
     while (write(fd, &s, sizeof s) < 0 && errno == EINTR)
-        ; /* a parent that is gone needs not know */
+        ; /* a parent that is gone does not need the report */
 }
 
 static void
@@ -175,7 +175,7 @@ is_sound(const struct server *v, const struct incoming *in, size_t size)
            in->directory[r->directory_size - 1] == '\0';
 }
 
-/* 1 when there is a sound request. */
+/* 1 when there is a valid request. */
 static int
 receive(struct server *v, struct incoming *in)
 {
@@ -198,7 +198,7 @@ receive(struct server *v, struct incoming *in)
         is_sound(v, in, (size_t)n - sizeof in->request))
         return 1;
     if ((m.msg_flags & MSG_CTRUNC) && in->count > 0 && in->sender.uid == geteuid())
-        tell(in->fds[0], MPE__STATUS_FAILED, EMFILE); /* the others had no room here */
+        tell(in->fds[0], MPE__STATUS_FAILED, EMFILE); /* there was no room here for the others */
     close_all(in->fds, in->count);
     return 0;
 }
@@ -307,7 +307,7 @@ prepare(struct server *v, mpe_engine *e)
         return MPE_ENOMEM;
     if (!know_client(v, e->proc->server_client))
         return MPE_ECLOSED;
-    signal(SIGINT, SIG_IGN); /* of a terminal: the program ends, and with it the server */
+    signal(SIGINT, SIG_IGN); /* of a terminal: the program ends, and the server with it */
     signal(SIGPIPE, SIG_IGN);
     sigaction(SIGCHLD, &a, NULL);
     sigemptyset(&blocked);

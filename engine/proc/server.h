@@ -1,4 +1,4 @@
-/* What a process that asks the fork server, and the server, agree on. */
+/* The protocol between a process that asks the fork server, and the server. */
 #ifndef MPE_PROC_SERVER_H
 #define MPE_PROC_SERVER_H
 
@@ -10,8 +10,8 @@
 #define MPE__REQUEST_FDS 5 /* status pipe, standard descriptors, life line */
 #define MPE__REQUEST_MAX (192u << 10)
 
-/* A request: this, the working directory and the environment, as two texts after each other. The
- * descriptors come along: the status pipe first, then those that fds names. */
+/* A request: this struct, the working directory and the environment, as two consecutive texts.
+ * The descriptors are sent along: the status pipe first, then those named by fds. */
 struct mpe__request {
     uint64_t nonce;
     struct mpe__birth birth;

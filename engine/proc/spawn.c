@@ -17,7 +17,7 @@
 
 extern char **environ;
 
-#define ABOVE 6 /* descriptors are moved out of the way of the numbers they shall have */
+#define ABOVE 6 /* descriptors are moved out of the way of the numbers they will get */
 
 enum { ARENA, SECOND, TAIL, SILENCE, GIVEN };
 
@@ -39,7 +39,7 @@ environment_with(const char *text)
     return block;
 }
 
-/* What neither says nor takes anything. */
+/* Neither prints nor reads anything. */
 static int
 open_silence(void)
 {
@@ -55,7 +55,7 @@ move_up(const int from[GIVEN], int to[GIVEN])
         if (from[i] < 0)
             continue;
         to[i] = fcntl(from[i], F_DUPFD_CLOEXEC, ABOVE);
-        if (to[i] < 0 && errno == EINVAL) /* so few are allowed */
+        if (to[i] < 0 && errno == EINVAL) /* the limit is too low */
             errno = EMFILE;
         if (to[i] < 0)
             return MPE_ESYS;

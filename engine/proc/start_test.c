@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The start methods spawn and forkserver: this program starts itself as a child and as the fork
- * server. A constructor takes those before the cases would run. */
+ * server. A constructor handles those before the cases would run. */
 #include "mpengine.h"
 #include "mpengine_wire.h"
 
@@ -367,7 +367,7 @@ TEST(exit_codes_arrive_whatever_was_done_to_SIGCHLD_before)
     mpe_close(e);
 }
 
-/* Its code, when nothing but the signal has this process look. */
+/* Its exit code, when only the signal makes this process check. */
 static int
 code_by_signal(mpe_engine *e, mpe_process *p, const sigset_t *usr1)
 {
@@ -396,7 +396,7 @@ TEST(the_end_of_a_child_of_the_server_is_told_by_a_signal)
     REQUIRE_OK(mpe_process_signal(e, p, SIGKILL));
     EXPECT_EQ(code_by_signal(e, p, &usr1), -SIGKILL);
     const struct timespec now = {0, 0};
-    while (sigtimedwait(&usr1, NULL, &now) > 0) /* one for each word of the server */
+    while (sigtimedwait(&usr1, NULL, &now) > 0) /* one for each report of the server */
         ;
     REQUIRE_OK(start(e, 0, LEAVE_WITH_7, queue, 0, &p));
     REQUIRE_OK(mpe_process_tell(e, p, SIGUSR1)); /* SIGCHLD does */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What a starter may leave to a program: closed descriptors, limits, signals, system calls that are
- * refused. */
+/* The conditions a program may be started under: closed descriptors, limits, signals, system
+ * calls that are refused. */
 #include "mpengine.h"
 
 #include "testing/mpe_test.h"
@@ -144,7 +144,7 @@ TEST(an_exit_code_that_is_lost_is_not_taken_for_success)
 
 /* ---- refused system calls ---- */
 
-/* From here on this process, and what it starts, has no pidfds. */
+/* From here on this process, and its children, have no pidfds. */
 static void
 refuse_pidfds(void)
 {
@@ -194,7 +194,7 @@ TEST(without_pidfds_the_loop_sees_ends_also_beside_other_children)
         w[i] = mpe_test_waiter_new();
         REQUIRE_OK(mpe_process_wait(e, p[i], &w[i].w, MPE_FOREVER));
     }
-    for (int i = 0; i < 3; i++) { /* each has been forked while those before it ran */
+    for (int i = 0; i < 3; i++) { /* each was forked while those before it ran */
         EXPECT_OK(mpe_process_signal(e, p[i], SIGKILL));
         EXPECT_OK(mpe_run_until(e, &w[i].fired));
         EXPECT_OK(mpe_process_poll(e, p[i], &code));
@@ -268,7 +268,7 @@ TEST(without_descriptors_the_loop_sees_ends_of_processes)
         mpe_object *event;
         struct few f;
         REQUIRE_OK(mpe_event_create(e, &event));
-        if (with_object) /* that is where libuv would be needed */
+        if (with_object) /* libuv would be needed for that */
             REQUIRE_OK(mpe_wait_object(e, &other.w, event, MPE_EVENT_READY, MPE_FOREVER));
         for (int i = 0; i < 12; i++) {
             p[i] = mpe_test_start(e, wait_for_ever, NULL);

@@ -22,7 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* What the victim leaves, in memory shared with its parent. */
+/* The data that the victim leaves, in memory shared with its parent. */
 static struct grave {
     const char *file;
     int line;
@@ -33,7 +33,7 @@ static struct grave {
 
 static long left;     /* points until the one that kills; 0: none does */
 static pid_t planner; /* is spared itself */
-static pid_t chosen;  /* the only one to die, 0: all but the planner */
+static pid_t chosen;  /* the only one to be killed, 0: all but the planner */
 
 static _Noreturn void
 die(void)
@@ -45,7 +45,8 @@ die(void)
 
 /* ---- mutants ---- */
 
-/* MPE_TEST_MUTANT is "leave out: STORE" or "delay: STORE", the store's arguments as written. */
+/* MPE_TEST_MUTANT is "leave out: STORE" or "delay: STORE", with the store's arguments as
+ * written. */
 static const char *left_out, *late;
 
 __attribute__((constructor)) static void
@@ -58,7 +59,7 @@ read_mutant(void)
         late = text + 7;
 }
 
-/* A store that is late is done after the next one, with a death possible between the two. */
+/* A delayed store is done after the next one, with a death possible between the two. */
 static struct {
     int points; /* until it is done */
     mpe__a32 *p32;
@@ -77,7 +78,7 @@ do_delayed(void)
         mpe__store64(delayed.p64, delayed.v);
 }
 
-/* True when the store is not to be done. */
+/* True when the store is to be left out. */
 static bool
 is_changed(const char *text, mpe__a32 *p32, mpe__a64 *p64, uint64_t v)
 {
@@ -96,7 +97,7 @@ is_changed(const char *text, mpe__a32 *p32, mpe__a64 *p64, uint64_t v)
 
 /* ---- points ---- */
 
-/* Of a loop over one point the first four and each 2^k-th pass count. */
+/* Of a loop over one point, the first four passes and each 2^k-th pass count. */
 static bool
 is_one_of_many(const char *file, int line)
 {
@@ -195,7 +196,7 @@ mpe_test_kill_at(mpe_engine *e, mpe_test_body *prepare, mpe_test_body *body, voi
     while (waitpid(mpe_process_pid(p), &status, 0) < 0)
         REQUIRE(errno == EINTR);
     EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-    mpe_process_free(e, p); /* waited for by other means: nothing is reaped */
+    mpe_process_free(e, p); /* reaped by other means: nothing is reaped here */
     return grave->has_ended;
 }
 
@@ -257,8 +258,8 @@ kill_once(mpe_engine *e, const struct mpe_test_deaths *d, long point)
     return has_ended;
 }
 
-/* Each death must find what the one before it found, or points are missed: so memory is opened by
- * one that is not killed, or given back before each. */
+/* Each death must start from the same state as the one before it, or points are missed. So
+ * memory is committed by a child that is not killed, or returned before each death. */
 void
 mpe_test_kill_everywhere(mpe_engine *e, const struct mpe_test_deaths *d)
 {
@@ -284,8 +285,8 @@ reap_body(mpe_engine *e, void *arg)
     mpe_reap_dead(e);
 }
 
-/* Who starts a child reaps the dead whose slots it comes by while it looks for a free one. So that the
- * reapers find them, their slots are kept free below those of the dead. */
+/* A process that starts a child reaps the dead whose slots it meets while it looks for a free
+ * one. So that the reapers find them instead, their slots are kept free below those of the dead. */
 struct kept_slot {
     uint32_t slot, generation;
 };
@@ -306,7 +307,8 @@ reap_and_die_at(mpe_engine *e, struct kept_slot k, long point)
     return mpe_test_kill_at(e, NULL, reap_body, NULL, point);
 }
 
-/* One death, of it one reaper's, and perhaps a second one's. True when the first reaper had ended. */
+/* One death of the call, one of its reaper, and perhaps one of a second reaper. True when the
+ * first reaper had ended. */
 static bool
 kill_reapers(mpe_engine *e, const struct mpe_test_deaths *d, long first, long second,
              bool *has_ended)
@@ -356,7 +358,7 @@ mpe_test_wait_until_asleep(mpe_engine *e, const mpe_process *p)
     }
 }
 
-/* Until somebody has reaped the last one that was killed. */
+/* Until the last one that was killed has been reaped. */
 static void
 wait_until_reaped(mpe_engine *e)
 {

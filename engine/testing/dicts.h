@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the tests of dicts share. */
+/* Shared by the tests of dicts. */
 #ifndef MPE_TEST_DICTS_H
 #define MPE_TEST_DICTS_H
 
@@ -37,7 +37,7 @@ get(mpe_engine *e, mpe_object *d, const char *key)
     return rc == MPE_OK ? (const char *)b.data : NULL;
 }
 
-/* As mpe_dict_update takes them. */
+/* In the form that mpe_dict_update accepts. */
 static inline void
 add_record(mpe_buf *records, const char *key, const char *value)
 {

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Included before every engine source that the tests of deaths link (the compiler's -include), and
- * nowhere else: before each store, exchange, compare-and-swap and fetch-and-modify of a word, each
- * use of a robust mutex and each change of the memory file stands a kill point. A test kills a
- * process at the n-th it passes (testing/deaths.h).
+ * Included before every engine source that the tests of deaths link (the compiler's -include),
+ * and nowhere else. There is a kill point before each store, exchange, compare-and-swap and
+ * fetch-and-modify of a word, each use of a robust mutex and each change of the memory file. A
+ * test kills a process at the n-th point that it passes (testing/deaths.h).
  *
- * Plain stores between two points are part of the step that ends at the second: nobody may look at
- * them before an atomic store has said so.
+ * Plain stores between two points are part of the step that ends at the second: no other process
+ * may read them before an atomic store has announced them.
  *
- * The stores of words that order a protocol, mpe__store32 and mpe__store64, can also be left out or
- * be done after the store that follows, to see that the tests notice (testing/mutants_test.c).
+ * The stores of words that order a protocol, mpe__store32 and mpe__store64, can also be left out
+ * or done after the store that follows, to check that the tests notice (testing/mutants_test.c).
  */
 #ifndef MPE_TEST_KILL_POINTS_H
 #define MPE_TEST_KILL_POINTS_H
@@ -19,7 +19,7 @@
 
 #include <pthread.h>
 
-/* Passes a point; kills this process when it is the one that was chosen. */
+/* Passes a point; kills this process when it is the chosen one. */
 void mpe_test_point(const char *file, int line);
 /* The same, and the store; text is its arguments as written. */
 void mpe_test_store32(const char *file, int line, const char *text, mpe__a32 *p, uint32_t v);
@@ -32,7 +32,7 @@ void mpe_test_store64(const char *file, int line, const char *text, mpe__a64 *p,
 #define mpe__store32(p, v) mpe_test_store32(__FILE__, __LINE__, #p ", " #v, p, v)
 #define mpe__store64(p, v) mpe_test_store64(__FILE__, __LINE__, #p ", " #v, p, v)
 
-/* What <stdatomic.h> of gcc and of clang is made of. A macro does not expand inside itself. */
+/* The builtins behind <stdatomic.h> of gcc and of clang. A macro does not expand inside itself. */
 #define __atomic_store(...) (MPE_TEST_POINT(), __atomic_store(__VA_ARGS__))
 #define __atomic_exchange(...) (MPE_TEST_POINT(), __atomic_exchange(__VA_ARGS__))
 #define __atomic_compare_exchange(...) (MPE_TEST_POINT(), __atomic_compare_exchange(__VA_ARGS__))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The C unit tests: how a case is written and what it may expect.
+ * The C unit tests: how a case is written and which checks it may use.
  *
  * A file `thing_test.c` beside `thing.c` is one program. Each TEST in it is one fact, named as a
  * sentence, and registers itself:
@@ -14,8 +14,8 @@
  *         EXPECT_EQ(buf.len, 3);
  *     }
  *
- * Every case runs in a process of its own, in its own process group, with a time limit: a crash or
- * a hang is the failure of that case and of no other, and what it leaves running is killed. An
+ * Every case runs in a process of its own, in its own process group, with a time limit. A crash
+ * or a hang fails that case and no other, and the processes it leaves running are killed. An
  * expectation may fail in any process or thread that the case started; the case fails then.
  *
  * `main` is in runner.c. Its arguments are parts of case names to run; `-l` lists the names, `-n`
@@ -44,13 +44,13 @@ void mpe_test_fail(const char *file, int line, const char *format, ...)
 /* How many have failed in this case so far. */
 int mpe_test_failures(void);
 
-/* Ends this process of the case at once, after a failure that leaves nothing to go on with. */
+/* Ends this process of the case at once, after a failure that makes it impossible to go on. */
 _Noreturn void mpe_test_stop(void);
 
 /* Ends the case as neither passed nor failed: this machine lacks what it needs. */
 _Noreturn void mpe_test_skip(const char *why);
 
-/* The checks behind the macros: each reports and returns false when what it checks is not so. */
+/* The checks behind the macros: each reports and returns false when its condition does not hold. */
 bool mpe_test_true(const char *file, int line, bool is_true, const char *text);
 bool mpe_test_int(const char *file, int line, intmax_t got, intmax_t want, const char *text);
 bool mpe_test_str(const char *file, int line, const char *got, const char *want, const char *text);
@@ -66,14 +66,14 @@ bool mpe_test_str(const char *file, int line, const char *got, const char *want,
     }                                                                                              \
     static void case_name(void)
 
-/* What is got comes first, what is wanted second. Each has the value of whether it held. */
+/* The actual value is first, the expected one second. Each returns whether it held. */
 #define EXPECT(cond) mpe_test_true(__FILE__, __LINE__, (cond), #cond)
 #define EXPECT_EQ(got, want)                                                                       \
     mpe_test_int(__FILE__, __LINE__, (intmax_t)(got), (intmax_t)(want), #got)
 #define EXPECT_STR(got, want) mpe_test_str(__FILE__, __LINE__, (got), (want), #got)
 #define EXPECT_OK(call) EXPECT_EQ(call, 0)
 
-/* For what the rest of the case stands on. */
+/* For conditions that the rest of the case depends on. */
 #define REQUIRE(cond) (EXPECT(cond) ? (void)0 : mpe_test_stop())
 #define REQUIRE_OK(call) (EXPECT_OK(call) ? (void)0 : mpe_test_stop())
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Do the tests of deaths notice an error? Each case here runs some of them with one store of the engine
- * left out, or done after the store that follows it, and expects them to fail. The store is named by
- * its arguments as they are written in the source; a name that is nowhere any more fails here. */
+/* Do the tests of deaths notice an error? Each case here runs some of them with one store of the
+ * engine left out, or done after the store that follows it, and expects them to fail. The store
+ * is named by its arguments as written in the source; a name that no longer occurs fails here. */
 #include "testing/mpe_test.h"
 
 #include <fcntl.h>
@@ -28,7 +28,7 @@ run(const char *program, const char *cases, const char *mutant)
         dup2(null, STDOUT_FILENO);
         dup2(null, STDERR_FILENO);
         setenv("MPE_TEST_MUTANT", mutant, 1);
-        setenv("MPE_TEST_LIMIT", "3", 1); /* to hang is to be noticed */
+        setenv("MPE_TEST_LIMIT", "3", 1); /* a hang counts as noticed */
         execl(path, path, cases, (char *)NULL);
         _exit(127);
     }

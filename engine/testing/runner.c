@@ -2,7 +2,7 @@
 /*
  * Runs the cases of one test program, each in a process of its own, and counts them.
  *
- * The count of failed expectations lives in memory shared with everything a case starts, so a
+ * The count of failed expectations is in memory shared with everything a case starts, so a
  * failure seen only by a grandchild is not lost. The last line printed is `N passed, N failed`;
  * the exit status is 0 only when nothing failed. Not part of the engine, linked only into tests.
  */
@@ -33,7 +33,7 @@ static struct mpe_test_case *first_case;
 static struct mpe_test_case **last_link = &first_case;
 static struct outcome *outcome;
 
-/* Under the sanitizers too, an allocation that cannot be made returns NULL. */
+/* Under the sanitizers too, an impossible allocation returns NULL. */
 __attribute__((visibility("default"))) const char *__asan_default_options(void);
 __attribute__((visibility("default"))) const char *__tsan_default_options(void);
 
@@ -177,7 +177,7 @@ wait_for(pid_t pid, int64_t limit_ms, int *status)
     }
 }
 
-/* Says in `why` what is wrong with the end of the process, or leaves it empty. */
+/* Writes to `why` what is wrong with the end of the process, or leaves it empty. */
 static void
 judge(bool has_ended, int status, int limit_s, char *why, size_t size)
 {
