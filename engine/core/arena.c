@@ -2,15 +2,16 @@
  * class, or is part of a run of chunks that is one large block; the chunk table (chunk.c) says which.
  * Strides are fixed, so the heap can always be parsed.
  *
- * Each block has one owner word, outside the chunk, so it stays an owner word whatever the chunk is
- * used for: 0 free, slot + 1 in flight, MPE__ATTACHED | object in use. Taking a small block is a
- * note in the slot's journal and one compare-and-swap; freeing it is one store, by anybody. There
- * is no second word to disagree with, and no count: what is used is counted when it is asked for.
+ * Each block has one owner word, outside the chunk, so it stays an owner word whatever the chunk
+ * is used for: 0 free, slot + 1 in flight, MPE__ATTACHED | object in use. Taking a small block
+ * is a note in the slot's journal and one compare-and-swap. Freeing it is one store, by any
+ * process. There is no second word that could disagree, and no count: used blocks are counted
+ * when the number is asked for.
  *
- * Death: between note and swap, the block is not ours and the note is ignored; after the swap the
- * reaper finds note and owner word in agreement and frees the block, or, when the chunk had become
- * something else under the taker, what the taker claimed in it. has_free and class hints are only
- * hints.
+ * Death: between note and swap, the block is not ours and the note is ignored. After the swap
+ * the reaper finds note and owner word in agreement and frees the block; if the chunk's use had
+ * changed under the taker, it frees what the taker claimed in it. has_free and class hints are
+ * only hints.
  */
 #include "core/arena.h"
 
@@ -105,7 +106,8 @@ take_at(mpe_engine *e, uint64_t chunk, uint32_t class, uint32_t i, uint64_t *off
     return CHUNK_CHANGED;
 }
 
-/* Takes one of the blocks that this process freed lately: they are warm, and need no search. */
+/* Takes one of the blocks that this process freed recently: they are in the cache, and need no
+ * search. */
 static int
 take_recent(mpe_engine *e, uint32_t class, uint64_t *off)
 {
@@ -139,7 +141,7 @@ take_from_chunk(mpe_engine *e, uint64_t chunk, uint32_t class, uint32_t from, ui
     return 0;
 }
 
-/* A full chunk stops being looked at until somebody frees in it. */
+/* A full chunk is skipped until a process frees a block in it. */
 static int
 take_or_mark_full(mpe_engine *e, uint64_t chunk, uint32_t class, uint32_t from, uint64_t *off)
 {
@@ -149,7 +151,7 @@ take_or_mark_full(mpe_engine *e, uint64_t chunk, uint32_t class, uint32_t from, 
     if (take_from_chunk(e, chunk, class, from, off))
         return 1;
     atomic_store(&c->has_free, 0);
-    if (!take_from_chunk(e, chunk, class, 0, off)) /* a free may have come between */
+    if (!take_from_chunk(e, chunk, class, 0, off)) /* a block may have been freed in the meantime */
         return 0;
     atomic_store(&c->has_free, 1);
     return 1;
@@ -169,7 +171,7 @@ find_chunk(mpe_engine *e, uint32_t class, uint64_t *off)
     int rc = mpe__chunk_open(e, class, &chunk);
     if (rc != MPE_OK)
         return rc;
-    /* others may have emptied the new chunk already: then look again */
+    /* others may have emptied the new chunk already: then search again */
     return take_or_mark_full(e, chunk, class, e->slot % mpe__blocks_in(class), off)
                ? MPE_OK
                : find_chunk(e, class, off);
@@ -193,7 +195,7 @@ alloc_once(mpe_engine *e, uint64_t size, int zeroed, uint64_t *off)
     return MPE_OK;
 }
 
-/* When memory is short, chunks that no block of their class uses are made free for all first. */
+/* When memory is short, chunks without a used block are first made free for all classes. */
 static int
 alloc(mpe_engine *e, uint64_t size, int zeroed, uint64_t *off)
 {

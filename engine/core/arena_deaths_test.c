@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Allocating and freeing blocks of all sizes, growing the heap and giving it back, killed at every
- * point: no block is lost or in two hands, what is zeroed is zero, every byte is counted once. */
+/* Allocating and freeing blocks of all sizes, growing the heap and trimming it, killed at every
+ * point: no block is lost or has two owners, zeroed memory is zero, every byte is counted once. */
 #include "core/arena.h"
 #include "core/chunk.h"
 #include "core/object.h"
@@ -35,7 +35,7 @@ close_engine(mpe_engine *e)
     mpe_close(e);
 }
 
-/* Blocks are zero when they are to be, and belong to one alone. */
+/* Blocks are zero where required, and have one owner. */
 static void
 use_all(mpe_engine *e)
 {
@@ -162,7 +162,7 @@ TEST_LIMIT(all_of_it_while_reapers_die, 60)
     close_engine(e);
 }
 
-/* A limit that is met in the middle. */
+/* A limit that is reached in the middle. */
 static void
 alloc_too_much(mpe_engine *e, void *arg)
 {

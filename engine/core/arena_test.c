@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The allocator: no byte is given twice, all comes back, and running out is an ordinary error. */
+/* The allocator: no byte has two owners, all memory returns, and running out is an ordinary
+ * error. */
 #include "core/arena.h"
 
 #include "core/death.h"
@@ -92,7 +93,8 @@ TEST(uses_again_what_was_freed)
     mpe_close(e);
 }
 
-/* Allocates blocks of a size until there is no memory, each linked to the one before; how many. */
+/* Allocates blocks of a size until there is no memory, each linked to the one before; returns
+ * how many. */
 static int
 exhaust(mpe_engine *e, uint64_t size, uint64_t *last)
 {
@@ -213,7 +215,7 @@ TEST(visits_every_block_in_use)
     mpe_close(e);
 }
 
-/* Allocates, stamps, looks and frees at random. A block given to two would lose its stamp. */
+/* Allocates, stamps, checks and frees at random. A block with two owners would lose its stamp. */
 static void
 churn(mpe_engine *e, void *arg)
 {

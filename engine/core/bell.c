@@ -1,13 +1,13 @@
-/* Doorbells. A slot's bell is a word of pending bits; its owner sleeps only while the word is 0, and
- * takes all bits at once when it wakes. Whoever turns the word from 0 owes the wake-up; who finds
- * bits there already owes nothing, which is what makes ringing cheap.
+/* Doorbells. A slot's bell is a word of pending bits. Its owner sleeps only while the word is 0,
+ * and takes all bits at once when it wakes. The process that changes the word from 0 owes the
+ * wake-up; a process that finds bits there already owes nothing, which makes ringing cheap.
  *
  * Waiting for an object is a bit per slot in the object's waiter set. A waker clears the bit it
- * chooses by compare-and-swap: whoever clears a bit owes that slot a ring.
+ * chooses by compare-and-swap: the process that clears a bit owes that slot a ring.
  *
- * Deaths: a waker that dies after the change, after clearing a bit, or after setting the bell but
- * before the wake, leaves somebody asleep. The reaper's broadcast repairs all three, since it rings
- * every slot unconditionally after the dead slot's bits are gone from every set.
+ * Deaths: a waker that dies after the change, after clearing a bit, or after setting the bell
+ * but before the wake, leaves a process asleep. The reaper's broadcast repairs all three, since
+ * it rings every slot unconditionally after the dead slot's bits are gone from every set.
  *
  * Order, sleeper: set own bit, publish sleep state, check the condition and the bell, sleep.
  *        waker:   change, fence, read the set, clear a bit, set the bell, read the sleep state.
@@ -27,7 +27,8 @@ mpe__bell_socket(mpe_engine *e)
         return e->bell_fd;
     e->bell_generation = mpe__load32(&e->self->generation);
     e->bell_fd = mpe__datagram_open(e->header->nonce, e->slot, e->bell_generation);
-    if (e->bell_fd < 0 && e->spare_fd >= 0) { /* no descriptor is left but the one for this */
+    if (e->bell_fd < 0 && e->spare_fd >= 0) { /* no descriptor is left except the one reserved
+                                               * for this */
         close(e->spare_fd);
         e->spare_fd = -1;
         e->bell_fd = mpe__datagram_open(e->header->nonce, e->slot, e->bell_generation);
@@ -58,7 +59,8 @@ wake_sleeper(mpe_engine *e, uint32_t slot, int even_if_rung)
     }
 }
 
-/* The bell first, then the state: a process that sleeps or spins after the bell is rung takes it. */
+/* The bell first, then the state: a process that sleeps or spins after the bell is rung takes
+ * it. */
 int
 mpe__ring(mpe_engine *e, uint32_t slot, uint32_t bits)
 {

@@ -5,7 +5,7 @@
 #include "core/engine.h"
 
 #define MPE__BUCKETS 31u           /* of object indexes, one bell bit each */
-#define MPE__BROADCAST 0x80000000u /* somebody died, or asks for attention: look at everything */
+#define MPE__BROADCAST 0x80000000u /* a process died, or asks for attention: check everything */
 
 static inline uint32_t
 mpe__bucket(uint32_t object)
@@ -13,13 +13,13 @@ mpe__bucket(uint32_t object)
     return object % MPE__BUCKETS;
 }
 
-/* The socket that is this process's doorbell and rings those of others, opened at first use, if need be
- * in place of the descriptor kept in reserve for it; -1. */
+/* The socket that is this process's doorbell and rings those of others. It is opened at first
+ * use, if necessary in place of the descriptor reserved for it; -1. */
 int mpe__bell_socket(mpe_engine *e);
-/* Rings a slot's bell with bits; its owner looks at what they name. Whether it does so at once: one
- * that runs may look much later, so a turn that it was given is given to the next one as well. */
+/* Rings a slot's bell with bits; its owner checks what they name. Returns whether it does so at
+ * once: a running process may check much later, so its turn is given to the next one as well. */
 int mpe__ring(mpe_engine *e, uint32_t slot, uint32_t bits);
-/* Rings every live slot with MPE__BROADCAST, whatever it seems to be doing. */
+/* Rings every live slot with MPE__BROADCAST, whatever its sleep state. */
 void mpe__ring_all(mpe_engine *e);
 
 static inline int
@@ -33,12 +33,12 @@ mpe__has_waiters(const mpe_engine *e, const mpe_object *o, int event)
     return any != 0;
 }
 
-/* What the two below do once they have seen somebody. */
+/* The slow parts of the two functions below, once a waiter was seen. */
 void mpe__wake_one_of(mpe_engine *e, mpe_object *o, int event);
 void mpe__wake_all_of(mpe_engine *e, mpe_object *o, int event);
 
 /* Wakes one, or every, process that has set its bit in (o, event). The change that makes waking
- * worth while, and a sequentially consistent read-modify-write, come before the call. */
+ * worthwhile, and a sequentially consistent read-modify-write, precede the call. */
 static inline void
 mpe__wake_one(mpe_engine *e, mpe_object *o, int event)
 {

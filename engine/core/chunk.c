@@ -1,11 +1,11 @@
-/* The chunk table: which chunks of the heap are free, cut into small blocks, or part of a run; what
- * has memory behind it; giving that back. All of it changes under the arena lock.
+/* The chunk table: which chunks of the heap are free, cut into small blocks, or part of a run;
+ * which have memory behind them; returning that memory. All of it changes under the arena lock.
  *
- * Death: bodies of a run are marked first and its head last, and it is freed head first, so a dead
- * owner leaves bodies without a head, which mpe__arena_recover frees. A chunk is given back when all
- * of its blocks are claimed; a dead owner leaves claims, which are lifted. Memory is taken before it
- * is counted and given back before that is counted: recovery counts anew. What the arena has grown by in
- * all is a hint for sweeps and collectors, and lacks such a step then.
+ * Death: bodies of a run are marked first and its head last, and it is freed head first. So a
+ * dead owner leaves bodies without a head, which mpe__arena_recover frees. A chunk is returned
+ * when all of its blocks are claimed; a dead owner leaves claims, which are lifted. Memory is
+ * committed before it is counted and returned before that is counted: recovery counts anew. The
+ * arena's total growth is a hint for sweeps and collectors, and lacks such a step then.
  */
 #include "core/chunk.h"
 
@@ -41,7 +41,7 @@ tables_step(uint32_t i, uint32_t stride)
     return i * stride % MPE__CHUNK_BYTES == 0;
 }
 
-/* Makes the chunk table reach top. */
+/* Extends the chunk table to top. */
 static int
 raise_top(mpe_engine *e, uint64_t top)
 {
@@ -60,7 +60,7 @@ raise_top(mpe_engine *e, uint64_t top)
     return MPE_OK;
 }
 
-/* Backs those of the chunks that are not; they then read as zeros. */
+/* Commits the chunks that are not; they then read as zeros. */
 static int
 back_chunks(mpe_engine *e, uint64_t first, uint64_t count)
 {
@@ -162,7 +162,7 @@ mpe__run_free(mpe_engine *e, uint64_t off)
 
 /* ---- chunks of small blocks ---- */
 
-/* Backs the owner words of the first count blocks of a chunk. */
+/* Commits the owner words of the first count blocks of a chunk. */
 static int
 back_words(mpe_engine *e, uint64_t chunk, uint32_t count)
 {
@@ -178,8 +178,9 @@ back_words(mpe_engine *e, uint64_t chunk, uint32_t count)
     return rc;
 }
 
-/* How many chunks to back at once, from this fresh one on: those of a whole large page when none of
- * it is in use and the program is no small one; else a few, and not beyond the large page. */
+/* How many chunks to commit at once, from this fresh one on: those of a whole large page when
+ * none of it is in use and the program is not small; otherwise a few, and not beyond the large
+ * page. */
 static uint64_t
 chunks_ahead(mpe_engine *e, uint64_t chunk)
 {
@@ -195,7 +196,7 @@ chunks_ahead(mpe_engine *e, uint64_t chunk)
     return left < COMMIT_AHEAD ? left : COMMIT_AHEAD;
 }
 
-/* *fresh: how many have been backed for this one. */
+/* *fresh: how many were committed for this one. */
 static int
 open_locked(mpe_engine *e, uint32_t class, uint64_t *chunk, uint64_t *fresh)
 {
@@ -230,10 +231,10 @@ mpe__chunk_open(mpe_engine *e, uint32_t class, uint64_t *chunk)
     return rc;
 }
 
-/* ---- giving back, and mending ---- */
+/* ---- trimming and recovery ---- */
 
-/* Claims every block of a chunk; 0, with nothing changed, when one is in use. Who looked for a free
- * block meanwhile may have found the chunk full: it is not. */
+/* Claims every block of a chunk; 0, with nothing changed, when one is in use. A process that
+ * looked for a free block in the meantime may have found the chunk full, although it is not. */
 static int
 claim_whole(struct mpe__chunk *c, mpe__a32 *words, uint32_t count)
 {
@@ -261,8 +262,8 @@ unclaim(mpe__a32 *words, uint32_t count)
     }
 }
 
-/* Owner words that are all 0 read the same without memory. Who still tries to take a block of the
- * chunk finds its state changed. */
+/* Owner words that are all 0 read the same without memory. A process that still tries to take a
+ * block of the chunk finds its state changed. */
 static void
 give_back_words(mpe_engine *e, uint64_t chunk)
 {
@@ -274,8 +275,8 @@ give_back_words(mpe_engine *e, uint64_t chunk)
     mpe__memfd_release(e->base, mpe__offset(e, mpe__words_of(e, chunk)), bytes);
 }
 
-/* The chunk is nobody's. Its state from now on; a death before that is stored leaves a chunk that is
- * said to be backed and will be when it is touched. */
+/* The chunk has no owner. Returns its new state. A death before that is stored leaves a chunk
+ * that is marked as backed, and gets memory when it is touched. */
 static uint32_t
 give_back(mpe_engine *e, uint32_t i)
 {
@@ -309,7 +310,8 @@ mpe__trim(mpe_engine *e)
     mpe__iunlock(e, &h->arena_lock);
 }
 
-/* Of a run that was being made or freed. Its memory may be gone already, or full of old bytes. */
+/* A chunk of a run that was being made or freed. Its memory may be gone already, or full of old
+ * bytes. */
 static void
 free_chunk(mpe_engine *e, uint32_t i)
 {
@@ -317,7 +319,7 @@ free_chunk(mpe_engine *e, uint32_t i)
     mpe__store32(&mpe__chunk_at(e, i)->state, rc == 0 ? MPE__FRESH : MPE__BACKED);
 }
 
-/* All memory taken from the system, by what the tables say. */
+/* All memory taken from the system, according to the tables. */
 static uint64_t
 count_committed(mpe_engine *e)
 {
@@ -351,7 +353,7 @@ mpe__arena_recover(mpe_engine *e)
     uint32_t trimming = mpe__load32(&h->trimming);
     if (trimming) {
         struct mpe__chunk *c = mpe__chunk_at(e, trimming - 1);
-        if (mpe__load32(&c->state) & MPE__SMALL) { /* its memory may have been given back */
+        if (mpe__load32(&c->state) & MPE__SMALL) { /* its memory may have been returned */
             mpe__memfd_commit(e->fd, mpe__chunk_offset(e, trimming - 1), MPE__CHUNK_BYTES);
             atomic_store(&c->has_free, 1);
         }

@@ -1,4 +1,4 @@
-/* The chunk table, as core/chunk.c and core/arena.c share it. See chunk.c. */
+/* The chunk table, shared by core/chunk.c and core/arena.c. See chunk.c. */
 #ifndef MPE_CORE_CHUNK_H
 #define MPE_CORE_CHUNK_H
 
@@ -13,13 +13,13 @@ enum {
 };
 #define MPE__SMALL_MAX 16384u
 #define MPE__PAGE 4096u
-#define MPE__TRIMMING 0x7fffffffu /* owner word of a block of a chunk being given back */
+#define MPE__TRIMMING 0x7fffffffu /* owner word of a block of a chunk that is being trimmed */
 
 struct mpe__chunk {
     mpe__a32 state;      /* arena lock */
     mpe__a32 owner;      /* RUN: owner word */
     mpe__a32 chunks;     /* RUN: length; arena lock */
-    mpe__a16 has_free;   /* SMALL: worth a look */
+    mpe__a16 has_free;   /* SMALL: worth a search */
     mpe__a16 word_pages; /* pages of owner words with memory; arena lock */
 };
 _Static_assert(sizeof(struct mpe__chunk) == 16, "chunk table stride");
@@ -67,7 +67,7 @@ mpe__words_backed(const mpe_engine *e, uint64_t chunk)
 /* A run of chunks of at least size bytes, in flight. Errors: EARENA. */
 int mpe__run_alloc(mpe_engine *e, uint64_t size, int zeroed, uint64_t *off);
 void mpe__run_free(mpe_engine *e, uint64_t off);
-/* Makes a free chunk one of the class. Errors: EARENA. */
+/* Opens a free chunk for the class. Errors: EARENA. */
 int mpe__chunk_open(mpe_engine *e, uint32_t class, uint64_t *chunk);
 
 #endif

@@ -1,6 +1,6 @@
-/* Death and recovery. Whoever locks a dead slot's life mutex may reap it; if the reaper dies, the
- * kernel hands the same right to the next one. Recovery acts as the dead process: its lock words
- * keep naming it until its work is finished or undone, so every step may be repeated.
+/* Death and recovery. A process that locks a dead slot's life mutex may reap it; if the reaper
+ * dies, the kernel hands the same right to the next one. Recovery acts as the dead process: its
+ * lock words keep naming it until its work is finished or undone, so every step may be repeated.
  *
  * The order of steps matters (each is repeatable, a reaper may die between any two):
  *   1 the arena lock, if held: the chunk table is made consistent, the lock released
@@ -9,9 +9,9 @@
  *   3 the other locks: recompute what is derived, release, wake all sleepers
  *   4 blocks in flight and the object being made are freed
  *   5 the slot's bits leave every waiter and holder set; locks become abandoned, permits return...
- *   6 every live process is rung: it looks at all it waits for (after 5, or a wake-up is lost);
- *     one that leaves in good order owes no wake-ups unless it still waited for something, and the
- *     hooks of 5 have woken whom they must
+ *   6 every live process is rung: it checks all it waits for (after 5, or a wake-up is lost);
+ *     a process that leaves normally owes no wake-ups unless it still waited for something, and
+ *     the hooks of 5 have woken all that must wake
  *   7 the slot becomes FREE
  */
 #include "core/death.h"
@@ -50,7 +50,7 @@ unjournal(struct mpe__slot *s, uint64_t block)
             mpe__store64(&s->inflight[i], 0);
 }
 
-/* A block leaves the object for the slot: noted first, so that it is never nobody's. */
+/* A block leaves the object for the slot: noted first, so that it always has an owner. */
 static void
 take_over(mpe_engine *e, struct mpe__slot *s, uint64_t block)
 {
@@ -59,11 +59,11 @@ take_over(mpe_engine *e, struct mpe__slot *s, uint64_t block)
     mpe__own(e, block, (uint32_t)(s - e->slots) + 1);
 }
 
-/* The steps after a commit, for the slot whose record it is, alive or dead. Old blocks become the
- * slot's own before the record is closed and are freed after that: by the time one can belong to
- * somebody else, nothing names it here any more. A taken block may still be owned by the producer
- * that has just stored it: after the commit nobody but the taker may have it, so it is owned
- * unconditionally, and the producer's own attach then finds it gone. */
+/* The steps after a commit, for the slot whose record it is, alive or dead. Old blocks become
+ * the slot's own before the record is closed and are freed after that: by the time one can
+ * belong to another slot, nothing names it here any more. A taken block may still be owned by
+ * the producer that has just stored it. After the commit only the taker may own it, so it is
+ * owned unconditionally, and the producer's own attach then finds it gone. */
 static void
 finish(mpe_engine *e, struct mpe__slot *s)
 {
@@ -222,8 +222,8 @@ give_up(mpe_engine *e, uint32_t slot, mpe_object *o)
         kind->death(e, o, slot);
 }
 
-/* The dead slot holds the object while its hook runs, also when it did not before: nobody may
- * destroy it meanwhile. The order is that of every hold: the bit, then the state. */
+/* The dead slot holds the object while its hook runs, even if it did not before, so that no
+ * process can destroy it meanwhile. The order is that of every hold: the bit, then the state. */
 static void
 leave_object(mpe_engine *e, uint32_t slot, mpe_object *o)
 {
@@ -248,7 +248,7 @@ leave_objects(mpe_engine *e, uint32_t slot)
         if (mpe__load32(&o->state) & MPE__OBJECT_LIVE) /* DOUBTED too */
             leave_object(e, slot, o);
         else
-            mpe__set_remove(&o->holders, slot); /* set by one who found it freed, and died */
+            mpe__set_remove(&o->holders, slot); /* set by a process that found it freed, and died */
     }
 }
 
@@ -281,10 +281,11 @@ mpe__retire(mpe_engine *e, uint32_t slot)
     if (slot != e->slot || e->owes_wakes || mpe__load32(&e->header->sweep_wanted))
         mpe__ring_all(e);
     mpe__store32(&s->generation, mpe__load32(&s->generation) + 1);
-    atomic_fetch_add(&e->header->quiet_round, 1); /* who waits for its end has yet to see it */
+    atomic_fetch_add(&e->header->quiet_round, 1); /* processes that wait for its exit have yet to
+                                                   * see it */
     mpe__store32(&s->state, MPE__SLOT_FREE);
     atomic_fetch_add(&e->header->live_epoch, 1);
-    mpe__futex_wake(&e->header->live_epoch, INT_MAX); /* who waits for nobody any more can tell */
+    mpe__futex_wake(&e->header->live_epoch, INT_MAX); /* wakes sleepers whose last peer has left */
 }
 
 void
@@ -293,7 +294,7 @@ mpe__announce_membership(mpe_engine *e)
     atomic_fetch_add(&e->header->live_epoch, 1);
     mpe__futex_wake(&e->header->live_epoch, INT_MAX);
     uint32_t top = mpe__load32(&e->header->slots_top);
-    for (uint32_t i = 0; i < top; i++) /* a sleeper in the event loop watches descriptors instead */
+    for (uint32_t i = 0; i < top; i++) /* sleepers in the event loop watch descriptors instead */
         if (i != e->slot && mpe__is_live(&e->slots[i]) &&
             atomic_load(&e->slots[i].sleep) == MPE__IN_POLL)
             mpe__ring(e, i, MPE__BROADCAST);

@@ -7,15 +7,15 @@
 /* Owner words of blocks: 0 free, slot + 1 in flight, MPE__ATTACHED | object index in use. */
 #define MPE__ATTACHED 0x80000000u
 
-/* Repairs after a dead slot and frees it. 1 when done here, 0 when it lives or another reaper has
- * it. */
+/* Repairs after a dead slot and frees it. 1 when done here, 0 when it lives or another reaper
+ * has it. */
 int mpe__reap(mpe_engine *e, uint32_t slot);
 /* Reaps every dead slot; returns how many. */
 int mpe__reap_all(mpe_engine *e);
-/* Gives up everything a slot holds and frees it; the caller has its life mutex locked. */
+/* Releases everything a slot holds and frees it; the caller has its life mutex locked. */
 void mpe__retire(mpe_engine *e, uint32_t slot);
-/* For one that has set a holder's bit of o: 1 when the object is live and stays so while the bit
- * stands. Waits for the end of a doubt about it. */
+/* For a process that has set its holder's bit of o: 1 when the object is live and stays so while
+ * the bit is set. Waits for the end of a doubt about it. */
 int mpe__object_settles_live(mpe_engine *e, mpe_object *o);
 /* Tells sleepers that the set of live slots has changed, so that they watch the right ones. */
 void mpe__announce_membership(mpe_engine *e);
@@ -35,8 +35,8 @@ void mpe__commit_change(mpe_engine *e, const struct mpe__change *c);
 
 /* Writes the first count of the words in the redo record of this slot over those at `to`, as one
  * step, with a version in head (see struct mpe__redo), which becomes value; the lock that guards
- * them is held. A reader without the lock finds the same even version before and after, or has read
- * in vain. */
+ * them is held. A reader without the lock finds the same even version before and after, or must
+ * read again. */
 void mpe__commit_rewrite(mpe_engine *e, mpe__a64 *head, uint64_t value, mpe__a64 *to,
                          uint32_t count);
 

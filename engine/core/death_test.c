@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Deaths at the worst moments: under an intent lock, asleep, as the one who was to wake others. */
+/* Deaths at the worst moments: under an intent lock, asleep, with a wake-up to pass on. */
 #include "core/death.h"
 
 #include "core/bell.h"
@@ -87,7 +87,7 @@ TEST(all_who_sleep_on_an_intent_lock_go_on_when_its_owner_dies)
             p[i] = mpe_test_start(e, acquire_one, &s);
             mpe_test_gate_wait(s.ready);
         }
-        while (!(mpe__load32(&s.o->ilock) & 0x80000000u)) /* somebody sleeps */
+        while (!(mpe__load32(&s.o->ilock) & 0x80000000u)) /* a process sleeps */
             sched_yield();
         mpe_test_kill(owner);
         for (int i = 0; i < 3; i++)
@@ -155,7 +155,7 @@ TEST(a_wake_up_meant_for_the_dead_reaches_another)
     mpe_close(e);
 }
 
-/* Clears the waiter's bit, as the first half of a wake-up, and rings nobody. */
+/* Clears the waiter's bit, as the first half of a wake-up, and rings no bell. */
 static void
 choose_and_stay(mpe_engine *e, void *arg)
 {
@@ -177,7 +177,7 @@ TEST(a_waker_that_dies_before_it_rings_wakes_nevertheless)
     wait_until_asleep(e, sleeper);
     mpe_process *waker = mpe_test_start(e, choose_and_stay, &s);
     mpe_test_gate_wait(s.ready);
-    mpe_test_kill(waker); /* nobody but the sleeper is there to find it dead */
+    mpe_test_kill(waker); /* only the sleeper is there to find it dead */
     EXPECT_EQ(mpe_test_join(e, sleeper), 0);
     mpe_test_join(e, waker);
     mpe_close(e);
@@ -219,7 +219,7 @@ on_fire(mpe_engine *e, mpe_waiter *w, int status)
     (void)e, (void)w, (void)status;
 }
 
-/* Is chosen by a waker, and leaves in good order without using its turn. */
+/* Is chosen by a waker, and leaves normally without using its turn. */
 static void
 leave_with_a_turn(mpe_engine *e, void *arg)
 {

@@ -1,16 +1,17 @@
-/* Intent locks. The word is 0 (free) or slot + 1 of the owner, with WAITERS when somebody may sleep
- * on it. Before trying, the taker journals the lock in its slot; after releasing, it clears the
- * journal. So whoever dies near a lock is found to be its owner by two facts that agree: the word
- * names the slot, and the slot names the word.
+/* Intent locks. The word is 0 (free) or slot + 1 of the owner, with WAITERS when a process may
+ * sleep on it. Before trying, the taker journals the lock in its slot; after releasing, it
+ * clears the journal. So a process that dies near a lock is recognized as its owner by two facts
+ * that agree: the word names the slot, and the slot names the word.
  *
  * Death between the stores:
  *   journal written, word not taken    the reaper wakes the lock's sleepers, nothing else
  *   word taken                         the reaper repairs the object, releases, wakes all
  *   word released, waiter not woken    the journal still names the lock: the reaper wakes
  *   (clearing the journal first would lose the last case)
- * Sleepers look at the owner's life word before every sleep. They sleep on it too, for the owner's death
- * wakes one of them, and on those of all others, for who is woken may die instead of taking the lock
- * or of repairing it: then that death wakes the next.
+ * Sleepers check the owner's life word before every sleep. They also sleep on the life words:
+ * the owner's, because its death must wake one of them, and those of all others, because the
+ * process that is woken may die before it takes or repairs the lock: then that death wakes the
+ * next.
  */
 #include "core/ilock.h"
 
@@ -28,7 +29,7 @@ try_take(mpe__a32 *word, uint32_t from, uint32_t to)
                                                    memory_order_relaxed);
 }
 
-/* Sleeps until the word changes or somebody dies; when its owner has, repairs. */
+/* Sleeps until the word changes or a process dies; repairs when its owner has died. */
 static void
 sleep_on(mpe_engine *e, mpe__a32 *word, uint32_t seen)
 {
@@ -40,7 +41,8 @@ sleep_on(mpe_engine *e, mpe__a32 *word, uint32_t seen)
     w[2] = (struct mpe__futex_wait){mpe__life_word(owner), mpe__load32(mpe__life_word(owner))};
     int n = mpe__watch_lives(e, w, 3, &deadline);
     if (w[2].value & FUTEX_OWNER_DIED)
-        mpe__reap(e, mpe__ilock_owner(seen)); /* or somebody else does, and is watched next time */
+        mpe__reap(e, mpe__ilock_owner(seen)); /* or another process does, and is watched next
+                                               * time */
     else
         mpe__futex_wait_any(w, n, deadline);
 }

@@ -10,14 +10,14 @@
 void mpe__ilock(mpe_engine *e, mpe__a32 *word, uint32_t object);
 void mpe__iunlock(mpe_engine *e, mpe__a32 *word);
 
-/* The slot that a word that is not free names. */
+/* The slot named by a word that is not free. */
 static inline uint32_t
 mpe__ilock_owner(uint32_t word)
 {
     return (word & 0x7fffffffu) - 1;
 }
 
-/* Takes an intent apart: the offset of the lock word and the object index. */
+/* Splits an intent: the offset of the lock word and the object index. */
 static inline uint64_t
 mpe__intent_offset(uint64_t intent)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Intent locks: of two that sleep for one, the first is woken and dies at every point on its way to
- * the lock. The second gets it, though nobody else looks after the dead. */
+/* Intent locks: of two that sleep for one, the first is woken and killed at every point on its
+ * way to the lock. The second gets the lock, though no other process reaps the dead. */
 #include "core/ilock.h"
 #include "testing/deaths.h"
 #include "testing/mpe_test.h"
@@ -43,7 +43,7 @@ state_of(uint64_t pid)
     if (!f)
         return state;
     if (fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
-        state = 'Z'; /* it has just gone */
+        state = 'Z'; /* it has just exited */
     fclose(f);
     return state;
 }

@@ -1,6 +1,6 @@
-/* What lies in an arena: the header, the slots and the object entries. Offsets, never pointers;
- * zeroed memory is a valid empty thing. The format word is computed from these sizes, so programs
- * with another layout refuse to attach.
+/* The contents of an arena: the header, the slots and the object entries. Offsets, never
+ * pointers; zeroed memory is a valid empty structure. The format word is computed from these
+ * sizes, so programs with another layout refuse to attach.
  *
  *   [header][slots][object table (sparse)][chunk table (sparse)][owner words (sparse)][heap ...]
  *
@@ -24,8 +24,8 @@ struct mpe__slotset {
     mpe__a64 bits[MPE__SLOT_WORDS];
 };
 
-/* What a mutation is about to do, written before its committing store. While active, "the word at
- * link equals value" tells a reaper that the commit happened. */
+/* The intention of a mutation, written before its committing store. While active, "the word at
+ * link equals value" shows a reaper that the commit happened. */
 struct mpe__op {
     mpe__a32 active;
     mpe__a32 object;       /* index of the object mutated */
@@ -38,22 +38,23 @@ struct mpe__op {
 
 #define MPE__REDO_WORDS 32u
 
-/* Words that are being written over others in place: those from offset `to` on become `words`, and
- * then the word at head, a version in its upper half, which is odd meanwhile, becomes `value`. The
- * store of count commits: from then on a reaper does it again. */
+/* Words that are being written over others in place: those from offset `to` on become `words`,
+ * and then the word at head, a version in its upper half, which is odd meanwhile, becomes
+ * `value`. The store of count commits: from then on a reaper repeats the writes. */
 struct mpe__redo {
-    mpe__a32 count; /* words; 0: nothing is under way */
+    mpe__a32 count; /* words; 0: none in progress */
     mpe__a64 head, value, to;
     uint64_t words[MPE__REDO_WORDS];
 };
 
 enum { MPE__SLOT_FREE = 0, MPE__SLOT_STARTING = 1, MPE__SLOT_LIVE = 2 };
-/* IN_POLL_ALONE: with nothing shared waited for, so that it does not matter who comes and goes.
- * SPINNING: about to sleep, and looking at its bell; AWAKE: runs, and may not look for long. */
+/* IN_POLL_ALONE: with nothing shared waited for, so that other processes may start and exit
+ * unnoticed. SPINNING: about to sleep, and checking its bell; AWAKE: runs, and may not check for
+ * long. */
 enum { MPE__AWAKE, MPE__IN_FUTEX, MPE__IN_POLL, MPE__RUNG, MPE__IN_POLL_ALONE, MPE__SPINNING };
 
 /* One attached thread of execution. Only its owner writes it, except: bell and sleep (ringers),
- * everything (the reaper, who holds life). */
+ * everything (the reaper, which holds life). */
 struct mpe__slot {
     mpe__a32 state;             /* MPE__SLOT_... */
     mpe__a32 generation;        /* bumped when the slot is freed */
@@ -63,13 +64,14 @@ struct mpe__slot {
     mpe__a64 child;             /* STARTING: generation << 32 | pid, when that is known */
     _Alignas(64) mpe__a32 bell; /* pending wake-ups: bits of object buckets, MPE__BROADCAST */
     mpe__a32 sleep;             /* MPE__AWAKE ... */
-    mpe__a32 rung_on;           /* processor + 1 of the one that rang last, a hint: loop/sleep.c */
-    mpe__a32 quiet;             /* waits for the others and nothing else: loop/deadlock.c; 0: no */
+    mpe__a32 rung_on;           /* processor + 1 of the process that rang last, a hint:
+                                 * loop/sleep.c */
+    mpe__a32 quiet;             /* waits for other processes only: loop/deadlock.c; 0: no */
     _Alignas(64) mpe__a64 intents[MPE__INTENTS]; /* see ilock.c */
     struct mpe__op op;
     mpe__a64 inflight[MPE__INFLIGHT]; /* blocks being allocated or owned by the call under way */
     mpe__a32 making;                  /* index of the object being made or destroyed, 0: none */
-    mpe__a32 unlisted; /* blocks of this slot did not fit into inflight: look at all blocks */
+    mpe__a32 unlisted;                /* more blocks than fit into inflight: search all blocks */
     mpe__a32 pid;
     char name[48];
     struct mpe__redo redo;
@@ -90,8 +92,8 @@ struct mpe_object {
 };
 
 /* The state of an entry is one of these in its low byte. MAKING (being made or destroyed) and
- * DOUBTED (about to be destroyed, unless it is held after all) carry slot + 1 of whose doing it is
- * above that, so that a reaper undoes what its own dead did and nothing else. */
+ * DOUBTED (about to be destroyed, unless it is held after all) carry slot + 1 of the process
+ * that set it above that, so that a reaper undoes the steps of its own dead process only. */
 enum {
     MPE__OBJECT_FREE = 0,
     MPE__OBJECT_MAKING = 1,
@@ -100,7 +102,7 @@ enum {
 };
 #define MPE__OBJECT_STATE(word) ((word)&0xffu)
 #define MPE__OBJECT_BY(state, slot) ((state) | ((slot) + 1) << 8)
-#define MPE__OBJECT_STORED 1u   /* its handle may lie in a container */
+#define MPE__OBJECT_STORED 1u   /* its handle may be in a container */
 #define MPE__OBJECT_CONTAINS 2u /* its contents may hold handles */
 #define MPE__OBJECT_TOUCHED 4u  /* got a holder since the last sweep began */
 
@@ -119,7 +121,7 @@ struct mpe__header {
     mpe__a32 chunks_top;              /* chunks ever used */
     mpe__a32 trimming;                /* chunk + 1 that is being given back */
     mpe__a64 committed_bytes;         /* all memory taken from the system */
-    mpe__a64 grown_bytes;             /* the sum of what was ever taken, whatever was given back */
+    mpe__a64 grown_bytes;             /* the sum of all growth, never reduced */
     mpe__a32 objects_top;             /* object entries ever used */
     mpe__a32 objects_committed;       /* entries backed by memory */
     mpe__a32 objects_free;            /* an entry below the top may be free: worth a search */
@@ -130,11 +132,11 @@ struct mpe__header {
     mpe__a32 candidates;              /* dropped objects that wait for a sweep */
     mpe__a64 swept_at;                /* grown_bytes when the last sweep began */
     mpe__a32 finds_deadlocks;         /* whether loop/deadlock.c does anything */
-    mpe__a32 quiet_round;             /* of its questions */
-    mpe__a32 deadlock;        /* what the processes said that are in one, 0: there was none */
-    mpe__a32 deadlock_teller; /* slot of the one that is to tell of it */
-    mpe__a32 deadlock_count;  /* processes in it */
-    mpe__a64 deadlock_queue;  /* handle, for what they have to tell */
+    mpe__a32 quiet_round;             /* deadlock.c: number of the current round */
+    mpe__a32 deadlock;                /* the mark of the processes in it, 0: there was none */
+    mpe__a32 deadlock_teller;         /* slot of the process that reports it */
+    mpe__a32 deadlock_count;          /* processes in it */
+    mpe__a64 deadlock_queue;          /* handle, for their parts of the report */
 };
 
 _Static_assert(sizeof(struct mpe_object) == 160, "stride of the object table");

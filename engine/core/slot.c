@@ -1,16 +1,18 @@
-/* Slots. A slot's life mutex is robust and locked by its owner from attach to death, so liveness is
- * one load for everybody, needs no pid, and cannot be fooled by a reused one. Only trylock is ever
- * used on it. Having it locked is also the right to change the slot's state.
+/* Slots. A slot's life mutex is robust and locked by its owner from attach to death, so liveness
+ * is one load for every process, needs no pid, and cannot be fooled by a reused one. Only
+ * trylock is ever used on it. Having it locked is also the right to change the slot's state.
  *
- * A slot that was never used is all zeros, and may have no memory yet: all below slots_top are ready.
+ * A slot that was never used is all zeros, and may have no memory yet: all below slots_top are
+ * ready.
  *
  * FREE -> LIVE by the owner (attach); FREE -> STARTING by a parent for its child (reserve),
  * STARTING -> LIVE by the child; back to FREE by the owner (detach) or by the reaper.
  *
- * Death: attaching writes everything under the locked mutex, so a death leaves an OWNER_DIED slot
- * that the next one reaps. A parent that dies leaves its STARTING slots to its reaper; that one and
- * the child both lock the mutex first, so exactly one of the two finds the slot still reserved. A child
- * that dies before it has taken its slot leaves it to its parent's wait, or to who needs a slot.
+ * Death: attaching writes everything under the locked mutex, so a death leaves an OWNER_DIED
+ * slot that the next process reaps. A parent that dies leaves its STARTING slots to its reaper.
+ * The reaper and the child both lock the mutex first, so exactly one of the two finds the slot
+ * still reserved. A child that dies before it has taken its slot leaves it to its parent's wait,
+ * or to a process that needs a slot.
  */
 #include "core/slot.h"
 
@@ -39,8 +41,8 @@ robust_kind(void)
     return (uint32_t)m.__data.__kind;
 }
 
-/* Before anything else of a slot is looked at: backs it with memory and initialises its mutex, if it
- * was never used. That is one store of what everybody would store, so several may do it at once, and
+/* Before anything else of a slot is read: commits its memory and initialises its mutex, if it
+ * was never used. Every process would store the same one word, so several may do it at once, and
  * one that dies before slots_top is raised leaves it to the next. */
 static int
 prepare(mpe_engine *e, uint32_t slot)
@@ -134,7 +136,7 @@ become_owner(mpe_engine *e, uint32_t slot)
     mpe__store32(&s->sleep, MPE__AWAKE);
     mpe__store32(&s->quiet, 0);
     mpe__store32(&s->rung_on, 0);
-    /* so that the kernel wakes somebody who sleeps on the life word when this thread dies */
+    /* so that the kernel wakes a process that sleeps on the life word when this thread dies */
     atomic_fetch_or(mpe__life_word(s), FUTEX_WAITERS);
 }
 
@@ -146,7 +148,7 @@ mpe__slot_attach(mpe_engine *e, const char *name)
     if (rc != MPE_OK)
         return rc;
     struct mpe__slot *s = &e->slots[slot];
-    mpe__store32(&s->parent, 0); /* one that died reserving it may have left these */
+    mpe__store32(&s->parent, 0); /* one that died while it reserved the slot may have left these */
     mpe__store32(&s->starter, 0);
     become_owner(e, slot);
     mpe__store32(&s->state, MPE__SLOT_LIVE);
@@ -175,7 +177,7 @@ is_reserved(struct mpe__slot *s, uint32_t generation)
            mpe__load32(&s->generation) == generation;
 }
 
-/* Locks the life mutex of a slot while it is reserved. Somebody who only looks for a free slot may
+/* Locks the life mutex of a slot while it is reserved. A process that looks for a free slot may
  * have it locked for a moment. 1 when locked. */
 static int
 lock_reserved(struct mpe__slot *s, uint32_t generation)
@@ -215,7 +217,7 @@ mpe__slot_unreserve(mpe_engine *e, uint32_t slot, uint32_t generation)
     pthread_mutex_unlock(&s->life);
 }
 
-/* A note that comes late, when the slot has been reserved again, is of another generation. */
+/* A late note, when the slot has been reserved again, has another generation. */
 void
 mpe__slot_started(mpe_engine *e, uint32_t slot, uint32_t generation, int pid)
 {

@@ -1,4 +1,4 @@
-/* Slots: who is attached, and whether they live. */
+/* Slots: the attached processes, and whether they live. */
 #ifndef MPE_CORE_SLOT_H
 #define MPE_CORE_SLOT_H
 
@@ -15,7 +15,7 @@ mpe__life_word(struct mpe__slot *s)
     return (mpe__a32 *)&s->life.__data.__lock;
 }
 
-/* Died, and not yet taken for reaping. One memory load. */
+/* Died, and not yet locked by a reaper. One memory load. */
 static inline int
 mpe__is_dead(struct mpe__slot *s)
 {
@@ -28,27 +28,27 @@ mpe__is_live(struct mpe__slot *s)
     return mpe__load32(&s->state) == MPE__SLOT_LIVE;
 }
 
-/* Adds the life words of all others to the n words to be slept on, so that any death wakes somebody who sleeps,
- * and returns how many they are then. Of more than a sleep can watch it lowers the deadline instead.
- * Who comes later is told by live_epoch in the header. */
+/* Adds the life words of all others to the n words to be slept on, so that any death wakes a
+ * sleeper, and returns the new number of words. If there are more than a sleep can watch, it
+ * lowers the deadline instead. live_epoch in the header shows later arrivals. */
 int mpe__watch_lives(mpe_engine *e, struct mpe__futex_wait *words, int n, uint64_t *deadline);
 
 /* Takes a free slot for this thread. Errors: ESLOTS, ENOMEM. */
 int mpe__slot_attach(mpe_engine *e, const char *name);
-/* Reserves a free slot for a child that this process is about to start; generation is bumped by
- * its end, whatever that is. Errors: ESLOTS, ENOMEM. */
+/* Reserves a free slot for a child that this process is about to start; generation is bumped
+ * when the child's life ends, however it ends. Errors: ESLOTS, ENOMEM. */
 int mpe__slot_reserve(mpe_engine *e, const char *name, uint32_t *slot);
 /* The child takes its reserved slot, of the generation it was reserved with. Errors: ESTALE (the
- * starter has died meanwhile). */
+ * starter died in the meantime). */
 int mpe__slot_take_reserved(mpe_engine *e, uint32_t slot, uint32_t generation);
 /* Notes which process is to take a reserved slot. */
 void mpe__slot_started(mpe_engine *e, uint32_t slot, uint32_t generation, int pid);
-/* Frees the reserved slots whose processes have ended without taking them. A starter that waits for its
- * child does so by itself, but nothing makes it wait. How many. */
+/* Frees the reserved slots whose processes have exited without taking them; returns how many. A
+ * starter that waits for its child does so by itself, but nothing makes it wait. */
 int mpe__slots_free_unborn(mpe_engine *e);
-/* Gives a reserved slot up again that no child has taken. Harmless when one has. */
+/* Releases a reserved slot that no child has taken. Harmless when one has. */
 void mpe__slot_unreserve(mpe_engine *e, uint32_t slot, uint32_t generation);
-/* Leaves: gives up everything the slot holds, as its death would. */
+/* Leaves: releases everything the slot holds, as its death would. */
 void mpe__slot_detach(mpe_engine *e);
 
 #endif
