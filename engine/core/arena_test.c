@@ -61,7 +61,7 @@ TEST(aligns_blocks_to_16_and_large_ones_to_64)
     mpe_close(e);
 }
 
-TEST(zeroes_what_was_used_before)
+TEST(zeroes_memory_that_was_used_before)
 {
     mpe_engine *e = mpe_test_engine(0);
     static const uint64_t wanted[] = {1, 100, 5000, 16384, 70000, 300000};
@@ -77,7 +77,7 @@ TEST(zeroes_what_was_used_before)
     mpe_close(e);
 }
 
-TEST(uses_again_what_was_freed)
+TEST(reuses_freed_memory)
 {
     mpe_engine *e = mpe_test_engine(0);
     uint64_t committed = 0;
@@ -155,7 +155,7 @@ TEST(opens_with_a_limit_too_small_for_anything)
     mpe_close(e);
 }
 
-TEST(trimming_gives_memory_back_and_keeps_what_is_used)
+TEST(trimming_returns_memory_and_keeps_used_blocks)
 {
     mpe_engine *e = mpe_test_engine(0);
     uint64_t last;
@@ -278,7 +278,7 @@ hold_blocks(mpe_engine *e, void *arg)
     mpe_test_gate_wait(mpe_test_gate_new());
 }
 
-TEST(takes_back_all_blocks_in_flight_of_the_dead)
+TEST(reclaims_all_blocks_in_flight_of_the_dead)
 {
     mpe_engine *e = mpe_test_engine(0);
     static const int counts[] = {1, 4, 5, 300};

@@ -27,8 +27,7 @@ mpe__bell_socket(mpe_engine *e)
         return e->bell_fd;
     e->bell_generation = mpe__load32(&e->self->generation);
     e->bell_fd = mpe__datagram_open(e->header->nonce, e->slot, e->bell_generation);
-    if (e->bell_fd < 0 && e->spare_fd >= 0) { /* no descriptor is left except the one reserved
-                                               * for this */
+    if (e->bell_fd < 0 && e->spare_fd >= 0) { /* no descriptor is left but the reserved one */
         close(e->spare_fd);
         e->spare_fd = -1;
         e->bell_fd = mpe__datagram_open(e->header->nonce, e->slot, e->bell_generation);

@@ -281,8 +281,7 @@ mpe__retire(mpe_engine *e, uint32_t slot)
     if (slot != e->slot || e->owes_wakes || mpe__load32(&e->header->sweep_wanted))
         mpe__ring_all(e);
     mpe__store32(&s->generation, mpe__load32(&s->generation) + 1);
-    atomic_fetch_add(&e->header->quiet_round, 1); /* processes that wait for its exit have yet to
-                                                   * see it */
+    atomic_fetch_add(&e->header->quiet_round, 1); /* waiters for its exit have yet to see it */
     mpe__store32(&s->state, MPE__SLOT_FREE);
     atomic_fetch_add(&e->header->live_epoch, 1);
     mpe__futex_wake(&e->header->live_epoch, INT_MAX); /* wakes sleepers whose last peer has left */

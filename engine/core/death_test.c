@@ -76,7 +76,7 @@ acquire_one(mpe_engine *e, void *arg)
     EXPECT_OK(mpe_semaphore_release(e, s->o));
 }
 
-TEST(all_who_sleep_on_an_intent_lock_go_on_when_its_owner_dies)
+TEST(all_sleepers_on_an_intent_lock_go_on_when_its_owner_dies)
 {
     mpe_engine *e = mpe_test_engine(0);
     for (int round = 0; round < 30; round++) {
@@ -101,7 +101,7 @@ TEST(all_who_sleep_on_an_intent_lock_go_on_when_its_owner_dies)
     mpe_close(e);
 }
 
-TEST(who_sleeps_on_an_intent_lock_may_die_too)
+TEST(a_sleeper_on_an_intent_lock_may_die_too)
 {
     mpe_engine *e = mpe_test_engine(0);
     struct scene s = new_scene(e);
@@ -199,7 +199,7 @@ ring_half_and_stay(mpe_engine *e, void *arg)
     stay();
 }
 
-TEST(nor_does_it_matter_when_it_dies_between_bell_and_wake)
+TEST(a_waker_that_dies_between_bell_and_wake_wakes_nevertheless)
 {
     mpe_engine *e = mpe_test_engine(0);
     struct scene s = new_scene(e);
@@ -231,7 +231,7 @@ leave_with_a_turn(mpe_engine *e, void *arg)
     mpe_leave(e);
 }
 
-TEST(who_leaves_with_a_turn_passes_it_on)
+TEST(a_process_that_leaves_with_a_turn_passes_it_on)
 {
     mpe_engine *e = mpe_test_engine(0);
     for (int round = 0; round < 10; round++) {
@@ -271,7 +271,7 @@ TEST(the_slots_of_the_dead_are_used_again)
     mpe_close(e);
 }
 
-TEST(a_reserved_slot_that_nobody_took_is_freed_with_its_starter)
+TEST(a_reserved_slot_that_was_not_taken_is_freed_with_its_starter)
 {
     mpe_engine *e = mpe_test_engine(0);
     uint32_t slot;
@@ -295,7 +295,7 @@ reserve_and_stay(mpe_engine *e, void *arg)
     just_stay(e, arg);
 }
 
-TEST(the_death_of_a_starter_frees_what_it_reserved)
+TEST(the_death_of_a_starter_frees_its_reserved_slots)
 {
     mpe_engine *e = mpe_test_engine(0);
     struct scene s = new_scene(e);

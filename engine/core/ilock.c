@@ -41,8 +41,7 @@ sleep_on(mpe_engine *e, mpe__a32 *word, uint32_t seen)
     w[2] = (struct mpe__futex_wait){mpe__life_word(owner), mpe__load32(mpe__life_word(owner))};
     int n = mpe__watch_lives(e, w, 3, &deadline);
     if (w[2].value & FUTEX_OWNER_DIED)
-        mpe__reap(e, mpe__ilock_owner(seen)); /* or another process does, and is watched next
-                                               * time */
+        mpe__reap(e, mpe__ilock_owner(seen)); /* or another process does: watched next time */
     else
         mpe__futex_wait_any(w, n, deadline);
 }

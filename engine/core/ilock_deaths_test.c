@@ -152,7 +152,7 @@ TEST_LIMIT(who_is_woken_for_a_lock_and_dies_hands_the_wake_up_on, 60)
     kill_the_first_everywhere(hold_and_release);
 }
 
-TEST_LIMIT(who_is_woken_to_repair_a_lock_and_dies_hands_that_on, 60)
+TEST_LIMIT(a_process_woken_to_repair_a_lock_passes_that_on_when_it_dies, 60)
 {
     kill_the_first_everywhere(hold_and_die);
 }

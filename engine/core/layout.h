@@ -64,8 +64,7 @@ struct mpe__slot {
     mpe__a64 child;             /* STARTING: generation << 32 | pid, when that is known */
     _Alignas(64) mpe__a32 bell; /* pending wake-ups: bits of object buckets, MPE__BROADCAST */
     mpe__a32 sleep;             /* MPE__AWAKE ... */
-    mpe__a32 rung_on;           /* processor + 1 of the process that rang last, a hint:
-                                 * loop/sleep.c */
+    mpe__a32 rung_on;           /* processor + 1 of the last ringer, a hint: loop/sleep.c */
     mpe__a32 quiet;             /* waits for other processes only: loop/deadlock.c; 0: no */
     _Alignas(64) mpe__a64 intents[MPE__INTENTS]; /* see ilock.c */
     struct mpe__op op;

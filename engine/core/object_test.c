@@ -282,7 +282,7 @@ TEST_LIMIT(a_death_while_making_and_destroying_leaves_nothing, 60)
     mpe_close(e);
 }
 
-TEST(a_doubt_about_an_object_ends_with_the_death_of_who_had_it)
+TEST(a_doubt_about_an_object_ends_with_the_death_of_its_owner)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *o = mpe_test_event(e);
@@ -307,7 +307,7 @@ TEST(an_object_that_another_makes_is_not_freed_with_the_dead)
     mpe_close(e);
 }
 
-TEST(says_what_it_is_and_who_has_it)
+TEST(reports_its_kind_and_its_holders)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *o;

@@ -38,7 +38,7 @@ TEST(a_stored_handle_keeps_its_object_alive)
     mpe_close(e);
 }
 
-TEST(every_kind_of_container_keeps_what_it_mentions)
+TEST(every_kind_of_container_keeps_the_objects_it_mentions)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *c[4], *o[4], *out;
@@ -118,7 +118,7 @@ drop_dict_with(mpe_engine *e, size_t size)
     mpe_drop(e, dict);
 }
 
-TEST(what_a_dropped_container_has_in_it_counts_for_when_a_sweep_is_worth_while)
+TEST(the_contents_of_dropped_containers_count_for_a_sweep)
 {
     mpe_engine *e = mpe_test_engine(0);
     for (int i = 0; i < 10; i++) {
@@ -143,7 +143,7 @@ TEST(containers_that_cost_no_new_memory_wait_for_others)
     mpe_close(e);
 }
 
-TEST(growth_counts_memory_that_was_given_back_too)
+TEST(growth_counts_returned_memory_too)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *o;
@@ -157,7 +157,7 @@ TEST(growth_counts_memory_that_was_given_back_too)
     mpe_close(e);
 }
 
-TEST(frees_cycles_of_containers_that_nobody_holds)
+TEST(frees_cycles_of_containers_without_a_holder)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *a, *b, *c;

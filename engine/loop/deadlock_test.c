@@ -42,7 +42,7 @@ get_nothing(mpe_engine *e, void *arg)
     mpe_test_put(e, o, "x", 1);
 }
 
-TEST(ends_the_waits_of_all_of_them_which_tell_the_first)
+TEST(ends_the_waits_of_all_of_them_which_report_to_the_first)
 {
     mpe_engine *e = open_with_queues();
     for (int round = 0; round < 20; round++) {
@@ -131,13 +131,13 @@ sleep_after(uint32_t first_said)
     return told;
 }
 
-TEST(is_told_to_one_that_has_woken_for_nothing_meanwhile)
+TEST(is_reported_to_a_process_that_woke_for_nothing_meanwhile)
 {
     EXPECT_EQ(sleep_after((5 << 1) + 2), 1);
     EXPECT_EQ(sleep_after((7 << 1) + 2), 1);
 }
 
-TEST(is_not_told_to_one_that_has_done_something_since)
+TEST(is_not_reported_to_a_process_that_has_done_something_since)
 {
     EXPECT_EQ(sleep_after((8 << 1) + 2), 0);
 }
@@ -159,7 +159,7 @@ idle(mpe_engine *e, void *arg)
     get_forever(e, 1);
 }
 
-TEST(the_end_of_one_that_has_left_already_is_no_deadlock)
+TEST(the_end_of_a_process_that_has_left_is_no_deadlock)
 {
     mpe_engine *e = open_with_queues();
     mpe_process *idler = mpe_test_start(e, idle, NULL);
@@ -174,7 +174,7 @@ TEST(the_end_of_one_that_has_left_already_is_no_deadlock)
     mpe_close(e);
 }
 
-TEST(neither_is_a_death_under_way)
+TEST(a_death_in_progress_is_no_deadlock)
 {
     mpe_engine *e = open_with_queues();
     mpe_process *idler = mpe_test_start(e, idle, NULL);

@@ -110,7 +110,7 @@ TEST(timers_and_descriptors_are_served_while_jobs_compute)
     mpe_close(e);
 }
 
-TEST(a_caller_that_only_goes_round_sees_jobs_timers_and_descriptors)
+TEST(a_caller_that_only_polls_sees_jobs_timers_and_descriptors)
 {
     mpe_engine *e = mpe_test_engine(0);
     struct numbered job = {{.run = note_number}, 1};
@@ -179,7 +179,7 @@ TEST(timers_are_never_early_and_in_order)
     mpe_close(e);
 }
 
-TEST(nor_are_they_in_poll)
+TEST(timers_in_poll_are_never_early)
 {
     mpe_engine *e = mpe_test_engine(0);
     use_poll(e);
@@ -201,7 +201,7 @@ TEST(a_stopped_timer_does_not_fire)
     mpe_close(e);
 }
 
-TEST(waiting_for_what_can_never_come_is_an_error)
+TEST(waiting_for_nothing_that_can_happen_is_an_error)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *q;
@@ -223,7 +223,7 @@ end_at_once(mpe_engine *e, void *arg)
     mpe_leave(e);
 }
 
-TEST(and_so_it_is_when_the_last_other_process_has_gone)
+TEST(it_is_an_error_when_the_last_other_process_has_gone)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *q;
@@ -325,12 +325,12 @@ TEST_LIMIT(no_wake_up_is_lost_in_a_hundred_thousand_rounds, 60)
     ping_pong(100000, 0);
 }
 
-TEST_LIMIT(nor_when_both_sleep_in_poll, 60)
+TEST_LIMIT(no_wake_up_is_lost_when_both_sleep_in_poll, 60)
 {
     ping_pong(30000, 3);
 }
 
-TEST_LIMIT(nor_when_one_sleeps_in_poll, 60)
+TEST_LIMIT(no_wake_up_is_lost_when_one_sleeps_in_poll, 60)
 {
     ping_pong(30000, 1);
 }
@@ -397,7 +397,7 @@ TEST(a_signal_ends_the_sleep)
     mpe_close(e);
 }
 
-TEST(and_the_sleep_in_poll)
+TEST(a_signal_ends_the_sleep_in_poll)
 {
     mpe_engine *e = mpe_test_engine(0);
     use_poll(e);

@@ -77,7 +77,7 @@ TEST(a_forked_child_begins_without_look_ups_and_can_make_its_own)
     mpe_close(e);
 }
 
-TEST(a_timer_aside_fires_but_does_not_hide_that_nothing_can_come)
+TEST(a_timer_aside_fires_but_does_not_hide_a_deadlock)
 {
     mpe_engine *e = mpe_test_engine(0);
     struct mpe_test_waiter aside = mpe_test_waiter_new(), awaited = mpe_test_waiter_new();

@@ -46,7 +46,7 @@ on_done(mpe_engine *e, void *ud, int status)
     j->tally->all_done = --j->tally->left == 0;
 }
 
-TEST(all_work_runs_and_is_told_of)
+TEST(all_work_runs_and_calls_done)
 {
     mpe_engine *e = mpe_test_engine(0);
     struct job jobs[COUNT];

@@ -61,7 +61,7 @@ TEST_LIMIT(the_output_is_free_after_its_writer, 60)
     mpe_test_deaths_everywhere((struct mpe_test_deaths){output_lock, NULL, write_line, check_free});
 }
 
-TEST_LIMIT(who_waits_to_write_does_so_though_the_writer_dies, 60)
+TEST_LIMIT(a_waiting_writer_writes_though_the_current_one_dies, 60)
 {
     sink = open("/dev/null", O_WRONLY);
     mpe_test_deaths_beside_a_waiter((struct mpe_test_wait){

@@ -27,7 +27,7 @@ expect_read(const char *text)
     EXPECT(strcmp(bytes, text) == 0);
 }
 
-TEST(nothing_comes_between_the_pieces_of_who_holds_the_lock)
+TEST(no_output_comes_between_the_pieces_of_the_lock_owner)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *lock = mpe_output_lock(e);
@@ -52,7 +52,7 @@ hold_and_die(mpe_engine *e, void *arg)
     _exit(0);
 }
 
-TEST(who_dies_between_two_pieces_holds_up_nobody)
+TEST(a_death_between_two_pieces_blocks_no_process)
 {
     mpe_engine *e = mpe_test_engine(0);
     REQUIRE(pipe(fds) == 0);

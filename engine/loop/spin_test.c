@@ -49,7 +49,7 @@ ring_parent(mpe_engine *e, void *arg)
     _exit((int)here % 128);
 }
 
-TEST(a_ring_says_where_it_came_from)
+TEST(a_ring_records_its_processor)
 {
     mpe_engine *e = mpe_test_engine(0);
     EXPECT_EQ(mpe__load32(&e->self->rung_on), 0);
@@ -59,7 +59,7 @@ TEST(a_ring_says_where_it_came_from)
     mpe_close(e);
 }
 
-TEST(a_process_that_rings_itself_tells_nothing_by_it)
+TEST(a_process_that_rings_itself_records_no_processor)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe__ring(e, e->slot, 1);

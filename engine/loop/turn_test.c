@@ -192,29 +192,29 @@ TEST(a_job_that_a_due_timer_posts_runs_at_once)
     check(TIMER, post);
 }
 
-TEST(or_a_prepare_handle)
+TEST(a_job_that_a_prepare_handle_posts_runs_at_once)
 {
     check(PREPARE, post);
 }
 
-TEST(or_an_idle_handle)
+TEST(a_job_that_an_idle_handle_posts_runs_at_once)
 {
     check(IDLE, post);
 }
 
-TEST(what_is_waited_for_may_be_ended_by_a_due_timer)
+TEST(a_wait_may_be_ended_by_a_due_timer)
 {
     check(TIMER, say_done);
     check(TIMER, wait_in_list_and_wake);
 }
 
-TEST(or_by_a_prepare_handle)
+TEST(a_wait_may_be_ended_by_a_prepare_handle)
 {
     check(PREPARE, say_done);
     check(PREPARE, wait_in_list_and_wake);
 }
 
-TEST(or_by_an_idle_handle)
+TEST(a_wait_may_be_ended_by_an_idle_handle)
 {
     check(IDLE, say_done);
     check(IDLE, wait_in_list_and_wake);
@@ -283,7 +283,7 @@ work_done(mpe_engine *e, void *ud, int status)
     done = 1;
 }
 
-TEST(what_is_the_engines_own_on_the_loop_is_not_the_others)
+TEST(the_engines_own_handles_are_not_counted_as_others)
 {
     struct mpe_test_waiter w = mpe_test_waiter_new(), end = mpe_test_waiter_new();
     int fds[2];
@@ -365,7 +365,7 @@ post_myself(mpe_engine *e, mpe_job *again)
     mpe_post(e, again);
 }
 
-TEST(or_while_there_are_always_jobs)
+TEST(their_end_is_seen_while_there_are_always_jobs)
 {
     mpe_turn_hook hook = {.turned = end_with_the_others};
     mpe_job again = {.run = post_myself};

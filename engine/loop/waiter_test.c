@@ -43,7 +43,7 @@ TEST(waiters_of_one_process_are_served_in_their_order)
     mpe_close(e);
 }
 
-TEST(one_that_found_nothing_keeps_its_turn)
+TEST(a_waiter_that_found_nothing_keeps_its_turn)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *q;
@@ -64,7 +64,7 @@ TEST(one_that_found_nothing_keeps_its_turn)
     mpe_close(e);
 }
 
-TEST(one_that_is_stopped_passes_its_turn_on)
+TEST(a_waiter_that_is_stopped_passes_its_turn_on)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *q;
@@ -94,7 +94,7 @@ TEST(one_that_is_stopped_passes_its_turn_on)
 
 /* The first is fired for one item. Two more arrive before it files itself again, so no bit is
  * set for them; it takes one at once. The other must reach the second. */
-TEST(one_that_finds_what_it_wants_at_once_looks_for_those_behind_it)
+TEST(a_waiter_that_succeeds_at_once_checks_for_those_behind_it)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *q;
@@ -115,7 +115,7 @@ TEST(one_that_finds_what_it_wants_at_once_looks_for_those_behind_it)
     mpe_close(e);
 }
 
-TEST(an_event_fires_all_who_wait)
+TEST(an_event_fires_all_waiters)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *o;

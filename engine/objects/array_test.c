@@ -30,7 +30,7 @@ TEST(knows_the_sizes_of_the_types_of_c)
     EXPECT_EQ(mpe_type_size('\0'), 0);
 }
 
-TEST(is_zeroed_and_aligned_and_says_what_it_is)
+TEST(is_zeroed_and_aligned_and_reports_its_type)
 {
     mpe_engine *e = mpe_test_engine(0);
     for (uint64_t n = 0; n < 20000; n = n * 3 + 1) {

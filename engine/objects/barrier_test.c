@@ -15,7 +15,7 @@ new_barrier(mpe_engine *e, uint32_t parties)
     return o;
 }
 
-TEST(opens_when_the_last_one_has_come)
+TEST(opens_when_the_last_one_has_arrived)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *o = new_barrier(e, 3);
@@ -39,7 +39,7 @@ TEST(opens_when_the_last_one_has_come)
     mpe_close(e);
 }
 
-TEST(who_comes_while_the_action_runs_comes_again)
+TEST(a_process_that_arrives_during_the_action_arrives_again)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *o = new_barrier(e, 1);
@@ -76,7 +76,7 @@ TEST(stays_broken_until_it_is_reset)
     mpe_close(e);
 }
 
-TEST(a_reset_sends_away_those_who_wait)
+TEST(a_reset_ends_the_waits)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *o = new_barrier(e, 3);

@@ -14,7 +14,7 @@ new_condition(mpe_engine *e)
     return o;
 }
 
-TEST(notifies_those_who_wait_and_nobody_later)
+TEST(notifies_the_waiters_and_no_later_one)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *o = new_condition(e);
@@ -68,7 +68,7 @@ TEST(counts_notifications_on_when_their_number_wraps)
     mpe_close(e);
 }
 
-TEST(who_leaves_learns_whether_it_was_notified_after_all)
+TEST(a_leaving_waiter_learns_whether_it_was_notified)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *o = new_condition(e);
@@ -84,7 +84,7 @@ TEST(who_leaves_learns_whether_it_was_notified_after_all)
     mpe_close(e);
 }
 
-TEST(goes_with_its_own_lock_or_another)
+TEST(works_with_its_own_lock_or_another)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *own = new_condition(e), *lock, *other, *out;

@@ -104,7 +104,7 @@ check_all_or_none(mpe_engine *e, mpe_object *d)
     mpe_buf_free(&b);
 }
 
-TEST_LIMIT(nobody_sees_a_part_of_an_update_or_a_clear, 60)
+TEST_LIMIT(no_reader_sees_a_part_of_an_update_or_a_clear, 60)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *d = new_dict(e);

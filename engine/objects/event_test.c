@@ -30,7 +30,7 @@ TEST(is_clear_at_first_and_set_until_cleared)
     mpe_close(e);
 }
 
-TEST(who_waited_when_it_was_set_returns_although_it_was_cleared_at_once)
+TEST(waiters_of_a_set_return_although_it_is_cleared_at_once)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *o = new_event(e);

@@ -28,7 +28,7 @@ TEST(a_lock_is_taken_once)
     mpe_close(e);
 }
 
-TEST(says_who_has_it)
+TEST(shows_its_owner)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *o = new_lock(e, 1);
@@ -163,7 +163,7 @@ TEST(the_next_owner_learns_that_the_last_one_died)
     mpe_close(e);
 }
 
-TEST(who_sleeps_for_a_lock_is_woken_by_the_death_of_its_owner)
+TEST(a_sleeper_is_woken_by_the_death_of_the_lock_s_owner)
 {
     mpe_engine *e = mpe_test_engine(0);
     for (int i = 0; i < 50; i++) {
@@ -208,7 +208,7 @@ lock_and_die_without_the_object(mpe_engine *e, void *arg)
     mpe_test_gate_wait(mpe_test_gate_new());
 }
 
-TEST(a_lock_whose_owner_no_longer_holds_the_object_is_given_up_too)
+TEST(a_lock_whose_owner_dropped_the_object_is_released_too)
 {
     mpe_engine *e = mpe_test_engine(0);
     struct holder h = {new_lock(e, 0), mpe_test_gate_new()};

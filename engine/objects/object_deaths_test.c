@@ -263,7 +263,7 @@ check_entry(mpe_engine *e, void *arg, bool has_ended)
     EXPECT_EQ(mpe_test_objects(e), 1);
 }
 
-TEST_LIMIT(who_died_holding_what_is_freed_does_not_hold_what_comes_next, 60)
+TEST_LIMIT(a_dead_holder_of_a_freed_entry_does_not_hold_the_next_object, 60)
 {
     mpe_test_deaths_everywhere(
         (struct mpe_test_deaths){list_and_free_entry, NULL, set_bit, check_entry});

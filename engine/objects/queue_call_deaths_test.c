@@ -122,7 +122,7 @@ TEST_LIMIT(who_is_called_and_dies_hands_the_call_on, 60)
         {queue_to_be_put_to, become_called, come_and_get, check_got}, wait_for_item, NULL, NULL});
 }
 
-TEST_LIMIT(who_is_called_as_it_leaves_and_dies_hands_the_call_on, 60)
+TEST_LIMIT(a_consumer_called_as_it_leaves_passes_the_call_on_when_it_dies, 60)
 {
     mpe_test_deaths_beside_a_waiter(
         (struct mpe_test_wait){{queue_to_be_put_to, become_called, come_and_leave, check_left},
@@ -131,7 +131,7 @@ TEST_LIMIT(who_is_called_as_it_leaves_and_dies_hands_the_call_on, 60)
                                NULL});
 }
 
-TEST_LIMIT(nobody_dead_stays_called_though_reapers_die, 60)
+TEST_LIMIT(no_dead_consumer_stays_called_though_reapers_die, 60)
 {
     mpe_test_deaths_of_reapers(
         (struct mpe_test_deaths){queue_to_be_put_to, become_called, come_and_get, check_all_there});
@@ -217,7 +217,7 @@ TEST(a_consumer_that_was_served_is_not_relied_on)
     go_often(0);
 }
 
-TEST(nor_is_one_of_a_joinable_queue)
+TEST(a_joinable_queue_clears_called_too)
 {
     go_often(MPE_QUEUE_JOINABLE);
 }

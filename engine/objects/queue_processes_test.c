@@ -104,17 +104,17 @@ TEST_LIMIT(two_producers_and_two_consumers_lose_nothing, 30)
     run_traffic(0, 30000, 8);
 }
 
-TEST_LIMIT(nor_do_they_with_a_bound_of_one, 30)
+TEST_LIMIT(no_message_is_lost_with_a_bound_of_one, 30)
 {
     run_traffic(1, 4000, 8);
 }
 
-TEST_LIMIT(nor_with_a_bound_and_large_messages, 30)
+TEST_LIMIT(no_message_is_lost_with_a_bound_and_large_messages, 30)
 {
     run_traffic(10, 10000, 10000);
 }
 
-TEST_LIMIT(nor_with_messages_that_use_all_of_a_segment, 30)
+TEST_LIMIT(no_message_is_lost_with_messages_that_fill_a_segment, 30)
 {
     run_traffic(0, 10000, 2048);
 }

@@ -197,7 +197,7 @@ TEST(running_out_of_memory_leaves_the_queue_as_it_was)
     mpe_close(e);
 }
 
-TEST(a_closed_queue_takes_nothing_and_gives_what_is_left)
+TEST(a_closed_queue_takes_nothing_and_gives_its_rest)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *q = mpe_test_new_queue(e, 0, 0);
@@ -233,7 +233,7 @@ TEST(join_waits_for_every_message_to_be_done)
     mpe_close(e);
 }
 
-TEST(done_may_come_before_the_message_is_taken)
+TEST(done_may_be_called_before_the_message_is_taken)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *q = mpe_test_new_queue(e, 0, MPE_QUEUE_JOINABLE);

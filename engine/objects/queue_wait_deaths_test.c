@@ -158,7 +158,7 @@ get_and_do(mpe_engine *e, void *arg)
     mpe_queue_task_done(e, arg);
 }
 
-TEST_LIMIT(join_ends_though_the_one_who_took_the_last_task_dies, 60)
+TEST_LIMIT(join_ends_though_the_taker_of_the_last_task_dies, 60)
 {
     mpe_test_deaths_beside_a_waiter((struct mpe_test_wait){
         {one_to_be_done, NULL, get_and_do, check_joined}, wait_for_join, is_all_done, get_and_do});

@@ -13,7 +13,7 @@ new_semaphore(mpe_engine *e, uint32_t permits, int bounded)
     return o;
 }
 
-TEST(gives_as_many_permits_as_it_has)
+TEST(grants_as_many_permits_as_it_has)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *o = new_semaphore(e, 2, 0);
@@ -90,7 +90,7 @@ try_acquire(mpe_engine *e, mpe_object *o, void *ud)
     return mpe_semaphore_acquire(e, o);
 }
 
-TEST(the_permits_of_the_dead_come_back_and_wake_who_waits)
+TEST(the_permits_of_the_dead_return_and_wake_the_waiters)
 {
     mpe_engine *e = mpe_test_engine(0);
     struct taker t = {new_semaphore(e, 3, 1), mpe_test_gate_new(), 3};

@@ -42,7 +42,7 @@ TEST(other_sizes_are_refused)
     EXPECT_EQ(size_of("", &value), MPE_ENOENT);
 }
 
-TEST(the_first_that_is_wrong_is_named_with_what_it_accepts)
+TEST(the_first_wrong_variable_is_named_with_its_accepted_values)
 {
     char message[200];
     EXPECT_OK(mpe_variables_check(message, sizeof message));

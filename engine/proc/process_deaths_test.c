@@ -139,7 +139,7 @@ TEST_LIMIT(children_that_die_at_once_use_up_no_slots, 60)
     mpe_close(e);
 }
 
-TEST_LIMIT(what_was_held_for_a_child_that_died_at_once_goes_with_a_sweep, 60)
+TEST_LIMIT(objects_held_for_a_child_that_died_at_once_are_swept, 60)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_process *p;

@@ -275,7 +275,7 @@ use_late(mpe_engine *e, void *arg)
     mpe_event_set(e, o);
 }
 
-TEST(a_child_holds_what_its_parent_held_when_it_was_started)
+TEST(a_child_holds_the_objects_its_parent_held_at_the_start)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *o;

@@ -188,7 +188,7 @@ new_queue(mpe_engine *e)
     return queue;
 }
 
-TEST(the_code_of_a_child_is_what_it_ended_with)
+TEST(the_code_of_a_child_is_its_exit_status)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *queue = new_queue(e);
@@ -254,7 +254,7 @@ ends(int64_t pid)
     return !is_alive(pid);
 }
 
-TEST(a_daemon_dies_with_its_parent_whoever_started_it)
+TEST(a_daemon_dies_with_its_parent_by_every_start_method)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *queue = new_queue(e);
@@ -380,7 +380,7 @@ code_by_signal(mpe_engine *e, mpe_process *p, const sigset_t *usr1)
     return code;
 }
 
-TEST(the_end_of_a_child_of_the_server_is_told_by_a_signal)
+TEST(the_end_of_a_child_of_the_server_is_reported_by_a_signal)
 {
     sigset_t usr1;
     sigemptyset(&usr1);
@@ -408,7 +408,7 @@ TEST(the_end_of_a_child_of_the_server_is_told_by_a_signal)
     mpe_close(e);
 }
 
-TEST(what_is_no_server_is_told_from_one)
+TEST(other_programs_are_distinguished_from_a_server)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_process *p;

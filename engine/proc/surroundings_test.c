@@ -110,7 +110,7 @@ TEST(limits_that_leave_no_room_have_statuses_of_their_own)
     EXPECT_EQ(mpe_open(NULL, &e), MPE_EFILESIZE);
 }
 
-TEST(a_limit_that_was_asked_for_is_the_one_that_is_told)
+TEST(the_requested_limit_is_the_reported_one)
 {
     mpe_engine *e = mpe_test_engine(16 << 20);
     mpe_stats stats;

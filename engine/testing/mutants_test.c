@@ -71,7 +71,7 @@ TEST_LIMIT(an_object_noted_after_its_entry_was_claimed, 60)
     expect_noticed("objects/object_deaths_test", "is_stored", "delay: &e->self->making, index");
 }
 
-TEST_LIMIT(a_chunk_not_noted_while_it_is_given_back, 60)
+TEST_LIMIT(a_chunk_not_noted_while_it_is_trimmed, 60)
 {
     expect_noticed("core/arena_deaths_test", "given_back", "leave out: &h->trimming, i + 1");
 }
