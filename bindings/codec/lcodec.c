@@ -2,17 +2,17 @@
 /*
 ** lcodec.c - the calls of lcodec.h: fast paths, the Lua module, and what a lua_State keeps.
 **
-** Messages of scalars alone are written and read here, with no table, no allocation and nothing
-** that raises.  Everything else needs an encoder or decoder: scratch memory that belongs to a
-** userdata and is used again and again.  One in use (an outer call, or one that an error left)
-** is never touched: its place is taken by a new one, and the collector frees it.
+** Messages that contain only scalars are written and read here, with no table, no allocation and
+** nothing that raises. Everything else needs an encoder or decoder: scratch memory that belongs
+** to a userdata and is reused. One that is in use (by an outer call, or one that an error left)
+** is never touched: a new one takes its place, and the collector frees it.
 */
 #include <stdlib.h>
 #include <string.h>
 
 #include "codec/lcodec_int.h"
 
-#define KEPT_BYTES (1u << 16) /* scratch above this is given back after each message */
+#define KEPT_BYTES (1u << 16) /* scratch above this is freed after each message */
 #define KEPT_MARKS 64         /* so is a larger table of marked values */
 
 lmpe_codec_hooks lmpe_codec_hooks_now;
@@ -88,7 +88,7 @@ take(lua_State *L, int keep, int slot, size_t size, lua_CFunction gc, int (*is_b
 
 /* ----------------------------------------------------------------------------- encoding */
 
-/* The scalar at idx: 0, ENOMEM, or 1 when it is none. */
+/* The scalar at idx: 0, ENOMEM, or 1 when it is not a scalar. */
 static int
 put_scalar(lua_State *L, int idx, mpe_buf *out)
 {
@@ -288,7 +288,7 @@ decoder_give_back(lmpe_decoder *d)
     memset(d, 0, sizeof *d);
 }
 
-/* The table of marked values is empty again, or given up when it has become large. */
+/* Empties the table of marked values, or drops it when it has become large. */
 static void
 forget_marks(lmpe_decoder *d)
 {
@@ -354,7 +354,8 @@ lmpe_codec_set_hooks(const lmpe_codec_hooks *hooks)
     lmpe_codec_hooks_now = *hooks;
 }
 
-/* The metatable at the top, which is popped, loses a name: it is sent by another one, if it has any. */
+/* Removes a name of the metatable at the top, which is popped: it is sent by another name, if it
+ * has one. */
 static void
 lose_class_name(lua_State *L, int classes, int name)
 {

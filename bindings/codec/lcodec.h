@@ -2,9 +2,9 @@
 /*
 ** lcodec.h - Lua values as messages, for the other bindings.
 **
-** lmpe_encode and lmpe_decode turn stack values into the bytes of mpengine_wire.h and back; all
-** that crosses a process boundary goes through them.  The rest of the codec is private to the files
-** lcodec_*.c; lcodec_int.h says what is in which.
+** lmpe_encode and lmpe_decode turn stack values into the bytes of mpengine_wire.h and back;
+** every value that crosses a process boundary goes through them. The rest of the codec is
+** private to the files lcodec_*.c; lcodec_int.h lists them.
 */
 #ifndef LMPE_CODEC_H
 #define LMPE_CODEC_H
@@ -15,15 +15,15 @@
 
 /* ----------------------------------------------------------------------------- encoding */
 
-/* How a message is made.  All zero is a sensible default; NULL for the whole means that. */
+/* How a message is made. All zero is the default; NULL for the whole means that. */
 typedef struct lmpe_encode_opts {
-    /* What the values are called in an error: names[0..nnames-1] are the first ones, the rest
-       are root[1], root[2]...  Without a root they are "value", or value[1], value[2]... */
+    /* The names of the values in an error: names[0..nnames-1] are the first ones, the rest are
+     * root[1], root[2]... Without a root they are "value", or value[1], value[2]... */
     const char *const *names;
     int nnames;
     const char *root;
-    /* Whoever reads it belongs to this program: the code of functions may be shared objects, then,
-       instead of bytes.  As others do, they live until the values change or are collected. */
+    /* The reader belongs to this program: the code of functions may then be shared objects
+     * instead of bytes. Like others, these live until the values change or are collected. */
     int in_program;
     /* Set by the encoder: the message holds handles of shared objects. */
     int has_handles;
@@ -33,9 +33,9 @@ typedef struct lmpe_encode_opts {
 ** Appends the values at first .. first+n-1 to `out` as one message.  0, or a negative code: then
 ** a message, without position, is pushed that names the path to the offender, and `out` is as
 ** before.  ETYPE: not sendable; ENOMEM; ERANGE: nested too deep, or 2 GiB and more.
-** Raises only Lua's memory error; so whoever owns memory of its own (a grown `out`) has it in
-** something that Lua frees, or calls under lua_pcall.
-** Messages of nil, booleans, numbers and strings alone raise nothing at all.
+** Raises only Lua's memory error; so a caller with memory of its own (a grown `out`) keeps it in
+** something that Lua frees, or calls under lua_pcall. Messages of nil, booleans, numbers and
+** strings only raise nothing at all.
 */
 int lmpe_encode(lua_State *L, int first, int n, mpe_buf *out, lmpe_encode_opts *opts);
 
@@ -62,8 +62,8 @@ int lmpe_decode(lua_State *L, const void *data, size_t len, int *n, unsigned fla
 
 /* --------------------------------------------------------------------------------- rest */
 
-/* How shared objects are recognised, found again and made, the same for the whole program.  All
-   zero: there are none. */
+/* How shared objects are recognised, looked up and made, the same for the whole program. All
+ * zero: there are none. */
 typedef struct lmpe_codec_hooks {
     /* 1 and *h when the userdata at idx is a shared object, else 0. */
     int (*to_handle)(lua_State *L, int idx, uint64_t *h);

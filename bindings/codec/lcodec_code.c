@@ -2,26 +2,27 @@
 /*
 ** lcodec_code.c - the code of Lua functions, and how it is sent only once.
 **
-** Code (lua_dump, debug information kept) never changes.  A message that stays in the program names
-** it by the handle of a blob, an object in the arena that whoever sends the function first has made;
-** messages that may leave the program, and all when no blob can be made, carry it whole.  A blob is
-** an object like any other: containers, senders and receivers keep it alive, and the sweep frees it.
+** Code (lua_dump, debug information kept) never changes. A message that stays in the program
+** names it by the handle of a blob, an object in the arena that the first sender of the function
+** has made. Messages that may leave the program carry it whole, and so do all messages when no
+** blob can be made. A blob is an object like any other: containers, senders and receivers keep
+** it alive, and the sweep frees it.
 **
-** A function keeps what stands for its code, a blob or a string, for as long as it lives.  Another
-** function of the same prototype finds it by that, or else by the bytes.  A receiver keeps blobs by
-** handle, and with each a function that makes closures of its code (lcodec_maker.c), since reading
-** code costs more than all else of a message.
+** A function keeps the representation of its code, a blob or a string, for as long as it lives.
+** Another function of the same prototype finds it by that, or else by the bytes. A receiver
+** keeps blobs by handle, and with each a function that makes closures of its code
+** (lcodec_maker.c), since reading code costs more than everything else in a message.
 **
-** The cache of both has two halves: when the young one is full it becomes the old one, and what is
-** found in the old one moves to the young one.  So it keeps what was used lately, and no more than
-** twice CACHE_BYTES, however many functions come and go.
+** The cache of both has two halves. When the young half is full it becomes the old one, and
+** entries found in the old one move to the young one. So the cache keeps the recently used
+** entries, and no more than twice CACHE_BYTES, however many functions are sent.
 */
 #include <string.h>
 
 #include "codec/lcodec_int.h"
 
 #define CACHE_BYTES (256u << 10) /* of code, in each half of the cache */
-#define ENTRY_BYTES 256          /* what an entry counts beside its code */
+#define ENTRY_BYTES 256          /* size of an entry, added to its code */
 
 /* ------------------------------------------------------------------------------- the cache */
 
@@ -88,7 +89,7 @@ append(lua_State *L, const void *bytes, size_t n, void *buf)
     return mpe_buf_append(buf, bytes, n);
 }
 
-/* What the function at the top has in the table of dumps: replaces it, and returns its type. */
+/* Replaces the function at the top by its entry in the table of dumps; returns its type. */
 static int
 dumped(lmpe_encoder *e)
 {
@@ -102,7 +103,7 @@ dumped(lmpe_encoder *e)
     return type;
 }
 
-/* The function at `function` has what is at the top, from now on; so have others like it. */
+/* Stores the value at the top as the code of the function at `function`, and of others like it. */
 static void
 remember(lmpe_encoder *e, int function)
 {
@@ -122,8 +123,8 @@ remember(lmpe_encoder *e, int function)
     lua_pop(L, 1);
 }
 
-/* Pushes what stands for the code of the function at the top, or nil, if it or a function that still
- * lives and has the same prototype was sent before. */
+/* Pushes the representation of the code of the function at the top, or nil, if neither it nor a
+ * live function with the same prototype was sent before. */
 static int
 push_known(lmpe_encoder *e)
 {
@@ -147,8 +148,8 @@ push_known(lmpe_encoder *e)
     return 1;
 }
 
-/* Pushes what stands for the code of the function at the top: what the same bytes had before, or a
- * string of them. */
+/* Pushes the representation of the code of the function at the top: the existing one for the
+ * same bytes, or a string of them. */
 static int
 push_dump(lmpe_encoder *e)
 {
@@ -284,7 +285,7 @@ push_blob(lmpe_decoder *d, uint64_t h)
     return MPE_OK;
 }
 
-/* Pushes a new closure of the blob at the top, if it has a maker: it gets one when it is met again. */
+/* Pushes a new closure of the blob at the top, if it has a maker: it gets one at the second use. */
 static int
 push_made(lua_State *L, const char *code, size_t n)
 {
@@ -306,7 +307,7 @@ push_made(lua_State *L, const char *code, size_t n)
         if (!lua_isfunction(L, -1))
             return 0;
     }
-    /* A hook is the script's or ends a task, and has no business in there. */
+    /* A hook belongs to the script or ends a task, and must not run in there. */
     if (lua_gethookmask(L) != 0)
         return 0;
     lua_call(L, 0, 1);

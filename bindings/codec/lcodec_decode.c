@@ -2,13 +2,13 @@
 /*
 ** lcodec_decode.c - a message as Lua values.
 **
-** A worklist of frames replaces recursion: each is a table or function that still lacks contents,
-** and has that object, and a key that waits for its value, on the Lua stack.  A value that is
-** complete is delivered to the frame on top.
+** A worklist of frames replaces recursion. Each frame is a table or function that still lacks
+** contents; it has that object, and a key that waits for its value, on the Lua stack. A complete
+** value is delivered to the frame on top.
 **
-** The bytes are not trusted.  Tables are made at the size they claim, so claims are paid for:
-** `owed` is the number of values that all open frames still wait for, each at least one byte, and
-** never more than the bytes that are left.  Marked values go to a table from which references
+** The bytes are not trusted. Tables are made at the size they claim, so claims must be covered:
+** `owed` is the number of values that all open frames still wait for, each at least one byte,
+** and never more than the remaining bytes. Marked values go to a table from which references
 ** take them; the others are not remembered.
 */
 #include <math.h>
@@ -33,7 +33,7 @@ push_frame(lmpe_decoder *d, int kind, const mpe_wire_item *item, size_t owes)
 {
     lmpe_dframe *f;
 
-    /* What was claimed is paid for in bytes, each at least one value. */
+    /* Each claimed value must be covered by at least one byte. */
     d->owed += owes;
     if (d->owed > left(d))
         return lmpe_decode_damaged(d);
@@ -63,7 +63,7 @@ size_hint(size_t n)
     return n < (1u << 30) ? (int)n : 1 << 30;
 }
 
-/* Stack index of a class here, or of the name of one that is not known here. */
+/* Stack index of a class known here, or of the name of an unknown one. */
 static int
 class_of(const lmpe_dframe *f)
 {
@@ -86,7 +86,7 @@ begin_table(lmpe_decoder *d, const mpe_wire_item *item, int has_class, int has_m
 
     if (rc != MPE_OK)
         return rc;
-    lua_pushnil(d->L); /* the table's place: no claim is believed before it is checked */
+    lua_pushnil(d->L); /* the table's place: it is made after its claim is checked */
     rc = push_frame(d, LMPE_FRAME_TABLE, item, owes);
     if (rc != MPE_OK)
         return rc;
@@ -111,7 +111,7 @@ begin_table(lmpe_decoder *d, const mpe_wire_item *item, int has_class, int has_m
 
 /* --------------------------------------------------------------- metatables and functions */
 
-/* What a metatable is known by, then the table that is to have it. */
+/* What identifies a metatable, then the table that gets it. */
 static int
 begin_meta(lmpe_decoder *d, int has_class)
 {
@@ -172,7 +172,7 @@ begin_function(lmpe_decoder *d, const mpe_wire_item *item)
     size_t place;
     int rc = need_stack(d);
 
-    /* Remembered in any case, since its upvalues may be met again. */
+    /* Remembered in any case, since its upvalues may be referred to again. */
     if (rc == MPE_OK)
         rc = lmpe_decode_reserve(d, item->at);
     place = d->nmarks;
@@ -302,7 +302,7 @@ next_cell(lmpe_decoder *d, lmpe_dframe *f)
     return 0;
 }
 
-/* Whether the frame on top has all it waits for. */
+/* Whether the frame on top is complete. */
 static int
 is_complete(lmpe_decoder *d, const lmpe_dframe *f)
 {
@@ -318,7 +318,7 @@ is_complete(lmpe_decoder *d, const lmpe_dframe *f)
     return 1;
 }
 
-/* A class that is known here is taken as it is here: its contents in the message are nothing. */
+/* A class that is known here is used as it is here: its contents in the message are ignored. */
 static void
 end_class(lmpe_decoder *d)
 {
@@ -361,8 +361,8 @@ read_wide_int(uint8_t tag, const uint8_t *p, unsigned width)
 }
 
 /*
-** The short way for what most tables are full of.  Pushes the next value if that is a number, a
-** boolean, nil, an unmarked short string or a near reference: 1; else nothing is read: 0.
+** The fast path for the most frequent table contents. Pushes the next value if it is a number, a
+** boolean, nil, an unmarked short string or a near reference: 1; otherwise nothing is read: 0.
 */
 static int
 push_simple(lmpe_decoder *d)
@@ -405,7 +405,7 @@ push_simple(lmpe_decoder *d)
     return 1;
 }
 
-/* The same for a key: a float is left to the long way, which refuses NaN. */
+/* The same for a key: a float takes the slow path, which refuses NaN. */
 static int
 push_simple_key(lmpe_decoder *d)
 {
@@ -420,7 +420,7 @@ push_simple_key(lmpe_decoder *d)
     return 0;
 }
 
-/* Gives the table on top elements and counted pairs, as long as they are simple. */
+/* Fills the table on top with elements and counted pairs, as long as they are simple. */
 static void
 fill(lmpe_decoder *d, lmpe_dframe *f)
 {
@@ -446,7 +446,7 @@ fill(lmpe_decoder *d, lmpe_dframe *f)
     d->owed -= got;
 }
 
-/* The frame gets the next of the values it waits for. */
+/* Gives the frame the next of the values it waits for. */
 static void
 settle(lmpe_decoder *d, lmpe_dframe *f)
 {
@@ -456,7 +456,7 @@ settle(lmpe_decoder *d, lmpe_dframe *f)
     }
 }
 
-/* One value, or the end of a frame: 1 when something whole is at the top. */
+/* One value, or the end of a frame: 1 when a complete value is at the top. */
 static int
 step(lmpe_decoder *d)
 {

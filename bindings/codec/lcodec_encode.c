@@ -2,16 +2,16 @@
 /*
 ** lcodec_encode.c - any Lua value as a message, through the Lua API.
 **
-** A worklist of frames replaces recursion: each is a table or function whose contents are being
-** written, and has that object, and a table's current key and value, on the Lua stack.  Raw access
-** everywhere: no metamethod runs.  Tables, functions, upvalue cells and strings are remembered by
-** address, so what is met again becomes a reference.
+** A worklist of frames replaces recursion. Each frame is a table or function whose contents are
+** being written; it has that object, and a table's current key and value, on the Lua stack. All
+** access is raw: no metamethod runs. Tables, functions, upvalue cells and strings are remembered
+** by address, so a repeated one becomes a reference.
 **
-** Tables that may be plain are tried in the short way of lcodec_plain.c.  That leaves half a table in
-** the message when it was wrong; then all starts again without it, once.
+** Tables that may be plain are tried by the fast path of lcodec_plain.c. If that fails, half a
+** table is left in the message; then the whole message starts again without it, once.
 **
 ** Functions of this file that return int return 0 or a negative code with a message pushed; then
-** nobody tidies the stack but lmpe_encode.
+** only lmpe_encode restores the stack.
 */
 #include <stdlib.h>
 #include <string.h>
@@ -20,8 +20,8 @@
 #include "base/lmodules.h"
 
 #define STACK_ROOM 40 /* more than any step of the codec uses */
-#define RUN 16        /* elements of a list that are looked at together */
-#define RETRY 1       /* the message holds half of a table: start again, without the short way */
+#define RUN 16        /* elements of a list that are examined together */
+#define RETRY 1       /* the message holds half of a table: start again, without the fast path */
 
 int
 lmpe_encode_no_memory(lmpe_encoder *e)
@@ -148,7 +148,7 @@ is_scalar(int type)
     return type <= LUA_TSTRING && type != LUA_TLIGHTUSERDATA;
 }
 
-/* The number at idx to p, where there is room for it. */
+/* Writes the number at idx to p, where there is room for it. */
 static inline uint8_t *
 write_number(lua_State *L, int idx, uint8_t *p)
 {
@@ -183,7 +183,7 @@ put_scalar(lmpe_encoder *e, int idx, int type)
     return MPE_OK;
 }
 
-/* The table at the top, in the short way if it is plain; RETRY when it turned out not to be. */
+/* The table at the top, by the fast path if it is plain; RETRY when it turned out not to be. */
 static int
 put_table(lmpe_encoder *e)
 {

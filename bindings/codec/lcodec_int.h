@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
-** lcodec_int.h - what the files lcodec*.c share.
+** lcodec_int.h - shared by the files lcodec*.c.
 **
 **   lcodec.c         the calls of lcodec.h: fast paths, the Lua module, what a lua_State keeps
 **   lcodec_encode.c  any value -> bytes, through the Lua API
-**   lcodec_objects.c tables, functions and userdata of that
+**   lcodec_objects.c tables, functions and userdata in it
 **   lcodec_plain.c   plain tables -> bytes, without it
 **   lcodec_decode.c  bytes -> values
-**   lcodec_refs.c    values that stand for something else, of that
+**   lcodec_refs.c    references, names and handles in it
 **   lcodec_code.c    Lua functions as code, and how that is sent only once
 **   lcodec_maker.c   closures of code that was read once
 **   lcodec_names.c   what belongs to a loaded module, and by which name
@@ -28,7 +28,7 @@
 /* Deepest nesting; a level takes up to four of the million slots of a Lua stack. */
 #define LMPE_MAX_DEPTH 200000
 
-/* What one lua_State keeps for the codec, as the elements of a table in its registry. */
+/* The values that a lua_State keeps for the codec, as the elements of a table in its registry. */
 enum lmpe_keep {
     LMPE_KEEP_LOADED = 1, /* package.loaded */
     LMPE_KEEP_REQUIRE,    /* require, as it was when the codec was opened */
@@ -53,7 +53,7 @@ void lmpe_codec_add_class(lua_State *L, int keep);
 
 enum { LMPE_FRAME_TABLE, LMPE_FRAME_FUNC };
 
-/* Where a table's walk stands. */
+/* The position in a table's traversal. */
 enum { LMPE_AT_LIST, LMPE_AT_KEY, LMPE_AT_VALUE };
 
 /* A table or function that is being encoded; its contents follow on the Lua stack. */
@@ -100,14 +100,14 @@ int lmpe_write_values(lmpe_encoder *e);
 /* A string, or a reference to it when the message has it. */
 int lmpe_encode_string(lmpe_encoder *e, const void *key, const char *bytes, size_t n);
 
-/* A reference to what the live slot stands for.  These and the tags push no message. */
+/* A reference to the value of the live slot. These functions and the tags push no message. */
 int lmpe_encode_ref(lmpe_encoder *e, lmpe_memo_slot *slot);
 int lmpe_encode_tag(lmpe_encoder *e, uint8_t tag);
 int lmpe_encode_count(lmpe_encoder *e, uint8_t tag, uint64_t n);
 
-/* A reference when the object is in the message: 1; else 0, and nothing is written. */
+/* A reference when the object is already in the message: 1; otherwise 0, and nothing is written. */
 int lmpe_encode_met(lmpe_encoder *e, const void *object);
-/* The object's tag comes next. */
+/* Remembers the object; its tag must be written next. */
 int lmpe_encode_remember(lmpe_encoder *e, const void *object);
 /* The object at the top has n elements or upvalues that are written next. */
 int lmpe_encode_push(lmpe_encoder *e, int kind, size_t n);
@@ -120,24 +120,25 @@ int lmpe_encode_userdata(lmpe_encoder *e);
 int lmpe_encode_is_strange(lmpe_encoder *e);
 
 /*
-** The table as bytes, when it and all below it are plain data: 1.  0: it is not, and the message
-** holds half of it.  Calls nothing of Lua, so it cannot raise, and nothing it looks at can change.
+** The table as bytes, when it and everything below it are plain data: 1. 0: it is not, and the
+** message holds half of it. Calls no Lua function, so it cannot raise, and nothing it reads can
+** change.
 */
 int lmpe_encode_plain(lmpe_encoder *e, const void *table);
 
-/* The address of the prototype of a Lua function, or NULL when that cannot be told. */
+/* The address of the prototype of a Lua function, or NULL when that cannot be determined. */
 const void *lmpe_plain_prototype(const void *function);
 
-/* A number that changes when a pair of the table does, or 0 when that cannot be told so cheaply. */
+/* A number that changes when a pair of the table does, or 0 when there is no cheap one. */
 uint64_t lmpe_plain_fingerprint(const void *table);
 
-/* Whether this Lua can be looked into like that; to be called once in each state. */
+/* Checks whether this Lua's memory can be read like that; to be called once in each state. */
 void lmpe_plain_probe(lua_State *L);
 
 /* Pushes a message made of the path to the current value and what; returns code. */
 int lmpe_encode_fail(lmpe_encoder *e, int code, const char *what);
 int lmpe_encode_no_memory(lmpe_encoder *e);
-/* rc, which is 0 or ENOMEM, with the message that belongs to it. */
+/* Returns rc, which is 0 or ENOMEM, with its message pushed. */
 int lmpe_encode_checked(lmpe_encoder *e, int rc);
 
 /* ------------------------------------------------------------------------------ decoding */
@@ -146,13 +147,13 @@ typedef struct lmpe_dframe {
     int idx; /* of the object */
     uint8_t kind;
     uint8_t has_key;   /* a key waits on the stack for its value */
-    uint8_t has_meta;  /* the metatable to be is below the object */
-    uint8_t has_class; /* and below that what the object stands for, or is to be named */
+    uint8_t has_meta;  /* the future metatable is below the object */
+    uint8_t has_class; /* below that, what the object stands for, or the name it gets */
     uint8_t open;
     size_t i;      /* elements or upvalues that are there */
     size_t n;      /* of how many */
     size_t npairs; /* still to come, unless open */
-    size_t owes;   /* values it still waits for, at least */
+    size_t owes;   /* minimum of values it still waits for */
     uint32_t memo; /* of a function: where it is remembered */
 } lmpe_dframe;
 
@@ -169,7 +170,7 @@ typedef struct lmpe_decoder {
                     whose user values are that and the classes that the message brings */
     int brings_classes;
     size_t room; /* stack slots that are known to be there */
-    size_t owed; /* bytes at least that open frames need, less what they got */
+    size_t owed; /* minimum of bytes that open frames need, less those they got */
     lmpe_dframe *frames;
     size_t depth, frames_cap;
     size_t *marks; /* offsets of the marked values, ascending; their values are 1.. in the table */
@@ -191,7 +192,8 @@ int lmpe_decode_no_memory(lmpe_decoder *d);
 /* Room for one more element of a vector, given by the address of its pointer.  Errors: ENOMEM. */
 int lmpe_decode_grow(void *vector, size_t *cap, size_t used, size_t size);
 
-/* A place, d->nmarks, for the marked value with its tag at this offset.  Tags come in order. */
+/* Reserves a place, d->nmarks, for the marked value with its tag at this offset. Tags arrive in
+ * order. */
 int lmpe_decode_reserve(lmpe_decoder *d, size_t at);
 /* Puts the value at the top in its place; it stays. */
 void lmpe_decode_keep(lmpe_decoder *d, size_t place);
@@ -201,16 +203,16 @@ int lmpe_decode_refnew(lmpe_decoder *d, size_t at);
 int lmpe_decode_str(lmpe_decoder *d, const mpe_wire_item *item);
 int lmpe_decode_name(lmpe_decoder *d, const mpe_wire_item *item); /* a string or reference */
 int lmpe_decode_module(lmpe_decoder *d, const mpe_wire_item *item);
-/* Whether what the item pushed came from a module: nothing else of a message is a metatable. */
+/* Whether the item pushed a value from a module: nothing else in a message is a metatable. */
 int lmpe_decode_is_module(const lmpe_decoder *d, const mpe_wire_item *item);
-int lmpe_decode_object(lmpe_decoder *d, uint64_t h); /* what a handle names, of any kind */
+int lmpe_decode_object(lmpe_decoder *d, uint64_t h); /* the object of a handle, of any kind */
 int lmpe_decode_handle(lmpe_decoder *d, uint64_t h); /* the same as a value */
 int lmpe_decode_code(lmpe_decoder *d);               /* of the function that comes next */
-/* Pushes what was registered with the name at the top, or what this message says it is; its type. */
+/* Pushes the class registered with the name at the top, or the one in this message; its type. */
 int lmpe_decode_class(lmpe_decoder *d);
-/* The table at the top is the class with the name at that index, which is not known here. */
+/* The table at the top is the class with the name at that index, which is unknown here. */
 void lmpe_decode_new_class(lmpe_decoder *d, int name);
-/* The message is whole: what classes it brought are registered. */
+/* The message is complete: registers the classes it brought. */
 void lmpe_decode_register(lmpe_decoder *d);
 
 /* ---------------------------------------------------------------------------------- code */
@@ -221,14 +223,14 @@ typedef struct lmpe_code {
     size_t n;
 } lmpe_code;
 
-/* What lmpe_next_piece, a lua_Reader, gives at once and whole. */
+/* The piece that lmpe_next_piece, a lua_Reader, returns at once and whole. */
 typedef struct lmpe_piece {
     const char *bytes;
     size_t n;
 } lmpe_piece;
 const char *lmpe_next_piece(lua_State *L, void *piece, size_t *n);
 
-/* Pushes what owns the code of the Lua function at the top.  Errors: ENOMEM. */
+/* Pushes the owner of the code of the Lua function at the top. Errors: ENOMEM. */
 int lmpe_code_push(lmpe_encoder *e, lmpe_code *code);
 /* Pushes a function from bytecode, its own or a blob's.  0, or negative with a message pushed. */
 int lmpe_code_load(lmpe_decoder *d, const char *code, size_t n);
@@ -243,14 +245,14 @@ typedef struct lmpe_names lmpe_names;
 /* The names of this state, up to date with package.loaded. */
 lmpe_names *lmpe_names_get(lua_State *L, int keep);
 void lmpe_names_rebuild(lua_State *L, int keep, lmpe_names *names);
-/* What an object at this address was when they were built.  Cheap. */
+/* The kind of name that an object at this address had when they were built. Cheap. */
 enum { LMPE_UNNAMED, LMPE_NAMED, LMPE_CLASS };
 int lmpe_names_has(const lmpe_names *names, const void *object);
-/* The registered metatables have changed. */
+/* Call it when the registered metatables have changed. */
 void lmpe_names_expire(lua_State *L, int keep);
 /* Pushes the name of the value at the top, its parts separated by "\0", if it still has one. */
 int lmpe_names_push(lua_State *L, int keep, const lmpe_names *names);
-/* Pushes what the nkeys + 1 strings at the top name, and removes them. */
+/* Pushes the value named by the nkeys + 1 strings at the top, and removes them. */
 int lmpe_names_resolve(lua_State *L, int keep, int nkeys, int may_load);
 
 #endif

@@ -2,18 +2,18 @@
 /*
 ** lcodec_maker.c - functions that make closures of code that was read once.
 **
-** lua_load gives one closure and reads all of the code for it.  Lua makes further closures of a
-** prototype only where a function is nested in another one that runs, so that is what is built here: the
-** bytecode of
+** lua_load returns one closure and reads all of the code for it. Lua makes further closures of a
+** prototype only where a function is nested in a running one, so this file builds the bytecode
+** of
 **
 **     local a1, a2 return function() return a1, a2 end
 **
-** compiled by the Lua that runs, with as many locals as the code has upvalues, and the code in the place
-** of the inner function.  Each call gives a closure with upvalues of its own, all nil.
+** compiled by the running Lua, with as many locals as the code has upvalues, and with the code
+** in place of the inner function. Each call gives a closure with upvalues of its own, all nil.
 **
-** What is known here of bytecode is how it is strung together (ldump.c of Lua 5.4), not what it does.
-** The first closure of each maker is dumped again, and unless its bytes are those of the code there
-** is no maker: it is then loaded each time.
+** This file depends on how bytecode is serialised (ldump.c of Lua 5.4), not on what it does. The
+** first closure of each maker is dumped again; unless its bytes are those of the code there is
+** no maker, and the code is loaded each time.
 */
 #include <stdio.h>
 #include <string.h>
@@ -151,7 +151,8 @@ walk(cursor *c, parts *p, int depth)
     p->end = (size_t)(c->at - c->base);
 }
 
-/* The parts of the function behind the header: whether all of the bytes were understood. */
+/* Finds the parts of the function after the header; returns whether all of the bytes were
+ * understood. */
 static int
 find_parts(const void *code, size_t n, parts *p)
 {
@@ -170,7 +171,7 @@ typedef struct dump {
     luaL_Buffer b;
 } dump;
 
-/* The buffer may want a place on the stack, so it begins when the function need not be at the top. */
+/* The buffer may need a stack slot, so it is begun when the function need not be at the top. */
 static int
 append(lua_State *L, const void *bytes, size_t n, void *ud)
 {
@@ -183,7 +184,7 @@ append(lua_State *L, const void *bytes, size_t n, void *ud)
     return 0;
 }
 
-/* The function at the top becomes its bytecode. */
+/* Replaces the function at the top by its bytecode. */
 static const char *
 replace_by_dump(lua_State *L, int strip, size_t *n)
 {
@@ -261,7 +262,8 @@ push_maker(lua_State *L, const char *code, size_t n, const parts *f, int nups)
     return luaL_loadbufferx(L, around, len, "=maker", "b") == LUA_OK;
 }
 
-/* Whether the function at the top, which is lost, is the code but for where its upvalues come from. */
+/* Whether the function at the top, which is popped, is the code except for the sources of its
+ * upvalues. */
 static int
 is_code(lua_State *L, const char *code, size_t n, const parts *f, int nups)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
-** lcodec_memo.h - which objects a message holds already: an open-addressing map by address.
+** lcodec_memo.h - the objects a message holds already: an open-addressing map by address.
 **
 ** A slot is live when its gen is the memo's, so starting over costs an increment and no clearing.
 ** `at` is the offset of the object's tag; or, once something has referred to the object

@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
-** lcodec_names.c - functions and tables that belong to a loaded module, and what they are called.
+** lcodec_names.c - functions and tables that belong to a loaded module, and their names.
 **
-** A name is a module and the keys that lead from it to the value, "string", "format": few keys
-** are better than many, and among as many the first in byte order is it, so every process finds
-** the same one.  The names are found by walking package.loaded breadth-first with raw access, to
-** MAX_KEYS keys; they are found again when package.loaded has changed, which one pass over its
-** entries tells.  Of the globals only the C functions count: what a script defined there is its
-** own, and is sent by value.
+** A name is a module and the keys that lead from it to the value, "string", "format". The name
+** with the fewest keys is used, and among those the first in byte order, so every process finds
+** the same one. The names are found by walking package.loaded breadth-first with raw access, to
+** MAX_KEYS keys. They are found again when package.loaded has changed, which one pass over its
+** entries shows. Of the globals only the C functions count: a function that a script defined
+** there is its own, and is sent by value.
 **
-** The map goes from addresses to names and keeps nothing alive, so an address may have become
-** another object's: a name is resolved again and compared before it is used.
+** The map goes from addresses to names and keeps nothing alive, so an address may now belong to
+** another object: a name is resolved again and compared before it is used.
 */
 #include <stdlib.h>
 #include <string.h>
 
 #include "codec/lcodec_int.h"
 
-#define MAX_KEYS 3        /* only C functions have so many */
+#define MAX_KEYS 3        /* only C functions have so many keys */
 #define MAX_NAMES 100000u /* a program with more has some sent by value */
 #define CLASS_NAME UINT32_MAX
 
@@ -97,7 +97,7 @@ name_is_less(lua_State *L, int a, int b)
     return order != 0 ? order < 0 : na < nb;
 }
 
-/* A slot for the object, which has none; NULL when there are too many. */
+/* A slot for an object that has none; NULL when there are too many. */
 static struct entry *
 add(lmpe_names *names, const void *object)
 {
@@ -201,7 +201,7 @@ offer_level(struct build *b, int keys, uint32_t from, uint32_t to)
     }
 }
 
-/* Registered metatables have a name of another kind, unless a module has them. */
+/* Registered metatables have a name of another kind, unless they belong to a module. */
 static void
 add_classes(lua_State *L, int keep, lmpe_names *names)
 {
@@ -335,7 +335,7 @@ lmpe_names_get(lua_State *L, int keep)
     return names;
 }
 
-/* Pushes what a name stands for now, found with raw access, or nil. */
+/* Pushes the current value of a name, found with raw access, or nil. */
 static void
 push_named(lua_State *L, int keep, const char *name, size_t n)
 {

@@ -3,15 +3,16 @@
 ** lcodec_objects.c - how a table, function or userdata starts in a message.
 **
 ** Each call writes the value at the top of the stack as the shortest of: a reference, a name, a
-** handle, or a header with a frame for the contents (lcodec_encode.c goes on with those).  A value
-** that is whole is popped.  What cannot be sent is found here, before anything of it is written.
+** handle, or a header with a frame for the contents (lcodec_encode.c goes on with those). A
+** complete value is popped. A value that cannot be sent is detected here, before anything of it
+** is written.
 */
 #include <stdio.h>
 #include <string.h>
 
 #include "codec/lcodec_int.h"
 
-/* The value at the top by its name: 1; 0 when it belongs to no module. */
+/* Writes the value at the top by its name: 1; 0 when it belongs to no module. */
 static int
 put_named(lmpe_encoder *e, const void *object)
 {
@@ -73,7 +74,7 @@ put_class(lmpe_encoder *e)
     return lmpe_encode_checked(e, rc);
 }
 
-/* The table whose metatable is at the top is called what that says. */
+/* Fails for the table whose metatable is at the top, and names it as that says. */
 static int
 fail_metatable(lmpe_encoder *e)
 {
@@ -91,7 +92,7 @@ fail_metatable(lmpe_encoder *e)
     return lmpe_encode_fail(e, MPE_ETYPE, text);
 }
 
-/* What the receiver finds the metatable at the top by; it stays there. */
+/* Writes how the receiver finds the metatable at the top; it stays there. */
 static int
 put_metatable(lmpe_encoder *e)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
-** lcodec_path.c - how the way to a value that cannot be sent is written: args[2].conn.
+** lcodec_path.c - how the path to a value that cannot be sent is written: args[2].conn.
 **
-** The frames of the encoder say where it is, so nothing is kept while all goes well.  The middle
-** of a very long way is left out.
+** The frames of the encoder show where it is, so nothing is kept in the normal case. The middle
+** of a very long path is left out.
 */
 #include <ctype.h>
 #include <stdio.h>
@@ -11,7 +11,7 @@
 
 #include "codec/lcodec_int.h"
 
-#define SHOWN 8 /* steps shown at each end of a long way */
+#define SHOWN 8 /* steps shown at each end of a long path */
 #define MAX_TEXT 60
 
 static void

@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
-** lcodec_plain.c - plain tables as a message, read where they lie instead of through the Lua API.
+** lcodec_plain.c - plain tables as a message, read in Lua's memory instead of through the Lua
+** API.
 **
-** The API costs three calls for each value, more than writing it does ten times over.  Most
-** messages are plain data (nil, booleans, numbers, strings, tables without metatable), and for
-** those Lua's memory is read directly, by the layout that the releases of Lua 5.4 share (lobject.h of
-** 5.4.6 and 5.4.7 was compared with that of 5.4.4).  The address of a function's prototype is read too.  Nothing
-** is ever written to it, and no function of Lua is called on the way, so nothing moves, is
+** The API costs three calls for each value, ten times as much as writing it. Most messages are
+** plain data (nil, booleans, numbers, strings, tables without metatable), and for those Lua's
+** memory is read directly, by the layout that the releases of Lua 5.4 share (lobject.h of 5.4.6
+** and 5.4.7 was compared with that of 5.4.4). The address of a function's prototype is read too.
+** Nothing is ever written to that memory, and no function of Lua is called on the way, so
+** nothing moves, is collected or changes. Any value that is not plain ends the attempt:
+** lcodec_encode.c starts again.
 ** collected or changes.  Whatever is not plain ends the attempt: lcodec_encode.c starts again.
 **
-** The layout is not taken on trust.  lmpe_plain_probe makes a few objects under an allocator that
-** notes where they are, and looks whether every field that is used here is where it should be; it
-** reads only memory that the allocator gave.  If anything differs, this file stays out of use: a field
-** that has moved, another tag, an array whose size is told in another way.  -DLMPE_NO_PLAIN leaves it
-** out altogether; everything works without it, only slower.
+** The layout is not taken on trust. lmpe_plain_probe makes a few objects under an allocator that
+** records where they are, and checks that every field used here is where it should be; it reads
+** only memory from that allocator. If anything differs (a field has moved, a tag is different,
+** the size of an array is stored in another way), this file is not used. -DLMPE_NO_PLAIN leaves
+** it out altogether; everything works without it, only slower.
 */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -21,7 +24,7 @@
 
 #include "codec/lcodec_int.h"
 
-/* What lobject.h says, as far as it is needed. */
+/* Values from lobject.h, as far as they are needed. */
 
 enum {
     TT_NIL = 0x00, /* variants in the upper bits: an empty slot, an absent key */
@@ -108,7 +111,7 @@ put_string(lmpe_encoder *e, const struct string *s, uint8_t tt)
     return lmpe_encode_string(e, s->contents, s->contents, tt == TT_SHORT ? s->shrlen : s->lnglen);
 }
 
-/* 1; 0 for what is no scalar; ENOMEM. */
+/* 1; 0 for a value that is not a scalar; ENOMEM. */
 static int
 put_scalar(lmpe_encoder *e, union value v, uint8_t tt)
 {
@@ -135,7 +138,7 @@ put_scalar(lmpe_encoder *e, union value v, uint8_t tt)
 
 #define RUN 64
 
-/* The numbers at the start of n values: how many there were. */
+/* Writes the numbers at the start of n values; returns how many there were. */
 static size_t
 put_numbers(mpe_buf *b, const struct tvalue *v, size_t n)
 {
@@ -209,7 +212,7 @@ open_table(lmpe_encoder *e, const struct table *t, size_t *depth)
     if (t->metatable != NULL || t == e->globals || lmpe_names_has(e->names, t))
         return 0;
     if (e->out->len - e->start > INT32_MAX || *depth + e->depth >= LMPE_MAX_DEPTH)
-        return 0; /* the other way says what is wrong */
+        return 0; /* the slow path reports what is wrong */
     if (lmpe_memo_set(&e->memo, slot, t, e->out->len - e->start) != MPE_OK)
         return MPE_ENOMEM;
     if (need_frame(e, *depth) != MPE_OK)
@@ -325,7 +328,7 @@ lmpe_plain_prototype(const void *function)
 
 #define MAX_BLOCKS 256
 
-/* What the allocator gave out while the probe ran. */
+/* The blocks that the allocator returned while the probe ran. */
 struct blocks {
     lua_Alloc alloc;
     void *ud;
@@ -392,7 +395,7 @@ nodes_are_right(const struct blocks *b, const struct table *t, const char *key, 
     return found == 2;
 }
 
-/* Two closures of one function, below the one that made them: is their prototype found? */
+/* Of two closures of one function, below the one that made them: is their prototype found? */
 static int
 closures_are_right(const struct blocks *b, const struct closure *made[2],
                    const struct closure *maker)
@@ -422,7 +425,7 @@ make_closures(lua_State *L)
     }
 }
 
-/* A table at 1; one with all that is looked at, at 2; its two strings. */
+/* A table at 1; one with everything that is examined, at 2; its two strings. */
 static void
 make_objects(lua_State *L)
 {
@@ -451,7 +454,7 @@ make_objects(lua_State *L)
     lua_rawlen(L, 2); /* now alimit is a hint */
 }
 
-/* Called with the note-book; raises or returns whether all is where it should be. */
+/* Called with the record of blocks; raises or returns whether everything is where it should be. */
 static int
 probe(lua_State *L)
 {

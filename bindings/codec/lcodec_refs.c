@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
-** lcodec_refs.c - the values in a message that stand for something else.
+** lcodec_refs.c - references, names, code and handles in a message.
 **
-** References to what came before (marked values lie in a table, in the order of their tags, so a
+** References to earlier values (marked values are in a table, in the order of their tags, so a
 ** reference by offset is a binary search), names of modules and registered metatables, code, and
-** shared objects.  Functions that return int return 0 with one value pushed, or a negative code
+** shared objects. Functions that return int return 0 with one value pushed, or a negative code
 ** with a message pushed.
 */
 #include <stdarg.h>
@@ -93,7 +93,7 @@ mark(lmpe_decoder *d, size_t at)
     return rc;
 }
 
-/* The place of the value that was marked at this offset, from 1; 0: none was. */
+/* The place of the value marked at this offset, from 1; 0: none was. */
 static size_t
 marked_at(const lmpe_decoder *d, size_t at)
 {
@@ -111,7 +111,7 @@ marked_at(const lmpe_decoder *d, size_t at)
     return 0;
 }
 
-/* Nothing is there yet when the message refers to a function inside its own code. */
+/* There is no value yet when the message refers to a function inside its own code. */
 static int
 push_place(lmpe_decoder *d, size_t place)
 {
@@ -213,7 +213,7 @@ lmpe_decode_class(lmpe_decoder *d)
     return type;
 }
 
-/* From its beginning on, so that it may have instances in its own contents. */
+/* Registered from its beginning on, so that it may have instances in its own contents. */
 void
 lmpe_decode_new_class(lmpe_decoder *d, int name)
 {
@@ -233,7 +233,7 @@ lmpe_decode_new_class(lmpe_decoder *d, int name)
     lua_pop(L, 1);
 }
 
-/* A module that the message needed may have registered its own meanwhile. */
+/* A module that the message needed may have registered its own in the meantime. */
 void
 lmpe_decode_register(lmpe_decoder *d)
 {
@@ -297,7 +297,7 @@ lmpe_decode_object(lmpe_decoder *d, uint64_t h)
 int
 lmpe_decode_handle(lmpe_decoder *d, uint64_t h)
 {
-    if (mpe_handle_kind(h) == MPE_KIND_BLOB) /* no value, only ever a part of one */
+    if (mpe_handle_kind(h) == MPE_KIND_BLOB) /* never a value, only a part of one */
         return lmpe_decode_damaged(d);
     return lmpe_decode_object(d, h);
 }

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * lmessage.c - values as messages of the engine: encoding into the scratch of a state, with errors that
- * name the call, and decoding what a get has brought.
+ * lmessage.c - values as messages of the engine: encoding into the scratch of a state, with
+ * errors that name the call, and decoding the message of a get.
  */
 #include "codec/lmessage.h"
 #include "codec/lcodec.h"
 
 #include <string.h>
 
-/* Into a scratch of their own: a finalizer may encode meanwhile. */
+/* Into separate scratch: a finalizer may encode in the meantime. */
 int
 lmpe_try_encode(lua_State *L, lmpe *S, int first, int n, lmpe_encode_opts *opts, int *handles)
 {
@@ -74,8 +74,8 @@ struct large {
     mpe_message *m;
 };
 
-/* Decodes a message that lies outside the struct or pins objects, which must be freed whatever
- * happens. */
+/* Decodes a message that is stored outside the struct or pins objects, which must be freed in
+ * any case. */
 static int
 decode_protected(lua_State *L)
 {
@@ -114,7 +114,7 @@ lmpe_push_message(lua_State *L, lmpe *S)
     return lmpe_decode_values(L, S, own.data, own.size, own.pins);
 }
 
-/* encode_args(where, leading, ...) -> bytes: what an argument list becomes, for calls in Lua. */
+/* encode_args(where, leading, ...) -> bytes: the encoded argument list, for calls in Lua. */
 static int
 encode_args(lua_State *L)
 {
@@ -134,7 +134,8 @@ is_no_blob(void *ud, uint64_t handle)
     return mpe_handle_kind(handle) != MPE_KIND_BLOB;
 }
 
-/* encode_value(where, name, value) -> bytes, are there shared objects in them? Code is none. */
+/* encode_value(where, name, value) -> bytes, whether there are shared objects in them. Code is
+ * not one. */
 static int
 encode_value(lua_State *L)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * larray.c - mp.Array, mp.Value, mp.RawArray, mp.RawValue: four kinds of one shared object. An
- * element access is one load or store; whatever takes many elements converts all of them first, so
- * that an error changes nothing. The types of elements are in larray_element.c.
+ * larray.c - mp.Array, mp.Value, mp.RawArray, mp.RawValue: four forms of one shared object. An
+ * element access is one load or store. Methods that take many elements convert all of them
+ * first, so that an error changes nothing. The types of elements are in larray_element.c.
  */
 #include "shared/lshared.h"
 #include "shared/larray.h"
@@ -27,7 +27,7 @@ name_of(const lmpe_box *b)
     }
 }
 
-/* Notes where its elements are. */
+/* Records where its elements are. */
 static void
 held(lmpe_box *b)
 {

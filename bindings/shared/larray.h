@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * larray.h - what the files of arrays share: larray.c has the types, larray_bulk.c the methods that
- * take many elements, larray_new.c the constructors.
+ * larray.h - shared by the files of arrays: larray.c has the types, larray_bulk.c the methods
+ * that take many elements, larray_new.c the constructors.
  */
 #ifndef LMPE_ARRAY_H
 #define LMPE_ARRAY_H
@@ -9,12 +9,8 @@
 #include "shared/larray_element.h"
 #include "shared/lstore.h"
 
-#define LMPE_ARRAY_KINDS                                                                           \
-    (1u << MPE_KIND_ARRAY | 1u << MPE_KIND_VALUE | 1u << MPE_KIND_RAW_ARRAY |                      \
-     1u << MPE_KIND_RAW_VALUE)
-
-/* An array, looked at. */
-typedef struct lmpe_array {
+/* The data of an array. */
+    typedef struct lmpe_array {
     const lmpe_element *type;
     uint8_t *data;
     uint64_t length;

@@ -31,7 +31,7 @@ opt_integer(lua_State *L, int idx, lua_Integer absent, const char *call, const c
     return i;
 }
 
-/* The part i..j given at 2 and 3, what of it there is: its first element, and how many. */
+/* The part i..j given at 2 and 3, clipped to the array: its first element, and how many. */
 static uint64_t
 check_part(lua_State *L, const lmpe_array *a, const char *call, uint64_t *first)
 {
@@ -65,7 +65,7 @@ lmpe_array_string(lua_State *L)
     return 1;
 }
 
-/* The place given at 3 where n elements shall go. */
+/* The place given at 3 for n elements. */
 static uint8_t *
 check_place(lua_State *L, const lmpe_array *a, uint64_t n, const char *call)
 {

@@ -168,7 +168,7 @@ void
 lmpe_push_wide(lua_State *L, const void *p)
 {
     uint32_t code = LMPE_LOAD(uint32_t, p);
-    if (code > 0x7fffffff) /* what no script stored */
+    if (code > 0x7fffffff) /* not stored by a script */
         code = 0xfffd;
     if (code == 0)
         lua_pushlstring(L, "", 1);
@@ -304,7 +304,7 @@ lmpe_elements_push(lua_State *L, const lmpe_element *t, const void *p, size_t n)
     }
 }
 
-/* A table without a metatable: no metamethod to ask for, and the stack is cleared once for many. */
+/* A table without a metatable: no metamethod can run, and the stack is cleared once for many. */
 static lua_Integer
 read_plain(lua_State *L, int idx, const lmpe_element *t, uint8_t *to, size_t n)
 {
@@ -341,7 +341,8 @@ lmpe_elements_from(lua_State *L, int idx, const lmpe_element *t, void *p, size_t
     return 0;
 }
 
-/* Stores are of 16 aligned bytes, what every processor has, and of single elements at the end. */
+/* Stores are of 16 aligned bytes, which every processor supports, and of single elements at the
+ * end. */
 void
 lmpe_elements_fill(const lmpe_element *t, void *p, size_t n, uint64_t bits)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * larray_new.c - the constructors of arrays and values. A new array is nobody else's yet, so its
- * elements are converted in place; one that fails is garbage.
+ * larray_new.c - the constructors of arrays and values. No other process has a new array yet, so
+ * its elements are converted in place; one that fails is garbage.
  */
 #include "shared/larray.h"
 

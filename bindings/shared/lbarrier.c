@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lbarrier.c - mp.Barrier. The action and the default timeout are the constructor's business: the
- * Lua side keeps them (sync.lua); here is the meeting itself.
+ * lbarrier.c - mp.Barrier. The Lua side (sync.lua) handles the action and the default timeout of
+ * the constructor; this file has the barrier itself.
  */
 #include "base/lobject.h"
 #include "task/ltask.h"
@@ -19,7 +19,7 @@ attempt_wait(lmpe *S, lmpe_await *a)
         rc = mpe_barrier_poll(S->e, a->object, generation);
         if (rc != MPE_EAGAIN || a->ending == LMPE_GOES_ON)
             return rc;
-        mpe_barrier_abort(S->e, a->object); /* who gives up breaks it for all */
+        mpe_barrier_abort(S->e, a->object); /* a waiter that leaves breaks it for all */
         return MPE_EBROKEN;
     }
     rc = mpe_barrier_arrive(S->e, a->object, &index, &generation);

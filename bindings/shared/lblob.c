@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lblob.c - what the codec asks about shared objects: the handle of an object, the object of a handle,
- * and blobs, the objects of bytes that carry the code of functions.
+ * lblob.c - the codec's access to shared objects: the handle of an object, the object of a
+ * handle, and blobs, the objects of bytes that carry the code of functions.
  */
 #include "base/lobject.h"
 #include "codec/lcodec.h"

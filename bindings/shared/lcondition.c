@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lcondition.c - mp.Condition. A wait gives the lock up, waits to be notified, and takes the lock
- * again before it ends, also when it ends by a timeout or a kill.
+ * lcondition.c - mp.Condition. A wait releases the lock, waits to be notified, and reacquires
+ * the lock before it ends, also when it ends by a timeout or a kill.
  */
 #include "task/lturn.h"
 #include "shared/lshared.h"
@@ -83,7 +83,7 @@ attempt_wait(lmpe *S, lmpe_await *a)
         if (rc == MPE_EAGAIN)
             rc = mpe_condition_leave(S->e, a->object, ticket);
         if (rc == MPE_OK && a->ending == LMPE_KILLED)
-            mpe_condition_notify(S->e, a->object, 1); /* somebody else's turn then */
+            mpe_condition_notify(S->e, a->object, 1); /* the notification goes to another waiter */
         a->scratch[1] = rc == MPE_OK ? NOTIFIED : TIMED_OUT;
         a->scratch[0] = 1;
         a->shielded = 1;

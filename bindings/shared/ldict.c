@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * ldict.c - mp.Dict: the type, and what touches one entry. A value's bytes are one message of the
- * codec. No lock of the engine is held while Lua runs.
+ * ldict.c - mp.Dict: the type, and operations on one entry. A value's bytes are one message of
+ * the codec. No lock of the engine is held while Lua runs.
  */
 #include "codec/lmessage.h"
 #include "shared/ldict.h"
@@ -135,7 +135,7 @@ dict_setdefault(lua_State *L)
     lua_settop(L, 3);
     lmpe_dict_check_key(L, 2, &k, "Dict:setdefault");
     while (rc == MPE_EEXIST ||
-           lmpe_try_again(L, S, rc, &tries)) { /* removed between the two looks: once more */
+           lmpe_try_again(L, S, rc, &tries)) { /* removed between the two reads: once more */
         if (push_value(L, b, 2, "Dict:setdefault"))
             return 1;
         if (lua_isnil(L, 3))
@@ -202,7 +202,7 @@ typedef struct increment {
     int is_integer, has; /* of n; of the sum: the same two fields after the edit */
     lua_Integer i;
     lua_Number f;
-    int found; /* kind of a present value that is no number */
+    int found; /* kind of an existing value that is not a number */
 } increment;
 
 /* Under the key's lock: no Lua, no engine. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * ldict.h - what the files of dicts share: ldict.c has the type and single entries, ldict_key.c the
- * keys, ldict_modify.c modify, ldict_all.c what touches all entries.
+ * ldict.h - shared by the files of dicts: ldict.c has the type and single entries, ldict_key.c
+ * the keys, ldict_modify.c modify, ldict_all.c operations on all entries.
  */
 #ifndef LMPE_DICT_H
 #define LMPE_DICT_H
@@ -18,12 +18,12 @@ typedef struct lmpe_dict_key {
     uint8_t small[LMPE_KEY_INLINE];
 } lmpe_dict_key;
 
-/* The bytes of the key at idx; 0 when it cannot be one. Those of a long string are pushed, to
- * belong to the stack. */
+/* The bytes of the key at idx; 0 when it cannot be one. Those of a long string are pushed, so
+ * that the stack owns them. */
 int lmpe_dict_to_key(lua_State *L, int idx, lmpe_dict_key *k);
 /* The same, raising; call is how the message begins. */
 void lmpe_dict_check_key(lua_State *L, int idx, lmpe_dict_key *k, const char *call);
-/* What a message says of a value that cannot be a key. */
+/* The text about a value that cannot be a key, for a message. */
 const char *lmpe_dict_bad_key(lua_State *L, int idx);
 void lmpe_dict_push_key(lua_State *L, const uint8_t *p, size_t n);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * ldict_all.c - what touches all entries of a dict. Reading works on a snapshot; an update encodes
- * all entries, and gives them to the engine as a snapshot has them.
+ * ldict_all.c - operations on all entries of a dict. Reading works on a snapshot. An update
+ * encodes all entries, and passes them to the engine in the form of a snapshot.
  */
 #include "shared/ldict.h"
 
@@ -63,7 +63,7 @@ build(lua_State *L)
     return 1;
 }
 
-/* Pushes a table with what is asked for of a snapshot. */
+/* Pushes a table with the requested parts of a snapshot. */
 static int
 push_all(lua_State *L, int what, const char *call)
 {
@@ -120,7 +120,7 @@ lmpe_dict_pairs(lua_State *L)
 
 /* ---- update ---- */
 
-/* What an error calls the value at idx, whose key lies below it: d["key"]. */
+/* The name of the value at idx in an error; its key is below it: d["key"]. */
 static const char *
 name_entry(lua_State *L, int idx, char *name, size_t size)
 {

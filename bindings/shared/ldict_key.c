@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * ldict_key.c - the keys of dicts as bytes, which are their identity: a letter and what it says. s
- * and the string, i and an integer, d and a float that is no integer (both 8 bytes, little-endian),
- * t, f.
+ * ldict_key.c - the keys of dicts as bytes, which are their identity: a letter and its value. s
+ * and the string, i and an integer, d and a float that is not an integer (both 8 bytes,
+ * little-endian), t, f.
  */
 #include "shared/ldict.h"
 

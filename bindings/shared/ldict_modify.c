@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * ldict_modify.c - d:modify(k, f). f runs with no lock held, and may wait; what it returned is
- * stored if the key has not changed since, else f runs again. Somebody's store always succeeds.
+ * ldict_modify.c - d:modify(k, f). f runs with no lock held, and may wait; its result is stored
+ * if the key has not changed since, otherwise f runs again. One of several stores always
+ * succeeds.
  */
 #include "codec/lmessage.h"
 #include "shared/ldict.h"
 
 #include <string.h>
 
-/* The stack of a modify: the dict, the key, f, the version of the key, the bytes that f
- * was given (nil: absent), and what f returned. */
+/* The stack of a modify: the dict, the key, f, the version of the key, the bytes passed to f
+ * (nil: absent), and the result of f. */
 enum { MODIFY_KEY = 2, MODIFY_F, MODIFY_VERSION, MODIFY_BYTES, MODIFY_RESULT };
 
 static int
@@ -49,8 +50,8 @@ modify_load(lua_State *L, lmpe_box *b)
     lua_insert(L, -2);
 }
 
-/* Has the key still the bytes that f was given? Then version is the present one: the change was to
- * a neighbour, by f itself perhaps. */
+/* Has the key still the bytes passed to f? Then version is the present one: the change was to a
+ * neighbour, perhaps by f itself. */
 static int
 is_unchanged(lua_State *L, lmpe_box *b, mpe_bytes key, uint64_t *version)
 {
@@ -65,7 +66,7 @@ is_unchanged(lua_State *L, lmpe_box *b, mpe_bytes key, uint64_t *version)
     return same;
 }
 
-/* Stores what f returned: 1, or 0 when the key was changed meanwhile. */
+/* Stores the result of f: 1, or 0 when the key was changed in the meantime. */
 static int
 modify_store(lua_State *L, lmpe_box *b)
 {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * llist.c - mp.List. An item's bytes are one message of the codec. What looks at all items (index,
- * remove, sort) works on a snapshot, with no lock held while Lua runs, and begins again when the
- * list has changed before its own change could be made. Sorting and reversing are in llist_order.c.
+ * llist.c - mp.List. An item's bytes are one message of the codec. Methods that read all items
+ * (index, remove, sort) work on a snapshot, with no lock held while Lua runs, and start again
+ * when the list has changed before they could change it. Sorting and reversing are in
+ * llist_order.c.
  */
 #include "codec/lmessage.h"
 #include "shared/llist.h"
@@ -12,7 +13,7 @@
 
 /* ---- indexes ---- */
 
-/* The integer at idx from 1 on as an index from 0; 0 when it is none. */
+/* The integer at idx, which counts from 1, as an index from 0; 0 when it is not valid. */
 static int
 to_index(lua_State *L, int idx, uint64_t *index)
 {
@@ -22,7 +23,7 @@ to_index(lua_State *L, int idx, uint64_t *index)
     return whole && i >= 1;
 }
 
-/* The place at idx for the methods that know negative ones too, which count from the end. */
+/* The place at idx for methods that also accept negative ones, which count from the end. */
 static int
 to_place(lua_State *L, int idx, lua_Integer *i)
 {
@@ -315,7 +316,7 @@ list_clear(lua_State *L)
 
 /* ---- extend ---- */
 
-/* Encodes the n items of the list at 2, and tells where each lies in the buffer. */
+/* Encodes the n items of the list at 2, and records where each is in the buffer. */
 static void
 encode_items(lua_State *L, lmpe_store *s, mpe_bytes *items, size_t n)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * llist.h - what the files of mp.List share.
+ * llist.h - shared by the files of mp.List.
  */
 #ifndef LLIST_H
 #define LLIST_H

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * llist_order.c - sort and reverse of mp.List. They work on a snapshot, and begin again when the list
- * has changed before the new order could be set.
+ * llist_order.c - sort and reverse of mp.List. They work on a snapshot, and start again when the
+ * list has changed before the new order could be stored.
  */
 #include "shared/llist.h"
 
-/* A sort under way: the comparison at 2 (nil: <), the items at 3. */
+/* A sort in progress: the comparison at 2 (nil: <), the items at 3. */
 static int
 less(lua_State *L, uint64_t a, uint64_t b)
 {
@@ -38,8 +38,8 @@ merge(lua_State *L, const uint64_t *from, uint64_t *to, uint64_t lo, uint64_t mi
     }
 }
 
-/* The sorted order of the items at 3; in one of two halves of a userdata that is pushed. No
- * comparison, however odd, leads it astray. */
+/* The sorted order of the items at 3; in one of two halves of a userdata that is pushed. An
+ * inconsistent comparison cannot make it fail. */
 static uint64_t *
 sorted_order(lua_State *L, uint64_t count)
 {
