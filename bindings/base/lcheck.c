@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lcheck.c - see lcheck.h. The name of a call is looked for only when there is something to say: among
- * the methods of the types, then in the public modules.
+ * lcheck.c - see lcheck.h. The name of a call is looked up only for a message: among the methods
+ * of the types, then in the public modules.
  */
 #define LMPE_AS_LUA
 #include "base/lmpe.h"

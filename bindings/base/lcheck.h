@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * lcheck.h - what is said of wrong arguments, in place of the functions of lauxlib. A message names the call
- * as the manual does, "Queue:get", however the function was reached; an argument is counted without the
- * object; the place is the script's line nearest to the call. The texts of calls that are written in
- * Lua are made by mpengine/check.lua in the same form.
+ * lcheck.h - messages about wrong arguments, in place of the functions of lauxlib. A message
+ * names the call as the manual does, "Queue:get", however the function was reached. An argument
+ * is counted without the object. The place is the script's line nearest to the call.
+ * mpengine/check.lua makes the messages of calls that are written in Lua, in the same form.
  */
 #ifndef LMPE_LCHECK_H
 #define LMPE_LCHECK_H
@@ -11,7 +11,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-/* Pushes "script.lua:3: " of the innermost function that is the script's; "" outside any. */
+/* Pushes "script.lua:3: " of the innermost function of the script; "" outside any. */
 void lmpe_push_place(lua_State *L);
 int lmpe_error(lua_State *L, const char *format, ...);
 int lmpe_argerror(lua_State *L, int arg, const char *what);

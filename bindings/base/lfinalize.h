@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * lfinalize.h - what every finalizer of the library begins with. Scripts get hold of the metatables of
- * shared objects and tasks: they can give one to a table of theirs, which the collector then finalizes,
- * and can call __gc themselves, with anything, while the object is in use.
+ * lfinalize.h - the first step of every finalizer of the library. Scripts can reach the
+ * metatables of shared objects and tasks. They can set one on a table of theirs, which the
+ * collector then finalizes, and can call __gc themselves, with any argument, while the object is
+ * in use.
  */
 #ifndef LFINALIZE_H
 #define LFINALIZE_H

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * lglobals.c - the globals of the library's own Lua modules: a copy of what there was when the library was
- * opened, so that nothing a script does to its globals, and to the fields of string, debug and so on,
- * shows in them. What is the script's they reach by _G, package and coroutine, which are no copies.
+ * lglobals.c - the globals of the library's own Lua modules: a copy made when the library was
+ * opened, so that no change a script makes to its globals, and to the fields of string, debug
+ * and so on, affects them. The modules reach the script's own globals by _G, package and
+ * coroutine, which are not copied.
  */
 #include "base/lmodules.h"
 
@@ -37,7 +38,7 @@ copy_fields(lua_State *L)
     lua_pop(L, 1);
 }
 
-/* What the modules use of the globals: not all there are, whose values would be kept. */
+/* The globals that the modules use: not all of them, whose values would be kept alive. */
 static const char *const taken[] = {
     "_G",     "_VERSION", "assert",       "collectgarbage", "coroutine", "dofile",  "error",
     "ipairs", "load",     "getmetatable", "loadfile",       "next",      "package", "pairs",
@@ -46,8 +47,8 @@ static const char *const taken[] = {
 };
 static const char *const copied[] = {"string", "table", "math", "utf8", "debug", "io", "os"};
 
-/* error, for the library: a message with a place gets that of the script's line nearest to the call, however
- * many functions of the library lie between. */
+/* error, for the library: a message with a place gets that of the script's line nearest to the
+ * call, however many functions of the library are between. */
 static int
 library_error(lua_State *L)
 {

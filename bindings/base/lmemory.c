@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * lmemory.c - shared memory and Lua's collector, which sees of a shared object a userdata of some fifty
- * bytes. It is told of what the arena has grown by, in whichever process, when the next object comes; and
- * when a call finds no memory, all garbage is collected and swept, and the call is made once more.
+ * lmemory.c - shared memory and Lua's collector. The collector sees a userdata of some fifty
+ * bytes for each shared object. At each new object it is told by how much the arena has grown,
+ * in any process. When a call finds no memory, all garbage is collected and swept, and the call
+ * is made once more.
  */
 #include "base/lobject.h"
 
@@ -21,8 +22,8 @@ lmpe_weigh_growth(lua_State *L, lmpe *S)
         lua_gc(L, LUA_GCSTEP, kib < WEIGHED_MAX ? (int)kib : (int)WEIGHED_MAX);
 }
 
-/* Finalizers may encode and send values: what the call under way has encoded is kept from them. Twice,
- * since what a finalizer has referred to is garbage only after it. */
+/* Finalizers may encode and send values: the data encoded by the current call is kept from them.
+ * Collects twice, since the objects that a finalizer refers to are garbage only after it. */
 int
 lmpe_collect(lua_State *L, lmpe *S)
 {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * lmodules.c - where the library's Lua modules come from: their bytecode is in the program, so that
- * loading one needs no file and no parser. A Lua that does not take this bytecode gets the files,
- * found by package.path. Either way the chunks are named "=mpengine/co/tasks.lua": by this beginning,
- * which no script's chunk has, the library knows its own code.
+ * lmodules.c - the source of the library's Lua modules. Their bytecode is in the program, so
+ * that loading one needs no file and no parser. A Lua that does not accept this bytecode gets
+ * the files, found by package.path. In both cases the chunks are named "=mpengine/co/tasks.lua":
+ * by this prefix, which no script's chunk has, the library recognizes its own code.
  *
- * One Lua state has one library. Scripts may take its modules out of package.loaded, or put back what
- * was there before them, globals too, as a test runner does before each file: then require gives the
- * modules that there are, and what else the library had put there is put back.
+ * One Lua state has one library. Scripts may remove its modules from package.loaded, or restore
+ * what was there before them, also for globals, as a test runner does before each file. require
+ * then returns the existing modules, and restores everything else the library had put there.
  */
 #include "base/lmodules.h"
 
@@ -22,7 +22,7 @@ lmpe_is_library(const char *source)
     return strncmp(source, LMPE_LIBRARY, sizeof LMPE_LIBRARY - 1) == 0;
 }
 
-/* Pushes the chunk of a file, or what is wrong. */
+/* Pushes the chunk of a file, or an error message. */
 static int
 load_file(lua_State *L, const char *path, const char *chunk)
 {
@@ -44,7 +44,7 @@ load_file(lua_State *L, const char *path, const char *chunk)
     return luaL_loadbufferx(L, text, n, chunk, "t");
 }
 
-/* Pushes the chunk of a module that is read from its file, or what is wrong. */
+/* Pushes the chunk of a module that is read from its file, or an error message. */
 static int
 find_file(lua_State *L, const char *name)
 {
@@ -120,7 +120,7 @@ put_back_loaded(lua_State *L, const char *table)
     lua_pop(L, 2);
 }
 
-/* Every global that is Lua's own again. */
+/* Restores every global that is Lua's own again. */
 static void
 put_back_globals(lua_State *L)
 {
@@ -156,7 +156,7 @@ lmpe_push_known(lua_State *L, const char *name)
     return 1;
 }
 
-/* The loader of a module that there is: upvalue 1. */
+/* The loader of an existing module: upvalue 1. */
 static int
 known(lua_State *L)
 {

@@ -63,8 +63,8 @@ lmpe_raise_closed(lua_State *L)
     return NULL;
 }
 
-/* The memory of the closed states of this thread, for its next ones. Finalizers that run after the state's
- * own may look at it, and no one is told when the last has run. */
+/* The memory of the closed states of this thread, for its next ones. Finalizers that run after
+ * the state's own may read it, and nothing reports when the last has run. */
 static _Thread_local lmpe *spare;
 
 lmpe *

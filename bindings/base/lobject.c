@@ -58,7 +58,7 @@ lmpe_get_to_know(lua_State *L, int idx, const lmpe_box *b)
     return 1;
 }
 
-/* An object whose box holds nothing any more: a finalizer that comes later uses it. */
+/* An object whose box holds nothing any more: a later finalizer uses it. */
 static void
 raise_gone(lua_State *L, const lmpe_box *b, int idx)
 {
@@ -117,7 +117,7 @@ push_known(lua_State *L, mpe_handle h)
 {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
     if (lua_rawgeti(L, -1, (lua_Integer)h) == LUA_TUSERDATA &&
-        ((lmpe_box *)lua_touserdata(L, -1))->o) { /* else finalized: the state is being closed */
+        ((lmpe_box *)lua_touserdata(L, -1))->o) { /* else the state is being closed */
         lua_remove(L, -2);
         return 1;
     }
@@ -139,7 +139,7 @@ lmpe_box_arrived(lmpe_box *b)
         calls->arrived(b);
 }
 
-/* The table of boxes, box on top, which holds its object now: registers it. */
+/* Registers the box on top, which holds its object now, in the table of boxes. */
 static void
 remember(lua_State *L, lmpe_box *b)
 {
@@ -203,8 +203,8 @@ forget(lmpe_box *b)
         *lmpe_known_at(b) = NULL;
 }
 
-/* What the collector calls for any value that a script has given one of our metatables. A box that a
- * script gives to it stays as it is: something may be using the object. */
+/* The collector calls this for any value to which a script has given one of our metatables. A
+ * box that a script passes stays as it is: it may be in use. */
 static int
 box_gc(lua_State *L)
 {
@@ -221,7 +221,7 @@ box_gc(lua_State *L)
     return 0;
 }
 
-/* One that was made by a finalizer while the state was being closed is never finalized itself. */
+/* A box made by a finalizer while the state was being closed is never finalized itself. */
 static void
 on_close(lua_State *L, lmpe *S)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lrandom.c - the seed of math.random, in every state and process another one.
+ * lrandom.c - the seed of math.random, different in every state and process.
  */
 #include "base/lmpe.h"
 
@@ -19,8 +19,8 @@ push_randomseed(lua_State *L)
     lua_remove(L, -2);
 }
 
-/* Lua seeds it by the time in seconds and an address, which are the same in forked children, and in one
- * state after another of a thread. */
+/* Lua seeds it from the time in seconds and an address, which are the same in forked children,
+ * and in successive states of a thread. */
 void
 lmpe_seed_random(lua_State *L)
 {

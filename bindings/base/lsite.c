@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * lsite.c - where in the script. Where a task was spawned: the lines of the innermost callers. A
- * program spawns at few places, many times: each place is kept once, and a task has its number.
- * Where a mistake is: the innermost line that is not the library's.
+ * lsite.c - places in the script. The place where a task was spawned: the lines of the innermost
+ * callers. A program spawns at few places, many times: each place is kept once, and a task has
+ * its number. The place of a mistake: the innermost line outside the library.
  */
 #include "base/lmpe.h"
 #include "base/lmodules.h"
@@ -83,7 +83,7 @@ add_site(lua_State *L, lmpe *S, const struct frame *f, uint32_t bucket)
     return n;
 }
 
-/* Made when the first task is spawned: many a program spawns none. */
+/* Made when the first task is spawned: many programs spawn none. */
 static void
 make_sites(lua_State *L, lmpe *S)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lsystem.c - what the Lua side asks about the process, its surroundings and the arena.
+ * lsystem.c - queries of the Lua side about the process, its surroundings and the arena.
  */
 #include "base/lmpe.h"
 
@@ -54,7 +54,8 @@ add_violation(const char *what, void *ud)
     lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
 }
 
-/* check_arena() -> what is wrong with the arena: a list of texts. Only while nobody else works. */
+/* check_arena() -> what is wrong with the arena: a list of texts. Only while no other process
+ * works. */
 static int
 check_arena(lua_State *L)
 {

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * lcurl.c - libcurl's multi interface on the engine's loop. For each socket curl names, a waiter
- * per direction; for its timer, a waiter with a deadline. A waiter that fires only notes the fact
- * and posts the job of the multi handle; curl itself is called from that job and from tasks, never
- * from inside a fire, since it may close the very descriptor that is being served.
+ * lcurl.c - libcurl's multi interface on the engine's loop. Each socket that curl names has a
+ * waiter per direction; its timer is a waiter with a deadline. A waiter that fires only records
+ * the fact and posts the job of the multi handle. curl itself is called from that job and from
+ * tasks, never from inside a fire, since it may close the very descriptor that is being served.
  *
- * Fork: the multi handles and all their transfers are the parent's. The child closes its copies of the
- * sockets, leaves the memory alone and makes handles of its own when it needs them.
+ * Fork: the multi handles and all their transfers belong to the parent. The child closes its
+ * copies of the sockets, leaves the memory alone and makes handles of its own when it needs
+ * them.
  */
 #include "io/lcurl_int.h"
 
@@ -91,7 +92,7 @@ on_socket_event(mpe_engine *e, mpe_waiter *w, int status)
     mpe_post(e, &c->job);
 }
 
-/* Makes the waiters of a socket agree with what curl wants. */
+/* Makes the waiters of a socket agree with curl's wishes. */
 static void
 refile(struct watched *s)
 {
@@ -101,7 +102,7 @@ refile(struct watched *s)
         struct direction *d = &s->dirs[i];
         if (d->wanted && !d->filed) {
             d->filed = mpe_wait_fd(e, &d->w, s->fd, engine_events[i], MPE_FOREVER) == MPE_OK;
-            if (!d->filed) /* no descriptor or memory left: again in a moment */
+            if (!d->filed) /* no descriptor or memory left: retry in a moment */
                 mpe_wait_stop(e, &s->curl->retry),
                     mpe_wait_timer(e, &s->curl->retry, mpe_now() + RETRY_NS);
         } else if (!d->wanted && d->filed) {
@@ -195,7 +196,7 @@ curl_socket_t
 lmpe_curl_open_socket(void *ud, curlsocktype purpose, struct curl_sockaddr *a)
 {
     lmpe_transfer *t = ud;
-    if (!t) /* the sweeper gets none */
+    if (!t) /* the sweeper gets no socket */
         return CURL_SOCKET_BAD;
     struct lmpe_curl *c = t->curl;
     struct descriptor *d = calloc(1, sizeof *d);
@@ -230,7 +231,7 @@ on_close_socket(void *ud, curl_socket_t fd)
 
 /* ---- the job ---- */
 
-/* Notes which transfers have ended. */
+/* Records which transfers have ended. */
 static void
 collect(struct lmpe_curl *c)
 {

@@ -12,7 +12,7 @@
 #define CURL_DISABLE_DEPRECATION
 #include <curl/curl.h>
 
-/* What is used of the library, by name. */
+/* The functions of the library that are used, by name. */
 #define LMPE_CURL_MAP(X)                                                                           \
     X(global_init)                                                                                 \
     X(easy_init)                                                                                   \
@@ -50,18 +50,18 @@ typedef struct lmpe_curl_api {
 extern lmpe_curl_api lmpe_libcurl; /* filled in by lmpe_curl_load */
 
 /* One request. The caller opens it, sets options, starts it, waits on the list until there is
- * something, and closes. */
+ * data, and closes it. */
 typedef struct lmpe_transfer {
     lmpe *S;
-    struct lmpe_curl *curl; /* NULL: not under way */
+    struct lmpe_curl *curl; /* NULL: not in progress */
     CURL *easy;
     mpe_waitlist waiters;
     mpe_buf head;  /* the header lines of the last response */
-    mpe_buf body;  /* what has come and has not been taken */
+    mpe_buf body;  /* data that has arrived and was not taken */
     int streaming; /* the body is taken in pieces: hold the peer back when it grows */
     int paused;
-    int follows;       /* the body of a redirect is not wanted */
-    int status, moved; /* of the response whose header comes; it has a Location */
+    int follows;       /* the body of a redirect is not needed */
+    int status, moved; /* of the response whose header arrives; it has a Location */
     int socket_error;  /* errno of the last socket that could not be made */
     int done;
     int failed; /* a status of the engine, when memory was short */
@@ -69,26 +69,27 @@ typedef struct lmpe_transfer {
     char error[CURL_ERROR_SIZE];
 } lmpe_transfer;
 
-/* Connections that are used again by the transfers of one owner, and closed when they have been idle
- * for a time. The caller embeds it, zeroed at first, and sets S and idle_ns. */
+/* Connections that the transfers of one owner reuse, and that are closed when they have been
+ * idle for a time. The caller embeds it, zeroed at first, and sets S and idle_ns. */
 typedef struct lmpe_connections {
     lmpe *S;
     uint64_t idle_ns;
     struct lmpe_curl *curl; /* NULL: none yet */
 } lmpe_connections;
 
-/* Closes them, once the transfers under way have ended; harmless when they are a parent process's. */
+/* Closes them, once the transfers in progress have ended; harmless when they are a parent
+ * process's. */
 void lmpe_connections_close(lmpe_connections *from);
 
-/* The functions, or NULL and the reason why there are none. Any thread. */
+/* The functions, or NULL and the reason. Any thread. */
 const lmpe_curl_api *lmpe_curl_load(const char **why);
 /* Makes an easy handle whose callbacks are the transfer's. Errors: ENOMEM. */
 int lmpe_transfer_open(const lmpe_curl_api *api, lmpe_transfer *t);
-/* Sets it going. NULL, or why it cannot be. */
+/* Starts it. NULL, or the reason why it cannot start. */
 const char *lmpe_transfer_start(lmpe_connections *from, lmpe_transfer *t);
-/* What has come has been taken: goes on when it was held back. */
+/* The data has been taken: continues if the transfer was held back. */
 void lmpe_transfer_resume(lmpe_transfer *t);
-/* Ends it, whatever it is doing; harmless when it is closed, or is a parent process's. */
+/* Ends it, in any state; harmless when it is closed, or is a parent process's. */
 void lmpe_transfer_close(lmpe *S, lmpe_transfer *t);
 
 #endif

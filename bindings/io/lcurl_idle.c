@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * lcurl_idle.c - the closing of connections that nothing uses.
+ * lcurl_idle.c - closing idle connections.
  *
- * libcurl closes idle connections only when it makes another, so that is made to happen: a timer
- * aside adds a transfer that gets no socket (the sweeper), and on its way libcurl drops all that are
- * too old or that the peer has closed.
+ * libcurl closes idle connections only when it makes another one, so this file makes that
+ * happen. A timer aside adds a transfer that gets no socket (the sweeper), and while libcurl
+ * handles it, it drops all connections that are too old or that the peer has closed.
  */
 #include "io/lcurl_int.h"
 
@@ -59,7 +59,7 @@ lmpe_curl_oldest(uint64_t idle_ns)
     return seconds > 1 ? seconds - 1 : 1;
 }
 
-/* Has libcurl look for a connection in vain. */
+/* Makes libcurl look for a connection in vain. */
 static void
 begin_sweep(struct lmpe_curl *c)
 {

@@ -9,11 +9,11 @@
 
 struct watched; /* lcurl.c */
 
-/* Descriptors that are curl's, so that a child can close its copies. */
+/* Descriptors that belong to curl, so that a child can close its copies. */
 struct descriptor {
     struct descriptor *next;
     int fd;
-    uint64_t idle_since; /* 0: libcurl has it watched */
+    uint64_t idle_since; /* 0: libcurl watches it */
 };
 
 struct lmpe_curl {
@@ -29,7 +29,7 @@ struct lmpe_curl {
     uint64_t idle_ns;
     CURL *sweeper;
     struct watched *sockets, *ready;
-    struct watched *current; /* whose event curl is being told; NULL once curl gave it up */
+    struct watched *current; /* curl handles its event; NULL once curl dropped it */
     struct descriptor *descriptors;
 };
 
@@ -38,10 +38,10 @@ curl_socket_t lmpe_curl_open_socket(void *ud, curlsocktype purpose, struct curl_
 
 /* lcurl_idle.c: a descriptor is idle since then, 0: it is in use. */
 void lmpe_curl_set_idle(struct lmpe_curl *c, int fd, uint64_t since);
-/* Sweeps when the time of one has come, libcurl at most once a second; else waits for that. */
+/* Sweeps when a sweep is due, libcurl at most once a second; otherwise waits for that. */
 void lmpe_curl_look_for_idle(struct lmpe_curl *c, uint64_t not_before);
 void lmpe_curl_end_sweep(struct lmpe_curl *c);
-/* The age in whole seconds, as libcurl counts it, that connections are closed at when they are older. */
+/* The age in whole seconds, as libcurl counts it, above which connections are closed. */
 long lmpe_curl_oldest(uint64_t idle_ns);
 void lmpe_curl_on_idle(mpe_engine *e, mpe_waiter *w, int status);
 

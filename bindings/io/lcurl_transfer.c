@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lcurl_transfer.c - libcurl itself, opened at the first request, and what it calls for one transfer: the
- * callbacks gather bytes and wake what waits for them. No Lua here.
+ * lcurl_transfer.c - libcurl itself, opened at the first request, and its callbacks for one
+ * transfer: they gather bytes and wake the tasks that wait for them. No Lua here.
  */
 #include "io/lcurl.h"
 
@@ -70,7 +70,7 @@ on_header(char *line, size_t size, size_t count, void *ud)
     lmpe_transfer *t = ud;
     size_t n = size * count;
     if (n >= 5 && memcmp(line, "HTTP/", 5) == 0) {
-        t->head.len = 0; /* of another response: what came before was an interim one */
+        t->head.len = 0; /* of another response: the earlier one was an interim response */
         t->moved = 0;
         t->status = 0;
         sscanf(line, "HTTP/%*s %3d", &t->status);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * ldescriptors.c - what a pool's worker does not keep of the descriptors that a fork gave it: sockets,
- * and the pipes to programs that its parent runs. While a copy is open, the other side sees no end of
- * file, however often the parent closes its own.
+ * ldescriptors.c - the inherited descriptors that a pool's worker does not keep after a fork:
+ * sockets, and the pipes to programs that its parent runs. While a copy is open, the other side
+ * sees no end of file, however often the parent closes its own.
  *
- * The numbers stay occupied, by /dev/null: objects of the parent, which the worker has copies of, will
- * close them some day, and must not close what has come in their place. The engine's own sockets are
- * gone by then, and made anew when they are needed.
+ * The numbers stay occupied, by /dev/null: objects of the parent, of which the worker has
+ * copies, will close them some day, and must not close a new descriptor in their place. The
+ * engine's own sockets are closed by then, and made anew when they are needed.
  */
 #include "io/ldescriptors.h"
 
@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define STANDARD 3
-#define NUMBERS 4096 /* pipes with larger numbers are not noted */
+#define NUMBERS 4096 /* pipes with larger numbers are not recorded */
 
 static unsigned char pipes[NUMBERS]; /* is the descriptor a pipe to a program? */
 

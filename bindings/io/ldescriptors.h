@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * ldescriptors.h - which descriptors a worker gives up.
+ * ldescriptors.h - which descriptors a worker closes.
  */
 #ifndef LDESCRIPTORS_H
 #define LDESCRIPTORS_H

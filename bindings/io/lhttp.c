@@ -3,8 +3,8 @@
  * lhttp.c - one HTTP request as a userdata that a task waits on. What scripts call, the checking of what they give, the look-up of names and the following of
  * redirects are in mpengine/http.lua and mpengine/http/.
  *
- * A transfer is closed by its scope in Lua (__close), so a task that is killed or times out takes
- * its request off libcurl on its way out.
+ * A transfer is closed by its scope in Lua (__close), so a task that is killed or times out
+ * removes its request from libcurl as it ends.
  */
 #include "task/ltask.h"
 #include "io/lhttp.h"
@@ -14,7 +14,7 @@
 
 #define TRANSFER "mpengine.transfer"
 
-/* User values of a transfer: what curl points into. */
+/* User values of a transfer: memory that curl points into. */
 enum { UV_BODY = 1, UV_COOKIES, UV_CONNECTIONS, UV_LAST = UV_CONNECTIONS };
 
 typedef struct request {
@@ -88,7 +88,7 @@ read_upload(char *to, size_t size, size_t count, void *ud)
     return n;
 }
 
-/* Back to the start, when a redirect or a login asks for the body again. */
+/* Rewinds to the start, when a redirect or a login asks for the body again. */
 static int
 seek_upload(void *ud, curl_off_t offset, int origin)
 {
@@ -189,7 +189,7 @@ set_cookies(lua_State *L, request *r)
     CURLSH **share = luaL_testudata(L, -1, LMPE_COOKIES);
     if (share) {
         set(L, r, CURLOPT_SHARE, *share);
-        set(L, r, CURLOPT_COOKIEFILE, ""); /* reads none, but keeps those that come */
+        set(L, r, CURLOPT_COOKIEFILE, ""); /* reads none, but keeps those that arrive */
     }
     lua_setiuservalue(L, -2, UV_COOKIES);
 }
@@ -212,8 +212,8 @@ set_options(lua_State *L, request *r)
     set(L, r, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
     set(L, r, CURLOPT_USERAGENT, "mpengine/" MPE_VERSION);
     set(L, r, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-    r->curl->easy_setopt(r->t.easy, CURLOPT_ACCEPT_ENCODING, ""); /* all it knows, or none */
-    set(L, r, CURLOPT_PROXY, text(L, "proxy")); /* always given: curl looks at no variable */
+    r->curl->easy_setopt(r->t.easy, CURLOPT_ACCEPT_ENCODING, ""); /* all it supports, or none */
+    set(L, r, CURLOPT_PROXY, text(L, "proxy")); /* always given: curl reads no variable */
     set(L, r, CURLOPT_NOPROXY, "");
     if (text(L, "auth"))
         set(L, r, CURLOPT_USERPWD, text(L, "auth"));
@@ -299,7 +299,7 @@ attempt_read(lmpe *S, lmpe_await *a)
     return r->t.streaming && r->t.body.len > 0 && !late ? MPE_OK : MPE_EAGAIN;
 }
 
-/* What the kernel says is told where curl has only its own words for it. */
+/* The kernel's reason is reported where curl has only a general text. */
 static void
 push_cause(lua_State *L, request *r)
 {

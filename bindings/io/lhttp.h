@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lhttp.h - what lhttp.c and lhttp_session.c share.
+ * lhttp.h - shared by lhttp.c and lhttp_session.c.
  */
 #ifndef LMPE_LHTTP_H
 #define LMPE_LHTTP_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lhttp_session.c - what requests share, the connections and the cookies of a session, and the parts of
- * URLs.
+ * lhttp_session.c - the data that requests share: the connections and the cookies of a session,
+ * and the parts of URLs.
  */
 #include "io/lhttp.h"
 
@@ -72,7 +72,7 @@ connections_gc(lua_State *L)
     return 0;
 }
 
-/* connections(seconds) -> what closes connections that have been idle for that time */
+/* connections(seconds) -> an object that closes connections idle for that time */
 static int
 new_connections(lua_State *L)
 {
@@ -99,7 +99,7 @@ cookies_close(lua_State *L)
     return 0;
 }
 
-/* cookies() -> what the requests of one session share */
+/* cookies() -> the cookies that the requests of one session share */
 static int
 new_cookies(lua_State *L)
 {

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * lluv.c - luv on the engine's loop. luv is told the loop before its module is opened, and gives
- * its callbacks to a function of ours. Each is called where libuv calls it, inside the turn of the
- * loop, so that libuv's promises hold: none comes after close or stop, and what it changes counts
- * at once. It is called as the first step of a task: if it waits, libuv goes on, and the callback
- * later, when its wait ends. An error in it ends no process.
+ * lluv.c - luv on the engine's loop. luv gets the loop before its module is opened, and passes
+ * its callbacks to a function of ours. Each is called where libuv calls it, inside the turn of
+ * the loop, so that libuv's guarantees hold: none is called after close or stop, and its changes
+ * take effect at once. It is called as the first step of a task: if it waits, libuv goes on, and
+ * the callback continues later, when its wait ends. An error in it ends no process.
  *
- * lluv_run.c is what scripts see of the loop, lluv_handle.c the handles and their end.
+ * lluv_run.c implements the loop functions for scripts, lluv_handle.c the handles and their end.
  *
- * luv that was built with a libuv of its own cannot share the loop and is left alone.
+ * A luv that was built with a libuv of its own cannot share the loop and is left alone.
  */
 #include "base/lmodules.h"
 #include "task/ltask.h"
@@ -57,8 +57,8 @@ callback_ended(lmpe *S)
     S->luv->ended++;
 }
 
-/* Calls the function under the nargs values on top of L, in a task of its own. The thread that
- * drives the loop is the one to do it from: L may be one that the script has suspended. */
+/* Calls the function under the nargs values on top of L, in a task of its own. It must be called
+ * from the thread that drives the loop: L may be one that the script has suspended. */
 static void
 call_in_task(lua_State *L, lmpe *S, int nargs)
 {
@@ -83,7 +83,7 @@ on_callback(lua_State *L, int nargs, int nresults, int flags)
 {
     lmpe *S = lmpe_of(L);
     (void)flags;
-    if (!S || S->luv->is_ending) { /* the state is being closed, and with it luv's handles */
+    if (!S || S->luv->is_ending) { /* the state is being closed, and luv's handles with it */
         lua_pop(L, nargs + 1);
         return 0;
     }
@@ -133,12 +133,12 @@ luv_open(lua_State *L)
     lua_pushcfunction(L, luv.open);
     lua_pushliteral(L, "luv");
     lua_call(L, 1, 1);
-    luv.set_loop(S->main, loop); /* whatever thread opened it, callbacks are called on this one */
+    luv.set_loop(S->main, loop); /* callbacks run on this thread */
     lmpe_luv_own_handles(L, S);
     return 1;
 }
 
-/* In a child: the parent's handles, requests and callbacks are none of its own. */
+/* In a child: drops the parent's handles, requests and callbacks. */
 static void
 on_fork(lua_State *L, lmpe *S)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lluv.h - luv on the engine's loop: what its files share.
+ * lluv.h - luv on the engine's loop: shared by its files.
  */
 #ifndef LLUV_H
 #define LLUV_H
@@ -11,26 +11,27 @@
 
 enum lmpe_luv_mode { LMPE_LUV_DEFAULT, LMPE_LUV_ONCE, LMPE_LUV_NOWAIT, LMPE_LUV_MODES };
 
-/* Of one Lua universe that has luv on the engine's loop. Lies in a userdata of the registry. */
+/* State of one Lua universe that has luv on the engine's loop. It is in a userdata of the
+ * registry. */
 struct lmpe_luv {
-    mpe_turn_hook hook; /* first: it is found by it */
+    mpe_turn_hook hook; /* first: the struct is found by it */
     lmpe *S;
     void (*set_loop)(lua_State *L, uv_loop_t *loop); /* luv's own */
     mpe_waitlist waiting;                            /* tasks in uv.run */
     uint32_t running[LMPE_LUV_MODES];                /* how many are in uv.run, by mode */
     uint32_t stops;                                  /* calls of uv.stop that ended some of them */
     uint32_t stop_wanted;                            /* the next uv.run is to end at once */
-    uint32_t under_way; /* callbacks that have not ended and are not in uv.run, */
-    uint32_t in_run;    /* callbacks that are */
-    uint32_t ends[2];   /* how often nothing was left for one in uv.run; [1]: and in a callback */
-    uint32_t depth;     /* callbacks of libuv's on the C stack */
-    uint64_t ended;     /* callbacks so far */
-    uint64_t seen;      /* what the end of a turn was compared with last */
-    int nested;         /* the loop was run inside a callback */
-    int is_ending;      /* the state is being closed */
+    uint32_t under_way;                              /* callbacks in progress outside uv.run, */
+    uint32_t in_run;                                 /* and inside uv.run */
+    uint32_t ends[2]; /* how often nothing was left for one in uv.run; [1]: and in a callback */
+    uint32_t depth;   /* callbacks of libuv's on the C stack */
+    uint64_t ended;   /* callbacks so far */
+    uint64_t seen;    /* the mark compared at the last end of a turn */
+    int nested;       /* the loop was run inside a callback */
+    int is_ending;    /* the state is being closed */
 };
 
-/* lluv.c: gives up the handles whose end was put off while nested. */
+/* lluv.c: releases the handles whose end was put off while nested. */
 void lmpe_luv_unnest(lua_State *L, struct lmpe_luv *u);
 
 /* lluv_run.c: called by the engine after each turn of the loop and before each sleep. */

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * lluv_handle.c - luv's handles: which there are, and how they end.
+ * lluv_handle.c - luv's handles: which ones exist, and how they end.
  *
- * luv frees the memory of a handle in its finalizer, at once when it has been closed. That is too
- * early in two cases. While libuv is inside a callback it still uses the handle of it, and where
- * such a callback has run the loop again, the handle may be closed by then: its end is put off
- * until libuv is out of all callbacks. And lua_close finalizes handles that the loop still closes;
- * so there is always a guard that is newer than all handles, whose finalizer is called first and
- * has them closed.
+ * luv frees the memory of a handle in its finalizer, at once when it has been closed. That is
+ * too early in two cases. While libuv is inside a callback it still uses the handle of that
+ * callback. If the callback has run the loop again, the handle may be closed by then: its end is
+ * put off until libuv has left all callbacks. And lua_close finalizes handles that the loop
+ * still has to close. So there is always a guard that is newer than all handles, whose finalizer
+ * is called first and has them closed.
  *
- * Handles of another loop are the parent's, which a forked child must leave alone.
+ * Handles of another loop belong to the parent, and a forked child must leave them alone.
  */
 #include "base/lfinalize.h"
 #include "io/lluv.h"
@@ -18,7 +18,7 @@
 #include <string.h>
 
 #define GUARD "mpengine.luv_guard"
-#define END_MS 1000 /* for requests that are under way at the end of the state */
+#define END_MS 1000 /* for requests in progress at the end of the state */
 
 static const char guard_key;   /* in the registry: the newest guard */
 static const char put_off_key; /* a list of handles */
@@ -31,7 +31,7 @@ handle_at(lua_State *L, int idx)
     return *(uv_handle_t **)lua_touserdata(L, idx);
 }
 
-/* ---- which there are ---- */
+/* ---- existing handles ---- */
 
 struct found {
     uv_handle_t **at; /* NULL: they are only counted */
@@ -47,7 +47,7 @@ note(uv_handle_t *handle, void *arg)
     f->n++;
 }
 
-/* Pushes a table: handle, by address -> luv's userdata. luv has a reference to each that is not closed,
+/* Pushes a table: handle, by address -> luv's userdata. luv has a reference to each open handle,
  * and a set of their metatables. */
 static void
 push_by_address(lua_State *L)
@@ -109,7 +109,7 @@ lmpe_luv_unnest(lua_State *L, struct lmpe_luv *u)
 {
     u->nested = 0;
     lua_pushnil(L);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &put_off_key); /* was there already: allocates nothing */
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &put_off_key); /* existed already: allocates nothing */
 }
 
 /* __gc of a handle; luv's own is the second upvalue. */
@@ -148,7 +148,7 @@ on_limit_closed(uv_handle_t *timer)
     free(timer);
 }
 
-/* Runs the loop until nothing of luv's is there any more, for a time. */
+/* Runs the loop until none of luv's handles is left, for a limited time. */
 static void
 run_out(mpe_engine *e, uv_loop_t *loop)
 {
@@ -182,7 +182,7 @@ close_all(lua_State *L)
     }
 }
 
-/* Only the newest guard is still referred to: it is finalized when the state is closed. */
+/* Only the newest guard is still referenced: it is finalized when the state is closed. */
 static int
 guard_gc(lua_State *L)
 {
@@ -206,7 +206,7 @@ renew_guard(lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &guard_key);
 }
 
-/* What an error of the wrapped function says of itself is put right: its name, and the line of its caller. */
+/* Corrects the error message of the wrapped function: its name, and the line of its caller. */
 static int
 raise_as(lua_State *L, const char *name)
 {
@@ -245,7 +245,7 @@ wrap_maker(lua_State *L, lmpe *S, const char *name)
     lua_setfield(L, -2, name);
 }
 
-/* A copy of luv that is opened once more has its own finalizers again. */
+/* A copy of luv that is opened again has its own finalizers again. */
 static void
 wrap_finalizer(lua_State *L, lmpe *S)
 {

@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: MIT
  *
- * lluv_run.c - what scripts see of the loop: uv.run, uv.stop, uv.loop_alive, uv.loop_mode. The loop
- * itself is run by the engine, whenever any task waits; a task in uv.run waits until there is
- * nothing left of luv's, which the engine tells apart from its own (mpe_loop_others).
+ * lluv_run.c - the loop functions for scripts: uv.run, uv.stop, uv.loop_alive, uv.loop_mode. The
+ * engine runs the loop itself, whenever any task waits. A task in uv.run waits until nothing of
+ * luv's is left, which the engine distinguishes from its own (mpe_loop_others).
  *
- * In stock Lua a callback that waits keeps uv.run from returning, so here uv.run waits for the ends
- * of callbacks too. One that is itself in uv.run does not wait for others that are, or they would
- * wait for each other.
+ * In stock Lua a callback that waits keeps uv.run from returning, so here uv.run waits for the
+ * ends of callbacks too. A callback that is itself in uv.run does not wait for others that are,
+ * or they would wait for each other.
  */
 #include "task/ltask.h"
 #include "io/lluv.h"
 
 #define RUN "mpengine.luv_run"
 
-/* One call of uv.run, from its begin to its end. The counts are those of the state when it began. */
+/* One call of uv.run, from its start to its end. The counts are those of the state when it
+ * began. */
 struct run {
     lmpe *S;
     uint32_t mode;
@@ -30,7 +31,7 @@ mark(lmpe *S)
     return S->luv->ended << 32 | (uint32_t)mpe_loop_others(S->e);
 }
 
-/* Is nothing left that a call of uv.run waits for, inside a callback or not? */
+/* Is nothing left that a call of uv.run waits for, inside a callback or outside? */
 static int
 is_idle(lmpe *S, int inside)
 {
@@ -38,7 +39,7 @@ is_idle(lmpe *S, int inside)
     return u->under_way == 0 && (inside || u->in_run == 0) && mpe_loop_others(S->e) == 0;
 }
 
-/* "once" ends with a callback, or with the end of something that has none. */
+/* "once" ends with a callback, or with the end of a handle that has none. */
 static int
 has_ended(const struct run *r)
 {
@@ -49,7 +50,7 @@ has_ended(const struct run *r)
     return r->mode == LMPE_LUV_ONCE && u->under_way == 0 && r->mark != mark(r->S);
 }
 
-/* Those that wait are told what they have waited for, since it may be otherwise when they run. */
+/* Waiting calls get their outcome now, since the state may be different when they run. */
 void
 lmpe_luv_turned(mpe_engine *e, mpe_turn_hook *hook)
 {
@@ -81,7 +82,7 @@ luv_enter(lua_State *L)
         return 0;
     }
     struct run *r = lua_newuserdatauv(L, sizeof *r, 0);
-    int inside = S->current->of_luv && mode != LMPE_LUV_NOWAIT; /* which waits for none */
+    int inside = S->current->of_luv && mode != LMPE_LUV_NOWAIT; /* nowait waits for no callback */
     *r = (struct run){S, mode, u->stops, u->ends[inside], mark(S), inside, 0};
     luaL_setmetatable(L, RUN);
     u->running[mode]++;
@@ -134,7 +135,7 @@ luv_wait(lua_State *L)
     if (has_ended(r))
         return lmpe_give_way(L, S, nothing);
     lmpe_await *a = lmpe_await_new(S, MPE_FOREVER, NULL);
-    mpe_waitlist_wake(S->e, &S->luv->waiting, UINT32_MAX); /* they look at what is seen now */
+    mpe_waitlist_wake(S->e, &S->luv->waiting, UINT32_MAX); /* they check the state seen now */
     S->luv->seen = mark(S);
     a->source = LMPE_LIST;
     a->on.list = &S->luv->waiting;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lnames.c - looking up the names of hosts as a userdata that tasks wait on. It may be asked again
+ * lnames.c - looking up host names, as a userdata that tasks wait on. It may be asked again
  * after a wait that timed out, and is dropped by its scope, or when it is collected.
  */
 #include "task/ltask.h"
@@ -17,7 +17,7 @@ typedef struct lookup {
     int by_host;   /* its errors are those of gethostbyname */
 } lookup;
 
-/* The words are those of LuaSocket, which scripts compare with. */
+/* The texts are those of LuaSocket, with which scripts compare. */
 static const char *
 words_of(const lookup *x, const mpe_lookup_answer *a)
 {
@@ -91,8 +91,8 @@ lookup_gc(lua_State *L)
     return 0;
 }
 
-/* lookup(kind, name [, service]) -> look-up | nil, message: no thread is to be had; kind: "addresses",
- * "names" or "host" */
+/* lookup(kind, name [, service]) -> look-up | nil, message: no thread is available; kind:
+ * "addresses", "names" or "host" */
 static int
 new_lookup(lua_State *L)
 {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * lpoll.c - descriptors, for what is built on them in Lua: waiting for any of several, and reading
- * and writing without waiting.
+ * lpoll.c - descriptors, for modules in Lua: waiting for any of several, and reading and writing
+ * without waiting.
  *
- * A set of waiters is filed by attempt and taken back by attempt and finish, so that none outlives
- * its wait; one left behind by a wait that an error cut short does nothing when it fires, and goes
- * with the set.
+ * attempt files a set of waiters; attempt and finish withdraw it, so that no waiter outlives its
+ * wait. A set left by a wait that an error ended does nothing when it fires, and is freed with
+ * the userdata.
  */
 #include "task/ltask.h"
 #include "io/ldescriptors.h"
@@ -198,7 +198,7 @@ fd_read(lua_State *L)
     return n >= 0 ? 1 : push_errno(L, err);
 }
 
-/* write(2), without the signal when nobody reads any more. */
+/* write(2), without the signal when there is no reader any more. */
 static ssize_t
 write_quietly(int fd, const char *bytes, size_t n)
 {
@@ -238,7 +238,7 @@ fd_write(lua_State *L)
     return 1;
 }
 
-/* fd_close(fd): wakes whoever waits for it, and closes it */
+/* fd_close(fd): wakes the tasks that wait for it, and closes it */
 static int
 fd_close(lua_State *L)
 {

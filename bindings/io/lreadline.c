@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * lreadline.c - line editing for the interactive mode, by readline or libedit, whichever is installed;
- * opened when it is first needed, so nothing depends on it. Their callback interface takes what is
- * there and returns, so the loop can run between keys.
+ * lreadline.c - line editing for the interactive mode, by readline or libedit, whichever is
+ * installed. The library is opened when it is first needed, so nothing depends on it. Its
+ * callback interface takes the available input and returns, so the loop can run between keys.
  */
 #include "base/lmpe.h"
 

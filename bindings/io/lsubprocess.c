@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * lsubprocess.c - other programs: starting one with pipes, and how it ended.
- * mpengine/subprocess.lua and the popen and execute of mpengine/monkey.lua are made of these.
+ * lsubprocess.c - other programs: starting one with pipes, and its exit status.
+ * mpengine/subprocess.lua and the popen and execute of mpengine/monkey.lua are built on this.
  *
- * This side's ends of the pipes do not block and are closed by exec. The other side's belong to the
- * program alone. The end of a program is seen by its pidfd, which is readable then. A program ends with the
- * process that started it, however that ends, unless it is detached: the kernel sees to that.
+ * This side's ends of the pipes do not block and are closed by exec. The other side's belong to
+ * the program only. The exit of a program is seen by its pidfd, which becomes readable. A
+ * program ends with the process that started it, whatever ends that process, unless it is
+ * detached: the kernel kills it.
  */
 #include "io/ldescriptors.h"
 
@@ -62,8 +63,8 @@ open_pipe(struct program *p, int stream)
  * It runs in the memory of this one, whose thread waits meanwhile: nothing here may change what is not
  * its own, and no handler of this program may run. */
 
-/* What this program catches, ignores or blocks for its own reasons is not for the new one. What a shell or
- * nohup had it ignore stays ignored. */
+/* Undoes what this program catches, ignores or blocks for its own reasons. Signals that a shell
+ * or nohup made it ignore stay ignored. */
 static void
 set_signals(void)
 {
@@ -89,7 +90,7 @@ close_from(int first)
         close(fd);
 }
 
-/* Is killed by the kernel when its parent ends, unless that is too late. */
+/* Makes the kernel kill it when its parent ends; fails if the parent is already gone. */
 static int
 end_with_parent(const struct program *p)
 {
@@ -131,7 +132,7 @@ start_process(struct program *p)
     return pid;
 }
 
-/* With all signals blocked, so that none is handled in the memory that both have. errno, or 0. */
+/* With all signals blocked, so that no handler runs in the shared memory. errno, or 0. */
 static int
 start_blocked(struct program *p, pid_t *pid)
 {
@@ -239,7 +240,7 @@ reap(lua_State *L)
 
 /* ---- files ---- */
 
-/* What closes a file whose reading and writing are done elsewhere, when nobody has closed it. */
+/* Closes a file whose reading and writing are done elsewhere, if it was not closed before. */
 static int
 close_stream(lua_State *L)
 {
@@ -248,7 +249,7 @@ close_stream(lua_State *L)
     return luaL_fileresult(L, fclose(s->f) == 0, NULL);
 }
 
-/* stream(fd, mode) -> a file of the io library over the descriptor, which is its own from now on */
+/* stream(fd, mode) -> a file of the io library over the descriptor, which it owns from now on */
 static int
 stream(lua_State *L)
 {
@@ -279,7 +280,8 @@ bytes_buffered(FILE *f)
 }
 #endif
 
-/* buffered(file) -> what the C library has read from it and nobody has taken, or nothing */
+/* buffered(file) -> bytes that the C library has read from it and that were not taken, or
+ * nothing */
 static int
 buffered(lua_State *L)
 {

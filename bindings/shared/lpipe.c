@@ -17,11 +17,11 @@ end_of(const lmpe_box *b)
     return mpe_handle_kind(b->h) == MPE_KIND_PIPE_OTHER;
 }
 
-/* An end that has come with a message: this process has it now. */
+/* An end that has arrived with a message: this process holds it now. */
 static void
 arrived(lmpe_box *b)
 {
-    b->extra &= ~(uint32_t)CLOSED; /* whoever is sent an end has it, again if need be */
+    b->extra &= ~(uint32_t)CLOSED; /* sent again, it is open again */
     mpe_pipe_use(b->S->e, b->o, end_of(b));
 }
 
@@ -36,7 +36,7 @@ check_open(lua_State *L, const char *call)
     return b;
 }
 
-/* Pushes the queue that carries what from_end sends, or returns NULL: it sends nothing. */
+/* Pushes the queue into which from_end sends, or returns NULL: it sends nothing. */
 static lmpe_box *
 push_queue(lua_State *L, lmpe_box *b, int from_end)
 {
@@ -267,7 +267,7 @@ pipe_tostring(lua_State *L)
     return 1;
 }
 
-/* A process that has not closed the end gives it up by that. */
+/* A process that has not closed the end releases it by that. */
 static void
 collected(lmpe_box *b)
 {

@@ -51,8 +51,8 @@ keep_object(void *ud, uint64_t h)
     return 0;
 }
 
-/* The bytes must outlive the call when it waits: buffer and header are anybody's then. So must the
- * objects that they name, whatever becomes of the value. */
+/* The bytes must outlive the call when it waits: other calls use buffer and header then. So must
+ * the objects that they name, even if the value is dropped. */
 static void
 keep_bytes(lua_State *L, lmpe *S, lmpe_await *a)
 {
@@ -74,7 +74,7 @@ keep_bytes(lua_State *L, lmpe *S, lmpe_await *a)
     mpe_wire_scan_handles((const void *)a->scratch[0], n, keep_object, &k);
 }
 
-/* What is put is at index 2. */
+/* The value to put is at index 2. */
 static int
 put_with(lua_State *L, lmpe *S, lmpe_box *b, uint64_t deadline)
 {

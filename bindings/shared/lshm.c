@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * lshm.c - mp.SharedMemory: named memory in /dev/shm that unrelated programs can open, as Python's
- * multiprocessing.shared_memory. It is outside the arena on purpose: it has a name, and it stays
- * until somebody unlinks it. Bytes are copied in and out; nothing here blocks.
+ * lshm.c - mp.SharedMemory: named memory in /dev/shm that unrelated programs can open, like
+ * Python's multiprocessing.shared_memory. It is outside the arena on purpose: it has a name, and
+ * it stays until a program unlinks it. Bytes are copied in and out; nothing here blocks.
  */
 #include "base/lmpe.h"
 
@@ -23,7 +23,7 @@
 typedef struct memory {
     uint8_t *data; /* NULL once closed */
     size_t size;
-    int reserved; /* made here; of other memory some may have to be found yet */
+    int reserved; /* made here; in other memory some pages may have to be reserved yet */
     char name[256];
 } memory;
 
@@ -115,15 +115,15 @@ check_range(lua_State *L, const memory *m, int idx, size_t *from, size_t *count)
     *count = j >= i ? (size_t)(j - i + 1) : 0;
 }
 
-/* Pages that the creator has not reserved are made sure of before they are used, since a full /dev/shm,
- * or a file that was cut, would be SIGBUS. */
+/* Pages that the creator has not reserved are committed before they are used, since a full
+ * /dev/shm, or a file that was cut, would cause SIGBUS. */
 static void
 make_sure(lua_State *L, const memory *m, const char *call, size_t from, size_t count, int advice)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)(m->data + from);
     uintptr_t begin = first & ~(page - 1);
     if (m->reserved || count == 0 || madvise((void *)begin, first + count - begin, advice) == 0 ||
-        errno == EINVAL) /* a kernel before 5.14 cannot say */
+        errno == EINVAL) /* a kernel before 5.14 does not support it */
         return;
     luaL_error(L,
                "SharedMemory:%s: no memory behind these bytes of '%s': /dev/shm is full, or the "
@@ -167,7 +167,7 @@ unmap(memory *m)
     return 0;
 }
 
-/* m:close(): gives this process's mapping up; harmless when closed already */
+/* m:close(): unmaps it in this process; harmless when closed already */
 static int
 memory_close(lua_State *L)
 {
@@ -181,7 +181,7 @@ memory_gc(lua_State *L)
     return m ? unmap(m) : 0;
 }
 
-/* m:unlink(): the name is gone, and the memory with its last mapping */
+/* m:unlink(): removes the name; the memory is freed with its last mapping */
 static int
 memory_unlink(lua_State *L)
 {

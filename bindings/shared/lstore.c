@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * lstore.c - values between Lua and the bytes that dicts and lists store. Bytes in a grown buffer
- * and pinned objects belong to a frame of C, so what may raise with them about runs under pcall.
+ * lstore.c - values between Lua and the bytes that dicts and lists store. Bytes in a grown
+ * buffer and pinned objects belong to a C frame, so code that may raise while they exist runs
+ * under pcall.
  */
 #include "codec/lmessage.h"
 #include "codec/lcodec.h"

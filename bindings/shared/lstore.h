@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lstore.h - what dicts and lists share: values between Lua and the bytes that the engine stores.
+ * lstore.h - shared by dicts and lists: values between Lua and the bytes that the engine stores.
  */
 #ifndef LMPE_STORE_H
 #define LMPE_STORE_H
@@ -10,8 +10,9 @@
 /* The upvalue with the methods, in an __index or __newindex set by lmpe_store_accessors. */
 #define LMPE_METHODS lua_upvalueindex(3)
 
-/* One access to an object, on the C stack: bytes copied out of it or about to go in, and since when
- * their objects are pinned. Opened, then closed by lmpe_store_value, _call or _close. */
+/* One access to an object, on the C stack: bytes copied out of it or about to be stored, and the
+ * mark from which their objects are pinned. Opened, then closed by lmpe_store_value, _call or
+ * _close. */
 typedef struct lmpe_store {
     lmpe *S;
     mpe_object *o;
@@ -24,7 +25,7 @@ typedef struct lmpe_store {
 
 void lmpe_store_open(lmpe_store *s, lmpe_box *b, const char *call);
 void lmpe_store_close(lmpe_store *s);
-/* Has it nothing to give back? Then whatever raises may. */
+/* Has it nothing to free? Then a call may raise. */
 static inline int
 lmpe_store_is_small(lmpe_store *s)
 {
@@ -32,7 +33,7 @@ lmpe_store_is_small(lmpe_store *s)
 }
 /* Pushes the one value in buf, and closes. */
 int lmpe_store_value(lua_State *L, lmpe_store *s);
-/* Calls f with the store and the n values on top, protected; closes, whatever happens; leaves the
+/* Calls f with the store and the n values on top, protected; closes in any case; leaves the
  * results. */
 int lmpe_store_call(lua_State *L, lmpe_store *s, lua_CFunction f, int n, int nresults);
 
@@ -50,11 +51,11 @@ void lmpe_store_accessors(lua_State *L, lmpe *S, const char *name, lua_CFunction
                           lua_CFunction newindex);
 /* The type of the value at idx as messages name it: mp.List. May push. */
 const char *lmpe_type_name(lua_State *L, int idx);
-/* Something with elements 1..n: a table, or a shared array or list. */
+/* True for a value with elements 1..n: a table, or a shared array or list. */
 int lmpe_is_list(lua_State *L, int idx);
 
-/* The receiver of a metamethod, without looking at its metatable: a box of this state is told by
- * its size and the state it names. */
+/* The receiver of a metamethod, without looking at its metatable: a box of this state is
+ * recognized by its size and the state it names. */
 static inline lmpe_box *
 lmpe_receiver(lua_State *L, int kind)
 {
