@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lend.c - the end of a process and of the program: children are waited for, daemons ended, and after
- * an interrupt everybody is stopped. All of it blocks and runs no task.
+ * lend.c - the end of a process and of the program: waits for children, ends daemons, and after
+ * an interrupt stops all processes. All of it blocks and runs no task.
  */
 #include "process/lprocess.h"
 
@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #define GRACE_NS (MPE_NS_PER_S / 2)  /* from SIGTERM to SIGKILL, for daemons at the end */
-#define ROUND_NS (MPE_NS_PER_S / 20) /* between two looks at a program that is being stopped */
+#define ROUND_NS (MPE_NS_PER_S / 20) /* between two checks of a program that is being stopped */
 
 static int
 has_waiting(lmpe *S, int daemons)
@@ -26,7 +26,7 @@ has_waiting(lmpe *S, int daemons)
     return 0;
 }
 
-/* Waits for children of one sort, blocking. 0 when a signal, or the deadline, came first. */
+/* Waits for children of one sort, blocking. 0 when a signal, or the deadline, occurred first. */
 static int
 wait_for(lmpe *S, int daemons, uint64_t deadline)
 {
@@ -46,7 +46,7 @@ wait_for(lmpe *S, int daemons, uint64_t deadline)
     return 1;
 }
 
-/* One that is stopped takes its signal when it goes on. */
+/* A stopped process handles its signal when it is continued. */
 static void
 terminate(lmpe *S, mpe_process *p)
 {
@@ -76,7 +76,8 @@ end_daemons(lmpe *S)
     wait_for(S, 1, MPE_FOREVER);
 }
 
-/* Signals every process of the program but this one, the children of children too. How many. */
+/* Signals every process of the program except this one, children of children too. Returns how
+ * many. */
 static int
 signal_program(lmpe *S, int number)
 {
@@ -98,8 +99,8 @@ signal_program(lmpe *S, int number)
     return count;
 }
 
-/* Ends the whole program but this process: it was interrupted. Again and again, since a child may
- * be starting another. */
+/* Ends the whole program except this process: it was interrupted. Repeats, since a child may be
+ * starting another. */
 static void
 stop_program(lmpe *S)
 {
@@ -142,19 +143,19 @@ on_close(lua_State *L, lmpe *S)
     (void)L;
     int told = lmpe_signal_raised();
     if (S->is_program && !told)
-        lmpe_signals_open(S);            /* lua has taken them back */
-    int is_over = told && S->is_command; /* which has seen to it */
+        lmpe_signals_open(S);            /* lua has reset them */
+    int is_over = told && S->is_command; /* which has handled it */
     end_children(S, told && !is_over);
     if (!S->is_program || is_over)
         return;
     if (!lmpe_signal_raised())
         return;
-    if (!told && lmpe_signal_raised() == SIGINT) /* the interpreter has had no error to tell */
+    if (!told && lmpe_signal_raised() == SIGINT) /* the interpreter got no error to report */
         fputs("mpengine: interrupted\n", stderr);
     lmpe_process_end(S, 128 + lmpe_signal_raised());
 }
 
-/* Ends this process now: what it holds is given up, nothing is unwound or collected. */
+/* Ends this process now: releases everything it holds; nothing is unwound or collected. */
 void
 lmpe_process_end(lmpe *S, int code)
 {
@@ -173,7 +174,7 @@ end_process(lua_State *L)
     return 0;
 }
 
-/* leave(): gives up what this process holds, before an exit that unwinds nothing */
+/* leave(): releases everything this process holds, before an exit that unwinds nothing */
 static int
 leave(lua_State *L)
 {
@@ -201,8 +202,8 @@ is_program(lua_State *L)
     return 1;
 }
 
-/* By its name, and by what lua and the command leave in the globals. Without /proc, by the name it was
- * started by. */
+/* Decides by its name, and by the globals that lua and the command leave. Without /proc, by the
+ * name it was started by. */
 static int
 looks_like_program(lua_State *L)
 {

@@ -9,8 +9,12 @@
 #include "shared/larray_element.h"
 #include "shared/lstore.h"
 
+#define LMPE_ARRAY_KINDS                                                                           \
+    (1u << MPE_KIND_ARRAY | 1u << MPE_KIND_VALUE | 1u << MPE_KIND_RAW_ARRAY |                      \
+     1u << MPE_KIND_RAW_VALUE)
+
 /* The data of an array. */
-    typedef struct lmpe_array {
+typedef struct lmpe_array {
     const lmpe_element *type;
     uint8_t *data;
     uint64_t length;

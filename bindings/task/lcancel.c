@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * lcancel.c - cancellation of tasks: kills, and scopes with a deadline or a flag, which are kills of
- * a stretch of a task's stack (lscope.c).
+ * lcancel.c - cancellation of tasks: kills, and scopes with a deadline or a flag, which are
+ * kills of a part of a task's stack (lscope.c).
  *
- * It is raised as an error at the wait under way and at every later one. While a close handler
- * runs, waits work for CLOSE_NS more. A protected call may catch the error, and the code after it
- * runs: cleaning up there is how Lua programs do it. But code that has caught it MAX_CAUGHT times, or
- * has run for MAX_TICKS since the first, is ended: from then on a hook raises it at each instruction
- * (lhook.c), which no protected call outlives. Code that does not wait at all is found by the ticker
- * (lticker.c), and raised at once.
+ * A cancellation is raised as an error at the current wait and at every later one. While a close
+ * handler runs, waits work for CLOSE_NS more. A protected call may catch the error, and the code
+ * after it runs: Lua programs clean up there. But code that has caught it MAX_CAUGHT times, or
+ * has run for MAX_TICKS since the first catch, is ended: from then on a hook raises it at each
+ * instruction (lhook.c), which no protected call outlives. The ticker (lticker.c) finds code
+ * that does not wait at all, and raises it there at once.
  */
 #include "task/lcancel.h"
 #include "task/lturn.h"
@@ -19,8 +19,8 @@
 
 /* ---- is it cancelled? ---- */
 
-/* A scope counts while the coroutine that is in it is under way: a generator of the script's may
- * have yielded out of one. */
+/* A scope counts while the coroutine that is in it is active: a generator of the script may have
+ * yielded out of one. */
 static int
 is_under_way(lua_State *L, lmpe *S, const lmpe_scope *s)
 {
@@ -93,7 +93,7 @@ lmpe_close_handler_waits(lua_State *L, lmpe_task *t)
 
 /* ---- raising it ---- */
 
-/* What has come of the cancellation that is to be raised next; NULL: never raised. */
+/* The record of the cancellation that is raised next; NULL: never raised. */
 static lmpe_raised *
 raised_of(lua_State *L, lmpe *S, lmpe_task *t)
 {
@@ -172,8 +172,8 @@ lmpe_cancel_act(lua_State *L, lmpe *S)
         lmpe_raise_cancelled(L, S, S->current);
 }
 
-/* check_cancelled() -> true when the caller is to give way, by let_others(), once it has done what it
- * does; raises in a task that is cancelled */
+/* check_cancelled() -> true when the caller must yield, by let_others(), after its operation;
+ * raises in a task that is cancelled */
 static int
 check_cancelled(lua_State *L)
 {

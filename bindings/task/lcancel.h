@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lcancel.h - what the files about cancellation share.
+ * lcancel.h - shared by the files about cancellation.
  */
 #ifndef LCANCEL_H
 #define LCANCEL_H
@@ -11,7 +11,7 @@
 
 /* ---- lstacks.c: the running task, seen from L, the coroutine that runs ---- */
 
-/* The coroutine around l's, on the way from L to the task's own; NULL at its end. */
+/* The coroutine outside l's, on the way from L to the task's own; NULL at its end. */
 lua_State *lmpe_outwards(lmpe *S, lua_State *L, lmpe_link **l);
 /* Is some function on this stack a close handler? */
 int lmpe_has_close_handler(lua_State *L);
@@ -21,9 +21,10 @@ int lmpe_in_close_handler(lua_State *L, lmpe *S);
 
 /* Is it killed, or in a scope that is cancelled or past its deadline? */
 int lmpe_is_over(lua_State *L, lmpe *S, lmpe_task *t);
-/* The running task is cancelled, and has run for a tick more: is it to be raised at once? */
+/* The running task is cancelled, and has run for a tick more: must the error be raised at once? */
 int lmpe_count_tick(lua_State *L, lmpe *S, lmpe_task *t);
-/* Must the code that runs be raised in? Then lmpe_cancel_act does so, unless close handlers run. */
+/* Must an error be raised in the running code? Then lmpe_cancel_act does so, unless close
+ * handlers run. */
 int lmpe_cancel_wants(lua_State *L, lmpe *S);
 void lmpe_cancel_act(lua_State *L, lmpe *S);
 
@@ -49,12 +50,12 @@ void lmpe_push_kill(lua_State *L, int idx);
 
 /* ---- lscope.c ---- */
 
-/* Pushes what a scope that was entered raises. */
+/* Pushes the error that an entered scope raises. */
 void lmpe_push_token(lua_State *L, const lmpe_scope *s);
 
 /* ---- lticker.c ---- */
 
-/* lhook.c: a hook of the script's that ours stands in for. */
+/* lhook.c: a hook of the script that ours replaces for a time. */
 struct lmpe_own_hook {
     lua_State *L;
     lua_Hook f;
@@ -68,17 +69,17 @@ struct lmpe_ticker {
     enum { LMPE_NO_TIMER, LMPE_OWN_TIMER, LMPE_PROFILE_TIMER } made;
     int ticking;
     int idle_ticks;
-    int hogs;           /* the task that runs is cancelled, and is raised in where it is */
-    int report;         /* the watchdog's story is to be told */
+    int hogs;           /* the running task is cancelled, and the error is raised where it runs */
+    int report;         /* the watchdog's report is due */
     uint32_t deadlines; /* scopes with one */
     uint32_t switches;  /* as of the last tick */
-    uint64_t since;     /* when the run began that has lasted since then */
+    uint64_t since;     /* start of the current run */
     uint64_t watch_ns;  /* 0: no watchdog */
     int reported;
     struct lmpe_own_hook hooks[LMPE_HOOKS_MAX];
 };
 
-/* Tells the watchdog's story, if it is due. */
+/* Prints the watchdog's report, if it is due. */
 void lmpe_report_hog(lua_State *L, lmpe *S);
 
 /* Each adds its functions to the core module on top of the stack. */

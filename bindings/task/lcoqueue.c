@@ -2,11 +2,12 @@
  *
  * lcoqueue.c - co.Queue and co.JoinableQueue: a queue inside this process that holds any Lua value.
  *
- * Whoever waits is served in the order of arrival. An item that is put while somebody waits for one
- * is handed to the first of them: it leaves the queue at once, and lies among the handed ones until
- * that task runs. A place that becomes free while somebody waits for one is promised to the first of
- * them in the same way. A task that was given its turn keeps it even if it is killed meanwhile
- * (lsched.c), so nothing gets lost; one that timed out or was killed before stands in no list.
+ * Waiters are served in the order of arrival. An item put while a task is waiting is handed to
+ * the first waiter: it leaves the queue at once, and is kept among the handed items until that
+ * task runs. In the same way, a place that becomes free while a task waits for one is promised
+ * to the first of these. A task that was granted its turn keeps it even if it is killed before
+ * it runs (lsched.c), so nothing is lost. A task that timed out or was killed before that is in
+ * no list.
  */
 #include "task/ltask_int.h"
 #include "task/lturn.h"
@@ -140,7 +141,7 @@ add(lua_State *L, lmpe *S, coqueue *q)
     if (q->takers.head) {
         append(L, &q->handed);
         mpe_waitlist_wake(S->e, &q->takers, 1);
-        give_places(S, q); /* the place that this putter was promised is free again */
+        give_places(S, q); /* the place promised to this producer is free again */
     } else {
         append(L, &q->items);
         tell_watchers(S, q);
@@ -186,7 +187,7 @@ put_nowait(lua_State *L)
     return put_until(L, MPE_NOW);
 }
 
-/* When the queue is closed, takers are woken that nothing was handed to. */
+/* When the queue is closed, wakes the consumers that were not handed an item. */
 static int
 finish_get(lua_State *L, lmpe *S, int status)
 {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
  * lcoroutine.c - the coroutine library's resume, wrap, yield, close and status, so that a wait
- * inside a user's own coroutine suspends the whole task: a yield of the scheduler is passed on
- * outwards, and the user's coroutine goes on where it was when the task does. The user's own yields
- * are left alone. A coroutine that is passed over like that is parked: for others it is not
- * suspended, it is "normal", and may be neither resumed nor closed.
+ * inside a user's own coroutine suspends the whole task. A yield of the scheduler is passed on
+ * outwards, and the user's coroutine continues where it was when the task does. The user's own
+ * yields are left alone. A coroutine through which such a yield has passed is parked: for others
+ * it is not suspended, it is "normal", and may be neither resumed nor closed.
  */
-#define LMPE_AS_LUA /* the messages are those of what is replaced */
+#define LMPE_AS_LUA /* the messages are those of the replaced functions */
 #include "task/ltask_int.h"
 
 static lua_State *
@@ -21,7 +21,7 @@ static int co_yield (lua_State *L);
 static int co_resume(lua_State *L);
 static int wrapped(lua_State *L);
 
-/* Pushes the function that co is in; its C function, NULL when it is none. */
+/* Pushes the function that co is in; its C function, NULL when it is a Lua function. */
 static lua_CFunction
 push_function(lua_State *co, lua_Debug *ar)
 {
@@ -119,7 +119,7 @@ wrap_end(lua_State *L, lua_State *co, int n)
     if (n >= 0)
         return n;
     int status = lua_status(co);
-    if (status != LUA_OK && status != LUA_YIELD) { /* close its variables, take its final error */
+    if (status != LUA_OK && status != LUA_YIELD) { /* close its variables, use its final error */
         lua_pop(L, 1);
         lmpe *S = lmpe_self_or_closed(L);
         S->resetting++;
@@ -183,7 +183,7 @@ co_wrap(lua_State *L)
     return 1;
 }
 
-/* Is L where the current task itself runs, rather than a coroutine that it has made? */
+/* Does the current task itself run on L, rather than a coroutine that it has made? */
 static int
 is_own_body(lmpe *S, const lua_State *L)
 {
@@ -225,7 +225,7 @@ co_close(lua_State *L)
     return status == LUA_OK ? lua_gettop(L) : lua_error(L);
 }
 
-/* The script may do something with a task's coroutine later: it is not used again. */
+/* The script may use a task's coroutine later: it is not reused. */
 static int
 co_running(lua_State *L)
 {

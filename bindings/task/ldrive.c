@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * ldrive.c - driving the loop in place: how the main chunk waits, which has no coroutine, and a task
- * where Lua cannot yield. What the loop runs meanwhile runs on top of its C stack.
+ * ldrive.c - driving the loop in place. The main chunk, which has no coroutine, waits in this
+ * way, and so does a task where Lua cannot yield. The tasks that the loop runs meanwhile run on
+ * top of its C stack.
  *
- * The loop can give such a wait up: for a signal, a deadlock, or a pool that stops what runs. The wait is
- * then left as by a kill, so that what must not be left undone, taking a lock again, say, is done
- * first; the error is kept until lmpe_raise_cancelled raises it.
+ * The loop can end such a wait: for a signal, a deadlock, or a pool that stops the running item.
+ * The wait is then left as by a kill, so that necessary steps, such as reacquiring a lock, are
+ * done first. The error is kept until lmpe_raise_cancelled raises it.
  */
 #include "task/ltask_int.h"
 #include "task/lturn.h"
@@ -13,7 +14,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* Pushes the message, or a function that finds it when the task waits no more. */
+/* Pushes the message, or a function that determines it when the task no longer waits. */
 static void
 push_deadlock(lua_State *L)
 {
@@ -22,7 +23,7 @@ push_deadlock(lua_State *L)
         lua_pushliteral(L, "every task waits for something that can never come");
 }
 
-/* Pushes the error of a wait that the loop has given up. */
+/* Pushes the error of a wait that the loop has ended. */
 static void
 push_error_of(lua_State *L, lmpe *S, int rc)
 {
@@ -62,8 +63,8 @@ lmpe_push_failure(lua_State *L, lmpe_task *t)
         lua_call(L, 0, 1);
 }
 
-/* Is the wait of the current task to be left, now that the loop was called back? If not, and it was for what
- * comes after this wait, the loop is to be called back again. */
+/* Must the wait of the current task be left, now that the loop was interrupted? If not, and the
+ * interrupt concerns what follows this wait, the loop is interrupted again later. */
 static int
 must_leave(lua_State *L, lmpe *S, int *again)
 {
@@ -73,7 +74,7 @@ must_leave(lua_State *L, lmpe *S, int *again)
     return 0;
 }
 
-/* What the loop changes while the current task drives it. */
+/* Values that the loop changes while the current task drives it. */
 struct drive {
     lua_State *driver;
     lmpe_link *links;

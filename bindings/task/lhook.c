@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * lhook.c - interrupts Lua code that runs. One hook serves all that may have to: a signal
- * (lsignal.c), a pool that stops an item (lpool_worker.c), the cancellation of a task that does not
- * wait and the watchdog (lcancel.c). Each says
- * whether it wants something; it is asked at the next instruction of the script's own code, never
- * inside Lua code of the library, which may be in the middle of a change. When none of them wants
- * anything any more, the script's own hook, which was put aside, comes back.
+ * lhook.c - interrupts running Lua code. One hook serves all that may need to: a signal
+ * (lsignal.c), a pool that stops an item (lpool_worker.c), the cancellation of a task that does
+ * not wait and the watchdog (lcancel.c). Each says whether it wants to interrupt. It is asked at
+ * the next instruction of the script's own code, never inside Lua code of the library, which may
+ * be in the middle of a change. When none of them wants to any more, the script's own hook,
+ * which was saved, is restored.
  *
- * lmpe_hook may be called by a signal handler. Such handlers block all other signals, so no two of
- * them change the table of hooks at a time. A handler may come while Lua counts for the script's own
- * hook, and Lua then stores its old count over the new one. So what a handler sets asks for lines,
- * too, and the first call of the hook, which no longer races with Lua, sets the count again.
+ * lmpe_hook may be called by a signal handler. Such handlers block all other signals, so no two
+ * of them change the table of hooks at a time. A handler may run while Lua counts for the script's
+ * own hook, and Lua then stores its old count over the new one. So a handler also sets the hook for
+ * lines, and the first call of the hook, which no longer races with Lua, sets the count again.
  */
 #include "base/lmodules.h"
 #include "task/lturn.h"
@@ -26,7 +26,7 @@ find(struct lmpe_ticker *k, const lua_State *L)
     return NULL;
 }
 
-/* The entry is given up first: a signal in between leaves it so. */
+/* The entry is freed first: a signal in between finds it free. */
 static void
 unhook(struct lmpe_ticker *k, lua_State *L)
 {

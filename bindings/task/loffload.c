@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * loffload.c - co.offload: a function that blocks, on a thread, with a Lua state of its own. The
- * function, its arguments and its results travel as messages of the codec; shared objects do not,
- * since the engine belongs to the thread that opened it.
+ * loffload.c - co.offload: a blocking function, on a thread, with a Lua state of its own. The
+ * function, its arguments and its results are sent as messages of the codec. Shared objects are
+ * not, since the engine belongs to the thread that opened it.
  *
- * A job outlives the task that waits for it when that is killed: it is freed by whoever is last.
+ * A job outlives the task that waits for it when that is killed: the last user of the job frees
+ * it.
  */
 #include "base/lmodules.h"
 #include "codec/lmessage.h"

@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: MIT
  *
- * lrequire.c - require, so that a module whose top level waits suspends the task that loads it: Lua's
- * own calls the loader where nothing can yield. What another task is loading is waited for instead
- * of being loaded a second time, unless that task waits for something this one is loading. As with
- * Lua's own, a module that is required while this task loads it is loaded once more; modules that
- * require each other in a circle without end would fill the C stack there, and are stopped here.
+ * lrequire.c - require, changed so that a module whose top level waits suspends the task that
+ * loads it: Lua's own calls the loader where nothing can yield. A module that another task is
+ * loading is waited for instead of being loaded a second time, unless that task waits for a
+ * module this one is loading. As with Lua's own, a module that is required while this task loads
+ * it is loaded once more. An endless circle of modules that require each other would overflow
+ * the C stack there, and is stopped here.
  *
- * What is being loaded stands in a list of the state. It leaves the list when its loader returns or
- * fails, as a variable to be closed, or when the coroutine that loads it is collected. A forked
- * child starts with an empty list.
+ * Modules being loaded are in a list of the state. An entry is removed when its loader returns
+ * or fails, as a variable to be closed, or when the coroutine that loads it is collected. A
+ * forked child starts with an empty list.
  */
-#define LMPE_AS_LUA /* the messages are those of what is replaced */
+#define LMPE_AS_LUA /* the messages are those of the replaced functions */
 #include "base/lmodules.h"
 #include "task/ltask.h"
 
 #include <string.h>
 
 #define LOADING "mpengine.loading"
-#define NESTED_MAX 20 /* loads of one module within each other */
+#define NESTED_MAX 20 /* nested loads of one module */
 
 struct lmpe_loading {
     struct lmpe_loading *next;
@@ -38,7 +39,7 @@ find(lmpe *S, const char *name)
     return l;
 }
 
-/* What a task waits to be loaded, or NULL. */
+/* The module that a task waits for, or NULL. */
 static struct lmpe_loading *
 awaited_by(lmpe *S, const lmpe_task *t)
 {
@@ -108,7 +109,7 @@ push_guard(lua_State *L, lmpe *S, const char *name)
     lua_toclose(L, GUARD);
 }
 
-/* Pushes the loader of a module and what goes with it; raises with what each searcher said. */
+/* Pushes the loader of a module and its extra value; raises with the messages of all searchers. */
 static void
 push_loader(lua_State *L, const char *name)
 {
@@ -137,7 +138,7 @@ push_loader(lua_State *L, const char *name)
     luaL_error(L, "module '%s' not found:%s", name, lua_tostring(L, -1));
 }
 
-/* The loader's result is on top, below it what went with the loader. */
+/* The loader's result is on top, below it the loader's extra value. */
 static int
 after_load(lua_State *L, int status, lua_KContext ctx)
 {
@@ -158,11 +159,11 @@ after_load(lua_State *L, int status, lua_KContext ctx)
 
 static int require_again(lua_State *L, lmpe *S, int status);
 
-/* require(name) -> the module [, what went with its loader] */
+/* require(name) -> the module [, the loader's extra value] */
 static int
 require(lua_State *L)
 {
-    lmpe *S = lmpe_self_or_closed(L); /* loading one waits for nothing then */
+    lmpe *S = lmpe_self_or_closed(L); /* a closed state waits for nothing */
     const char *name = luaL_checkstring(L, NAME);
     lua_settop(L, NAME);
     lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT
  *
- * lsched.c - how a task waits. Two kinds of waits: the simple one, in a list of this process or for
- * a time, which needs nothing but the task itself; and the await, which tries something of the
- * engine again and again until it succeeds.
+ * lsched.c - how a task waits. There are two kinds of waits: the simple one, in a list of this
+ * process or for a time, which needs only the task itself; and the await, which tries an
+ * operation of the engine again and again until it succeeds.
  *
- * The main chunk is the main task: it has no coroutine and waits by driving the loop in place (ldrive.c),
- * as does a task where Lua cannot yield (in a sort comparator, say); all others yield. A yield of
- * the scheduler passes through the user's own coroutines by means of lcoroutine.c.
+ * The main chunk is the main task: it has no coroutine and waits by driving the loop in place
+ * (ldrive.c), as does a task where Lua cannot yield (for example in a sort comparator); all
+ * others yield. A yield of the scheduler passes through the user's own coroutines by means of
+ * lcoroutine.c.
  *
- * Cancellation is looked for at the entry and at the exit of every wait (lcancel.c). A task that is
- * woken by a list has been given its turn: that stands, and the kill is found at its next wait.
+ * Cancellation is checked at the start and at the end of every wait (lcancel.c). A task that is
+ * woken by a list has been granted its turn: it keeps the turn, and the kill is raised at its
+ * next wait.
  */
 #include "base/lobject.h"
 #include "task/lturn.h"
@@ -25,7 +27,7 @@ lmpe_can_yield(lua_State *L, lmpe *S)
         return 0;
     for (lmpe_link *l = S->links; l && L != co; l = l->prev) {
         if (l->inner != L)
-            return 0; /* resumed by something else than our coroutine library */
+            return 0; /* not resumed by our coroutine library */
         L = l->outer;
         if (!lua_isyieldable(L))
             return 0;
@@ -35,7 +37,7 @@ lmpe_can_yield(lua_State *L, lmpe *S)
 
 /* ---- in place ---- */
 
-/* Takes back what a waiting task has filed. */
+/* Withdraws the waiter of a waiting task. */
 void
 lmpe_unfile(lmpe *S, lmpe_task *t)
 {
@@ -57,8 +59,8 @@ fire_nobody(mpe_engine *e, mpe_waiter *w, int status)
     (void)e, (void)w, (void)status;
 }
 
-/* The lists of this process are copies of the parent's, with its waiters; its timers are none of
- * the child's. */
+/* The lists of this process are copies of the parent's, with its waiters; the child has none of
+ * its timers. */
 void
 lmpe_wait_forked(lmpe *S, lmpe_task *t)
 {
@@ -123,7 +125,7 @@ simple_k(lua_State *L, int status, lua_KContext ctx)
     return simple_ended(L, S, S->current, (lmpe_finish_fn)ctx);
 }
 
-/* A kill may come in a close handler that is allowed to wait on. */
+/* A kill may arrive in a close handler that is allowed to wait longer. */
 static void
 simple_in_place(lua_State *L, lmpe *S, lmpe_task *t, mpe_waitlist *list, uint64_t deadline)
 {
@@ -251,14 +253,14 @@ file_waiter(lmpe *S, lmpe_await *a, uint64_t deadline)
     }
 }
 
-/* Does the await still wait for what its waiter was filed for? */
+/* Does the await still wait for the object of its waiter? */
 static int
 same_target(const lmpe_await *a, const mpe_waiter *w)
 {
     return a->source == LMPE_OBJECT && w->object == a->on.object && w->event == a->event;
 }
 
-/* One attempt after the wait was fired. The waiter's turn is kept aside meanwhile. */
+/* One attempt after the wait was fired. The waiter keeps its turn meanwhile. */
 static int
 attempt_again(lmpe *S, lmpe_await *a)
 {
@@ -272,7 +274,7 @@ attempt_again(lmpe *S, lmpe_await *a)
     return rc;
 }
 
-/* The wait has ended somehow: says how, and tries again. A killed task takes nothing more. */
+/* The wait has ended: records how, and tries again. A killed task takes nothing more. */
 static int
 woken(lua_State *L, lmpe *S, lmpe_await *a)
 {
@@ -289,8 +291,8 @@ woken(lua_State *L, lmpe *S, lmpe_await *a)
     return attempt_again(S, a);
 }
 
-/* The change may have come before the waiter was filed. 1 when there is still something to wait
- * for, and it is the same. */
+/* The change may have occurred before the waiter was filed. 1 when it must still wait, and for
+ * the same object. */
 static int
 look_again(lmpe *S, lmpe_await *a, int *rc)
 {
@@ -301,8 +303,8 @@ look_again(lmpe *S, lmpe_await *a, int *rc)
     return 0;
 }
 
-/* An attempt that found no shared memory is made once more when garbage has been collected, whose
- * finalizers may wait meanwhile. Nothing is filed. */
+/* An attempt that found no shared memory is made once more when garbage has been collected,
+ * whose finalizers may wait. No waiter is filed. */
 static int
 found_room(lua_State *L, lmpe *S, lmpe_await *a, int *rc)
 {
@@ -316,7 +318,7 @@ found_room(lua_State *L, lmpe *S, lmpe_await *a, int *rc)
     return *rc == MPE_EAGAIN;
 }
 
-/* Goes on until attempt has a status to finish with. 1 when the caller must yield now. */
+/* Continues until attempt has a status to finish with. 1 when the caller must yield now. */
 static int
 go_on(lua_State *L, lmpe *S, lmpe_await *a, int *rc)
 {
@@ -436,7 +438,7 @@ lmpe_finish_true(lua_State *L, lmpe *S, lmpe_await *a, int status)
 
 /* ---- taking a task out of its wait ---- */
 
-/* A close handler waits on, in the same list, but not for ever. */
+/* A close handler waits on, in the same list, but for a limited time. */
 static void
 bound_simple(lua_State *L, lmpe *S, lmpe_task *t)
 {

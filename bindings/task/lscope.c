@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * lscope.c - scopes: stretches of a task's stack that can be cancelled by themselves, by a deadline or
- * by a flag; and protected calls that keep the traceback of an error.
+ * lscope.c - scopes: parts of a task's stack that can be cancelled by themselves, by a deadline
+ * or by a flag; and protected calls that keep the traceback of an error.
  */
 #include "task/lcancel.h"
 
-/* A scope that was entered is kept in the registry; its user value is what it raises. */
+/* An entered scope is kept in the registry; its user value is the error it raises. */
 void
 lmpe_push_token(lua_State *L, const lmpe_scope *s)
 {
@@ -61,7 +61,7 @@ lmpe_forget_scopes(lua_State *L, lmpe_task *t)
         forget(L, t->S, &t->rare->scopes);
 }
 
-/* Index 1 is the handler, 2 true. Results or the error lie above. */
+/* Index 1 is the handler, 2 true. Results or the error are above. */
 static int
 call_k(lua_State *L, int status, lua_KContext ctx)
 {
@@ -95,7 +95,7 @@ push_scope(lua_State *L, uint64_t deadline, int token)
     lua_setiuservalue(L, -2, 1);
 }
 
-/* scope(token) -> scope: the token is what is raised in it once it is cancelled */
+/* scope(token) -> scope: the token is the error raised in it once it is cancelled */
 static int
 new_scope(lua_State *L)
 {

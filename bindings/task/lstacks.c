@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * lstacks.c - what lies on the stacks of the running task, from the innermost of the script's own
- * coroutines outwards: close handlers.
+ * lstacks.c - examines the stacks of the running task, from the innermost of the script's own
+ * coroutines outwards, for close handlers.
  */
 #include "task/lcancel.h"
 
 #include <string.h>
 
-#define MAX_LEVELS 1000 /* looked at from the innermost: each costs as much as it is deep */
+#define MAX_LEVELS 1000 /* examined from the innermost: each costs as much as it is deep */
 
-/* The coroutine around l's, on the way from L to the task's own; NULL at its end. */
+/* The coroutine outside l's, on the way from L to the task's own; NULL at its end. */
 lua_State *
 lmpe_outwards(lmpe *S, lua_State *L, lmpe_link **l)
 {
@@ -48,8 +48,8 @@ count_temporaries(lua_State *L, lua_Debug *ar)
     return low;
 }
 
-/* When an error unwinds the stack, a close handler is called by the protected call that caught it;
- * right below it lie the value that is closed and the error. */
+/* When an error unwinds the stack, a close handler is called by the protected call that caught
+ * it. Right below it are the value that is closed and the error. */
 static int
 is_unwinding_call(lua_State *L, int level, lua_Debug *handler)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * ltask.c - tasks: a userdata and a coroutine each. While a task has not ended, it stands in the
- * table of anchors, and its user value is its coroutine; afterwards it is its result. The coroutine
- * is used again when it ended well and the script has not seen it. ltask_run.c runs tasks,
- * ltask_methods.c is what scripts call, ltask_report.c tells about them.
+ * ltask.c - tasks: a userdata and a coroutine each. A task that has not ended is in the table of
+ * anchors, and its user value is its coroutine; afterwards it is its result. The coroutine is
+ * reused when it ended without an error and the script has not seen it. ltask_run.c runs tasks,
+ * ltask_methods.c has the functions for scripts, ltask_report.c the reports about them.
  */
 #include "task/lcancel.h"
 
@@ -16,7 +16,7 @@
 /* Keys of tables in the registry. */
 static const char anchors_key; /* place -> task; a free place has the number of the next */
 static const char idle_key;    /* list of coroutines for reuse */
-static const char extras_key;  /* task -> what the Lua side keeps with it; weak keys */
+static const char extras_key;  /* task -> data that the Lua side keeps with it; weak keys */
 
 /* ---- the userdata ---- */
 

@@ -32,11 +32,11 @@ static int
 by_end(const void *a, const void *b)
 {
     const lmpe_task *x = *(lmpe_task *const *)a, *y = *(lmpe_task *const *)b;
-    int32_t d = (int32_t)(x->anchor - y->anchor); /* numbers may have gone round */
+    int32_t d = (int32_t)(x->anchor - y->anchor); /* numbers may have wrapped */
     return d < 0 ? -1 : d > 0;
 }
 
-/* The tasks that have ended since, in that order, go to the end of the list at index 3; 4 has the
+/* Appends the tasks that have ended since, in that order, to the list at index 3; 4 has the
  * tasks by their addresses. */
 static int
 finish_joinall(lua_State *L, lmpe *S, lmpe_await *a, int status)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * ltask_methods.c - what scripts do with tasks: the methods, as functions of the core module. Waiting
- * for several at once is in ltask_joinall.c, what is told about them in ltask_report.c.
+ * ltask_methods.c - the operations of scripts on tasks: the methods, as functions of the core
+ * module. Waiting for several at once is in ltask_joinall.c, reports about them in
+ * ltask_report.c.
  */
 #include "task/ltask_int.h"
 #include "task/lturn.h"
@@ -143,7 +144,7 @@ results(lua_State *L)
     return t->state == LMPE_DONE ? push_results(L, t) : 0;
 }
 
-/* extra(task [, table]): what the Lua side keeps with a task; a string is a traceback. */
+/* extra(task [, table]): the data that the Lua side keeps with a task; a string is a traceback. */
 static int
 extra(lua_State *L)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * ltask_report.c - what is told about a task that waits: where it was spawned, in which coroutine it
- * waits, and for what, read off the stack of that coroutine, so that waiting itself notes nothing.
+ * ltask_report.c - reports about a waiting task: where it was spawned, in which coroutine it
+ * waits, and for what. They are read off the stack of that coroutine, so that waiting itself
+ * records nothing.
  */
 #include "base/lobject.h"
 #include "task/ltask_int.h"
@@ -70,7 +71,8 @@ push_subject(lua_State *L, lmpe_task *t)
     return 0;
 }
 
-/* Replaces the value on top by what it stands for: a list by its owner, a list of one by that one. */
+/* Replaces the value on top by what it represents: a list by its owner, a list of one by that
+ * one. */
 static void
 resolve(lua_State *L)
 {

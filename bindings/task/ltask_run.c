@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * ltask_run.c - spawning tasks, running them, and what happens at their ends. The body runs under
- * pcall inside the coroutine, so that close handlers of an unwinding task may wait.
+ * ltask_run.c - spawning tasks, running them, and their ends. The body runs under pcall inside
+ * the coroutine, so that close handlers of an unwinding task may wait.
  */
 #include "task/lturn.h"
 #include "task/lcancel.h"
@@ -49,7 +49,8 @@ keep_results(lua_State *L, lmpe_task *t, lua_State *co, int n)
     lua_setiuservalue(L, -2, 1);
 }
 
-/* Pushes what tells the Lua side; a program whose tasks are the library's own has not loaded it yet. */
+/* Pushes the Lua side's handler; a program that has only the library's tasks has not loaded it
+ * yet. */
 static int
 push_listener(lua_State *L)
 {
@@ -65,7 +66,8 @@ push_listener(lua_State *L)
     return lua_getfield(L, LUA_REGISTRYINDEX, key) == LUA_TFUNCTION;
 }
 
-/* Links, the scope it belongs to, an error that no waiting get will raise: the Lua side's business. */
+/* The Lua side handles links, the scope of the task, and an error that no waiting get will
+ * raise. */
 static void
 tell_end(lua_State *L, int unheard)
 {
@@ -105,7 +107,7 @@ save_traceback(lua_State *L, int unheard)
     }
 }
 
-/* Did it end by the error that killed it, on top of co? Another one is an error as any. */
+/* True if the task ended with its own kill error (on top of co); any other error is a failure. */
 static int
 ended_by_kill(lua_State *L, lmpe_task *t, lua_State *co)
 {
@@ -199,7 +201,7 @@ run(lmpe_task *t)
         S->yielded = 0;
         return;
     }
-    if (status == LUA_YIELD) /* by the function that coroutine.yield was before */
+    if (status == LUA_YIELD) /* by the original function of coroutine.yield */
         lua_pushliteral(co, LMPE_BARE_YIELD);
     if (status != LUA_OK) { /* an error outside the body's pcall: out of memory, C stack */
         t->outcome = 0;
@@ -227,7 +229,7 @@ arm_ending(lua_State *L, lmpe *S)
         lua_pop(L, 1);
 }
 
-/* Pushes a new task; f and its arguments are the stack. */
+/* Pushes a new task; the stack is f and its arguments. */
 static lmpe_task *
 new_task(lua_State *L, int background)
 {
@@ -282,8 +284,8 @@ spawn_background(lua_State *L)
     return spawn_task(L, 1);
 }
 
-/* run_now(f, ...): a task of the library that runs at once, inside the one that runs now, until it waits
- * for the first time */
+/* run_now(f, ...): a task of the library that runs at once, inside the running one, until it
+ * waits for the first time */
 static int
 run_now(lua_State *L)
 {
@@ -300,7 +302,8 @@ run_now(lua_State *L)
 
 static const char run_callback_key; /* in the registry */
 
-/* A function, or what can be called, and its arguments, in a task that runs at once, up to its first wait. */
+/* A function, or a callable object, and its arguments, in a task that runs at once, up to its
+ * first wait. */
 static int
 run_callback(lua_State *L)
 {

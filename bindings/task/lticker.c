@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * lticker.c - finds tasks that run without waiting: a signal for each TICK_NS of processor time that
- * this thread has used, only while there is something to look for; a process that sleeps is never
- * woken by it. What it finds is dealt with by a hook (lhook.c): a task that is cancelled is raised in
- * (lcancel.c), one that the watchdog watches is reported.
+ * lticker.c - finds tasks that run without waiting. A signal is sent for each TICK_NS of
+ * processor time that this thread has used, only while there is something to look for; it never
+ * wakes a process that sleeps. A hook (lhook.c) acts on the result: in a cancelled task the
+ * error is raised (lcancel.c), and a task that the watchdog watches is reported.
  */
 #include "task/lcancel.h"
 
@@ -22,7 +22,7 @@
 #define sigev_notify_thread_id _sigev_un._tid
 #endif
 
-static lmpe *ticked; /* whose ticker the signal is for */
+static lmpe *ticked; /* the state whose ticker the signal is for */
 
 void
 lmpe_report_hog(lua_State *L, lmpe *S)

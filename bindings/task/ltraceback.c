@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * ltraceback.c - the traceback of an error: as text, and kept from where it was raised until somebody reports it:
- * that of the last error alone, since what raises it again or reports it does so at once.
+ * ltraceback.c - the traceback of an error: as text, and kept from where it was raised until it
+ * is reported. Only that of the last error is kept, since it is raised again or reported at
+ * once.
  */
 #include "base/lmodules.h"
 #include "task/lcancel.h"
@@ -53,9 +54,10 @@ last_line(const char *text, const char *end)
     return end;
 }
 
-/* Pushes the stack from that level on, as Lua shows it, without what the engine itself has below the
- * script's first function. Lua shows the innermost ten and the outermost eleven levels of a deep one.
- * An interrupt shows the script's own place: not what the engine does in a wait, nor which function that is. */
+/* Pushes the stack from that level on, as Lua shows it, without the engine's own functions below
+ * the script's first function. Lua shows the innermost ten and the outermost eleven levels of a
+ * deep one. An interrupt shows the script's own place: not the engine's functions in a wait, nor
+ * their names. */
 static void
 push_stack(lua_State *L, int level, int is_interrupt)
 {
@@ -93,7 +95,8 @@ stack(lua_State *L)
 static const char raised_key;    /* the error whose traceback was noted last */
 static const char traceback_key; /* and the traceback */
 
-/* Is the error at index 1 what cancels the task? Where it came up says nothing. */
+/* Is the error at index 1 the task's cancellation? Then the place where it was raised is of no
+ * interest. */
 static int
 is_cancellation(lua_State *L, lmpe_task *t)
 {
@@ -124,8 +127,9 @@ lmpe_keep_traceback(lua_State *L, int level)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &raised_key);
 }
 
-/* An error that goes on outwards through several protected calls keeps its first traceback. An interrupt is
- * raised in the main task, where its report finds the stack as it is; one that a task computed at has its own. */
+/* An error that passes outwards through several protected calls keeps its first traceback. An
+ * interrupt is raised in the main task, where its report finds the stack as it is; one raised in
+ * a computing task has its own. */
 int
 lmpe_note_traceback(lua_State *L)
 {
@@ -160,7 +164,7 @@ lmpe_push_traceback(lua_State *L, int idx)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &traceback_key);
 }
 
-/* set_traceback(error, text): what lmpe_push_traceback will give for it */
+/* set_traceback(error, text): the text that lmpe_push_traceback returns for it */
 static int
 set_traceback(lua_State *L)
 {
@@ -170,7 +174,7 @@ set_traceback(lua_State *L)
     return 0;
 }
 
-/* traceback_of(error) -> text | nil; it is given once */
+/* traceback_of(error) -> text | nil; it is returned once */
 static int
 traceback_of(lua_State *L)
 {

@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: MIT
  *
- * lturn.c - turns: how long a task may go on with calls that need not wait. A task's turn begins when
- * it is resumed. Every call that could have waited, and did not have to, takes a unit of it; a call
- * that only looks, or found nothing, takes many, since it will be repeated until something else
- * has run. After UNITS_MAX of them, or TURN_NS, the turn is over, and that call gives way: the
- * tasks that are ready run, and the loop looks at its bell, timers and descriptors. The deaths of
- * other processes are noticed then, so a task that never waits is told of them, too.
+ * lturn.c - turns: how long a task may continue with calls that need not wait. A task's turn
+ * begins when it is resumed. Every call that could have waited, and did not have to, takes a
+ * unit of it. A call that only queries, or found nothing, takes many, since it will be repeated
+ * until something else has run. After UNITS_MAX of them, or TURN_NS, the turn is over, and that
+ * call yields: the ready tasks run, and the loop checks its bell, timers and descriptors. The
+ * deaths of other processes are noticed then, so a task that never waits notices them, too.
  *
- * A call that does something gives way after it, with its results in hand, so that nothing comes
- * between a look and the act that follows; no cancellation is raised there, it is found by the next
- * wait. A call that only asks gives way before it, so that the answer is fresh.
+ * A call that does something yields after it, with its results in hand, so that no task runs
+ * between a query and the action that follows it. No cancellation is raised there; the next wait
+ * raises it. A call that only asks yields before it, so that the answer is up to date.
  *
- * No task is left within a finalizer, which may run anywhere, nor within a callback of the loop.
+ * No task yields within a finalizer, which may run anywhere, nor within a callback of the loop.
  */
 #include "task/lturn.h"
 
 #include <string.h>
 
 #define UNITS_MAX 256u
-#define LEVELS_MAX 200 /* looked at from the innermost: each costs as much as it is deep */
+#define LEVELS_MAX 200 /* examined from the innermost: each costs as much as it is deep */
 #define TURN_NS (MPE_NS_PER_S / 1000)
 
 int
@@ -37,7 +37,8 @@ lmpe_turn_has_ended(lmpe *S)
     return 1;
 }
 
-/* Is L within a finalizer? The collector rests then, so the stack is looked at only if it does. */
+/* Is L within a finalizer? The collector is stopped then, so the stack is examined only if it
+ * is. */
 static int
 in_finalizer(lua_State *L)
 {
@@ -59,7 +60,7 @@ lmpe_may_go_round(lua_State *L, lmpe *S)
            !in_finalizer(L);
 }
 
-/* Killed meanwhile, it may never wait again. */
+/* If it was killed meanwhile, it may never wait again. */
 static int
 results_k(lua_State *L, int status, lua_KContext n)
 {
@@ -83,7 +84,7 @@ lmpe_let_others(lua_State *L, lmpe *S, int n)
     return lua_yieldk(L, 0, n, results_k);
 }
 
-/* The others have run: the call goes on, unless it is cancelled by now. */
+/* The others have run: the call continues, unless it is cancelled by now. */
 static int
 look_k(lua_State *L, int status, lua_KContext look)
 {
@@ -108,8 +109,8 @@ lmpe_look_later(lua_State *L, lmpe *S, lua_CFunction look)
 
 /* ---- for the Lua side ---- */
 
-/* did(...): something was done without waiting, or not done when the first value is nil; may give
- * way */
+/* did(...): an operation was done without waiting, or not done when the first value is nil; may
+ * yield */
 static int
 did(lua_State *L)
 {
@@ -124,14 +125,14 @@ nothing(lua_State *L)
     return 0;
 }
 
-/* look(): the caller is about to look at something; may give way */
+/* look(): the caller is about to query something; may yield */
 static int
 look(lua_State *L)
 {
     return lmpe_look(L, lmpe_self(L), nothing);
 }
 
-/* let_others(): gives way, as check_cancelled asked for */
+/* let_others(): yields, as check_cancelled requested */
 static int
 let_others(lua_State *L)
 {

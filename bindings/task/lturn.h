@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lturn.h - turns: what calls that need not wait count with. See lturn.c.
+ * lturn.h - turns: the cost of calls that need not wait. See lturn.c.
  */
 #ifndef LTURN_H
 #define LTURN_H
@@ -16,9 +16,9 @@ lmpe_new_turn(lmpe *S)
     S->turn = (struct lmpe_turn){LMPE_TURN_STRIDE, 0, 0};
 }
 
-/* What a call takes of its task's turn. */
-#define LMPE_DID 1     /* it did what it was called for, at once */
-#define LMPE_LOOKED 16 /* it only looked, or found nothing */
+/* Units that a call takes of its task's turn. */
+#define LMPE_DID 1     /* it did its work at once */
+#define LMPE_LOOKED 16 /* it only queried, or found nothing */
 
 /* Is the turn of the current task over? */
 int lmpe_turn_has_ended(lmpe *S);
@@ -29,7 +29,7 @@ lmpe_takes(lmpe *S, int units)
     return __builtin_expect(S->turn.left <= 0, 0) && lmpe_turn_has_ended(S);
 }
 
-/* The others run; then the call returns its n results, which are on top. */
+/* Lets the others run; then the call returns its n results, which are on top. */
 int lmpe_let_others(lua_State *L, lmpe *S, int n);
 /* The end of a call that did not have to wait: the value of its C function, instead of n. */
 static inline int
@@ -38,7 +38,7 @@ lmpe_did(lua_State *L, lmpe *S, int units, int n)
     return lmpe_takes(S, units) ? lmpe_let_others(L, S, n) : n;
 }
 
-/* The others run; then the call is what look gives. */
+/* Lets the others run; then the call returns the results of look. */
 int lmpe_look_later(lua_State *L, lmpe *S, lua_CFunction look);
 /* A call that only asks: the value of its C function, instead of look(L). */
 static inline int
@@ -47,7 +47,7 @@ lmpe_look(lua_State *L, lmpe *S, lua_CFunction look)
     return lmpe_takes(S, LMPE_LOOKED) ? lmpe_look_later(L, S, look) : look(L);
 }
 
-/* May the current task be left here? */
+/* May the current task yield here? */
 int lmpe_may_go_round(lua_State *L, lmpe *S);
 
 /* ---- lsched.c ---- */
@@ -56,7 +56,8 @@ int lmpe_may_go_round(lua_State *L, lmpe *S);
 
 /* Can the whole chain from this coroutine to the task's own yield? */
 int lmpe_can_yield(lua_State *L, lmpe *S);
-/* ldrive.c: the loop goes round once, in place. 1: the current task was interrupted, which its next wait raises. */
+/* ldrive.c: runs the loop once, in place. 1: the current task was interrupted, which its next
+ * wait raises. */
 int lmpe_go_round(lua_State *L, lmpe *S);
 /* Raises that. */
 int lmpe_raise_interrupted(lua_State *L, lmpe *S);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lwait.c - what waits are made of on the Lua side: lists of waiting tasks inside this process,
+ * lwait.c - the parts of waits on the Lua side: lists of waiting tasks inside this process,
  * descriptors, and waiting for any of several things.
  */
 #include "base/lobject.h"
@@ -34,7 +34,7 @@ lmpe_check_waitlist(lua_State *L, int idx)
     return &((waitlist *)luaL_checkudata(L, idx, LMPE_WAITLIST))->list;
 }
 
-/* waitlist([owner]) -> an empty one; the owner is who a report says is waited for */
+/* waitlist([owner]) -> an empty one; reports name the owner as the object waited for */
 static int
 new_waitlist(lua_State *L)
 {
@@ -60,8 +60,8 @@ finish_list(lua_State *L, lmpe *S, int status)
     return 2;
 }
 
-/* list:wait([timeout]) -> true | nil, "timeout": whoever wakes says by that that it is this task's
- * turn, which stands even if a kill comes then */
+/* list:wait([timeout]) -> true | nil, "timeout": a wake grants this task its turn, which it
+ * keeps even if it is killed then */
 static int
 waitlist_wait(lua_State *L)
 {
@@ -69,7 +69,7 @@ waitlist_wait(lua_State *L)
     return lmpe_wait(L, lmpe_self(L), &w->list, lmpe_check_deadline(L, 2), finish_list);
 }
 
-/* list:wait_shielded(): the same, and no kill ends it */
+/* list:wait_shielded(): the same, but no kill ends it */
 static int
 waitlist_wait_shielded(lua_State *L)
 {
@@ -122,7 +122,7 @@ wait_fd(lua_State *L)
     return lmpe_await_run(L, S, a);
 }
 
-/* fd_closing(fd): wakes whoever waits for it */
+/* fd_closing(fd): wakes the tasks that wait for it */
 static int
 fd_closing(lua_State *L)
 {
@@ -156,7 +156,7 @@ on_fire(mpe_engine *e, mpe_waiter *w, int status)
         any->a->w.fire(e, &any->a->w, MPE_OK);
 }
 
-/* What an upper room has declared to be waitable. */
+/* A type that an upper room has declared to be waitable. */
 static int
 file_other(lua_State *L, lmpe *S, int idx, mpe_waiter *w)
 {
@@ -214,8 +214,8 @@ any_gc(lua_State *L)
     return any && lmpe_is_finalizing(L) ? take_back(any) : 0;
 }
 
-/* file_any(list) -> the filed waiters; list: shared objects, waitlists, tasks, children, fds. The
- * caller looks whether something is ready after this, and then waits with wait_any. */
+/* file_any(list) -> the filed waiters; list: shared objects, waitlists, tasks, children, fds.
+ * The caller checks whether something is ready after this, and then waits with wait_any. */
 static int
 file_any(lua_State *L)
 {
@@ -227,7 +227,7 @@ file_any(lua_State *L)
     any->S = S;
     luaL_setmetatable(L, LMPE_ANY);
     lua_pushvalue(L, 1);
-    lua_setiuservalue(L, -2, 1); /* what is waited for lives as long */
+    lua_setiuservalue(L, -2, 1); /* the objects waited for live as long */
     for (int i = 0; i < n; i++) {
         any->parts[i].any = any;
         any->parts[i].w.fire = on_fire;
@@ -262,7 +262,7 @@ finish_any(lua_State *L, lmpe *S, lmpe_await *a, int status)
     return lmpe_finish_true(L, S, a, status);
 }
 
-/* wait_any(filed [, timeout]) -> true | nil, "timeout"; the waiters are taken back */
+/* wait_any(filed [, timeout]) -> true | nil, "timeout"; withdraws the waiters */
 static int
 wait_any(lua_State *L)
 {
@@ -278,7 +278,7 @@ wait_any(lua_State *L)
     return lmpe_await_run(L, S, a);
 }
 
-/* ---- who waits for whom ---- */
+/* ---- which task waits for which ---- */
 
 static int
 is_lock(int kind, int event)
@@ -302,8 +302,8 @@ push_slot_of(lua_State *L, mpe_engine *e, int pid)
     return 0;
 }
 
-/* waits_on(task) -> the slot and the task number of who holds the lock that it waits for; the slot
- * and 0 of the process whose end it waits for; else nothing */
+/* waits_on(task) -> the slot and the task number of the owner of the lock that it waits for; the
+ * slot and 0 of the process whose exit it waits for; else nothing */
 static int
 waits_on(lua_State *L)
 {
@@ -324,8 +324,8 @@ waits_on(lua_State *L)
     return 2;
 }
 
-/* deadlock() -> the queue for what is to be told of it, the slot of who tells, how many processes;
- * nothing when this process alone cannot go on */
+/* deadlock() -> the queue for the report, the slot of the reporting process, the number of
+ * processes; nothing when only this process is deadlocked */
 static int
 deadlock(lua_State *L)
 {
@@ -367,7 +367,7 @@ on_open(lua_State *L, lmpe *S)
     lua_pushlightuserdata(L, S);
     lua_pushvalue(L, -3);
     luaL_setfuncs(L, methods, 2);
-    lua_getfield(L, -1, "wait"); /* the same as functions, for who calls them often */
+    lua_getfield(L, -1, "wait"); /* the same as functions, for frequent callers */
     lua_setfield(L, -4, "waitlist_wait");
     lua_getfield(L, -1, "wake");
     lua_setfield(L, -4, "waitlist_wake");
