@@ -1,5 +1,5 @@
-/* The check of an arena in which nobody works: for tests, and for whoever suspects damage. Nothing is
- * left half done, nothing is owned or held by somebody who is not there, every count is right. */
+/* The check of an arena in which no process works, for tests and for suspected damage. Nothing
+ * is left half done, nothing is owned or held by an absent slot, every count is right. */
 #include "core/arena.h"
 #include "core/object.h"
 #include "core/bell.h"
@@ -46,7 +46,7 @@ check_block(uint64_t off, uint32_t owner, void *ud)
     }
 }
 
-/* The slots of a set are there. */
+/* The slots of a set exist. */
 static void
 check_set(struct check *c, const struct mpe__slotset *set, const char *what, uint32_t index)
 {
@@ -75,7 +75,7 @@ check_object(struct check *c, mpe_object *o)
         kind->measure(e, o, &depth, &bytes);
 }
 
-/* A slot that is nobody's has nothing under way. */
+/* A free slot has nothing in progress. */
 static void
 check_slot(struct check *c, uint32_t slot)
 {

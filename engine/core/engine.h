@@ -22,7 +22,7 @@ struct mpe_engine {
     uint32_t depth; /* intent locks held */
     uint32_t cpus;
     uint32_t wake_from;       /* slot where the last wake-one stopped */
-    int owes_wakes;           /* leaves with waits under way, which may have been given a turn */
+    int owes_wakes;           /* leaves with current waits, which may have been given a turn */
     int fd;                   /* of the arena */
     int spare_fd;             /* kept so that there is one for bell_fd, -1 when it was used */
     int bell_fd;              /* datagram socket, -1 until needed */
@@ -31,7 +31,7 @@ struct mpe_engine {
     char parent_name[48];
 
     uint64_t class_hint[MPE__CLASSES];          /* allocator: where to look first */
-    uint64_t recent[MPE__CLASSES][MPE__RECENT]; /* blocks freed lately, as hints */
+    uint64_t recent[MPE__CLASSES][MPE__RECENT]; /* recently freed blocks, as hints */
     uint8_t recent_count[MPE__CLASSES];
     uint32_t object_hint;
     uint32_t *holds; /* core/object.c: holds of this process by object index */
@@ -67,7 +67,7 @@ mpe__kind_of(const mpe_engine *e, const mpe_object *o)
     return e->kinds[atomic_load_explicit(&o->kind, memory_order_relaxed)];
 }
 
-/* The kind that a handle says; that of no object when there is no such kind. */
+/* The kind named by a handle; that of no object when there is no such kind. */
 static inline const struct mpe__kind *
 mpe__kind_named(const mpe_engine *e, mpe_handle h)
 {

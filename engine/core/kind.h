@@ -1,6 +1,7 @@
-/* A kind of shared object: what the core and the loop call for it. Each kind defines its own
- * `const struct mpe__kind mpe__NAME_kind` beside its state machine in objects/, with the function
- * that creates it; objects/kinds.c has the table. No file below objects/ knows a kind by its name.
+/* A kind of shared object: the functions that the core and the loop call for it. Each kind
+ * defines its own `const struct mpe__kind mpe__NAME_kind` beside its state machine in objects/,
+ * with the function that creates it; objects/kinds.c has the table. No file below objects/
+ * refers to a kind by its name.
  */
 #ifndef MPE_CORE_KIND_H
 #define MPE_CORE_KIND_H
@@ -35,7 +36,7 @@ struct mpe__kind {
     uint64_t body_bytes;
     /* Called as the dead owner of the intent lock at lock_off: recompute what is derived. */
     void (*recover)(mpe_engine *e, mpe_object *o, uint64_t lock_off);
-    /* A slot has died or left: give up what it held of this object. Repeatable. */
+    /* A slot has died or left: release what it held of this object. Repeatable. */
     void (*death)(mpe_engine *e, mpe_object *o, uint32_t slot);
     /* Is (o, event) worth a try? A hint without locks; a false "no" must be impossible. */
     int (*ready)(mpe_engine *e, mpe_object *o, int event);
@@ -46,8 +47,8 @@ struct mpe__kind {
     void (*scan)(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t handle), void *ud);
     /* Items, entries, elements; and bytes of its own blocks. */
     void (*measure)(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes);
-    /* A handle of this kind has come to a slot with a message, which is still where it was, or is
-     * given to a slot that is being started. */
+    /* A handle of this kind has reached a slot with a message, which is still in its container,
+     * or is given to a slot that is being started. */
     void (*arrived)(mpe_engine *e, mpe_object *o, uint32_t slot);
     /* At the end of a sweep that found the object alive. Bit i of mentioned: some container holds a
      * handle of a kind whose part is i. */

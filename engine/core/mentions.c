@@ -27,7 +27,7 @@ pin(void *ud, uint64_t handle)
         uint32_t capacity = e->pins_capacity ? e->pins_capacity * 2 : 16;
         mpe_object **pins = realloc(e->pins, capacity * sizeof *pins);
         if (!pins)
-            return 0; /* the receiver will find a stale handle at worst */
+            return 0; /* at worst the receiver finds a stale handle */
         e->pins = pins;
         e->pins_capacity = capacity;
     }

@@ -1,6 +1,6 @@
 /* The object table. An entry is FREE, MAKING (being made or destroyed by the slot that journals
- * it), LIVE, or DOUBTED for the moment in which somebody finds out whether it may be destroyed. The
- * generation is bumped whenever an entry is freed, so a stale handle is an error value.
+ * it), LIVE, or DOUBTED while a process finds out whether it may be destroyed. The generation is
+ * bumped whenever an entry is freed, so a stale handle is an error value.
  *
  * Lifetime without counts, which could not be repaired after a crash: each object has a set of the
  * slots that hold it; containers hold by mention. An object is freed when no slot holds it and no
@@ -8,13 +8,13 @@
  * (sweep.c). Bytes that leave a container pin their objects first (mentions.c), so at every instant
  * a holder or a container names an object.
  *
- * Holding sets the bit and then reads the state; destroying sets DOUBTED and then reads the bits:
- * one of the two sees the other. What would make the object worth sparing (STORED for a drop,
- * TOUCHED for a sweep) is set by somebody who holds it, so it too is read after DOUBTED.
+ * Holding sets the bit and then reads the state; destroying sets DOUBTED and then reads the
+ * bits: one of the two sees the other. The flags that spare the object (STORED for a drop,
+ * TOUCHED for a sweep) are set by a process that holds it, so they too are read after DOUBTED.
  *
- * Death: between making's claim and the store of LIVE, or in a destruction, the journal names the
- * entry, the entry names the slot, and the reaper frees every block tagged with its index; that can
- * be repeated. What was only DOUBTED is live again.
+ * Death: between making's claim and the store of LIVE, or in a destruction, the journal names
+ * the entry, the entry names the slot, and the reaper frees every block tagged with its index;
+ * that can be repeated. An entry that was only DOUBTED is live again.
  */
 #include "core/object.h"
 
@@ -31,7 +31,7 @@
 
 /* ---- making ---- */
 
-/* Makes the table reach index top. Arena lock held. */
+/* Extends the table to index top. Arena lock held. */
 static int
 raise_top(mpe_engine *e, uint32_t top)
 {
@@ -77,7 +77,7 @@ claim_below(mpe_engine *e, uint32_t top, uint32_t *index)
     return 0;
 }
 
-/* The table is searched only when somebody has freed an entry since a search found none. */
+/* The table is searched only when an entry was freed since a search found none. */
 static int
 claim_freed(mpe_engine *e, uint32_t top, uint32_t *index)
 {
@@ -87,7 +87,7 @@ claim_freed(mpe_engine *e, uint32_t top, uint32_t *index)
     if (claim_below(e, top, index))
         return 1;
     atomic_store(flag, 0);
-    if (!claim_below(e, top, index)) /* one may have been freed between */
+    if (!claim_below(e, top, index)) /* one may have been freed in the meantime */
         return 0;
     atomic_store(flag, 1);
     return 1;
@@ -176,7 +176,7 @@ mpe__object_finish(mpe_engine *e, mpe_object *o, mpe_object **out)
     }
     e->holds[index] = 1;
     mpe__set_add(&o->holders, e->slot);
-    atomic_fetch_or(&o->flags, MPE__OBJECT_TOUCHED); /* a sweep under way has not seen it */
+    atomic_fetch_or(&o->flags, MPE__OBJECT_TOUCHED); /* a sweep in progress has not seen it */
     mpe__store32(&o->state, MPE__OBJECT_LIVE);
     mpe__store32(&e->self->making, 0);
     *out = o;
@@ -205,7 +205,7 @@ free_entry(mpe_engine *e, mpe_object *o)
     mpe__store32(&o->generation, (mpe__load32(&o->generation) + 1) & 0xffffff);
     atomic_store(&o->state, MPE__OBJECT_FREE);
     atomic_store(&e->header->objects_free, 1);
-    e->object_hint = mpe__index_of(e, o) - 1; /* still warm: next out */
+    e->object_hint = mpe__index_of(e, o) - 1; /* still in the cache: used next */
 }
 
 void
@@ -277,7 +277,7 @@ mpe_kind_of(const mpe_object *o)
     return atomic_load_explicit(&o->kind, memory_order_relaxed);
 }
 
-/* Does the handle name what the entry is now, or a facet of it? */
+/* Does the handle name the entry's current object, or a facet of it? */
 static int
 names(const mpe_engine *e, mpe_handle h, const mpe_object *o)
 {
@@ -312,7 +312,7 @@ mpe_hold(mpe_engine *e, mpe_handle h, mpe_object **out)
         atomic_fetch_or(&o->flags, MPE__OBJECT_TOUCHED);
         if (atomic_load(&o->state) == MPE__OBJECT_LIVE && names(e, h, o))
             break;
-        mpe__set_remove(&o->holders, e->slot); /* somebody is destroying it: see how that ends */
+        mpe__set_remove(&o->holders, e->slot); /* it is being destroyed: wait for the outcome */
         mpe__reap_all(e);
         sched_yield();
     }

@@ -7,9 +7,9 @@
 
 extern const struct mpe__kind *const mpe__kinds[MPE_KIND_COUNT];
 
-/* Claims an entry, with a zeroed body of what the kind says and so many bytes more. It is this slot's
- * until mpe__object_finish makes it live, with one hold, or mpe__object_abandon takes it back.
- * Errors: EARENA. */
+/* Claims an entry, with a zeroed body of the size the kind states and so many bytes more. It
+ * belongs to this slot until mpe__object_finish makes it live, with one hold, or
+ * mpe__object_abandon releases it. Errors: EARENA. */
 int mpe__object_begin(mpe_engine *e, int kind, uint64_t more, mpe_object **out);
 int mpe__object_finish(mpe_engine *e, mpe_object *o, mpe_object **out);
 void mpe__object_abandon(mpe_engine *e, mpe_object *o);
@@ -21,7 +21,8 @@ mpe_handle mpe__handle_as(mpe_engine *e, const mpe_object *o, int kind);
 /* Before bytes with handles are stored: their objects are marked as possibly living in containers,
  * and o as such a container. */
 void mpe__note_stored(mpe_engine *e, mpe_object *o, const void *bytes, size_t size);
-/* Bytes with handles are about to leave a container unread: what they name may be garbage then. */
+/* Bytes with handles are about to leave a container unread: the objects they name may become
+ * garbage. */
 void mpe__note_removed(mpe_engine *e, const void *bytes, size_t size);
 /* Before bytes with handles leave a container, under its lock: their objects are pinned. */
 void mpe__pin_handles(mpe_engine *e, const void *bytes, size_t size);
@@ -31,9 +32,9 @@ void mpe__pin_handles(mpe_engine *e, const void *bytes, size_t size);
 void mpe__holds_copy_bits(mpe_engine *e, uint32_t to_slot);
 /* Something may have become garbage, with so many bytes in its body. */
 void mpe__sweep_note(mpe_engine *e, uint64_t bytes);
-/* At a point where no lock is held: frees objects that nobody can reach, when it is time. */
+/* At a point where no lock is held: frees unreachable objects, when it is time. */
 void mpe__sweep_if_wanted(mpe_engine *e);
-/* Frees an object unless somebody holds it or it has one of the flags that spare it. 1 when it is
+/* Frees an object unless a slot holds it or it has one of the flags that spare it. 1 when it is
  * gone. */
 int mpe__object_destroy(mpe_engine *e, mpe_object *o, uint16_t spare);
 /* Frees an entry that the slot was making or destroying. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Lives of shared objects: handles, holds, what containers keep alive, what a death gives up. */
+/* Lifetimes of shared objects: handles, holds, objects kept by containers, objects released by a
+ * death. */
 #include "core/object.h"
 
 #include "testing/deaths.h"
@@ -218,7 +219,7 @@ TEST(an_object_sent_by_a_process_that_has_left_lives)
     mpe_close(e);
 }
 
-/* Takes hold of what is being destroyed, and makes and drops, as fast as it can. */
+/* Takes hold of an object being destroyed, and makes and drops, as fast as it can. */
 static void
 hold_and_drop(mpe_engine *e, void *arg)
 {

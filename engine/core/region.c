@@ -1,6 +1,6 @@
-/* Creating and mapping an arena. The file is sparse and as large as it can ever be, so that one
- * mapping serves for good; memory is taken from the system by commits, under a limit. Attaching
- * trusts nothing: magic, format and sizes are checked before anything else is read.
+/* Creating and mapping an arena. The file is sparse and has its maximum size from the start, so
+ * that one mapping is permanent; memory is taken from the system by commits, under a limit.
+ * Attaching trusts nothing: magic, format and sizes are checked before anything else is read.
  */
 #include "core/region.h"
 
@@ -33,7 +33,7 @@ format_word(void)
     return h;
 }
 
-/* As many objects as a limit of so much memory can pay for. */
+/* The number of objects that a limit of so much memory allows. */
 static uint32_t
 objects_for(uint64_t heap_bytes)
 {
@@ -95,7 +95,7 @@ map_new(mpe_engine *e, const struct mpe__header *h)
     return MPE_OK;
 }
 
-/* A smaller heap to try, MPE__CHUNK_BYTES the step; 0 when that would be none. */
+/* A smaller heap to try, MPE__CHUNK_BYTES the step; 0 when none is left. */
 static uint64_t
 smaller(uint64_t heap)
 {

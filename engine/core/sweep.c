@@ -1,13 +1,15 @@
-/* The sweep: marks from the held objects through the containers, and frees what was not marked, so
- * cycles of containers go too. One that found a new holder while a sweep ran carries TOUCHED and is
- * spared. It runs when enough was dropped or removed, or a death has left an object without a holder, at
- * points where the caller holds no lock; and before a call fails for want of memory.
+/* The sweep: marks from the held objects through the containers, and frees objects that were not
+ * marked, so cycles of containers are freed too. An object that found a new holder while a sweep
+ * ran carries TOUCHED and is spared. It runs when enough was dropped or removed, or a death has
+ * left an object without a holder, at points where the caller holds no lock; and before a call
+ * fails for lack of memory.
  *
- * What a dropped container weighs is not known without a walk through it. But what its contents took is
- * part of what the arena has grown by since the last sweep: when that is much, one candidate is enough.
+ * The size of a dropped container is not known without a walk through it. But its contents are
+ * part of the arena's growth since the last sweep: when that is large, one candidate is enough.
  *
- * Death: what is freed is freed object by object, each as in object.c. Any death makes a sweep wanted
- * when it leaves an object that no slot holds (leave_object in death.c), as all garbage is.
+ * Death: garbage is freed object by object, each as in object.c. A death makes a sweep wanted
+ * when it leaves an object that no slot holds (leave_object in death.c), which includes all
+ * garbage.
  */
 #include "core/object.h"
 
@@ -18,12 +20,12 @@
 
 #include <stdlib.h>
 
-#define SWEEP_AFTER 64u            /* dropped candidates that make a sweep worth while */
-#define SWEEP_NOW_BYTES (1u << 20) /* nor is more than this left lying about */
+#define SWEEP_AFTER 64u            /* dropped candidates that make a sweep worthwhile */
+#define SWEEP_NOW_BYTES (1u << 20) /* the limit of unfreed garbage */
 #define GROWN_PART 8u /* ... or this part of the arena, in the contents of containers */
 
-/* Has the arena grown by so much since the last sweep that one is worth while for anything dropped? In
- * proportion to its size, so that sweeps stay few while a program fills it. */
+/* Has the arena grown by so much since the last sweep that one is worthwhile for any candidate?
+ * In proportion to its size, so that sweeps stay rare while a program fills it. */
 static int
 has_grown(const mpe_engine *e)
 {
@@ -78,7 +80,8 @@ is_live(mpe_object *o)
     return mpe__load32(&o->state) == MPE__OBJECT_LIVE;
 }
 
-/* Visits the contents of a container, which this slot holds meanwhile, so that nobody frees it. */
+/* Visits the contents of a container, which this slot holds meanwhile, so that no process frees
+ * it. */
 static void
 scan(struct sweep *s, uint32_t index)
 {
@@ -98,7 +101,7 @@ scan(struct sweep *s, uint32_t index)
         mpe__object_destroy(e, o, MPE__OBJECT_STORED); /* its last holder may have left meanwhile */
 }
 
-/* TOUCHED is cleared before the holders are read: who takes hold after that leaves it set. */
+/* TOUCHED is cleared before the holders are read: a process that takes hold later leaves it set. */
 static void
 mark_reachable(struct sweep *s)
 {
@@ -115,7 +118,7 @@ mark_reachable(struct sweep *s)
         scan(s, s->todo[--s->count]);
 }
 
-/* Frees an object that was not marked, and tells one that was what of it is mentioned. */
+/* Frees an object that was not marked, and tells a marked one which of its parts are mentioned. */
 static void
 settle(mpe_engine *e, mpe_object *o, uint8_t marked)
 {
@@ -147,7 +150,7 @@ static void
 sweep_now(mpe_engine *e)
 {
     struct mpe__header *h = e->header;
-    mpe__slots_free_unborn(e); /* or what they would have held is kept for them */
+    mpe__slots_free_unborn(e); /* otherwise the objects reserved for them are kept */
     mpe__ilock(e, &h->sweep_lock, 0);
     mpe__store32(&h->candidates, 0);
     mpe__store32(&h->sweep_wanted, 0);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What containers keep alive, and what a sweep frees. */
+/* Objects kept alive by containers, and objects that a sweep frees. */
 #include "core/object.h"
 
 #include "testing/deaths.h"

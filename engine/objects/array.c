@@ -88,7 +88,7 @@ const struct mpe__kind mpe__array_kind = {
     .facets = 1u << MPE_KIND_RLOCK,
 };
 
-/* Its word is not used: nothing to acquire, to wait for, or to give up. */
+/* Its word is not used: there is nothing to acquire, to wait for, or to release. */
 const struct mpe__kind mpe__raw_array_kind = {
     .body_bytes = sizeof(struct array),
     .measure = measure,

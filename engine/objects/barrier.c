@@ -1,7 +1,7 @@
-/* Barriers. Arrivals are counted per slot and stamped with the generation they belong to, so opening
- * the barrier is one store of the word. A party that dies after arriving breaks the barrier for
- * all, since the others would wait for nobody. Who comes while the last one's action still runs has
- * not arrived, and comes again when the barrier has been opened. */
+/* Barriers. Arrivals are counted per slot and stamped with their generation, so opening the
+ * barrier is one store of the word. A party that dies after arriving breaks the barrier for all,
+ * since the others would wait forever. A process that arrives while the last one's action still
+ * runs has not arrived, and arrives again when the barrier has been opened. */
 #include "objects/barrier.h"
 
 #include "core/bell.h"

@@ -5,7 +5,7 @@
 #include "core/engine.h"
 
 /* The word of the object: generation << 33 | broken << 32 | a bit per generation modulo 32 that
- * tells whether it ended by a reset. */
+ * shows whether it ended by a reset. */
 struct mpe__barrier {
     uint32_t parties;
     uint32_t settings_size;

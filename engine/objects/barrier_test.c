@@ -137,7 +137,7 @@ meet(mpe_engine *e, mpe_object *o, void *ud)
     return rc == MPE_OK ? mpe_barrier_open(e, o, a->generation) : rc;
 }
 
-/* Nobody starts a round before all have ended the last one. */
+/* No process starts a round before all have ended the last one. */
 static void
 meet_often(mpe_engine *e, void *arg)
 {

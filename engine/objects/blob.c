@@ -1,5 +1,5 @@
-/* Blobs: bytes that never change, which messages name by handle instead of carrying them. One block,
- * written before the object is live, so a death leaves no half of one. */
+/* Blobs: bytes that never change, which messages name by handle instead of carrying them. A blob
+ * is one block, written before the object is live, so a death never leaves half of one. */
 #include "core/object.h"
 
 #include <string.h>

@@ -1,12 +1,12 @@
-/* Conditions. Per slot there are counts of the waits under way, and of the notifications assigned to
- * them. A notifier assigns to slots that have a wait without one and rings them; the slot gives it to
- * its first waiter. So a notification is always owed to somebody who was waiting, a wait that ends by
- * its timeout finds out whether one had come for it, and the notifications of a slot that dies are
- * assigned again to others. A wait takes only what was assigned after it had begun: its ticket is the
- * number assigned before.
+/* Conditions. Each slot has counts of its current waits, and of the notifications assigned to
+ * them. A notifier assigns to slots that have a wait without a notification and rings them; the
+ * slot gives it to its first waiter. So a notification always goes to a process that was
+ * waiting, and a wait that ends by its timeout learns whether one had arrived for it. The
+ * notifications of a slot that dies are assigned again to others. A wait takes only
+ * notifications assigned after it had begun: its ticket is the number assigned before.
  *
- * The counts of a slot are one word, whose store commits.
- * Death of a notifier between assigning and ringing: the reaper's broadcast makes the slot look.
+ * The counts of a slot are one word, whose store commits. Death of a notifier between assigning
+ * and ringing: the reaper's broadcast makes the slot check.
  */
 #include "objects/condition.h"
 
@@ -54,7 +54,7 @@ store(mpe_engine *e, mpe_object *o, uint32_t slot, struct mpe__condition_counts 
                                                 (uint64_t)n.assigned << 2 * MPE__CONDITION_BITS);
 }
 
-/* Has a notification come that a wait with this ticket may take? */
+/* Is there a notification that a wait with this ticket may take? */
 static int
 is_notified(struct mpe__condition_counts n, uint32_t ticket)
 {
@@ -84,7 +84,7 @@ mpe_condition_enlist(mpe_engine *e, mpe_object *o, uint32_t *ticket)
     return rc;
 }
 
-/* Ends a wait that is notified, and any other if it gives up. */
+/* Ends a wait that is notified, and any other that gives up. */
 static int
 end_wait(mpe_engine *e, mpe_object *o, uint32_t ticket, int gives_up)
 {
@@ -172,7 +172,7 @@ ready(mpe_engine *e, mpe_object *o, int event)
     return counts_of(e, o, e->slot).woken > 0;
 }
 
-/* A condition mentions the lock that goes with it. */
+/* A condition mentions its lock. */
 static void
 scan(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h), void *ud)
 {

@@ -6,7 +6,7 @@
 
 /* The word of the object is its own recursive lock, for use when lock is 0. */
 struct mpe__condition {
-    mpe__a64 lock;               /* handle of the lock that goes with it, 0: its own */
+    mpe__a64 lock;               /* handle of its lock, 0: its own */
     mpe__a64 counts[MPE__SLOTS]; /* of the waits of a slot, in one word; ilock */
 };
 
@@ -14,7 +14,7 @@ struct mpe__condition {
 #define MPE__CONDITION_MAX ((1u << MPE__CONDITION_BITS) - 1) /* waits of one slot */
 
 struct mpe__condition_counts {
-    uint32_t waiting;  /* waits under way */
+    uint32_t waiting;  /* current waits */
     uint32_t woken;    /* of those, notified and not yet returned */
     uint32_t assigned; /* notifications so far, in 22 bits; wraps */
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Conditions: a notification goes to as many as were meant, to those who waited, and outlives the
- * death of whom it was for. */
+/* Conditions: a notification reaches as many waits as intended, only earlier ones, and outlives
+ * the death of its receiver. */
 #include "objects/condition.h"
 
 #include "testing/mpe_test.h"
@@ -107,7 +107,7 @@ try_notified(mpe_engine *e, mpe_object *o, void *ud)
     return mpe_condition_notified(e, o, *(uint32_t *)ud);
 }
 
-/* Enlists, says so, waits, says so. */
+/* Enlists, reports it, waits, reports it. */
 static void
 wait_and_say(mpe_engine *e, void *arg)
 {
@@ -122,7 +122,7 @@ wait_and_say(mpe_engine *e, void *arg)
     }
 }
 
-/* Waits of all slots that are not yet over. */
+/* Waits of all slots that have not ended. */
 static uint32_t
 waits_under_way(mpe_engine *e, mpe_object *o)
 {
@@ -227,7 +227,7 @@ on_fire(mpe_engine *e, mpe_waiter *w, int status)
     ((struct wait *)w)->fired = 1;
 }
 
-/* Three waits of this process; each that is woken must be followed by the next, although another
+/* Three waits of this process: after each that is woken the next must follow, although another
  * process waits too and is not notified. */
 TEST(notifications_for_one_process_reach_its_waits_one_after_the_other)
 {

@@ -1,9 +1,9 @@
 /* Dicts: 32 stripes, each an open-addressed table of nodes under an intent lock of its own, so
- * different keys rarely meet. A node holds key and value; a table entry the hash and the place of
- * the node, so a look-up touches the entry and the one node it wants.
+ * different keys rarely contend. A node holds key and value; a table entry holds the hash and
+ * the place of the node, so a look-up touches only the entry and its node.
  *
- * A value that fits into the node of the one before is written over it. Of all that processes share,
- * this writes only the line of the lock and the node, which no look-up of another key reads.
+ * A value that fits into the node of the previous one is written over it. Of the shared memory
+ * this changes only the line of the lock and the node, which no look-up of another key reads.
  *
  *   dict_read.c    finding, and reading one key, mostly without the lock
  *   dict_write.c   changing one key; tables that grow and shrink
@@ -11,16 +11,16 @@
  *   dict.c         making, freeing, repairing
  *
  * Insert, delete, grow, and replacing a node: one store each, announced in the operation record,
- * which frees what was replaced; writing over a value: one store, which commits the redo record
+ * which frees the replaced block. Writing over a value: one store, which commits the redo record
  * (core/death.c). Counts of a stripe are derived, and recounted by recovery.
  *
- * A root has a version of what is in the table, a node one of its value; both together are that of
- * a key. They are odd while a change is under way, for readers without the lock; recovery makes
- * them even.
+ * A root has a version of the table's contents, a node one of its value; both together are that
+ * of a key. They are odd during a change, for readers without the lock; recovery makes them
+ * even.
  *
- * Update and clear commit by one store of the dict's pending word. Readers and writers who find it
- * due do it first, so it is one step for all, and whoever comes after a death finishes it: see
- * dict_whole.c.
+ * Update and clear commit by one store of the dict's pending word. Readers and writers that find
+ * it due carry it out first, so it is one step for all, and after a death the next one finishes
+ * it: see dict_whole.c.
  */
 #include "objects/dict_int.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Every change of one key of a dict, killed at every point: it has happened or it has not, the rest is
- * as it was, counts are right, no block is lost, and the dict works. */
+/* Every change of one key of a dict, killed at every point: it has happened or it has not, the
+ * rest is unchanged, counts are right, no block is lost, and the dict works. */
 #include "core/object.h"
 #include "testing/deaths.h"
 #include "testing/mpe_test.h"
@@ -62,7 +62,7 @@ dict_of_200(mpe_engine *e)
     return dict_of(e, 200);
 }
 
-/* Keys below first have their old values; the other ones have one or none. Emptied, it has no more
+/* Keys below first have their old values; the others have one or none. Emptied, it has no more
  * memory than the tables of its stripes. */
 static void
 check_dict(mpe_engine *e, int first)
@@ -94,7 +94,7 @@ check_dict(mpe_engine *e, int first)
     mpe_buf_free(&value);
 }
 
-/* What the victim changes is the last key, or is one more. */
+/* The victim changes the last key, or adds one. */
 static int
 value_size(mpe_engine *e, mpe_bytes key)
 {
@@ -142,7 +142,8 @@ write_over(mpe_engine *e, void *arg)
     mpe_dict_put(e, arg, key_of(2), mpe_test_bytes("new value, longer"), 0);
 }
 
-/* Never a part of the new one, nor by readers without the lock, which go on when it is over. */
+/* Never a part of the new one, not even for readers without the lock, which continue when the
+ * change is over. */
 static void
 check_written_over(mpe_engine *e, void *arg, bool has_ended)
 {
@@ -182,7 +183,7 @@ edit(const uint8_t *old, size_t old_size, uint8_t *bytes, size_t *size, void *ud
     return MPE_OK;
 }
 
-/* The calls that put on a condition, one after the other. */
+/* The conditional puts, one after the other. */
 static void
 change_conditionally(mpe_engine *e, void *arg)
 {

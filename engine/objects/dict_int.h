@@ -1,5 +1,5 @@
-/* What the files of dicts share: the structures in the arena, and the parts that one file has and
- * another needs. dict.c says how they work together. */
+/* Shared by the files of dicts: the structures in the arena, and the functions that one file
+ * provides to another. dict.c describes how they work together. */
 #ifndef MPE_OBJECTS_DICT_INT_H
 #define MPE_OBJECTS_DICT_INT_H
 
@@ -18,31 +18,31 @@ struct mpe__dict_node {
     uint8_t bytes[]; /* the key, and the value right behind it */
 };
 
-/* What every change of a stripe writes. */
+/* The fields that every change of a stripe writes. */
 struct mpe__dict_stripe {
     mpe__a32 lock;     /* intent lock of the stripe: of this, its root, its table and its nodes */
     mpe__a32 count;    /* derived: entries in use */
     mpe__a32 deleted;  /* derived: entries deleted */
-    mpe__a32 pop_hint; /* where pop_any found its last one; any value is right */
+    mpe__a32 pop_hint; /* where pop_any found its last one; any value is valid */
     uint8_t pad[48];
 };
 _Static_assert(sizeof(struct mpe__dict_stripe) == 64, "a cache line each");
 
-/* What every look-up reads; a value that is written over in place leaves it alone, so that it can
- * stay in the caches of all processors. */
+/* The fields that every look-up reads. A value that is written over in place does not change
+ * them, so they can stay in the caches of all processors. */
 struct mpe__dict_root {
     mpe__a64 table;   /* offset | log2 << 56, 0: no table yet */
-    mpe__a64 version; /* of which entries there are: odd while that changes */
+    mpe__a64 version; /* of the set of entries: odd while it changes */
 };
 
-/* What concerns many keys at once and is under way: the offset of a batch, and one of these. */
+/* A pending operation on many keys: the offset of a batch, and one of these. */
 enum {
-    MPE__DICT_LISTED = 1, /* an update that has not happened: whoever finds it drops it */
-    MPE__DICT_DUE = 2     /* has happened: whoever finds it does it; without a batch, a clear */
+    MPE__DICT_LISTED = 1, /* an update that has not happened: the next finder drops it */
+    MPE__DICT_DUE = 2     /* has happened: the next finder does it; without a batch, a clear */
 };
 
 struct mpe__dict {
-    mpe__a32 freeze;  /* intent lock of pending: held while a call concerns many keys */
+    mpe__a32 freeze;  /* intent lock of pending: held during a call on many keys */
     mpe__a64 pending; /* 0: nothing */
     uint8_t pad[48];
     struct mpe__dict_stripe stripes[MPE__DICT_STRIPES];
@@ -60,7 +60,7 @@ struct mpe__dict_table {
     uint32_t mask;
 };
 
-/* Where a key is, or would go; or a stripe as a whole. */
+/* Where a key is, or would be inserted; or a stripe as a whole. */
 struct mpe__dict_place {
     struct mpe__dict_stripe *stripe;
     struct mpe__dict_root *root;
@@ -158,7 +158,8 @@ mpe__dict_table_length(uint64_t word)
 
 /* ---- versions ---- */
 
-/* Of a key in a stripe whose root has this version; head is its node's, 0 when it is absent. */
+/* Of a key in a stripe whose root has this version; head is its node's, 0 when the key is
+ * absent. */
 static inline uint64_t
 mpe__dict_version(uint64_t root, uint64_t head)
 {
@@ -177,31 +178,33 @@ mpe__dict_version_at(struct mpe__dict_place *p)
 
 /* The hash of a key, and its stripe. */
 void mpe__dict_locate(mpe_engine *e, mpe_object *o, mpe_bytes key, struct mpe__dict_place *p);
-/* The rest of the place. Stripe locked, or no writer about. */
+/* The rest of the place. Stripe locked, or no writer active. */
 void mpe__dict_find(mpe_engine *e, struct mpe__dict_place *p, mpe_bytes key);
-/* Appends the value of the node of a place to out, pinning what it mentions. Stripe locked. */
+/* Appends the value of the node of a place to out, and pins the objects it mentions. Stripe
+ * locked. */
 int mpe__dict_copy_value(mpe_engine *e, struct mpe__dict_node *n, mpe_buf *out);
 
 /* ---- dict_write.c; the stripe is locked ---- */
 
 /* A node in flight. Errors: EARENA. */
 int mpe__dict_new_node(mpe_engine *e, mpe_bytes key, mpe_bytes value, int handles, uint64_t *off);
-/* Makes sure that so many more entries fit into a stripe. *moved: the table is another one. */
+/* Makes room for so many more entries in a stripe. *moved: the table has changed. */
 int mpe__dict_make_room(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p, uint32_t more,
                         int *moved);
-/* Makes a node, which is in flight or the dict's already, that of the place; there is room. */
+/* Links a node, which is in flight or the dict's already, at the place; there is room. */
 void mpe__dict_link(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p, uint64_t node);
 /* Empties a stripe. */
 void mpe__dict_clear_stripe(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p);
 
 /* ---- dict_whole.c ---- */
 
-/* Nobody changes the dict and nothing is pending from here to thaw. */
+/* From here to thaw no process changes the dict and nothing is pending. */
 void mpe__dict_freeze(mpe_engine *e, mpe_object *o);
 void mpe__dict_thaw(mpe_engine *e, mpe_object *o);
 /* Waits until nothing is pending. */
 void mpe__dict_settle(mpe_engine *e, mpe_object *o);
-/* Calls f for each node of a stripe, until it fails. Locked, or nobody else can reach the dict. */
+/* Calls f for each node of a stripe, until it fails. Locked, or no other process can reach the
+ * dict. */
 int mpe__dict_each_node(mpe_engine *e, struct mpe__dict_root *root,
                         int (*f)(mpe_engine *e, uint64_t off, void *ud), void *ud);
 /* Moves of the kind. */

@@ -1,12 +1,12 @@
 /* Dicts: finding, and reading one key.
  *
- * A reader takes no lock as long as nobody changes what is in the stripe's table, or the value it
- * reads: it notes their versions, sees that they are even, copies, and looks whether they are still
- * the same. A writer that came in between has raised one before its first change, and before
- * anything was freed. So what a reader follows may be freed and used again under it, and what it
- * copies may be rubbish that is thrown away; it goes no further than a genuine node and a bounded
- * number of bytes from there. It writes nothing shared, so readers are in nobody's way. In all other
- * cases it takes the lock.
+ * A reader takes no lock as long as the contents of the stripe's table, and the value it reads,
+ * do not change: it reads their versions, sees that they are even, copies, and checks whether
+ * they are still the same. A writer that intervened has raised one of them before its first
+ * change, and before anything was freed. So the memory a reader follows may be freed and reused
+ * under it, and its copy may be garbage that is thrown away; it never goes further than a
+ * genuine node and a bounded number of bytes from there. It writes nothing shared, so readers do
+ * not disturb other processes. In all other cases it takes the lock.
  */
 #include "objects/dict_int.h"
 
@@ -16,7 +16,7 @@
 
 #define UNLOCKED_MAX 1024u /* bytes of a value that is copied without the lock */
 
-/* The thread sanitizer cannot know that what was read in vain is thrown away. */
+/* The thread sanitizer cannot know that an invalid copy is thrown away. */
 #ifdef __SANITIZE_THREAD__
 enum { READS_UNLOCKED = 0 };
 #else
@@ -32,7 +32,7 @@ mpe__dict_locate(mpe_engine *e, mpe_object *o, mpe_bytes key, struct mpe__dict_p
     mpe__dict_stripe_at(e, o, p->hash % MPE__DICT_STRIPES, p);
 }
 
-/* The first entry to look at is fetched while the caller is busy with the rest. */
+/* The first entry is prefetched while the caller does the rest. */
 static inline mpe__a64 *
 first_entry(mpe_engine *e, struct mpe__dict_place *p)
 {
@@ -89,7 +89,7 @@ mpe__dict_copy_value(mpe_engine *e, struct mpe__dict_node *n, mpe_buf *out)
 
 /* ---- without the lock ---- */
 
-/* Has nobody begun a change since the word was that? What was read before is then true. */
+/* Has no change begun since the word had that value? Then everything read before is valid. */
 static inline int
 is_at(mpe__a64 *word, uint64_t was)
 {
@@ -105,7 +105,7 @@ copy_unlocked(mpe_engine *e, uint64_t off, mpe_bytes key, mpe_buf *out, uint64_t
     struct mpe__dict_node *n = mpe__at(e, off);
     if (off + mpe__dict_node_size(key.size, UNLOCKED_MAX) > e->header->map_bytes)
         return UNSURE;
-    __builtin_prefetch((const char *)n + 64); /* the value, mostly */
+    __builtin_prefetch((const char *)n + 64); /* usually the value */
     *head = mpe__load64(&n->head);
     if (!is_key(n, key))
         return MPE_ENOENT;
@@ -149,7 +149,7 @@ read_unlocked(mpe_engine *e, struct mpe__dict *d, struct mpe__dict_place *p, mpe
     return is_at(&r->version, was) ? MPE_ENOENT : UNSURE;
 }
 
-/* ---- with it ---- */
+/* ---- with the lock ---- */
 
 static int
 read_locked(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p, mpe_bytes key, mpe_buf *out,

@@ -202,7 +202,7 @@ TEST_LIMIT(holds_a_hundred_thousand_entries_and_shrinks_again, 30)
     mpe_close(e);
 }
 
-/* What the system says the arena takes. */
+/* The memory of the arena according to the system. */
 static uint64_t
 taken_from_system(mpe_engine *e)
 {

@@ -1,10 +1,11 @@
-/* Dicts: what concerns many keys, under the freeze lock. Writers look at it after taking their
- * stripe, so what had begun before is part of a snapshot and what begins later waits.
+/* Dicts: operations on many keys, under the freeze lock. Writers check it after taking their
+ * stripe, so a write that began before is part of a snapshot and one that begins later waits.
  *
- * An update lists a batch in the pending word, makes its nodes, each linked to the batch as it is
- * made, and the room they need; then one store turns the word from LISTED to DUE, and from then on
- * nothing can fail: node after node goes into the tables. A clear is the word DUE with no batch.
- * Nobody but a finder of LISTED or DUE goes on before it is settled, under the freeze lock:
+ * An update lists a batch in the pending word, makes its nodes, each linked to the batch as it
+ * is made, and the room they need. Then one store turns the word from LISTED to DUE, and from
+ * then on nothing can fail: node after node goes into the tables. A clear is the word DUE with
+ * no batch. A process that finds LISTED or DUE settles it, under the freeze lock, before it goes
+ * on:
  *
  *   death while LISTED      nodes and batch are the dict's, found by the word, and freed
  *   death while DUE         what is not yet done is done; a node that is linked is left alone
@@ -15,7 +16,7 @@
 
 #include <string.h>
 
-/* ---- what is pending; freeze is held ---- */
+/* ---- the pending operation; freeze is held ---- */
 
 static struct mpe__dict_batch *
 batch_of(mpe_engine *e, uint64_t pending)
@@ -24,7 +25,7 @@ batch_of(mpe_engine *e, uint64_t pending)
     return off ? mpe__at(e, off) : NULL;
 }
 
-/* Nothing is pending any more; the batch is freed. */
+/* Clears pending; the batch is freed. */
 static void
 forget(mpe_engine *e, mpe_object *o)
 {
@@ -50,7 +51,7 @@ drop_nodes(mpe_engine *e, mpe_object *o, struct mpe__dict_batch *b)
     }
 }
 
-/* The node becomes that of its key. It may be already: its linker died. */
+/* Makes the node that of its key. It may be already: its linker died. */
 static void
 link_node(mpe_engine *e, mpe_object *o, uint64_t off)
 {
@@ -88,7 +89,7 @@ clear_stripes(mpe_engine *e, mpe_object *o)
     }
 }
 
-/* Ends what is pending, begun by this process or by a dead one. */
+/* Completes the pending operation, begun by this process or by a dead one. */
 static void
 finish(mpe_engine *e, mpe_object *o)
 {
@@ -172,7 +173,7 @@ has_handle(mpe_bytes value)
     return mpe_wire_scan_handles(value.data, value.size, is_handle, NULL) > 0;
 }
 
-/* Makes the nodes of the batch, and counts how many each stripe will get. No writer is about. */
+/* Makes the nodes of the batch, and counts how many each stripe will get. No writer is active. */
 static int
 make_nodes(mpe_engine *e, mpe_object *o, struct mpe__dict_batch *b, const uint8_t *records,
            int handles, uint32_t more[MPE__DICT_STRIPES])
@@ -211,7 +212,7 @@ make_room(mpe_engine *e, mpe_object *o, const uint32_t more[MPE__DICT_STRIPES])
     return rc;
 }
 
-/* Waits for the writers that were at work before the freeze. */
+/* Waits for the writers that were active before the freeze. */
 static void
 wait_for_writers(mpe_engine *e, mpe_object *o)
 {
@@ -273,7 +274,7 @@ mpe_dict_clear(mpe_engine *e, mpe_object *o)
     mpe__trim(e);
 }
 
-/* ---- looking at everything ---- */
+/* ---- traversal ---- */
 
 int
 mpe__dict_each_node(mpe_engine *e, struct mpe__dict_root *root,

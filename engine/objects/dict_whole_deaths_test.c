@@ -42,7 +42,7 @@ clear(mpe_engine *e, void *arg)
     mpe_dict_clear(e, arg);
 }
 
-/* For readers of single keys too; nothing is lost, and the dict works. */
+/* The same for readers of single keys; nothing is lost, and the dict works. */
 static void
 check_whole(mpe_engine *e, void *arg, bool has_ended)
 {

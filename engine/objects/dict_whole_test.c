@@ -64,7 +64,7 @@ TEST(an_update_that_does_not_fit_changes_nothing)
 
 #define MANY 40
 
-/* Keys 0 to 39 get the same number, ever higher; at times they all go first. */
+/* Keys 0 to 39 get the same number, which increases; sometimes they are all removed first. */
 static void
 update_all(mpe_engine *e, void *arg)
 {
@@ -111,7 +111,7 @@ TEST_LIMIT(no_reader_sees_a_part_of_an_update_or_a_clear, 60)
     mpe_process *p = mpe_test_start(e, update_all, d);
     for (int first = 0; first < 1700;) {
         check_all_or_none(e, d);
-        first = number_at(e, d, "0"); /* key by key neither, what comes later is never older */
+        first = number_at(e, d, "0"); /* key by key too, a later value is never older */
         int last = number_at(e, d, "39");
         REQUIRE(last == 0 || last >= first);
         EXPECT(mpe_dict_count(e, d) <= MANY);

@@ -1,6 +1,6 @@
-/* Dicts: changing one key. A value that is not long and fits into the node of the one before is
- * written over it, by the redo record; all else makes a node and links it by one store of the table
- * entry. Before looking, a writer waits for what is pending.
+/* Dicts: changing one key. A short value that fits into the node of the previous one is written
+ * over it, by the redo record; any other change makes a node and links it by one store of the
+ * table entry. Before it searches, a writer waits for the pending operation.
  */
 #include "objects/dict_int.h"
 
@@ -8,7 +8,7 @@
 
 #define FIRST_LOG2 3u
 
-/* Around each change of what is in the table of a stripe: until its end, readers take the lock. */
+/* Around each change of the contents of a stripe's table: until its end, readers take the lock. */
 static void
 change_root(mpe_engine *e, struct mpe__dict_root *root, const struct mpe__change *c)
 {
@@ -24,8 +24,8 @@ add_count(mpe__a32 *count, int32_t n)
     mpe__store32(count, mpe__load32(count) + (uint32_t)n);
 }
 
-/* Locks a stripe for a change, once nobody is at the whole dict. A freeze that comes later waits
- * for this stripe. */
+/* Locks a stripe for a change, once no operation on the whole dict is active. A later freeze
+ * waits for this stripe. */
 static void
 lock_stripe(mpe_engine *e, mpe_object *o, struct mpe__dict_stripe *s)
 {
@@ -55,7 +55,7 @@ unlock_place(mpe_engine *e, struct mpe__dict_place *p)
 
 /* ---- tables; the stripe is locked from here on ---- */
 
-/* Gives the stripe a table of 2^log2 entries with all that is in use. */
+/* Gives the stripe a table of 2^log2 entries with all entries in use. */
 static int
 rebuild(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p, uint32_t log2)
 {
@@ -126,7 +126,7 @@ mpe__dict_new_node(mpe_engine *e, mpe_bytes key, mpe_bytes value, int handles, u
     return MPE_OK;
 }
 
-/* Would the value, in the place of the one of the node, take a block of the same size? */
+/* Would the value, in place of the node's value, take a block of the same size? */
 static int
 fits_into(const struct mpe__dict_node *n, mpe_bytes value)
 {
@@ -135,7 +135,7 @@ fits_into(const struct mpe__dict_node *n, mpe_bytes value)
                                                  mpe__dict_node_size(n->key_size, value.size));
 }
 
-/* Writes a value over the one of a node, if that can be: all words of the node from that on in which
+/* Writes a value over that of a node, if possible: all words of the node from the one in which
  * its value begins. */
 static int
 write_over(mpe_engine *e, struct mpe__dict_node *n, mpe_bytes value, int handles)
@@ -223,7 +223,7 @@ remove_place(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p)
     uint64_t length = mpe__dict_table_length(mpe__load64(&p->root->table));
     uint64_t count = mpe__load32(&p->stripe->count);
     if (length > 1u << FIRST_LOG2 && count * 8 < length)
-        rebuild(e, o, p, log2_for(count + 1)); /* failing, the table just stays large */
+        rebuild(e, o, p, log2_for(count + 1)); /* if it fails, the table just stays large */
 }
 
 void
@@ -304,7 +304,7 @@ mpe_dict_remove(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out)
     return rc;
 }
 
-/* Some entry in use. The search goes on where the last one ended: what lies before it is gone. */
+/* Any entry in use. The search continues where the last one ended: the entries before are gone. */
 static mpe__a64 *
 any_in_use(struct mpe__dict_stripe *s, struct mpe__dict_table t, uint64_t length)
 {

@@ -1,6 +1,6 @@
-/* Event: the word is epoch << 1 | set. Setting raises the epoch, so that a waiter that was there
- * when the event was set returns although it was cleared again at once. One store commits; a setter
- * that dies before its wake is covered by the reaper's broadcast. */
+/* Event: the word is epoch << 1 | set. Setting raises the epoch, so that a process that was
+ * waiting when the event was set returns although it was cleared again at once. One store
+ * commits; a setter that dies before its wake is covered by the reaper's broadcast. */
 #include "core/bell.h"
 #include "core/object.h"
 

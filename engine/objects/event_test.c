@@ -55,7 +55,7 @@ try_event(mpe_engine *e, mpe_object *o, void *ud)
     return mpe_event_wait(e, o, ud);
 }
 
-/* Says that it waits, waits for a pulse, says that it came. */
+/* Reports that it waits, waits for a pulse, reports that it returned. */
 static void
 wait_for_pulses(mpe_engine *e, void *arg)
 {

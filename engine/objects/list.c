@@ -27,7 +27,7 @@ struct vector {
     mpe__a64 at[]; /* offsets of items */
 };
 
-/* What is in use of a vector. */
+/* The part of a vector in use. */
 struct items {
     mpe__a64 *at;
     uint64_t first, count; /* first: where in the vector */
@@ -154,7 +154,7 @@ mpe_list_get(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out)
     return rc;
 }
 
-/* A vector in flight with the entries before index, a gap of one when there is one, and from
+/* A vector in flight with the entries before index, a gap of one if gap is set, and those from
  * index + skip on. */
 static int
 rebuilt(mpe_engine *e, struct items old, uint64_t index, uint64_t skip, uint64_t gap,
@@ -350,7 +350,7 @@ mpe_list_clear(mpe_engine *e, mpe_object *o)
     mpe__iunlock(e, &o->ilock);
 }
 
-/* Appends one after the other, and takes them back when one does not fit. Locked. */
+/* Appends one after the other, and removes them again when one does not fit. Locked. */
 static int
 extend_locked(mpe_engine *e, mpe_object *o, const mpe_bytes *items, size_t count, int handles)
 {
@@ -424,7 +424,7 @@ replace_locked(mpe_engine *e, mpe_object *o, uint64_t version, const uint64_t *o
     return MPE_OK;
 }
 
-/* Each index once: an item that were there twice would be freed twice. */
+/* Each index once: a repeated item would be freed twice. */
 static int
 check_order(const uint64_t *order, uint64_t count)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Every change of a list, killed at every point: it has happened or it has not, the rest is as it
- * was, no block is lost, and the list works. */
+/* Every change of a list, killed at every point: it has happened or it has not, the rest is
+ * unchanged, no block is lost, and the list works. */
 #include "core/object.h"
 #include "testing/deaths.h"
 #include "testing/mpe_test.h"
@@ -32,7 +32,7 @@ list_of_eight(mpe_engine *e)
     return mpe_test_it;
 }
 
-/* What the list is, as a text of digits. */
+/* The contents of the list, as a text of digits. */
 static const char *
 contents(mpe_engine *e)
 {
@@ -70,7 +70,7 @@ check_list(mpe_engine *e, void *arg, bool has_ended)
     mpe_test_check(e);
 }
 
-/* One item after the other: the first of them are there. */
+/* One item after the other: a prefix of them is there. */
 static void
 check_extended(mpe_engine *e, void *arg, bool has_ended)
 {

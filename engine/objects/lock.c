@@ -4,13 +4,13 @@
  *   bits 16-31  levels of a recursive lock
  *   bits 32-63  the owner's task
  *
- * A free or abandoned word is taken by compare-and-swap; nothing is handed over, so nothing is in
- * transit when somebody dies. Every kind of object with MPE_EVENT_READY unused has this word, which
- * is how an array and a condition carry a lock of their own.
+ * A free or abandoned word is taken by compare-and-swap. Nothing is handed over, so nothing is
+ * in transit when a process dies. Every kind of object with MPE_EVENT_READY unused has this
+ * word; so arrays and conditions have a lock of their own.
  *
  * Death: the word either names the dead slot, and its reaper marks it abandoned, or it does not.
  * A releaser that dies before its wake leaves a free word, and the reaper's broadcast makes
- * every waiter look.
+ * every waiter check.
  */
 #include "objects/lock.h"
 

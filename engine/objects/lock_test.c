@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Locks for users: who has them, who may release them, and what is left when an owner dies. */
+/* Locks for users: their owners, releases, and the state after an owner dies. */
 #include "mpengine.h"
 
 #include "testing/mpe_test.h"

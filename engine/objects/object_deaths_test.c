@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Making, holding, storing, dropping and sweeping objects of every kind, and giving up pipe ends,
- * killed at every point: an object is there whole or gone, and goes when nobody can reach it. */
+/* Making, holding, storing, dropping and sweeping objects of every kind, and closing pipe ends,
+ * killed at every point: an object is there whole or gone, and is freed when no process can
+ * reach it. */
 #include "core/object.h"
 #include "objects/pipe.h"
 #include "core/bell.h"
@@ -160,7 +161,7 @@ TEST_LIMIT(an_object_is_stored_and_removed, 60)
         (struct mpe_test_deaths){new_list, NULL, store_and_remove, check_emptied});
 }
 
-/* Two containers that mention each other and nobody else does; and one object that stays. */
+/* Two containers that are mentioned only by each other; and one object that stays. */
 static void *
 list_and_garbage(mpe_engine *e)
 {
@@ -185,7 +186,7 @@ sweep(mpe_engine *e, void *arg)
     mpe_test_sweep(e);
 }
 
-/* By the death alone, with nobody asking for it. */
+/* By the death alone, without an explicit sweep. */
 static void
 check_swept(mpe_engine *e, void *arg, bool has_ended)
 {
@@ -205,7 +206,7 @@ TEST_LIMIT(a_sweep_that_dies_is_done_again, 60)
         (struct mpe_test_deaths){list_and_garbage, NULL, sweep, check_swept});
 }
 
-/* Holding what only a container knows, and letting it go. */
+/* Holds an object that only a container mentions, and drops it. */
 static void
 hold_and_drop(mpe_engine *e, void *arg)
 {
@@ -231,7 +232,7 @@ TEST_LIMIT(an_object_is_held_and_dropped, 60)
         (struct mpe_test_deaths){list_and_garbage, NULL, hold_and_drop, check_swept});
 }
 
-/* One who tries to hold what is just freed sets its bit first. */
+/* A process that tries to hold an object just freed sets its bit first. */
 static mpe_object *freed;
 
 static void *
@@ -273,7 +274,7 @@ TEST_LIMIT(a_dead_holder_of_a_freed_entry_does_not_hold_the_next_object, 60)
 
 /* ---- pipe ends ---- */
 
-/* The parent made the pipe and has neither end any more: the victim has end 1, the waiter end 0. */
+/* The parent made the pipe and no longer has either end: the victim has end 1, the waiter end 0. */
 static void *
 pipe_of_nobody(mpe_engine *e)
 {

@@ -1,16 +1,17 @@
-/* Pipes: two queues, one from each end, and per end the set of processes that have it. When nobody
- * has an end any more, both queues are closed: the other side drains what was sent and then finds
- * it closed, and its sends fail.
+/* Pipes: two queues, one from each end, and for each end the set of processes that hold it. When
+ * no process holds an end any more, both queues are closed: the other side drains what was sent
+ * and then finds it closed, and its sends fail.
  *
- * A process has an end when it made the pipe, was sent the end, or used it. An end that lies in a
- * message on some queue is had by nobody and must not count as closed: once an end was stored
- * somewhere, losing its last user only asks for a sweep, which knows what is mentioned
- * (sweep.c); taking the message out gives the end to the taker before it leaves.
+ * A process holds an end when it made the pipe, was sent the end, or used it. An end in a
+ * message on a queue is held by no process and must not count as closed: once an end was stored,
+ * losing its last user only asks for a sweep, which finds what is mentioned (sweep.c). Taking
+ * the message out gives the end to the taker before it leaves the queue.
  *
- * Death: the reaper takes the dead slot out of both sets, each by one store. It may hold locks of
- * other objects, one of the queues even, so closing them is left to the sweep that every process
- * rung by the reaper looks for before it sleeps again; closing can be repeated. One that died
- * after its bit had gone and before it had closed all leaves an end with no user and no closed.
+ * Death: the reaper removes the dead slot from both sets, each by one store. It may hold locks
+ * of other objects, even of one of the queues, so closing them is left to the sweep that every
+ * process rung by the reaper checks for before it sleeps again; closing can be repeated. A
+ * process that died after its bit was removed and before it had closed everything leaves an end
+ * without a user and without closed.
  */
 #include "objects/pipe.h"
 
@@ -138,7 +139,7 @@ death(mpe_engine *e, mpe_object *o, uint32_t slot)
     struct mpe__pipe *p = body(e, o);
     for (int end = 0; end < 2; end++) {
         remove_user(e, o, end, slot);
-        /* it may have gone before, and died closing the queues */
+        /* the end may have been released before, by a process that died closing the queues */
         if (mpe__set_empty(&p->users[end]) && !mpe__load32(&p->closed[end]))
             mpe__store32(&e->header->sweep_wanted, 1);
     }
@@ -174,5 +175,5 @@ const struct mpe__kind mpe__pipe_kind = {
     .facets = 1u << MPE_KIND_PIPE_OTHER,
 };
 
-/* Of handles alone: they name the second end of an object whose kind is that above. */
+/* For handles only: they name the second end of an object of the kind above. */
 const struct mpe__kind mpe__pipe_other_kind = {.arrived = other_arrived, .part = 1};

@@ -5,9 +5,9 @@
 #include "core/engine.h"
 
 struct mpe__pipe {
-    mpe__a64 queue[2];  /* handle of the queue that carries what end i sends, 0: it sends nothing */
-    mpe__a32 closed[2]; /* nobody has end i any more, nor will */
-    struct mpe__slotset users[2]; /* the processes that have end i */
+    mpe__a64 queue[2];  /* handle of the queue into which end i sends, 0: it sends nothing */
+    mpe__a32 closed[2]; /* no process holds end i, now or later */
+    struct mpe__slotset users[2]; /* the processes that hold end i */
 };
 
 #endif

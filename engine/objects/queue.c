@@ -1,19 +1,20 @@
 /* Queues: a chain of segments, each a byte ring with two cursors. Producers share the tail lock,
- * consumers the head lock, and they never touch each other's. A ring that is full gets a successor
- * of twice the size; the consumers free it when they have emptied it. Large messages lie in a
- * block of their own, and the ring holds its offset.
+ * consumers the head lock, and neither side touches the other's. A full ring gets a successor of
+ * twice the size; the consumers free it when they have emptied it. Large messages are in a block
+ * of their own, and the ring holds its offset.
  *
- * put: copy the record behind the tail, store the tail (commit). get: copy the record at the head
- * out, store the head (commit). So whatever dies before the store has done nothing, and after it
- * the message is there, whole, or gone; put_count, raised before the commit, and get_count, raised
- * after it, are recomputed by recovery. A block
- * of a large message changes owner by the operation record of its commit (core/death.c).
+ * put: copy the record behind the tail, store the tail (commit). get: copy the record at the
+ * head out, store the head (commit). So a death before the store has changed nothing; after it
+ * the message is there, whole, or gone. put_count, raised before the commit, and get_count,
+ * raised after it, are recomputed by recovery. A block of a large message changes owner by the
+ * operation record of its commit (core/death.c).
  *
- * Retiring a segment takes head lock, then tail lock: the chain's last segment may still be named
- * by a producer that died after linking its successor, which recovery of the tail lock mends.
+ * Retiring a segment takes the head lock, then the tail lock: the chain's last segment may still
+ * be named by a producer that died after linking its successor, which recovery of the tail lock
+ * repairs.
  *
- * Beside this file: queue_call.c wakes consumers, queue_join.c counts what is done, queue_walk.c goes
- * through all that lies in a queue.
+ * Related files: queue_call.c wakes consumers, queue_join.c counts completed messages,
+ * queue_walk.c walks through everything in a queue.
  */
 #include "objects/queue_int.h"
 
@@ -30,7 +31,7 @@
 
 /* ---- making ---- */
 
-/* A new empty segment in flight whose cursors stand at number. */
+/* A new empty segment in flight whose cursors start at number. */
 static int
 new_segment(mpe_engine *e, uint64_t bytes, uint32_t n, uint64_t *off)
 {
@@ -81,7 +82,7 @@ copy_parts(uint8_t *to, const mpe_bytes *parts, int count)
     }
 }
 
-/* Where a record of bytes may be written when the head is there: its position, or -1 when the ring has
+/* Where a record of bytes may be written, given the head: its position, or -1 when the ring has
  * no room. Without messages the whole ring is free, but the cursors stay where they are. */
 static int64_t
 room_behind(const struct mpe__segment *s, uint64_t head, uint64_t bytes)
@@ -196,7 +197,7 @@ mpe_queue_put(mpe_engine *e, mpe_object *o, const mpe_bytes *parts, int count, i
     for (int i = 0; i < count; i++)
         size += parts[i].size;
     if (size > INLINE_MAX && (mpe__load32(&q->closed) || mpe__queue_is_full(q)))
-        return mpe__load32(&q->closed) ? MPE_ECLOSED : MPE_EAGAIN; /* spare the copy */
+        return mpe__load32(&q->closed) ? MPE_ECLOSED : MPE_EAGAIN; /* saves the copy */
     if (size >= MPE__RECORD_WRAP)
         return MPE_EARENA;
     for (int i = 0; handles && i < count; i++)
@@ -237,7 +238,7 @@ first_record(mpe_engine *e, mpe_object *o, struct mpe__queue *q, struct mpe__seg
 {
     for (;;) {
         struct mpe__segment *s = mpe__segment_at(e, &q->head_segment);
-        uint64_t next = mpe__load64(&s->next); /* before the tail: after it, none is put here */
+        uint64_t next = mpe__load64(&s->next); /* before the tail: after it, nothing is put here */
         uint64_t head = mpe__load64(&s->head);
         if (mpe__cursor_number(head) == mpe__cursor_number(s->tail_seen)) {
             s->tail_seen = mpe__load64(&s->tail);

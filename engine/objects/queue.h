@@ -4,9 +4,10 @@
 
 #include "core/engine.h"
 
-/* Each side has its lines to itself: what it writes for every message, and what it last saw of the other
- * side's, which it looks at again only when that is not enough. What was seen is a bound, since
- * cursors and counts only grow, so it may be as old as it likes.
+/* Each side has cache lines of its own: the fields it writes for every message, and the last
+ * value it read of the other side's, which it reads again only when that is not sufficient. A
+ * value read earlier is a bound, since cursors and counts only grow, so it may be arbitrarily
+ * old.
  *
  * A cursor: byte position in its segment in the low half, number of messages ever in the high. */
 struct mpe__segment {
@@ -25,16 +26,16 @@ struct mpe__queue {
     uint32_t flags;                  /* MPE_QUEUE_... */
     _Alignas(64) mpe__a32 tail_lock; /* intent lock of producers */
     mpe__a32 put_count;    /* derived from the last segment's tail; raised before it, so that no
-                            * message has been got that seems not to have been put */
+                            * message seems to be taken before it was put */
     uint32_t got_seen;     /* tail lock */
     mpe__a64 tail_segment; /* offset; tail lock (and head lock to retire a segment) */
     _Alignas(64) mpe__a32 head_lock; /* intent lock of consumers */
     mpe__a32 get_count;              /* derived from the first segment's head */
     mpe__a32 put_seen;               /* head lock */
     mpe__a64 head_segment;           /* offset; head lock */
-    _Alignas(64) mpe__a64 called;    /* when << 16 | slot + 1 of the one on its way: queue_call.c */
-    mpe__a32 last_idle;              /* slot that found it empty last: a hint, whom to wake */
-    _Alignas(64) mpe__a32 early; /* joinable: done when nobody had one taken; the object's ilock */
+    _Alignas(64) mpe__a64 called;    /* time << 16 | slot + 1 of the called one: queue_call.c */
+    mpe__a32 last_idle;              /* slot that found it empty last: a hint, woken next */
+    _Alignas(64) mpe__a32 early; /* joinable: done without a taken message; the object's ilock */
     struct mpe__taken {
         mpe__a64 lease;   /* number + 1 of the message being taken; head lock */
         mpe__a64 counted; /* messages taken and not done << 32 | lease of the last one counted */

@@ -1,26 +1,26 @@
 /* Waking the consumers of a queue.
  *
- * Waking a sleeper takes longer than a short message is worth. So one is woken at a time: `called`
- * names it and says when, and while it is on its way no other is called. When it arrives it
- * answers, which clears the name, and calls the next if there is more than one message; when it has
- * taken a message, and there is another, it calls the next once more (loop/waiter.c).
+ * Waking a sleeper takes longer than a short message is worth. So one consumer is woken at a
+ * time: `called` names it and the time, and until it arrives no other is called. When it arrives
+ * it answers, which clears the name, and calls the next if there is more than one message. When
+ * it has taken a message, and there is another, it calls the next once more (loop/waiter.c).
  *
  *   caller:    put; read `called`: if that names a consumer without its bit, rely on it. Else choose
  *              a consumer, name it, take its bit, ring. If the bit was gone, or the consumer is one
- *              that runs its tasks and may look much later: clear the name, and begin again.
+ *              that runs its tasks and may look much later: clear the name, and start again.
  *   consumer:  set its bit, look, sleep. Woken (its bit is gone) or leaving (it has taken its bit
- *              itself): clear its name if it stands there, then look.
+ *              itself): clear its name if it is there, then look.
  *
- * A message is not left beside a consumer that sleeps. A caller that relies on a name has read it
- * after its put. If the bit was taken by the one that wrote the name, the consumer has yet to clear
- * the name, and looks after that. If the bit was gone already, or the consumer runs, the writer has
- * yet to clear the name, and then begins again, with that message in the queue. A name that is cleared or written over too
- * early costs a call more and nothing else, so plain stores do. engine/models/queue_call.pml tries
- * all orders.
+ * A message is never left beside a sleeping consumer. A caller that relies on a name has read it
+ * after its put. If the process that wrote the name took the bit, the consumer has yet to clear
+ * the name, and looks after that. If the bit was gone already, or the consumer runs, the writer
+ * has yet to clear the name, and then starts again, with that message in the queue. A name that
+ * is cleared or overwritten too early costs one more call and nothing else, so plain stores are
+ * sufficient. engine/models/queue_call.pml tries all orders.
  *
- * A consumer that stays named is asleep or spins, so it arrives at once; one that is stopped delays
- * others by no more than CALL_TICKS of puts. A name is worth its store only while
- * another consumer waits: none is written otherwise.
+ * A consumer that stays named is asleep or spins, so it arrives at once; a stopped one delays
+ * others by no more than CALL_TICKS of puts. A name is worth its store only while another
+ * consumer waits: otherwise none is written.
  *
  * Death: a caller that dies after naming, taking or before ringing leaves a name, or a consumer
  * without its bit that was not rung; a consumer that dies leaves its name. The reaper clears the
@@ -55,7 +55,8 @@ is_coming(const struct mpe__slotset *consumers, uint64_t called)
     return (mpe_now() >> TICK_SHIFT) - (called >> SLOT_BITS) < CALL_TICKS;
 }
 
-/* The one that became idle last comes first: it may still spin, and its memory is in the cache. */
+/* The consumer that became idle last is first: it may still spin, and its memory is in the
+ * cache. */
 void
 mpe__queue_call(mpe_engine *e, mpe_object *o)
 {
@@ -85,7 +86,7 @@ mpe__queue_answer(mpe_engine *e, mpe_object *o)
     mpe__a64 *called = &mpe__queue_body(e, o)->called;
     if (named(atomic_load(called)) == e->slot + 1)
         mpe__store64(called, 0);
-    mpe__fence(); /* then the queue is looked at */
+    mpe__fence(); /* then the queue is checked */
 }
 
 void

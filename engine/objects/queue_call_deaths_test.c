@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The consumer of a queue that is called (queue_call.c): killed at every point of its way, or served
- * and gone elsewhere. No other consumer sleeps on beside a message. */
+/* The called consumer of a queue (queue_call.c): killed at every point of its way, or served and
+ * asleep elsewhere. No other consumer sleeps beside a message. */
 #include "core/object.h"
 #include "objects/queue.h"
 #include "core/bell.h"
@@ -11,9 +11,9 @@
 
 /* ---- deaths ---- */
 
-/* Two items are put while the victim waits: it is called for the first of them, and as it is on its
- * way no other is for the second. The putter leaves before it says so, so that the victim is the
- * only one that dies. */
+/* Two items are put while the victim waits: it is called for the first of them, and until it
+ * arrives no other is called for the second. The putter leaves before it reports, so that the
+ * victim is the only one that dies. */
 static struct mpe_test_gate is_filed, is_called;
 static mpe_process *putter;
 
@@ -94,7 +94,7 @@ check_rest(mpe_engine *e, int most, int least)
     mpe_test_check_queue(e, 0);
 }
 
-/* The partner has got one. */
+/* The partner has got an item. */
 static void
 check_got(mpe_engine *e, void *arg, bool has_ended)
 {
@@ -137,7 +137,8 @@ TEST_LIMIT(no_dead_consumer_stays_called_though_reapers_die, 60)
         (struct mpe_test_deaths){queue_to_be_put_to, become_called, come_and_get, check_all_there});
 }
 
-/* It was named by one that died, and has left meanwhile: it would not come. */
+/* The consumer was named by a process that died, and has left in the meantime: it would not
+ * arrive. */
 static void
 name_called(mpe_engine *e, void *arg)
 {
@@ -171,15 +172,15 @@ start_sleeper(mpe_engine *e, mpe_object *queue)
     return p;
 }
 
-/* As one that sleeps; others write and read only the bell meanwhile. */
+/* Like a sleeper; meanwhile others write and read only the bell. */
 static void
 seem_asleep(mpe_engine *e, int asleep)
 {
     atomic_store(&e->self->sleep, asleep ? MPE__IN_FUTEX : MPE__AWAKE);
 }
 
-/* This process is called, takes the message, and sleeps on another object of the same bell bit, for
- * which it is rung. The message that comes next is the sleeper's. */
+/* This process is called, takes the message, and sleeps on another object of the same bell bit,
+ * for which it is rung. The next message is for the sleeper. */
 static void
 be_served_and_go(mpe_engine *e, mpe_object *queue)
 {
@@ -206,7 +207,7 @@ go_often(unsigned flags)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *queue = mpe_test_new_queue(e, 0, flags);
-    for (int i = 0; i < 20; i++) /* a slow one does not show it: a call is believed for 100 us */
+    for (int i = 0; i < 20; i++) /* a slow one does not show it: a call is relied on for 100 us */
         be_served_and_go(e, queue);
     mpe_drop(e, queue);
     mpe_close(e);
@@ -222,7 +223,7 @@ TEST(a_joinable_queue_clears_called_too)
     go_often(MPE_QUEUE_JOINABLE);
 }
 
-/* It waits, is the first to be called, and does not look. */
+/* It waits, is the first to be called, and does not check. */
 TEST(a_consumer_that_runs_is_not_relied_on)
 {
     mpe_engine *e = mpe_test_engine(0);
@@ -238,7 +239,8 @@ TEST(a_consumer_that_runs_is_not_relied_on)
     mpe_close(e);
 }
 
-/* Two messages lie there when it arrives: it wakes the next before it runs what it was woken for. */
+/* Two messages are there when it arrives: it wakes the next before it runs the waiter it was
+ * woken for. */
 TEST(a_consumer_that_arrives_calls_the_next_before_it_takes_a_message)
 {
     mpe_engine *e = mpe_test_engine(0);

@@ -1,4 +1,4 @@
-/* What the files of queues share. queue.c says how they work together. */
+/* Shared by the files of queues. queue.c describes how they work together. */
 #ifndef MPE_OBJECTS_QUEUE_INT_H
 #define MPE_OBJECTS_QUEUE_INT_H
 
@@ -6,7 +6,7 @@
 
 #include "core/object.h"
 
-#define MPE__RECORD_WRAP UINT32_MAX /* size of the record that says: go on at position 0 */
+#define MPE__RECORD_WRAP UINT32_MAX /* size of the record that means: continue at position 0 */
 #define MPE__RECORD_OUT_OF_LINE 1u  /* flags of a record */
 #define MPE__RECORD_HANDLES 2u
 
@@ -52,7 +52,7 @@ mpe__record_bytes(uint64_t size)
     return mpe__round_up(sizeof(struct mpe__record) + size, 8);
 }
 
-/* The record at a position, which becomes 0 when the ring goes on there. */
+/* The record at a position, which becomes 0 when the ring continues there. */
 static inline struct mpe__record *
 mpe__record_at(struct mpe__segment *s, uint64_t *position)
 {
@@ -68,13 +68,14 @@ mpe__queue_is_full(const struct mpe__queue *q)
     return q->max_items && mpe__load32(&q->put_count) - mpe__load32(&q->get_count) >= q->max_items;
 }
 
-/* queue_call.c. Wakes a consumer, unless one is on its way. */
+/* queue_call.c. Wakes a consumer, unless one was already called. */
 void mpe__queue_call(mpe_engine *e, mpe_object *o);
-/* This process was woken, and is about to look: calls the next if there is more than one message. */
+/* This process was woken, and is about to check: calls the next if there is more than one
+ * message. */
 void mpe__queue_arrive(mpe_engine *e, mpe_object *o);
-/* This process has arrived, or waits no longer; after this call it looks at the queue. */
+/* This process has arrived, or waits no longer; after this call it checks the queue. */
 void mpe__queue_answer(mpe_engine *e, mpe_object *o);
-/* No process is on its way any more. */
+/* No process is called any more. */
 void mpe__queue_call_none(struct mpe__queue *q);
 
 /* queue_walk.c: moves of the kind. */
@@ -82,9 +83,10 @@ void mpe__queue_destroy(mpe_engine *e, mpe_object *o);
 void mpe__queue_scan(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t h), void *ud);
 void mpe__queue_measure(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes);
 
-/* queue_join.c. Counts the message that the lease of a slot names as taken. Head lock held. */
+/* queue_join.c. Counts the message named by the lease of a slot as taken. Head lock held. */
 void mpe__queue_count_taken(struct mpe__taken *t);
-/* As the dead owner of the head lock, with messages got so far: what it had taken and not counted is. */
+/* Recovery, on behalf of the dead owner of the head lock: counts the message it had taken but
+ * not yet counted. */
 void mpe__queue_settle_lease(struct mpe__taken *t, uint32_t got);
 
 #endif

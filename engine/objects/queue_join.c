@@ -1,9 +1,9 @@
-/* Joinable queues: what was put and is not done.
+/* Joinable queues: messages that were put and are not done.
  *
- * Counted per slot is what was taken and not done; what a dead process had taken counts as done, so
- * that join ends. What is unfinished is derived from these counts, so each step is one store: taking, done,
- * death. The lease written before the commit of a get tells recovery of the head lock whether the last
- * message had been taken but not counted.
+ * Each slot counts messages that it has taken and not done. Those of a dead process count as
+ * done, so that join ends. The number of unfinished messages is derived from these counts, so
+ * each step is one store: taking, done, death. The lease written before the commit of a get
+ * shows recovery of the head lock whether the last message was taken but not counted.
  */
 #include "objects/queue_int.h"
 
@@ -34,8 +34,8 @@ mpe__queue_settle_lease(struct mpe__taken *t, uint32_t got)
 
 /* ---- done ---- */
 
-/* Messages put and not done. May be too high while others work, never too low: what is got is
- * counted before get_count is raised, and put_count is read last. */
+/* Messages put and not done. May be too high while others work, never too low: a message taken
+ * is counted before get_count is raised, and put_count is read last. */
 static uint32_t
 unfinished(mpe_engine *e, const struct mpe__queue *q)
 {
@@ -45,7 +45,7 @@ unfinished(mpe_engine *e, const struct mpe__queue *q)
     return taken - mpe__load32(&q->early) - got + mpe__load32(&q->put_count);
 }
 
-/* Ends one hold of a taken message, by preference the caller's own. ilock held. */
+/* Ends one hold of a taken message, preferably the caller's own. ilock held. */
 static void
 count_done(mpe_engine *e, struct mpe__queue *q)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Queues between processes: exact accounts of every message, also when some of them die. */
+/* Queues between processes: exact accounts of every message, also when some processes die. */
 #include "objects/queue.h"
 
 #include "testing/mpe_test.h"
@@ -45,7 +45,7 @@ produce(mpe_engine *e, void *arg)
     free(bytes);
 }
 
-/* Counts and sums what comes, until the queue is closed and empty. */
+/* Counts and sums the messages, until the queue is closed and empty. */
 static void
 consume(mpe_engine *e, void *arg)
 {
@@ -119,7 +119,7 @@ TEST_LIMIT(no_message_is_lost_with_messages_that_fill_a_segment, 30)
     run_traffic(0, 10000, 2048);
 }
 
-/* Puts its number as often as it can, and notes how many puts have returned. */
+/* Puts its number as often as it can, and records how many puts have returned. */
 static void
 produce_until_killed(mpe_engine *e, void *arg)
 {

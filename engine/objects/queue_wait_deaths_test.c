@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Calls on a queue, killed at every point while another process waits for what they bring: it does
- * not sleep on beside an item, room or an end that is there. */
+/* Calls on a queue, killed at every point while another process waits for their effect: it does
+ * not sleep beside an existing item, room or end. */
 #include "core/object.h"
 #include "objects/queue.h"
 #include "testing/deaths.h"

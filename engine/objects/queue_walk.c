@@ -1,4 +1,4 @@
-/* What goes through all that lies in a queue: destroying, the sweep, measuring. */
+/* Traversal of everything in a queue: destroying, the sweep, measuring. */
 #include "objects/queue_int.h"
 
 #include "core/arena.h"
@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-/* Calls f for every record that lies in the queue. Nobody else may use it meanwhile. */
+/* Calls f for every record in the queue. No other process may use it meanwhile. */
 static void
 each_record(mpe_engine *e, mpe_object *o, void (*f)(mpe_engine *e, struct mpe__record *r, void *ud),
             void *ud)

@@ -1,15 +1,15 @@
-/* Semaphores. What each slot holds is a count of its own; the value is derived: all permits minus
- * the held ones. Every operation is one store of one word, so a death tears nothing, and the
- * permits of the dead come back when their count is zeroed.
+/* Semaphores. Each slot has a count of the permits it holds; the value is derived: all permits
+ * minus the held ones. Every operation is one store of one word, so a death tears nothing, and
+ * the permits of the dead return when their count is zeroed.
  *
- * A release by a process that holds none ends somebody else's hold, as when one process acquires
- * and another releases; when nobody holds any it makes a new permit, up to the bound if there is
- * one. */
+ * A release by a process that holds none ends a hold of another process, as when one process
+ * acquires and another releases. When no process holds any it makes a new permit, up to the
+ * bound if there is one. */
 #include "core/bell.h"
 #include "core/ilock.h"
 #include "core/object.h"
 
-/* The word of the object is the number of permits there are, held or not. */
+/* The word of the object is the number of all permits, held or not. */
 struct semaphore {
     mpe__a32 initial;
     mpe__a32 bounded;
@@ -107,9 +107,10 @@ mpe_semaphore_release(mpe_engine *e, mpe_object *o)
     return rc;
 }
 
-/* The permits of a process that was killed return. One that leaves in good order keeps what it has
- * acquired, as with Python, where acquiring may be how a process learns of something: the total is
- * lowered before its count is zeroed, so a death in between gives the same value in the end. */
+/* The permits of a process that was killed return. One that leaves normally keeps the permits it
+ * has acquired, as with Python, where acquiring may be how a process learns of something. The
+ * total is lowered before its count is zeroed, so a death in between gives the same value in the
+ * end. */
 static void
 death(mpe_engine *e, mpe_object *o, uint32_t slot)
 {

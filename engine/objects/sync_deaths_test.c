@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Every call that locks, counts, sets or notifies, killed at every point: what the dead held is free
- * again and told, what it had promised is kept, and nobody who waits sleeps on. */
+/* Every call that locks, counts, sets or notifies, killed at every point: locks of the dead are
+ * free and report it, promised wake-ups are kept, and no waiter sleeps on. */
 #include "objects/barrier.h"
 #include "objects/condition.h"
 #include "testing/deaths.h"
@@ -77,7 +77,7 @@ lock_of_parent(mpe_engine *e)
     return mpe_test_it;
 }
 
-/* So that the partner waits already: the victim takes over what the parent holds. */
+/* The partner already waits: the victim takes over what the parent holds. */
 static void
 take_over(mpe_engine *e, void *arg)
 {
@@ -151,7 +151,7 @@ wait_for_permit(mpe_engine *e, void *arg)
     EXPECT_OK(mpe_semaphore_release(e, arg));
 }
 
-/* The one that waits gives back what it took. */
+/* The waiting process releases what it took. */
 static bool
 has_a_permit(mpe_engine *e, void *arg)
 {
@@ -257,7 +257,7 @@ condition(mpe_engine *e, const mpe_object *c)
     return mpe__at(e, mpe__load64(&c->body));
 }
 
-/* The notification of the own wait has come or comes; of the dead nothing is left. */
+/* The notification of the own wait has arrived or arrives; of the dead nothing is left. */
 static void
 check_condition(mpe_engine *e, void *arg, bool has_ended)
 {
@@ -299,7 +299,7 @@ notify_one(mpe_engine *e, void *arg)
     mpe_condition_notify(e, arg, 1);
 }
 
-/* The partner has its notification, or has even gone with it. */
+/* The partner has its notification, or has already left with it. */
 static bool
 is_notified(mpe_engine *e, void *arg)
 {
@@ -326,7 +326,7 @@ TEST_LIMIT(who_waits_for_a_notification_gets_it_though_its_notifier_dies, 60)
                                notify_one});
 }
 
-/* Of two that wait the victim was notified: the other gets what it leaves. */
+/* Of two waiters the victim was notified: the other gets the notification that it leaves. */
 static void
 enlist(mpe_engine *e, void *arg)
 {
@@ -428,7 +428,7 @@ abort_or_reset(mpe_engine *e, void *arg)
     arrive_and_open(e, arg);
 }
 
-/* Whatever happened: reset, it opens for two. */
+/* Whatever happened: after a reset it opens for two. */
 static void
 check_reset(mpe_engine *e, void *arg, bool has_ended)
 {
