@@ -113,7 +113,7 @@ new_state(lua_State *L)
     S->e = lmpe_host_engine(L);
     S->is_guest = S->e != NULL;
     int rc = S->is_guest ? MPE_OK : mpe_attach(NULL, &S->e);
-    if (rc == MPE_ESTALE) /* who started this process is gone already */
+    if (rc == MPE_ESTALE) /* the starter of this process has exited already */
         _exit(1);
     if (S->is_guest || rc == MPE_ENOENT)
         check_variables(L);

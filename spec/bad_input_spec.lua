@@ -85,8 +85,8 @@ describe("a wrong argument", function()
     { "Dict update of a number", { "update", "table" }, function() mp.Dict():update(5) end },
     { "Dict incr of text", { "incr", "number" }, function() mp.Dict{ a = "x" }:incr("a") end },
 
-    { "Lock released by nobody's holder", { "release", "Lock" }, function() mp.Lock():release() end },
-    { "RLock released by nobody's holder", { "release", "RLock" }, function() mp.RLock():release() end },
+    { "Lock released when it is free", { "release", "Lock" }, function() mp.Lock():release() end },
+    { "RLock released when it is free", { "release", "RLock" }, function() mp.RLock():release() end },
     { "Lock acquired with a negative timeout", { "acquire", TIMEOUT }, function() mp.Lock():acquire(-0.5) end },
     { "Lock acquired with a boolean", { "acquire", TIMEOUT }, function() mp.Lock():acquire(false) end },
     { "Lock with something that is no function", { "with", "function" }, function() mp.Lock():with(5) end },

@@ -166,7 +166,7 @@ describe("co.Queue", function()
       co.sleep(0)
       q:put(1)
       assert(t:get() == q)
-      eq(q:get(0), 1) -- who waited so has taken nothing
+      eq(q:get(0), 1) -- the wait has taken nothing
       t = co.spawn(function() return co.wait({ e, q }, nil, 1)[1] end)
       co.sleep(0)
       q:close()

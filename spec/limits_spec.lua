@@ -84,7 +84,7 @@ describe("a limit of threads", function()
   local NOBODY = "setpriv --reuid=65534 --regid=65534 --clear-groups"
   local reaches = NOBODY .. " test -x " .. support.quote(support.command)
   local can = support.shell(reaches .. " 2>/dev/null && echo yes"):match "yes"
-  local only = can and it or function(name) pending(name .. ": no other user can be had who reaches the build") end
+  local only = can and it or function(name) pending(name .. ": no other user can reach the build") end
 
   -- The script is in a folder of this user: it is read from the input.
   local function as_nobody(code)

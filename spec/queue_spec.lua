@@ -161,7 +161,7 @@ describe("a queue", function()
       all{ p }]], { timeout = 40 })
   end)
 
-  it("does not keep a process from ending when nobody has taken its items", function()
+  it("does not keep a process from ending when its items were not taken", function()
     ok[[
       local q = mp.Queue()
       local p = P(function() q:put(("x"):rep(1 << 20)) end)

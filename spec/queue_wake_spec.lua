@@ -9,8 +9,8 @@ describe("a queue with many consumers asleep", function()
       for i = 1, 12 do list[i] = P(function() for _ in q:iter() do met:wait() end end) end
       for round = 1, 30 do
         for _, p in ipairs(list) do asleep(p.pid) end
-        for i = 1, 12 do q:put(i) end -- nobody goes on until all twelve are in
-        assert(met:wait(10), "somebody was not woken in round " .. round)
+        for i = 1, 12 do q:put(i) end -- no consumer goes on until all twelve are in
+        assert(met:wait(10), "a consumer was not woken in round " .. round)
       end
       q:close()
       all(list)]], { timeout = 60 })
@@ -32,7 +32,7 @@ describe("a queue with many consumers asleep", function()
         kill(list[k].pid)
         list[k]:join()
         lost = lost + 1
-        until_true(function() return q:empty() end) -- whoever was called: nothing stays
+        until_true(function() return q:empty() end) -- whichever was called: nothing stays
         list[k] = P(function() while true do if q:get(0.0005) then got:add(1) end end end)
       end
       for _, p in ipairs(list) do kill(p.pid) p:join() lost = lost + 1 end

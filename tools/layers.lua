@@ -1,4 +1,4 @@
--- Checks that the tree is the architecture: who may include what.
+-- Checks that the tree is the architecture: which files may include which.
 --
 --   lua5.4 tools/layers.lua base os core ... : base codec task ...
 --

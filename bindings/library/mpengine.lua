@@ -119,7 +119,7 @@ function Queue:qsize() end
 function Queue:empty() end
 ---@return boolean
 function Queue:full() end
---- For everybody: puts fail, gets go on until it is drained.
+--- Closes it for all processes: puts fail, gets go on until it is drained.
 function Queue:close() end
 ---@return boolean
 function Queue:is_closed() end
@@ -152,7 +152,7 @@ local PipeEnd = {}
 function mp.Pipe(duplex) end
 --- Never waits.
 ---@return true?
----@return "closed"? reason nobody has the other end
+---@return "closed"? reason no process holds the other end
 function PipeEnd:send(v) end
 ---@param s string
 ---@return true?
@@ -295,10 +295,10 @@ function Dict:keys() end
 function Dict:values() end
 ---@return { [1]: mpengine.Key, [2]: any }[]
 function Dict:items() end
---- One step for everybody: all entries or none.
+--- One step for all readers: all entries or none.
 ---@param t table|mpengine.Dict
 function Dict:update(t) end
---- One step for everybody.
+--- One step for all readers.
 function Dict:clear() end
 ---@return table
 function Dict:copy() end
@@ -388,7 +388,7 @@ local Guard = {}
 --- Releases now; harmless when released.
 function Guard:release() end
 
---- Shared. May be released by anybody.
+--- Shared. Any task may release it.
 ---@class mpengine.Lock
 local Lock = {}
 
@@ -413,7 +413,7 @@ function Lock:guard(timeout) end
 ---@return any ...
 function Lock:with(f, ...) end
 
---- Shared. May be taken again by its owner, who alone may release it.
+--- Shared. Its owner may acquire it again, and only the owner may release it.
 ---@class mpengine.RLock : mpengine.Lock
 
 ---@return mpengine.RLock
@@ -483,7 +483,7 @@ function Condition:get_lock() end
 local Barrier = {}
 
 ---@param parties integer 1 to 65535
----@param action? function called by the last to arrive before anybody goes on; its error breaks the barrier
+---@param action? function called by the last to arrive before any task continues; its error breaks the barrier
 ---@param timeout? number seconds, the default of wait
 ---@return mpengine.Barrier
 function mp.Barrier(parties, action, timeout) end
@@ -645,7 +645,7 @@ function mp.now() end
 ---@return T
 function mp.register(name, metatable) end
 
---- Named memory that unrelated programs can open; it stays until somebody unlinks it.
+--- Named memory that unrelated programs can open; it stays until a program unlinks it.
 ---@class mpengine.SharedMemory
 ---@field name string
 ---@field size integer bytes

@@ -93,8 +93,8 @@ is_scalar(lua_State *L, int idx)
     return type <= LUA_TBOOLEAN || type == LUA_TNUMBER || type == LUA_TSTRING;
 }
 
-/* Encodes the items first .. first + n - 1 of the table at idx, which are pushed and stay; whether
- * there are handles among them. */
+/* Encodes the items first .. first + n - 1 of the table at idx, which are pushed and stay;
+ * returns whether there are handles among them. */
 static int
 encode_items(lua_State *L, lmpe *S, int idx, uint32_t mode, const char *where)
 {
@@ -119,8 +119,8 @@ encode_items(lua_State *L, lmpe *S, int idx, uint32_t mode, const char *where)
 
 #define KEPT_MOST 256 /* bytes of scalars that are kept encoded */
 
-/* Of a call, what is needed to put it again with the arguments as they are now: the bytes, and
- * whether objects in them must be kept alive; or nothing for scalars that are long. */
+/* For a call, the data to put it again with the arguments as they are now: the bytes, and
+ * whether objects in them must be kept alive; or nothing for long scalars. */
 static int
 push_kept(lua_State *L, int first, const mpe_bytes *bytes, int handles)
 {
@@ -178,7 +178,7 @@ pool_put(lua_State *L)
 
 /* ---- workers ---- */
 
-/* pool_reclaim(control, place) -> how many items were claimed; the others are the caller's again */
+/* pool_reclaim(control, place) -> how many items were claimed; the others return to the caller */
 static int
 pool_reclaim(lua_State *L)
 {
@@ -193,8 +193,8 @@ push_age(lua_State *L, const mpe_lease_run *run)
     lua_pushnumber(L, (lua_Number)(mpe_now() - run->since) / 1e9);
 }
 
-/* pool_lease(queue, control, worker) -> number of the task it took last and seconds since then, or
- * nothing: none, or one that had not left the queue yet */
+/* pool_lease(queue, control, worker) -> number of the task it took last and seconds since then,
+ * or nothing: none, or a task that had not left the queue yet */
 static int
 pool_lease(lua_State *L)
 {
@@ -230,7 +230,8 @@ pool_forget(lua_State *L)
     return 0;
 }
 
-/* pool_sweep(queue): what was stored and taken out is given up now, not when there is more of it */
+/* pool_sweep(queue): frees objects that were stored and taken out now, instead of at the next
+ * sweep */
 static int
 pool_sweep(lua_State *L)
 {
@@ -247,7 +248,7 @@ pool_is_ready(lua_State *L)
     return 1;
 }
 
-/* pool_retire(control, worker) -> the signal that tells it: it ends when it has no task */
+/* pool_retire(control, worker) -> the signal to send to it: it ends when it has no task */
 static int
 pool_retire(lua_State *L)
 {
@@ -272,8 +273,8 @@ pool_running(lua_State *L)
     return 3;
 }
 
-/* pool_stop(control, worker, number, item) -> the signal to send to the worker | nil: it does not
- * run that any more */
+/* pool_stop(control, worker, number, item) -> the signal to send to the worker | nil: it no
+ * longer runs that item */
 static int
 pool_stop(lua_State *L)
 {
@@ -287,7 +288,8 @@ pool_stop(lua_State *L)
     return 1;
 }
 
-/* pool_doom(control, worker, number, item) -> does it still run that, and will it begin nothing new? */
+/* pool_doom(control, worker, number, item) -> true if it still runs that item and will begin no
+ * other */
 static int
 pool_doom(lua_State *L)
 {

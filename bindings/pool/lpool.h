@@ -41,7 +41,7 @@ enum lmpe_result_kind {
 struct lmpe_result_head {
     uint32_t kind, place, number, worker;
     uint32_t from, count; /* items of the task */
-    uint32_t last;        /* the worker is done with the task, whose place may be used again */
+    uint32_t last;        /* the worker is done with the task, whose place may be reused */
     uint32_t unused;
     uint64_t elapsed_ns;
 };
@@ -52,7 +52,7 @@ struct lmpe_result_head {
 
 /* A head as it stands in a message; its size. */
 size_t lmpe_pool_head(uint8_t out[HEAD_MAX], const void *head, size_t size);
-/* Takes the head off; moves *data and *size behind it. 0 when there is none. */
+/* Removes the head; moves *data and *size behind it. 0 when there is none. */
 int lmpe_pool_read_head(void *head, size_t head_size, const uint8_t **data, size_t *size);
 
 /* The functions that receive results, and those of the worker's side. */

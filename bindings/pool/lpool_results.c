@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lpool_results.c - the pool receives results and news of workers, and takes over what dead ones had
- * finished.
+ * lpool_results.c - receives results and news of workers in the pool, and takes over the
+ * finished results of dead workers.
  *
  * A task is here a table of Lua's: number; first, the index of its first item; values, where the
  * results of items go, or nil: those of a call, which are returned.
@@ -35,8 +35,8 @@ push_record(lua_State *L, const uint8_t *data, size_t size, int *failed)
     return 1;
 }
 
-/* A second result, which comes with a first that is nil: into the task's table of reasons, if the job
- * wants them. It is on top and goes. */
+/* A second result, which accompanies a first that is nil: stored in the task's table of reasons,
+ * if the job wants them. It is on top and is popped. */
 static void
 store_reason(lua_State *L, int task, lua_Integer index)
 {
@@ -49,8 +49,9 @@ store_reason(lua_State *L, int task, lua_Integer index)
     lua_pop(L, 1);
 }
 
-/* Stores what one item came to: a result in the table `values`, a report in the table `failed`,
- * which is made when it is needed. These and the task are at these places of the stack. */
+/* Stores the outcome of one item: a result in the table `values`, a report in the table
+ * `failed`, which is made when it is needed. These and the task are at these places of the
+ * stack. */
 static void
 store_item(lua_State *L, int task, int values, int reports, lua_Integer index, const uint8_t *data,
            size_t size, int failed)
@@ -92,8 +93,9 @@ store_records(lua_State *L, int task, int values, int reports, lua_Integer index
     }
 }
 
-/* What a result gives: task, worker, from, count, seconds, is it the last of the task, reports of failed
- * items by index or nil, and of a call what it returned. The task's table is on top. */
+/* The values for a result: task, worker, from, count, seconds, is it the last of the task,
+ * reports of failed items by index or nil, and for a call its results. The task's table is on
+ * top. */
 static int
 push_result(lua_State *L, const struct lmpe_result_head *h, const uint8_t *data, size_t size)
 {
@@ -127,7 +129,7 @@ push_result(lua_State *L, const struct lmpe_result_head *h, const uint8_t *data,
     return reports - task + 1;
 }
 
-/* Pushes the task of a result, which may be over, or not be its any more: then 0. */
+/* Pushes the task of a result. The task may have ended, or no longer own that item: then 0. */
 static int
 push_task(lua_State *L, int tasks, const struct lmpe_result_head *h)
 {
@@ -141,8 +143,8 @@ push_task(lua_State *L, int tasks, const struct lmpe_result_head *h)
     return same;
 }
 
-/* A message: a result; false, what, worker [, report] for news of a worker; false for a result that
- * concerns nobody any more. */
+/* A message: a result; false, what, worker [, report] for news of a worker; false for a result
+ * that is no longer wanted. */
 static int
 push_news(lua_State *L, int tasks, const uint8_t *data, size_t size)
 {
@@ -179,7 +181,7 @@ attempt_receive(lmpe *S, lmpe_await *a)
     return mpe_queue_get(S->e, a->object, &S->message);
 }
 
-/* What holds memory or objects of the engine is given back whatever decoding does. */
+/* Memory and objects of the engine are freed even if decoding fails. */
 static int
 finish_receive(lua_State *L, lmpe *S, lmpe_await *a, int status)
 {
@@ -201,7 +203,7 @@ finish_receive(lua_State *L, lmpe *S, lmpe_await *a, int status)
     return rc == LUA_OK ? lua_gettop(L) - top : lua_error(L);
 }
 
-/* A result that has left the queue is the pool's to handle before it looks at a worker that died.
+/* A result that has left the queue must be handled by the pool before it examines a dead worker.
  *
  * pool_receive(queue, tasks [, timeout]) -> as push_result and push_news say | nil, reason */
 static int
@@ -217,8 +219,7 @@ pool_receive(lua_State *L)
     return lmpe_await_run(L, q->S, a);
 }
 
-/* pool_salvage(buffer, worker, task) -> what a dead worker had finished and not sent, as a result |
- * false */
+/* pool_salvage(buffer, worker, task) -> the unsent results of a dead worker, as a result | false */
 static int
 pool_salvage(lua_State *L)
 {

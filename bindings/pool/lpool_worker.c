@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * lpool_worker.c - the worker's side of what lpool.h describes: it takes a task, claims and runs
- * its items, and sends what came of them. A worker is a process, so its state is static, where the
- * handler of the stop signal finds it.
+ * lpool_worker.c - the worker's side of the protocol in lpool.h: it takes a task, claims and
+ * runs its items, and sends their results. A worker is a process, so its state is static, where
+ * the handler of the stop signal finds it.
  *
- * Everything runs in the worker's main task: calls are protected here, and what waits in them
- * drives the loop in place.
+ * Everything runs in the worker's main task: calls are protected here, and waits in them drive
+ * the loop in place.
  */
 #include "base/lobject.h"
 #include "codec/lmessage.h"
@@ -23,17 +23,17 @@ static struct {
     mpe_object *results;
     mpe_lease_buffer buffer;
     uint32_t worker;
-    struct lmpe_task_head task; /* under way */
+    struct lmpe_task_head task; /* in progress */
     uint32_t number;            /* its */
-    uint64_t since_ns;          /* when what is not sent began */
+    uint64_t since_ns;          /* start of the unsent results */
     uint32_t boxes;             /* shared objects had when the last release ended */
     int heap_kib;               /* the heap of Lua then */
-    uint64_t release_at;        /* the next one is not before that time */
+    uint64_t release_at;        /* the earliest time of the next one */
 } self;
 
 /* ---- stopping what runs ---- */
 
-/* Lua code that runs is stopped by the hook of lhook.c, a wait by the loop. */
+/* Running Lua code is stopped by the hook of lhook.c, a wait by the loop. */
 static void
 on_stop(int sig)
 {
@@ -51,7 +51,8 @@ on_stop(int sig)
     }
 }
 
-/* A Ctrl-C is the main script's to answer. Not ignored, which programs that a task starts would inherit. */
+/* The main script handles Ctrl-C. The signal is not ignored, since programs that a task starts
+ * would inherit that. */
 static void
 on_interrupt(int sig)
 {
@@ -74,7 +75,7 @@ pool_worker(lua_State *L)
     self.buffer = buffer;
     self.S = lmpe_self(L);
     struct sigaction action = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
-    sigfillset(&action.sa_mask); /* as lmpe_hook wants it */
+    sigfillset(&action.sa_mask); /* as lmpe_hook requires */
     sigaction(STOP_SIGNAL, &action, NULL);
     lmpe_signal_unblock(STOP_SIGNAL);
     action.sa_handler = on_interrupt;
@@ -82,14 +83,14 @@ pool_worker(lua_State *L)
     return 0;
 }
 
-/* ---- releasing what ended tasks brought ----
+/* ---- releasing the objects of ended tasks ----
  *
- * Lua collects when it has allocated as much again, which a worker without work never does, and knows
- * nothing of the shared memory and the pipe ends behind its objects. So a worker that came by objects, or
- * by much memory, collects before it waits; it spends a small part of its time with that. */
+ * Lua collects when it has allocated as much again, which an idle worker never does, and it does
+ * not see the shared memory and the pipe ends behind its objects. So a worker that received
+ * objects, or much memory, collects before it waits; it spends a small part of its time on that. */
 
-#define GROWTH_KIB 2048 /* of the heap, that is worth a collection */
-#define OBJECTS_MOST 64 /* that a worker which never waits comes by before it collects */
+#define GROWTH_KIB 2048 /* growth of the heap that is worth a collection */
+#define OBJECTS_MOST 64 /* received by a worker that never waits, before it collects */
 #define SHARE 20        /* collecting takes no more than one part in so many */
 #define PAUSE_NS (MPE_NS_PER_S / 1000)
 #define HEAP_KIB_MOST                                                                              \
@@ -163,7 +164,7 @@ finish_take(lua_State *L, lmpe *S, lmpe_await *a, int status)
     lua_pushinteger(L, self.task.function);
     lua_pushinteger(L, self.task.shared);
     if (lmpe_decode(L, data, size, &n, LMPE_DECODE_FUNCTIONS) < 0) {
-        lua_pushinteger(L, 0); /* mode 0: no task, but why not */
+        lua_pushinteger(L, 0); /* mode 0: no task, but a reason */
         lua_replace(L, -5);
         n = 1;
     }
@@ -171,8 +172,8 @@ finish_take(lua_State *L, lmpe *S, lmpe_await *a, int status)
     return 3 + n;
 }
 
-/* pool_take(queue [, timeout]) -> mode, function, shared, the arguments or items | 0, function, shared,
- * why they cannot be had | nil, reason: "release" when pool_release is to be called */
+/* pool_take(queue [, timeout]) -> mode, function, shared, the arguments or items | 0, function,
+ * shared, why they cannot be decoded | nil, reason: "release" when pool_release must be called */
 static int
 pool_take(lua_State *L)
 {
@@ -208,13 +209,13 @@ post(struct lmpe_result_head *h, const void *data, size_t size, int handles)
     mpe_bytes parts[2] = {{bytes, lmpe_pool_head(bytes, h, sizeof *h)}, {data, size}};
     int rc = mpe_queue_put(self.S->e, self.results, parts, 2, handles);
     if (rc != MPE_OK)
-        return rc == MPE_ECLOSED ? MPE_OK : rc; /* the pool is over */
+        return rc == MPE_ECLOSED ? MPE_OK : rc; /* the pool has ended */
     self.since_ns = now;
     mpe_lease_count(&self.control, self.worker, h->count, h->elapsed_ns);
     return MPE_OK;
 }
 
-/* Sends what the buffer has; last says that the task is over. */
+/* Sends the contents of the buffer; last: the task has ended. */
 static void
 flush(lua_State *L, uint32_t last)
 {
@@ -281,8 +282,8 @@ encode_result(lua_State *L, int first, int n, int failed, int *handles)
     return 1;
 }
 
-/* What came of an item: n values from first on, or its report. Objects in it must not lie in the
- * buffer, where nobody holds them. */
+/* The outcome of an item: n values from first on, or its report. Objects in it must not be in
+ * the buffer, where no process holds them. */
 static void
 give(lua_State *L, int first, int n, int failed, uint32_t item)
 {
@@ -309,7 +310,7 @@ give(lua_State *L, int first, int n, int failed, uint32_t item)
 
 /* ---- running ---- */
 
-/* Whether the item had been stopped. A stop that the handler has noted is over with it. */
+/* Whether the item had been stopped. A stop recorded by the handler ends with the item. */
 static int
 end_item(void)
 {
@@ -329,8 +330,8 @@ begin_item(uint32_t item)
     return rc == MPE_OK;
 }
 
-/* Calls the function and its n arguments on top; whether it failed, and what describe (at 1) says of it is
- * on top. */
+/* Calls the function and its n arguments on top; returns whether it failed, with the text of
+ * describe (at 1) on top. */
 static int
 call_described(lua_State *L, int n, int nresults)
 {
@@ -358,7 +359,7 @@ pool_call(lua_State *L)
     return 0;
 }
 
-/* The one result of a task of one item has been the last message about it. */
+/* Records that the one result of a task of one item was the last message about it. */
 static void
 end_items(lua_State *L, uint32_t given)
 {
@@ -366,7 +367,7 @@ end_items(lua_State *L, uint32_t given)
         flush(L, 1);
 }
 
-/* What is sent of the results of an item, which are above `top`: how many of them. */
+/* The results of an item, above `top`, that are sent: returns how many. */
 static int
 keep_results(lua_State *L, int top)
 {
@@ -408,7 +409,7 @@ pool_items(lua_State *L)
     return 0;
 }
 
-/* pool_reject(report): the task cannot be run, which is the error of each of its items */
+/* pool_reject(report): the task cannot be run; each of its items gets that error */
 static int
 pool_reject(lua_State *L)
 {

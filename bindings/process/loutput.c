@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT
  *
- * loutput.c - print and io.write, so that what ends in a newline reaches the terminal or pipe
- * whole, with several processes writing: pieces are collected and leave together (lstream.c), and the task
- * that wrote them waits until they have. A program that has started no other process buffers io.write as
- * stdio does; print is flushed at once, as in stock Lua. Nothing is ever written twice after a fork,
- * since the buffer is emptied before it.
+ * loutput.c - print and io.write, so that text ending in a newline reaches the terminal or pipe
+ * whole, with several processes writing. Pieces are collected and written together (lstream.c),
+ * and the task that wrote them waits until that is done. A program that has started no other
+ * process buffers io.write as stdio does; print is flushed at once, as in stock Lua. Nothing is
+ * ever written twice after a fork, since the buffer is emptied before it.
  *
- * Once the library is closed, Lua's own functions do it again.
+ * Once the library is closed, Lua's own functions are used again.
  *
- * A reader that is gone (EPIPE) ends the program as SIGPIPE does, also when some library has made
- * that signal be ignored.
+ * A reader that is gone (EPIPE) ends the program as SIGPIPE does, also when a library has made
+ * that signal ignored.
  */
-#define LMPE_AS_LUA /* the messages are those of what is replaced */
+#define LMPE_AS_LUA /* the messages are those of the replaced functions */
 #include "base/lmodules.h"
 #include "process/lprocess.h"
 #include "process/lstream.h"
@@ -27,13 +27,13 @@
 
 typedef struct lmpe_output {
     lmpe_stream out, err;
-    int by_line;    /* a line leaves when it is complete */
+    int by_line;    /* a line is written when it is complete */
     int shared;     /* other processes write to the same descriptor */
     int unbuffered; /* setvbuf("no") */
     int full;       /* setvbuf("full") */
 } lmpe_output;
 
-/* All that was written is to leave, behind what C code has printed. */
+/* Everything written must be sent, after the output of C code. */
 static lmpe_stream *
 all_of_stdout(lmpe *S)
 {
@@ -91,7 +91,7 @@ complete(const mpe_buf *b, size_t from)
     return at ? (size_t)((const uint8_t *)at - b->data) + 1 : 0;
 }
 
-/* What is to leave after bytes were added behind before. */
+/* The amount to send after bytes were added at position before. */
 static size_t
 due_after(const lmpe_output *o, size_t before)
 {
@@ -197,7 +197,7 @@ finish_err(lua_State *L, lmpe *S, int status)
     return finish_write(L, &S->output->err);
 }
 
-/* The file, stdout or stderr, is at index 1, what is written behind it. */
+/* The file, stdout or stderr, is at index 1, the text to write after it. */
 static int
 write_to(lua_State *L, lmpe *S, FILE *f)
 {
@@ -241,7 +241,7 @@ then_call_original(lua_State *L, lmpe *S, int status)
     return call_original(L);
 }
 
-/* io.read(), io.popen(), os.execute(): what was written goes first. */
+/* io.read(), io.popen(), os.execute(): pending output is sent first. */
 static int
 flush_first(lua_State *L)
 {
@@ -251,7 +251,7 @@ flush_first(lua_State *L)
     return lmpe_stream_let_go(L, all_of_stdout(S), then_call_original);
 }
 
-/* file:flush(), file:seek(), file:close(): so it is for those of stdout. */
+/* file:flush(), file:seek(), file:close(): the same for stdout and its kind. */
 static int
 flush_file(lua_State *L)
 {
@@ -284,7 +284,7 @@ file_setvbuf(lua_State *L)
     return lmpe_stream_let_go(L, all_of_stdout(S), then_call_original);
 }
 
-/* flush(): for the Lua side, before it hands the descriptors on */
+/* flush(): for the Lua side, before it passes the descriptors on */
 static int
 flush(lua_State *L)
 {
@@ -293,7 +293,7 @@ flush(lua_State *L)
     return 0;
 }
 
-/* let_go(): all that was written to stdout leaves, and the caller waits for that */
+/* let_go(): sends everything written to stdout; the caller waits for that */
 static int
 let_go(lua_State *L)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * lprocess.c - child processes as their parent sees them, and what a process can ask about itself. How
- * they start is in lstart.c, how everything ends in lend.c; what a Process object is for scripts
- * lies in mpengine/process.lua.
+ * lprocess.c - child processes, from the parent's side, and queries of a process about itself.
+ * lstart.c starts them, lend.c ends everything; the Process object of scripts is in
+ * mpengine/process.lua.
  */
 #include "task/ltask.h"
 #include "process/lprocess.h"
@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NEAR_CHILDREN 4 /* whose notes lie beside S: see lmpe_place */
+#define NEAR_CHILDREN 4 /* whose notes are next to S: see lmpe_place */
 
 lmpe_child *
 lmpe_check_child(lua_State *L, int idx)
@@ -137,7 +137,7 @@ child_poll(lua_State *L)
     return 1;
 }
 
-/* child_code(child) -> exit code, if its end is known already */
+/* child_code(child) -> exit code, if its exit is known already */
 static int
 child_code(lua_State *L)
 {
@@ -148,7 +148,7 @@ child_code(lua_State *L)
     return 1;
 }
 
-/* ended_children() -> of how many the end is known */
+/* ended_children() -> how many are known to have exited */
 static int
 ended_children(lua_State *L)
 {
@@ -237,7 +237,7 @@ process_parent(lua_State *L)
     return 3;
 }
 
-/* parent_fd() -> a descriptor that is readable once the parent has ended; nil when it has */
+/* parent_fd() -> a descriptor that is readable once the parent has exited; nil when it has */
 static int
 parent_fd(lua_State *L)
 {
@@ -269,7 +269,7 @@ process_kill(lua_State *L)
     return luaL_fileresult(L, rc == 0, NULL);
 }
 
-/* The notes of the first children lie beside S, on pages that a fork copies anyway. */
+/* The notes of the first children are next to S, on pages that a fork copies anyway. */
 static void
 set_notes_aside(lmpe *S)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * lprocess.h - what the files about processes share. The note of a child: notes are kept in a list of
- * their own, since at the end of the program the children are waited for when every userdata may
- * have been collected already.
+ * lprocess.h - shared by the files about processes. The note of a child: notes are kept in a
+ * list of their own, since the program waits for its children at the end, when every userdata
+ * may have been collected already.
  */
 #ifndef LPROCESS_H
 #define LPROCESS_H
@@ -16,36 +16,37 @@ struct lmpe_child {
     lmpe_child *next;
     mpe_process *p; /* from its start to its end */
     pid_t pid;      /* 0 before */
-    pid_t owner;    /* whose child it is */
+    pid_t owner;    /* the process whose child it is */
     int daemon, ended, code;
-    int dropped; /* its userdata is gone: the note goes when it has ended */
+    int dropped; /* its userdata is gone: the note is freed when it has exited */
 };
 
 #define LMPE_CHILD "mpengine.child"
 
 /* lprocess.c */
 lmpe_child *lmpe_check_child(lua_State *L, int idx);
-/* 1 when it has ended. */
+/* 1 when it has exited. */
 int lmpe_poll_child(lmpe *S, lmpe_child *c);
-/* It has ended: takes it off the list. */
+/* It has exited: removes it from the list. */
 void lmpe_child_ended(lmpe *S, lmpe_child *c);
 
 /* ---- lstart.c, lend.c ---- */
 
-/* Keeps the collector off the heap there is now, and lets it run if it was stopped: lstart.c. */
+/* Keeps the collector away from the present heap, and lets it run if it was stopped: lstart.c. */
 void lmpe_put_off_collection(lua_State *L);
 /* Faults in the pages of this memory for writing, at once: lstart.c. */
 void lmpe_fault_in(const void *at, size_t bytes);
-/* Ends this process now: what it holds is given up, nothing is unwound or collected. */
+/* Ends this process now: releases everything it holds; nothing is unwound or collected. */
 void lmpe_process_end(lmpe *S, int code);
 
 /* ---- loutput.c ---- */
 
 void lmpe_output_flush(lmpe *S);
 void lmpe_output_forked(lmpe *S);
-/* Other processes will write to the same descriptors: flushes, and lines leave whole from now on. */
+/* Other processes will write to the same descriptors: flushes, and from now on lines are written
+ * whole. */
 void lmpe_output_shared(lmpe *S);
-/* From a signal handler that ends the process: writes what can be written. */
+/* From a signal handler that ends the process: writes as much as possible. */
 void lmpe_output_rescue(lmpe *S);
 
 /* ---- signals: lsignal.c ------------------------------------------------------------------- */
@@ -58,10 +59,11 @@ void lmpe_signals_hold(sigset_t *before);
 /* linherit.c: undoes what the starter of this process did to signals that the library needs. In a
  * forked child after the mask is restored. */
 void lmpe_signals_inherited(void);
-/* Before a child is started: from now on SIGCHLD has lmpe_reap_children called soon after a child's end,
- * unless somebody else has taken it. 1 when it is so. */
+/* Before a child is started: from now on SIGCHLD makes lmpe_reap_children run soon after a
+ * child's exit, unless other code has taken the signal. 1 when it does. */
 int lmpe_signal_children(lmpe *S);
-/* lprocess.c: takes note of the children that have ended, which leaves nothing of them in the system. */
+/* lprocess.c: reaps the children that have exited, so that nothing of them is left in the
+ * system. */
 void lmpe_reap_children(lmpe *S);
 /* The signal that ended, or is about to end, the main chunk; 0. */
 int lmpe_signal_raised(void);

@@ -3,15 +3,15 @@
  * lsignal.c - signals, for the one Lua universe that is the program (the command, or stock lua): a host
  * keeps its signals to itself.
  *
- * In the main process SIGINT and SIGTERM raise an error in the main chunk: at the wait it is in, which
- * is left as by a kill, or, while Lua runs, by the hook of lhook.c; a task that computes meanwhile
- * and does not give way is killed with it. A second one ends the program at once. A child ends by
- * them as by default, but at a point where its output can be flushed; when none comes soon, because C
- * code blocks, the handler does what it can.
+ * In the main process SIGINT and SIGTERM raise an error in the main chunk: at its current wait,
+ * which is left as by a kill, or, while Lua runs, by the hook of lhook.c. A task that computes
+ * meanwhile and does not yield is killed with it. A second signal ends the program at once. A
+ * child ends by them as by default, but at a point where its output can be flushed. If it
+ * reaches no such point soon, because C code blocks, the handler writes what it can.
  *
- * mp.signal(name, f): the handler notes the signal. In a process that waits, it wakes the loop, which
- * runs f as a task; in one that runs Lua code, the hook runs f as a task on the spot, until it waits
- * for the first time.
+ * mp.signal(name, f): the handler records the signal. In a process that waits, it wakes the
+ * loop, which runs f as a task. In one that runs Lua code, the hook runs f as a task
+ * immediately, until it waits for the first time.
  */
 #include "task/ltask.h"
 #include "process/lprocess.h"
@@ -40,11 +40,11 @@ static struct {
     volatile sig_atomic_t fatal;                  /* this child ends by it */
     volatile sig_atomic_t noted[LAST_SIGNAL + 1]; /* for tasks of mp.signal */
     volatile sig_atomic_t any_noted;
-    volatile sig_atomic_t child_ended; /* one or more, and nobody has looked since */
+    volatile sig_atomic_t child_ended; /* one or more since the last check */
     char caught[LAST_SIGNAL + 1];      /* by mp.signal */
     int handlers;                      /* how many of them */
-    int ended_by;                      /* what was raised in the main task */
-    pthread_t thread; /* that runs Lua: signals that others get are sent on to it */
+    int ended_by;                      /* the signal raised in the main task */
+    pthread_t thread; /* runs Lua; signals that other threads get are sent on to it */
 } sig;
 
 static const struct {
@@ -85,7 +85,7 @@ signal_take(lua_State *L, lmpe *S)
         mpe_interrupt_clear(S->e);
         return;
     }
-    lmpe_keep_traceback(L, 0); /* this task ends, and the main one meets it at its own wait */
+    lmpe_keep_traceback(L, 0); /* for the main task, at its own wait */
     lmpe_push_task(L, S->current);
     lua_pushvalue(L, -2);
     lmpe_set_kill(L, -2);
@@ -94,7 +94,7 @@ signal_take(lua_State *L, lmpe *S)
     mpe_interrupt(S->e);
 }
 
-/* Is one to be raised in the current task? */
+/* Must one be raised in the current task? */
 static int
 raises(lmpe *S)
 {
@@ -107,7 +107,7 @@ is_due(lmpe *S)
     return S == sig.S && sig.raised;
 }
 
-/* In its own wait a main task runs code of the library alone: the wait raises. */
+/* In its own wait a main task runs code of the library only: the wait raises. */
 static int
 raises_here(lmpe *S)
 {
@@ -131,7 +131,7 @@ look_at_children(lmpe *S)
     lmpe_reap_children(S);
 }
 
-/* Calls the dispatcher of mpengine/signal.lua for each signal noted. */
+/* Calls the dispatcher of mpengine/signal.lua for each recorded signal. */
 static void
 start_tasks(lua_State *L, int at_once)
 {
@@ -204,7 +204,7 @@ is_ignored(int number)
     return sigaction(number, NULL, &a) == 0 && a.sa_handler == SIG_IGN;
 }
 
-/* Another thread got it: it is for the one that runs Lua. */
+/* Another thread got it: it is sent on to the thread that runs Lua. */
 static int
 sent_on(int number)
 {
@@ -214,7 +214,7 @@ sent_on(int number)
     return 1;
 }
 
-/* The code that runs is to reach a safe point soon, and the loop to look. */
+/* Makes the running code reach a safe point soon, and the loop check. */
 static void
 alert(int instructions)
 {
@@ -276,8 +276,8 @@ on_script_signal(int number)
     errno = saved;
 }
 
-/* Of any child: those of io.popen are not ours to wait for. While the main task waits, and with it all
- * tasks, no code runs that could be interrupted. */
+/* For any child: children of io.popen are not reaped here. While the main task waits, and all
+ * tasks with it, no code runs that could be interrupted. */
 static void
 on_child_end(int number)
 {
@@ -333,7 +333,7 @@ lmpe_signals_child(lmpe *S)
             signal(i, SIG_DFL);
     memset(&sig, 0, sizeof sig);
     sig.S = S;
-    if (raised) /* its parent was stopped as it was made */
+    if (raised) /* its parent was stopped while it was made */
         die(S, raised);
     take(SIGINT, on_child_signal, 0);
     take(SIGTERM, on_child_signal, 0);
@@ -376,7 +376,7 @@ signal_number(lua_State *L)
     return 0;
 }
 
-/* What the engine itself does with a signal when no script wants it. */
+/* The engine's own use of a signal when no script wants it. */
 static void
 install_default(lmpe *S, int number)
 {
@@ -460,7 +460,7 @@ signal_of(lua_State *L)
     return 1;
 }
 
-/* meet_interrupt(): raises one that has come and was not raised in the script's own code */
+/* meet_interrupt(): raises an interrupt that arrived and was not raised in the script's own code */
 static int
 meet_interrupt(lua_State *L)
 {
@@ -471,7 +471,7 @@ meet_interrupt(lua_State *L)
     return lua_error(L);
 }
 
-/* catch_interrupts(): takes SIGINT and SIGTERM as at first, once more */
+/* catch_interrupts(): restores the initial handling of SIGINT and SIGTERM */
 static int
 catch_interrupts(lua_State *L)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lstart.c - starting children, and what a child does first. What travels to it, and when, is decided in
- * mpengine/process.lua.
+ * lstart.c - starting children, and the first steps of a child. mpengine/process.lua decides
+ * what is sent to it, and when.
  */
 #include "codec/lmessage.h"
 #include "task/ltask.h"
@@ -34,8 +34,8 @@ start_error(lua_State *L, int status)
     return luaL_error(L, "start: cannot start a process: %s", mpe_strerror(status));
 }
 
-/* The heap there is now, an interpreter's own or one that is shared with the parent, holds nothing for
- * the collector: it is not touched before as much has been allocated again. */
+/* The present heap, an interpreter's own or one shared with the parent, has no garbage: the
+ * collector does not touch it before as much has been allocated again. */
 void
 lmpe_put_off_collection(lua_State *L)
 {
@@ -45,8 +45,8 @@ lmpe_put_off_collection(lua_State *L)
 }
 
 /* Runs the function and the n arguments on top of the stack on a thread of its own, so that
- * tracebacks begin there, and Lua counts the C calls from there: of a child of a child of a child
- * its own. It ends the process, and does not come back but for a failure of its own. */
+ * tracebacks begin there, and Lua counts the C calls from there, also in deeply nested children.
+ * It ends the process, and returns only if it fails itself. */
 static void
 run_main(lua_State *L, lmpe *S, int n)
 {
@@ -57,14 +57,14 @@ run_main(lua_State *L, lmpe *S, int n)
     lua_xmove(L, co, n + 1);
     S->driver = co;
     int status = lua_resume(co, NULL, n, &nres);
-    if (status == LUA_YIELD) /* by the function that coroutine.yield was before */
+    if (status == LUA_YIELD) /* by the original function of coroutine.yield */
         lua_pushliteral(co, LMPE_BARE_YIELD);
     if (status != LUA_OK && lua_isstring(co, -1))
         fprintf(stderr, "Process %s:\n%s\n", mpe_self_name(S->e), lua_tostring(co, -1));
     lmpe_process_end(S, 1);
 }
 
-/* Before another process is made: what was written leaves, and lines leave whole from now on. */
+/* Before another process is made: sends pending output, and from now on lines are written whole. */
 static void
 flush_output(lmpe *S)
 {
@@ -90,7 +90,7 @@ started(lua_State *L, lmpe *S, mpe_process *p, int daemon, int status)
     return 0;
 }
 
-/* Before a child is started: those that have ended are no more in its way. */
+/* Before a child is started: reaps those that have exited. */
 static void
 make_way(lmpe *S)
 {
@@ -120,7 +120,8 @@ lmpe_fault_in(const void *at, size_t bytes)
             MADV_POPULATE_WRITE);
 }
 
-/* What both sides of a fork write to next, faulted in at once, as the engine does with its own. */
+/* Memory that both sides of a fork write to next, faulted in at once, as the engine does with
+ * its own. */
 static void
 fault_in(lua_State *L, lmpe *S)
 {
@@ -231,7 +232,7 @@ become_child(lua_State *L)
     return 0;
 }
 
-/* own_executable() -> the path that starts the program that runs */
+/* own_executable() -> the path that starts the running program again */
 static int
 own_executable(lua_State *L)
 {

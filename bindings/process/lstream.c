@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * lstream.c - what leaves by stdout or stderr while the tasks that wrote it wait. Bytes are appended to the
- * stream's buffer in the order of the calls and leave in that order by themselves: as soon as the
- * descriptor takes more, a waiter of the loop writes on. So a task that is killed leaves no half of
- * a line behind, and what is left at the end of the process is written then, blocking.
+ * lstream.c - output to stdout or stderr while the tasks that wrote it wait. Bytes are appended
+ * to the stream's buffer in the order of the calls and are sent in that order: as soon as the
+ * descriptor takes more, a waiter of the loop continues to write. So a task that is killed
+ * leaves no half line behind. The rest at the end of the process is written then, blocking.
  *
- * The descriptor is shared with other programs, so it is not made non-blocking: poll says whether it takes
- * a piece of PIPE_BUF, which then fits. The lock of the output is held while a unit leaves, what was due
- * when it was taken. Before the first byte of one the lock is given up again when nothing can be
- * written, in the middle it is kept, so that nothing of other processes comes in between. What is
- * written to another file than stdout in one piece needs no lock: it is whole by itself.
+ * The descriptor is shared with other programs, so it is not made non-blocking: poll says
+ * whether it takes a piece of PIPE_BUF, which then fits. The lock of the output is held while a
+ * unit is sent: the bytes that were due when the lock was acquired. Before the first byte of a
+ * unit the lock is released again when nothing can be written. In the middle it is kept, so that
+ * no output of other processes comes in between. A single piece written to another file than
+ * stdout needs no lock: it is whole by itself.
  */
 #include "process/lstream.h"
 
@@ -31,7 +32,7 @@ lmpe_stream_append(lmpe_stream *st, const void *bytes, size_t size)
     return mpe_buf_append(&st->buf, bytes, size);
 }
 
-/* Dies as a program does whose reader is gone. */
+/* Exits like a program whose reader is gone. */
 static void
 end_by_pipe(lmpe *S)
 {
@@ -102,7 +103,7 @@ compact(lmpe_stream *st)
         mpe_buf_reset(&st->buf, BUFFER_MAX);
 }
 
-/* What is due has left, or cannot leave. */
+/* Everything due was sent, or cannot be sent. */
 static int
 end_writing(lmpe_stream *st, int error)
 {
@@ -123,7 +124,7 @@ never_waits(int fd)
     return fstat(fd, &file) == 0 && S_ISREG(file.st_mode);
 }
 
-/* As write(2), of what is due; EAGAIN when it would block. */
+/* As write(2), for the bytes due; EAGAIN when it would block. */
 static ssize_t
 write_piece(const lmpe_stream *st)
 {
@@ -138,7 +139,7 @@ write_piece(const lmpe_stream *st)
     return write(st->fd, st->buf.data + st->left, size);
 }
 
-/* Writes as long as nothing has to be waited for: MPE_OK when all that is due has left, MPE_EAGAIN, or
+/* Writes as long as it need not wait: MPE_OK when everything due was sent, MPE_EAGAIN, or
  * MPE_ESYS. */
 static int
 pump(lmpe_stream *st)
@@ -165,7 +166,7 @@ pump(lmpe_stream *st)
     return end_writing(st, 0);
 }
 
-/* ---- going on by itself ---- */
+/* ---- continuing in the background ---- */
 
 enum { NOTHING, THE_LOCK, THE_DESCRIPTOR }; /* what the waiter is filed for */
 
@@ -189,7 +190,7 @@ is_locked(mpe_engine *e)
     return state.locked;
 }
 
-/* Files the waiter for what is to be waited for. 0: there is nothing, or it cannot. */
+/* Files the waiter for the lock or the descriptor. 0: there is nothing to wait for, or it fails. */
 static int
 watch(lmpe_stream *st)
 {
@@ -210,7 +211,7 @@ watch(lmpe_stream *st)
     return rc == MPE_OK && (what == THE_DESCRIPTOR || is_locked(e));
 }
 
-/* Writes what can be written now, and sees to it that the rest leaves. As pump. */
+/* Writes what can be written now, and arranges for the rest. As pump. */
 static int
 go_on(lmpe_stream *st)
 {

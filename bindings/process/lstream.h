@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lstream.h - what leaves by a descriptor that may not take it at once. See lstream.c.
+ * lstream.h - output to a descriptor that may not take it at once. See lstream.c.
  */
 #ifndef LSTREAM_H
 #define LSTREAM_H
@@ -10,30 +10,30 @@
 typedef struct lmpe_stream {
     lmpe *S;
     int fd;
-    mpe_buf buf;    /* what was written and has not left yet; positions count from its beginning */
-    size_t left;    /* so far it has left */
-    size_t due;     /* so far it is to leave */
-    size_t unit;    /* so far under the lock that is held */
+    mpe_buf buf;    /* written and not sent yet; positions count from its beginning */
+    size_t left;    /* sent so far */
+    size_t due;     /* to be sent so far */
+    size_t unit;    /* covered by the lock that is held */
     int is_locked;  /* it holds the lock of the output */
-    int has_begun;  /* and something has left under it */
-    int wants_lock; /* another one has it, which is what there is to wait for */
+    int has_begun;  /* and some bytes were sent under it */
+    int wants_lock; /* another process has it, and this one waits for it */
     int watches;    /* what the waiter is filed for: see lstream.c */
-    int error;      /* errno of the write that failed last */
+    int error;      /* errno of the last failed write */
     mpe_waiter waiter;
-    mpe_waitlist callers; /* they wait until all that is due has left */
+    mpe_waitlist callers; /* they wait until everything due was sent */
 } lmpe_stream;
 
 /* Appends. Errors: ENOMEM. */
 int lmpe_stream_append(lmpe_stream *st, const void *bytes, size_t size);
-/* Lets all that is due leave, and calls finish when it has, with its status: suspends the task if need be,
- * or blocks where the loop must not run. The value of a C function. A caller that is cancelled does not
- * wait: its bytes leave without it. */
+/* Sends everything due, and calls finish when that is done, with its status: suspends the task
+ * if necessary, or blocks where the loop must not run. The value of a C function. A caller that
+ * is cancelled does not wait: its bytes are sent without it. */
 int lmpe_stream_let_go(lua_State *L, lmpe_stream *st, lmpe_finish_fn finish);
-/* The same, blocking. Errors: ESYS, with errno; what cannot be written is lost. */
+/* The same, blocking. Errors: ESYS, with errno; bytes that cannot be written are lost. */
 int lmpe_stream_drain(lmpe_stream *st);
 /* Does it go to another file than stdout? */
 int lmpe_stream_is_apart(const lmpe_stream *st);
-/* In a forked child: what is in it is the parent's. */
+/* In a forked child: its contents belong to the parent. */
 void lmpe_stream_forked(lmpe_stream *st);
 
 #endif

@@ -36,7 +36,7 @@ uint64_t lmpe_effective_deadline(lua_State *L, lmpe *S, lmpe_task *t, uint64_t d
 int lmpe_close_handler_waits(lua_State *L, lmpe_task *t);
 /* Takes the hook of a task off its coroutine. */
 void lmpe_unhook(lmpe_task *t, lua_State *co);
-/* Message handler: keeps the traceback of an error for who reports it. */
+/* Message handler: keeps the traceback of an error for its report. */
 int lmpe_note_traceback(lua_State *L);
 /* Pushes the traceback kept for the error at idx, or nil. */
 void lmpe_push_traceback(lua_State *L, int idx);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * ltask.h - what this room offers to the rooms above: waits, tasks, cancellation, and the tables by
- * which it calls them.
+ * ltask.h - the interface of this room for the rooms above: waits, tasks, cancellation, and the
+ * tables of functions by which it calls them.
  */
 #ifndef LMPE_TASK_H
 #define LMPE_TASK_H
@@ -117,7 +117,7 @@ struct lmpe_task {
     int8_t outcome; /* 1 returned, 0 raised, -1 killed; when DONE */
     uint8_t killed;
     uint8_t closing;    /* waits inside close handlers are allowed until close_deadline */
-    uint8_t background; /* not the program's: nobody waits for its end */
+    uint8_t background; /* not the program's: no task waits for its end */
     uint8_t leaked;     /* the script has seen its coroutine, which is not used again */
     uint8_t hooked;     /* the hook of lhook.c may be set on its coroutine */
     uint8_t heavy;      /* waits by its await, not by w */

@@ -3,8 +3,8 @@
 ** wire.c - the format in which values cross a process boundary: writers and readers in plain C.
 **
 ** The layout of the bytes is at the end of mpengine_wire.h.  This file writes single items and
-** reads them back, one at a time; who refers to what, and what the values become, is the
-** business of its callers (in Lua: bindings/lcodec*.c).  Nothing here recurses, so nesting costs
+** reads them back, one at a time; its callers handle references and turn items into values (in
+** Lua: bindings/codec/lcodec*.c).  Nothing here recurses, so nesting costs
 ** no C stack; nothing allocates except the buffer that is written to.
 **
 ** Reading trusts nothing: every length is compared with the bytes that are left before it is

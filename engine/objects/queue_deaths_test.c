@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Calls on a queue, killed at every point: an item is there whole or not at all, once; what the
- * dead had taken counts as done; no block is lost. Who waits is in queue_wait_deaths_test.c. */
+ * dead had taken counts as done; no block is lost. Waiters are in queue_wait_deaths_test.c. */
 #include "core/object.h"
 #include "testing/deaths.h"
 #include "testing/mpe_test.h"
@@ -31,7 +31,7 @@ check_put(mpe_engine *e, bool has_ended, int before, size_t size, uint64_t more)
     mpe_test_check_queue(e, more);
 }
 
-/* Used before the dead was reaped by hand: whoever needs its locks repairs. */
+/* Used before the dead process is reaped: a process that needs its locks repairs. */
 static void
 check_put_small(mpe_engine *e, void *arg, bool has_ended)
 {
@@ -284,7 +284,7 @@ TEST_LIMIT(getting_with_a_lease, 60)
         (struct mpe_test_deaths){two_and_a_lease, NULL, get_leased, check_lease});
 }
 
-/* Done by one who has taken nothing, before anybody has. */
+/* Done by a process that has taken nothing, before any has. */
 static void
 do_early(mpe_engine *e, void *arg)
 {

@@ -8,7 +8,7 @@
 #include "testing/procs.h"
 #include "testing/queues.h"
 
-/* ---- beside somebody who waits ---- */
+/* ---- beside a waiter ---- */
 
 static void
 wait_for_item(mpe_engine *e, void *arg)

@@ -210,8 +210,7 @@ TEST(a_child_has_its_messages_its_name_and_its_parent_and_nothing_else_of_it)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *queue = new_queue(e);
-    int extra = open("/dev/null",
-                     O_RDONLY); /* not close-on-exec, and inherited all the same by nobody */
+    int extra = open("/dev/null", O_RDONLY); /* not close-on-exec, but not inherited by any child */
     REQUIRE(extra >= 0);
     EACH_METHOD(m)
     {

@@ -52,7 +52,7 @@ local function storm()
   -- Adds one to both halves; a worker that got "owner_died" may find them unequal.
   local function with_lock(lock, pair)
     local ok, why = lock:acquire(PATIENCE)
-    if not ok then return check(false, "a lock that nobody releases") end
+    if not ok then return check(false, "a lock that is never released") end
     if why == "owner_died" then
       told:add(1)
       pair[2] = pair[1]

@@ -96,7 +96,7 @@ local function run(way, retries)
     if ok then return end
     failed = failed + 1
     assert(type(value) == "table" and value.kind == "worker_died" and value.signal == 9, tostring(value))
-    assert(killed[value.pid], "a worker that nobody has killed died: " .. tostring(value))
+    assert(killed[value.pid], "a worker that was not killed died:  " .. tostring(value))
     killed[value.pid] = killed[value.pid] + 1
     assert(killed[value.pid] == 1, "a kill has cost two items")
   end, function()

@@ -5,7 +5,7 @@
 --   /bytes/N             N bytes
 --   /status/N            that status
 --   /echo                method, path, headers and body of the request, as text
---   /together/N/KEY      answers nobody until N requests with that KEY wait
+--   /together/N/KEY      answers none until N requests with that KEY wait
 --   /never               no answer
 --   /stall               half an answer, then nothing
 --   /drop                closes without an answer
