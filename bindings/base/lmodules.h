@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lmodules.h - the library's own Lua modules: their code, as tools/embed.c writes it, how require finds
- * them, and what they have put into package.loaded and the globals.
+ * lmodules.h - the library's own Lua modules: their code, as tools/embed.c writes it, how
+ * require finds them, and their entries in package.loaded and the globals.
  */
 #ifndef LMODULES_H
 #define LMODULES_H
@@ -9,7 +9,7 @@
 #include <lua.h>
 #include <stddef.h>
 
-/* One of them: where its code lies. Numbers and no pointers, which would have to be relocated. */
+/* One of them: the place of its code. Numbers and no pointers, which would have to be relocated. */
 struct lmpe_embedded {
     char name[48]; /* "mpengine.co.tasks" */
     unsigned from, size;
@@ -18,27 +18,27 @@ struct lmpe_embedded {
 extern const struct lmpe_embedded lmpe_modules[]; /* the last one has no name */
 extern const unsigned char lmpe_modules_code[];
 
-/* The globals of the modules: a copy of what there is now. */
+/* The globals of the modules: a copy of the present ones. */
 void lmpe_copy_globals(lua_State *L);
 void lmpe_push_globals(lua_State *L);
 int lmpe_is_library_env(lua_State *L, int idx);
 
-#define LMPE_LIBRARY "=mpengine/" /* how the sources of our own Lua code begin */
+#define LMPE_LIBRARY "=mpengine/" /* the prefix of the sources of our own Lua code */
 /* Is this the source of our own Lua code? */
 int lmpe_is_library(const char *source);
-/* Lets require find the modules in this state; a second time does nothing. */
+/* Lets require find the modules in this state; a second call does nothing. */
 void lmpe_add_modules(lua_State *L);
-/* Takes a value from the top: package.loaded[name]; the same for a function that replaces a global
- * one. What a script takes away there is put back when it requires the library again. */
+/* Pops a value and stores it as package.loaded[name]; the same for a function that replaces a
+ * global one. If a script removes it, it is restored when the script requires the library again. */
 void lmpe_set_loaded(lua_State *L, const char *name);
 void lmpe_set_global(lua_State *L, const char *name);
 /* Pushes the table of the modules that are loaded, by their names. */
 void lmpe_push_modules(lua_State *L);
-/* Pushes the module of that name if it is there: it is required again. */
+/* Pushes the module of that name if it is loaded: it is required again. */
 int lmpe_push_known(lua_State *L, const char *name);
-/* And mpengine.core, which open_core opens, with them. */
+/* The same, with mpengine.core, which open_core opens. */
 void lmpe_preload(lua_State *L, lua_CFunction open_core);
-/* Puts a searcher behind the one of package.preload. */
+/* Inserts a searcher after that of package.preload. */
 void lmpe_add_searcher(lua_State *L, lua_CFunction f);
 
 #endif

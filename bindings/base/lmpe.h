@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lmpe.h - the state that belongs to one Lua universe, the list of its modules, checked arguments and
- * errors.
+ * lmpe.h - the state that belongs to one Lua universe, the list of its modules, argument checks
+ * and errors.
  *
  * Every C function of the module has the lmpe state as its first upvalue; methods of a type have
  * the type's metatable as the second.
@@ -21,9 +21,9 @@ typedef struct lmpe_task lmpe_task;
 
 /* How much of its turn the current task has left: lturn.c. */
 struct lmpe_turn {
-    int left; /* units until the next look */
+    int left; /* units until the next clock reading */
     uint32_t used;
-    uint64_t began; /* 0: not looked at yet */
+    uint64_t began; /* 0: the clock was not read yet */
 };
 
 #define LMPE_SCRATCHES 4
@@ -43,7 +43,7 @@ struct lmpe {
     uint32_t ended_tasks;
     const struct lmpe_box_calls *calls[MPE_KIND_COUNT];
     uint32_t boxes, armed_boxes; /* shared objects made so far; when the end was last prepared */
-    uint64_t weighed;            /* growth of the arena that the collector was told of */
+    uint64_t weighed;            /* growth of the arena that the collector has been told */
     uint32_t idle_threads;       /* coroutines kept for reuse */
     struct lmpe_rare *spare_rare;
     const struct lmpe_signal_hooks *signals;
@@ -52,24 +52,24 @@ struct lmpe {
     struct lmpe_sites *sites;   /* lsite.c; NULL: none yet */
     struct lmpe_ticker *ticker; /* lcancel.c */
     uint32_t switches;          /* how often a task was run */
-    int yielded;                /* a task is on its way out to the scheduler */
+    int yielded;                /* a task is yielding to the scheduler */
     int drive_depth;
     int resetting; /* lua_resetthread runs close handlers */
     struct lmpe_link *links;
-    mpe_buf *scratch; /* what was encoded last; used before anything can allocate Lua memory */
-    mpe_buf scratches[LMPE_SCRATCHES]; /* one per encoding under way, within each other */
+    mpe_buf *scratch; /* the last encoding; used before anything can allocate Lua memory */
+    mpe_buf scratches[LMPE_SCRATCHES]; /* one for each nested encoding */
     int encoding;
     uint8_t header[MPE_WIRE_STR_HEADER]; /* of a string that is put without a copy */
     size_t header_len;
     mpe_message message;         /* between attempt and finish of a get */
     int is_guest;                /* the engine is the host's */
     int stopped;                 /* a pool stops the task that waits in the main task */
-    int is_command;              /* the mpengine command, which sees to the end of the program */
+    int is_command;              /* the mpengine command, which handles the end of the program */
     int is_program;              /* this universe is the program: the command, or stock lua */
-    struct lmpe_child *children; /* lprocess.c: those that run */
+    struct lmpe_child *children; /* lprocess.c: the running ones */
     struct lmpe_child *spare_children;
     uint32_t ended_children;     /* so far */
-    int tells_ends;              /* a signal tells of them */
+    int tells_ends;              /* a signal reports their exits */
     struct lmpe_output *output;  /* loutput.c */
     struct lmpe_curl *curl;      /* lcurl.c */
     struct lmpe_luv *luv;        /* lluv.c; NULL: it was not loaded, or has a loop of its own */
@@ -78,17 +78,17 @@ struct lmpe {
     lmpe *spare;                 /* once closed: the next that was closed */
 };
 
-/* Zeroed memory that lies close to S and lives as long, or NULL. What every start of a process writes
- * to, in the parent and in the child, belongs on few pages: each is copied once per fork. */
+/* Zeroed memory that is near S and lives as long, or NULL. Memory that every start of a process
+ * writes to, in the parent and in the child, belongs on few pages: each is copied once per fork. */
 void *lmpe_place(lmpe *S, size_t size);
 /* The memory of a state, zeroed, or NULL; of one that was closed, if this thread has such. */
 lmpe *lmpe_allocate(void);
-/* It is closed. Its memory stays readable and serves the next one of this thread. */
+/* It is closed. Its memory stays readable and is reused for the next state of this thread. */
 void lmpe_give_back(lmpe *S);
 
-/* The state of this universe, closed or not (S->e is NULL then); inside functions that have it as
- * upvalue 1. For what works without the engine too: finalizers, and what takes the place of a function
- * of Lua's own. */
+/* The state of this universe, closed or not (S->e is NULL then); inside functions that have it
+ * as upvalue 1. For functions that work without the engine too: finalizers, and replacements of
+ * Lua's own functions. */
 static inline lmpe *
 lmpe_self_or_closed(lua_State *L)
 {
@@ -98,7 +98,7 @@ lmpe_self_or_closed(lua_State *L)
 /* Raises "the library is closed". */
 lmpe *lmpe_raise_closed(lua_State *L);
 
-/* The same, for everything else: raises when the state is closed. */
+/* The same, for all other functions: raises when the state is closed. */
 static inline lmpe *
 lmpe_self(lua_State *L)
 {
@@ -110,14 +110,14 @@ lmpe_self(lua_State *L)
 typedef struct lmpe_module {
     /* Adds its functions to the table on top of the stack. */
     void (*open)(lua_State *L, lmpe *S);
-    /* In a child that was forked: gives up what is the parent's. */
+    /* In a child that was forked: drops everything that belongs to the parent. */
     void (*forked)(lua_State *L, lmpe *S);
     /* The Lua state is being closed; the engine is still there. */
     void (*close)(lua_State *L, lmpe *S);
 } lmpe_module;
 
-/* Those of a state, lower rooms first; the last is NULL. They are opened in this order, the other
- * two go the other way. */
+/* The modules of a state, lower rooms first; the last is NULL. They are opened in this order;
+ * the other two functions run in reverse order. */
 void lmpe_modules_open(lua_State *L, lmpe *S, const lmpe_module *const *modules);
 void lmpe_modules_forked(lua_State *L, lmpe *S);
 void lmpe_modules_close(lua_State *L, lmpe *S);
@@ -130,7 +130,7 @@ void lmpe_setfuncs(lua_State *L, lmpe *S, const luaL_Reg *funcs);
 
 /* ---- arguments and errors: lmpe.c --------------------------------------------------------- */
 
-/* Seconds at idx as a deadline: absent or nil for ever, 0 not at all; NaN or negative raises. */
+/* Seconds at idx as a deadline: absent or nil: forever, 0: no wait; NaN or negative raises. */
 uint64_t lmpe_given_deadline(lua_State *L, int idx);
 static inline uint64_t
 lmpe_check_deadline(lua_State *L, int idx)
@@ -141,7 +141,7 @@ uint64_t lmpe_deadline_in(double seconds);
 /* An integer in a range; what names it in the message. */
 lua_Integer lmpe_check_count(lua_State *L, int idx, lua_Integer min, lua_Integer max,
                              const char *what);
-/* Raises for a status that is a mistake or a failure; where says which call. */
+/* Raises for a status that is misuse or a failure; where names the call. */
 int lmpe_raise(lua_State *L, int status, const char *where);
 
 /* ---- places in the script: lsite.c ---- */

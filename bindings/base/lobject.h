@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lobject.h - the userdata of shared objects, and shared memory as the collector sees it.
+ * lobject.h - the userdata of shared objects, and shared memory from the collector's point of
+ * view.
  */
 #ifndef LMPE_OBJECT_H
 #define LMPE_OBJECT_H
@@ -26,10 +27,10 @@ int lmpe_push_handle(lua_State *L, lmpe *S, mpe_handle h);
 /* The result of a create call: pushes *o, or raises for its status. A pointer, so that both may be
  * arguments of one call. */
 int lmpe_created(lua_State *L, lmpe *S, int status, mpe_object *const *o, const char *function);
-/* What a kind does itself when something happens to a box of it; each may be NULL. */
+/* Functions of a kind for events of its boxes; each may be NULL. */
 typedef struct lmpe_box_calls {
     void (*held)(lmpe_box *b);      /* it holds its object from now on */
-    void (*arrived)(lmpe_box *b);   /* it has come with a message */
+    void (*arrived)(lmpe_box *b);   /* it has arrived with a message */
     void (*collected)(lmpe_box *b); /* it is collected, and still holds its object */
 } lmpe_box_calls;
 typedef struct lmpe_type {
@@ -40,14 +41,14 @@ typedef struct lmpe_type {
 } lmpe_type;
 /* Makes the metatable of a kind. */
 void lmpe_new_type(lua_State *L, lmpe *S, const lmpe_type *type);
-/* The box on top has come with a message. */
+/* The box on top has arrived with a message. */
 void lmpe_box_arrived(lmpe_box *b);
 /* The object at idx, of the type whose metatable is upvalue 2. */
 lmpe_box *lmpe_check_self(lua_State *L, int idx);
 extern const char lmpe_box_tag;
-/* Boxes that were checked lately, by address; they are taken out when they are collected. Only of a
- * userdata that is large enough may the tag be read, and asking Lua for its size each time would
- * take longer than all the rest of the check. */
+/* Recently checked boxes, by address; they are removed when they are collected. The tag may be
+ * read only in a userdata that is large enough, and asking Lua for its size each time would take
+ * longer than the rest of the check. */
 #define LMPE_KNOWN 8
 extern _Thread_local const void *lmpe_known[LMPE_KNOWN];
 static inline const void **
@@ -75,12 +76,12 @@ void lmpe_push_identity(lua_State *L, lmpe_box *b, const char *name);
 
 /* ---- shared memory and the collector: lmemory.c ---- */
 
-/* Tells the collector what the arena has grown by since the last time. */
+/* Tells the collector by how much the arena has grown since the last time. */
 void lmpe_weigh_growth(lua_State *L, lmpe *S);
-/* Gives back the memory of objects that nothing refers to. 0 when it cannot be done here. */
+/* Frees the memory of objects that nothing refers to. 0 when it cannot be done here. */
 int lmpe_collect(lua_State *L, lmpe *S);
-/* The status of a call that takes shared memory: 1 when it is to be made once more, since there may be
- * more now. tries is 0 before the first. */
+/* The status of a call that takes shared memory: 1 when the call must be made once more, since
+ * there may be more memory now. tries is 0 before the first. */
 static inline int
 lmpe_try_again(lua_State *L, lmpe *S, int status, int *tries)
 {

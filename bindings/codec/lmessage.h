@@ -7,24 +7,24 @@
 
 #include "base/lmpe.h"
 
-/* Encodes the value at idx into *S->scratch, raising with the path of what cannot be sent.
- * Returns whether it holds handles. */
+/* Encodes the value at idx into *S->scratch; raises with the path to a value that cannot be
+ * sent. Returns whether it holds handles. */
 int lmpe_encode_value(lua_State *L, lmpe *S, int idx, const char *root, const char *where);
-/* The same for an argument list; the first leading values (at most LMPE_LEADING_MAX) are not args[1]
- * and so on in messages, but what goes with them. */
+/* The same for an argument list; the first leading values (at most LMPE_LEADING_MAX) accompany
+ * it and are not called args[1] and so on in messages. */
 #define LMPE_LEADING_MAX 4
 int lmpe_encode_values(lua_State *L, lmpe *S, int first, int n, int leading, const char *where);
-/* The same for a message that no other process reads: the code of functions goes with it. */
+/* The same for a message that no other process reads: it contains the code of functions. */
 int lmpe_encode_whole(lua_State *L, lmpe *S, int first, int n, const char *where);
-/* Encodes n values into *S->scratch as opts say (the hooks are its own); how many handles are in it. Less
- * than 0: a message is pushed, as by lmpe_encode. */
+/* Encodes n values into *S->scratch as opts say (it sets the hooks itself); returns how many
+ * handles are in it. Less than 0: a message is pushed, as by lmpe_encode. */
 struct lmpe_encode_opts;
 int lmpe_try_encode(lua_State *L, lmpe *S, int first, int n, struct lmpe_encode_opts *opts,
                     int *handles);
 /* Decodes n bytes and returns how many values were pushed; raises. pins: mark to unpin to. */
 int lmpe_decode_values(lua_State *L, lmpe *S, const void *data, size_t size, uint32_t pins);
 
-/* Pushes the values of S->message, which a get has just filled, and frees it; how many. */
+/* Pushes the values of S->message, which a get has just filled, and frees it; returns how many. */
 int lmpe_push_message(lua_State *L, lmpe *S);
 
 #endif

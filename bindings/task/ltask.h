@@ -15,18 +15,19 @@ typedef struct lmpe_await lmpe_await;
 enum lmpe_source { LMPE_OBJECT, LMPE_LIST, LMPE_TIMER, LMPE_FD, LMPE_PROCESS, LMPE_MANY };
 enum lmpe_ending { LMPE_GOES_ON, LMPE_TIMED_OUT, LMPE_KILLED };
 
-/* One wait of one task. A call fills in what it waits for, attempt and finish, and returns
+/* One wait of one task. A call fills in the object to wait for, attempt and finish, and returns
  * lmpe_await(). attempt asks the engine, without Lua: a status, MPE_EAGAIN to wait. It is called
- * once more when the wait ends by its deadline, and, if it cleans_up, by a kill (ending tells), and
- * may then set shielded and go on waiting for what must not be left undone. finish turns the status into Lua
- * values, or raises. Neither may touch the struct after something else has waited. */
+ * once more when the wait ends by its deadline, and, if it cleans_up, by a kill (see ending). It
+ * may then set shielded and wait on for an operation that must be completed. finish turns the
+ * status into Lua values, or raises. Neither may touch the struct after something else has
+ * waited. */
 struct lmpe_await {
     mpe_waiter w;
     lmpe_task *task;
     int (*attempt)(lmpe *S, lmpe_await *a);
     int (*finish)(lua_State *L, lmpe *S, lmpe_await *a, int status);
     uint64_t deadline;
-    const char *reason; /* of a timeout: what follows nil */
+    const char *reason; /* of a timeout: the value after nil */
     union {
         mpe_object *object;
         mpe_waitlist *list;
@@ -42,7 +43,7 @@ struct lmpe_await {
     uint8_t shielded;
     uint8_t cleans_up; /* attempt wants to be called when the wait is killed */
     uint8_t timed_out;
-    uint8_t stays;     /* what it finds at once is dealt with before the others run */
+    uint8_t stays;     /* an immediate success is handled before the others run */
     uint8_t collected; /* shared memory was short, and garbage has been collected for it */
     lua_State *L;      /* where it waits */
 };
@@ -61,8 +62,8 @@ int lmpe_outcome(lua_State *L, int status, const char *reason);
 
 /* ---- the simple wait, of what lies inside this process: lsched.c ---- */
 
-/* Waits in a list (NULL: for the deadline alone). finish gets MPE_OK when the list woke the task,
- * which is then its turn even if a kill or the deadline came meanwhile, or MPE_ETIMEDOUT. */
+/* Waits in a list (NULL: for the deadline only). finish gets MPE_OK when the list woke the task,
+ * which then has its turn even if a kill or the deadline arrived meanwhile, or MPE_ETIMEDOUT. */
 typedef int (*lmpe_finish_fn)(lua_State *L, lmpe *S, int status);
 int lmpe_wait(lua_State *L, lmpe *S, mpe_waitlist *list, uint64_t deadline, lmpe_finish_fn finish);
 /* The same, and no cancellation ends it. */
@@ -74,13 +75,13 @@ int lmpe_give_way(lua_State *L, lmpe *S, lmpe_finish_fn finish);
 
 enum lmpe_task_state { LMPE_NEW, LMPE_READY, LMPE_RUNNING, LMPE_WAITING, LMPE_DONE };
 
-/* What has come of a cancellation: how often it was raised, and for how many ticks of processor time the
- * code has run since. */
+/* The progress of a cancellation: how often it was raised, and for how many ticks of processor
+ * time the code has run since. */
 typedef struct lmpe_raised {
     uint16_t times, ticks;
 } lmpe_raised;
 
-/* A stretch of a task's stack that can be cancelled: by its deadline, or by a flag. */
+/* A part of a task's stack that can be cancelled: by its deadline, or by a flag. */
 typedef struct lmpe_scope {
     struct lmpe_scope *outer;
     lua_State *L; /* the coroutine that is in it */
@@ -89,7 +90,7 @@ typedef struct lmpe_scope {
     lmpe_raised raised;
 } lmpe_scope;
 
-/* What only some tasks need; lives until the task has ended. */
+/* Fields that only some tasks need; they live until the task has ended. */
 typedef struct lmpe_rare {
     struct lmpe_rare *next; /* among the spare ones */
     lmpe_scope *scopes;
@@ -98,7 +99,7 @@ typedef struct lmpe_rare {
     lmpe_await await;
 } lmpe_rare;
 
-/* Small, since there may be a million of them: waiting it is a waiter, ready it is a job. */
+/* Small, since there may be a million of them: a waiting task is a waiter, a ready one is a job. */
 struct lmpe_task {
     union {
         mpe_job job;
@@ -110,7 +111,7 @@ struct lmpe_task {
     mpe_waitlist joiners;
     uint32_t id;     /* names the task in lock words */
     uint32_t site;   /* where it was spawned: lsite.c */
-    uint32_t anchor; /* its place in the table that keeps it alive; ended: the number of its end */
+    uint32_t anchor; /* place in the table that keeps it alive; ended: the number of its end */
     int fired;       /* a wait in place has ended */
     int32_t nresults;
     uint8_t state;
@@ -118,7 +119,7 @@ struct lmpe_task {
     uint8_t killed;
     uint8_t closing;    /* waits inside close handlers are allowed until close_deadline */
     uint8_t background; /* not the program's: no task waits for its end */
-    uint8_t leaked;     /* the script has seen its coroutine, which is not used again */
+    uint8_t leaked;     /* the script has seen its coroutine, which is not reused */
     uint8_t hooked;     /* the hook of lhook.c may be set on its coroutine */
     uint8_t heavy;      /* waits by its await, not by w */
     uint8_t in_place;
@@ -126,11 +127,11 @@ struct lmpe_task {
     uint8_t granted;
     uint8_t shielded;
     uint8_t hears;   /* it waits in the joiners of another task, whose error it will raise */
-    uint8_t leaving; /* the wait under way is left by an error: ldrive.c */
+    uint8_t leaving; /* an error ends the current wait: ldrive.c */
     uint8_t of_luv;  /* a callback of luv's */
 };
 
-/* May a wait of this task be cut short? Then the full check is due before anything is taken. */
+/* May a wait of this task be interrupted? Then the full check is due before anything is taken. */
 static inline int
 lmpe_is_doomed(const lmpe_task *t)
 {
@@ -146,36 +147,39 @@ void lmpe_push_task(lua_State *L, lmpe_task *t);
 
 /* Must the task leave its wait? */
 int lmpe_is_cancelled(lua_State *L, lmpe *S, lmpe_task *t);
-/* Raises what cancels the task. */
+/* Raises the cancellation of the task. */
 int lmpe_raise_cancelled(lua_State *L, lmpe *S, lmpe_task *t);
-/* lticker.c: looks for code that runs without waiting, as long as there may be some to find. */
+/* lticker.c: looks for code that runs without waiting, as long as there may be any. */
 void lmpe_start_ticking(lmpe *S);
-/* lhook.c: soon, and after so many instructions at the latest, whatever has to interrupt the code that
- * runs is asked. May be called by a signal handler that blocks all signals. */
+/* lhook.c: soon, and after so many instructions at the latest, asks everything that may
+ * interrupt the running code. May be called by a signal handler that blocks all signals. */
 void lmpe_hook(lmpe *S, int instructions);
 /* Keeps the traceback from that level on for the error on top. */
 void lmpe_keep_traceback(lua_State *L, int level);
-/* Takes it from the top: the task at idx is killed from now on. */
+/* Pops the error: the task at idx is killed from now on. */
 void lmpe_set_kill(lua_State *L, int idx);
-/* Pushes what runs a callback, a function and its arguments, in a task of its own that begins at once. */
+/* Pushes a function that runs a callback, a function and its arguments, in a task of its own
+ * that begins at once. */
 void lmpe_push_run_callback(lua_State *L);
 
-/* ---- what rooms above hand down ---- */
+/* ---- tables that upper rooms hand down ---- */
 
-/* Signals, as lsignal.c has them, for a task that waits (ldrive.c) and for code that runs (lhook.c). */
+/* Signals, implemented by lsignal.c, for a task that waits (ldrive.c) and for running code
+ * (lhook.c). */
 typedef struct lmpe_signal_hooks {
     /* A wait ended with EINTR: starts the tasks of mp.signal; 1 when the wait must be left, with the
      * error that take gives. */
     int (*pending)(lua_State *L, lmpe *S);
-    /* Is one to be raised in the main task, later? */
+    /* Must a signal be raised in the main task, later? */
     int (*is_due)(lmpe *S);
-    /* Pushes the error of that signal, which from now on is raised: in the main task, or as a kill. */
+    /* Pushes the error of that signal, which counts as raised from now on: in the main task, or
+     * as a kill. */
     void (*take)(lua_State *L, lmpe *S);
-    /* Has a signal come that the code which runs is to be interrupted for? Then act runs its handler, or
-     * raises. A child that is to end by one ends here. */
+    /* Has a signal arrived for which the running code must be interrupted? Then act runs its
+     * handler, or raises. A child that a signal must end ends here. */
     int (*wants)(lmpe *S);
     void (*act)(lua_State *L, lmpe *S);
-    /* The number of the signal that the error at idx stands for; 0. */
+    /* The number of the signal whose error is at idx; 0. */
     int (*number_of)(lua_State *L, int idx);
 } lmpe_signal_hooks;
 
@@ -185,8 +189,9 @@ typedef struct lmpe_callback_hooks {
     void (*ended)(lmpe *S);
 } lmpe_callback_hooks;
 
-/* What a userdata offers that can be waited for (lwait.c): its metatable has this under LMPE_WAITABLE, as a
- * light userdata. file files a waiter for its end. Errors: ETYPE, it is none; those of the engine. */
+/* The interface of a userdata that can be waited for (lwait.c): its metatable has this under
+ * LMPE_WAITABLE, as a light userdata. file files a waiter for its end. Errors: ETYPE (not one);
+ * those of the engine. */
 #define LMPE_WAITABLE "mpengine.waitable"
 typedef struct lmpe_waitable {
     int (*file)(lua_State *L, lmpe *S, int idx, mpe_waiter *w);

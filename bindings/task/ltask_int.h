@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * ltask_int.h - what the files of this room share.
+ * ltask_int.h - shared by the files of this room.
  */
 #ifndef LTASK_INT_H
 #define LTASK_INT_H
@@ -14,14 +14,15 @@ void lmpe_push_anchors(lua_State *L);
 /* Keeps the task on top of the stack alive until lmpe_drop_anchor. */
 void lmpe_anchor(lua_State *L, lmpe *S, lmpe_task *t);
 void lmpe_drop_anchor(lua_State *L, lmpe *S, lmpe_task *t);
-/* What the Lua side keeps with the task at an index: a table; or the traceback of its error alone. */
+/* The data that the Lua side keeps with the task at an index: a table; or only the traceback of
+ * its error. */
 void lmpe_push_extra(lua_State *L, int task);
 /* Takes the value from the top. */
 void lmpe_set_extra(lua_State *L, int task);
 void lmpe_free_rare(lmpe *S, lmpe_task *t);
 /* Pushes a coroutine that is ready for a function. */
 lua_State *lmpe_take_thread(lua_State *L, lmpe *S);
-/* The coroutine of an ended task is on top of the stack: keeps or forgets it. */
+/* The coroutine of an ended task is on top of the stack: keeps or drops it. */
 void lmpe_give_thread(lua_State *L, lmpe *S, lmpe_task *t, lua_State *co);
 
 /* ---- ltask_run.c, ltask_methods.c, ltask_report.c, ltask_joinall.c ---- */
@@ -31,7 +32,7 @@ void lmpe_open_spawn(lua_State *L, lmpe *S);
 /* The core module is on top. */
 void lmpe_open_methods(lua_State *L, lmpe *S);
 void lmpe_open_report(lua_State *L, lmpe *S);
-/* joinall(tasks [, timeout]) -> those that have ended, in the order of their ends */
+/* joinall(tasks [, timeout]) -> those that have ended, in the order in which they ended */
 int lmpe_joinall(lua_State *L);
 
 /* ---- waits: lsched.c, lwait.c ---- */
@@ -39,24 +40,25 @@ int lmpe_joinall(lua_State *L);
 /* lwait.c: a list, whose user value is its owner or nil; waiting for any of a list, its user value. */
 #define LMPE_WAITLIST "mpengine.waitlist"
 #define LMPE_ANY "mpengine.any"
-/* Does one that waits in a task's list of joiners hear its error? */
+/* Does a waiter in a task's list of joiners hear its error? */
 int lmpe_is_heard(const mpe_waitlist *joiners);
-/* Takes back what a waiting task has filed. */
+/* Withdraws the waiter of a waiting task. */
 void lmpe_unfile(lmpe *S, lmpe_task *t);
-/* In a child: a task of the parent waits no more. */
+/* In a child: a task of the parent no longer waits. */
 void lmpe_wait_forked(lmpe *S, lmpe_task *t);
-/* ldrive.c: drives the loop until the wait of the current task has ended, or was given up. */
+/* ldrive.c: drives the loop until the wait of the current task has ended, or the loop has ended
+ * it. */
 void lmpe_wait_in_place(lua_State *L, lmpe *S, lmpe_task *t);
-/* It was given up: pushes the error, which comes instead of a cancellation. */
+/* The loop ended the wait: pushes the error, which takes the place of a cancellation. */
 void lmpe_push_failure(lua_State *L, lmpe_task *t);
-/* Takes a task out of its wait, which then finds out why. */
+/* Ends the wait of a task, which then finds out why. */
 void lmpe_interrupt_wait(lua_State *L, lmpe *S, lmpe_task *t);
 /* The list of the waitlist userdata at idx. */
 mpe_waitlist *lmpe_check_waitlist(lua_State *L, int idx);
 
 /* ---- tasks and coroutines: ltask.c, lcoroutine.c ---- */
 
-/* A patched coroutine.resume or wrap under way: outer runs inner. */
+/* A patched coroutine.resume or wrap in progress: outer runs inner. */
 typedef struct lmpe_link {
     struct lmpe_link *prev;
     lua_State *outer, *inner;
@@ -66,11 +68,11 @@ typedef struct lmpe_link {
 int lmpe_is_parked(lua_State *L, lua_State *co);
 /* If it waits in a coroutine that it resumed, that one; else NULL. */
 lua_State *lmpe_resumed_by(lua_State *L, lua_State *co);
-/* The coroutine that runs now, as far as is known here. */
+/* The coroutine that runs now, as far as it is known here. */
 lua_State *lmpe_running(lmpe *S);
-/* The coroutine inside a suspended task's that waits. */
+/* The waiting coroutine inside that of a suspended task. */
 lua_State *lmpe_innermost(lua_State *L, lua_State *co);
-/* The rare part of a task, made at the first need. Raises out of memory. */
+/* The rare part of a task, made when it is first needed. Raises out of memory. */
 lmpe_rare *lmpe_rare_of(lmpe_task *t);
 void lmpe_make_ready(lmpe_task *t);
 lmpe_task *lmpe_check_task(lua_State *L, int idx);
