@@ -34,9 +34,9 @@ describe("A deadlock of processes #later", function()
       end)
       a:acquire() both:wait() b:acquire()]])
     assert.truthy(text:find("main of MainProcess waits at [^\n]*script.lua:12 for mp.Lock: 0x%x+, "
-      .. "which the other way of Process%-1 has to give\n"), text)
+      .. "which depends on the other way of Process%-1\n"), text)
     assert.truthy(text:find("the other way of Process%-1 waits at [^\n]*script.lua:7 for mp.Lock: 0x%x+, "
-      .. "which main of MainProcess has to give\n"), text)
+      .. "which depends on main of MainProcess\n"), text)
     assert.truthy(text:find("mp.Lock: 0x%x+ %(held by MainProcess, pid %d+%)"), text)
   end)
 

@@ -14,7 +14,7 @@ lmpe_try_encode(lua_State *L, lmpe *S, int first, int n, lmpe_encode_opts *opts,
 {
     *handles = 0;
     if (S->encoding == LMPE_SCRATCHES) {
-        lua_pushliteral(L, "too many finalizers within each other send values");
+        lua_pushliteral(L, "too many nested finalizers are encoding values");
         return MPE_ENOMEM;
     }
     mpe_buf *out = &S->scratches[S->encoding++];

@@ -204,7 +204,7 @@ luv_mode(lua_State *L)
 static int
 run_tostring(lua_State *L)
 {
-    lua_pushliteral(L, "what luv has under way");
+    lua_pushliteral(L, "luv's handles and requests");
     return 1;
 }
 

@@ -92,7 +92,7 @@ local function add_cycle(lines, cycle)
     lines[#lines + 1] = "in a cycle:"
     for i, step in ipairs(cycle) do
         local task, process, after = step[1], step[2], cycle[i % #cycle + 1]
-        lines[#lines + 1] = string.format("  %s of %s waits%s for %s, which %s of %s has to give", task.name,
+        lines[#lines + 1] = string.format("  %s of %s waits%s for %s, which depends on %s of %s", task.name,
             process.name, task.place, string.gsub(task.what, " %(.*", ""), after[1].name, after[2].name)
     end
 end

@@ -185,7 +185,7 @@ end
 local function prepare(call, session, opts)
     local method = (opts.method or "GET"):upper()
     if method == "HEAD" and opts.body then
-        error(call .. ": option 'body' cannot go with the method HEAD")
+        error(call .. ": option 'body' cannot be used with the method HEAD")
     end
     local function option(name, default)
         local value = opts[name]
@@ -223,7 +223,7 @@ local function next_piece(feed)
     local piece
     repeat piece = feed() until piece ~= ""
     if piece ~= nil and type(piece) ~= "string" then
-        error(("the function of option 'body' must give strings and then nil, gave %s"):format(shown(piece)), 0)
+        error(("the function of option 'body' must return strings and then nil, returned %s"):format(shown(piece)), 0)
     end
     return piece
 end

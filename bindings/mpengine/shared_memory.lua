@@ -21,7 +21,7 @@ local function check_fields(opts)
         error("SharedMemory: field 'size' must be a positive integer of bytes", 3)
     end
     if not opts.create and not opts.name then
-        error("SharedMemory: field 'name' expected: what to attach to", 3)
+        error("SharedMemory: field 'name' expected: the memory to attach to", 3)
     end
 end
 

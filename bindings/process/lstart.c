@@ -239,7 +239,7 @@ own_executable(lua_State *L)
     char path[PATH_MAX];
     const char *own = mpe_own_program(path, sizeof path);
     if (!own)
-        return luaL_error(L, "start: cannot tell which program runs: %s (mp.set_executable)",
+        return luaL_error(L, "start: cannot find the running program: %s (mp.set_executable)",
                           strerror(errno));
     lua_pushstring(L, own);
     return 1;

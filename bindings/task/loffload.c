@@ -210,7 +210,7 @@ offload(lua_State *L)
     const char *path = luaL_checkstring(L, 1), *cpath = luaL_checkstring(L, 2);
     lmpe_await_check(L, S);
     if (lmpe_encode_whole(L, S, 3, lua_gettop(L) - 2, "offload"))
-        return lmpe_script_error(L, S, "offload: a shared object cannot go to a thread");
+        return lmpe_script_error(L, S, "offload: a shared object cannot be passed to a thread");
     job *j = calloc(1, sizeof *j);
     if (!j)
         return luaL_error(L, "offload: out of memory");

@@ -66,7 +66,7 @@ check_circle(lua_State *L, lmpe *S, const char *name)
     for (struct lmpe_loading *l = S->loads; l; l = l->next)
         n += l->task == S->current && strcmp(l->name, name) == 0;
     if (n >= NESTED_MAX)
-        luaL_error(L, "module '%s' requires itself, or others that require it, in a circle", name);
+        luaL_error(L, "circular require of module '%s'", name);
 }
 
 /* The end of a loader. */

@@ -62,7 +62,7 @@ struct uv_loop_s; /* libuv's loop; include <uv.h> to use it */
     X(ESTALE, -13, "object no longer exists")                                                      \
     X(ECORRUPT, -14, "damaged data")                                                               \
     X(ESLOTS, -15, "too many processes")                                                           \
-    X(EDEADLK, -16, "would wait for ever")                                                         \
+    X(EDEADLK, -16, "would wait forever")                                                          \
     X(EINTR, -17, "interrupted")                                                                   \
     X(ESYS, -18, "system call failed")                                                             \
     X(EVERSION, -19, "incompatible engine version")                                                \
