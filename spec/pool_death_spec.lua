@@ -88,9 +88,13 @@ describe("a pool worker that dies", function()
       local list, want = {}, {}
       for i = 1, 100 do list[i], want[i] = i, i end
       local function f(i) return i end
+      local killed = {} -- one of the last round may not be replaced yet
       for _ = 1, 3 do
         eq(pool:map(f, list), want)
-        for _, w in ipairs(pool:stats().workers) do kill(w.pid) end
+        for _, w in ipairs(pool:stats().workers) do
+          if not killed[w.pid] then kill(w.pid) end
+          killed[w.pid] = true
+        end
         eq(pool:apply(f, { 1 }), 1)
       end]]
   end)
