@@ -83,7 +83,7 @@ struct mpe_object {
     mpe__a32 generation; /* bumped when the entry is freed */
     mpe__a32 ilock;      /* intent lock for what the kind says */
     mpe__a16 kind;       /* enum mpe_kind */
-    mpe__a16 flags;      /* MPE__OBJECT_STORED, and the kind's own above 0xff */
+    mpe__a16 flags;      /* MPE__OBJECT_STORED ... */
     struct mpe__slotset holders;
     struct mpe__slotset waiters[MPE__EVENTS];
     mpe__a64 word; /* lock word, or the kind's one committing word */
@@ -104,6 +104,8 @@ enum {
 #define MPE__OBJECT_STORED 1u   /* its handle may be in a container */
 #define MPE__OBJECT_CONTAINS 2u /* its contents may hold handles */
 #define MPE__OBJECT_TOUCHED 4u  /* got a holder since the last sweep began */
+#define MPE__OBJECT_LEFT 0x100u /* << part: that part lost a user since the last sweep began */
+#define MPE__OBJECT_SINCE_SWEEP (MPE__OBJECT_TOUCHED | 0x7fu * MPE__OBJECT_LEFT)
 
 #define MPE__MAGIC 0x0031656e69676e65ull /* "engine1" */
 

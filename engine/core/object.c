@@ -339,6 +339,24 @@ mpe_drop(mpe_engine *e, mpe_object *o)
     mpe__sweep_if_wanted(e);
 }
 
+int
+mpe__object_borrow(mpe_engine *e, mpe_object *o)
+{
+    int was_held = mpe__set_has(&o->holders, e->slot);
+    mpe__set_add(&o->holders, e->slot);
+    return was_held;
+}
+
+void
+mpe__object_return(mpe_engine *e, mpe_object *o, int was_held)
+{
+    if (was_held)
+        return;
+    mpe__set_remove(&o->holders, e->slot);
+    if (mpe__load32(&o->state) == MPE__OBJECT_LIVE && mpe__set_empty(&o->holders))
+        mpe__object_destroy(e, o, MPE__OBJECT_STORED); /* its last holder may have left meanwhile */
+}
+
 void
 mpe__holds_copy_bits(mpe_engine *e, uint32_t to_slot)
 {

@@ -37,6 +37,11 @@ void mpe__sweep_if_wanted(mpe_engine *e);
 /* Frees an object unless a slot holds it or it has one of the flags that spare it. 1 when it is
  * gone. */
 int mpe__object_destroy(mpe_engine *e, mpe_object *o, uint16_t spare);
+/* Makes this slot a holder for a moment, whatever the entry is by now; whether it was one before. The
+ * object may be used if mpe__object_settles_live says so. Nothing is swept by these two, so they may
+ * be called while the slot gives up all it holds. */
+int mpe__object_borrow(mpe_engine *e, mpe_object *o);
+void mpe__object_return(mpe_engine *e, mpe_object *o, int was_held);
 /* Frees an entry that the slot was making or destroying. */
 void mpe__free_making(mpe_engine *e, uint32_t index, uint32_t slot);
 

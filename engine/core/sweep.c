@@ -1,8 +1,15 @@
 /* The sweep: marks from the held objects through the containers, and frees objects that were not
- * marked, so cycles of containers are freed too. An object that found a new holder while a sweep
- * ran carries TOUCHED and is spared. It runs when enough was dropped or removed, or a death has
- * left an object without a holder, at points where the caller holds no lock; and before a call
- * fails for lack of memory.
+ * marked, so cycles of containers are freed too. It runs when enough was dropped or removed, or a
+ * death has left an object without a holder, at points where the caller holds no lock; and before a
+ * call fails for lack of memory.
+ *
+ * Other processes take objects out of containers and put them into others meanwhile, so the scan
+ * may find an object in neither. But the object had a holder on the way, and carries TOUCHED. Such
+ * objects are marked after the others, with all that they contain, until there are no more. The
+ * rest cannot be reached: a process that could reach it would have taken it from an object that is
+ * marked, scanned and still mentions it.
+ *
+ * A sweep that is wanted while another runs is left to that one, which begins again.
  *
  * The size of a dropped container is not known without a walk through it. But its contents are
  * part of the arena's growth since the last sweep: when that is large, one candidate is enough.
@@ -80,25 +87,42 @@ is_live(mpe_object *o)
     return mpe__load32(&o->state) == MPE__OBJECT_LIVE;
 }
 
-/* Visits the contents of a container, which this slot holds meanwhile, so that no process frees
- * it. */
+/* Visits the contents of a container. */
 static void
 scan(struct sweep *s, uint32_t index)
 {
     mpe_engine *e = s->e;
     mpe_object *o = &e->objects[index];
-    int is_held = index < e->holds_capacity && e->holds[index] > 0;
-    mpe__set_add(&o->holders, e->slot);
+    int was_held = mpe__object_borrow(e, o);
     if (mpe__object_settles_live(e, o)) {
         const struct mpe__kind *kind = mpe__kind_of(e, o);
         if (kind->scan)
             kind->scan(e, o, mark_handle, s);
     }
-    if (is_held)
-        return;
-    mpe__set_remove(&o->holders, e->slot);
-    if (is_live(o) && mpe__set_empty(&o->holders))
-        mpe__object_destroy(e, o, MPE__OBJECT_STORED); /* its last holder may have left meanwhile */
+    mpe__object_return(e, o, was_held);
+}
+
+/* Has it got a holder since the sweep began? Read in this order: TOUCHED is set while it is held. */
+static int
+was_touched(mpe_object *o)
+{
+    return !mpe__set_empty(&o->holders) || atomic_load(&o->flags) & MPE__OBJECT_TOUCHED;
+}
+
+/* 1 when there was one to be marked. */
+static int
+mark_touched(struct sweep *s)
+{
+    int found = 0;
+    for (uint32_t i = 1; i < s->top; i++) {
+        mpe_object *o = &s->e->objects[i];
+        if (s->marked[i] & MARKED || !(mpe__load32(&o->state) & MPE__OBJECT_LIVE) ||
+            !was_touched(o))
+            continue;
+        mark(s, i);
+        found = 1;
+    }
+    return found;
 }
 
 /* TOUCHED is cleared before the holders are read: a process that takes hold later leaves it set. */
@@ -110,12 +134,14 @@ mark_reachable(struct sweep *s)
         mpe_object *o = &e->objects[i];
         if (!(mpe__load32(&o->state) & MPE__OBJECT_LIVE)) /* DOUBTED may become live again */
             continue;
-        atomic_fetch_and(&o->flags, (uint16_t)~MPE__OBJECT_TOUCHED);
+        atomic_fetch_and(&o->flags, (uint16_t)~MPE__OBJECT_SINCE_SWEEP);
         if (!mpe__set_empty(&o->holders))
             mark(s, i);
     }
-    while (s->count > 0)
-        scan(s, s->todo[--s->count]);
+    do
+        while (s->count > 0)
+            scan(s, s->todo[--s->count]);
+    while (mark_touched(s));
 }
 
 /* Frees an object that was not marked, and tells a marked one which of its parts are mentioned. */
@@ -125,10 +151,14 @@ settle(mpe_engine *e, mpe_object *o, uint8_t marked)
     if (!is_live(o))
         return;
     const struct mpe__kind *kind = mpe__kind_of(e, o);
-    if (!(marked & MARKED))
+    if (!(marked & MARKED)) {
         mpe__object_destroy(e, o, MPE__OBJECT_TOUCHED);
-    else if (kind->swept)
-        kind->swept(e, o, marked / PART_MENTIONED);
+    } else if (kind->swept) {
+        int was_held = mpe__object_borrow(e, o);
+        if (mpe__object_settles_live(e, o) && mpe__kind_of(e, o) == kind)
+            kind->swept(e, o, marked / PART_MENTIONED);
+        mpe__object_return(e, o, was_held);
+    }
 }
 
 static void
@@ -151,12 +181,14 @@ sweep_now(mpe_engine *e)
 {
     struct mpe__header *h = e->header;
     mpe__slots_free_unborn(e); /* otherwise the objects reserved for them are kept */
-    mpe__ilock(e, &h->sweep_lock, 0);
-    mpe__store32(&h->candidates, 0);
-    mpe__store32(&h->sweep_wanted, 0);
-    mpe__store64(&h->swept_at, mpe__load64(&h->grown_bytes));
-    sweep(e);
-    mpe__iunlock(e, &h->sweep_lock);
+    do {
+        mpe__ilock(e, &h->sweep_lock, 0);
+        mpe__store32(&h->candidates, 0);
+        mpe__store32(&h->sweep_wanted, 0);
+        mpe__store64(&h->swept_at, mpe__load64(&h->grown_bytes));
+        sweep(e);
+        mpe__iunlock(e, &h->sweep_lock);
+    } while (mpe__load32(&h->sweep_wanted));
 }
 
 void
@@ -165,6 +197,7 @@ mpe__sweep_if_wanted(mpe_engine *e)
     struct mpe__header *h = e->header;
     if (MPE__LIKELY(mpe__load32(&h->candidates) < SWEEP_AFTER && !mpe__load32(&h->sweep_wanted)))
         return;
+    mpe__fence(); /* wanted, then the lock is looked at; the one that has it does the reverse */
     if (e->depth > 0 || mpe__load32(&e->self->making) || mpe__load32(&h->sweep_lock))
         return;
     sweep_now(e);

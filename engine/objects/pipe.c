@@ -5,7 +5,10 @@
  * A process holds an end when it made the pipe, was sent the end, or used it. An end in a
  * message on a queue is held by no process and must not count as closed: once an end was stored,
  * losing its last user only asks for a sweep, which finds what is mentioned (sweep.c). Taking
- * the message out gives the end to the taker before it leaves the queue.
+ * the message out gives the end to the taker before it leaves the queue. An end
+ * that moves while the sweep goes through the queues may be mentioned nowhere it looks; but then it
+ * had a user on the way, which left: LEFT says so. It is set before the user is removed, and the
+ * sweep is wanted again.
  *
  * Death: the reaper removes the dead slot from both sets, each by one store. It may hold locks
  * of other objects, even of one of the queues, so closing them is left to the sweep that every
@@ -15,8 +18,9 @@
  */
 #include "objects/pipe.h"
 
-#include "core/object.h"
 #include "core/bell.h"
+#include "core/death.h"
+#include "core/object.h"
 
 static struct mpe__pipe *
 body(mpe_engine *e, const mpe_object *o)
@@ -35,7 +39,6 @@ make_queue(mpe_engine *e, mpe_object *pipe, int end)
     atomic_fetch_or(&q->flags, MPE__OBJECT_STORED);
     atomic_fetch_or(&pipe->flags, MPE__OBJECT_CONTAINS);
     mpe__store64(&body(e, pipe)->queue[end], mpe_handle_of(e, q));
-    mpe__set_add(&body(e, pipe)->users[end], e->slot);
     mpe_drop(e, q);
     return MPE_OK;
 }
@@ -45,11 +48,13 @@ mpe_pipe_create(mpe_engine *e, int duplex, mpe_object **out)
 {
     mpe_object *made, *o;
     int rc = mpe__object_begin(e, MPE_KIND_PIPE, 0, &made);
-    if (rc == MPE_OK)
-        rc = mpe__object_finish(e, made, &o); /* first: making nests no other making */
     if (rc != MPE_OK)
         return rc;
-    mpe__set_add(&body(e, o)->users[0], e->slot);
+    for (int end = 0; end < 2; end++) /* before a sweep can see it */
+        mpe__set_add(&body(e, made)->users[end], e->slot);
+    rc = mpe__object_finish(e, made, &o); /* first: making nests no other making */
+    if (rc != MPE_OK)
+        return rc;
     rc = make_queue(e, o, 1);
     if (rc == MPE_OK && duplex)
         rc = make_queue(e, o, 0);
@@ -100,14 +105,22 @@ other_arrived(mpe_engine *e, mpe_object *o, uint32_t slot)
 }
 
 static void
+close_queue(mpe_engine *e, mpe_handle h)
+{
+    mpe_object *q = &e->objects[(uint32_t)h];
+    int was_held = mpe__object_borrow(e, q);
+    if (mpe__object_settles_live(e, q) && mpe_handle_of(e, q) == h)
+        mpe_queue_close(e, q);
+    mpe__object_return(e, q, was_held);
+}
+
+static void
 close_end(mpe_engine *e, mpe_object *o, int end)
 {
     struct mpe__pipe *p = body(e, o);
-    for (int i = 0; i < 2; i++) {
-        mpe_handle h = mpe__load64(&p->queue[i]);
-        if (h)
-            mpe_queue_close(e, &e->objects[(uint32_t)h]);
-    }
+    for (int i = 0; i < 2; i++)
+        if (mpe__load64(&p->queue[i]))
+            close_queue(e, mpe__load64(&p->queue[i]));
     mpe__store32(&p->closed[end], 1); /* last: until then a sweep closes them once more */
 }
 
@@ -117,6 +130,7 @@ remove_user(mpe_engine *e, mpe_object *o, int end, uint32_t slot)
     struct mpe__pipe *p = body(e, o);
     if (!mpe__set_has(&p->users[end], slot))
         return;
+    atomic_fetch_or(&o->flags, (uint16_t)(MPE__OBJECT_LEFT << end));
     mpe__set_remove(&p->users[end], slot);
     if (!mpe__set_empty(&p->users[end]))
         return;
@@ -160,10 +174,14 @@ static void
 swept(mpe_engine *e, mpe_object *o, uint32_t mentioned)
 {
     struct mpe__pipe *p = body(e, o);
-    for (int end = 0; end < 2; end++)
-        if (!(mentioned >> end & 1) && !mpe__load32(&p->closed[end]) &&
-            mpe__set_empty(&p->users[end]))
+    for (int end = 0; end < 2; end++) {
+        if (mentioned >> end & 1 || mpe__load32(&p->closed[end]) || !mpe__set_empty(&p->users[end]))
+            continue;
+        if (atomic_load(&o->flags) & MPE__OBJECT_LEFT << end)
+            mpe__store32(&e->header->sweep_wanted, 1);
+        else
             close_end(e, o, end);
+    }
 }
 
 const struct mpe__kind mpe__pipe_kind = {

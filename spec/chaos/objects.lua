@@ -178,6 +178,7 @@ local function storm()
     for i = first, first + count - 1 do
       local p = workers[i % WORKERS + 1]
       assert(p:join(PATIENCE), "a killed worker does not end")
+      assert(p.exitcode == -9, "a worker ended by itself, with " .. p.exitcode)
       workers[i % WORKERS + 1] = start()
     end
     kills = kills + count
