@@ -614,7 +614,7 @@ describe("a mistake", function()
         co.offload(function() return q end) end)
       raises({ "script.lua:17", "offload: args[2]: cannot send a coroutine" }, function()
         co.offload(print, 1, coroutine.create(print)) end)
-      raises({ "script.lua:19", "offload: a shared object cannot go" }, function()
+      raises({ "script.lua:19", "offload: a shared object cannot be passed to a thread" }, function()
         co.offload(print, mp.Queue()) end)
       t:kill()]]
   end)
