@@ -21,6 +21,20 @@ describe("co.Queue", function()
       eq(q:empty(), true)]]
   end)
 
+  it("has no bound and no join as a SimpleQueue", function()
+    co[[
+      local q = co.SimpleQueue()
+      for i = 1, 1000 do eq(q:put_nowait(i), true) end
+      eq(q:full(), false) eq(q:qsize(), 1000)
+      for i = 1, 1000 do eq(q:get(), i) end
+      local sure, message = pcall(q.join, q)
+      eq(sure, false)
+      assert(message:find "join", message)
+      local reached = co.spawn(q.get, q)
+      q:put "last"
+      eq(reached:get(), "last")]]
+  end)
+
   it("gives a free place to a waiting producer when its item goes to a waiting consumer", function()
     co[[
       local q = co.Queue(1)

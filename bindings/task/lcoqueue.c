@@ -346,6 +346,7 @@ join(lua_State *L)
 static int
 new_queue(lua_State *L)
 {
+    lua_settop(L, 2); /* the queue must not take the place of an absent argument */
     coqueue *q = lua_newuserdatauv(L, sizeof *q, WATCHERS);
     memset(q, 0, sizeof *q);
     q->tag = &tag;
