@@ -240,6 +240,12 @@ function Lockable:get_lock() end
 ---@return mpengine.Guard?
 ---@return "owner_died"|"timeout"|nil
 function Lockable:guard(timeout) end
+---@async
+---@param timeout? number seconds
+---@return true?
+---@return "owner_died"|"timeout"|nil
+function Lockable:acquire(timeout) end
+function Lockable:release() end
 
 ---@class mpengine.RawValue
 ---@field value number|string
@@ -349,12 +355,18 @@ local Manager = {}
 function mp.Manager() end
 ---@return mpengine.Dict
 function Manager:dict(t) end
+---@return mpengine.Dict
+function Manager:Dict(t) end
 ---@return mpengine.List
 function Manager:list(t) end
+---@return mpengine.List
+function Manager:List(t) end
 ---@return mpengine.Dict
 function Manager:Namespace(t) end
 ---@return mpengine.Queue
 function Manager:Queue(maxsize) end
+---@return mpengine.Queue
+function Manager:SimpleQueue() end
 ---@return mpengine.JoinableQueue
 function Manager:JoinableQueue(maxsize) end
 ---@return mpengine.Array
@@ -797,24 +809,83 @@ function co.offload(f, ...) end
 ---@param seconds? number
 function co.watchdog(seconds) end
 
----@return mpengine.Event
+--- Of the tasks of one process, as all objects of co.
+---@class mpengine.co.Event : mpengine.Event
+---@return mpengine.co.Event
 function co.Event() end
----@return mpengine.Queue
-function co.Queue(maxsize) end
----@return mpengine.JoinableQueue
-function co.JoinableQueue(maxsize) end
----@return mpengine.Queue
-function co.SimpleQueue() end
----@return mpengine.Lock
+
+---@class mpengine.co.Lock : mpengine.Lock
+---@return mpengine.co.Lock
 function co.Lock() end
----@return mpengine.RLock
+
+---@class mpengine.co.RLock : mpengine.RLock
+---@return mpengine.co.RLock
 function co.RLock() end
----@return mpengine.Semaphore
+
+---@class mpengine.co.Semaphore : mpengine.Semaphore
+---@param n? integer default 1
+---@return mpengine.co.Semaphore
 function co.Semaphore(n) end
----@return mpengine.Semaphore
+--- Releasing beyond n raises.
+---@param n? integer default 1
+---@return mpengine.co.Semaphore
 function co.BoundedSemaphore(n) end
----@return mpengine.Condition
+
+---@class mpengine.co.Condition : mpengine.Condition
+---@param lock? mpengine.co.Lock default: an RLock of its own
+---@return mpengine.co.Condition
 function co.Condition(lock) end
+
+--- Holds any Lua value, by reference.
+---@class mpengine.co.Queue
+local CoQueue = {}
+---@param maxsize? integer 0: no bound
+---@return mpengine.co.Queue
+function co.Queue(maxsize) end
+---@return mpengine.co.Queue
+function co.SimpleQueue() end
+--- Waits while it is full.
+---@async
+---@param v any
+---@param timeout? number seconds
+---@return true? put
+---@return "full"|"closed"|nil reason
+function CoQueue:put(v, timeout) end
+--- Waits while it is empty.
+---@async
+---@param timeout? number seconds
+---@return any item
+---@return "empty"|"closed"|nil reason closed: and drained
+function CoQueue:get(timeout) end
+---@return true?, "full"|"closed"|nil
+function CoQueue:put_nowait(v) end
+---@return any, "empty"|"closed"|nil
+function CoQueue:get_nowait() end
+---@return integer
+function CoQueue:qsize() end
+---@return boolean
+function CoQueue:empty() end
+---@return boolean
+function CoQueue:full() end
+--- Later puts fail, gets go on until it is drained.
+function CoQueue:close() end
+--- `for v in q:iter() do`: until it is closed and drained. Each step may wait.
+---@return fun(): any
+function CoQueue:iter() end
+
+---@class mpengine.co.JoinableQueue : mpengine.co.Queue
+local CoJoinableQueue = {}
+---@param maxsize? integer 0: no bound
+---@return mpengine.co.JoinableQueue
+function co.JoinableQueue(maxsize) end
+function CoJoinableQueue:task_done() end
+--- Waits until all items are done.
+---@async
+---@param timeout? number seconds
+---@return true?
+---@return "timeout"? reason
+function CoJoinableQueue:join(timeout) end
+
 --- A table whose fields each task sees its own of.
 ---@return table
 function co.Local() end
