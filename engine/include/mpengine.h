@@ -783,11 +783,16 @@ MPE_API int mpe_wait_list(mpe_engine *e, mpe_waiter *w, mpe_waitlist *list, uint
 MPE_API int mpe_spin_for(mpe_engine *e, mpe_object *o, int event);
 #define MPE_READABLE 1
 #define MPE_WRITABLE 2
+/* Beside one of them: the owner of the descriptor calls mpe_fd_closing before each close of it, so
+ * that a wait need not ask the kernel whether the number stands for the same file as before. */
+#define MPE_CLOSE_TOLD 4
 /* Files a waiter for one of the two events of a descriptor. A wait that ended without its event
- * (timeout, stop) is followed by mpe_fd_waiter_gone; mpe_fd_closing comes before the descriptor is
- * closed.  Errors: ENOMEM, ESYS (errno). */
+ * (timeout, stop) is followed by mpe_fd_waiter_gone. The descriptor may be closed during a wait only
+ * after mpe_fd_closing.  Errors: ENOMEM, ESYS (errno; EPERM: files of this type are always
+ * ready). */
 MPE_API int mpe_wait_fd(mpe_engine *e, mpe_waiter *w, int fd, int events, uint64_t deadline);
-/* Stops watching a descriptor for events that no waiter is left for. */
+/* A waiter of a descriptor was withdrawn: without others, the descriptor no longer keeps the loop
+ * alive. */
 MPE_API void mpe_fd_waiter_gone(mpe_engine *e, int fd);
 /* Fires all waiters of a descriptor and stops watching it. */
 MPE_API void mpe_fd_closing(mpe_engine *e, int fd);

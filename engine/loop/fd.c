@@ -1,6 +1,19 @@
-/* Waiting for descriptors. There is one poll handle per descriptor, with its readers and
- * writers. It is closed as soon as no waiter is left, since the owner of the descriptor may
- * close it then. */
+/* SPDX-License-Identifier: MIT */
+/* Waiting for descriptors. All that this process waits for are in one epoll set of the engine's
+ * own, which is itself one handle of the libuv loop. A record per descriptor, found by its number,
+ * has the readers, the writers and the events that the set watches.
+ *
+ * A descriptor stays in the set while it is used: the next wait costs no call of the kernel. An
+ * event that no waiter is there for takes it out again. Writers are taken out with their last
+ * waiter, because a socket can nearly always be written to.
+ *
+ * The kernel knows open files by number and file. When a number was closed, its file leaves the
+ * set with its last descriptor, and the number may stand for another file. An owner that reports
+ * each close (MPE_CLOSE_TOLD) pays nothing for that. For all others each wait names the descriptor
+ * to the kernel again, which then says whether the set has this file. A file that another process
+ * keeps open, and that cannot be named any more, goes on to report events: then the set is made
+ * anew.
+ */
 #include "loop/loop.h"
 #include "os/os.h"
 
@@ -8,158 +21,276 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
+#define EVENTS 128 /* taken from the set at once; the loop comes again for the others */
+#define READS ((uint32_t)EPOLLIN | (uint32_t)EPOLLRDHUP)
+#define WRITES ((uint32_t)EPOLLOUT)
+#define FAILS ((uint32_t)EPOLLERR | (uint32_t)EPOLLHUP) /* told whether or not they are asked for */
+
 struct mpe__fd {
-    uv_poll_t poll; /* first: freed as a handle */
-    struct mpe__fd *next;
-    mpe_engine *e;
-    int fd; /* a duplicate, so that a close elsewhere cannot confuse the poll set; see take_copy */
-    int watched; /* the caller's descriptor */
+    int fd;
+    uint32_t set; /* events that the set watches; 0: it is not in the set */
+    int told;     /* its owner reports each close: the set has the file of this number */
+    int waited;   /* it counts among those that keep the loop alive */
     mpe_waitlist readers, writers;
 };
 
-static void
-close_copy(struct mpe__fd *f)
+/* ---- records ---- */
+
+static struct mpe__fd *
+find(const struct mpe__fds *s, int fd)
 {
-    if (f->fd != f->watched)
-        close(f->fd);
+    return fd >= 0 && (uint32_t)fd < s->room ? s->of[fd] : NULL;
 }
 
-static void
-drop(struct mpe__fd *f)
-{
-    struct mpe__fd **p = &f->e->loop->fds;
-    while (*p != f)
-        p = &(*p)->next;
-    *p = f->next;
-    f->e->loop->own_active--;
-    uv_poll_stop(&f->poll);
-    mpe__uv_drop(f->e, (uv_handle_t *)&f->poll);
-    close_copy(f);
-}
-
-static void on_event(uv_poll_t *handle, int status, int events);
-
-/* Sets the handle to the events that are waited for, or drops it. */
-static void
-refresh(struct mpe__fd *f)
-{
-    int events = (f->readers.head ? UV_READABLE | UV_DISCONNECT : 0) |
-                 (f->writers.head ? UV_WRITABLE : 0);
-    if (events)
-        uv_poll_start(&f->poll, events, on_event);
-    else
-        drop(f);
-}
-
-static void
-on_event(uv_poll_t *handle, int status, int events)
-{
-    struct mpe__fd *f = (struct mpe__fd *)handle;
-    if (status < 0)
-        events = UV_READABLE | UV_WRITABLE; /* let them find the error themselves */
-    if (events & (UV_READABLE | UV_DISCONNECT))
-        mpe_waitlist_wake(f->e, &f->readers, 1);
-    if (events & UV_WRITABLE)
-        mpe_waitlist_wake(f->e, &f->writers, 1);
-    refresh(f);
-}
-
-/* libuv makes the descriptor non-blocking, and with it all its duplicates, also in other
- * programs (a terminal for example): this is undone at once. */
 static int
-init_poll(uv_loop_t *uv, struct mpe__fd *f)
+grow(struct mpe__fds *s, uint32_t fd)
 {
-    int flags = fcntl(f->fd, F_GETFL);
-    int rc = uv_poll_init(uv, &f->poll, f->fd);
-    if (flags >= 0 && !(flags & O_NONBLOCK))
-        fcntl(f->fd, F_SETFL, flags);
-    if (rc != 0)
-        errno = -rc;
+    uint32_t room = s->room ? s->room : 64;
+    while (room <= fd)
+        room *= 2;
+    struct mpe__fd **of = realloc(s->of, room * sizeof(struct mpe__fd *));
+    if (!of)
+        return -1;
+    memset(of + s->room, 0, (room - s->room) * sizeof(struct mpe__fd *));
+    s->of = of;
+    s->room = room;
+    return 0;
+}
+
+static struct mpe__fd *
+find_or_make(struct mpe__fds *s, int fd)
+{
+    struct mpe__fd *f = find(s, fd);
+    if (f)
+        return f;
+    if (fd < 0) {
+        errno = EBADF;
+        return NULL;
+    }
+    if ((uint32_t)fd >= s->room && grow(s, (uint32_t)fd) != 0)
+        return NULL;
+    f = calloc(1, sizeof *f);
+    if (f)
+        f->fd = fd;
+    return s->of[fd] = f;
+}
+
+/* Waits keep the loop alive, registrations do not. */
+static void
+count(mpe_engine *e, struct mpe__fd *f)
+{
+    struct mpe__fds *s = &e->loop->fds;
+    int waited = f->readers.head || f->writers.head;
+    if (waited == f->waited)
+        return;
+    f->waited = waited;
+    if (waited && s->waited++ == 0) {
+        uv_ref((uv_handle_t *)s->poll);
+        e->loop->own_active++;
+    } else if (!waited && --s->waited == 0) {
+        uv_unref((uv_handle_t *)s->poll);
+        e->loop->own_active--;
+    }
+}
+
+/* ---- the set ---- */
+
+static int
+control(struct mpe__fds *s, int op, const struct mpe__fd *f, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.fd = f->fd};
+    return epoll_ctl(s->epoll, op, f->fd, &event);
+}
+
+/* Watches the descriptor for these events. The number may be that of another file by now: it is
+ * added, then. */
+static int
+watch(struct mpe__fds *s, struct mpe__fd *f, uint32_t events)
+{
+    int rc = control(s, f->set ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, f, events);
+    if (rc != 0 && errno == ENOENT)
+        rc = control(s, EPOLL_CTL_ADD, f, events);
+    else if (rc != 0 && errno == EEXIST)
+        rc = control(s, EPOLL_CTL_MOD, f, events);
+    f->set = rc == 0 ? events : 0;
     return rc;
 }
 
-/* A duplicate to watch; the caller's own descriptor where none is left. */
-static int
-take_copy(struct mpe__fd *f, int fd)
+static void
+wake_all(mpe_engine *e, struct mpe__fd *f)
 {
-    f->watched = fd;
-    f->fd = mpe__fd_copy(fd);
-    if (f->fd < 0 && (errno == EMFILE || errno == ENFILE))
-        f->fd = fd;
-    return f->fd;
+    mpe_waitlist_wake(e, &f->readers, UINT32_MAX);
+    mpe_waitlist_wake(e, &f->writers, UINT32_MAX);
+    count(e, f);
 }
 
-static struct mpe__fd *
-open_fd(mpe_engine *e, int fd)
+static void on_events(uv_poll_t *handle, int status, int events);
+
+/* A new set under the number of the old one, with what is waited for. */
+static void
+make_anew(mpe_engine *e)
 {
-    struct mpe__fd *f = calloc(1, sizeof *f);
-    uv_loop_t *uv = mpe_loop(e);
-    if (!f || !uv || take_copy(f, fd) < 0 || init_poll(uv, f) != 0) {
-        if (f && f->fd > 0 && f->fd != fd)
-            mpe__fd_close(f->fd);
-        free(f);
-        return NULL;
+    struct mpe__fds *s = &e->loop->fds;
+    uv_poll_stop(s->poll);
+    close(s->epoll); /* first: there may be no other descriptor to be had */
+    int fresh = epoll_create1(EPOLL_CLOEXEC);
+    if (fresh >= 0 && fresh != s->epoll) {
+        dup3(fresh, s->epoll, O_CLOEXEC);
+        close(fresh);
     }
-    f->e = e;
-    e->loop->own_active++; /* from the refresh that follows */
-    f->next = e->loop->fds;
-    e->loop->fds = f;
-    return f;
+    for (uint32_t i = 0; i < s->room; i++) {
+        struct mpe__fd *f = s->of[i];
+        uint32_t events = f ? (f->readers.head ? READS : 0) | (f->writers.head ? WRITES : 0) : 0;
+        if (!f)
+            continue;
+        f->set = 0;
+        if (events && watch(s, f, events) != 0)
+            wake_all(e, f); /* it was closed: they find the error themselves */
+    }
+    uv_poll_start(s->poll, UV_READABLE, on_events);
 }
 
-/* Finds the handle that serves a descriptor. */
-static struct mpe__fd *
-find_fd(mpe_engine *e, int fd)
+/* No waiter is left for some events of a descriptor. */
+static void
+unwatch(mpe_engine *e, struct mpe__fd *f, uint32_t events)
 {
-    struct mpe__fd *f = e->loop->fds;
-    while (f && f->watched != fd)
-        f = f->next;
-    return f;
+    uint32_t left = f->set & ~events;
+    int rc = control(&e->loop->fds, left ? EPOLL_CTL_MOD : EPOLL_CTL_DEL, f, left);
+    f->set = left;
+    if (rc != 0)
+        make_anew(e);
 }
+
+static void
+on_fd_event(mpe_engine *e, int fd, uint32_t events)
+{
+    struct mpe__fd none = {.fd = fd, .set = READS}, *f = find(&e->loop->fds, fd);
+    uint32_t over = 0;
+    if (!f) {
+        unwatch(e, &none, READS);
+        return;
+    }
+    if ((events & (READS | FAILS)) && mpe_waitlist_wake(e, &f->readers, 1) == 0)
+        over |= READS;
+    if (events & (WRITES | FAILS)) {
+        mpe_waitlist_wake(e, &f->writers, 1);
+        over |= f->writers.head ? 0 : WRITES;
+    }
+    count(e, f);
+    if ((f->set & over) || (over && !f->set))
+        unwatch(e, f, over);
+}
+
+static void
+on_events(uv_poll_t *handle, int status, int events)
+{
+    mpe_engine *e = handle->data;
+    struct epoll_event told[EVENTS];
+    (void)status, (void)events;
+    int n = epoll_wait(e->loop->fds.epoll, told, EVENTS, 0);
+    for (int i = 0; i < n; i++)
+        on_fd_event(e, told[i].data.fd, told[i].events);
+}
+
+/* The set, and its handle on the loop. */
+static int
+open_set(mpe_engine *e)
+{
+    struct mpe__fds *s = &e->loop->fds;
+    uv_loop_t *uv = mpe_loop(e);
+    if (s->poll)
+        return 0;
+    if (!uv || mpe__fds_prepare(e) != 0)
+        return -1;
+    uv_poll_t *poll = malloc(sizeof *poll);
+    int rc = poll ? uv_poll_init(uv, poll, s->epoll) : UV_ENOMEM;
+    if (rc != 0) {
+        free(poll);
+        errno = -rc;
+        return -1;
+    }
+    poll->data = e;
+    uv_poll_start(poll, UV_READABLE, on_events);
+    uv_unref((uv_handle_t *)poll);
+    s->poll = poll;
+    return 0;
+}
+
+int
+mpe__fds_prepare(mpe_engine *e)
+{
+    struct mpe__fds *s = &e->loop->fds;
+    if (s->epoll < 0)
+        s->epoll = mpe_fd_lift(epoll_create1(EPOLL_CLOEXEC));
+    return s->epoll < 0 ? -1 : 0;
+}
+
+/* ---- waiting ---- */
 
 int
 mpe_wait_fd(mpe_engine *e, mpe_waiter *w, int fd, int events, uint64_t deadline)
 {
-    struct mpe__fd *f = find_fd(e, fd);
-    if (!f && !(f = open_fd(e, fd)))
+    struct mpe__fds *s = &e->loop->fds;
+    int told = (events & MPE_CLOSE_TOLD) != 0, writes = (events & MPE_WRITABLE) != 0;
+    uint32_t wanted = writes ? WRITES : READS;
+    struct mpe__fd *f;
+    if (open_set(e) != 0 || !(f = find_or_make(s, fd)))
         return MPE_ESYS;
-    int rc = mpe_wait_list(e, w, events & MPE_WRITABLE ? &f->writers : &f->readers, deadline);
-    refresh(f);
+    int known = told && f->told && (f->set & wanted) == wanted;
+    if (!known && watch(s, f, f->set | wanted) != 0)
+        return MPE_ESYS;
+    f->told = told;
+    int rc = mpe_wait_list(e, w, writes ? &f->writers : &f->readers, deadline);
+    count(e, f);
     return rc;
 }
 
 void
 mpe_fd_waiter_gone(mpe_engine *e, int fd)
 {
-    struct mpe__fd *f = find_fd(e, fd);
+    struct mpe__fd *f = find(&e->loop->fds, fd);
     if (f)
-        refresh(f);
+        count(e, f);
 }
 
 void
 mpe_fd_closing(mpe_engine *e, int fd)
 {
-    struct mpe__fd *f = find_fd(e, fd);
+    struct mpe__fds *s = &e->loop->fds;
+    struct mpe__fd *f = find(s, fd);
     if (!f)
         return;
-    mpe_waitlist_wake(e, &f->readers, UINT32_MAX);
-    mpe_waitlist_wake(e, &f->writers, UINT32_MAX);
-    drop(f);
+    if (f->set)
+        control(s, EPOLL_CTL_DEL, f, 0); /* now: other processes may keep the file open */
+    f->set = 0;
+    wake_all(e, f);
+    if (f->waited)
+        return; /* a wait that began in a call-back: it will get the error */
+    s->of[fd] = NULL;
+    free(f);
 }
+
+/* ---- the end ---- */
 
 void
 mpe__fds_close(mpe_engine *e)
 {
-    while (e->loop->fds)
-        drop(e->loop->fds);
+    struct mpe__fds *s = &e->loop->fds;
+    if (s->poll)
+        mpe__uv_drop(e, (uv_handle_t *)s->poll);
+    mpe__fd_close(s->epoll);
+    for (uint32_t i = 0; i < s->room; i++)
+        free(s->of[i]);
+    free(s->of);
+    *s = (struct mpe__fds){.epoll = -1};
 }
 
 void
 mpe__fds_forget(mpe_engine *e)
 {
-    for (struct mpe__fd *f = e->loop->fds; f; f = f->next)
-        close_copy(f); /* the memory is the old loop's: leave it */
-    e->loop->fds = NULL;
+    mpe__fd_close(e->loop->fds.epoll); /* the memory is the old loop's: leave it */
+    e->loop->fds = (struct mpe__fds){.epoll = -1};
 }

@@ -32,7 +32,7 @@ TEST(waits_for_a_descriptor_to_become_readable_and_writable)
         ;
     EXPECT_OK(mpe_run_until(e, &w.fired));
     EXPECT_OK(w.status);
-    EXPECT(e->loop->fds == NULL);
+    EXPECT_EQ(e->loop->fds.waited, 0u);
     mpe_close(e);
 }
 
@@ -52,7 +52,7 @@ TEST(several_wait_for_one_descriptor_and_all_learn_that_it_closes)
     close(fd[0]);
     for (int i = 0; i < 3; i++)
         EXPECT_EQ(w[i].fired, 1);
-    EXPECT(e->loop->fds == NULL);
+    EXPECT_EQ(e->loop->fds.waited, 0u);
     mpe_close(e);
 }
 
@@ -107,5 +107,132 @@ TEST(a_process_without_a_descriptor_to_spare_waits_all_the_same)
         EXPECT_EQ(read(fd[0], &byte, 1), 1);
     }
     close(last);
+    mpe_close(e);
+}
+
+static void
+wait_readable(mpe_engine *e, struct mpe_test_waiter *r, int fd, int told)
+{
+    *r = mpe_test_waiter_new();
+    REQUIRE_OK(mpe_wait_fd(e, &r->w, fd, MPE_READABLE | (told ? MPE_CLOSE_TOLD : 0), MPE_FOREVER));
+}
+
+/* Sends a byte, and receives it when the waiter has fired. */
+static void
+pass_byte(mpe_engine *e, struct mpe_test_waiter *r, const int fd[2])
+{
+    char byte;
+    REQUIRE(write(fd[1], "x", 1) == 1);
+    EXPECT_OK(mpe_run_until(e, &r->fired));
+    EXPECT_OK(r->status);
+    EXPECT_EQ(read(fd[0], &byte, 1), 1);
+}
+
+static void
+new_pipe(int fd[2])
+{
+    REQUIRE(pipe2(fd, O_NONBLOCK) == 0);
+}
+
+TEST(a_number_that_was_closed_unseen_stands_for_its_new_file)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    int fd[2], again[2];
+    struct mpe_test_waiter r;
+    for (int told = 0; told < 2; told++) {
+        new_pipe(fd);
+        wait_readable(e, &r, fd[0], 0);
+        pass_byte(e, &r, fd);
+        close(fd[0]);
+        close(fd[1]);
+        new_pipe(again);
+        EXPECT_EQ(again[0], fd[0]);
+        wait_readable(e, &r, again[0], told);
+        pass_byte(e, &r, again);
+        mpe_fd_closing(e, again[0]);
+        close(again[0]);
+        close(again[1]);
+    }
+    mpe_close(e);
+}
+
+TEST(a_file_that_lives_on_under_another_number_is_forgotten)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    int fd[2], other[2];
+    struct mpe_test_waiter r, o;
+    new_pipe(fd);
+    new_pipe(other);
+    wait_readable(e, &r, fd[0], 0);
+    pass_byte(e, &r, fd);
+    int kept = dup(fd[0]);
+    close(fd[0]);
+    REQUIRE(write(fd[1], "x", 1) == 1); /* an event of a file that has no number here */
+    wait_readable(e, &o, other[0], 0);
+    pass_byte(e, &o, other);
+    struct mpe_test_waiter t = mpe_test_waiter_new();
+    REQUIRE_OK(mpe_wait_timer(e, &t.w, mpe_now() + 1000000));
+    uint32_t rounds = e->loop->rounds;
+    EXPECT_OK(mpe_run_until(e, &t.fired));
+    EXPECT(e->loop->rounds - rounds < 20);
+    wait_readable(e, &r, kept, 0);
+    EXPECT_OK(mpe_run_until(e, &r.fired));
+    EXPECT_OK(r.status);
+    mpe_close(e);
+}
+
+TEST(an_event_without_a_waiter_wakes_the_process_once)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    int fd[2];
+    struct mpe_test_waiter r, t = mpe_test_waiter_new();
+    new_pipe(fd);
+    wait_readable(e, &r, fd[0], 1);
+    pass_byte(e, &r, fd);
+    REQUIRE(write(fd[1], "x", 1) == 1);
+    wait_readable(e, &r, fd[1], 1); /* keeps the loop alive */
+    uint32_t rounds = e->loop->rounds;
+    REQUIRE_OK(mpe_wait_timer(e, &t.w, mpe_now() + 20000000));
+    EXPECT_OK(mpe_run_until(e, &t.fired));
+    EXPECT(e->loop->rounds - rounds < 10);
+    wait_readable(e, &t, fd[0], 1);
+    EXPECT_OK(mpe_run_until(e, &t.fired));
+    mpe_close(e);
+}
+
+TEST(a_descriptor_that_is_not_open_and_one_that_is_always_ready_are_refused)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    struct mpe_test_waiter r = mpe_test_waiter_new();
+    int file = open("/proc/self/exe", O_RDONLY);
+    EXPECT_EQ(mpe_wait_fd(e, &r.w, -1, MPE_READABLE, MPE_FOREVER), MPE_ESYS);
+    EXPECT_EQ(mpe_wait_fd(e, &r.w, 987, MPE_READABLE, MPE_FOREVER), MPE_ESYS);
+    EXPECT_EQ(errno, EBADF);
+    EXPECT_EQ(mpe_wait_fd(e, &r.w, file, MPE_READABLE, MPE_FOREVER), MPE_ESYS);
+    EXPECT_EQ(errno, EPERM);
+    EXPECT_EQ(e->loop->fds.waited, 0u);
+    mpe_close(e);
+}
+
+static void
+child_waits(mpe_engine *e, void *arg)
+{
+    const int *fd = arg;
+    struct mpe_test_waiter r;
+    wait_readable(e, &r, fd[0], 1);
+    pass_byte(e, &r, fd);
+    mpe_fd_closing(e, fd[0]);
+}
+
+TEST(a_forked_child_waits_for_what_its_parent_waits_for)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    int fd[2];
+    struct mpe_test_waiter r;
+    new_pipe(fd);
+    wait_readable(e, &r, fd[0], 1);
+    EXPECT_EQ(mpe_test_join(e, mpe_test_start(e, child_waits, fd)), 0);
+    EXPECT_EQ(r.fired, 0);
+    pass_byte(e, &r, fd);
     mpe_close(e);
 }

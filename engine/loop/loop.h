@@ -18,7 +18,17 @@ struct mpe__entry {
     mpe_waitlist list;
 };
 
-struct mpe__fd;   /* fd.c */
+struct mpe__fd; /* fd.c */
+
+/* fd.c: the descriptors that this process waits for. */
+struct mpe__fds {
+    int epoll;           /* the set, or -1 */
+    uv_poll_t *poll;     /* which is on the loop by this handle, unreferenced without waiters */
+    struct mpe__fd **of; /* by number */
+    uint32_t room;       /* numbers that there is room for */
+    uint32_t waited;     /* descriptors with waiters */
+};
+
 struct mpe__work; /* offload.c */
 
 /* ends.c: for example a descriptor that is readable when a process has exited. In the caller's
@@ -70,7 +80,7 @@ struct mpe__loop {
     uint32_t watched_epoch;         /* membership that the watches below stand for */
     int blind;                      /* some of them could not be opened */
     uv_poll_t *watches[MPE__SLOTS]; /* watch.c: pidfds of live slots */
-    struct mpe__fd *fds;
+    struct mpe__fds fds;
     struct mpe__work *offloads;     /* offload.c: work whose done has not been called */
     struct mpe__work *offload_done; /* that threads have ended, under the lock of offload.c */
     struct mpe__question
@@ -156,7 +166,8 @@ int mpe__offload_slow(mpe_engine *e, void (*run)(void *ud),
                       void (*done)(mpe_engine *e, void *ud, int status), void *ud);
 /* output.c: makes the lock of a new arena's output. */
 void mpe__output_create(mpe_engine *e);
-/* fd.c */
+/* fd.c: makes the set, for which there may be no descriptor later.  Errors: errno. */
+int mpe__fds_prepare(mpe_engine *e);
 void mpe__fds_forget(mpe_engine *e);
 void mpe__fds_close(mpe_engine *e);
 

@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define UV_DESCRIPTORS 6             /* that a loop, and libuv itself, start with */
+#define UV_DESCRIPTORS 7             /* that a loop, libuv itself and the set of fd.c start with */
 #define BLIND_NS (MPE_NS_PER_S / 20) /* between two checks for deaths while descriptors are short */
 
 static uint32_t
@@ -70,6 +70,7 @@ mpe__uv_begin(mpe_engine *e)
     uv_prepare_start(&l->before_poll, on_before_poll);
     uv_unref((uv_handle_t *)&l->before_poll);
     uv_walk(l->uv, start_again, &l->before_poll); /* those that the host has started before */
+    mpe__fds_prepare(e);
 }
 
 uv_loop_t *
