@@ -18,14 +18,22 @@
 #ifndef MPENGINE_LUA_H
 #define MPENGINE_LUA_H
 
-#include <lua.h>
-
 #include "mpengine.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include <lua.h>
 
 /* Makes `require "mpengine"` work in L. engine NULL: the state makes one of its own when the module
  * is first required, and closes it with the state.
  * Ownership: an engine given here stays the host's, which closes it after L. One state per engine.
  * Threads: the one that opened the engine.  Errors: raises Lua's memory error and no other. */
 MPE_API void mpe_lua_open(lua_State *L, mpe_engine *engine);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -14,7 +14,7 @@
 
 #include "base/lcheck.h"
 #include "base/lfinalize.h"
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 typedef struct lmpe lmpe;
 typedef struct lmpe_task lmpe_task;

@@ -11,7 +11,7 @@
 
 #include <lua.h>
 
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 /* ----------------------------------------------------------------------------- encoding */
 

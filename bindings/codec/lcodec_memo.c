@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "codec/lcodec_memo.h"
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #define FIRST_SLOTS 64u
 #define KEPT_SLOTS (1u << 17) /* a larger map is given back when the next message starts */

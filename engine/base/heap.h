@@ -3,7 +3,7 @@
 #ifndef MPE_BASE_HEAP_H
 #define MPE_BASE_HEAP_H
 
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 struct mpe__heap {
     mpe_waiter **at; /* 1 .. count */

@@ -4,7 +4,7 @@
 #ifndef MPE_CORE_ENGINE_H
 #define MPE_CORE_ENGINE_H
 
-#include "mpengine.h"
+#include "mpengine_core.h"
 #include "core/kind.h"
 #include "core/layout.h"
 

@@ -6,7 +6,7 @@
 #ifndef MPE_CORE_KIND_H
 #define MPE_CORE_KIND_H
 
-#include "mpengine.h"
+#include "mpengine_core.h"
 #include "core/layout.h"
 
 /* Which of the waiters of an event get a turn when the object is ready. */

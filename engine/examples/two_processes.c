@@ -4,7 +4,7 @@
  *
  *     cc two_processes.c $(pkg-config --cflags --libs mpengine)
  */
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include <stdio.h>
 

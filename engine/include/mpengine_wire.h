@@ -32,6 +32,10 @@
 
 #include "mpengine.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* ------------------------------------------------------------------------ byte buffer */
 
 #define MPE_BUF_INLINE 256
@@ -41,12 +45,12 @@
 ** the C stack for small messages; kept in a long-lived structure it is scratch space that stops
 ** allocating once it has grown.  Never copy it by value: `data` may point into itself.
 */
-typedef struct mpe_buf {
+struct mpe_buf {
     uint8_t *data;
     size_t len; /* bytes used */
     size_t cap; /* bytes available at data */
     uint8_t small[MPE_BUF_INLINE];
-} mpe_buf;
+};
 
 /* Makes an empty buffer.  Ownership: the caller must mpe_buf_free it. */
 MPE_API void mpe_buf_init(mpe_buf *b);
@@ -244,7 +248,8 @@ mpe_wire_write_int(uint8_t *p, int64_t v)
     }
     bytes = (71u - (unsigned)__builtin_clzll(u | 1)) / 8;
     if (bytes <= 4) {
-        mpe_wire_write_u64(p, (uint8_t)(MPE_TAG_POS1 + (v < 0 ? 4 : 0) + bytes - 1), u);
+        mpe_wire_write_u64(
+            p, (uint8_t)((v < 0 ? 1u * MPE_TAG_NEG1 : 1u * MPE_TAG_POS1) + bytes - 1), u);
         return p + 1 + bytes;
     }
     if (u < UINT64_C(1) << 47) {
@@ -299,7 +304,7 @@ mpe_wire_int_width(uint8_t tag)
 {
     if (tag >= MPE_TAG_INT6)
         return tag == MPE_TAG_INT6 ? 6 : 8;
-    return ((tag - MPE_TAG_POS1) & 3) + 1;
+    return ((unsigned)(tag - MPE_TAG_POS1) & 3) + 1;
 }
 
 static inline int64_t
@@ -313,5 +318,9 @@ mpe_wire_read_int(uint8_t tag, const uint8_t *p, unsigned width)
         return (int64_t)(u << 16) >> 16;
     return (int64_t)(tag >= MPE_TAG_NEG1 && tag < MPE_TAG_INT6 ? ~u : u);
 }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Typed arrays: the C types of their letters, zeroed, aligned, seen by every process. */
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include "testing/mpe_test.h"
 #include "testing/procs.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Barriers: generations, resets, breaking, and a party that dies. */
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include "testing/mpe_test.h"
 #include "testing/procs.h"

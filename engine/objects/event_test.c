@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Events: set, clear, and the epoch by which no setting is missed. */
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include "testing/mpe_test.h"
 #include "testing/procs.h"

@@ -28,7 +28,7 @@
  * Nothing is repaired here: the owner reads the words after the worker has exited, as mpengine.h
  * says, and clears them by mpe_lease_forget. No process reads them after the owner has exited. */
 #include "base/defs.h"
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include <string.h>
 #include <unistd.h>

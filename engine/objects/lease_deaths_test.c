@@ -3,7 +3,7 @@
  * their results: then the owner finds, for each item, one result, or that it ran, or that it is
  * left for another worker. An owner is killed in each of its calls, and its worker goes on. */
 #define MPE_TEST_KILL_POINTS_OWN
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include "testing/deaths.h"
 #include "testing/kill_points.h"

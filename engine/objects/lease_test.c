@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Leases: each item of a task is claimed once or reclaimed, a stop meets the item that was meant,
  * and results are published in order. Deaths are in lease_deaths_test.c. */
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include "base/defs.h"
 #include "testing/mpe_test.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Locks for users: their owners, releases, and the state after an owner dies. */
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include "testing/mpe_test.h"
 #include "testing/procs.h"

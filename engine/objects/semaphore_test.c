@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Semaphores: permits, bounds, and what the dead held. */
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include "testing/mpe_test.h"
 #include "testing/procs.h"

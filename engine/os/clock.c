@@ -1,5 +1,5 @@
 /* The monotonic clock. */
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include <time.h>
 

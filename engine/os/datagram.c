@@ -4,7 +4,7 @@
  * wake and nothing else. */
 #include "os/os.h"
 
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include <errno.h>
 #include <stdio.h>

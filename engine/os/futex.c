@@ -1,7 +1,7 @@
 /* Futexes on shared words, by raw system calls (glibc wraps none of them). */
 #include "os/os.h"
 
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include <errno.h>
 #include <linux/futex.h>

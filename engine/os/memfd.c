@@ -5,7 +5,7 @@
 #include "os/os.h"
 
 #include "base/defs.h"
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* Process identity in the kernel, and two facts about the machine. */
 #include "os/os.h"
 
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -4,7 +4,7 @@
  * was started by, which is recorded early, as it may be relative. */
 #include "os/os.h"
 
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -5,7 +5,7 @@
  * which needs no file system. */
 #include "os/os.h"
 
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include <errno.h>
 #include <fcntl.h>

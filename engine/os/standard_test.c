@@ -2,7 +2,7 @@
 /* Descriptors above the standard ones. */
 #include "os/os.h"
 
-#include "mpengine.h"
+#include "mpengine_core.h"
 #include "testing/mpe_test.h"
 
 #include <errno.h>

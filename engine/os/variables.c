@@ -2,7 +2,7 @@
  * and the message about other values. An empty variable counts as unset. */
 #include "os/os.h"
 
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Environment variables: what they accept. */
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include "testing/mpe_test.h"
 

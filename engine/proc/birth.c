@@ -148,22 +148,22 @@ begin(mpe_engine *e, const char *text)
 int
 mpe_attach(const mpe_config *config, mpe_engine **out)
 {
-    static const mpe_config defaults = MPE_CONFIG_INIT;
-    const mpe_config *c = config ? config : &defaults;
+    mpe_config c;
     const char *variable = getenv(MPE__CHILD_VARIABLE);
     char text[128];
     if (!variable)
         return MPE_ENOENT;
-    if (c->size != sizeof *c)
-        return MPE_EVERSION;
+    int rc = out ? mpe__config_read(config, &c) : MPE_EINVAL;
+    if (rc != MPE_OK)
+        return rc;
     snprintf(text, sizeof text, "%s", variable);
     unsetenv(MPE__CHILD_VARIABLE); /* it is for this process only, not for its children */
     mpe_engine *e = mpe__engine_new();
     if (!e)
         return MPE_ENOMEM;
     close_on_exec(MPE__ARENA_FD);
-    mpe__loop_open(e, c->loop);
-    int rc = mpe__region_attach(e, MPE__ARENA_FD);
+    mpe__loop_open(e, c.loop);
+    rc = mpe__region_attach(e, MPE__ARENA_FD);
     if (rc == MPE_OK)
         rc = begin(e, text);
     if (rc != MPE_OK) {

@@ -66,22 +66,21 @@ mpe__engine_free(mpe_engine *e)
 int
 mpe_open(const mpe_config *config, mpe_engine **out)
 {
-    static const mpe_config defaults = MPE_CONFIG_INIT;
-    const mpe_config *c = config ? config : &defaults;
-    uint64_t limit;
-    if (c->size != sizeof *c)
-        return MPE_EVERSION;
-    int rc = limit_of(c, &limit);
+    mpe_config c;
+    uint64_t limit = 0;
+    int rc = out ? mpe__config_read(config, &c) : MPE_EINVAL;
+    if (rc == MPE_OK)
+        rc = limit_of(&c, &limit);
     if (rc != MPE_OK)
         return rc;
     mpe_engine *e = mpe__engine_new();
     if (!e)
         return MPE_ENOMEM;
-    mpe__loop_open(e, c->loop);
+    mpe__loop_open(e, c.loop);
     rc = mpe__region_create(e, limit);
     if (rc == MPE_OK) {
         mpe__output_create(e);
-        rc = mpe__slot_attach(e, c->name ? c->name : "MainProcess");
+        rc = mpe__slot_attach(e, c.name ? c.name : "MainProcess");
     }
     if (rc != MPE_OK) {
         mpe__engine_free(e);

@@ -52,6 +52,10 @@ struct mpe__status {
     int32_t value; /* pid, errno, exit code (n, or -signal) */
 };
 
+/* config.c: what mpe_open and mpe_attach are told, whatever its size; given may be NULL.
+ * Errors: EINVAL, EVERSION. */
+int mpe__config_read(const mpe_config *given, mpe_config *out);
+
 void mpe__proc_init(struct mpe__proc *p); /* zeroed memory */
 void mpe__proc_close(mpe_engine *e);
 

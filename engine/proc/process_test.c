@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Processes: starting, ending, being waited for; and objects that are there before and after. */
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include "testing/mpe_test.h"
 #include "testing/procs.h"

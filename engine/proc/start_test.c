@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The start methods spawn and forkserver: this program starts itself as a child and as the fork
  * server. A constructor handles those before the cases would run. */
-#include "mpengine.h"
+#include "mpengine_core.h"
 #include "mpengine_wire.h"
 
 #include "testing/mpe_test.h"

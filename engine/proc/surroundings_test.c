@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The conditions a program may be started under: closed descriptors, limits, signals, system
  * calls that are refused. */
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include "testing/mpe_test.h"
 #include "testing/procs.h"

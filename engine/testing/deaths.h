@@ -7,7 +7,7 @@
 #ifndef MPE_TEST_DEATHS_H
 #define MPE_TEST_DEATHS_H
 
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include <stdbool.h>
 

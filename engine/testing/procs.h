@@ -7,7 +7,7 @@
 #ifndef MPE_TEST_PROCS_H
 #define MPE_TEST_PROCS_H
 
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 /* An engine with an arena of at most max_bytes, 0: the default. */
 mpe_engine *mpe_test_engine(uint64_t max_bytes);

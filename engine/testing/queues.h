@@ -3,7 +3,7 @@
 #ifndef MPE_TEST_QUEUES_H
 #define MPE_TEST_QUEUES_H
 
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 mpe_object *mpe_test_new_queue(mpe_engine *e, uint32_t max_items, unsigned flags);
 int mpe_test_put_number(mpe_engine *e, mpe_object *q, uint32_t n);

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/* What a host asks of mpe_open: a struct whose size tells which header the host was compiled with.
+ * A smaller one lacks fields, which are then zero; a larger one may have fields that this library
+ * does not know, as long as they ask for nothing.
+ */
+#include "proc/proc.h"
+
+#include <string.h>
+
+#define KNOWN_FLAGS (MPE_SERVED_BY_LOOP | MPE_ARENA_EXISTING | MPE_LUA_PROGRAM)
+
+int
+mpe_version(void)
+{
+    return MPE_VERSION_NUMBER;
+}
+
+static int
+is_zero(const uint8_t *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (bytes[i])
+            return 0;
+    return 1;
+}
+
+/* What this library does not serve. */
+static int
+asks_for_more(const mpe_config *c)
+{
+    return c->flags || c->arena || c->functions || c->alloc || c->log;
+}
+
+int
+mpe__config_read(const mpe_config *given, mpe_config *out)
+{
+    static const mpe_config defaults = MPE_CONFIG_INIT;
+    size_t size = given ? given->size : 0;
+    mpe_config c = defaults;
+    if (given && size < sizeof given->size)
+        return MPE_EINVAL;
+    if (size > sizeof c && !is_zero((const uint8_t *)given + sizeof c, size - sizeof c))
+        return MPE_EVERSION;
+    if (given)
+        memcpy(&c, given, size < sizeof c ? size : sizeof c);
+    c.size = sizeof c;
+    if (c.flags & ~KNOWN_FLAGS)
+        return MPE_EINVAL;
+    if (c.arena ? !*c.arena : (c.flags & MPE_ARENA_EXISTING) != 0)
+        return MPE_EINVAL;
+    if (asks_for_more(&c))
+        return MPE_EINVAL;
+    *out = c;
+    return MPE_OK;
+}
