@@ -43,6 +43,7 @@
     X(http)                                                                                        \
     X(curl)                                                                                        \
     X(poll)                                                                                        \
+    X(socket)                                                                                      \
     X(subprocess)                                                                                  \
     X(luv)                                                                                         \
     X(signal) /* process */                                                                        \

@@ -107,7 +107,8 @@ attempt_fd(lmpe *S, lmpe_await *a)
     return a->ending == LMPE_GOES_ON ? MPE_OK : MPE_ETIMEDOUT;
 }
 
-/* wait_fd(fd, "r" | "w" [, timeout]) -> true | nil, "timeout" */
+/* wait_fd(fd, "r" | "w" [, timeout [, edge]]) -> true | nil, "timeout". edge: it was found not
+ * ready, and fd_closing is called before each close. */
 static int
 wait_fd(lua_State *L)
 {
@@ -117,6 +118,8 @@ wait_fd(lua_State *L)
     lmpe_await *a = lmpe_await_new(S, lmpe_check_deadline(L, 3), "timeout");
     a->on.fd = fd;
     a->scratch[1] = *mode == 'w' ? MPE_WRITABLE : MPE_READABLE;
+    if (lua_toboolean(L, 4))
+        a->scratch[1] |= MPE_EDGE;
     a->attempt = attempt_fd;
     a->finish = lmpe_finish_true;
     return lmpe_await_run(L, S, a);
@@ -126,7 +129,10 @@ wait_fd(lua_State *L)
 static int
 fd_closing(lua_State *L)
 {
-    mpe_fd_closing(lmpe_self(L)->e, (int)luaL_checkinteger(L, 1));
+    lmpe *S = lmpe_self_or_closed(L);
+    int fd = (int)luaL_checkinteger(L, 1);
+    if (S->e)
+        mpe_fd_closing(S->e, fd);
     return 0;
 }
 

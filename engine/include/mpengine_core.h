@@ -99,9 +99,10 @@ MPE_API int mpe_spin_for(mpe_engine *e, mpe_object *o, int event);
 MPE_API int mpe_wait_timer_aside(mpe_engine *e, mpe_waiter *w, uint64_t deadline);
 #define MPE_READABLE 1
 #define MPE_WRITABLE 2
-/* Beside one of them: the owner of the descriptor calls mpe_fd_closing before each close of it, so
- * that a wait need not ask the kernel whether the number stands for the same file as before. */
-#define MPE_CLOSE_TOLD 4
+/* Beside one of them: the caller has found the descriptor not ready since the last event that it
+ * waited for, and its owner calls mpe_fd_closing before each close. Then a wait costs no call of
+ * the kernel. */
+#define MPE_EDGE 4
 /* Files a waiter for one of the two events of a descriptor. A wait that ended without its event
  * (timeout, stop) is followed by mpe_fd_waiter_gone. The descriptor may be closed during a wait only
  * after mpe_fd_closing.  Errors: ENOMEM, ESYS (errno; EPERM: files of this type are always

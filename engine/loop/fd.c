@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /* Waiting for descriptors. All that this process waits for are in one epoll set of the engine's
  * own, which is itself one handle of the libuv loop. A record per descriptor, found by its number,
- * has the readers, the writers and the events that the set watches.
+ * has the readers and the writers.
  *
- * A descriptor stays in the set while it is used: the next wait costs no call of the kernel. An
- * event that no waiter is there for takes it out again. Writers are taken out with their last
- * waiter, because a socket can nearly always be written to.
+ * The set reports edges: each arrival once, whether or not a waiter is there. So a descriptor stays
+ * in the set while it is open, and costs nothing when it is not waited for. A wait names it to the
+ * kernel, which then looks at its state, and reports it again if it is ready. A caller that knows
+ * better (MPE_EDGE) has found it not ready, and what arrived since is in the record: no call of the
+ * kernel then.
  *
- * The kernel knows open files by number and file. When a number was closed, its file leaves the
- * set with its last descriptor, and the number may stand for another file. An owner that reports
- * each close (MPE_CLOSE_TOLD) pays nothing for that. For all others each wait names the descriptor
- * to the kernel again, which then says whether the set has this file. A file that another process
- * keeps open, and that cannot be named any more, goes on to report events: then the set is made
- * anew.
+ * The kernel knows open files by number and file. When a number was closed unseen, its file leaves
+ * the set with its last descriptor, and the number may stand for another file: the kernel finds that
+ * when the next wait names it. So callers that use MPE_EDGE report each close. A file that lives
+ * on elsewhere may report events for a number that has another by now, which wakes a waiter for
+ * nothing.
  */
 #include "loop/loop.h"
 #include "os/os.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -27,13 +27,15 @@
 #define EVENTS 128 /* taken from the set at once; the loop comes again for the others */
 #define READS ((uint32_t)EPOLLIN | (uint32_t)EPOLLRDHUP)
 #define WRITES ((uint32_t)EPOLLOUT)
-#define FAILS ((uint32_t)EPOLLERR | (uint32_t)EPOLLHUP) /* told whether or not they are asked for */
+#define FAILS ((uint32_t)EPOLLERR | (uint32_t)EPOLLHUP) /* always reported */
+#define ENDS (FAILS | (uint32_t)EPOLLRDHUP)             /* nothing will be reported after it */
 
 struct mpe__fd {
     int fd;
-    uint32_t set; /* events that the set watches; 0: it is not in the set */
-    int told;     /* its owner reports each close: the set has the file of this number */
-    int waited;   /* it counts among those that keep the loop alive */
+    uint32_t set;  /* events that the set reports; 0: it is not in the set */
+    uint32_t came; /* of these: that no waiter was there for, since the kernel last looked */
+    int told;      /* its owner reports each close: the set has the file of this number */
+    int waited;    /* it counts among those that keep the loop alive */
     mpe_waitlist readers, writers;
 };
 
@@ -101,12 +103,12 @@ count(mpe_engine *e, struct mpe__fd *f)
 static int
 control(struct mpe__fds *s, int op, const struct mpe__fd *f, uint32_t events)
 {
-    struct epoll_event event = {.events = events, .data.fd = f->fd};
+    struct epoll_event event = {.events = events | (uint32_t)EPOLLET, .data.fd = f->fd};
     return epoll_ctl(s->epoll, op, f->fd, &event);
 }
 
-/* Watches the descriptor for these events. The number may be that of another file by now: it is
- * added, then. */
+/* Has the kernel look at the descriptor, and report these events. The number may be that of
+ * another file by now: it is added, then. */
 static int
 watch(struct mpe__fds *s, struct mpe__fd *f, uint32_t events)
 {
@@ -116,72 +118,30 @@ watch(struct mpe__fds *s, struct mpe__fd *f, uint32_t events)
     else if (rc != 0 && errno == EEXIST)
         rc = control(s, EPOLL_CTL_MOD, f, events);
     f->set = rc == 0 ? events : 0;
+    f->came = 0;
     return rc;
 }
 
-static void
-wake_all(mpe_engine *e, struct mpe__fd *f)
+static uint32_t
+waited_for(const struct mpe__fd *f)
 {
-    mpe_waitlist_wake(e, &f->readers, UINT32_MAX);
-    mpe_waitlist_wake(e, &f->writers, UINT32_MAX);
-    count(e, f);
-}
-
-static void on_events(uv_poll_t *handle, int status, int events);
-
-/* A new set under the number of the old one, with what is waited for. */
-static void
-make_anew(mpe_engine *e)
-{
-    struct mpe__fds *s = &e->loop->fds;
-    uv_poll_stop(s->poll);
-    close(s->epoll); /* first: there may be no other descriptor to be had */
-    int fresh = epoll_create1(EPOLL_CLOEXEC);
-    if (fresh >= 0 && fresh != s->epoll) {
-        dup3(fresh, s->epoll, O_CLOEXEC);
-        close(fresh);
-    }
-    for (uint32_t i = 0; i < s->room; i++) {
-        struct mpe__fd *f = s->of[i];
-        uint32_t events = f ? (f->readers.head ? READS : 0) | (f->writers.head ? WRITES : 0) : 0;
-        if (!f)
-            continue;
-        f->set = 0;
-        if (events && watch(s, f, events) != 0)
-            wake_all(e, f); /* it was closed: they find the error themselves */
-    }
-    uv_poll_start(s->poll, UV_READABLE, on_events);
-}
-
-/* No waiter is left for some events of a descriptor. */
-static void
-unwatch(mpe_engine *e, struct mpe__fd *f, uint32_t events)
-{
-    uint32_t left = f->set & ~events;
-    int rc = control(&e->loop->fds, left ? EPOLL_CTL_MOD : EPOLL_CTL_DEL, f, left);
-    f->set = left;
-    if (rc != 0)
-        make_anew(e);
+    return (f->readers.head ? READS : 0) | (f->writers.head ? WRITES : 0);
 }
 
 static void
 on_fd_event(mpe_engine *e, int fd, uint32_t events)
 {
-    struct mpe__fd none = {.fd = fd, .set = READS}, *f = find(&e->loop->fds, fd);
-    uint32_t over = 0;
-    if (!f) {
-        unwatch(e, &none, READS);
-        return;
-    }
-    if ((events & (READS | FAILS)) && mpe_waitlist_wake(e, &f->readers, 1) == 0)
-        over |= READS;
-    if (events & (WRITES | FAILS)) {
-        mpe_waitlist_wake(e, &f->writers, 1);
-        over |= f->writers.head ? 0 : WRITES;
-    }
+    struct mpe__fd *f = find(&e->loop->fds, fd);
+    if (!f)
+        return; /* its owner has closed it */
+    int reads = (events & (READS | FAILS)) != 0, writes = (events & (WRITES | FAILS)) != 0;
+    if (reads && (mpe_waitlist_wake(e, &f->readers, 1) == 0 || (events & ENDS)))
+        f->came |= READS;
+    if (writes && (mpe_waitlist_wake(e, &f->writers, 1) == 0 || (events & FAILS)))
+        f->came |= WRITES;
+    if ((reads && f->readers.head) || (writes && f->writers.head))
+        watch(&e->loop->fds, f, waited_for(f)); /* the first may leave something for the next */
     count(e, f);
-    if ((f->set & over) || (over && !f->set))
-        unwatch(e, f, over);
 }
 
 static void
@@ -234,15 +194,15 @@ int
 mpe_wait_fd(mpe_engine *e, mpe_waiter *w, int fd, int events, uint64_t deadline)
 {
     struct mpe__fds *s = &e->loop->fds;
-    int told = (events & MPE_CLOSE_TOLD) != 0, writes = (events & MPE_WRITABLE) != 0;
+    int edge = (events & MPE_EDGE) != 0, writes = (events & MPE_WRITABLE) != 0;
     uint32_t wanted = writes ? WRITES : READS;
     struct mpe__fd *f;
     if (open_set(e) != 0 || !(f = find_or_make(s, fd)))
         return MPE_ESYS;
-    int known = told && f->told && (f->set & wanted) == wanted;
-    if (!known && watch(s, f, f->set | wanted) != 0)
+    int known = edge && f->told && (f->set & wanted) == wanted && !(f->came & wanted);
+    if (!known && watch(s, f, (edge ? f->set : waited_for(f)) | wanted) != 0)
         return MPE_ESYS;
-    f->told = told;
+    f->told = edge;
     int rc = mpe_wait_list(e, w, writes ? &f->writers : &f->readers, deadline);
     count(e, f);
     return rc;
@@ -266,7 +226,9 @@ mpe_fd_closing(mpe_engine *e, int fd)
     if (f->set)
         control(s, EPOLL_CTL_DEL, f, 0); /* now: other processes may keep the file open */
     f->set = 0;
-    wake_all(e, f);
+    mpe_waitlist_wake(e, &f->readers, UINT32_MAX);
+    mpe_waitlist_wake(e, &f->writers, UINT32_MAX);
+    count(e, f);
     if (f->waited)
         return; /* a wait that began in a call-back: it will get the error */
     s->of[fd] = NULL;

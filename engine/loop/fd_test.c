@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 TEST(waits_for_a_descriptor_to_become_readable_and_writable)
@@ -111,10 +112,10 @@ TEST(a_process_without_a_descriptor_to_spare_waits_all_the_same)
 }
 
 static void
-wait_readable(mpe_engine *e, struct mpe_test_waiter *r, int fd, int told)
+wait_readable(mpe_engine *e, struct mpe_test_waiter *r, int fd, int edge)
 {
     *r = mpe_test_waiter_new();
-    REQUIRE_OK(mpe_wait_fd(e, &r->w, fd, MPE_READABLE | (told ? MPE_CLOSE_TOLD : 0), MPE_FOREVER));
+    REQUIRE_OK(mpe_wait_fd(e, &r->w, fd, MPE_READABLE | (edge ? MPE_EDGE : 0), MPE_FOREVER));
 }
 
 /* Sends a byte, and receives it when the waiter has fired. */
@@ -139,7 +140,7 @@ TEST(a_number_that_was_closed_unseen_stands_for_its_new_file)
     mpe_engine *e = mpe_test_engine(0);
     int fd[2], again[2];
     struct mpe_test_waiter r;
-    for (int told = 0; told < 2; told++) {
+    for (int edge = 0; edge < 2; edge++) {
         new_pipe(fd);
         wait_readable(e, &r, fd[0], 0);
         pass_byte(e, &r, fd);
@@ -147,7 +148,7 @@ TEST(a_number_that_was_closed_unseen_stands_for_its_new_file)
         close(fd[1]);
         new_pipe(again);
         EXPECT_EQ(again[0], fd[0]);
-        wait_readable(e, &r, again[0], told);
+        wait_readable(e, &r, again[0], edge);
         pass_byte(e, &r, again);
         mpe_fd_closing(e, again[0]);
         close(again[0]);
@@ -156,7 +157,7 @@ TEST(a_number_that_was_closed_unseen_stands_for_its_new_file)
     mpe_close(e);
 }
 
-TEST(a_file_that_lives_on_under_another_number_is_forgotten)
+TEST(a_file_that_lives_on_under_another_number_does_not_disturb)
 {
     mpe_engine *e = mpe_test_engine(0);
     int fd[2], other[2];
@@ -234,5 +235,61 @@ TEST(a_forked_child_waits_for_what_its_parent_waits_for)
     EXPECT_EQ(mpe_test_join(e, mpe_test_start(e, child_waits, fd)), 0);
     EXPECT_EQ(r.fired, 0);
     pass_byte(e, &r, fd);
+    mpe_close(e);
+}
+
+TEST(an_end_that_came_together_with_the_last_bytes_is_reported)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    int fd[2];
+    char bytes[8];
+    struct mpe_test_waiter r;
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd) == 0);
+    wait_readable(e, &r, fd[0], 1);
+    REQUIRE(write(fd[1], "last", 4) == 4);
+    close(fd[1]);
+    EXPECT_OK(mpe_run_until(e, &r.fired));
+    EXPECT_EQ(read(fd[0], bytes, sizeof bytes), 4); /* less than there was room for */
+    for (int i = 0; i < 2; i++) {
+        wait_readable(e, &r, fd[0], 1);
+        EXPECT_OK(mpe_run_until(e, &r.fired));
+        EXPECT_EQ(read(fd[0], bytes, sizeof bytes), 0);
+    }
+    mpe_close(e);
+}
+
+TEST(what_came_while_no_waiter_was_there_ends_the_next_wait)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    int fd[2], other[2];
+    struct mpe_test_waiter r, o;
+    new_pipe(fd);
+    new_pipe(other);
+    wait_readable(e, &r, fd[0], 1);
+    pass_byte(e, &r, fd);
+    REQUIRE(write(fd[1], "x", 1) == 1);
+    wait_readable(e, &o, other[0], 1);
+    pass_byte(e, &o, other);
+    wait_readable(e, &r, fd[0], 1);
+    EXPECT_OK(mpe_run_until(e, &r.fired));
+    mpe_close(e);
+}
+
+TEST(a_reader_that_leaves_something_leaves_it_to_the_next)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    int fd[2];
+    struct mpe_test_waiter r[3];
+    char byte;
+    new_pipe(fd);
+    for (int i = 0; i < 3; i++)
+        wait_readable(e, &r[i], fd[0], 0);
+    REQUIRE(write(fd[1], "abc", 3) == 3);
+    for (int i = 0; i < 3; i++) {
+        EXPECT_OK(mpe_run_until(e, &r[i].fired));
+        EXPECT_EQ(read(fd[0], &byte, 1), 1);
+    }
+    wait_readable(e, &r[0], fd[0], 0);
+    EXPECT_EQ(r[0].fired, 0);
     mpe_close(e);
 }

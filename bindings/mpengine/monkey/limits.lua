@@ -8,6 +8,7 @@ local limits = {}
 ---@class mpengine.monkey.limits what is known of a socket
 ---@field b number? seconds for one call
 ---@field t number? seconds in all
+---@field stream userdata? of a stream socket: its input, and its turns (lsocket.c)
 ---@field asked { host: string, lookup: userdata }? what there was no time for
 ---@field reading mpengine.order
 ---@field writing mpengine.order
@@ -16,6 +17,8 @@ local limits = {}
 local known = setmetatable({}, { __mode = "k" }) -- socket -> its timeouts
 
 local function seconds(value) return value and value >= 0 and value or nil end
+
+limits.streams = setmetatable({}, { __mode = "k" }) -- stream socket -> its stream: lsocket.c
 
 --- The timeouts of a socket. At its first use here the socket is made non-blocking.
 function limits.of(s, class)
@@ -31,6 +34,25 @@ function limits.of(s, class)
     return l
 end
 
+--- What LuaSocket has read and not returned.
+local function buffered(s, class)
+    local bytes = {}
+    while class.dirty(s) do bytes[#bytes + 1] = class.receive(s, 1) end
+    return table.concat(bytes)
+end
+
+--- The stream of a socket: see lsocket.c.
+function limits.stream(s, class)
+    local l = limits.of(s, class)
+    if not l.stream then
+        local tells_elapsed = select("#", class.send(s, "")) > 3 -- LuaSocket built for debugging
+        l.stream = core.stream_new(buffered(s, class), tells_elapsed)
+        limits.streams[s] = l.stream
+        core.stream_limits(l.stream, l.b, l.t)
+    end
+    return l.stream
+end
+
 --- The methods settimeout and gettimeout of a class.
 function limits.settimeout(class)
     return function(s, value, mode, ...)
@@ -38,6 +60,7 @@ function limits.settimeout(class)
         local results = table.pack(class.settimeout(s, value, mode, ...)) -- checks its arguments
         local name = mode == "t" or mode == "r" or mode == "total"
         l[name and "t" or "b"] = seconds(tonumber(value))
+        if l.stream then core.stream_limits(l.stream, l.b, l.t) end
         class.settimeout(s, -1, "t")
         class.settimeout(s, 0)
         return table.unpack(results, 1, results.n)
@@ -80,15 +103,21 @@ function limits.wait(s, class, l, start, err, usual)
     if not way or left == 0 then return false end
     local fd = class.getfd(s)
     if fd < 0 then return true end
-    core.wait_fd(fd, way, left)
+    core.wait_fd(fd, way, left, true)
     return true
+end
+
+--- Its descriptor is no longer this socket's.
+function limits.closing(s, class)
+    local l, fd = known[s], class.getfd(s)
+    if fd >= 0 then core.fd_closing(fd) end
+    if l and l.stream then core.stream_closing(l.stream) end
+    return l
 end
 
 --- The socket is closed: drops its state.
 function limits.forget(s)
-    local l = known[s]
     known[s] = nil
-    return l
 end
 
 return limits

@@ -16,27 +16,36 @@ local function in_terms_of(name, shift, message)
     return ("bad argument #%d to '%s'%s"):format(n, name, what)
 end
 
--- Called in place of the patched function, so that its caller is at level 2.
-local function deliver(name, shift, ok, ...)
+-- Called in place of the patched function, so that its caller is at that level.
+local function deliver(name, shift, level, ok, ...)
     if ok then
         core.did(...)
         return ...
     end
     local err = ...
     if type(err) ~= "string" then error(err, 0) end
-    error(in_terms_of(name, shift, err), 2)
+    error(in_terms_of(name, shift, err), level)
 end
 
 local relay = {}
 
 --- f under the name of a patched function.
 function relay.call(name, f)
-    return function(...) return deliver(name, 0, core.call(f, ...)) end
+    return function(...) return deliver(name, 0, 2, core.call(f, ...)) end
 end
 
 --- f under the name of a patched method: its first argument is the object.
 function relay.method(name, f)
-    return function(...) return deliver(name, 1, core.call(f, ...)) end
+    return function(...) return deliver(name, 1, 2, core.call(f, ...)) end
+end
+
+--- A method of a library for a C function of ours, which calls it with wrong arguments.
+function relay.misused(name, f)
+    local function call(...)
+        local a, b, c, d = f(...) -- no tail call: the message is to name this line
+        return a, b, c, d
+    end
+    return function(...) return deliver(name, 1, 3, core.call(call, ...)) end
 end
 
 return relay

@@ -15,16 +15,16 @@ local RETRY_SECONDS = 0.005 -- when a descriptor is reported as ready and is not
 
 -- ---- waiting ---------------------------------------------------------------------------------
 
---- A method that is called again until it succeeds.
+--- A method, of at most three arguments, that is called again until it succeeds.
 local function again(class, name, usual)
     local method = class[name]
-    return function(s, ...)
+    local function finish(s, l, start, a, b, c, ok, err, ...)
+        if ok or not limits.wait(s, class, l, start, err, usual) then return ok, err, ... end
+        return finish(s, l, start, a, b, c, method(s, a, b, c))
+    end
+    return function(s, a, b, c)
         local l, start = limits.enter(s, class)
-        local results = table.pack(method(s, ...))
-        while not results[1] and limits.wait(s, class, l, start, results[2], usual) do
-            results = table.pack(method(s, ...))
-        end
-        return table.unpack(results, 1, results.n)
+        return finish(s, l, start, a, b, c, method(s, a, b, c))
     end
 end
 
@@ -141,9 +141,8 @@ end
 
 local function close(class)
     return function(s, ...)
-        local fd = class.getfd(s)
-        if fd >= 0 then core.fd_closing(fd) end
-        local l = limits.forget(s)
+        local l = limits.closing(s, class)
+        limits.forget(s)
         if l and l.asked then l.asked.lookup:close() end
         return class.close(s, ...)
     end
@@ -159,13 +158,8 @@ end
 local common = {
     settimeout = limits.settimeout, gettimeout = limits.gettimeout, close = close, dirty = streams.dirty,
 }
-local stream = {
-    receive = streams.receive, send = streams.send, connect = connect, accept = of(again, "accept", "r"),
-    bind = of(with_host, "bind"),
-}
-local unix_stream = {
-    receive = streams.receive, send = streams.send, connect = connect_local, accept = stream.accept,
-}
+local stream = { connect = connect, accept = of(again, "accept", "r"), bind = of(with_host, "bind") }
+local unix_stream = { connect = connect_local, accept = stream.accept }
 local datagram = {
     receive = of(again, "receive", "r"), receivefrom = of(again, "receivefrom", "r"),
     send = of(again, "send", "w"), sendto = of(again, "sendto", "w"),
@@ -175,10 +169,10 @@ local unix_datagram = { connect = connect_local }
 for _, name in ipairs { "receive", "receivefrom", "send", "sendto" } do unix_datagram[name] = datagram[name] end
 local tls = { receive = streams.receive, send = streams.send, dohandshake = of(again, "dohandshake", "r") }
 
-local kinds = { -- pattern of a class's name in the registry -> what is replaced
-    { "^tcp{", stream },
-    { "^unix{", unix_stream },
-    { "^unixstream{", unix_stream },
+local kinds = { -- pattern of a class's name in the registry -> what is replaced, is it a stream's
+    { "^tcp{", stream, true },
+    { "^unix{", unix_stream, true },
+    { "^unixstream{", unix_stream, true },
     { "^udp{", datagram },
     { "^unixdgram{", unix_datagram },
     { "^SSL:Connection$", tls },
@@ -186,7 +180,34 @@ local kinds = { -- pattern of a class's name in the registry -> what is replaced
 
 local patched = {} -- table of methods -> true
 
-local function patch_class(methods, replacements)
+--- The methods of a stream that lsocket.c has, and those that concern its state.
+local function patch_stream(methods, class, meta)
+    local function adopt(s) return limits.stream(s, class) end
+    for _, name in ipairs { "receive", "send" } do
+        local stock = relay.misused(name, class[name])
+        methods[name] = core.stream_method(name, meta, limits.streams, adopt, stock, class.getfd)
+    end
+    function methods.dirty(s)
+        local stream_of = limits.streams[s]
+        return stream_of ~= nil and core.stream_input(stream_of) ~= "" or class.dirty(s)
+    end
+    methods.setfd = relay.method("setfd", function(s, ...)
+        limits.closing(s, class)
+        return class.setfd(s, ...)
+    end)
+    methods.getstats = class.getstats and relay.method("getstats", function(s)
+        local received, sent, age = class.getstats(s)
+        local more_received, more_sent = core.stream_counts(adopt(s))
+        return received + more_received, sent + more_sent, age
+    end)
+    methods.setstats = class.setstats and relay.method("setstats", function(s, ...)
+        core.stream_counts(adopt(s), true)
+        return class.setstats(s, ...)
+    end)
+end
+
+local function patch_class(meta, replacements, is_stream)
+    local methods = meta.__index
     if patched[methods] then return end
     patched[methods] = true
     local class = {}
@@ -196,6 +217,12 @@ local function patch_class(methods, replacements)
             if class[name] then methods[name] = relay.method(name, make(class)) end
         end
     end
+    if is_stream and class.receive then patch_stream(methods, class, meta) end
+    local collect = meta.__gc
+    meta.__gc = collect and function(s)
+        if class.getfd(s) >= 0 then core.fd_closing(class.getfd(s)) end
+        return collect(s)
+    end
 end
 
 --- Patches the classes that exist by now.
@@ -203,7 +230,7 @@ local function patch_classes()
     for name, meta in pairs(debug.getregistry()) do
         for _, kind in ipairs(type(name) == "string" and kinds or {}) do
             if name:find(kind[1]) and type(meta) == "table" and type(meta.__index) == "table" then
-                patch_class(meta.__index, kind[2])
+                patch_class(meta, kind[2], kind[3])
             end
         end
     end
