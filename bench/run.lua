@@ -49,6 +49,16 @@ local function codec(variant, goal)
   return { py("pickle", "pickled.py " .. variant, goal) }
 end
 
+-- A row of an echo server: connections that are busy, beside idle ones; "bytes": what an idle one costs.
+local function echo(name, connections, idle, luv_goal, gevent_goal)
+  local load = ("echo %s %s "):format(connections, idle)
+  local python, l = env("PYTHON", "/usr/bin/python3") .. " -B bench/peers/", env("LUA", "lua5.4") .. " bench/peers/"
+  return { name, c("", load .. mpengine .. " bench/rows/echo.lua"),
+    { c("luv", load .. l .. "echo_luv.lua", luv_goal), c("gevent", load .. python .. "echo_gevent.py", gevent_goal),
+      c("asyncio", load .. python .. "echo_asyncio.py"), c("cqueues", load .. l .. "echo_cqueues.lua") },
+    idle ~= "bytes" and c("epoll in C", load .. env("RAW", "build/bench") .. "/echo serve") or nil }
+end
+
 -- Each row: its name, our program, its peers, its raw limit; at_least and at_most bound our own figure, in `unit`.
 -- stylua: ignore
 local rows = {
@@ -137,6 +147,13 @@ local rows = {
   { "task timers late", "co.lua timers",
     { py("gevent", "co_gevent.py timers"), lua("cqueues", "peers/co_cqueues.lua timers"),
       lua("luv", "peers/co_luv.lua timers") }, nil, at_most = 5, unit = "%" },
+
+  echo("echo 1 connection", 1, 0, 0.77, 1.5),
+  echo("echo 100 connections", 100, 0, 0.77, 1.5),
+  echo("echo 1,000 connections", 1000, 0, 0.77, 1.5),
+  echo("echo 10,000 connections", 10000, 0, 0.77, 1.5),
+  echo("echo 1, 5,000 idle", 1, 5000, 0.77, 1.5),
+  echo("memory idle connection", 1, "bytes", nil, 1),
 
   { "codec encode ints", "codec.lua encode ints", codec("encode ints", 1.5) },
   { "codec decode ints", "codec.lua decode ints", codec("decode ints", 1.5) },

@@ -1,6 +1,6 @@
---- Receive and send of a stream: each call as a whole, whichever tasks call. A receive that is
---- interrupted, by a kill or a time limit around it, leaves its data to the next one. LuaSocket's
---- own timeout returns the data to the caller.
+--- Receive and send of TLS connections (those of other streams are in lsocket.c): each call as a
+--- whole, whichever tasks call. A receive that is interrupted, by a kill or a time limit around it,
+--- leaves its data to the next one. LuaSocket's own timeout returns the data to the caller.
 local core = require "mpengine.core"
 local limits = require "mpengine.monkey.limits"
 
