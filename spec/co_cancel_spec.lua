@@ -570,10 +570,10 @@ describe("what a program reports", function()
       e:wait()]]
     assert.equal(1, r.status)
     local without_folders = r.stderr:gsub("/[^%s:]*/", "")
-    for _, text in ipairs{ "main waits for mp.co.Event: 1 (clear) at script.lua:13",
+    for _, text in ipairs{ "main waits for mp.co.Event: 1 (not set) at script.lua:13",
       "mp.co.Lock: 2 (held) at script.lua:4",
       "mp.co.Queue: 3 (1 of 1 items) at script.lua:5", "mp.co.Semaphore: 4 (value 0) at script.lua:6",
-      "mp.co.Event: 1 (clear) at script.lua:7", "an answer from 2 things at script.lua:8",
+      "mp.co.Event: 1 (not set) at script.lua:7", "an answer from 2 things at script.lua:8",
       "mp.Task: Task-2 (waiting) at script.lua:9", "mp.Task: Task-2 (waiting) at script.lua:10",
       "mp.Scope: 1 task at script.lua:11", "mp.co.AsyncResult: 6 (not ready) at script.lua:11",
       "mp.co.Condition: 5 (lock free) at script.lua:12" } do

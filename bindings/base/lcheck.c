@@ -141,6 +141,29 @@ lmpe_argerror(lua_State *L, int arg, const char *what)
     return lmpe_error(L, "bad argument #%d to '%s' (%s)", arg, name, what);
 }
 
+/* ---- calls at the wrong time ---- */
+
+int
+lmpe_misuse_in(lua_State *L, const char *call, const char *key)
+{
+    const char *words = key;
+    luaL_checkstack(L, 8, NULL);
+    lmpe_push_modules(L);
+    if (lua_getfield(L, -1, "mpengine.messages") == LUA_TTABLE &&
+        lua_getfield(L, -1, key) == LUA_TSTRING)
+        words = lua_tostring(L, -1);
+    return lmpe_error(L, "%s: %s", call, words);
+}
+
+int
+lmpe_misuse(lua_State *L, const char *key)
+{
+    int is_method;
+    return lmpe_misuse_in(L, name_of_call(L, &is_method), key);
+}
+
+/* ---- arguments ---- */
+
 int
 lmpe_typeerror(lua_State *L, int arg, const char *expected)
 {

@@ -16,6 +16,10 @@ void lmpe_push_place(lua_State *L);
 int lmpe_error(lua_State *L, const char *format, ...);
 int lmpe_argerror(lua_State *L, int arg, const char *what);
 int lmpe_typeerror(lua_State *L, int arg, const char *expected);
+/* Raises for a call at the wrong time: "CALL: words", by a key of mpengine/messages.lua. CALL is
+ * the function that runs; of the second, the given one. */
+int lmpe_misuse(lua_State *L, const char *key);
+int lmpe_misuse_in(lua_State *L, const char *call, const char *key);
 void lmpe_checktype(lua_State *L, int arg, int type);
 void lmpe_checkany(lua_State *L, int arg);
 const char *lmpe_checklstring(lua_State *L, int arg, size_t *size);

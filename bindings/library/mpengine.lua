@@ -869,6 +869,8 @@ function CoQueue:empty() end
 function CoQueue:full() end
 --- Later puts fail, gets go on until it is drained.
 function CoQueue:close() end
+---@return boolean
+function CoQueue:is_closed() end
 --- `for v in q:iter() do`: until it is closed and drained. Each step may wait.
 ---@return fun(): any
 function CoQueue:iter() end

@@ -2,6 +2,8 @@
 --- call as the manual names it ("Event:wait"), the argument, what was expected and what was given.
 --- The error's place is the script's line nearest to the call, whatever functions are between
 --- (lglobals.c).
+local messages = require "mpengine.messages"
+
 local check = {}
 
 local rawget, type, getmetatable = rawget, type, debug.getmetatable
@@ -32,6 +34,11 @@ end
 --- Raises for the object of a method.
 function check.bad_self(call, expected, self)
     error(string.format("calling '%s' on bad self (%s expected, got %s)", call, expected, check.kind(self)))
+end
+
+--- Raises for a call at the wrong time, in the words of messages.lua.
+function check.misuse(call, key)
+    error(call .. ": " .. messages[key])
 end
 
 --- A timeout: nil, or a number of seconds that is not negative.

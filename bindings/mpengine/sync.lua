@@ -54,7 +54,7 @@ local function add_condition(call, meta, methods)
         if getmetatable(self) ~= meta then check.bad_self(call .. ":wait_for", meta.__name, self) end
         check.callable(call .. ":wait_for", 1, predicate)
         check.timeout(call .. ":wait_for", 2, timeout)
-        if not self:is_mine() then error(call .. ":wait_for: the condition's lock is not held by this task") end
+        if not self:is_mine() then check.misuse(call .. ":wait_for", "condition_not_mine") end
         local deadline = timeout and core.now() + timeout
         local value = predicate()
         while not value do

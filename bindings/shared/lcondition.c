@@ -44,10 +44,10 @@ is_mine(const lmpe_box *b, const lmpe_box *lock)
 }
 
 static void
-check_mine(lua_State *L, lmpe_box *b, lmpe_box *lock, const char *call)
+check_mine(lua_State *L, const lmpe_box *b, const lmpe_box *lock)
 {
     if (!is_mine(b, lock))
-        luaL_error(L, "Condition:%s: the condition's lock is not held by this task", call);
+        lmpe_misuse(L, "condition_not_mine");
 }
 
 /* scratch: 0 taking the lock, 1 the ticket, and then how the wait ended, 2 the lock's object | levels << 48 */
@@ -117,7 +117,7 @@ condition_wait(lua_State *L)
     uint64_t deadline = lmpe_check_deadline(L, 2);
     lmpe_box *lock = lock_of(L, b);
     uint32_t levels = 1, ticket;
-    check_mine(L, b, lock, "wait");
+    check_mine(L, b, lock);
     lmpe_await *a = lmpe_await_new(S, deadline, "timeout");
     lmpe_await_check(L, S);
     int rc = mpe_condition_enlist(S->e, b->o, &ticket);
@@ -177,7 +177,7 @@ condition_notify(lua_State *L)
     lua_Integer n = lua_isnoneornil(L, 2)
                         ? 1
                         : lmpe_check_count(L, 2, 0, LUA_MAXINTEGER, "number of waiters");
-    check_mine(L, b, lock_of(L, b), "notify");
+    check_mine(L, b, lock_of(L, b));
     mpe_condition_notify(b->S->e, b->o, n > UINT32_MAX ? UINT32_MAX : (uint32_t)n);
     return 0;
 }
@@ -186,7 +186,7 @@ static int
 condition_notify_all(lua_State *L)
 {
     lmpe_box *b = self(L);
-    check_mine(L, b, lock_of(L, b), "notify_all");
+    check_mine(L, b, lock_of(L, b));
     mpe_condition_notify(b->S->e, b->o, UINT32_MAX);
     return 0;
 }

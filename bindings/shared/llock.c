@@ -57,9 +57,9 @@ release(lua_State *L, lmpe_box *b)
 {
     if (!is_recursive(b)) {
         if (mpe_lock_release(b->S->e, b->o) != MPE_OK)
-            return luaL_error(L, "Lock:release: the lock is not held");
+            return lmpe_misuse(L, "lock_not_held");
     } else if (mpe_rlock_release(b->S->e, b->o, b->S->current->id) != MPE_OK) {
-        return luaL_error(L, "RLock:release: the lock is not held by this task");
+        return lmpe_misuse(L, "lock_not_mine");
     }
     return 0;
 }

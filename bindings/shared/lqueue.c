@@ -172,6 +172,14 @@ queue_get_nowait(lua_State *L)
     return get_with(L, lmpe_check_kinds(L, 1, QUEUE), MPE_NOW);
 }
 
+/* Pushes "Queue:iter": the loop function has no name of its own. */
+static const char *
+iterated_name(lua_State *L)
+{
+    lua_getfield(L, lua_upvalueindex(2), "__name");
+    return lua_pushfstring(L, "%s:iter", lua_tostring(L, -1) + strlen("mp."));
+}
+
 /* The loop function of q:iter(). */
 static int
 finish_next(lua_State *L, lmpe *S, lmpe_await *a, int status)
@@ -180,7 +188,7 @@ finish_next(lua_State *L, lmpe *S, lmpe_await *a, int status)
     if (status == MPE_ECLOSED)
         lua_pop(L, 1), n--;
     else if (lua_isnil(L, -n))
-        return luaL_error(L, "iter: a nil item would end the loop");
+        return lmpe_misuse_in(L, iterated_name(L), "nil_item");
     return n;
 }
 
@@ -290,10 +298,9 @@ queue_task_done(lua_State *L)
     lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     int rc = mpe_queue_task_done(b->S->e, b->o);
     if (rc == MPE_EOVER)
-        return luaL_error(
-            L, "task_done: called more often than items were taken (one call per item expected)");
+        return lmpe_misuse(L, "all_done");
     if (rc != MPE_OK)
-        return luaL_error(L, "task_done: the queue is not a JoinableQueue");
+        return lmpe_misuse(L, "not_joinable");
     return 0;
 }
 
@@ -310,7 +317,7 @@ static int
 finish_join(lua_State *L, lmpe *S, lmpe_await *a, int status)
 {
     if (status == MPE_EINVAL)
-        return luaL_error(L, "join: the queue is not a JoinableQueue");
+        return lmpe_misuse(L, "not_joinable");
     return lmpe_finish_true(L, S, a, status);
 }
 

@@ -47,7 +47,7 @@ semaphore_release(lua_State *L)
     lmpe_box *b = lmpe_check_kinds(L, 1, SEMAPHORE);
     int rc = mpe_semaphore_release(b->S->e, b->o);
     if (rc == MPE_EOVER)
-        return luaL_error(L, "BoundedSemaphore:release: it has all its permits already");
+        return lmpe_misuse(L, "all_permits");
     if (rc != MPE_OK)
         return lmpe_raise(L, rc, "release");
     return 0;

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define QUEUE "mp.co.Queue"
+#define JOINABLE "mp.co.JoinableQueue"
 #define RING_MIN 4u
 #define RING_KEPT 1024u /* an empty one of this size is kept */
 
@@ -280,6 +281,19 @@ is_ready(lua_State *L)
     return 1;
 }
 
+static int
+closed_now(lua_State *L)
+{
+    lua_pushboolean(L, check_queue(L)->closed);
+    return 1;
+}
+
+static int
+is_closed(lua_State *L)
+{
+    return lmpe_look(L, lmpe_self(L), closed_now);
+}
+
 /* q:close(): later puts fail, gets go on until it is drained */
 static int
 close_queue(lua_State *L)
@@ -296,11 +310,11 @@ close_queue(lua_State *L)
 }
 
 static coqueue *
-check_joinable(lua_State *L, const char *call)
+check_joinable(lua_State *L)
 {
     coqueue *q = check_queue(L);
     if (!q->joinable)
-        luaL_error(L, "%s: the queue is not a JoinableQueue", call);
+        lmpe_misuse(L, "not_joinable");
     return q;
 }
 
@@ -309,9 +323,9 @@ static int
 task_done(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
-    coqueue *q = check_joinable(L, "task_done");
+    coqueue *q = check_joinable(L);
     if (q->unfinished == 0)
-        return luaL_error(L, "task_done: called more often than there were items");
+        return lmpe_misuse(L, "all_done");
     if (--q->unfinished == 0)
         mpe_waitlist_wake(S->e, &q->joiners, UINT32_MAX);
     return 0;
@@ -332,7 +346,7 @@ static int
 join(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
-    coqueue *q = check_joinable(L, "join");
+    coqueue *q = check_joinable(L);
     uint64_t deadline = lmpe_check_deadline(L, 2);
     if (q->unfinished > 0)
         return lmpe_wait(L, S, &q->joiners, deadline, finish_join);
@@ -354,7 +368,7 @@ new_queue(lua_State *L)
     q->handed.uservalue = HANDED;
     q->maxsize = (uint64_t)luaL_optinteger(L, 1, 0);
     q->joinable = (uint8_t)lua_toboolean(L, 2);
-    luaL_setmetatable(L, QUEUE);
+    luaL_setmetatable(L, q->joinable ? JOINABLE : QUEUE);
     return 1;
 }
 
@@ -383,6 +397,24 @@ state(lua_State *L)
     return 3;
 }
 
+/* core.FIELD = the metatable of that name. Each type has methods of its own, since messages find
+ * the name of a call by its function. */
+static void
+new_type(lua_State *L, lmpe *S, const char *name, const char *field)
+{
+    static const luaL_Reg methods[] = {
+        {"put", put},          {"put_nowait", put_nowait}, {"get", get},
+        {"qsize", queue_size}, {"get_nowait", get_nowait}, {"empty", is_empty},
+        {"full", is_full},     {"close", close_queue},     {"is_closed", is_closed},
+        {"join", join},        {"task_done", task_done},   {NULL, NULL},
+    };
+    luaL_newmetatable(L, name);
+    lua_newtable(L);
+    lmpe_setfuncs(L, S, methods);
+    lua_setfield(L, -2, "__index");
+    lua_setfield(L, -2, field);
+}
+
 static void
 on_open(lua_State *L, lmpe *S)
 {
@@ -391,25 +423,9 @@ on_open(lua_State *L, lmpe *S)
                                          {"coqueue_state", state},
                                          {"coqueue_is_ready", is_ready},
                                          {NULL, NULL}};
-    static const luaL_Reg methods[] = {
-        {"put", put},
-        {"put_nowait", put_nowait},
-        {"get", get},
-        {"qsize", queue_size},
-        {"get_nowait", get_nowait},
-        {"empty", is_empty},
-        {"full", is_full},
-        {"close", close_queue},
-        {"join", join},
-        {"task_done", task_done},
-        {NULL, NULL},
-    };
     lmpe_setfuncs(L, S, functions);
-    luaL_newmetatable(L, QUEUE);
-    lua_newtable(L);
-    lmpe_setfuncs(L, S, methods);
-    lua_setfield(L, -2, "__index");
-    lua_setfield(L, -2, "CoQueue");
+    new_type(L, S, QUEUE, "CoQueue");
+    new_type(L, S, JOINABLE, "CoJoinableQueue");
 }
 
 const lmpe_module lmpe_coqueue_module = {.open = on_open};

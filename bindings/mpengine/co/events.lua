@@ -10,7 +10,7 @@ local events = {}
 -- ---- Event ----
 
 ---@class mp.co.Event
-local Event, event_methods = class.new("Event", function(self) return self.on and "set" or "clear" end)
+local Event, event_methods = class.new("Event", function(self) return self.on and "set" or "not set" end)
 
 function event_methods:set()
     if getmetatable(self) ~= Event then check.bad_self("co.Event:set", "mp.co.Event", self) end
@@ -61,7 +61,7 @@ local Result, result_methods = class.new("AsyncResult", function(self)
 end)
 
 local function finish(self, call)
-    if self.done then error(call .. ": the result was set already", 3) end
+    if self.done then check.misuse(call, "result_is_set") end
     self.done = true
     self.waiting:wake()
 end

@@ -46,7 +46,7 @@ end
 --- Any task may release it. Raises when it is free.
 function lock_methods:release()
     if getmetatable(self) ~= Lock then check.bad_self("co.Lock:release", "mp.co.Lock", self) end
-    if not self.held then error("co.Lock:release: the lock is not held", 2) end
+    if not self.held then check.misuse("co.Lock:release", "lock_not_held") end
     if wake(self.waiting, 1) == 0 then
         self.held = false
         if self.watchers then tell(self.watchers) end
@@ -72,6 +72,8 @@ end
 function lock_methods:take_back()
     if self.held then self.waiting:wait_shielded() else self.held = true end
 end
+
+Lock.misuse = "lock_not_held" -- by a release through a Condition
 
 function Lock.__ready(self) return not self.held end
 
@@ -126,8 +128,7 @@ end
 --- Only its owner may release it.
 function rlock_methods:release()
     if getmetatable(self) ~= RLock then check.bad_self("co.RLock:release", "mp.co.RLock", self) end
-    if self.levels == 0 then error("co.RLock:release: the RLock is not held", 2) end
-    if not self:is_mine() then error("co.RLock:release: the RLock is held by another task", 2) end
+    if not self:is_mine() then check.misuse("co.RLock:release", "lock_not_mine") end
     if self.levels > 1 then self.levels = self.levels - 1 else hand_over(self) end
 end
 
@@ -148,6 +149,8 @@ function rlock_methods:take_back(levels)
     self.owner, self.levels = owner_id(), levels
 end
 
+RLock.misuse = "lock_not_mine"
+
 function RLock.__ready(self) return self.levels == 0 or self:is_mine() end
 
 ---@return mp.co.RLock
@@ -157,60 +160,67 @@ end
 
 -- ---- Semaphore ----
 
+--- The metatable of Semaphore or BoundedSemaphore.
+local function semaphore_class(name)
+    local meta, methods = class.new(name, function(self) return ("value %d"):format(self.permits) end)
+    local call = "co." .. name
+
+    function methods:acquire(timeout)
+        if getmetatable(self) ~= meta then check.bad_self(call .. ":acquire", meta.__name, self) end
+        if timeout ~= nil then check.timeout(call .. ":acquire", 1, timeout) end
+        if self.permits > 0 then
+            local turn_is_over = check_cancelled()
+            self.permits = self.permits - 1
+            if turn_is_over then core.let_others() end
+            return true
+        end
+        return self.waiting:wait(timeout)
+    end
+
+    function methods:release()
+        if getmetatable(self) ~= meta then check.bad_self(call .. ":release", meta.__name, self) end
+        if self.bound and self.permits >= self.bound then check.misuse(call .. ":release", "all_permits") end
+        if wake(self.waiting, 1) == 0 then
+            self.permits = self.permits + 1
+            if self.watchers then tell(self.watchers) end
+        end
+    end
+
+    function methods:get_value()
+        if getmetatable(self) ~= meta then check.bad_self(call .. ":get_value", meta.__name, self) end
+        core.look()
+        return self.permits
+    end
+
+    function methods:locked()
+        if getmetatable(self) ~= meta then check.bad_self(call .. ":locked", meta.__name, self) end
+        core.look()
+        return self.permits == 0
+    end
+
+    function meta.__ready(self) return self.permits > 0 end
+
+    shared.add(call, meta, methods)
+    return meta
+end
+
+local Semaphore, BoundedSemaphore = semaphore_class("Semaphore"), semaphore_class("BoundedSemaphore")
+
 ---@class mp.co.Semaphore
-local Semaphore, semaphore_methods = class.new("Semaphore", function(self)
-    return ("value %d"):format(self.permits)
-end)
-
-function semaphore_methods:acquire(timeout)
-    if getmetatable(self) ~= Semaphore then check.bad_self("co.Semaphore:acquire", "mp.co.Semaphore", self) end
-    if timeout ~= nil then check.timeout("co.Semaphore:acquire", 1, timeout) end
-    if self.permits > 0 then
-        local turn_is_over = check_cancelled()
-        self.permits = self.permits - 1
-        if turn_is_over then core.let_others() end
-        return true
-    end
-    return self.waiting:wait(timeout)
-end
-
-function semaphore_methods:release()
-    if getmetatable(self) ~= Semaphore then check.bad_self("co.Semaphore:release", "mp.co.Semaphore", self) end
-    if self.bound and self.permits >= self.bound then
-        error("co.Semaphore:release: the semaphore was released too many times", 2)
-    end
-    if wake(self.waiting, 1) == 0 then
-        self.permits = self.permits + 1
-        if self.watchers then tell(self.watchers) end
-    end
-end
-
-function semaphore_methods:get_value()
-    if getmetatable(self) ~= Semaphore then check.bad_self("co.Semaphore:get_value", "mp.co.Semaphore", self) end
-    core.look()
-    return self.permits
-end
-
-function semaphore_methods:locked()
-    if getmetatable(self) ~= Semaphore then check.bad_self("co.Semaphore:locked", "mp.co.Semaphore", self) end
-    core.look()
-    return self.permits == 0
-end
-function Semaphore.__ready(self) return self.permits > 0 end
-
-local function semaphore(call, n, bounded)
-    check.count(call, 1, n, 0, "number of permits")
-    n = n or 1
-    return new(Semaphore, { permits = n, bound = bounded and n or nil })
-end
 
 ---@param n? integer  1 when absent
 ---@return mp.co.Semaphore
-function locks.Semaphore(n) return semaphore("co.Semaphore", n, false) end
+function locks.Semaphore(n)
+    check.count("co.Semaphore", 1, n, 0, "number of permits")
+    return new(Semaphore, { permits = n or 1 })
+end
 
 ---@param n? integer
 ---@return mp.co.Semaphore
-function locks.BoundedSemaphore(n) return semaphore("co.BoundedSemaphore", n, true) end
+function locks.BoundedSemaphore(n)
+    check.count("co.BoundedSemaphore", 1, n, 0, "number of permits")
+    return new(BoundedSemaphore, { permits = n or 1, bound = n or 1 })
+end
 
 -- ---- Condition ----
 
@@ -224,19 +234,19 @@ function condition_methods:is_mine()
 end
 
 local function check_mine(self, call)
-    if not self:is_mine() then
-        error(call .. ": the condition's lock is not held by this task", 3)
-    end
+    if not self:is_mine() then check.misuse(call, "condition_not_mine") end
 end
 
 function condition_methods:acquire(timeout)
     if getmetatable(self) ~= Condition then check.bad_self("co.Condition:acquire", "mp.co.Condition", self) end
+    check.timeout("co.Condition:acquire", 1, timeout)
     return self.lock:acquire(timeout)
 end
 
 function condition_methods:release()
     if getmetatable(self) ~= Condition then check.bad_self("co.Condition:release", "mp.co.Condition", self) end
-    return self.lock:release()
+    if not self:is_mine() then check.misuse("co.Condition:release", getmetatable(self.lock).misuse) end
+    self.lock:release()
 end
 
 function condition_methods:locked()
@@ -290,7 +300,6 @@ end
 
 shared.add("co.Lock", Lock, lock_methods)
 shared.add("co.RLock", RLock, rlock_methods)
-shared.add("co.Semaphore", Semaphore, semaphore_methods)
 shared.add_condition("co.Condition", Condition, condition_methods)
 
 return locks

@@ -7,32 +7,39 @@ local queues = {}
 
 ---@class mp.co.Queue
 local Queue = core.CoQueue
-local methods = Queue.__index
 
---- for v in q:iter(): until it is closed and drained.
-function methods:iter()
-    if getmetatable(self) ~= Queue then check.bad_self("co.Queue:iter", "mp.co.Queue", self) end
-    return function()
-        local v, why = self:get()
-        if v == nil and why == nil then error("co.Queue:iter: a nil item would end the loop", 2) end
-        return v
+--- Adds what is written in Lua to a type; name as in co.NAME.
+local function complete(name, meta)
+    local methods, iter = meta.__index, "co." .. name .. ":iter"
+
+    --- for v in q:iter(): until it is closed and drained.
+    function methods:iter()
+        if getmetatable(self) ~= meta then check.bad_self(iter, meta.__name, self) end
+        return function()
+            local v, why = self:get()
+            if v == nil and why == nil then check.misuse(iter, "nil_item") end
+            return v
+        end
+    end
+
+    meta.__close = methods.close
+
+    function meta:__tostring()
+        local maxsize, is_closed, size = core.coqueue_state(self)
+        local closed = is_closed and ", closed" or ""
+        local items = maxsize > 0 and ("%d of %d items"):format(size, maxsize) or ("%d items"):format(size)
+        return ("mp.co.%s: %d (%s%s)"):format(name, class.number_of(self), items, closed)
+    end
+
+    meta.__ready = core.coqueue_is_ready -- see waitable.lua
+
+    function meta:__wait_source()
+        return core.coqueue_watchers(self) or core.coqueue_watchers(self, core.waitlist())
     end
 end
 
-Queue.__close = methods.close
-
-function Queue:__tostring()
-    local maxsize, is_closed, size = core.coqueue_state(self)
-    local closed = is_closed and ", closed" or ""
-    local items = maxsize > 0 and ("%d of %d items"):format(size, maxsize) or ("%d items"):format(size)
-    return ("mp.co.Queue: %d (%s%s)"):format(class.number_of(self), items, closed)
-end
-
-Queue.__ready = core.coqueue_is_ready -- see waitable.lua
-
-function Queue:__wait_source()
-    return core.coqueue_watchers(self) or core.coqueue_watchers(self, core.waitlist())
-end
+complete("Queue", Queue)
+complete("JoinableQueue", core.CoJoinableQueue)
 
 local function new(call, maxsize, joinable)
     check.count(call, 1, maxsize, 0, "maxsize")

@@ -2,6 +2,7 @@
 --- a whole; a call that is interrupted by an error, a kill or a time limit leaves all that it read
 --- to the next.
 local core = require "mpengine.core"
+local check = require "mpengine.check"
 local order = require "mpengine.monkey.order"
 
 local reader = {}
@@ -117,12 +118,12 @@ local function format_of(call, index, format)
     if type(format) == "number" then
         local n = math.tointeger(format)
         if not n then
-            error(("bad argument #%d to '%s' (number has no integer representation)"):format(index, call), 0)
+            check.wrong(call, index, "number has no integer representation")
         end
         return function(self) return read_chars(self, n) end
     end
     local f = type(format) == "string" and formats[format:match "^%*?(.)" or ""]
-    if not f then error(("bad argument #%d to '%s' (invalid format)"):format(index, call), 0) end
+    if not f then check.wrong(call, index, "invalid format") end
     return f
 end
 

@@ -92,7 +92,7 @@ end
 function Result:successful()
     check(self, "AsyncResult:successful")
     core.look()
-    if not self.state then error("AsyncResult:successful: the result is not ready", 2) end
+    if not self.state then check_arg.misuse("AsyncResult:successful", "result_not_ready") end
     return self.state == "ok"
 end
 
