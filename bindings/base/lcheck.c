@@ -164,17 +164,38 @@ lmpe_misuse(lua_State *L, const char *key)
 
 /* ---- arguments ---- */
 
+/* The name of an argument's type in a message. */
+static const char *
+kind_of(lua_State *L, int arg)
+{
+    if (luaL_getmetafield(L, arg, "__name") == LUA_TSTRING)
+        return lua_tostring(L, -1);
+    if (lua_type(L, arg) == LUA_TLIGHTUSERDATA)
+        return "light userdata";
+    return luaL_typename(L, arg);
+}
+
 int
 lmpe_typeerror(lua_State *L, int arg, const char *expected)
 {
-    const char *got;
-    if (luaL_getmetafield(L, arg, "__name") == LUA_TSTRING)
-        got = lua_tostring(L, -1);
-    else if (lua_type(L, arg) == LUA_TLIGHTUSERDATA)
-        got = "light userdata";
-    else
-        got = luaL_typename(L, arg);
+    const char *got = kind_of(L, arg);
     return lmpe_argerror(L, arg, lua_pushfstring(L, "%s expected, got %s", expected, got));
+}
+
+void
+lmpe_check_type_of(lua_State *L, int arg)
+{
+    if (lua_getmetatable(L, arg)) {
+        if (lua_rawequal(L, -1, arg + 1)) {
+            lua_pop(L, 1);
+            return;
+        }
+        lua_pop(L, 1);
+    }
+    const char *got = lua_isnil(L, arg) ? "no value" : kind_of(L, arg);
+    lua_getfield(L, arg + 1, "__name");
+    lmpe_error(L, "calling '%s' on bad self (%s expected, got %s)", lua_tostring(L, arg + 2),
+               lua_tostring(L, -1), got);
 }
 
 void

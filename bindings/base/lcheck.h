@@ -20,6 +20,9 @@ int lmpe_typeerror(lua_State *L, int arg, const char *expected);
  * the function that runs; of the second, the given one. */
 int lmpe_misuse(lua_State *L, const char *key);
 int lmpe_misuse_in(lua_State *L, const char *call, const char *key);
+/* Arguments arg to arg + 2 are an object, the metatable of its type and the call for a message:
+ * raises when the object is of another type. For methods in Lua that call C anyway. */
+void lmpe_check_type_of(lua_State *L, int arg);
 void lmpe_checktype(lua_State *L, int arg, int type);
 void lmpe_checkany(lua_State *L, int arg);
 const char *lmpe_checklstring(lua_State *L, int arg, size_t *size);

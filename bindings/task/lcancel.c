@@ -172,12 +172,14 @@ lmpe_cancel_act(lua_State *L, lmpe *S)
         lmpe_raise_cancelled(L, S, S->current);
 }
 
-/* check_cancelled() -> true when the caller must yield, by let_others(), after its operation;
- * raises in a task that is cancelled */
+/* check_cancelled([self, metatable, call]) -> true when the caller must yield, by let_others(),
+ * after its operation; raises in a task that is cancelled, and for an object of another type */
 static int
 check_cancelled(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
+    if (lua_gettop(L) > 0)
+        lmpe_check_type_of(L, 1);
     if (S->current->killed || S->current->rare)
         lmpe_await_check(L, S);
     if (!lmpe_takes(S, LMPE_DID))

@@ -168,6 +168,16 @@ current(lua_State *L)
     return 2;
 }
 
+/* current_id(self, metatable, call) -> the number of the running task; raises for an object of
+ * another type */
+static int
+current_id(lua_State *L)
+{
+    lmpe_check_type_of(L, 1);
+    lua_pushinteger(L, lmpe_self(L)->current->id);
+    return 1;
+}
+
 static int
 main_task(lua_State *L)
 {
@@ -231,6 +241,7 @@ lmpe_open_methods(lua_State *L, lmpe *S)
         {"results", results},
         {"extra", extra},
         {"current", current},
+        {"current_id", current_id},
         {"main_task", main_task},
         {"tasks", tasks},
         {"sleep", sleep_for},

@@ -125,10 +125,13 @@ nothing(lua_State *L)
     return 0;
 }
 
-/* look(): the caller is about to query something; may yield */
+/* look([self, metatable, call]): the caller is about to query something; may yield. Raises for an
+ * object of another type. */
 static int
 look(lua_State *L)
 {
+    if (lua_gettop(L) > 0)
+        lmpe_check_type_of(L, 1);
     return lmpe_look(L, lmpe_self(L), nothing);
 }
 

@@ -87,6 +87,19 @@ waitlist_wake(lua_State *L)
     return 1;
 }
 
+/* wake_one(self, metatable, call) -> how many tasks of the list self.waiting were woken, 0 or 1;
+ * raises for an object of another type */
+static int
+wake_one(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    lmpe_check_type_of(L, 1);
+    lua_getfield(L, 1, "waiting");
+    lua_replace(L, 1);
+    lua_pushinteger(L, mpe_waitlist_wake(S->e, &check_waitlist(L)->list, 1));
+    return 1;
+}
+
 static int
 waitlist_empty(lua_State *L)
 {
@@ -377,6 +390,10 @@ on_open(lua_State *L, lmpe *S)
     lua_setfield(L, -4, "waitlist_wait");
     lua_getfield(L, -1, "wake");
     lua_setfield(L, -4, "waitlist_wake");
+    lua_pushlightuserdata(L, S);
+    lua_pushvalue(L, -3);
+    lua_pushcclosure(L, wake_one, 2);
+    lua_setfield(L, -4, "wake_one");
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
     luaL_newmetatable(L, LMPE_ANY);

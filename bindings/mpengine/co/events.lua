@@ -3,9 +3,11 @@ local core = require "mpengine.core"
 local check = require "mpengine.check"
 local class = require "mpengine.co.class"
 
-local getmetatable = getmetatable -- of what is called often
+local getmetatable = debug.getmetatable -- the fast one
 
 local events = {}
+
+local look = core.look
 
 -- ---- Event ----
 
@@ -24,8 +26,7 @@ function event_methods:clear()
 end
 
 function event_methods:is_set()
-    if getmetatable(self) ~= Event then check.bad_self("co.Event:is_set", "mp.co.Event", self) end
-    core.look()
+    look(self, Event, "co.Event:is_set")
     return self.on
 end
 
@@ -81,14 +82,12 @@ function result_methods:set_error(err)
 end
 
 function result_methods:ready()
-    if getmetatable(self) ~= Result then check.bad_self("co.AsyncResult:ready", "mp.co.AsyncResult", self) end
-    core.look()
+    look(self, Result, "co.AsyncResult:ready")
     return self.done
 end
 
 function result_methods:successful()
-    if getmetatable(self) ~= Result then check.bad_self("co.AsyncResult:successful", "mp.co.AsyncResult", self) end
-    core.look()
+    look(self, Result, "co.AsyncResult:successful")
     return self.done and not self.failed
 end
 

@@ -6,16 +6,13 @@ local check = require "mpengine.check"
 local class = require "mpengine.co.class"
 local shared = require "mpengine.sync"
 
-local getmetatable = getmetatable -- of what is called often
+local getmetatable = debug.getmetatable -- the fast one
 
 local locks = {}
 
-local waitlist, current, wake, check_cancelled = core.waitlist, core.current, core.waitlist_wake, core.check_cancelled
-
-local function owner_id()
-    local _, id = current()
-    return id
-end
+-- Those of C that the frequent methods call anyway check the object, too.
+local waitlist, wake, wake_one = core.waitlist, core.waitlist_wake, core.wake_one
+local check_cancelled, current_id, look = core.check_cancelled, core.current_id, core.look
 
 local function new(meta, self)
     self.waiting = waitlist(setmetatable(self, meta))
@@ -32,10 +29,9 @@ local Lock, lock_methods = class.new("Lock", function(self) return self.held and
 --- true, or nil, "timeout"
 ---@param timeout? number
 function lock_methods:acquire(timeout)
-    if getmetatable(self) ~= Lock then check.bad_self("co.Lock:acquire", "mp.co.Lock", self) end
+    local turn_is_over = check_cancelled(self, Lock, "co.Lock:acquire")
     if timeout ~= nil then check.timeout("co.Lock:acquire", 1, timeout) end
     if not self.held then
-        local turn_is_over = check_cancelled()
         self.held = true
         if turn_is_over then core.let_others() end
         return true
@@ -45,17 +41,15 @@ end
 
 --- Any task may release it. Raises when it is free.
 function lock_methods:release()
-    if getmetatable(self) ~= Lock then check.bad_self("co.Lock:release", "mp.co.Lock", self) end
-    if not self.held then check.misuse("co.Lock:release", "lock_not_held") end
-    if wake(self.waiting, 1) == 0 then
+    if wake_one(self, Lock, "co.Lock:release") == 0 then -- no task waits for a free one
+        if not self.held then check.misuse("co.Lock:release", "lock_not_held") end
         self.held = false
         if self.watchers then tell(self.watchers) end
     end
 end
 
 function lock_methods:locked()
-    if getmetatable(self) ~= Lock then check.bad_self("co.Lock:locked", "mp.co.Lock", self) end
-    core.look()
+    look(self, Lock, "co.Lock:locked")
     return self.held
 end
 
@@ -94,9 +88,8 @@ end)
 local HANDED_OVER <const> = -1
 
 function rlock_methods:acquire(timeout)
-    if getmetatable(self) ~= RLock then check.bad_self("co.RLock:acquire", "mp.co.RLock", self) end
+    local me, turn_is_over = current_id(self, RLock, "co.RLock:acquire"), false
     if timeout ~= nil then check.timeout("co.RLock:acquire", 1, timeout) end
-    local me, turn_is_over = owner_id(), false
     if self.levels == 0 then
         turn_is_over = check_cancelled()
     elseif self.levels > 0 and self.owner == me then
@@ -122,19 +115,18 @@ local function hand_over(self)
 end
 
 function rlock_methods:is_mine()
-    return self.levels > 0 and self.owner == owner_id()
+    return self.levels > 0 and self.owner == current_id(self, RLock, "co.RLock:is_mine")
 end
 
 --- Only its owner may release it.
 function rlock_methods:release()
-    if getmetatable(self) ~= RLock then check.bad_self("co.RLock:release", "mp.co.RLock", self) end
-    if not self:is_mine() then check.misuse("co.RLock:release", "lock_not_mine") end
+    local me = current_id(self, RLock, "co.RLock:release")
+    if self.levels <= 0 or self.owner ~= me then check.misuse("co.RLock:release", "lock_not_mine") end
     if self.levels > 1 then self.levels = self.levels - 1 else hand_over(self) end
 end
 
 function rlock_methods:locked()
-    if getmetatable(self) ~= RLock then check.bad_self("co.RLock:locked", "mp.co.RLock", self) end
-    core.look()
+    look(self, RLock, "co.RLock:locked")
     return self.levels ~= 0
 end
 
@@ -146,7 +138,7 @@ end
 
 function rlock_methods:take_back(levels)
     if self.levels ~= 0 then self.waiting:wait_shielded() end
-    self.owner, self.levels = owner_id(), levels
+    self.owner, self.levels = current_id(self, RLock, "co.RLock:acquire"), levels
 end
 
 RLock.misuse = "lock_not_mine"
@@ -163,13 +155,14 @@ end
 --- The metatable of Semaphore or BoundedSemaphore.
 local function semaphore_class(name)
     local meta, methods = class.new(name, function(self) return ("value %d"):format(self.permits) end)
-    local call = "co." .. name
+    local call, bounded = "co." .. name, name == "BoundedSemaphore"
+    local acquire_call, release_call = call .. ":acquire", call .. ":release"
+    local get_value_call, locked_call = call .. ":get_value", call .. ":locked"
 
     function methods:acquire(timeout)
-        if getmetatable(self) ~= meta then check.bad_self(call .. ":acquire", meta.__name, self) end
-        if timeout ~= nil then check.timeout(call .. ":acquire", 1, timeout) end
+        local turn_is_over = check_cancelled(self, meta, acquire_call)
+        if timeout ~= nil then check.timeout(acquire_call, 1, timeout) end
         if self.permits > 0 then
-            local turn_is_over = check_cancelled()
             self.permits = self.permits - 1
             if turn_is_over then core.let_others() end
             return true
@@ -178,23 +171,22 @@ local function semaphore_class(name)
     end
 
     function methods:release()
-        if getmetatable(self) ~= meta then check.bad_self(call .. ":release", meta.__name, self) end
-        if self.bound and self.permits >= self.bound then check.misuse(call .. ":release", "all_permits") end
-        if wake(self.waiting, 1) == 0 then
+        if bounded and getmetatable(self) == meta and self.permits >= self.bound then
+            check.misuse(release_call, "all_permits")
+        end
+        if wake_one(self, meta, release_call) == 0 then
             self.permits = self.permits + 1
             if self.watchers then tell(self.watchers) end
         end
     end
 
     function methods:get_value()
-        if getmetatable(self) ~= meta then check.bad_self(call .. ":get_value", meta.__name, self) end
-        core.look()
+        look(self, meta, get_value_call)
         return self.permits
     end
 
     function methods:locked()
-        if getmetatable(self) ~= meta then check.bad_self(call .. ":locked", meta.__name, self) end
-        core.look()
+        look(self, meta, locked_call)
         return self.permits == 0
     end
 
