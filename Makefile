@@ -4,8 +4,9 @@
 #   make run          install what is missing, build, run scripts/pool.lua   (SCRIPT=, ARGS=)
 #   make test         install what is missing, build, run every test; `N passed, N failed` comes last
 #   make unit hosts spec                 one stage of the tests             (FILTER=, SPEC=, V=1)
+#   make unit FILTER=grows               builds and runs the programs with such a case or name
 #   make check        lint and test
-#   make lint         layers, clang-format, luacheck; `make format` mends, `make tidy` runs clang-tidy
+#   make lint         what tools/checks.mk lists; `make format` mends, `make tidy` runs clang-tidy
 #   make asan tsan valgrind              the tests under a checker, each in a tree of its own
 #   make chaos fuzz   kill storms; damaged messages                   (SECONDS=, TASKS=, KILLS=, WAITS=)
 #   make model        protocols of shared memory, every order of their steps (spin)
@@ -48,7 +49,7 @@ C_SRC       := $(ENGINE_SRC) $(TESTING_SRC) $(TEST_SRC) $(BINDING_SRC) bindings/
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 ENGINE_OBJ  := $(call objects,$(ENGINE_SRC))
 BINDING_OBJ := $(call objects,$(BINDING_SRC))
-TESTS := $(patsubst engine/%.c,$(BUILD)/tests/%,$(TEST_SRC))
+tests = $(patsubst engine/%.c,$(BUILD)/tests/%,$(1))
 HOSTS := $(patsubst %.c,$(BUILD)/hosts/%,$(subst /examples/,/,$(HOST_SRC))) $(BUILD)/hosts/fuzz/replay
 LUA   := $(patsubst bindings/%,$(BUILD)/lua/%,$(LUA_SRC))
 # The Lua modules are also compiled into whatever has the bindings.
@@ -91,6 +92,8 @@ includes = $(if $(filter bindings/% tools/% $(BUILD)/%,$(1)),$(BINDING_INC),$(if
 compile = $(CC) $(FLAGS) $(call includes,$(1)) -c $(1)
 link = $(CC) $(SAN) $(OPT) -g $(CFLAGS) $(LDFLAGS)
 
+comma := ,
+
 # V=1 shows each command, otherwise one short line says what is made.
 Q := $(if $(V),,@)
 say = @$(if $(V),:,printf '  %-5s %s\n' $(1) $@)
@@ -99,8 +102,7 @@ say = @$(if $(V),:,printf '  %-5s %s\n' $(1) $@)
 JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
 SUBMAKE = $(MAKE) --no-print-directory $(JOBS)
 
-.PHONY: all engine deps run test test-all unit hosts spec check lint format tidy
-.PHONY: asan tsan valgrind chaos fuzz model bench install uninstall clean FORCE
+.PHONY: all engine deps run test test-all unit hosts spec check install uninstall clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -186,12 +188,17 @@ test:
 	@CC='$(CC)' tools/deps.sh install-test
 	+@$(SUBMAKE) test-all
 
-RUN_TESTS = @CC='$(CC)' BUILD='$(BUILD)' UNIT='$(TEST_SRC)' FILTER='$(FILTER)' SPEC='$(SPEC)' V='$(V)' tools/test.sh
-test-all: all $(TESTS) $(HOSTS)
+# The sources of unit tests whose name, or in which the name of a case, has one of the words of FILTER.
+named = $(foreach f,$(FILTER),$(foreach s,$(TEST_SRC),$(if $(findstring $(f),$(s)),$(s))))
+with_case = $(shell grep -lE $(foreach f,$(FILTER),-e '^TEST.*$(f)') $(TEST_SRC) 2>/dev/null)
+UNIT_SRC = $(if $(FILTER),$(sort $(named) $(with_case)),$(TEST_SRC))
+
+RUN_TESTS = @CC='$(CC)' BUILD='$(BUILD)' UNIT='$(UNIT_SRC)' FILTER='$(FILTER)' SPEC='$(SPEC)' V='$(V)' tools/test.sh
+test-all: all $(call tests,$(TEST_SRC)) $(HOSTS)
 	$(RUN_TESTS) unit hosts spec
 
-unit: $(TESTS)
-	$(RUN_TESTS) unit
+unit: $(call tests,$(UNIT_SRC))
+	$(if $(UNIT_SRC),$(RUN_TESTS) unit,@echo "unit: no case and no file has $(FILTER) in its name"; false)
 
 hosts: all $(HOSTS)
 	$(RUN_TESTS) hosts
@@ -230,6 +237,9 @@ $(BUILD)/tests/%: $(BUILD)/obj/engine/%.o $(call objects,$(TESTING_SRC)) $(BUILD
 	@mkdir -p $(@D)
 	$(Q)$(link) -o $@ $^ $(UV_LIBS) $(SYS_LIBS)
 
+# It runs those.
+$(BUILD)/tests/testing/mutants_test: | $(call tests,$(filter %_deaths_test.c,$(TEST_SRC)))
+
 # The hosts without Lua use the shared library, those with Lua the static ones: both are tried.
 $(BUILD)/hosts/engine/%: $(BUILD)/obj/engine/examples/%.o $(BUILD)/libmpengine.so
 	$(call say,LINK)
@@ -249,80 +259,7 @@ $(BUILD)/hosts/fuzz/replay: $(call objects,$(wildcard bindings/fuzz/*.c)) $(BUIL
 	@mkdir -p $(@D)
 	$(Q)$(link) -Wl,--wrap=lua_load -o $@ $^ $(LUA_LIBS) $(UV_LIBS) $(SYS_LIBS)
 
-# Sanitizers change what is compiled, so they have trees of their own. The Lua that loads core.so is
-# not instrumented: the run-time library must then come before it.
-asan:
-	+@PRELOAD=$$($(CC) -print-file-name=libasan.so) $(SUBMAKE) BUILD=$(BUILD)/asan OPT=-O1 \
-		SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' \
-		test-all
-
-# setarch -R, where it is allowed: with randomness of addresses the run-time library may not start. The
-# tests of deaths are about processes, which it does not see.
-tsan:
-	+@RUNNER="$$(setarch -R echo setarch -R 2>/dev/null)" MPE_TEST_SLOW=5 \
-		TSAN_OPTIONS="die_after_fork=0 $$TSAN_OPTIONS" $(SUBMAKE) \
-		BUILD=$(BUILD)/tsan OPT=-O1 DEPS=engine SAN='-fsanitize=thread -fno-omit-frame-pointer' \
-		TEST_SRC='$(filter-out %_deaths_test.c %/mutants_test.c,$(TEST_SRC))' unit
-
-valgrind:
-	@CC='$(CC)' tools/deps.sh check-valgrind
-	+@MPENGINE_SHM_LIMIT=64M RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite" \
-		MPE_TEST_SLOW=20 $(SUBMAKE) DEPS=engine unit
-
-# A storm of kill -9 over objects and pools, for SECONDS, and as many pool tasks and kills as asked for; and
-# so many WAITS of all kinds at once.
-chaos: all
-	timeout 600 $(BUILD)/mpengine spec/chaos/objects.lua $(or $(SECONDS),60) $(KILLS)
-	timeout 1200 $(BUILD)/mpengine spec/chaos/pool.lua $(or $(TASKS),100000) $(or $(KILLS),1000)
-	timeout 1200 $(BUILD)/mpengine spec/chaos/waits.lua $(or $(WAITS),1000000)
-
-# Damaged messages, for SECONDS; a finding is left in build/fuzz.
-fuzz:
-	@mkdir -p $(BUILD)/fuzz/corpus
-	clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE $(BINDING_INC) -Iengine \
-		bindings/fuzz/fuzz_decode.c $(wildcard bindings/codec/*.c) \
-		engine/base/buf.c engine/base/wire.c engine/base/err.c \
-		-Wl,--wrap=lua_load $(LUA_LIBS) -o $(BUILD)/fuzz/fuzz_decode
-	cd $(BUILD)/fuzz && ./fuzz_decode -max_len=4096 -max_total_time=$(or $(SECONDS),300) \
-		corpus $(CURDIR)/bindings/fuzz/corpus
-
-# Every order of the steps of a protocol, and that each step is needed.
-model:
-	@CC='$(CC)' tools/deps.sh check-model
-	@CC='$(CC)' BUILD='$(BUILD)' tools/model.sh
-
-# A peer that is not installed costs its rows and no more.
-bench: all
-	@CC='$(CC)' tools/deps.sh install-bench || echo "bench: going on without these"
-	@CC='$(CC)' bench/build.sh $(BUILD)/bench
-	@MPENGINE=$(BUILD)/mpengine RAW=$(BUILD)/bench lua5.4 bench/run.lua $(ROW)
-
-# ---- style ---------------------------------------------------------------------------------------
-
-FORMATTED := $(shell find engine bindings tools -name '*.[ch]' 2>/dev/null)
-LUA_DIRS  := $(wildcard bindings/mpengine scripts spec bench tools)
-
-lint:
-	@tools/deps.sh check-lint
-	lua5.4 tools/layers.lua $(LAYERS) : $(ROOMS)
-	@echo clang-format --dry-run -Werror ...
-	@$(if $(FORMATTED),clang-format --dry-run -Werror $(FORMATTED))
-	luacheck -q --no-color $(LUA_DIRS)
-
-format:
-	clang-format -i $(FORMATTED)
-
-tidy: compile_commands.json
-	clang-tidy -p . --quiet $(C_SRC)
-
-comma := ,
-define newline
-
-
-endef
-entry = {"directory": "$(CURDIR)", "file": "$(1)", "command": "$(call compile,$(1))"}
-compile_commands.json: FORCE
-	$(file >$@,[$(subst } {,}$(comma)$(newline){,$(foreach f,$(C_SRC),$(call entry,$(f))))])
+include tools/checks.mk
 
 # ---- installing ----------------------------------------------------------------------------------
 

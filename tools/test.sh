@@ -14,8 +14,8 @@
 # program that crashes, hangs or ends without its count is one failure, beside what it did report; so
 # is a file of which no case ran, unless FILTER chooses.
 #
-# Environment: BUILD (build) the tree to test; UNIT the sources of the unit tests; FILTER a part of the names of C cases, or a Lua
-# pattern for names of specs; SPEC the spec files; V=1 prints passing output too; RUNNER a command
+# Environment: BUILD (build) the tree to test; UNIT the sources of the unit tests; FILTER parts of the
+# names of C cases or of their files, or a Lua pattern for names of specs; SPEC the spec files; V=1 prints passing output too; RUNNER a command
 # put before each C test; PRELOAD a library for the lua5.4 of the specs; MPE_TEST_SLOW=n makes
 # limits n times longer.
 set -u
@@ -74,6 +74,15 @@ report() {
     total_skipped=$((total_skipped + skipped))
 }
 
+# The words of FILTER that choose cases of a source; none when one of them names the source itself.
+cases_of() {
+    local word
+    for word in ${FILTER:-}; do
+        case $1 in *"$word"*) return ;; esac
+    done
+    echo "${FILTER:-}"
+}
+
 # A program that crashed has failed once more than it could say.
 run_unit() {
     local source program status passed failed
@@ -81,8 +90,8 @@ run_unit() {
         program=${source#engine/}
         program=${program%.c}
         # RUNNER is a command with its arguments, FILTER a list of names.
-        # shellcheck disable=SC2086
-        limited $runner "$build/tests/$program" ${FILTER:-}
+        # shellcheck disable=SC2046,SC2086
+        limited $runner "$build/tests/$program" $(cases_of "$source")
         status=$?
         read -r passed failed < <(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$log" | tail -n 1)
         if [ -z "${failed:-}" ]; then

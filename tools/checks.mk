@@ -1,0 +1,78 @@
+# The checks beside the tests, included by the Makefile: checkers of memory and threads, storms, models,
+# benchmarks, style. docs/testing.md says what each one finds.
+
+.PHONY: asan tsan valgrind chaos fuzz model bench lint format tidy
+
+# Sanitizers change what is compiled, so they have trees of their own. The Lua that loads core.so is
+# not instrumented: the run-time library must then come before it.
+asan:
+	+@PRELOAD=$$($(CC) -print-file-name=libasan.so) $(SUBMAKE) BUILD=$(BUILD)/asan OPT=-O1 \
+		SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' \
+		test-all
+
+# setarch -R, where it is allowed: with randomness of addresses the run-time library may not start. The
+# tests of deaths are about processes, which it does not see.
+tsan:
+	+@RUNNER="$$(setarch -R echo setarch -R 2>/dev/null)" MPE_TEST_SLOW=5 \
+		TSAN_OPTIONS="die_after_fork=0 $$TSAN_OPTIONS" $(SUBMAKE) \
+		BUILD=$(BUILD)/tsan OPT=-O1 DEPS=engine SAN='-fsanitize=thread -fno-omit-frame-pointer' \
+		TEST_SRC='$(filter-out %_deaths_test.c %/mutants_test.c,$(TEST_SRC))' unit
+
+valgrind:
+	@CC='$(CC)' tools/deps.sh check-valgrind
+	+@MPENGINE_SHM_LIMIT=64M RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite" \
+		MPE_TEST_SLOW=20 $(SUBMAKE) DEPS=engine unit
+
+# A storm of kill -9 over objects and pools, for SECONDS, and as many pool tasks and kills as asked for; and
+# so many WAITS of all kinds at once.
+chaos: all
+	timeout 600 $(BUILD)/mpengine spec/chaos/objects.lua $(or $(SECONDS),60) $(KILLS)
+	timeout 1200 $(BUILD)/mpengine spec/chaos/pool.lua $(or $(TASKS),100000) $(or $(KILLS),1000)
+	timeout 1200 $(BUILD)/mpengine spec/chaos/waits.lua $(or $(WAITS),1000000)
+
+# Damaged messages, for SECONDS; a finding is left in build/fuzz.
+fuzz:
+	@mkdir -p $(BUILD)/fuzz/corpus
+	clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE $(BINDING_INC) -Iengine \
+		bindings/fuzz/fuzz_decode.c $(wildcard bindings/codec/*.c) \
+		engine/base/buf.c engine/base/wire.c engine/base/err.c \
+		-Wl,--wrap=lua_load $(LUA_LIBS) -o $(BUILD)/fuzz/fuzz_decode
+	cd $(BUILD)/fuzz && ./fuzz_decode -max_len=4096 -max_total_time=$(or $(SECONDS),300) \
+		corpus $(CURDIR)/bindings/fuzz/corpus
+
+# Every order of the steps of a protocol, and that each step is needed.
+model:
+	@CC='$(CC)' tools/deps.sh check-model
+	@CC='$(CC)' BUILD='$(BUILD)' tools/model.sh
+
+# A peer that is not installed costs its rows and no more.
+bench: all
+	@CC='$(CC)' tools/deps.sh install-bench || echo "bench: going on without these"
+	@CC='$(CC)' bench/build.sh $(BUILD)/bench
+	@MPENGINE=$(BUILD)/mpengine RAW=$(BUILD)/bench lua5.4 bench/run.lua $(ROW)
+
+# ---- style ---------------------------------------------------------------------------------------
+
+FORMATTED := $(shell find engine bindings tools -name '*.[ch]' 2>/dev/null)
+LUA_DIRS  := $(wildcard bindings/mpengine scripts spec bench tools)
+
+lint:
+	@tools/deps.sh check-lint
+	lua5.4 tools/layers.lua $(LAYERS) : $(ROOMS)
+	@echo clang-format --dry-run -Werror ...
+	@$(if $(FORMATTED),clang-format --dry-run -Werror $(FORMATTED))
+	luacheck -q --no-color $(LUA_DIRS)
+
+format:
+	clang-format -i $(FORMATTED)
+
+tidy: compile_commands.json
+	clang-tidy -p . --quiet $(C_SRC)
+
+define newline
+
+
+endef
+entry = {"directory": "$(CURDIR)", "file": "$(1)", "command": "$(call compile,$(1))"}
+compile_commands.json: FORCE
+	$(file >$@,[$(subst } {,}$(comma)$(newline){,$(foreach f,$(C_SRC),$(call entry,$(f))))])
