@@ -4,7 +4,8 @@
 
 #include "core/engine.h"
 
-#define MPE__BUCKETS 31u           /* of object indexes, one bell bit each */
+#define MPE__BUCKETS 30u           /* of object indexes, one bell bit each */
+#define MPE__DELIVERY 0x40000000u  /* a thread of this process has left something for the loop */
 #define MPE__BROADCAST 0x80000000u /* a process died, or asks for attention: check everything */
 
 static inline uint32_t

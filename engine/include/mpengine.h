@@ -216,8 +216,14 @@ MPE_API int mpe_poll(mpe_engine *e);
 MPE_API void mpe_interrupt(mpe_engine *e);
 /* Withdraws an interrupt. Returns 1 when it was pending, else 0. */
 MPE_API int mpe_interrupt_clear(mpe_engine *e);
-/* Adds delta to the number of things outside the engine's sight that will post a job (a thread, a
- * foreign loop). While it is not 0 it counts as I/O, so waiting is no deadlock. */
+/* Has run(e, ud) called once from the loop of e, also when it sleeps: how other threads reach the
+ * engine. Calls sent by one thread run in their order, a bounded number per turn of the loop; those
+ * that are left run in mpe_close. run may wait.
+ * Threads: any.
+ * Errors: ENOMEM, ECLOSED (from within mpe_close); run is not called then. */
+MPE_API int mpe_send(mpe_engine *e, void (*run)(mpe_engine *e, void *ud), void *ud);
+/* Adds delta to the number of things outside the engine's sight that will call mpe_send or post a
+ * job (a thread, a foreign loop). While it is not 0 it counts as I/O, so waiting is no deadlock. */
 MPE_API void mpe_keep_alive(mpe_engine *e, int delta);
 /* Switches finding of deadlocks on or off, for the whole program; off at first. When it is on, and
  * all processes wait for shared objects and for the exits of each other, the wait ends with

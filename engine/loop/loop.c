@@ -203,7 +203,7 @@ void
 mpe_interrupt(mpe_engine *e)
 {
     mpe__store32(&e->loop->interrupted, 1);
-    mpe__ring(e, e->slot, MPE__BROADCAST);
+    mpe__ring(e, e->slot, MPE__DELIVERY);
 }
 
 /* ---- hooks ---- */

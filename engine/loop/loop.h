@@ -30,6 +30,7 @@ struct mpe__fds {
 };
 
 struct mpe__work; /* offload.c */
+struct mpe__call; /* send.c */
 
 /* ends.c: for example a descriptor that is readable when a process has exited. In the caller's
  * memory. */
@@ -81,8 +82,12 @@ struct mpe__loop {
     int blind;                      /* some of them could not be opened */
     uv_poll_t *watches[MPE__SLOTS]; /* watch.c: pidfds of live slots */
     struct mpe__fds fds;
-    struct mpe__work *offloads;     /* offload.c: work whose done has not been called */
-    struct mpe__work *offload_done; /* that threads have ended, under the lock of offload.c */
+    struct mpe__work *offloads;           /* offload.c: work whose done has not been called */
+    struct mpe__work *offload_done;       /* that threads have ended, under the lock of offload.c */
+    _Atomic(struct mpe__call *) sent;     /* send.c: by any thread, the newest first */
+    struct mpe__call *calls, *calls_last; /* in order, for send_job */
+    mpe_job send_job;
+    mpe__a32 closing; /* nothing more may be sent */
     struct mpe__question
         *questions; /* names.c: that are being asked, or were until the last asker left */
 };
@@ -154,7 +159,11 @@ int mpe__ends_alone(mpe_engine *e);
 /* Checks the ends that are not on the libuv loop. */
 void mpe__ends_look(mpe_engine *e);
 #define MPE__ENDS_LOOK_NS (MPE_NS_PER_S / 20)
-/* offload.c: calls done for completed work, when the bell rang for everything. */
+/* send.c: has the calls that threads have sent run as a job. */
+void mpe__send_dispatch(mpe_engine *e);
+/* Refuses more calls, and runs those there are. */
+void mpe__send_close(mpe_engine *e);
+/* offload.c: calls done for completed work. */
 void mpe__offload_dispatch(mpe_engine *e);
 void mpe__offload_close(mpe_engine *e);
 uint32_t mpe__offload_threads(void); /* of this process */

@@ -89,7 +89,7 @@ deliver(struct mpe__work *w)
         at = &(*at)->next;
     w->next = NULL;
     *at = w;
-    mpe__ring(e, e->slot, MPE__BROADCAST);
+    mpe__ring(e, e->slot, MPE__DELIVERY);
 }
 
 static void *

@@ -226,9 +226,11 @@ mpe__dispatch_bell(mpe_engine *e)
         return;
     uint32_t bits = atomic_exchange(&e->self->bell, 0);
     int everything = (bits & MPE__BROADCAST) != 0;
-    if (everything) {
+    if (everything)
         bits = ~0u;
+    if (bits & MPE__DELIVERY) {
         mpe__offload_dispatch(e);
+        mpe__send_dispatch(e);
     }
     for (uint32_t i = 0; i < MPE__BUCKETS && e->loop->entries; i++)
         if (bits >> i & 1)

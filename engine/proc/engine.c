@@ -100,6 +100,7 @@ mpe_leave(mpe_engine *e)
 void
 mpe_close(mpe_engine *e)
 {
+    mpe__send_close(e);
     e->owes_wakes = e->loop->entries > 0;
     mpe__loop_close(e);
     mpe__slot_detach(e);
