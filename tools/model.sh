@@ -27,11 +27,11 @@ expect() { # yes|no MODEL DEFINITIONS
     fi
 }
 
-expect yes queue_call ""
-expect yes queue_call "-DDEATHS -DROUNDS=1"
+expect yes queue_wake ""
+expect yes queue_wake "-DDEATHS -DROUNDS=1"
 for step in NO_ANSWER_SERVED NO_ANSWER_LEAVING NO_CLEAR; do
-    expect no queue_call "-D$step"
+    expect no queue_wake "-D$step"
 done
-expect no queue_call "-DDEATHS -DNO_REAPER"
+expect no queue_wake "-DDEATHS -DNO_REAPER"
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

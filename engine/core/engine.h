@@ -36,7 +36,7 @@ struct mpe_engine {
     uint32_t object_hint;
     uint32_t *holds; /* core/object.c: holds of this process by object index */
     uint32_t holds_capacity;
-    mpe_object **pins; /* core/mentions.c: objects held for bytes not yet decoded */
+    mpe_object **pins; /* core/handles.c: objects held for bytes not yet decoded */
     uint32_t pins_count, pins_capacity;
     struct mpe__loop *loop; /* loop/ */
     struct mpe__proc *proc; /* proc/ */

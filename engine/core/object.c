@@ -5,7 +5,7 @@
  * Lifetime without counts, which could not be repaired after a crash: each object has a set of the
  * slots that hold it; containers hold by mention. An object is freed when no slot holds it and no
  * reachable container mentions it: at once when its handle was never stored, else by a sweep
- * (sweep.c). Bytes that leave a container pin their objects first (mentions.c), so at every instant
+ * (sweep.c). Bytes that leave a container pin their objects first (handles.c), so at every instant
  * a holder or a container names an object.
  *
  * Holding sets the bit and then reads the state; destroying sets DOUBTED and then reads the

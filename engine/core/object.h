@@ -1,4 +1,4 @@
-/* The object table: making, holding and dropping (object.c), handles in bytes (mentions.c), and the
+/* The object table: making, holding and dropping (object.c), handles in bytes (handles.c), and the
  * sweep (sweep.c). */
 #ifndef MPE_CORE_OBJECT_H
 #define MPE_CORE_OBJECT_H

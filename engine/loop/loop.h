@@ -32,7 +32,7 @@ struct mpe__fds {
 struct mpe__work; /* offload.c */
 struct mpe__call; /* send.c */
 
-/* ends.c: for example a descriptor that is readable when a process has exited. In the caller's
+/* exits.c: for example a descriptor that is readable when a process has exited. In the caller's
  * memory. */
 struct mpe__end {
     int fd;
@@ -144,7 +144,7 @@ void mpe__uv_close(mpe_engine *e);
 /* watch.c: in poll, pidfds report the deaths of other processes. */
 void mpe__watch_peers(mpe_engine *e);
 void mpe__watch_stop(mpe_engine *e);
-/* ends.c. Watching twice is harmless, and so is unwatching. Errors: ENOMEM, ESYS. */
+/* exits.c. Watching twice is harmless, and so is unwatching. Errors: ENOMEM, ESYS. */
 int mpe__end_watch(mpe_engine *e, struct mpe__end *end);
 void mpe__end_unwatch(mpe_engine *e, struct mpe__end *end);
 /* Settle: moves the ends to where this process will sleep; 1 when some will not be seen there,

@@ -4,7 +4,7 @@
  * process sleeps. With only shared waits and timers pending, it sleeps in a futex on the bell
  * and the life words of the others, so that a death wakes one sleeper, which repairs and rings
  * the rest. With libuv handles active, it sleeps in libuv's poll, where pidfds report deaths
- * (watch.c). With only the ends of processes pending, it sleeps in a poll of its own (ends.c).
+ * (watch.c). With only the ends of processes pending, it sleeps in a poll of its own (exits.c).
  *
  * Going to sleep: publish where, then check the bell, then sleep; core/bell.c explains why.
  */

@@ -7,7 +7,7 @@
  *
  *   dict_read.c    finding, and reading one key, mostly without the lock
  *   dict_write.c   changing one key; tables that grow and shrink
- *   dict_whole.c   many keys at once: update, clear, snapshot, what a sweep looks at
+ *   dict_all.c     many keys at once: update, clear, snapshot, what a sweep looks at
  *   dict.c         making, freeing, repairing
  *
  * Insert, delete, grow, and replacing a node: one store each, announced in the operation record,
@@ -20,7 +20,7 @@
  *
  * Update and clear commit by one store of the dict's pending word. Readers and writers that find
  * it due carry it out first, so it is one step for all, and after a death the next one finishes
- * it: see dict_whole.c.
+ * it: see dict_all.c.
  */
 #include "objects/dict_int.h"
 

@@ -196,7 +196,7 @@ void mpe__dict_link(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p, uin
 /* Empties a stripe. */
 void mpe__dict_clear_stripe(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p);
 
-/* ---- dict_whole.c ---- */
+/* ---- dict_all.c ---- */
 
 /* From here to thaw no process changes the dict and nothing is pending. */
 void mpe__dict_freeze(mpe_engine *e, mpe_object *o);

@@ -13,7 +13,7 @@
  * be named by a producer that died after linking its successor, which recovery of the tail lock
  * repairs.
  *
- * Related files: queue_call.c wakes consumers, queue_join.c counts completed messages,
+ * Related files: queue_wake.c wakes consumers, queue_join.c counts completed messages,
  * queue_walk.c walks through everything in a queue.
  */
 #include "objects/queue_int.h"

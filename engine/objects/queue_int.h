@@ -68,7 +68,7 @@ mpe__queue_is_full(const struct mpe__queue *q)
     return q->max_items && mpe__load32(&q->put_count) - mpe__load32(&q->get_count) >= q->max_items;
 }
 
-/* queue_call.c. Wakes a consumer, unless one was already called. */
+/* queue_wake.c. Wakes a consumer, unless one was already called. */
 void mpe__queue_call(mpe_engine *e, mpe_object *o);
 /* This process was woken, and is about to check: calls the next if there is more than one
  * message. */

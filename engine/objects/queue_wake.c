@@ -16,7 +16,7 @@
  * the name, and looks after that. If the bit was gone already, or the consumer runs, the writer
  * has yet to clear the name, and then starts again, with that message in the queue. A name that
  * is cleared or overwritten too early costs one more call and nothing else, so plain stores are
- * sufficient. engine/models/queue_call.pml tries all orders.
+ * sufficient. engine/models/queue_wake.pml tries all orders.
  *
  * A consumer that stays named is asleep or spins, so it arrives at once; a stopped one delays
  * others by no more than CALL_TICKS of puts. A name is worth its store only while another

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The called consumer of a queue (queue_call.c): killed at every point of its way, or served and
+/* The called consumer of a queue (queue_wake.c): killed at every point of its way, or served and
  * asleep elsewhere. No other consumer sleeps beside a message. */
 #include "core/object.h"
 #include "objects/queue.h"

@@ -1,4 +1,4 @@
-/* Calling the consumers of a queue: objects/queue_call.c, and what loop/waiter.c does with it.
+/* Calling the consumers of a queue: objects/queue_wake.c, and what loop/waiter.c does with it.
  *
  * Producers put messages and call; consumers file themselves, sleep, are woken, time out, and come
  * back or go elsewhere, in any order. With DEATHS one process is killed at any step, and is reaped.
