@@ -134,6 +134,18 @@ TEST(a_caller_that_only_polls_sees_jobs_timers_and_descriptors)
     mpe_close(e);
 }
 
+TEST(an_interrupt_that_is_withdrawn_ends_no_wait)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    EXPECT_EQ(mpe_interrupt_clear(e), 0);
+    mpe_interrupt(e);
+    mpe_interrupt(e);
+    EXPECT_EQ(mpe_interrupt_clear(e), 1);
+    EXPECT_EQ(mpe_interrupt_clear(e), 0);
+    EXPECT_OK(mpe_go_round(e));
+    mpe_close(e);
+}
+
 /* ---- timers and deadlines ---- */
 
 /* Keeps the loop in libuv's poll. */

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -201,6 +202,63 @@ TEST(a_child_knows_its_parent_and_nothing_of_its_loop)
     EXPECT_OK(mpe_process_poll(e, f.sibling, &code));
     EXPECT_EQ(code, -SIGKILL);
     mpe_process_free(e, f.sibling);
+    mpe_close(e);
+}
+
+struct orphan {
+    mpe_object *queue;
+    struct mpe_test_gate ready;
+};
+
+/* poll, begun again when a signal interrupts it. */
+static int
+poll_until(struct pollfd *p, int timeout)
+{
+    int n;
+    do
+        n = poll(p, 1, timeout);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
+/* Waits for the exit of its parent, and says what the descriptor told of it. */
+static void
+outlive_parent(mpe_engine *e, void *arg)
+{
+    struct orphan *o = arg;
+    int alive = 0;
+    const char *said = "yes";
+    struct pollfd p = {.fd = mpe_parent_fd(e, &alive), .events = POLLIN};
+    if (p.fd <= 2 || !alive)
+        said = "no parent";
+    else if (poll_until(&p, 0) != 0)
+        said = "readable while the parent runs";
+    mpe_test_gate_open(o->ready);
+    if (poll_until(&p, -1) != 1 || !(p.revents & POLLIN))
+        said = "poll failed";
+    else if (mpe_parent_fd(e, &alive) != p.fd || alive)
+        said = "alive after its exit";
+    REQUIRE_OK(mpe_test_put(e, o->queue, said, strlen(said) + 1));
+}
+
+static void
+start_and_exit(mpe_engine *e, void *arg)
+{
+    struct orphan *o = arg;
+    mpe_process_free(e, mpe_test_start(e, outlive_parent, o));
+    mpe_test_gate_wait(o->ready);
+}
+
+TEST(a_child_has_a_descriptor_that_tells_of_its_parents_exit)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    struct orphan o = {NULL, mpe_test_gate_new()};
+    mpe_message m;
+    REQUIRE_OK(mpe_queue_create(e, 0, 0, &o.queue));
+    EXPECT_EQ(mpe_test_join(e, mpe_test_start(e, start_and_exit, &o)), 0);
+    REQUIRE_OK(mpe_test_get(e, o.queue, &m));
+    EXPECT_STR((const char *)m.data, "yes");
+    mpe_message_free(e, &m);
     mpe_close(e);
 }
 
