@@ -315,13 +315,6 @@ describe("a closed queue", function()
       for v in q:iter() do sum = sum + v end
       eq(sum, 5050)]]
   end)
-
-  it("may not hold nil for iter", function()
-    ok[[
-      local q = mp.Queue()
-      q:put(nil)
-      raises({ "iter", "nil" }, function() for _ in q:iter() do end end)]]
-  end)
 end)
 
 describe("a joinable queue #later", function()

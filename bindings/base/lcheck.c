@@ -192,7 +192,7 @@ lmpe_check_type_of(lua_State *L, int arg)
         }
         lua_pop(L, 1);
     }
-    const char *got = lua_isnil(L, arg) ? "no value" : kind_of(L, arg);
+    const char *got = lua_isnil(L, arg) ? "nil" : kind_of(L, arg);
     lua_getfield(L, arg + 1, "__name");
     lmpe_error(L, "calling '%s' on bad self (%s expected, got %s)", lua_tostring(L, arg + 2),
                lua_tostring(L, -1), got);

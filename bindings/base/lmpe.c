@@ -41,8 +41,9 @@ lmpe_check_count(lua_State *L, int idx, lua_Integer min, lua_Integer max, const 
     lua_Integer n = lua_tointegerx(L, idx, &ok);
     if (ok && lua_type(L, idx) == LUA_TNUMBER && n >= min && n <= max)
         return n;
-    const char *text = lua_pushfstring(L, "%s must be an integer from %I to %I, got %s", what,
-                                       (LUAI_UACINT)min, (LUAI_UACINT)max,
+    const char *range = max == LUA_MAXINTEGER ? lua_pushfstring(L, ", %I or more", min)
+                                              : lua_pushfstring(L, " from %I to %I", min, max);
+    const char *text = lua_pushfstring(L, "%s must be an integer%s, got %s", what, range,
                                        luaL_tolstring(L, idx, NULL));
     return luaL_argerror(L, idx, text);
 }

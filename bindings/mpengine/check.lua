@@ -33,7 +33,8 @@ end
 
 --- Raises for the object of a method.
 function check.bad_self(call, expected, self)
-    error(string.format("calling '%s' on bad self (%s expected, got %s)", call, expected, check.kind(self)))
+    error(string.format("calling '%s' on bad self (%s expected, got %s)", call, expected,
+        self == nil and "nil" or check.kind(self)))
 end
 
 --- Raises for a call at the wrong time, in the words of messages.lua.
@@ -69,10 +70,12 @@ function check.seconds(call, n, value)
     check.wrong(call, n, "seconds must be a number, 0 or more")
 end
 
---- A count: nil, or an integer of at least `least`.
-function check.count(call, n, value, least, what)
-    if value == nil or (math.type(value) == "integer" and value >= least) then return end
-    check.wrong(call, n, string.format("%s must be an integer, %d or more", what, least))
+--- A count: nil, or an integer of at least `least`, and at most `most` when given.
+function check.count(call, n, value, least, what, most)
+    if value == nil then return end
+    if math.type(value) == "integer" and value >= least and (not most or value <= most) then return end
+    local range = most and (" from %d to %d"):format(least, most) or (", %d or more"):format(least)
+    check.wrong(call, n, ("%s must be an integer%s, got %s"):format(what, range, tostring(value)))
 end
 
 return check

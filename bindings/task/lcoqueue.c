@@ -346,8 +346,8 @@ static int
 join(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
+    uint64_t deadline = (check_queue(L), lmpe_check_deadline(L, 2));
     coqueue *q = check_joinable(L);
-    uint64_t deadline = lmpe_check_deadline(L, 2);
     if (q->unfinished > 0)
         return lmpe_wait(L, S, &q->joiners, deadline, finish_join);
     lmpe_await_check(L, S);

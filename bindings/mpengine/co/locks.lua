@@ -203,14 +203,14 @@ local Semaphore, BoundedSemaphore = semaphore_class("Semaphore"), semaphore_clas
 ---@param n? integer  1 when absent
 ---@return mp.co.Semaphore
 function locks.Semaphore(n)
-    check.count("co.Semaphore", 1, n, 0, "number of permits")
+    check.count("co.Semaphore", 1, n, 0, "number of permits", 0x7fffffff)
     return new(Semaphore, { permits = n or 1 })
 end
 
 ---@param n? integer
 ---@return mp.co.Semaphore
 function locks.BoundedSemaphore(n)
-    check.count("co.BoundedSemaphore", 1, n, 0, "number of permits")
+    check.count("co.BoundedSemaphore", 1, n, 0, "number of permits", 0x7fffffff)
     return new(BoundedSemaphore, { permits = n or 1, bound = n or 1 })
 end
 
@@ -285,7 +285,7 @@ end
 function locks.Condition(lock)
     local meta = getmetatable(lock)
     if lock ~= nil and meta ~= Lock and meta ~= RLock then
-        check.fail("co.Condition", 1, "co.Lock or co.RLock", lock)
+        check.fail("co.Condition", 1, "mp.co.Lock or mp.co.RLock", lock)
     end
     return new(Condition, { lock = lock or locks.RLock() })
 end

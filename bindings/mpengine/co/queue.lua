@@ -42,7 +42,7 @@ complete("Queue", Queue)
 complete("JoinableQueue", core.CoJoinableQueue)
 
 local function new(call, maxsize, joinable)
-    check.count(call, 1, maxsize, 0, "maxsize")
+    check.count(call, 1, maxsize, 0, "maxsize", 0x7fffffff)
     return core.coqueue(maxsize, joinable)
 end
 
