@@ -394,6 +394,78 @@ describe("a task, in full #later", function()
       eq(never:join(), true)]]
   end)
 
+  it("is called at every multiple of a time, without drift", function()
+    co[[
+      local from, times = now(), {}
+      local t = co.every(0.05, function(x, y)
+        eq({ x, y }, { "x", "y" })
+        times[#times + 1] = now() - from
+        co.sleep(#times == 2 and 0.12 or 0.01)
+      end, "x", "y")
+      co.wait({ co.spawn(function() while #times < 4 do co.sleep(0.005) end end) }, 5)
+      t:kill()
+      eq(t:join(5), true)
+      local multiples = {}
+      for i, at in ipairs(times) do
+        multiples[i] = (at + 0.002) // 0.05
+        assert(at >= 0.05 * i - 0.002) -- another clock
+      end
+      assert(multiples[1] >= 1 and multiples[2] > multiples[1])
+      assert(multiples[3] >= multiples[2] + 3, "the turns within 0.12 s are skipped")
+      assert(multiples[4] > multiples[3])]]
+  end)
+
+  it("every goes on after an error, and a kill ends the turn as well", function()
+    local r = co_run[[
+      local n, closed = 0, nil
+      local t = co.every(0.01, function()
+        n = n + 1
+        if n == 1 then error "the first" end
+        local guard <close> = setmetatable({}, { __close = function() closed = true end })
+        co.sleep(60)
+      end)
+      while n < 2 do co.sleep(0.01) end
+      t:kill()
+      print(t:join(5), closed, select(2, t:get()))]]
+    assert.equal("true\ttrue\tkilled\n", r.stdout)
+    assert.truthy(r.stderr:find("the first", 1, true))
+    assert.equal(0, r.status)
+  end)
+
+  it("every refuses what is no time and no function", function()
+    co[[
+      raises("bad argument #1 to 'co.every' (seconds must be a number, more than 0)", co.every, 0, print)
+      raises("bad argument #1 to 'co.every'", co.every, "x", print)
+      raises("bad argument #1 to 'co.every'", co.every, 0 / 0, print)
+      raises("bad argument #2 to 'co.every' (function expected", co.every, 1)]]
+  end)
+
+  it("waits for a descriptor of a library", function()
+    co[[
+      local socket = require "socket"
+      local server = assert(socket.bind("127.0.0.1", 0))
+      local a = assert(socket.connect("127.0.0.1", (select(2, server:getsockname()))))
+      local b = server:accept()
+      eq(co.wait_fd(a:getfd(), "rw"), "w")
+      eq(co.wait_fd(a:getfd(), "r", 0), nil)
+      eq(select(2, co.wait_fd(a:getfd(), "r", 0.01)), "timeout")
+      local ticks = 0
+      local ticker = co.spawn(function() while true do ticks = ticks + 1 co.sleep(0.001) end end)
+      co.spawn_later(0.05, function() b:send "x" end)
+      eq(co.wait_fd(a:getfd(), "r"), "r")
+      assert(ticks > 3)
+      eq(co.wait_fd(a:getfd(), "rw", 5), "rw")
+      eq(co.wait_fd(a:getfd(), "r", 5), "r") -- still: nothing was read
+      ticker:kill()
+      local waits = {}
+      for i = 1, 3 do waits[i] = co.spawn(co.wait_fd, b:getfd(), "r", 5) end
+      a:send "y"
+      for i = 1, 3 do eq(waits[i]:get(), "r") end
+      raises("bad argument #1 to 'co.wait_fd'", co.wait_fd, -1, "r")
+      raises("bad argument #2 to 'co.wait_fd' (mode must be", co.wait_fd, 0, "x")
+      raises("bad argument #3 to 'co.wait_fd'", co.wait_fd, 0, "r", -1)]]
+  end)
+
   it("calls its links when it ends, late ones too", function()
     co[[
       local seen = {}

@@ -733,6 +733,21 @@ function co.spawn(f, ...) end
 ---@param seconds number
 ---@return mpengine.Task
 function co.spawn_later(seconds, f, ...) end
+--- A task that calls f(...) at each multiple of `seconds` after now, without drift, until it is killed. A turn that
+--- comes while f still runs is skipped. An error of f is printed, and the next turn comes.
+---@param seconds number more than 0
+---@param f function
+---@return mpengine.Task
+function co.every(seconds, f, ...) end
+--- Waits until a descriptor of the caller's can be read or written to, for C libraries. An end of file, an error and a
+--- descriptor that is not open count as ready.
+---@async
+---@param fd integer
+---@param mode "r"|"w"|"rw"
+---@param timeout? number seconds
+---@return "r"|"w"|"rw"|nil ready what became ready
+---@return "timeout"? reason
+function co.wait_fd(fd, mode, timeout) end
 --- An error of the task is not raised.
 ---@async
 ---@param timeout? number seconds

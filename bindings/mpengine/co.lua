@@ -38,4 +38,6 @@ return {
     Pool = group.Pool,
     Local = require "mpengine.co.locals",
     offload = require "mpengine.co.offload",
+    every = require "mpengine.co.every",
+    wait_fd = require "mpengine.co.descriptor",
 }
