@@ -147,7 +147,7 @@ kill_the_first_everywhere(mpe_test_body *hold)
     mpe_close(e);
 }
 
-TEST_LIMIT(who_is_woken_for_a_lock_and_dies_hands_the_wake_up_on, 60)
+TEST_LIMIT(a_process_woken_for_a_lock_that_dies_hands_the_wake_up_on, 60)
 {
     kill_the_first_everywhere(hold_and_release);
 }

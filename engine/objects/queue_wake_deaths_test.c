@@ -116,7 +116,7 @@ check_all_there(mpe_engine *e, void *arg, bool has_ended)
     check_rest(e, 2, 1);
 }
 
-TEST_LIMIT(who_is_called_and_dies_hands_the_call_on, 60)
+TEST_LIMIT(a_consumer_that_dies_hands_its_call_on, 60)
 {
     mpe_test_deaths_beside_a_waiter((struct mpe_test_wait){
         {queue_to_be_put_to, become_called, come_and_get, check_got}, wait_for_item, NULL, NULL});
@@ -155,7 +155,7 @@ check_nobody_called(mpe_engine *e, void *arg, bool has_ended)
     EXPECT_EQ(mpe__load64(&q->called), 0);
 }
 
-TEST_LIMIT(who_was_named_by_the_dead_does_not_stay_called, 60)
+TEST_LIMIT(a_consumer_named_by_the_dead_does_not_stay_called, 60)
 {
     mpe_test_deaths_of_reapers(
         (struct mpe_test_deaths){mpe_test_empty_queue, NULL, name_called, check_nobody_called});

@@ -84,7 +84,7 @@ take_over(mpe_engine *e, void *arg)
     atomic_store(&((mpe_object *)arg)->word, 1ull << 32 | 2ull << 16 | (e->slot + 1));
 }
 
-TEST_LIMIT(who_waits_for_a_lock_gets_it_though_its_owner_dies, 60)
+TEST_LIMIT(a_waiter_for_a_lock_gets_it_though_its_owner_dies, 60)
 {
     mpe_test_deaths_beside_a_waiter((struct mpe_test_wait){
         {lock_of_parent, take_over, release_twice, check_lock}, wait_for_lock, NULL, NULL});
@@ -166,7 +166,7 @@ check_permit(mpe_engine *e, void *arg, bool has_ended)
     EXPECT_EQ(mpe_semaphore_value(e, arg), 1);
 }
 
-TEST_LIMIT(who_waits_for_a_permit_gets_it_though_its_releaser_dies, 60)
+TEST_LIMIT(a_waiter_for_a_permit_gets_it_though_its_releaser_dies, 60)
 {
     mpe_test_deaths_beside_a_waiter((struct mpe_test_wait){
         {no_permit, NULL, release_one, check_permit}, wait_for_permit, has_a_permit, release_one});
@@ -214,7 +214,7 @@ check_event(mpe_engine *e, void *arg, bool has_ended)
     EXPECT(mpe_event_is_set(e, arg));
 }
 
-TEST_LIMIT(who_waits_for_an_event_comes_out_though_its_setter_dies, 60)
+TEST_LIMIT(a_waiter_for_an_event_comes_out_though_its_setter_dies, 60)
 {
     mpe_test_deaths_beside_a_waiter(
         (struct mpe_test_wait){{new_event, NULL, set, check_event}, wait_for_event, is_set, set});
@@ -317,7 +317,7 @@ check_no_wait(mpe_engine *e, void *arg, bool has_ended)
     EXPECT(is_notified(e, arg));
 }
 
-TEST_LIMIT(who_waits_for_a_notification_gets_it_though_its_notifier_dies, 60)
+TEST_LIMIT(a_waiter_for_a_notification_gets_it_though_its_notifier_dies, 60)
 {
     mpe_test_deaths_beside_a_waiter(
         (struct mpe_test_wait){{new_condition, NULL, notify_one, check_no_wait},
@@ -402,7 +402,7 @@ check_barrier(mpe_engine *e, void *arg, bool has_ended)
     EXPECT(!broken);
 }
 
-TEST_LIMIT(who_waits_at_a_barrier_comes_out_though_the_last_one_dies, 60)
+TEST_LIMIT(a_waiter_at_a_barrier_comes_out_though_the_last_one_dies, 60)
 {
     mpe_test_deaths_beside_a_waiter(
         (struct mpe_test_wait){{barrier_of_two, NULL, arrive_and_open, check_barrier},
