@@ -13,6 +13,7 @@
 
 struct mpe_engine {
     uint8_t *base;
+    struct mpe__mapping *mapping; /* core/region.c */
     struct mpe__header *header;
     struct mpe__slot *slots, *self;
     mpe_object *objects;

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -63,11 +64,47 @@ lay_out(struct mpe__header *h, uint64_t heap_bytes)
     h->map_bytes = h->heap_off + (uint64_t)h->chunks_max * MPE__CHUNK_BYTES;
 }
 
-static void
-use_mapping(mpe_engine *e, void *base)
+/* A mapping of this process: the engines of its threads share it, so that an arena has one set of
+ * page tables and one descriptor. It goes with the last of them. */
+struct mpe__mapping {
+    mpe__a32 engines;
+    int fd;
+    uint8_t *base;
+    uint64_t bytes;
+};
+
+static struct mpe__mapping *
+new_mapping(int fd, uint64_t bytes)
 {
-    e->base = base;
-    e->header = base;
+    struct mpe__mapping *m = malloc(sizeof *m);
+    if (!m)
+        return NULL;
+    *m = (struct mpe__mapping){.engines = 1, .fd = fd, .bytes = bytes};
+    m->base = mpe__memfd_map(fd, bytes);
+    if (m->base)
+        return m;
+    int saved = errno;
+    free(m);
+    errno = saved;
+    return NULL;
+}
+
+static void
+free_mapping(struct mpe__mapping *m)
+{
+    int saved = errno;
+    mpe__memfd_unmap(m->base, m->bytes);
+    free(m);
+    errno = saved;
+}
+
+static void
+use_mapping(mpe_engine *e, struct mpe__mapping *m)
+{
+    e->mapping = m;
+    e->fd = m->fd;
+    e->base = m->base;
+    e->header = (struct mpe__header *)e->base;
     e->slots = (struct mpe__slot *)(e->base + mpe__round_up(sizeof(struct mpe__header), PAGE));
     e->objects = (mpe_object *)(e->base + e->header->objects_off);
     e->spare_fd = mpe__fd_copy(e->fd);
@@ -79,19 +116,16 @@ map_new(mpe_engine *e, const struct mpe__header *h)
     int fd = mpe__memfd_create("mpengine", h->map_bytes);
     if (fd < 0)
         return MPE_ESYS;
-    void *base = mpe__memfd_map(fd, h->map_bytes);
-    if (!base || mpe__memfd_commit(fd, 0, sizeof *h) != 0 ||
+    struct mpe__mapping *m = new_mapping(fd, h->map_bytes);
+    if (!m || mpe__memfd_commit(fd, 0, sizeof *h) != 0 ||
         mpe__memfd_commit(fd, h->objects_off, sizeof(mpe_object)) != 0) {
-        int saved = errno;
-        if (base)
-            mpe__memfd_unmap(base, h->map_bytes);
-        close(fd);
-        errno = saved;
+        if (m)
+            free_mapping(m);
+        mpe__fd_close(fd);
         return MPE_ESYS;
     }
-    e->fd = fd;
-    memcpy(base, h, sizeof *h);
-    use_mapping(e, base);
+    memcpy(m->base, h, sizeof *h);
+    use_mapping(e, m);
     return MPE_OK;
 }
 
@@ -148,23 +182,30 @@ mpe__region_attach(mpe_engine *e, int fd)
         return MPE_ESYS;
     if (h.magic != MPE__MAGIC || h.format != format_word() || (uint64_t)st.st_size != h.map_bytes)
         return MPE_EVERSION;
-    void *base = mpe__memfd_map(fd, h.map_bytes);
-    if (!base)
+    struct mpe__mapping *m = new_mapping(fd, h.map_bytes);
+    if (!m)
         return MPE_ESYS;
-    e->fd = fd;
-    use_mapping(e, base);
+    use_mapping(e, m);
     return MPE_OK;
+}
+
+void
+mpe__region_share(mpe_engine *e, mpe_engine *with)
+{
+    atomic_fetch_add(&with->mapping->engines, 1);
+    use_mapping(e, with->mapping);
 }
 
 void
 mpe__region_unmap(mpe_engine *e)
 {
-    if (e->base)
-        mpe__memfd_unmap(e->base, e->header->map_bytes);
-    if (e->fd >= 0)
-        close(e->fd);
-    if (e->spare_fd >= 0)
-        close(e->spare_fd);
+    struct mpe__mapping *m = e->mapping;
+    mpe__fd_close(e->spare_fd);
+    if (m && atomic_fetch_sub(&m->engines, 1) == 1) {
+        mpe__fd_close(m->fd);
+        free_mapping(m);
+    }
     e->base = NULL;
+    e->mapping = NULL;
     e->fd = e->spare_fd = -1;
 }

@@ -7,8 +7,10 @@
 /* Makes a new arena of at most limit bytes and maps it into e. Errors: ESYS,
  * EFILESIZE, EADDRESSES. */
 int mpe__region_create(mpe_engine *e, uint64_t limit_bytes);
-/* Maps the arena behind fd, which e then owns. Errors: ESYS, EVERSION. */
+/* Maps the arena behind fd, which e then owns; not after an error. Errors: ESYS, EVERSION. */
 int mpe__region_attach(mpe_engine *e, int fd);
+/* Has e use the mapping of another engine of this process. Any thread. */
+void mpe__region_share(mpe_engine *e, mpe_engine *with);
 void mpe__region_unmap(mpe_engine *e);
 
 #endif

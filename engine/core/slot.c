@@ -76,6 +76,20 @@ mpe__watch_lives(mpe_engine *e, struct mpe__futex_wait *words, int n, uint64_t *
     return n;
 }
 
+int
+mpe__other_threads_attached(mpe_engine *e)
+{
+    uint32_t top = mpe__load32(&e->header->slots_top), me = mpe__slot_thread(e->self);
+    uint32_t pid = mpe__load32(&e->self->pid);
+    for (uint32_t i = 0; i < top; i++) {
+        struct mpe__slot *s = &e->slots[i];
+        if (mpe__is_live(s) && !mpe__is_dead(s) && mpe__load32(&s->pid) == pid &&
+            mpe__slot_thread(s) != me)
+            return 1;
+    }
+    return 0;
+}
+
 static void
 raise_top(mpe_engine *e, uint32_t slot)
 {

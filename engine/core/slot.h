@@ -28,6 +28,15 @@ mpe__is_live(struct mpe__slot *s)
     return mpe__load32(&s->state) == MPE__SLOT_LIVE;
 }
 
+/* The thread that owns a live slot, by its number in the system; 0: none lives. */
+static inline uint32_t
+mpe__slot_thread(struct mpe__slot *s)
+{
+    return mpe__load32(mpe__life_word(s)) & FUTEX_TID_MASK;
+}
+
+/* Has another thread of this process a slot? */
+int mpe__other_threads_attached(mpe_engine *e);
 /* Adds the life words of all others to the n words to be slept on, so that any death wakes a
  * sleeper, and returns the new number of words. If there are more than a sleep can watch, it
  * lowers the deadline instead. live_epoch in the header shows later arrivals. */

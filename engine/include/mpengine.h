@@ -182,6 +182,16 @@ typedef struct mpe_config {
  * or a field that this library does not serve). */
 MPE_API int mpe_open(const mpe_config *config, mpe_engine **out);
 
+/* Another thread joins in: makes an engine of its own in the arena of e, with a slot of its own, so
+ * that it waits, owns locks and dies like a process: what it held when it ends without mpe_close is
+ * released, and told, as that of a process. It has the functions, alloc and log of e. While it is
+ * there, this process cannot fork (mpe_process_fork: ETHREADS).
+ * Ownership: belongs to the calling thread, which must mpe_close it before it ends; the engines of
+ * an arena may be closed in any order.
+ * Threads: any, while e is open.
+ * Errors: ENOMEM, ESYS, ESLOTS. */
+MPE_API int mpe_open_thread(mpe_engine *e, const char *name, mpe_engine **out);
+
 /* Detaches and frees the engine. Releases what this process holds, as its exit would. The arena
  * vanishes with its last process. */
 MPE_API void mpe_close(mpe_engine *e);

@@ -1,8 +1,8 @@
 /* Watching peers from inside libuv's poll, where a process cannot sleep on life words: an
- * unreferenced poll handle on a pidfd per live slot, updated when the membership has changed,
- * and only while something shared is waited for. Which process died does not matter: all dead
- * ones are reaped. While there are no descriptors left for some of them, the poll ends now and
- * then to check. */
+ * unreferenced poll handle on a pidfd per live slot, of the thread that owns it, updated when the
+ * membership has changed, and only while something shared is waited for. Which of them died does
+ * not matter: all dead ones are reaped. While there are no descriptors left for some of them, or
+ * the kernel has none for threads, the poll ends now and then to check. */
 #include "loop/loop.h"
 #include "os/os.h"
 #include "core/death.h"
@@ -37,12 +37,14 @@ static void
 watch(mpe_engine *e, uint32_t slot)
 {
     uv_poll_t *w = malloc(sizeof *w);
-    int fd = w ? mpe__pidfd_open((pid_t)mpe__load32(&e->slots[slot].pid)) : -1;
+    struct mpe__slot *s = &e->slots[slot];
+    pid_t pid = (pid_t)mpe__load32(&s->pid), thread = (pid_t)mpe__slot_thread(s);
+    int fd = w && thread ? mpe__pidfd_open_thread(pid, thread) : -1;
     if (fd < 0 || uv_poll_init(e->loop->uv, w, fd) != 0) {
         if (fd >= 0)
             close(fd);
         free(w);
-        if (!mpe__is_dead(&e->slots[slot])) /* no descriptor is left */
+        if (!mpe__is_dead(s))
             e->loop->blind = 1;
         return;
     }

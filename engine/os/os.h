@@ -60,6 +60,9 @@ void mpe__program_note(void);
 
 /* procid.c: identity of processes. */
 int mpe__pidfd_open(pid_t pid);
+/* Of one thread of a process; kernels before 6.9 have it for a process's first thread only, and as
+ * one of the whole process. */
+int mpe__pidfd_open_thread(pid_t pid, pid_t thread);
 /* Does the kernel, or a filter of system calls, refuse all pidfds? */
 int mpe__pidfds_are_refused(void);
 /* Whether a process that was started has exited, reaped or not. In doubt it has not. */

@@ -4,6 +4,7 @@
 #include "mpengine_core.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -15,6 +16,15 @@ int
 mpe__pidfd_open(pid_t pid)
 {
     return mpe_fd_lift((int)syscall(SYS_pidfd_open, pid, 0));
+}
+
+#define PIDFD_THREAD_FLAG O_EXCL /* its name is newer than some headers */
+
+int
+mpe__pidfd_open_thread(pid_t pid, pid_t thread)
+{
+    int fd = mpe_fd_lift((int)syscall(SYS_pidfd_open, thread, PIDFD_THREAD_FLAG));
+    return fd < 0 && errno == EINVAL && thread == pid ? mpe__pidfd_open(pid) : fd;
 }
 
 int

@@ -90,6 +90,25 @@ mpe_open(const mpe_config *config, mpe_engine **out)
     return MPE_OK;
 }
 
+int
+mpe_open_thread(mpe_engine *e, const char *name, mpe_engine **out)
+{
+    if (!e || !name || !out)
+        return MPE_EINVAL;
+    mpe_engine *own = mpe__engine_new();
+    if (!own)
+        return MPE_ENOMEM;
+    mpe__loop_open(own, NULL);
+    mpe__region_share(own, e);
+    int rc = mpe__slot_attach(own, name);
+    if (rc != MPE_OK) {
+        mpe__engine_free(own);
+        return rc;
+    }
+    *out = own;
+    return MPE_OK;
+}
+
 void
 mpe_leave(mpe_engine *e)
 {

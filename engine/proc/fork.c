@@ -8,6 +8,7 @@
 #include "os/os.h"
 #include "proc/proc.h"
 #include "core/object.h"
+#include "core/slot.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -108,7 +109,7 @@ mpe_process_fork(mpe_engine *e, const char *name, unsigned flags, mpe_bytes mess
     mpe_process *p;
     struct mpe__lines lines;
     *is_child = 0;
-    if (has_foreign_threads(e))
+    if (has_foreign_threads(e) || mpe__other_threads_attached(e))
         return MPE_ETHREADS;
     int rc = prepare(e, name, flags, message, &lines, &p);
     if (rc != MPE_OK)
