@@ -29,7 +29,7 @@ expect() { # yes|no MODEL DEFINITIONS
 
 expect yes queue_wake ""
 expect yes queue_wake "-DDEATHS -DROUNDS=1"
-for step in NO_ANSWER_SERVED NO_ANSWER_LEAVING NO_CLEAR; do
+for step in NO_CLEAR_AWAKE NO_CLEAR_LEAVING NO_CLEAR_FAILED; do
     expect no queue_wake "-D$step"
 done
 expect no queue_wake "-DDEATHS -DNO_REAPER"

@@ -1,12 +1,12 @@
-/* Calling the consumers of a queue: objects/queue_wake.c, and what loop/waiter.c does with it.
+/* Waking the consumers of a queue: objects/queue_wake.c, and what loop/waiter.c does with it.
  *
- * Producers put messages and call; consumers file themselves, sleep, are woken, time out, and come
+ * Producers put messages and wake; consumers file themselves, sleep, are woken, time out, and come
  * back or go elsewhere, in any order. With DEATHS one process is killed at any step, and is reaped.
  * When nothing moves any more, no consumer may sleep beside a message.
  *
- * Each of these definitions leaves a step out, and must be found to be wrong: NO_ANSWER_SERVED,
- * NO_ANSWER_LEAVING, NO_CLEAR, NO_REAPER (with DEATHS). There is no time here: a name is believed or
- * not at each look, whatever its age.
+ * Each of these definitions leaves a step out, and must be found to be wrong: NO_CLEAR_AWAKE,
+ * NO_CLEAR_LEAVING, NO_CLEAR_FAILED, NO_REAPER (with DEATHS). There is no time here: a name is
+ * believed or not at each look, whatever its age.
  */
 #ifndef CONSUMERS
 #define CONSUMERS 2
@@ -25,7 +25,7 @@ bit waiting[4]; /* the waiter set: of three consumers at most */
 bit rung[4];    /* their bells */
 bit everything[4];
 bit asleep[4];
-byte called;    /* a consumer + 1; 0: none */
+byte waking;    /* a consumer + 1; 0: none */
 byte messages;
 #ifdef DEATHS
 bit has_died;
@@ -37,10 +37,10 @@ bit has_died;
 #endif
 
 /* Wakes a consumer, unless one is on its way. Uses seen, chosen and names of its process. */
-inline call()
+inline wake()
 {
     do
-    :: seen = called;
+    :: seen = waking;
         if
         :: seen != 0 && !waiting[seen - 1] -> break /* it is believed */
         :: skip                                     /* it is too old, or there is none */
@@ -58,7 +58,7 @@ inline call()
             fi
         };
         if
-        :: names -> called = chosen + 1;
+        :: names -> waking = chosen + 1;
             POINT
             skip
         :: else
@@ -69,13 +69,13 @@ inline call()
             rung[chosen] = 1;
             if
             :: break
-            :: atomic { names -> called = 0 } /* it runs: the next one is called as well */
+            :: atomic { names -> waking = 0 } /* it runs: the next one is woken as well */
             :: !names
             fi
         :: atomic { !waiting[chosen] -> skip };
-#ifndef NO_CLEAR
+#ifndef NO_CLEAR_FAILED
             if
-            :: names -> called = 0
+            :: names -> waking = 0
             :: else
             fi
 #endif
@@ -87,7 +87,7 @@ inline call()
 inline reap()
 {
 #ifndef NO_REAPER
-    called = 0;
+    waking = 0;
 #endif
     chosen = 0;
     do
@@ -104,7 +104,7 @@ proctype producer()
     :: left > 0 ->
         atomic { left--; messages++ };
         POINT
-        call()
+        wake()
     :: else -> goto ended
     od;
 #ifdef DEATHS
@@ -115,10 +115,10 @@ ended:
     skip
 }
 
-inline answer()
+inline clear_name()
 {
     if
-    :: called == i + 1 -> called = 0
+    :: waking == i + 1 -> waking = 0
     :: else
     fi
 }
@@ -148,12 +148,12 @@ end_asleep:
     :: atomic { !everything[i] && waiting[i] -> asleep[i] = 1 }; goto end_asleep
     :: atomic { !everything[i] && !waiting[i] -> skip }
     fi;
-#ifndef NO_ANSWER_SERVED
-    answer();
+#ifndef NO_CLEAR_AWAKE
+    clear_name();
 #endif
     POINT
     if
-    :: messages > 1 -> call()
+    :: messages > 1 -> wake()
     :: messages <= 1
     fi;
     if
@@ -164,13 +164,13 @@ end_asleep:
     goto pass_on;
 leave:
     atomic { had_turn = !waiting[i]; waiting[i] = 0 };
-#ifndef NO_ANSWER_LEAVING
-    answer();
+#ifndef NO_CLEAR_LEAVING
+    clear_name();
 #endif
 pass_on:
     POINT
     if
-    :: had_turn && messages > 0 -> call()
+    :: had_turn && messages > 0 -> wake()
     :: else
     fi;
     had_turn = 0;

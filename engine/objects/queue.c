@@ -211,7 +211,7 @@ mpe_queue_put(mpe_engine *e, mpe_object *o, const mpe_bytes *parts, int count, i
     }
     int rc = put_locked(e, o, parts, count, size, block, flags);
     if (rc == MPE_OK)
-        mpe__queue_call(e, o);
+        mpe__queue_wake(e, o);
     else if (block)
         mpe__free(e, block);
     return rc;
@@ -426,9 +426,9 @@ const struct mpe__kind mpe__queue_kind = {
     .scan = mpe__queue_scan,
     .measure = mpe__queue_measure,
     .wake = {[MPE_EVENT_READY] = {.turn = MPE__TURN_ONE,
-                                  .wake = mpe__queue_call,
-                                  .awake = mpe__queue_arrive,
-                                  .leave = mpe__queue_answer},
+                                  .wake = mpe__queue_wake,
+                                  .awake = mpe__queue_awake,
+                                  .leave = mpe__queue_leave},
              [MPE_EVENT_SPACE] = {.turn = MPE__TURN_ONE},
              [MPE_EVENT_DONE] = {.turn = MPE__TURN_ALL}},
 };

@@ -33,7 +33,7 @@ struct mpe__queue {
     mpe__a32 get_count;              /* derived from the first segment's head */
     mpe__a32 put_seen;               /* head lock */
     mpe__a64 head_segment;           /* offset; head lock */
-    _Alignas(64) mpe__a64 called;    /* time << 16 | slot + 1 of the called one: queue_wake.c */
+    _Alignas(64) mpe__a64 waking;    /* time << 16 | slot + 1 of a consumer: queue_wake.c */
     mpe__a32 last_idle;              /* slot that found it empty last: a hint, woken next */
     _Alignas(64) mpe__a32 early; /* joinable: done without a taken message; the object's ilock */
     struct mpe__taken {

@@ -68,15 +68,15 @@ mpe__queue_is_full(const struct mpe__queue *q)
     return q->max_items && mpe__load32(&q->put_count) - mpe__load32(&q->get_count) >= q->max_items;
 }
 
-/* queue_wake.c. Wakes a consumer, unless one was already called. */
-void mpe__queue_call(mpe_engine *e, mpe_object *o);
-/* This process was woken, and is about to check: calls the next if there is more than one
+/* queue_wake.c. Wakes a consumer, unless one is being woken. */
+void mpe__queue_wake(mpe_engine *e, mpe_object *o);
+/* This process was woken, and is about to check: wakes the next if there is more than one
  * message. */
-void mpe__queue_arrive(mpe_engine *e, mpe_object *o);
-/* This process has arrived, or waits no longer; after this call it checks the queue. */
-void mpe__queue_answer(mpe_engine *e, mpe_object *o);
-/* No process is called any more. */
-void mpe__queue_call_none(struct mpe__queue *q);
+void mpe__queue_awake(mpe_engine *e, mpe_object *o);
+/* This process is awake, or waits no longer: clears its name. The queue is checked after it. */
+void mpe__queue_leave(mpe_engine *e, mpe_object *o);
+/* No process is being woken any more. */
+void mpe__queue_wake_none(struct mpe__queue *q);
 
 /* queue_walk.c: moves of the kind. */
 void mpe__queue_destroy(mpe_engine *e, mpe_object *o);

@@ -90,7 +90,7 @@ void
 mpe__queue_death(mpe_engine *e, mpe_object *o, uint32_t slot)
 {
     struct mpe__queue *q = mpe__queue_body(e, o);
-    mpe__queue_call_none(q);
+    mpe__queue_wake_none(q);
     if (!(q->flags & MPE_QUEUE_JOINABLE))
         return;
     mpe__ilock(e, &o->ilock, mpe__index_of(e, o));

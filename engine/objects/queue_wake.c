@@ -1,28 +1,28 @@
 /* Waking the consumers of a queue.
  *
  * Waking a sleeper takes longer than a short message is worth. So one consumer is woken at a
- * time: `called` names it and the time, and until it arrives no other is called. When it arrives
- * it answers, which clears the name, and calls the next if there is more than one message. When
- * it has taken a message, and there is another, it calls the next once more (loop/waiter.c).
+ * time: `waking` names it and the time, and until it is awake no other is woken. When it is awake
+ * it clears the name, and wakes the next if there is more than one message. When it has taken a
+ * message, and there is another, it wakes the next once more (loop/waiter.c).
  *
- *   caller:    put; read `called`: if that names a consumer without its bit, rely on it. Else choose
+ *   producer:  put; read `waking`: if that names a consumer without its bit, rely on it. Else choose
  *              a consumer, name it, take its bit, ring. If the bit was gone, or the consumer is one
  *              that runs its tasks and may look much later: clear the name, and start again.
  *   consumer:  set its bit, look, sleep. Woken (its bit is gone) or leaving (it has taken its bit
  *              itself): clear its name if it is there, then look.
  *
- * A message is never left beside a sleeping consumer. A caller that relies on a name has read it
- * after its put. If the process that wrote the name took the bit, the consumer has yet to clear
+ * A message is never left beside a sleeping consumer. A producer that relies on a name has read
+ * it after its put. If the process that wrote the name took the bit, the consumer has yet to clear
  * the name, and looks after that. If the bit was gone already, or the consumer runs, the writer
  * has yet to clear the name, and then starts again, with that message in the queue. A name that
- * is cleared or overwritten too early costs one more call and nothing else, so plain stores are
+ * is cleared or overwritten too early costs one more wake and nothing else, so plain stores are
  * sufficient. engine/models/queue_wake.pml tries all orders.
  *
- * A consumer that stays named is asleep or spins, so it arrives at once; a stopped one delays
- * others by no more than CALL_TICKS of puts. A name is worth its store only while another
+ * A consumer that stays named is asleep or spins, so it is awake at once; a stopped one delays
+ * others by no more than WAKE_TICKS of puts. A name is worth its store only while another
  * consumer waits: otherwise none is written.
  *
- * Death: a caller that dies after naming, taking or before ringing leaves a name, or a consumer
+ * Death: a process that dies after naming, taking or before ringing leaves a name, or a consumer
  * without its bit that was not rung; a consumer that dies leaves its name. The reaper clears the
  * name after any death, before it rings all.
  */
@@ -31,13 +31,13 @@
 #include "core/bell.h"
 
 #define TICK_SHIFT 10u /* of about a microsecond */
-#define CALL_TICKS 100u
+#define WAKE_TICKS 100u
 #define SLOT_BITS 16u
 
 static uint32_t
-named(uint64_t called)
+named(uint64_t waking)
 {
-    return (uint32_t)called & ((1u << SLOT_BITS) - 1);
+    return (uint32_t)waking & ((1u << SLOT_BITS) - 1);
 }
 
 static uint64_t
@@ -47,24 +47,24 @@ name_of(uint32_t slot)
 }
 
 static int
-is_coming(const struct mpe__slotset *consumers, uint64_t called)
+is_coming(const struct mpe__slotset *consumers, uint64_t waking)
 {
-    uint32_t n = named(called);
+    uint32_t n = named(waking);
     if (n == 0 || n > MPE__SLOTS || mpe__set_has(consumers, n - 1))
         return 0;
-    return (mpe_now() >> TICK_SHIFT) - (called >> SLOT_BITS) < CALL_TICKS;
+    return (mpe_now() >> TICK_SHIFT) - (waking >> SLOT_BITS) < WAKE_TICKS;
 }
 
 /* The consumer that became idle last is first: it may still spin, and its memory is in the
  * cache. */
 void
-mpe__queue_call(mpe_engine *e, mpe_object *o)
+mpe__queue_wake(mpe_engine *e, mpe_object *o)
 {
     struct mpe__queue *q = mpe__queue_body(e, o);
     struct mpe__slotset *consumers = &o->waiters[MPE_EVENT_READY];
     uint32_t bit = 1u << mpe__bucket(mpe__index_of(e, o));
     while (mpe__has_waiters(e, o, MPE_EVENT_READY)) {
-        if (is_coming(consumers, atomic_load(&q->called)))
+        if (is_coming(consumers, atomic_load(&q->waking)))
             return;
         int next = mpe__set_next(consumers, mpe__load32(&q->last_idle));
         if (next < 0)
@@ -72,33 +72,33 @@ mpe__queue_call(mpe_engine *e, mpe_object *o)
         uint32_t slot = (uint32_t)next;
         int names = mpe__set_has_others(consumers, slot);
         if (names)
-            mpe__store64(&q->called, name_of(slot));
+            mpe__store64(&q->waking, name_of(slot));
         if (mpe__set_remove(consumers, slot) && mpe__ring(e, slot, bit))
             return;
         if (names)
-            mpe__queue_call_none(q);
+            mpe__queue_wake_none(q);
     }
 }
 
 void
-mpe__queue_answer(mpe_engine *e, mpe_object *o)
+mpe__queue_leave(mpe_engine *e, mpe_object *o)
 {
-    mpe__a64 *called = &mpe__queue_body(e, o)->called;
-    if (named(atomic_load(called)) == e->slot + 1)
-        mpe__store64(called, 0);
+    mpe__a64 *waking = &mpe__queue_body(e, o)->waking;
+    if (named(atomic_load(waking)) == e->slot + 1)
+        mpe__store64(waking, 0);
     mpe__fence(); /* then the queue is checked */
 }
 
 void
-mpe__queue_arrive(mpe_engine *e, mpe_object *o)
+mpe__queue_awake(mpe_engine *e, mpe_object *o)
 {
-    mpe__queue_answer(e, o);
+    mpe__queue_leave(e, o);
     if (mpe_queue_size(e, o) > 1)
-        mpe__queue_call(e, o);
+        mpe__queue_wake(e, o);
 }
 
 void
-mpe__queue_call_none(struct mpe__queue *q)
+mpe__queue_wake_none(struct mpe__queue *q)
 {
-    mpe__store64(&q->called, 0);
+    mpe__store64(&q->waking, 0);
 }

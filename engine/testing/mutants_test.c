@@ -94,15 +94,15 @@ TEST_LIMIT(a_task_of_the_dead_that_is_not_done, 60)
                    "leave out: &q->taken[slot].counted, 0");
 }
 
-TEST_LIMIT(a_consumer_that_does_not_answer, 60)
+TEST_LIMIT(a_consumer_that_leaves_its_name, 60)
 {
-    expect_noticed("objects/queue_wake_deaths_test", "was_served", "leave out: called, 0");
+    expect_noticed("objects/queue_wake_deaths_test", "was_served", "leave out: waking, 0");
 }
 
 TEST_LIMIT(a_name_of_the_dead_that_is_not_cleared, 60)
 {
     expect_noticed("objects/queue_wake_deaths_test", "named_by_the_dead",
-                   "leave out: &q->called, 0");
+                   "leave out: &q->waking, 0");
 }
 
 TEST_LIMIT(a_sweep_that_a_death_does_not_ask_for, 60)
