@@ -36,7 +36,6 @@ struct lmpe {
     lmpe_task *main_task, *current;
     lua_State *driver; /* the thread that drives the loop now; tasks are resumed from it */
     struct lmpe_turn turn;
-    uint32_t next_task_id;
     uint32_t live_tasks;
     uint32_t anchor_free; /* first free place for a task, see ltask.c */
     uint32_t anchor_top;

@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define OWNER 1 /* of the output lock: the process, whichever of its tasks writes */
 #define BUFFER_MAX 65536u
 
 int
@@ -67,9 +68,9 @@ take_lock(lmpe_stream *st)
 {
     mpe_engine *e = st->S->e;
     mpe_object *lock = mpe_output_lock(e);
-    int rc = mpe_lock_acquire(e, lock, 0);
+    int rc = mpe_lock_acquire(e, lock, OWNER);
     if (rc == MPE_EAGAIN && mpe_spin_for(e, lock, MPE_EVENT_READY))
-        rc = mpe_lock_acquire(e, lock, 0);
+        rc = mpe_lock_acquire(e, lock, OWNER);
     st->wants_lock = rc == MPE_EAGAIN;
     if (st->wants_lock)
         return rc;

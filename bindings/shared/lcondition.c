@@ -50,7 +50,8 @@ check_mine(lua_State *L, const lmpe_box *b, const lmpe_box *lock)
         lmpe_misuse(L, "condition_not_mine");
 }
 
-/* scratch: 0 taking the lock, 1 the ticket, and then how the wait ended, 2 the lock's object | levels << 48 */
+/* scratch: 0 taking the lock, 1 the ticket, and then how the wait ended, 2 the lock's object | levels << 48,
+   of a Lock 0 */
 static mpe_object *
 lock_object(const lmpe_await *a)
 {
@@ -61,11 +62,13 @@ static int
 take_lock(lmpe *S, lmpe_await *a)
 {
     mpe_object *lock = lock_object(a);
-    int rc = mpe_lock_acquire(S->e, lock, a->task->id);
+    uint32_t levels = (uint32_t)(a->scratch[2] >> 48);
+    int rc = levels ? mpe_rlock_acquire(S->e, lock, a->task->id)
+                    : mpe_lock_acquire(S->e, lock, a->task->id);
     a->on.object = lock;
     a->event = MPE_EVENT_READY;
-    if (rc >= 0)
-        mpe_rlock_set_levels(S->e, lock, (uint32_t)(a->scratch[2] >> 48));
+    if (rc >= 0 && levels)
+        mpe_rlock_set_levels(S->e, lock, levels);
     return rc;
 }
 
@@ -116,7 +119,7 @@ condition_wait(lua_State *L)
     lmpe *S = b->S;
     uint64_t deadline = lmpe_check_deadline(L, 2);
     lmpe_box *lock = lock_of(L, b);
-    uint32_t levels = 1, ticket;
+    uint32_t levels = 0, ticket;
     check_mine(L, b, lock);
     lmpe_await *a = lmpe_await_new(S, deadline, "timeout");
     lmpe_await_check(L, S);

@@ -205,7 +205,7 @@ begin_main_task(lmpe *S, lmpe_task *t)
 {
     memset(t, 0, sizeof *t);
     t->S = S;
-    t->id = ++S->next_task_id;
+    t->id = mpe_owner_new(S->e);
     t->state = LMPE_RUNNING;
 }
 

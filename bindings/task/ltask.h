@@ -131,6 +131,13 @@ struct lmpe_task {
     uint8_t of_luv;  /* a callback of luv's */
 };
 
+/* The number of a task as scripts see it: they count from 1. */
+static inline lua_Integer
+lmpe_task_number(const lmpe_task *t)
+{
+    return t->id & (MPE_OWNER_FIRST - 1);
+}
+
 /* May a wait of this task be interrupted? Then the full check is due before anything is taken. */
 static inline int
 lmpe_is_doomed(const lmpe_task *t)

@@ -132,7 +132,7 @@ ready(lua_State *L)
 static int
 task_id(lua_State *L)
 {
-    lua_pushinteger(L, lmpe_check_task(L, 1)->id);
+    lua_pushinteger(L, lmpe_task_number(lmpe_check_task(L, 1)));
     return 1;
 }
 
@@ -164,7 +164,7 @@ current(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
     lmpe_push_task(L, S->current);
-    lua_pushinteger(L, S->current->id);
+    lua_pushinteger(L, lmpe_task_number(S->current));
     return 2;
 }
 

@@ -246,7 +246,7 @@ new_task(lua_State *L, int background)
         luaL_error(L, "spawn: too many arguments");
     lua_setiuservalue(L, -2, 1);
     t->S = S;
-    t->id = ++S->next_task_id & 0x7fffffff;
+    t->id = mpe_owner_new(S->e);
     t->co = co;
     t->background = (uint8_t)background;
     lmpe_anchor(L, S, t);

@@ -308,20 +308,42 @@ mpe_wire_read(mpe_wire_reader *r, mpe_wire_item *item)
     return read_tagged(r, item, tag);
 }
 
+/* How many values follow as parts of an item, the pairs of an open table not counted. */
+static size_t
+parts_of(const mpe_wire_item *item)
+{
+    switch (item->kind) {
+    case MPE_WIRE_TABLE:
+        return item->n + (item->open ? 0 : 2 * item->npairs);
+    case MPE_WIRE_MODULE:
+    case MPE_WIRE_FUNC:
+        return item->n + 1;
+    case MPE_WIRE_META:
+    case MPE_WIRE_CLASS:
+        return 2;
+    case MPE_WIRE_CELL:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
 int
 mpe_wire_scan_handles(const void *data, size_t len, int (*f)(void *arg, uint64_t handle), void *arg)
 {
     mpe_wire_reader r;
     mpe_wire_item item;
+    size_t due = 0; /* parts of values that have begun */
     int rc;
 
     mpe_wire_open(&r, data, len);
     while ((rc = mpe_wire_read(&r, &item)) > 0) {
+        due += parts_of(&item) - (due > 0 && item.kind != MPE_WIRE_END);
         if (item.kind != MPE_WIRE_HANDLE)
             continue;
         rc = f(arg, item.u.h);
         if (rc != 0)
             return rc;
     }
-    return rc;
+    return rc == 0 && due > 0 ? MPE_ECORRUPT : rc;
 }

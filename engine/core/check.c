@@ -5,6 +5,7 @@
 #include "core/bell.h"
 #include "core/death.h"
 #include "core/slot.h"
+#include "core/door.h"
 
 #include <stdio.h>
 
@@ -95,6 +96,8 @@ check_slot(struct check *c, uint32_t slot)
 int
 mpe_check_arena(mpe_engine *e, void (*report)(const char *what, void *ud), void *ud)
 {
+    if (!mpe__is_ours(e))
+        return 0;
     struct check c = {e, report, ud, 0};
     struct mpe__header *h = e->header;
     mpe_object *output = &e->objects[0];

@@ -17,6 +17,11 @@ struct mpe_engine {
     struct mpe__header *header;
     struct mpe__slot *slots, *self;
     mpe_object *objects;
+    uint64_t objects_bytes;               /* of the whole table */
+    uint64_t seal;                        /* of the arena, in each of its handles: object.c */
+    uint64_t thread;                      /* door.c: the number of the thread that has it */
+    uint32_t forks;                       /* door.c: the forks before it was opened */
+    uint32_t owners;                      /* numbers of owners given */
     const struct mpe__kind *const *kinds; /* by enum mpe_kind */
 
     uint32_t slot;

@@ -2,18 +2,23 @@
 #include "core/object.h"
 
 #include "core/arena.h"
+#include "core/door.h"
 
 #include <stdlib.h>
 
 uint32_t
 mpe_pin_mark(mpe_engine *e)
 {
+    if (!mpe__is_ours(e))
+        return 0;
     return e->pins_count;
 }
 
 void
 mpe_unpin(mpe_engine *e, uint32_t mark)
 {
+    if (!mpe__is_ours(e))
+        return;
     while (e->pins_count > mark)
         mpe_drop(e, e->pins[--e->pins_count]);
 }
@@ -50,24 +55,24 @@ static int
 mark_stored(void *ud, uint64_t handle)
 {
     mpe_engine *e = ud;
-    uint32_t index = (uint32_t)handle;
+    uint32_t index = mpe__handle_index(e, handle);
     if (index && index < mpe__load32(&e->header->objects_top))
         atomic_fetch_or(&e->objects[index].flags, MPE__OBJECT_STORED);
     return 0;
 }
 
-void
+int
 mpe__note_stored(mpe_engine *e, mpe_object *o, const void *bytes, size_t size)
 {
     atomic_fetch_or(&o->flags, MPE__OBJECT_CONTAINS);
-    mpe_wire_scan_handles(bytes, size, mark_stored, e);
+    return mpe_wire_scan_handles(bytes, size, mark_stored, e);
 }
 
 static int
 add_removed(void *ud, uint64_t handle)
 {
     mpe_engine *e = ud;
-    uint32_t index = (uint32_t)handle;
+    uint32_t index = mpe__handle_index(e, handle);
     if (index == 0 || index >= mpe__load32(&e->header->objects_top))
         return 0;
     uint64_t body = mpe__load64(&e->objects[index].body);

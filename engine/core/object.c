@@ -21,6 +21,7 @@
 #include "core/arena.h"
 #include "core/bell.h"
 #include "core/death.h"
+#include "core/door.h"
 #include "core/ilock.h"
 
 #include <sched.h>
@@ -257,24 +258,34 @@ mpe__object_destroy(mpe_engine *e, mpe_object *o, uint16_t spare)
 
 /* ---- holding ---- */
 
+static mpe_handle
+sealed(const mpe_engine *e, const mpe_object *o)
+{
+    return ((uint64_t)atomic_load_explicit(&o->kind, memory_order_relaxed) << 56 |
+            (uint64_t)(atomic_load_explicit(&o->generation, memory_order_relaxed) & 0xffffff)
+                << 32 |
+            mpe__index_of(e, o)) ^
+           e->seal;
+}
+
 mpe_handle
 mpe_handle_of(mpe_engine *e, const mpe_object *o)
 {
-    return (uint64_t)atomic_load_explicit(&o->kind, memory_order_relaxed) << 56 |
-           (uint64_t)(atomic_load_explicit(&o->generation, memory_order_relaxed) & 0xffffff) << 32 |
-           mpe__index_of(e, o);
+    if (!mpe__admits(e, o, MPE__ANY_KIND))
+        return 0;
+    return sealed(e, o);
 }
 
 mpe_handle
 mpe__handle_as(mpe_engine *e, const mpe_object *o, int kind)
 {
-    return (mpe_handle_of(e, o) & ~(0xffull << 56)) | (uint64_t)kind << 56;
+    return (sealed(e, o) & ~(0xffull << 56)) | (uint64_t)kind << 56;
 }
 
 int
 mpe_kind_of(const mpe_object *o)
 {
-    return atomic_load_explicit(&o->kind, memory_order_relaxed);
+    return !o ? MPE_EINVAL : atomic_load_explicit(&o->kind, memory_order_relaxed);
 }
 
 /* Does the handle name the entry's current object, or a facet of it? */
@@ -282,7 +293,7 @@ static int
 names(const mpe_engine *e, mpe_handle h, const mpe_object *o)
 {
     int named = mpe_handle_kind(h);
-    if ((mpe__load32(&o->generation) & 0xffffff) != (uint32_t)(h >> 32 & 0xffffff))
+    if ((mpe__load32(&o->generation) & 0xffffff) != (uint32_t)((h ^ e->seal) >> 32 & 0xffffff))
         return 0;
     return mpe_kind_of(o) == named ||
            (named < MPE_KIND_COUNT && mpe__kind_of(e, o)->facets >> named & 1);
@@ -291,7 +302,9 @@ names(const mpe_engine *e, mpe_handle h, const mpe_object *o)
 int
 mpe_hold(mpe_engine *e, mpe_handle h, mpe_object **out)
 {
-    uint32_t index = (uint32_t)h;
+    if (!out || !mpe__is_ours(e))
+        return out ? mpe__refusal(e, NULL, 0) : MPE_EINVAL;
+    uint32_t index = mpe__handle_index(e, h);
     if (index == 0 || index >= mpe__load32(&e->header->objects_top))
         return MPE_ESTALE;
     if (holds_reach(e, index) != MPE_OK)
@@ -324,6 +337,8 @@ mpe_hold(mpe_engine *e, mpe_handle h, mpe_object **out)
 void
 mpe_drop(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__ANY_KIND))
+        return;
     uint32_t index = mpe__index_of(e, o);
     if (index >= e->holds_capacity || e->holds[index] == 0 || --e->holds[index] > 0)
         return;

@@ -19,8 +19,8 @@ int mpe__object_create(mpe_engine *e, int kind, mpe_object **out);
 mpe_handle mpe__handle_as(mpe_engine *e, const mpe_object *o, int kind);
 
 /* Before bytes with handles are stored: their objects are marked as possibly living in containers,
- * and o as such a container. */
-void mpe__note_stored(mpe_engine *e, mpe_object *o, const void *bytes, size_t size);
+ * and o as such a container. Errors: ECORRUPT. */
+int mpe__note_stored(mpe_engine *e, mpe_object *o, const void *bytes, size_t size);
 /* Bytes with handles are about to leave a container unread: the objects they name may become
  * garbage. */
 void mpe__note_removed(mpe_engine *e, const void *bytes, size_t size);
@@ -44,6 +44,18 @@ int mpe__object_borrow(mpe_engine *e, mpe_object *o);
 void mpe__object_return(mpe_engine *e, mpe_object *o, int was_held);
 /* Frees an entry that the slot was making or destroying. */
 void mpe__free_making(mpe_engine *e, uint32_t index, uint32_t slot);
+
+/* A handle is kind << 56 | generation << 32 | index, with the seal of the arena over all bits that
+ * are not the kind's nor needed for an index: a handle of another arena names no object here. */
+#define MPE__INDEX_BITS 23
+#define MPE__HANDLE_SEAL ((1ull << 56) - (1ull << MPE__INDEX_BITS))
+
+/* The index of the object that a handle names; beyond all of them when it is of another arena. */
+static inline uint32_t
+mpe__handle_index(const mpe_engine *e, mpe_handle h)
+{
+    return (uint32_t)(h ^ e->seal);
+}
 
 static inline void *
 mpe__body(mpe_engine *e, const mpe_object *o)

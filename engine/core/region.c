@@ -6,6 +6,7 @@
 
 #include "os/os.h"
 #include "core/arena.h"
+#include "core/object.h"
 #include "core/slot.h"
 
 #include <errno.h>
@@ -28,7 +29,7 @@ format_word(void)
     static const uint64_t sizes[] = {sizeof(struct mpe__header), sizeof(struct mpe__slot),
                                      sizeof(mpe_object),         MPE__SLOTS,
                                      MPE__CHUNK_BYTES,           MPE_KIND_COUNT};
-    uint64_t h = 3; /* raise when the meaning of a field changes */
+    uint64_t h = 4; /* raise when the meaning of a field changes */
     for (size_t i = 0; i < MPE__COUNTOF(sizes); i++)
         h = (h ^ sizes[i]) * 0x100000001b3ull;
     return h;
@@ -107,6 +108,8 @@ use_mapping(mpe_engine *e, struct mpe__mapping *m)
     e->header = (struct mpe__header *)e->base;
     e->slots = (struct mpe__slot *)(e->base + mpe__round_up(sizeof(struct mpe__header), PAGE));
     e->objects = (mpe_object *)(e->base + e->header->objects_off);
+    e->objects_bytes = (uint64_t)e->header->objects_max * sizeof(mpe_object);
+    e->seal = e->header->nonce & MPE__HANDLE_SEAL;
     e->spare_fd = mpe__fd_copy(e->fd);
 }
 

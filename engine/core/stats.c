@@ -4,6 +4,7 @@
 #include "core/bell.h"
 #include "core/death.h"
 #include "core/slot.h"
+#include "core/door.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -17,6 +18,8 @@ is_there(struct mpe__slot *s)
 void
 mpe_stats_get(mpe_engine *e, mpe_stats *out)
 {
+    if (!out || !mpe__is_ours(e))
+        return;
     struct mpe__header *h = e->header;
     uint32_t top = mpe__load32(&h->slots_top);
     *out = (mpe_stats){.arena_limit_bytes = h->limit_bytes,
@@ -39,6 +42,10 @@ sleeps_in(const struct mpe__slot *s)
 int
 mpe_slot_next(mpe_engine *e, uint32_t *slot, mpe_slot_info *out)
 {
+    if (!slot || !out)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     uint32_t top = mpe__load32(&e->header->slots_top);
     for (uint32_t i = *slot; i < top; i++) {
         struct mpe__slot *s = &e->slots[i];
@@ -58,6 +65,10 @@ mpe_slot_next(mpe_engine *e, uint32_t *slot, mpe_slot_info *out)
 int
 mpe_slot_get(mpe_engine *e, uint32_t slot, mpe_slot_info *out)
 {
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     uint32_t at = slot;
     int rc = mpe_slot_next(e, &at, out);
     return rc == MPE_OK && at == slot + 1 ? MPE_OK : MPE_ENOENT;
@@ -66,24 +77,32 @@ mpe_slot_get(mpe_engine *e, uint32_t slot, mpe_slot_info *out)
 uint32_t
 mpe_self_slot(mpe_engine *e)
 {
+    if (!mpe__is_ours(e))
+        return 0;
     return e->slot;
 }
 
 const char *
 mpe_self_name(mpe_engine *e)
 {
+    if (!mpe__is_ours(e))
+        return NULL;
     return e->self->name;
 }
 
 void
 mpe_self_set_name(mpe_engine *e, const char *name)
 {
+    if (!name || !mpe__is_ours(e))
+        return;
     snprintf(e->self->name, sizeof e->self->name, "%s", name);
 }
 
 void
 mpe_object_info_get(mpe_engine *e, mpe_object *o, mpe_object_info *out)
 {
+    if (!out || !mpe__admits(e, o, MPE__ANY_KIND))
+        return;
     *out = (mpe_object_info){.handle = mpe_handle_of(e, o), .kind = mpe_kind_of(o)};
     out->holders = mpe__set_count(&o->holders);
     struct mpe__slotset both;
@@ -104,6 +123,10 @@ mpe_object_info_get(mpe_engine *e, mpe_object *o, mpe_object_info *out)
 int
 mpe_object_next(mpe_engine *e, uint32_t *index, mpe_object_info *out)
 {
+    if (!index || !out)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     uint32_t top = mpe__load32(&e->header->objects_top);
     for (uint32_t i = *index + 1; i < top; i++) {
         mpe_object *o;
@@ -122,5 +145,7 @@ mpe_object_next(mpe_engine *e, uint32_t *index, mpe_object_info *out)
 int
 mpe_reap_dead(mpe_engine *e)
 {
+    if (!mpe__is_ours(e))
+        return 0;
     return mpe__reap_all(e) + mpe__slots_free_unborn(e);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Looking at an arena: what is told of objects and of this process. */
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include "testing/mpe_test.h"
 #include "testing/procs.h"

@@ -24,6 +24,7 @@
 #include "core/death.h"
 #include "core/ilock.h"
 #include "core/slot.h"
+#include "core/door.h"
 
 #include <stdlib.h>
 
@@ -74,7 +75,7 @@ static int
 mark_handle(void *ud, uint64_t handle)
 {
     struct sweep *s = ud;
-    uint32_t index = (uint32_t)handle;
+    uint32_t index = mpe__handle_index(s->e, handle);
     if (index < s->top)
         s->marked[index] |= (uint8_t)(PART_MENTIONED << mpe__kind_named(s->e, handle)->part);
     mark(s, index);
@@ -206,6 +207,8 @@ mpe__sweep_if_wanted(mpe_engine *e)
 void
 mpe_sweep(mpe_engine *e)
 {
+    if (!mpe__is_ours(e))
+        return;
     if (e->depth == 0 && !mpe__load32(&e->self->making))
         sweep_now(e);
 }
@@ -213,5 +216,7 @@ mpe_sweep(mpe_engine *e)
 uint64_t
 mpe_growth(const mpe_engine *e)
 {
+    if (!mpe__is_ours(e))
+        return 0;
     return mpe__load64(&e->header->grown_bytes);
 }

@@ -190,15 +190,19 @@ MPE_API void mpe_lookup_free(mpe_engine *e, mpe_lookup *l);
 
 /* ---- synchronisation, in steps ------------------------------------------------------------ */
 
-/* An owner is (process, task): task is any number the caller uses for its own tasks, 1 .. 2^31-1.
- */
+/* An owner is (process, task). The number of a task, 1 .. 2^31-1, comes from mpe_owner_new; those
+ * below MPE_OWNER_FIRST are the caller's to choose. mpe_acquire has an owner of its own. */
+
+#define MPE_OWNER_FIRST 0x40000000u /* the least number that mpe_owner_new gives */
+/* Returns a number for a task that owns locks, which no other task of this engine has. */
+MPE_API uint32_t mpe_owner_new(mpe_engine *e);
 
 /* Acquires a free lock. Returns OWNER_DIED instead of OK when its last owner exited holding it.
- * Errors: EAGAIN (held; wait for MPE_EVENT_READY). */
+ * Errors: EAGAIN (held; wait for MPE_EVENT_READY), EINVAL (task). */
 MPE_API int mpe_lock_acquire(mpe_engine *e, mpe_object *o, uint32_t task);
 /* Acquires a recursive lock that is free, or one more level of it when the task owns it. Returns
  * OWNER_DIED as mpe_lock_acquire does.
- * Errors: EAGAIN (held; wait for MPE_EVENT_READY), ERANGE (65535 levels). */
+ * Errors: EAGAIN (held; wait for MPE_EVENT_READY), ERANGE (65535 levels), EINVAL (task). */
 MPE_API int mpe_rlock_acquire(mpe_engine *e, mpe_object *o, uint32_t task);
 /* Releases a lock, held by any process or task.  Errors: EOVER (free). */
 MPE_API int mpe_lock_release(mpe_engine *e, mpe_object *o);

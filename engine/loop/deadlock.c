@@ -22,6 +22,7 @@
 #include "loop/loop.h"
 
 #include "core/slot.h"
+#include "core/door.h"
 
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -243,12 +244,18 @@ mpe__quiet_end(mpe_engine *e)
 void
 mpe_find_deadlocks(mpe_engine *e, int on)
 {
+    if (!mpe__is_ours(e))
+        return;
     mpe__store32(&e->header->finds_deadlocks, on != 0);
 }
 
 int
 mpe_deadlock_get(mpe_engine *e, mpe_deadlock *out)
 {
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     struct mpe__header *h = e->header;
     if (!e->loop->in_deadlock)
         return MPE_ENOENT;

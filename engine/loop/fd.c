@@ -17,6 +17,7 @@
  */
 #include "loop/loop.h"
 #include "os/os.h"
+#include "core/door.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -193,6 +194,10 @@ mpe__fds_prepare(mpe_engine *e)
 int
 mpe_wait_fd(mpe_engine *e, mpe_waiter *w, int fd, int events, uint64_t deadline)
 {
+    if (!w)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     struct mpe__fds *s = &e->loop->fds;
     int edge = (events & MPE_EDGE) != 0, writes = (events & MPE_WRITABLE) != 0;
     uint32_t wanted = writes ? WRITES : READS;
@@ -211,6 +216,8 @@ mpe_wait_fd(mpe_engine *e, mpe_waiter *w, int fd, int events, uint64_t deadline)
 void
 mpe_fd_waiter_gone(mpe_engine *e, int fd)
 {
+    if (!mpe__is_ours(e))
+        return;
     struct mpe__fd *f = find(&e->loop->fds, fd);
     if (f)
         count(e, f);
@@ -219,6 +226,8 @@ mpe_fd_waiter_gone(mpe_engine *e, int fd)
 void
 mpe_fd_closing(mpe_engine *e, int fd)
 {
+    if (!mpe__is_ours(e))
+        return;
     struct mpe__fds *s = &e->loop->fds;
     struct mpe__fd *f = find(s, fd);
     if (!f)

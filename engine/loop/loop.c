@@ -7,6 +7,7 @@
 
 #include "core/object.h"
 #include "core/death.h"
+#include "core/door.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,8 @@
 void
 mpe_post(mpe_engine *e, mpe_job *job)
 {
+    if (!job || !mpe__is_ours(e))
+        return;
     struct mpe__loop *l = e->loop;
     if (job->queued)
         return;
@@ -44,6 +47,8 @@ next_job(struct mpe__loop *l)
 void
 mpe_turn(mpe_engine *e)
 {
+    if (!mpe__is_ours(e))
+        return;
     if (mpe__uv_alive(e)) {
         mpe__uv_turn(e);
         return;
@@ -79,6 +84,8 @@ set_stride(struct mpe__loop *l, uint64_t now)
 void
 mpe_notice_deaths(mpe_engine *e)
 {
+    if (!mpe__is_ours(e))
+        return;
     mpe__reap_all(e);
     mpe__sweep_if_wanted(e); /* closes the pipes that they held */
 }
@@ -144,6 +151,10 @@ take_interrupt(struct mpe__loop *l)
 int
 mpe_run_until(mpe_engine *e, const int *done)
 {
+    if (!done)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     struct mpe__loop *l = e->loop;
     l->quiet = 0; /* the caller has done something */
     while (!*done) {
@@ -172,6 +183,8 @@ mpe_run_until(mpe_engine *e, const int *done)
 int
 mpe_go_round(mpe_engine *e)
 {
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     int done = 0;
     e->loop->quiet = 0;
     run_jobs(e, &done);
@@ -184,6 +197,8 @@ mpe_go_round(mpe_engine *e)
 int
 mpe_poll(mpe_engine *e)
 {
+    if (!mpe__is_ours(e))
+        return 0;
     int done = 0;
     mpe_notice_deaths(e);
     mpe__dispatch_bell(e);
@@ -196,6 +211,8 @@ mpe_poll(mpe_engine *e)
 void
 mpe_keep_alive(mpe_engine *e, int delta)
 {
+    if (!mpe__is_ours(e))
+        return;
     e->loop->keep_alive += (uint32_t)delta;
 }
 
@@ -211,6 +228,8 @@ mpe_interrupt(mpe_engine *e)
 void
 mpe_on_turn(mpe_engine *e, mpe_turn_hook *hook)
 {
+    if (!hook || !mpe__is_ours(e))
+        return;
     hook->next = e->loop->hooks;
     e->loop->hooks = hook;
 }
@@ -218,6 +237,8 @@ mpe_on_turn(mpe_engine *e, mpe_turn_hook *hook)
 void
 mpe_off_turn(mpe_engine *e, mpe_turn_hook *hook)
 {
+    if (!hook || !mpe__is_ours(e))
+        return;
     mpe_turn_hook **at = &e->loop->hooks;
     while (*at && *at != hook)
         at = &(*at)->next;
@@ -252,6 +273,10 @@ int
 mpe_await(mpe_engine *e, mpe_object *o, int event, uint64_t deadline,
           int (*try_again)(mpe_engine *e, mpe_object *o, void *ud), void *ud)
 {
+    if (!try_again)
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__ANY_KIND))
+        return mpe__refusal(e, o, MPE__ANY_KIND);
     struct awaiting a = {.waiter = {.fire = on_fire}};
     int rc = try_again(e, o, ud);
     while (rc == MPE_EAGAIN) {

@@ -9,6 +9,7 @@
  * A question that is still queued is then not run at all. */
 #include "base/buf.h"
 #include "loop/loop.h"
+#include "core/door.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -227,6 +228,10 @@ int
 mpe_lookup_start(mpe_engine *e, enum mpe_lookup_kind kind, const char *name, const char *service,
                  mpe_lookup **out)
 {
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     struct mpe__question *q = find(e, kind, name, service);
     mpe_lookup *l = calloc(1, sizeof *l);
     int rc = !l ? MPE_ENOMEM : q ? MPE_OK : ask(e, kind, name, service, &q);

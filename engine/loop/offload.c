@@ -13,6 +13,7 @@
  */
 #include "loop/loop.h"
 #include "os/os.h"
+#include "core/door.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -206,6 +207,10 @@ int
 mpe_offload(mpe_engine *e, void (*run)(void *ud), void (*done)(mpe_engine *e, void *ud, int status),
             void *ud)
 {
+    if (!run || !done)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     return offload(e, &pools[QUICK],
                    (struct mpe__work){.awaited = 1, .run = run, .done = done, .ud = ud});
 }

@@ -8,6 +8,7 @@
  */
 #include "loop/loop.h"
 #include "objects/lock.h"
+#include "core/door.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -22,6 +23,8 @@ mpe__output_create(mpe_engine *e)
 mpe_object *
 mpe_output_lock(mpe_engine *e)
 {
+    if (!mpe__is_ours(e))
+        return NULL;
     return &e->objects[0];
 }
 
@@ -38,7 +41,7 @@ acquire(mpe_engine *e, mpe_object *lock)
     mpe_waiter w = {.fire = on_fire};
     int filed = 0;
     mpe_spin_for(e, lock, MPE_EVENT_READY);
-    while (mpe_lock_acquire(e, lock, 0) == MPE_EAGAIN) {
+    while (mpe__lock_take(e, lock, MPE__OWNER_HOST) == MPE_EAGAIN) {
         if (!filed || w.fired) {
             filed = mpe_wait_object(e, &w, lock, MPE_EVENT_READY, MPE_FOREVER) == MPE_OK;
         } else {
@@ -71,6 +74,8 @@ write_all(int fd, const uint8_t *bytes, size_t size)
 int
 mpe_write_whole(mpe_engine *e, int fd, const void *bytes, size_t size)
 {
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     mpe_object *lock = mpe_output_lock(e);
     mpe_lock_state state;
     mpe_lock_state_get(e, lock, &state);
@@ -80,7 +85,7 @@ mpe_write_whole(mpe_engine *e, int fd, const void *bytes, size_t size)
     int rc = write_all(fd, bytes, size);
     int saved = errno;
     if (!is_ours)
-        mpe_lock_release(e, lock);
+        mpe__lock_give(e, lock);
     errno = saved;
     return rc;
 }

@@ -20,7 +20,7 @@ output_lock(mpe_engine *e)
 static void *
 held_by_parent(mpe_engine *e)
 {
-    EXPECT_OK(mpe_lock_acquire(e, mpe_output_lock(e), 0));
+    EXPECT_OK(mpe_lock_acquire(e, mpe_output_lock(e), 1));
     return mpe_output_lock(e);
 }
 
@@ -50,7 +50,7 @@ check_free(mpe_engine *e, void *arg, bool has_ended)
 {
     (void)has_ended;
     mpe_test_reap(e);
-    int rc = mpe_lock_acquire(e, arg, 0);
+    int rc = mpe_lock_acquire(e, arg, 1);
     EXPECT(rc == MPE_OK || rc == MPE_OWNER_DIED);
     EXPECT_OK(mpe_lock_release(e, arg));
 }

@@ -32,7 +32,7 @@ TEST(no_output_comes_between_the_pieces_of_the_lock_owner)
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *lock = mpe_output_lock(e);
     REQUIRE(pipe(fds) == 0);
-    EXPECT_OK(mpe_lock_acquire(e, lock, 0));
+    EXPECT_OK(mpe_lock_acquire(e, lock, 1));
     REQUIRE(write(fds[1], "a", 1) == 1);
     mpe_process *p = mpe_test_start(e, write_b, NULL);
     EXPECT_OK(mpe_write_whole(e, fds[1], "a", 1)); /* its own */
@@ -47,7 +47,7 @@ static void
 hold_and_die(mpe_engine *e, void *arg)
 {
     (void)arg;
-    REQUIRE_OK(mpe_lock_acquire(e, mpe_output_lock(e), 0));
+    REQUIRE_OK(mpe_lock_acquire(e, mpe_output_lock(e), 1));
     REQUIRE(write(fds[1], "half", 4) == 4);
     _exit(0);
 }
@@ -68,7 +68,7 @@ TEST(an_interrupt_stays_noted_while_a_writer_waits)
     mpe_object *lock = mpe_output_lock(e);
     int never = 0;
     REQUIRE(pipe(fds) == 0);
-    EXPECT_OK(mpe_lock_acquire(e, lock, 0));
+    EXPECT_OK(mpe_lock_acquire(e, lock, 1));
     mpe_process *p = mpe_test_start(e, write_b, NULL);
     EXPECT_OK(mpe_lock_release(e, lock));
     mpe_interrupt(e);

@@ -9,6 +9,7 @@
  * empty lists.
  */
 #include "loop/loop.h"
+#include "core/door.h"
 
 #include <stdlib.h>
 
@@ -25,6 +26,8 @@ mpe_send(mpe_engine *e, void (*run)(mpe_engine *e, void *ud), void *ud)
 {
     if (!e || !run)
         return MPE_EINVAL;
+    if (mpe__is_inherited(e))
+        return MPE_EPERM;
     struct mpe__loop *l = e->loop;
     if (mpe__load32(&l->closing))
         return MPE_ECLOSED;

@@ -16,6 +16,7 @@
 
 #include "os/os.h"
 #include "core/slot.h"
+#include "core/door.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -76,6 +77,8 @@ mpe__uv_begin(mpe_engine *e)
 uv_loop_t *
 mpe_loop(mpe_engine *e)
 {
+    if (!mpe__is_ours(e))
+        return NULL;
     struct mpe__loop *l = e->loop;
     if (l->uv)
         return l->uv;
@@ -205,6 +208,8 @@ mpe__uv_drop(mpe_engine *e, uv_handle_t *handle)
 uint64_t
 mpe_loop_others(mpe_engine *e)
 {
+    if (!mpe__is_ours(e))
+        return 0;
     struct mpe__loop *l = e->loop;
     uint64_t closing = 0;
     if (!l->uv)

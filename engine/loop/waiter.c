@@ -13,6 +13,7 @@
  * when the object changed. When it leaves, it checks on their behalf.
  */
 #include "loop/loop.h"
+#include "core/door.h"
 
 #include <stdlib.h>
 
@@ -119,6 +120,8 @@ is_ready(mpe_engine *e, mpe_object *o, int event)
 int
 mpe_spin_for(mpe_engine *e, mpe_object *o, int event)
 {
+    if (!mpe__admits(e, o, MPE__ANY_KIND))
+        return 0;
     struct mpe__loop *l = e->loop;
     if (l->jobs_head || l->spin_score == 0 || !mpe__may_spin(e))
         return 0;
@@ -242,6 +245,10 @@ mpe__dispatch_bell(mpe_engine *e)
 int
 mpe_wait_object(mpe_engine *e, mpe_waiter *w, mpe_object *o, int event, uint64_t deadline)
 {
+    if (!w)
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__ANY_KIND))
+        return mpe__refusal(e, o, MPE__ANY_KIND);
     if (!has_event(e, o, event))
         return MPE_EINVAL;
     if (w->fired && (w->object != o || w->event != event))
@@ -273,6 +280,10 @@ mpe_wait_object(mpe_engine *e, mpe_waiter *w, mpe_object *o, int event, uint64_t
 int
 mpe_wait_list(mpe_engine *e, mpe_waiter *w, mpe_waitlist *list, uint64_t deadline)
 {
+    if (!w)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     w->object = NULL;
     w->list = NULL;
     w->fired = 0;
@@ -291,6 +302,10 @@ mpe_wait_timer(mpe_engine *e, mpe_waiter *w, uint64_t deadline)
 int
 mpe_wait_timer_aside(mpe_engine *e, mpe_waiter *w, uint64_t deadline)
 {
+    if (!w)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     int rc = mpe_wait_timer(e, w, deadline);
     w->is_aside = 1;
     return rc;

@@ -4,6 +4,7 @@
 #include "core/arena.h"
 #include "core/object.h"
 #include "objects/lock.h"
+#include "objects/doors.h"
 
 struct array {
     uint64_t length;
@@ -46,6 +47,10 @@ mpe_type_size(char type)
 int
 mpe_array_create(mpe_engine *e, char type, uint64_t length, unsigned flags, mpe_object **out)
 {
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     static const int kinds[4] = {MPE_KIND_ARRAY, MPE_KIND_VALUE, MPE_KIND_RAW_ARRAY,
                                  MPE_KIND_RAW_VALUE};
     size_t size = mpe_type_size(type);
@@ -66,9 +71,13 @@ mpe_array_create(mpe_engine *e, char type, uint64_t length, unsigned flags, mpe_
 void *
 mpe_array_data(mpe_engine *e, mpe_object *o, char *type, uint64_t *length)
 {
+    if (!mpe__admits(e, o, MPE__ARRAYS))
+        return NULL;
     struct array *a = mpe__body(e, o);
-    *type = (char)a->type;
-    *length = a->length;
+    if (type)
+        *type = (char)a->type;
+    if (length)
+        *length = a->length;
     return a + 1;
 }
 

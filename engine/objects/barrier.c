@@ -7,6 +7,7 @@
 #include "core/bell.h"
 #include "core/ilock.h"
 #include "core/object.h"
+#include "objects/doors.h"
 
 #include <string.h>
 
@@ -21,6 +22,10 @@ body(mpe_engine *e, const mpe_object *o)
 int
 mpe_barrier_create(mpe_engine *e, uint32_t parties, mpe_bytes settings, mpe_object **out)
 {
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     mpe_object *o;
     int rc = mpe__object_begin(e, MPE_KIND_BARRIER, settings.size, &o);
     if (rc != MPE_OK)
@@ -66,6 +71,8 @@ all_arrivals(mpe_engine *e, const struct mpe__barrier *b, uint32_t generation)
 mpe_bytes
 mpe_barrier_settings(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__KIND(BARRIER)))
+        return (mpe_bytes){NULL, 0};
     struct mpe__barrier *b = body(e, o);
     return (mpe_bytes){b->settings, b->settings_size};
 }
@@ -73,6 +80,10 @@ mpe_barrier_settings(mpe_engine *e, mpe_object *o)
 int
 mpe_barrier_arrive(mpe_engine *e, mpe_object *o, uint32_t *index, uint32_t *generation)
 {
+    if (!index || !generation)
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__KIND(BARRIER)))
+        return mpe__refusal(e, o, MPE__KIND(BARRIER));
     struct mpe__barrier *b = body(e, o);
     mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
     uint64_t word = mpe__load64(&o->word);
@@ -95,6 +106,8 @@ mpe_barrier_arrive(mpe_engine *e, mpe_object *o, uint32_t *index, uint32_t *gene
 int
 mpe_barrier_open(mpe_engine *e, mpe_object *o, uint32_t generation)
 {
+    if (!mpe__admits(e, o, MPE__KIND(BARRIER)))
+        return mpe__refusal(e, o, MPE__KIND(BARRIER));
     mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
     uint64_t word = mpe__load64(&o->word);
     int rc = MPE_EBROKEN;
@@ -111,6 +124,8 @@ mpe_barrier_open(mpe_engine *e, mpe_object *o, uint32_t generation)
 int
 mpe_barrier_poll(mpe_engine *e, mpe_object *o, uint32_t generation)
 {
+    if (!mpe__admits(e, o, MPE__KIND(BARRIER)))
+        return mpe__refusal(e, o, MPE__KIND(BARRIER));
     uint64_t word = atomic_load(&o->word);
     (void)e;
     if (generation_of(word) == generation)
@@ -121,6 +136,8 @@ mpe_barrier_poll(mpe_engine *e, mpe_object *o, uint32_t generation)
 void
 mpe_barrier_abort(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__KIND(BARRIER)))
+        return;
     mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
     mpe__store64(&o->word, mpe__load64(&o->word) | BROKEN);
     mpe__iunlock(e, &o->ilock);
@@ -130,6 +147,8 @@ mpe_barrier_abort(mpe_engine *e, mpe_object *o)
 void
 mpe_barrier_reset(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__KIND(BARRIER)))
+        return;
     mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
     uint64_t word = mpe__load64(&o->word);
     uint32_t g = generation_of(word);
@@ -141,11 +160,17 @@ mpe_barrier_reset(mpe_engine *e, mpe_object *o)
 void
 mpe_barrier_state(mpe_engine *e, mpe_object *o, uint32_t *parties, uint32_t *waiting, int *broken)
 {
+    if (!mpe__admits(e, o, MPE__KIND(BARRIER)))
+        return;
     struct mpe__barrier *b = body(e, o);
     uint64_t word = mpe__load64(&o->word);
-    *parties = b->parties;
-    *broken = (word & BROKEN) != 0;
-    *waiting = *broken ? 0 : all_arrivals(e, b, generation_of(word));
+    int is_broken = (word & BROKEN) != 0;
+    if (parties)
+        *parties = b->parties;
+    if (broken)
+        *broken = is_broken;
+    if (waiting)
+        *waiting = is_broken ? 0 : all_arrivals(e, b, generation_of(word));
 }
 
 static void

@@ -14,6 +14,7 @@
 #include "core/ilock.h"
 #include "core/object.h"
 #include "objects/lock.h"
+#include "objects/doors.h"
 
 static struct mpe__condition *
 body(mpe_engine *e, const mpe_object *o)
@@ -24,8 +25,14 @@ body(mpe_engine *e, const mpe_object *o)
 int
 mpe_condition_create(mpe_engine *e, mpe_handle lock, mpe_object **out)
 {
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     mpe_object *o, *held = NULL;
     int rc = lock ? mpe_hold(e, lock, &held) : MPE_OK;
+    if (held && !mpe__admits(e, held, MPE__RLOCKS | MPE__KIND(LOCK)))
+        rc = MPE_ETYPE;
     if (rc == MPE_OK)
         rc = mpe__object_begin(e, MPE_KIND_CONDITION, 0, &o);
     if (rc == MPE_OK) {
@@ -65,6 +72,8 @@ is_notified(struct mpe__condition_counts n, uint32_t ticket)
 mpe_handle
 mpe_condition_lock(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__KIND(CONDITION)))
+        return 0;
     mpe_handle h = mpe__load64(&body(e, o)->lock);
     return h ? h : mpe_lock_facet(e, o);
 }
@@ -72,6 +81,10 @@ mpe_condition_lock(mpe_engine *e, mpe_object *o)
 int
 mpe_condition_enlist(mpe_engine *e, mpe_object *o, uint32_t *ticket)
 {
+    if (!ticket)
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__KIND(CONDITION)))
+        return mpe__refusal(e, o, MPE__KIND(CONDITION));
     mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
     struct mpe__condition_counts n = counts_of(e, o, e->slot);
     int rc = n.waiting < MPE__CONDITION_MAX ? MPE_OK : MPE_ERANGE;
@@ -101,12 +114,16 @@ end_wait(mpe_engine *e, mpe_object *o, uint32_t ticket, int gives_up)
 int
 mpe_condition_notified(mpe_engine *e, mpe_object *o, uint32_t ticket)
 {
+    if (!mpe__admits(e, o, MPE__KIND(CONDITION)))
+        return mpe__refusal(e, o, MPE__KIND(CONDITION));
     return is_notified(counts_of(e, o, e->slot), ticket) ? end_wait(e, o, ticket, 0) : MPE_EAGAIN;
 }
 
 int
 mpe_condition_leave(mpe_engine *e, mpe_object *o, uint32_t ticket)
 {
+    if (!mpe__admits(e, o, MPE__KIND(CONDITION)))
+        return mpe__refusal(e, o, MPE__KIND(CONDITION));
     return end_wait(e, o, ticket, 1);
 }
 
@@ -142,6 +159,8 @@ assign(mpe_engine *e, mpe_object *o, uint32_t count)
 void
 mpe_condition_notify(mpe_engine *e, mpe_object *o, uint32_t count)
 {
+    if (!mpe__admits(e, o, MPE__KIND(CONDITION)))
+        return;
     mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
     assign(e, o, count);
     mpe__iunlock(e, &o->ilock);

@@ -23,16 +23,23 @@
  * it: see dict_all.c.
  */
 #include "objects/dict_int.h"
+#include "objects/doors.h"
 
 int
 mpe_dict_create(mpe_engine *e, mpe_object **out)
 {
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     return mpe__object_create(e, MPE_KIND_DICT, out);
 }
 
 uint64_t
 mpe_dict_count(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__KIND(DICT)))
+        return 0;
     struct mpe__dict *d = mpe__dict_body(e, o);
     uint64_t sum = 0;
     if (mpe__load64(&d->pending) & MPE__DICT_DUE)

@@ -13,6 +13,7 @@
  * The recovery of the freeze lock itself does nothing: a reaper may hold a stripe.
  */
 #include "objects/dict_int.h"
+#include "objects/doors.h"
 
 #include <string.h>
 
@@ -253,8 +254,12 @@ put_record(mpe_engine *e, mpe_object *o, const uint8_t *record, int handles)
 int
 mpe_dict_update(mpe_engine *e, mpe_object *o, const void *records, uint64_t count, int handles)
 {
+    if (!mpe__admits(e, o, MPE__KIND(DICT)))
+        return mpe__refusal(e, o, MPE__KIND(DICT));
     if (count == 0)
         return MPE_OK;
+    if (!records)
+        return MPE_EINVAL;
     if (count == 1)
         return put_record(e, o, records, handles);
     mpe__dict_freeze(e, o);
@@ -266,6 +271,8 @@ mpe_dict_update(mpe_engine *e, mpe_object *o, const void *records, uint64_t coun
 void
 mpe_dict_clear(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__KIND(DICT)))
+        return;
     mpe__dict_freeze(e, o);
     wait_for_writers(e, o);
     mpe__store64(&mpe__dict_body(e, o)->pending, MPE__DICT_DUE); /* the commit */
@@ -329,6 +336,10 @@ copy_node(mpe_engine *e, uint64_t off, void *ud)
 int
 mpe_dict_snapshot(mpe_engine *e, mpe_object *o, mpe_buf *out, uint64_t *count)
 {
+    if (!out || !count)
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__KIND(DICT)))
+        return mpe__refusal(e, o, MPE__KIND(DICT));
     struct snapshot s = {out, 0};
     int rc = each_stripe(e, o, copy_node, &s);
     if (rc == MPE_OK)

@@ -11,6 +11,7 @@
 #include "objects/dict_int.h"
 
 #include "base/hash.h"
+#include "objects/doors.h"
 
 #include <string.h>
 
@@ -194,11 +195,17 @@ read_key(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out, uint64_t *ve
 int
 mpe_dict_get(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out, uint64_t *version)
 {
+    if (!out || mpe__lacks(key))
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__KIND(DICT)))
+        return mpe__refusal(e, o, MPE__KIND(DICT));
     return read_key(e, o, key, out, version);
 }
 
 int
 mpe_dict_has(mpe_engine *e, mpe_object *o, mpe_bytes key)
 {
+    if (mpe__lacks(key) || !mpe__admits(e, o, MPE__KIND(DICT)))
+        return 0;
     return read_key(e, o, key, NULL, NULL) == MPE_OK;
 }

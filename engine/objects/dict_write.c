@@ -3,6 +3,7 @@
  * table entry. Before it searches, a writer waits for the pending operation.
  */
 #include "objects/dict_int.h"
+#include "objects/doors.h"
 
 #include <string.h>
 
@@ -262,12 +263,20 @@ put_when(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_bytes value, int handl
 int
 mpe_dict_put(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_bytes value, int handles)
 {
+    if (mpe__lacks(key) || mpe__lacks(value))
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__KIND(DICT)))
+        return mpe__refusal(e, o, MPE__KIND(DICT));
     return put_when(e, o, key, value, handles, 0, NULL);
 }
 
 int
 mpe_dict_put_new(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_bytes value, int handles)
 {
+    if (mpe__lacks(key) || mpe__lacks(value))
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__KIND(DICT)))
+        return mpe__refusal(e, o, MPE__KIND(DICT));
     return put_when(e, o, key, value, handles, 1, NULL);
 }
 
@@ -275,12 +284,20 @@ int
 mpe_dict_put_if(mpe_engine *e, mpe_object *o, mpe_bytes key, uint64_t version, mpe_bytes value,
                 int handles)
 {
+    if (mpe__lacks(key) || mpe__lacks(value))
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__KIND(DICT)))
+        return mpe__refusal(e, o, MPE__KIND(DICT));
     return put_when(e, o, key, value, handles, 0, &version);
 }
 
 int
 mpe_dict_remove_if(mpe_engine *e, mpe_object *o, mpe_bytes key, uint64_t version)
 {
+    if (mpe__lacks(key))
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__KIND(DICT)))
+        return mpe__refusal(e, o, MPE__KIND(DICT));
     struct mpe__dict_place p;
     lock_key(e, o, key, &p);
     int rc = mpe__dict_version_at(&p) == version ? MPE_OK : MPE_EAGAIN;
@@ -293,6 +310,10 @@ mpe_dict_remove_if(mpe_engine *e, mpe_object *o, mpe_bytes key, uint64_t version
 int
 mpe_dict_remove(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out)
 {
+    if (mpe__lacks(key))
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__KIND(DICT)))
+        return mpe__refusal(e, o, MPE__KIND(DICT));
     struct mpe__dict_place p;
     lock_key(e, o, key, &p);
     int rc = p.node ? MPE_OK : MPE_ENOENT;
@@ -339,6 +360,10 @@ pop_from(mpe_engine *e, mpe_object *o, struct mpe__dict_place *p, mpe_buf *key, 
 int
 mpe_dict_pop_any(mpe_engine *e, mpe_object *o, mpe_buf *key, mpe_buf *value)
 {
+    if (!key || !value)
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__KIND(DICT)))
+        return mpe__refusal(e, o, MPE__KIND(DICT));
     struct mpe__dict *d = mpe__dict_body(e, o);
     if (mpe__load64(&d->pending))
         mpe__dict_settle(e, o);
@@ -359,6 +384,10 @@ mpe_dict_pop_any(mpe_engine *e, mpe_object *o, mpe_buf *key, mpe_buf *value)
 int
 mpe_dict_edit(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_edit_fn edit, void *ud)
 {
+    if (!edit || mpe__lacks(key))
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__KIND(DICT)))
+        return mpe__refusal(e, o, MPE__KIND(DICT));
     struct mpe__dict_place p;
     uint8_t bytes[16];
     size_t size = 0;

@@ -3,16 +3,23 @@
  * commits; a setter that dies before its wake is covered by the reaper's broadcast. */
 #include "core/bell.h"
 #include "core/object.h"
+#include "objects/doors.h"
 
 int
 mpe_event_create(mpe_engine *e, mpe_object **out)
 {
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     return mpe__object_create(e, MPE_KIND_EVENT, out);
 }
 
 void
 mpe_event_set(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__KIND(EVENT)))
+        return;
     uint64_t word = mpe__load64(&o->word);
     do {
         if (word & 1)
@@ -24,6 +31,8 @@ mpe_event_set(mpe_engine *e, mpe_object *o)
 void
 mpe_event_clear(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__KIND(EVENT)))
+        return;
     (void)e;
     atomic_fetch_and(&o->word, ~1ull);
 }
@@ -31,6 +40,8 @@ mpe_event_clear(mpe_engine *e, mpe_object *o)
 int
 mpe_event_is_set(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__KIND(EVENT)))
+        return 0;
     (void)e;
     return (int)(mpe__load64(&o->word) & 1);
 }
@@ -38,6 +49,10 @@ mpe_event_is_set(mpe_engine *e, mpe_object *o)
 int
 mpe_event_wait(mpe_engine *e, mpe_object *o, uint64_t *epoch)
 {
+    if (!epoch)
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__KIND(EVENT)))
+        return mpe__refusal(e, o, MPE__KIND(EVENT));
     uint64_t word = atomic_load(&o->word);
     (void)e;
     if (word & 1 || (*epoch != UINT64_MAX && word >> 1 != *epoch))

@@ -29,6 +29,7 @@
  * says, and clears them by mpe_lease_forget. No process reads them after the owner has exited. */
 #include "base/defs.h"
 #include "mpengine_core.h"
+#include "objects/doors.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -63,6 +64,10 @@ run_of(uint32_t number, uint32_t item)
 int
 mpe_lease_create(mpe_engine *e, uint32_t workers, uint32_t places, mpe_object **out)
 {
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     char type;
     uint64_t length, *words;
     if (workers == 0 || places == 0)
@@ -79,6 +84,10 @@ mpe_lease_create(mpe_engine *e, uint32_t workers, uint32_t places, mpe_object **
 int
 mpe_lease_board(mpe_engine *e, mpe_object *o, mpe_leases *out)
 {
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__ANY_KIND))
+        return mpe__refusal(e, o, MPE__ANY_KIND);
     char type;
     uint64_t length;
     if (mpe_kind_of(o) != MPE_KIND_RAW_ARRAY)
@@ -108,6 +117,8 @@ int
 mpe_lease_taken(mpe_engine *e, const mpe_leases *b, uint64_t worker, mpe_object *queue,
                 mpe_lease_run *out)
 {
+    if (!mpe__admits(e, queue, MPE__QUEUES))
+        return mpe__refusal(e, queue, MPE__QUEUES);
     uint64_t lease = mpe__load64(word_of(b, worker, LEASE));
     uint32_t next, got;
     mpe_queue_seqs(e, queue, &next, &got);
@@ -180,6 +191,8 @@ int
 mpe_lease_take(mpe_engine *e, const mpe_leases *b, uint64_t worker, mpe_object *queue,
                mpe_message *out, uint64_t *since)
 {
+    if (!mpe__admits(e, queue, MPE__QUEUES))
+        return mpe__refusal(e, queue, MPE__QUEUES);
     if (mpe_lease_is_retired(b, worker))
         return MPE_ECLOSED;
     int rc = mpe_queue_get_leased(e, queue, (uint64_t *)word_of(b, worker, LEASE), out);
@@ -255,6 +268,10 @@ struct buffer {
 int
 mpe_lease_buffer_of(mpe_engine *e, mpe_object *o, mpe_lease_buffer *out)
 {
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__ANY_KIND))
+        return mpe__refusal(e, o, MPE__ANY_KIND);
     char type;
     uint64_t length;
     if (mpe_kind_of(o) != MPE_KIND_RAW_ARRAY)

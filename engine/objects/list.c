@@ -8,6 +8,7 @@
 #include "core/object.h"
 #include "core/death.h"
 #include "core/ilock.h"
+#include "objects/doors.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -87,6 +88,10 @@ new_item(mpe_engine *e, mpe_bytes bytes, int handles, uint64_t *off)
 int
 mpe_list_create(mpe_engine *e, mpe_object **out)
 {
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     mpe_object *o;
     uint64_t off;
     int rc = mpe__object_begin(e, MPE_KIND_LIST, 0, &o);
@@ -116,6 +121,8 @@ raise_version(mpe_object *o)
 uint64_t
 mpe_list_count(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__KIND(LIST)))
+        return 0;
     lock(e, o);
     uint64_t n = items_of(vector_of(e, o)).count;
     mpe__iunlock(e, &o->ilock);
@@ -145,6 +152,10 @@ note_removed(mpe_engine *e, const struct item *n)
 int
 mpe_list_get(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out)
 {
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__KIND(LIST)))
+        return mpe__refusal(e, o, MPE__KIND(LIST));
     lock(e, o);
     struct items old = items_of(vector_of(e, o));
     int rc = MPE_ERANGE;
@@ -238,6 +249,10 @@ set_locked(mpe_engine *e, mpe_object *o, uint64_t index, mpe_bytes bytes, int ha
 int
 mpe_list_set(mpe_engine *e, mpe_object *o, uint64_t index, mpe_bytes bytes, int handles)
 {
+    if (mpe__lacks(bytes))
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__KIND(LIST)))
+        return mpe__refusal(e, o, MPE__KIND(LIST));
     if (handles)
         mpe__note_stored(e, o, bytes.data, bytes.size);
     lock(e, o);
@@ -273,6 +288,10 @@ insert_locked(mpe_engine *e, mpe_object *o, uint64_t index, uint64_t item)
 int
 mpe_list_insert(mpe_engine *e, mpe_object *o, uint64_t index, mpe_bytes bytes, int handles)
 {
+    if (mpe__lacks(bytes))
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__KIND(LIST)))
+        return mpe__refusal(e, o, MPE__KIND(LIST));
     uint64_t item;
     if (handles)
         mpe__note_stored(e, o, bytes.data, bytes.size);
@@ -326,6 +345,8 @@ remove_locked(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out)
 int
 mpe_list_remove(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out)
 {
+    if (!mpe__admits(e, o, MPE__KIND(LIST)))
+        return mpe__refusal(e, o, MPE__KIND(LIST));
     lock(e, o);
     int rc = remove_locked(e, o, index, out);
     mpe__iunlock(e, &o->ilock);
@@ -335,6 +356,8 @@ mpe_list_remove(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out)
 int
 mpe_list_remove_if(mpe_engine *e, mpe_object *o, uint64_t index, uint64_t version)
 {
+    if (!mpe__admits(e, o, MPE__KIND(LIST)))
+        return mpe__refusal(e, o, MPE__KIND(LIST));
     lock(e, o);
     int rc = mpe__load64(&o->word) == version ? remove_locked(e, o, index, NULL) : MPE_EAGAIN;
     mpe__iunlock(e, &o->ilock);
@@ -344,6 +367,8 @@ mpe_list_remove_if(mpe_engine *e, mpe_object *o, uint64_t index, uint64_t versio
 void
 mpe_list_clear(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__KIND(LIST)))
+        return;
     lock(e, o);
     while (remove_locked(e, o, UINT64_MAX, NULL) == MPE_OK)
         ;
@@ -369,6 +394,10 @@ extend_locked(mpe_engine *e, mpe_object *o, const mpe_bytes *items, size_t count
 int
 mpe_list_extend(mpe_engine *e, mpe_object *o, const mpe_bytes *items, size_t count, int handles)
 {
+    if (!mpe__admits(e, o, MPE__KIND(LIST)))
+        return mpe__refusal(e, o, MPE__KIND(LIST));
+    if (!items && count > 0)
+        return MPE_EINVAL;
     for (size_t i = 0; handles && i < count; i++)
         mpe__note_stored(e, o, items[i].data, items[i].size);
     lock(e, o);
@@ -380,6 +409,8 @@ mpe_list_extend(mpe_engine *e, mpe_object *o, const mpe_bytes *items, size_t cou
 int
 mpe_list_snapshot(mpe_engine *e, mpe_object *o, mpe_buf *out, uint64_t *count, uint64_t *version)
 {
+    if (!mpe__admits(e, o, MPE__KIND(LIST)))
+        return mpe__refusal(e, o, MPE__KIND(LIST));
     static const uint8_t zeros[8];
     int rc = MPE_OK;
     lock(e, o);
@@ -393,8 +424,10 @@ mpe_list_snapshot(mpe_engine *e, mpe_object *o, mpe_buf *out, uint64_t *count, u
         if (rc == MPE_OK)
             rc = mpe_buf_append(out, zeros, -(uint64_t)item->size & 7);
     }
-    *count = all.count;
-    *version = mpe__load64(&o->word);
+    if (count)
+        *count = all.count;
+    if (version)
+        *version = mpe__load64(&o->word);
     mpe__iunlock(e, &o->ilock);
     return rc;
 }
@@ -441,6 +474,8 @@ int
 mpe_list_reorder(mpe_engine *e, mpe_object *o, uint64_t version, const uint64_t *order,
                  uint64_t count)
 {
+    if (!mpe__admits(e, o, MPE__KIND(LIST)))
+        return mpe__refusal(e, o, MPE__KIND(LIST));
     int rc = check_order(order, count);
     if (rc != MPE_OK)
         return rc;

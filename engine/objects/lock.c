@@ -16,6 +16,7 @@
 
 #include "core/bell.h"
 #include "core/object.h"
+#include "objects/doors.h"
 
 #define FREE 0ull
 #define ABANDONED 0xffffull
@@ -48,17 +49,23 @@ is_mine(const mpe_engine *e, uint64_t word, uint32_t task)
 int
 mpe_lock_create(mpe_engine *e, int recursive, mpe_object **out)
 {
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     return mpe__object_create(e, recursive ? MPE_KIND_RLOCK : MPE_KIND_LOCK, out);
 }
 
 mpe_handle
 mpe_lock_facet(mpe_engine *e, const mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__RLOCKS))
+        return 0;
     return mpe__handle_as(e, o, MPE_KIND_RLOCK);
 }
 
 int
-mpe_lock_acquire(mpe_engine *e, mpe_object *o, uint32_t task)
+mpe__lock_take(mpe_engine *e, mpe_object *o, uint32_t task)
 {
     uint64_t seen = FREE;
     if (MPE__LIKELY(atomic_compare_exchange_strong(&o->word, &seen, owned(e, task))))
@@ -70,11 +77,11 @@ mpe_lock_acquire(mpe_engine *e, mpe_object *o, uint32_t task)
 }
 
 int
-mpe_rlock_acquire(mpe_engine *e, mpe_object *o, uint32_t task)
+mpe__rlock_take(mpe_engine *e, mpe_object *o, uint32_t task)
 {
     uint64_t word = mpe__load64(&o->word);
     if (!is_mine(e, word, task))
-        return mpe_lock_acquire(e, o, task);
+        return mpe__lock_take(e, o, task);
     if (levels_of(word) == 0xffff)
         return MPE_ERANGE;
     mpe__store64(&o->word, word + LEVELS_ONE);
@@ -82,7 +89,7 @@ mpe_rlock_acquire(mpe_engine *e, mpe_object *o, uint32_t task)
 }
 
 int
-mpe_lock_release(mpe_engine *e, mpe_object *o)
+mpe__lock_give(mpe_engine *e, mpe_object *o)
 {
     uint64_t seen = mpe__load64(&o->word);
     do {
@@ -94,7 +101,7 @@ mpe_lock_release(mpe_engine *e, mpe_object *o)
 }
 
 int
-mpe_rlock_release(mpe_engine *e, mpe_object *o, uint32_t task)
+mpe__rlock_give(mpe_engine *e, mpe_object *o, uint32_t task)
 {
     uint64_t word = mpe__load64(&o->word);
     if (!is_mine(e, word, task))
@@ -103,22 +110,76 @@ mpe_rlock_release(mpe_engine *e, mpe_object *o, uint32_t task)
         mpe__store64(&o->word, word - LEVELS_ONE);
         return MPE_OK;
     }
-    return mpe_lock_release(e, o);
+    return mpe__lock_give(e, o);
+}
+
+/* ---- in steps ---- */
+
+uint32_t
+mpe_owner_new(mpe_engine *e)
+{
+    if (!mpe__is_ours(e))
+        return 0;
+    return MPE_OWNER_FIRST | (++e->owners & (MPE_OWNER_FIRST - 1));
+}
+
+static int
+is_owner(uint32_t task)
+{
+    return MPE__LIKELY(task != 0 && task < MPE__OWNER_HOST);
+}
+
+int
+mpe_lock_acquire(mpe_engine *e, mpe_object *o, uint32_t task)
+{
+    if (!mpe__admits(e, o, MPE__KIND(LOCK)))
+        return mpe__refusal(e, o, MPE__KIND(LOCK));
+    return is_owner(task) ? mpe__lock_take(e, o, task) : MPE_EINVAL;
+}
+
+int
+mpe_rlock_acquire(mpe_engine *e, mpe_object *o, uint32_t task)
+{
+    if (!mpe__admits(e, o, MPE__RLOCKS))
+        return mpe__refusal(e, o, MPE__RLOCKS);
+    return is_owner(task) ? mpe__rlock_take(e, o, task) : MPE_EINVAL;
+}
+
+int
+mpe_lock_release(mpe_engine *e, mpe_object *o)
+{
+    if (!mpe__admits(e, o, MPE__KIND(LOCK)))
+        return mpe__refusal(e, o, MPE__KIND(LOCK));
+    return mpe__lock_give(e, o);
+}
+
+int
+mpe_rlock_release(mpe_engine *e, mpe_object *o, uint32_t task)
+{
+    if (!mpe__admits(e, o, MPE__RLOCKS))
+        return mpe__refusal(e, o, MPE__RLOCKS);
+    return mpe__rlock_give(e, o, task);
 }
 
 int
 mpe_rlock_release_all(mpe_engine *e, mpe_object *o, uint32_t task, uint32_t *levels)
 {
+    if (!levels)
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__RLOCKS))
+        return mpe__refusal(e, o, MPE__RLOCKS);
     uint64_t word = mpe__load64(&o->word);
     if (!is_mine(e, word, task))
         return MPE_EPERM;
     *levels = levels_of(word);
-    return mpe_lock_release(e, o);
+    return mpe__lock_give(e, o);
 }
 
 void
 mpe_rlock_set_levels(mpe_engine *e, mpe_object *o, uint32_t levels)
 {
+    if (!mpe__admits(e, o, MPE__RLOCKS))
+        return;
     uint64_t word = mpe__load64(&o->word);
     if (slot_of(word) == e->slot + 1)
         mpe__store64(&o->word, (word & ~(0xffffull << 16)) | (uint64_t)levels << 16);
@@ -127,6 +188,8 @@ mpe_rlock_set_levels(mpe_engine *e, mpe_object *o, uint32_t levels)
 void
 mpe_lock_state_get(mpe_engine *e, const mpe_object *o, mpe_lock_state *out)
 {
+    if (!out || !mpe__admits(e, o, MPE__RLOCKS | MPE__KIND(LOCK)))
+        return;
     uint64_t word = mpe__load64(&o->word);
     (void)e;
     *out = (mpe_lock_state){.abandoned = word == ABANDONED};

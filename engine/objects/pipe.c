@@ -21,6 +21,7 @@
 #include "core/bell.h"
 #include "core/death.h"
 #include "core/object.h"
+#include "objects/doors.h"
 
 static struct mpe__pipe *
 body(mpe_engine *e, const mpe_object *o)
@@ -46,6 +47,10 @@ make_queue(mpe_engine *e, mpe_object *pipe, int end)
 int
 mpe_pipe_create(mpe_engine *e, int duplex, mpe_object **out)
 {
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     mpe_object *made, *o;
     int rc = mpe__object_begin(e, MPE_KIND_PIPE, 0, &made);
     if (rc != MPE_OK)
@@ -69,12 +74,16 @@ mpe_pipe_create(mpe_engine *e, int duplex, mpe_object **out)
 mpe_handle
 mpe_pipe_handle(mpe_engine *e, const mpe_object *o, int end)
 {
+    if (!mpe__admits(e, o, MPE__KIND(PIPE)))
+        return 0;
     return mpe__handle_as(e, o, end ? MPE_KIND_PIPE_OTHER : MPE_KIND_PIPE);
 }
 
 mpe_handle
 mpe_pipe_queue(mpe_engine *e, mpe_object *o, int from_end)
 {
+    if (!mpe__admits(e, o, MPE__KIND(PIPE)))
+        return 0;
     return mpe__load64(&body(e, o)->queue[from_end]);
 }
 
@@ -89,6 +98,8 @@ add_user(mpe_engine *e, mpe_object *o, int end, uint32_t slot)
 void
 mpe_pipe_use(mpe_engine *e, mpe_object *o, int end)
 {
+    if (!mpe__admits(e, o, MPE__KIND(PIPE)))
+        return;
     add_user(e, o, end, e->slot);
 }
 
@@ -107,7 +118,7 @@ other_arrived(mpe_engine *e, mpe_object *o, uint32_t slot)
 static void
 close_queue(mpe_engine *e, mpe_handle h)
 {
-    mpe_object *q = &e->objects[(uint32_t)h];
+    mpe_object *q = &e->objects[mpe__handle_index(e, h)];
     int was_held = mpe__object_borrow(e, q);
     if (mpe__object_settles_live(e, q) && mpe_handle_of(e, q) == h)
         mpe_queue_close(e, q);
@@ -143,6 +154,8 @@ remove_user(mpe_engine *e, mpe_object *o, int end, uint32_t slot)
 void
 mpe_pipe_close(mpe_engine *e, mpe_object *o, int end)
 {
+    if (!mpe__admits(e, o, MPE__KIND(PIPE)))
+        return;
     remove_user(e, o, end, e->slot);
     mpe__sweep_if_wanted(e);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Pipes: two ends, their handles and queues. */
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include "testing/mpe_test.h"
 #include "testing/procs.h"

@@ -22,6 +22,7 @@
 #include "core/bell.h"
 #include "core/death.h"
 #include "core/ilock.h"
+#include "objects/doors.h"
 
 #include <string.h>
 
@@ -50,6 +51,10 @@ new_segment(mpe_engine *e, uint64_t bytes, uint32_t n, uint64_t *off)
 int
 mpe_queue_create(mpe_engine *e, uint32_t max_items, unsigned flags, mpe_object **out)
 {
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     mpe_object *o;
     int joinable = (flags & MPE_QUEUE_JOINABLE) != 0,
         kind = joinable ? MPE_KIND_JOINABLE : MPE_KIND_QUEUE;
@@ -191,17 +196,25 @@ put_locked(mpe_engine *e, mpe_object *o, const mpe_bytes *parts, int count, uint
 int
 mpe_queue_put(mpe_engine *e, mpe_object *o, const mpe_bytes *parts, int count, int handles)
 {
+    if (count < 0 || (count > 0 && !parts))
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__QUEUES))
+        return mpe__refusal(e, o, MPE__QUEUES);
     uint64_t size = 0, block = 0;
     uint32_t flags = handles ? MPE__RECORD_HANDLES : 0;
     struct mpe__queue *q = mpe__queue_body(e, o);
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
+        if (mpe__lacks(parts[i]))
+            return MPE_EINVAL;
         size += parts[i].size;
+    }
     if (size > INLINE_MAX && (mpe__load32(&q->closed) || mpe__queue_is_full(q)))
         return mpe__load32(&q->closed) ? MPE_ECLOSED : MPE_EAGAIN; /* saves the copy */
     if (size >= MPE__RECORD_WRAP)
         return MPE_EARENA;
     for (int i = 0; handles && i < count; i++)
-        mpe__note_stored(e, o, parts[i].data, parts[i].size);
+        if (mpe__note_stored(e, o, parts[i].data, parts[i].size) != MPE_OK)
+            return MPE_ECORRUPT;
     if (size > INLINE_MAX) {
         int rc = mpe__alloc(e, size, &block);
         if (rc != MPE_OK)
@@ -313,6 +326,10 @@ is_empty(struct mpe__queue *q)
 int
 mpe_queue_get_leased(mpe_engine *e, mpe_object *o, uint64_t *lease, mpe_message *out)
 {
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__QUEUES))
+        return mpe__refusal(e, o, MPE__QUEUES);
     struct mpe__queue *q = mpe__queue_body(e, o);
     if (is_empty(q) && !mpe__load32(&q->closed)) {
         if (mpe__load32(&q->last_idle) != e->slot)
@@ -337,6 +354,8 @@ mpe_queue_get(mpe_engine *e, mpe_object *o, mpe_message *out)
 void
 mpe_message_free(mpe_engine *e, mpe_message *m)
 {
+    if (!m || !mpe__is_ours(e))
+        return;
     mpe_unpin(e, m->pins);
     if (m->block)
         mpe__free(e, m->block);
@@ -348,6 +367,8 @@ mpe_message_free(mpe_engine *e, mpe_message *m)
 uint32_t
 mpe_queue_size(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__QUEUES))
+        return 0;
     struct mpe__queue *q = mpe__queue_body(e, o);
     uint32_t got = mpe__load32(&q->get_count); /* first, or it may look negative */
     return mpe__load32(&q->put_count) - got;
@@ -356,25 +377,35 @@ mpe_queue_size(mpe_engine *e, mpe_object *o)
 uint32_t
 mpe_queue_bound(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__QUEUES))
+        return 0;
     return mpe__queue_body(e, o)->max_items;
 }
 
 void
 mpe_queue_seqs(mpe_engine *e, mpe_object *o, uint32_t *put_seq, uint32_t *get_seq)
 {
-    *get_seq = mpe__load32(&mpe__queue_body(e, o)->get_count);
-    *put_seq = mpe__load32(&mpe__queue_body(e, o)->put_count);
+    if (!mpe__admits(e, o, MPE__QUEUES))
+        return;
+    if (get_seq)
+        *get_seq = mpe__load32(&mpe__queue_body(e, o)->get_count);
+    if (put_seq)
+        *put_seq = mpe__load32(&mpe__queue_body(e, o)->put_count);
 }
 
 int
 mpe_queue_is_closed(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__QUEUES))
+        return 0;
     return mpe__load32(&mpe__queue_body(e, o)->closed) != 0;
 }
 
 void
 mpe_queue_close(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__QUEUES))
+        return;
     struct mpe__queue *q = mpe__queue_body(e, o);
     mpe__ilock(e, &q->tail_lock, mpe__index_of(e, o));
     mpe__store32(&q->closed, 1);

@@ -9,6 +9,7 @@
 
 #include "core/bell.h"
 #include "core/ilock.h"
+#include "objects/doors.h"
 
 /* ---- taken ---- */
 
@@ -63,6 +64,8 @@ count_done(mpe_engine *e, struct mpe__queue *q)
 int
 mpe_queue_task_done(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__QUEUES))
+        return mpe__refusal(e, o, MPE__QUEUES);
     struct mpe__queue *q = mpe__queue_body(e, o);
     if (!(q->flags & MPE_QUEUE_JOINABLE))
         return MPE_EINVAL;
@@ -80,6 +83,8 @@ mpe_queue_task_done(mpe_engine *e, mpe_object *o)
 int
 mpe_queue_join(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__QUEUES))
+        return mpe__refusal(e, o, MPE__QUEUES);
     struct mpe__queue *q = mpe__queue_body(e, o);
     if (!(q->flags & MPE_QUEUE_JOINABLE))
         return MPE_EINVAL;

@@ -8,6 +8,7 @@
 #include "core/bell.h"
 #include "core/ilock.h"
 #include "core/object.h"
+#include "objects/doors.h"
 
 /* The word of the object is the number of all permits, held or not. */
 struct semaphore {
@@ -25,6 +26,10 @@ body(mpe_engine *e, const mpe_object *o)
 int
 mpe_semaphore_create(mpe_engine *e, uint32_t permits, int bounded, mpe_object **out)
 {
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     mpe_object *o;
     int rc = mpe__object_begin(e, bounded ? MPE_KIND_BOUNDED : MPE_KIND_SEMAPHORE, 0, &o);
     if (rc != MPE_OK)
@@ -49,6 +54,8 @@ held_by_all(mpe_engine *e, const struct semaphore *s)
 uint32_t
 mpe_semaphore_value(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__SEMAPHORES))
+        return 0;
     uint64_t all = mpe__load64(&o->word), held = held_by_all(e, body(e, o));
     return (uint32_t)(all > held ? all - held : 0);
 }
@@ -56,6 +63,8 @@ mpe_semaphore_value(mpe_engine *e, mpe_object *o)
 int
 mpe_semaphore_acquire(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__SEMAPHORES))
+        return mpe__refusal(e, o, MPE__SEMAPHORES);
     struct semaphore *s = body(e, o);
     int rc = MPE_EAGAIN;
     mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
@@ -88,6 +97,8 @@ whose_hold(mpe_engine *e, const struct semaphore *s)
 int
 mpe_semaphore_release(mpe_engine *e, mpe_object *o)
 {
+    if (!mpe__admits(e, o, MPE__SEMAPHORES))
+        return mpe__refusal(e, o, MPE__SEMAPHORES);
     struct semaphore *s = body(e, o);
     int rc = MPE_OK;
     mpe__ilock(e, &o->ilock, mpe__index_of(e, o));

@@ -49,11 +49,11 @@ static void
 check_lock(mpe_engine *e, void *arg, bool has_ended)
 {
     mpe_test_reap(e);
-    int rc = mpe_lock_acquire(e, arg, 1);
+    int rc = mpe_rlock_acquire(e, arg, 1);
     EXPECT(rc == MPE_OK || (!has_ended && rc == MPE_OWNER_DIED));
-    EXPECT_OK(mpe_lock_release(e, arg));
-    EXPECT_OK(mpe_lock_acquire(e, arg, 1));
-    EXPECT_OK(mpe_lock_release(e, arg));
+    EXPECT_OK(mpe_rlock_release(e, arg, 1));
+    EXPECT_OK(mpe_rlock_acquire(e, arg, 1));
+    EXPECT_OK(mpe_rlock_release(e, arg, 1));
 }
 
 TEST_LIMIT(a_lock_is_free_after_its_owner, 60)
@@ -61,19 +61,32 @@ TEST_LIMIT(a_lock_is_free_after_its_owner, 60)
     kill_everywhere((struct mpe_test_deaths){new_lock, NULL, take_and_release, check_lock});
 }
 
+static int
+try_rlock(mpe_engine *e, mpe_object *o, void *ud)
+{
+    (void)ud;
+    return mpe_rlock_acquire(e, o, 1);
+}
+
+static int
+lock_recursively(mpe_engine *e, mpe_object *o)
+{
+    return mpe_await(e, o, MPE_EVENT_READY, MPE_FOREVER, try_rlock, NULL);
+}
+
 static void
 wait_for_lock(mpe_engine *e, void *arg)
 {
-    int rc = mpe_test_lock(e, arg);
+    int rc = lock_recursively(e, arg);
     EXPECT(rc == MPE_OK || rc == MPE_OWNER_DIED);
-    EXPECT_OK(mpe_lock_release(e, arg));
+    EXPECT_OK(mpe_rlock_release(e, arg, 1));
 }
 
 static void *
 lock_of_parent(mpe_engine *e)
 {
     new_lock(e);
-    EXPECT_OK(mpe_lock_acquire(e, mpe_test_it, 1));
+    EXPECT_OK(mpe_rlock_acquire(e, mpe_test_it, 1));
     return mpe_test_it;
 }
 

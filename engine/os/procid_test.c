@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What a process may ask of the system about itself. */
-#include "mpengine.h"
+#include "mpengine_core.h"
 
 #include "testing/mpe_test.h"
 

@@ -10,6 +10,7 @@
 #include "proc/proc.h"
 #include "core/region.h"
 #include "core/slot.h"
+#include "core/door.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -51,6 +52,10 @@ mpe__birth_take(mpe_engine *e, const struct mpe__birth *b)
 int
 mpe_next_message(mpe_engine *e, mpe_message *out)
 {
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     struct mpe__proc *p = e->proc;
     if (p->gift && mpe_hold(e, p->gift, &p->gift_queue) != MPE_OK)
         p->gift_queue = NULL;
@@ -68,6 +73,8 @@ mpe_next_message(mpe_engine *e, mpe_message *out)
 int
 mpe_parent_pid(mpe_engine *e, int *alive)
 {
+    if (!alive || !mpe__is_ours(e))
+        return 0;
     *alive = 0;
     if (e->parent_pid == 0)
         return 0;
@@ -81,6 +88,8 @@ mpe_parent_pid(mpe_engine *e, int *alive)
 int
 mpe_parent_fd(mpe_engine *e, int *alive)
 {
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     struct mpe__proc *p = e->proc;
     if (p->parent_fd < 0 && e->parent_pid)
         p->parent_fd = mpe__pidfd_open((pid_t)e->parent_pid);
@@ -93,6 +102,8 @@ mpe_parent_fd(mpe_engine *e, int *alive)
 const char *
 mpe_parent_name(mpe_engine *e)
 {
+    if (!mpe__is_ours(e))
+        return NULL;
     return e->parent_name;
 }
 
@@ -100,6 +111,8 @@ mpe_parent_name(mpe_engine *e)
 void
 mpe_report_exit(mpe_engine *e, int code)
 {
+    if (!mpe__is_ours(e))
+        return;
     struct mpe__status s = {MPE__STATUS_ENDING, code};
     if (e->proc->status_fd >= 0 && write(e->proc->status_fd, &s, sizeof s) < 0)
         return; /* the parent is gone, or does not read: the server reports it */
@@ -177,5 +190,7 @@ mpe_attach(const mpe_config *config, mpe_engine **out)
 int
 mpe_interrupt_clear(mpe_engine *e)
 {
+    if (!mpe__is_ours(e))
+        return 0;
     return (int)atomic_exchange(&e->loop->interrupted, 0);
 }

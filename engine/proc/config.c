@@ -4,6 +4,7 @@
  * does not know, as long as they ask for nothing.
  */
 #include "proc/proc.h"
+#include "core/door.h"
 
 #include <string.h>
 
@@ -52,4 +53,16 @@ mpe__config_read(const mpe_config *given, mpe_config *out)
         return MPE_EINVAL;
     *out = c;
     return MPE_OK;
+}
+
+int
+mpe__start_check(const mpe_engine *e, const mpe_start *s)
+{
+    if (!s || s->size < sizeof *s)
+        return MPE_EINVAL;
+    if (!s->name || !s->executable || s->count < 0 || (s->count > 0 && !s->messages))
+        return MPE_EINVAL;
+    if (s->size > sizeof *s && !is_zero((const uint8_t *)s + sizeof *s, s->size - sizeof *s))
+        return MPE_EVERSION;
+    return mpe__is_ours(e) ? MPE_OK : mpe__refusal(e, NULL, 0);
 }

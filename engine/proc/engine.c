@@ -3,6 +3,7 @@
 #include "os/os.h"
 #include "proc/proc.h"
 #include "core/arena.h"
+#include "core/door.h"
 #include "core/object.h"
 #include "core/region.h"
 #include "core/slot.h"
@@ -46,6 +47,7 @@ mpe__engine_new(void)
     mpe_engine *e = &w->engine;
     e->proc = &w->proc;
     e->loop = &w->loop;
+    mpe__adopt(e);
     mpe__proc_init(e->proc);
     e->fd = e->bell_fd = e->spare_fd = -1;
     e->cpus = mpe_cpu_count();
@@ -112,6 +114,8 @@ mpe_open_thread(mpe_engine *e, const char *name, mpe_engine **out)
 void
 mpe_leave(mpe_engine *e)
 {
+    if (!mpe__is_ours(e))
+        return;
     e->owes_wakes = e->loop->entries > 0;
     mpe__slot_detach(e);
 }
@@ -119,6 +123,8 @@ mpe_leave(mpe_engine *e)
 void
 mpe_close(mpe_engine *e)
 {
+    if (!mpe__is_ours(e))
+        return;
     mpe__send_close(e);
     e->owes_wakes = e->loop->entries > 0;
     mpe__loop_close(e);

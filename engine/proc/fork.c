@@ -7,6 +7,7 @@
 #include "loop/loop.h"
 #include "os/os.h"
 #include "proc/proc.h"
+#include "core/door.h"
 #include "core/object.h"
 #include "core/slot.h"
 
@@ -41,6 +42,8 @@ has_foreign_threads(mpe_engine *e)
 void
 mpe_own_threads(mpe_engine *e, int delta)
 {
+    if (!mpe__is_ours(e))
+        return;
     e->proc->threads += (uint32_t)delta;
 }
 
@@ -106,6 +109,10 @@ int
 mpe_process_fork(mpe_engine *e, const char *name, unsigned flags, mpe_bytes message,
                  mpe_process **out, int *is_child)
 {
+    if (!name || !out || !is_child || mpe__lacks(message))
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     mpe_process *p;
     struct mpe__lines lines;
     *is_child = 0;
@@ -123,6 +130,7 @@ mpe_process_fork(mpe_engine *e, const char *name, unsigned flags, mpe_bytes mess
     if (pid == 0) {
         *is_child = 1;
         *out = NULL;
+        mpe__adopt(e);
         rc = start_child(e, &birth, &lines);
         mpe__process_forget(e, p);
         return rc;

@@ -52,6 +52,8 @@ struct mpe__status {
     int32_t value; /* pid, errno, exit code (n, or -signal) */
 };
 
+/* config.c: looks at what a start was told. Errors: EINVAL, EPERM, EVERSION. */
+int mpe__start_check(const mpe_engine *e, const mpe_start *s);
 /* config.c: what mpe_open and mpe_attach are told, whatever its size; given may be NULL.
  * Errors: EINVAL, EVERSION. */
 int mpe__config_read(const mpe_config *given, mpe_config *out);

@@ -12,6 +12,7 @@
 #include "proc/proc.h"
 #include "core/death.h"
 #include "core/slot.h"
+#include "core/door.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -95,13 +96,13 @@ mpe__process_started(mpe_process *p, pid_t pid)
 int
 mpe_process_pid(const mpe_process *p)
 {
-    return (int)p->pid;
+    return p ? (int)p->pid : MPE_EINVAL;
 }
 
 int
 mpe_process_is_mine(const mpe_process *p)
 {
-    return p->owner == getpid();
+    return p && p->owner == getpid();
 }
 
 static void
@@ -173,11 +174,15 @@ poll_served(mpe_process *p)
 int
 mpe_process_poll(mpe_engine *e, mpe_process *p, int *code)
 {
+    if (!p)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     (void)e;
     if (!p->ended && !mpe_process_is_mine(p)) /* its watch is on the loop of another process */
         return MPE_EPERM;
     int rc = p->ended ? MPE_OK : p->served ? poll_served(p) : poll_own(p);
-    if (rc == MPE_OK)
+    if (rc == MPE_OK && code)
         *code = p->code;
     return rc;
 }
@@ -217,6 +222,10 @@ sleep_on(mpe_process *p, uint64_t deadline)
 int
 mpe_process_join(mpe_engine *e, mpe_process *p, uint64_t deadline, int *code)
 {
+    if (!p)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     for (;;) {
         int rc = mpe_process_poll(e, p, code);
         if (rc != MPE_EAGAIN)
@@ -248,6 +257,10 @@ start_watching(mpe_process *p)
 int
 mpe_process_wait(mpe_engine *e, mpe_process *p, mpe_waiter *w, uint64_t deadline)
 {
+    if (!p || !w)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     if (!p->ended && !mpe_process_is_mine(p))
         return MPE_EPERM;
     if (p->ended)
@@ -261,6 +274,10 @@ mpe_process_wait(mpe_engine *e, mpe_process *p, mpe_waiter *w, uint64_t deadline
 int
 mpe_process_tell(mpe_engine *e, mpe_process *p, int sig)
 {
+    if (!p)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     struct f_owner_ex owner = {F_OWNER_TID, gettid()};
     struct pollfd fd = {.fd = p->end.fd, .events = POLLIN};
     (void)e;
@@ -277,6 +294,10 @@ mpe_process_tell(mpe_engine *e, mpe_process *p, int sig)
 int
 mpe_process_signal(mpe_engine *e, mpe_process *p, int sig)
 {
+    if (!p)
+        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     (void)e;
     if (p->ended || kill(p->pid, sig) == 0 || errno == ESRCH)
         return MPE_OK;
@@ -286,6 +307,8 @@ mpe_process_signal(mpe_engine *e, mpe_process *p, int sig)
 void
 mpe_process_free(mpe_engine *e, mpe_process *p)
 {
+    if (!p || !mpe__is_ours(e))
+        return;
     if (mpe_process_is_mine(p))
         stop_watching(p);
     else if (p->end.fd >= 0)

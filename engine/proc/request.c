@@ -10,6 +10,7 @@
  */
 #include "os/os.h"
 #include "proc/server.h"
+#include "core/door.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -96,6 +97,8 @@ start_server(mpe_engine *e, const mpe_start *s)
 void
 mpe_end_server(mpe_engine *e)
 {
+    if (!mpe__is_ours(e))
+        return;
     pid_t pid = e->proc->server_pid;
     if (pid <= 0)
         return;
@@ -243,7 +246,10 @@ mpe_process_request(mpe_engine *e, const mpe_start *s, mpe_process **out)
 {
     mpe_process *p;
     pid_t pid;
-    int rc = MPE_EAGAIN;
+    int rc = out ? mpe__start_check(e, s) : MPE_EINVAL;
+    if (rc != MPE_OK)
+        return rc;
+    rc = MPE_EAGAIN;
     for (int i = 0; rc == MPE_EAGAIN && i < ATTEMPTS; i++) {
         rc = mpe__process_new(e, s->name, &p);
         if (rc != MPE_OK)

@@ -9,6 +9,7 @@
  */
 #include "os/os.h"
 #include "proc/server.h"
+#include "core/door.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -280,6 +281,7 @@ serve_one(struct server *v, const struct incoming *in, int *status)
                       sizeof *v->children);
     pid_t pid = ready ? fork() : -1;
     if (pid == 0) {
+        mpe__adopt(v->e);
         *status = become_child(v, in);
         return 1;
     }

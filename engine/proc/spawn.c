@@ -169,7 +169,10 @@ mpe_process_spawn(mpe_engine *e, const mpe_start *s, mpe_process **out)
 {
     mpe_process *p;
     pid_t pid;
-    int rc = mpe__process_new(e, s->name, &p);
+    int rc = out ? mpe__start_check(e, s) : MPE_EINVAL;
+    if (rc != MPE_OK)
+        return rc;
+    rc = mpe__process_new(e, s->name, &p);
     if (rc != MPE_OK)
         return rc;
     rc = start_program(e, s, p, &pid);

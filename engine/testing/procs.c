@@ -3,6 +3,7 @@
 #include "testing/procs.h"
 
 #include "loop/loop.h"
+#include "core/door.h"
 #include "core/slot.h"
 #include "testing/mpe_test.h"
 
@@ -234,6 +235,8 @@ mpe_test_twin(mpe_engine *e)
                          .header = e->header,
                          .slots = e->slots,
                          .objects = e->objects,
+                         .objects_bytes = e->objects_bytes,
+                         .seal = e->seal,
                          .kinds = e->kinds,
                          .cpus = e->cpus,
                          .fd = e->fd,
@@ -242,6 +245,7 @@ mpe_test_twin(mpe_engine *e)
     twin->loop = malloc(sizeof *twin->loop);
     REQUIRE(twin->loop != NULL);
     mpe__loop_open(twin, NULL);
+    mpe__adopt(twin);
     REQUIRE_OK(mpe__slot_attach(twin, "thread"));
     return twin;
 }
