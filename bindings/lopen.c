@@ -17,10 +17,10 @@
     X(random)                                                                                      \
     X(object)                                                                                      \
     X(message) /* codec */                                                                         \
-    X(sched)   /* task */                                                                          \
+    X(task)    /* task */                                                                          \
     X(coroutine)                                                                                   \
     X(require)                                                                                     \
-    X(wait)                                                                                        \
+    X(waitlist)                                                                                    \
     X(turn)                                                                                        \
     X(coqueue)                                                                                     \
     X(offload)                                                                                     \
@@ -35,7 +35,7 @@
     X(dict)                                                                                        \
     X(list)                                                                                        \
     X(pipe)                                                                                        \
-    X(shm)                                                                                         \
+    X(sharedmemory)                                                                                \
     X(pool)        /* pool */                                                                      \
     X(descriptors) /* io */                                                                        \
     X(readline)                                                                                    \
@@ -48,8 +48,8 @@
     X(luv)                                                                                         \
     X(signal) /* process */                                                                        \
     X(process)                                                                                     \
-    X(start)                                                                                       \
-    X(end)                                                                                         \
+    X(spawn)                                                                                       \
+    X(shutdown)                                                                                    \
     X(output)
 
 #define DECLARE(name) extern const lmpe_module lmpe_##name##_module;

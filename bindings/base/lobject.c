@@ -104,7 +104,7 @@ new_box(lua_State *L, lmpe *S, mpe_handle h)
     b->tag = &lmpe_box_tag;
     b->S = S;
     b->h = h;
-    S->boxes++; /* see ltask_run.c */
+    S->boxes++; /* see lrun.c */
     lua_rawgetp(L, LUA_REGISTRYINDEX, &types_key);
     lua_rawgeti(L, -1, mpe_handle_kind(h));
     lua_setmetatable(L, -3);

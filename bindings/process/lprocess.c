@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * lprocess.c - child processes, from the parent's side, and queries of a process about itself.
- * lstart.c starts them, lend.c ends everything; the Process object of scripts is in
+ * lspawn.c starts them, lshutdown.c ends everything; the Process object of scripts is in
  * mpengine/process.lua.
  */
 #include "task/ltask.h"

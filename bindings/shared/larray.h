@@ -7,7 +7,7 @@
 #define LMPE_ARRAY_H
 
 #include "shared/larray_element.h"
-#include "shared/lstore.h"
+#include "shared/lbytes.h"
 
 #define LMPE_ARRAY_KINDS                                                                           \
     (1u << MPE_KIND_ARRAY | 1u << MPE_KIND_VALUE | 1u << MPE_KIND_RAW_ARRAY |                      \

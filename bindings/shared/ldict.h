@@ -6,7 +6,7 @@
 #ifndef LMPE_DICT_H
 #define LMPE_DICT_H
 
-#include "shared/lstore.h"
+#include "shared/lbytes.h"
 
 /* ---- keys ---- */
 

@@ -5,7 +5,7 @@
 #ifndef LLIST_H
 #define LLIST_H
 
-#include "shared/lstore.h"
+#include "shared/lbytes.h"
 
 /* A fresh snapshot of the list in the store's buffer; how many items it has. */
 uint64_t lmpe_list_snapshot(lua_State *L, lmpe_store *s, uint64_t *version);

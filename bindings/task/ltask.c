@@ -2,7 +2,7 @@
  *
  * ltask.c - tasks: a userdata and a coroutine each. A task that has not ended is in the table of
  * anchors, and its user value is its coroutine; afterwards it is its result. The coroutine is
- * reused when it ended without an error and the script has not seen it. ltask_run.c runs tasks,
+ * reused when it ended without an error and the script has not seen it. lrun.c runs tasks,
  * ltask_methods.c has the functions for scripts, ltask_report.c the reports about them.
  */
 #include "task/lcancel.h"
@@ -306,4 +306,4 @@ on_open(lua_State *L, lmpe *S)
     lmpe_open_cancel(L, S);
 }
 
-const lmpe_module lmpe_sched_module = {.open = on_open, .forked = on_fork};
+const lmpe_module lmpe_task_module = {.open = on_open, .forked = on_fork};

@@ -10,7 +10,7 @@
 
 typedef struct lmpe_await lmpe_await;
 
-/* ---- waiting: lsched.c -------------------------------------------------------------------- */
+/* ---- waiting: lawait.c -------------------------------------------------------------------- */
 
 enum lmpe_source { LMPE_OBJECT, LMPE_LIST, LMPE_TIMER, LMPE_FD, LMPE_PROCESS, LMPE_MANY };
 enum lmpe_ending { LMPE_GOES_ON, LMPE_TIMED_OUT, LMPE_KILLED };
@@ -60,7 +60,7 @@ int lmpe_finish_true(lua_State *L, lmpe *S, lmpe_await *a, int status);
 /* nil and the word for an expected status; raises for the others. */
 int lmpe_outcome(lua_State *L, int status, const char *reason);
 
-/* ---- the simple wait, of what lies inside this process: lsched.c ---- */
+/* ---- the simple wait, of what lies inside this process: lawait.c ---- */
 
 /* Waits in a list (NULL: for the deadline only). finish gets MPE_OK when the list woke the task,
  * which then has its turn even if a kill or the deadline arrived meanwhile, or MPE_ETIMEDOUT. */
@@ -196,7 +196,7 @@ typedef struct lmpe_callback_hooks {
     void (*ended)(lmpe *S);
 } lmpe_callback_hooks;
 
-/* The interface of a userdata that can be waited for (lwait.c): its metatable has this under
+/* The interface of a userdata that can be waited for (lwaitlist.c): its metatable has this under
  * LMPE_WAITABLE, as a light userdata. file files a waiter for its end. Errors: ETYPE (not one);
  * those of the engine. */
 #define LMPE_WAITABLE "mpengine.waitable"

@@ -25,7 +25,7 @@ lua_State *lmpe_take_thread(lua_State *L, lmpe *S);
 /* The coroutine of an ended task is on top of the stack: keeps or drops it. */
 void lmpe_give_thread(lua_State *L, lmpe *S, lmpe_task *t, lua_State *co);
 
-/* ---- ltask_run.c, ltask_methods.c, ltask_report.c, ltask_joinall.c ---- */
+/* ---- lrun.c, ltask_methods.c, ltask_report.c, ltask_joinall.c ---- */
 
 /* The core module and the metatable of tasks are on top. */
 void lmpe_open_spawn(lua_State *L, lmpe *S);
@@ -35,9 +35,10 @@ void lmpe_open_report(lua_State *L, lmpe *S);
 /* joinall(tasks [, timeout]) -> those that have ended, in the order in which they ended */
 int lmpe_joinall(lua_State *L);
 
-/* ---- waits: lsched.c, lwait.c ---- */
+/* ---- waits: lawait.c, lwaitlist.c ---- */
 
-/* lwait.c: a list, whose user value is its owner or nil; waiting for any of a list, its user value. */
+/* lwaitlist.c: a list, whose user value is its owner or nil; waiting for any of a list, its user
+ * value. */
 #define LMPE_WAITLIST "mpengine.waitlist"
 #define LMPE_ANY "mpengine.any"
 /* Does a waiter in a task's list of joiners hear its error? */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * lstore.c - values between Lua and the bytes that dicts and lists store. Bytes in a grown
+ * lbytes.c - values between Lua and the bytes that dicts and lists store. Bytes in a grown
  * buffer and pinned objects belong to a C frame, so code that may raise while they exist runs
  * under pcall.
  */
 #include "codec/lmessage.h"
 #include "codec/lcodec.h"
-#include "shared/lstore.h"
+#include "shared/lbytes.h"
 
 #include <stdarg.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lend.c - the end of a process and of the program: waits for children, ends daemons, and after
+ * lshutdown.c - the end of a process and of the program: waits for children, ends daemons, and after
  * an interrupt stops all processes. All of it blocks and runs no task.
  */
 #include "process/lprocess.h"
@@ -258,4 +258,4 @@ on_open(lua_State *L, lmpe *S)
     lmpe_setfuncs(L, S, functions);
 }
 
-const lmpe_module lmpe_end_module = {.open = on_open, .close = on_close};
+const lmpe_module lmpe_shutdown_module = {.open = on_open, .close = on_close};

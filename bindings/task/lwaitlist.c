@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lwait.c - the parts of waits on the Lua side: lists of waiting tasks inside this process,
+ * lwaitlist.c - the parts of waits on the Lua side: lists of waiting tasks inside this process,
  * descriptors, and waiting for any of several things.
  */
 #include "base/lobject.h"
@@ -404,4 +404,4 @@ on_open(lua_State *L, lmpe *S)
     lua_pop(L, 1);
 }
 
-const lmpe_module lmpe_wait_module = {.open = on_open};
+const lmpe_module lmpe_waitlist_module = {.open = on_open};

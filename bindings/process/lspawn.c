@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lstart.c - starting children, and the first steps of a child. mpengine/process.lua decides
+ * lspawn.c - starting children, and the first steps of a child. mpengine/process.lua decides
  * what is sent to it, and when.
  */
 #include "codec/lmessage.h"
@@ -259,4 +259,4 @@ on_open(lua_State *L, lmpe *S)
     lmpe_setfuncs(L, S, functions);
 }
 
-const lmpe_module lmpe_start_module = {.open = on_open};
+const lmpe_module lmpe_spawn_module = {.open = on_open};

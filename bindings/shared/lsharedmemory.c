@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lshm.c - mp.SharedMemory: named memory in /dev/shm that unrelated programs can open, like
+ * lsharedmemory.c - mp.SharedMemory: named memory in /dev/shm that unrelated programs can open, like
  * Python's multiprocessing.shared_memory. It is outside the arena on purpose: it has a name, and
  * it stays until a program unlinks it. Bytes are copied in and out; nothing here blocks.
  */
@@ -248,4 +248,4 @@ on_open(lua_State *L, lmpe *S)
     lua_pop(L, 1);
 }
 
-const lmpe_module lmpe_shm_module = {.open = on_open};
+const lmpe_module lmpe_sharedmemory_module = {.open = on_open};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lstore.h - shared by dicts and lists: values between Lua and the bytes that the engine stores.
+ * lbytes.h - shared by dicts and lists: values between Lua and the bytes that the engine stores.
  */
 #ifndef LMPE_STORE_H
 #define LMPE_STORE_H

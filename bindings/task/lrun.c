@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * ltask_run.c - spawning tasks, running them, and their ends. The body runs under pcall inside
+ * lrun.c - spawning tasks, running them, and their ends. The body runs under pcall inside
  * the coroutine, so that close handlers of an unwinding task may wait.
  */
 #include "task/lturn.h"

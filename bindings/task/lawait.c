@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lsched.c - how a task waits. There are two kinds of waits: the simple one, in a list of this
+ * lawait.c - how a task waits. There are two kinds of waits: the simple one, in a list of this
  * process or for a time, which needs only the task itself; and the await, which tries an
  * operation of the engine again and again until it succeeds.
  *
