@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define PAGE 4096
-#define WHOLE ((sizeof(lmpe) + 1024 + PAGE - 1) / PAGE * PAGE) /* with some room behind it */
+#define STATE_BYTES ((sizeof(lmpe) + 1024 + PAGE - 1) / PAGE * PAGE) /* with some room behind it */
 
 uint64_t
 lmpe_deadline_in(double seconds)
@@ -74,11 +74,11 @@ lmpe_allocate(void)
     lmpe *S = spare;
     if (S)
         spare = S->spare;
-    else if (!(S = aligned_alloc(PAGE, WHOLE)))
+    else if (!(S = aligned_alloc(PAGE, STATE_BYTES)))
         return NULL;
-    memset(S, 0, WHOLE);
+    memset(S, 0, STATE_BYTES);
     S->room = (uint8_t *)(S + 1);
-    S->room_end = (uint8_t *)S + WHOLE;
+    S->room_end = (uint8_t *)S + STATE_BYTES;
     return S;
 }
 

@@ -44,7 +44,7 @@ struct lmpe {
     uint32_t boxes, armed_boxes; /* shared objects made so far; when the end was last prepared */
     uint64_t weighed;            /* growth of the arena that the collector has been told */
     uint32_t idle_threads;       /* coroutines kept for reuse */
-    struct lmpe_rare *spare_rare;
+    struct lmpe_task_wait *spare_wait;
     const struct lmpe_signal_hooks *signals;
     const struct lmpe_callback_hooks *callbacks;
     struct lmpe_loading *loads; /* lrequire.c */
@@ -67,14 +67,14 @@ struct lmpe {
     int is_program;              /* this universe is the program: the command, or stock lua */
     struct lmpe_child *children; /* lprocess.c: the running ones */
     struct lmpe_child *spare_children;
-    uint32_t ended_children;     /* so far */
-    int tells_ends;              /* a signal reports their exits */
-    struct lmpe_output *output;  /* loutput.c */
-    struct lmpe_curl *curl;      /* lcurl.c */
-    struct lmpe_luv *luv;        /* lluv.c; NULL: it was not loaded, or has a loop of its own */
-    struct lmpe_rare *main_rare; /* of the main task, whether it is in use or not */
-    uint8_t *room, *room_end;    /* for lmpe_place */
-    lmpe *spare;                 /* once closed: the next that was closed */
+    uint32_t ended_children;    /* so far */
+    int tells_ends;             /* a signal reports their exits */
+    struct lmpe_output *output; /* loutput.c */
+    struct lmpe_curl *curl;     /* lcurl.c */
+    struct lmpe_luv *luv;       /* lluv.c; NULL: it was not loaded, or has a loop of its own */
+    struct lmpe_task_wait *main_wait; /* of the main task, whether it is in use or not */
+    uint8_t *room, *room_end;         /* for lmpe_place */
+    lmpe *spare;                      /* once closed: the next that was closed */
 };
 
 /* Zeroed memory that is near S and lives as long, or NULL. Memory that every start of a process

@@ -47,14 +47,14 @@ lmpe_test_any(lua_State *L, int idx)
 }
 
 const char lmpe_box_tag = 'b';
-_Thread_local const void *lmpe_known[LMPE_KNOWN];
+_Thread_local const void *lmpe_checked[LMPE_CHECKED];
 
 int
-lmpe_get_to_know(lua_State *L, int idx, const lmpe_box *b)
+lmpe_remember_checked(lua_State *L, int idx, const lmpe_box *b)
 {
     if (lua_rawlen(L, idx) != sizeof *b || b->tag != &lmpe_box_tag)
         return 0;
-    *lmpe_known_at(b) = b;
+    *lmpe_checked_at(b) = b;
     return 1;
 }
 
@@ -199,8 +199,8 @@ forget(lmpe_box *b)
 {
     b->o = NULL;
     b->length = 0;
-    if (*lmpe_known_at(b) == b)
-        *lmpe_known_at(b) = NULL;
+    if (*lmpe_checked_at(b) == b)
+        *lmpe_checked_at(b) = NULL;
 }
 
 /* The collector calls this for any value to which a script has given one of our metatables. A
@@ -209,7 +209,7 @@ static int
 box_gc(lua_State *L)
 {
     lmpe_box *b = lua_touserdata(L, 1);
-    if (!lmpe_is_finalizing(L) || !b || !lmpe_get_to_know(L, 1, b))
+    if (!lmpe_is_finalizing(L) || !b || !lmpe_remember_checked(L, 1, b))
         return 0;
     if (b->o && b->S->e) {
         const lmpe_box_calls *calls = calls_of(b);

@@ -49,22 +49,22 @@ extern const char lmpe_box_tag;
 /* Recently checked boxes, by address; they are removed when they are collected. The tag may be
  * read only in a userdata that is large enough, and asking Lua for its size each time would take
  * longer than the rest of the check. */
-#define LMPE_KNOWN 8
-extern _Thread_local const void *lmpe_known[LMPE_KNOWN];
+#define LMPE_CHECKED 8
+extern _Thread_local const void *lmpe_checked[LMPE_CHECKED];
 static inline const void **
-lmpe_known_at(const void *box)
+lmpe_checked_at(const void *box)
 {
-    return &lmpe_known[(uintptr_t)box / 64 % LMPE_KNOWN];
+    return &lmpe_checked[(uintptr_t)box / 64 % LMPE_CHECKED];
 }
-/* Is the userdata b at idx a box? Then it is known from now on. */
-int lmpe_get_to_know(lua_State *L, int idx, const lmpe_box *b);
+/* Is the userdata b at idx a box? Then lmpe_checked has it from now on. */
+int lmpe_remember_checked(lua_State *L, int idx, const lmpe_box *b);
 /* The same for methods that are called often: kinds is a set of 1 << kind. */
 static inline lmpe_box *
 lmpe_check_kinds(lua_State *L, int idx, uint32_t kinds)
 {
     lmpe_box *b = lua_touserdata(L, idx);
-    if (b && (*lmpe_known_at(b) == b || lmpe_get_to_know(L, idx, b)) && b->tag == &lmpe_box_tag &&
-        b->o && kinds >> mpe_handle_kind(b->h) & 1)
+    if (b && (*lmpe_checked_at(b) == b || lmpe_remember_checked(L, idx, b)) &&
+        b->tag == &lmpe_box_tag && b->o && kinds >> mpe_handle_kind(b->h) & 1)
         return b;
     return lmpe_check_self(L, idx); /* raises */
 }

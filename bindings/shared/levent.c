@@ -22,7 +22,7 @@ event_wait(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, EVENT);
     uint64_t deadline = lmpe_check_deadline(L, 2);
-    if (!lmpe_is_doomed(b->S->current) && mpe_event_is_set(b->S->e, b->o)) {
+    if (!lmpe_may_be_cancelled(b->S->current) && mpe_event_is_set(b->S->e, b->o)) {
         lua_pushboolean(L, 1); /* nothing to wait for */
         return lmpe_did(L, b->S, LMPE_DID, 1);
     }

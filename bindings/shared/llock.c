@@ -41,7 +41,7 @@ acquire(lua_State *L, lmpe_box *b)
 {
     lmpe_task *t = b->S->current;
     uint64_t deadline = lmpe_check_deadline(L, 2);
-    if (lmpe_is_doomed(t))
+    if (lmpe_may_be_cancelled(t))
         return await_lock(L, b, deadline);
     int rc = is_recursive(b) ? mpe_rlock_acquire(b->S->e, b->o, t->id)
                              : mpe_lock_acquire(b->S->e, b->o, t->id);

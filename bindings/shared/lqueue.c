@@ -148,7 +148,7 @@ static int
 get_with(lua_State *L, lmpe_box *b, uint64_t deadline)
 {
     lmpe *S = b->S;
-    if (!lmpe_is_doomed(S->current) && mpe_queue_get(S->e, b->o, &S->message) == MPE_OK)
+    if (!lmpe_may_be_cancelled(S->current) && mpe_queue_get(S->e, b->o, &S->message) == MPE_OK)
         return lmpe_did(L, S, LMPE_DID,
                         lmpe_push_message(L, S)); /* the common case: there is one */
     lmpe_await *a = lmpe_await_new(S, deadline, "empty");

@@ -30,7 +30,7 @@ semaphore_acquire(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, SEMAPHORE);
     uint64_t deadline = lmpe_check_deadline(L, 2);
-    if (!lmpe_is_doomed(b->S->current) && mpe_semaphore_acquire(b->S->e, b->o) == MPE_OK) {
+    if (!lmpe_may_be_cancelled(b->S->current) && mpe_semaphore_acquire(b->S->e, b->o) == MPE_OK) {
         lua_pushboolean(L, 1); /* the common case: there is a permit */
         return lmpe_did(L, b->S, LMPE_DID, 1);
     }

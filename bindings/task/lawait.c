@@ -41,11 +41,11 @@ lmpe_can_yield(lua_State *L, lmpe *S)
 void
 lmpe_unfile(lmpe *S, lmpe_task *t)
 {
-    if (!t->heavy) {
+    if (!t->uses_await) {
         mpe_wait_stop(S->e, &t->w);
         return;
     }
-    lmpe_await *a = &t->rare->await;
+    lmpe_await *a = &t->wait->await;
     if (!a->w.list && !a->w.heap_index)
         return;
     mpe_wait_stop(S->e, &a->w);
@@ -65,12 +65,12 @@ void
 lmpe_wait_forked(lmpe *S, lmpe_task *t)
 {
     if (t->state == LMPE_WAITING) {
-        mpe_waiter *w = t->heavy ? &t->rare->await.w : &t->w;
+        mpe_waiter *w = t->uses_await ? &t->wait->await.w : &t->w;
         w->heap_index = 0;
         mpe_wait_stop(S->e, w);
     }
-    if (t->rare)
-        t->rare->await.w.fire = fire_nobody; /* what it waits for among others may still fire it */
+    if (t->wait)
+        t->wait->await.w.fire = fire_nobody; /* what it waits for among others may still fire it */
 }
 
 /* ---- the simple wait ---- */
@@ -101,7 +101,7 @@ file_simple(lua_State *L, lmpe *S, lmpe_task *t, mpe_waitlist *list, uint64_t de
 {
     memset(&t->w, 0, sizeof t->w);
     t->w.fire = on_simple_fire;
-    t->heavy = t->fired = t->granted = t->timed_out = 0;
+    t->uses_await = t->fired = t->granted = t->timed_out = 0;
     int rc = mpe_wait_list(S->e, &t->w, list, deadline);
     if (rc != MPE_OK)
         lmpe_raise(L, rc, "wait");
@@ -188,7 +188,7 @@ void
 lmpe_step_aside(lmpe *S)
 {
     lmpe_task *t = S->current;
-    t->heavy = t->granted = t->shielded = t->in_place = 0;
+    t->uses_await = t->granted = t->shielded = t->in_place = 0;
     lmpe_make_ready(t);
     S->yielded = 1;
 }
@@ -226,7 +226,7 @@ on_fire(mpe_engine *e, mpe_waiter *w, int status)
 lmpe_await *
 lmpe_await_new(lmpe *S, uint64_t deadline, const char *reason)
 {
-    lmpe_await *a = &lmpe_rare_of(S->current)->await;
+    lmpe_await *a = &lmpe_wait_of(S->current)->await;
     memset(a, 0, sizeof *a);
     a->task = S->current;
     a->w.fire = on_fire;
@@ -332,7 +332,7 @@ go_on(lua_State *L, lmpe *S, lmpe_await *a, int *rc)
         if (a->source == LMPE_OBJECT && mpe_spin_for(S->e, a->on.object, a->event) &&
             (*rc = attempt_again(S, a)) != MPE_EAGAIN)
             break;
-        t->heavy = 1;
+        t->uses_await = 1;
         t->fired = a->timed_out = 0;
         t->shielded = a->shielded;
         *rc = file_waiter(
@@ -371,7 +371,7 @@ await_k(lua_State *L, int status, lua_KContext ctx)
 {
     lmpe_task *t = (lmpe_task *)ctx;
     lmpe *S = t->S;
-    lmpe_await *a = &t->rare->await;
+    lmpe_await *a = &t->wait->await;
     (void)status;
     int rc = woken(L, S, a);
     if (go_on(L, S, a, &rc))
@@ -454,7 +454,7 @@ lmpe_interrupt_wait(lua_State *L, lmpe *S, lmpe_task *t)
 {
     if (t->state != LMPE_WAITING || t->shielded || t->fired)
         return;
-    if (!t->heavy && !t->in_place && lmpe_close_handler_waits(L, t)) {
+    if (!t->uses_await && !t->in_place && lmpe_close_handler_waits(L, t)) {
         bound_simple(L, S, t);
         return;
     }

@@ -35,7 +35,7 @@ static lmpe_scope *
 expired_scope(lua_State *L, lmpe *S, lmpe_task *t, uint64_t now)
 {
     lmpe_scope *found = NULL;
-    for (lmpe_scope *s = t->rare->scopes; s; s = s->outer)
+    for (lmpe_scope *s = t->wait->scopes; s; s = s->outer)
         if ((s->cancelled || s->deadline <= now) && is_under_way(L, S, s))
             found = s; /* the outermost one wins */
     return found;
@@ -44,7 +44,7 @@ expired_scope(lua_State *L, lmpe *S, lmpe_task *t, uint64_t now)
 int
 lmpe_is_over(lua_State *L, lmpe *S, lmpe_task *t)
 {
-    return t->killed || (t->rare && t->rare->scopes && expired_scope(L, S, t, mpe_now()));
+    return t->killed || (t->wait && t->wait->scopes && expired_scope(L, S, t, mpe_now()));
 }
 
 int
@@ -56,7 +56,7 @@ lmpe_is_cancelled(lua_State *L, lmpe *S, lmpe_task *t)
         return 0;
     if (!lmpe_in_close_handler(L, S))
         return 1;
-    lmpe_rare *r = lmpe_rare_of(t);
+    lmpe_task_wait *r = lmpe_wait_of(t);
     if (!t->closing) {
         t->closing = 1;
         r->close_deadline = mpe_now() + CLOSE_NS;
@@ -67,11 +67,11 @@ lmpe_is_cancelled(lua_State *L, lmpe *S, lmpe_task *t)
 uint64_t
 lmpe_effective_deadline(lua_State *L, lmpe *S, lmpe_task *t, uint64_t deadline)
 {
-    if (!t->rare)
+    if (!t->wait)
         return deadline;
     if (t->closing)
-        return deadline < t->rare->close_deadline ? deadline : t->rare->close_deadline;
-    for (lmpe_scope *s = t->rare->scopes; s; s = s->outer)
+        return deadline < t->wait->close_deadline ? deadline : t->wait->close_deadline;
+    for (lmpe_scope *s = t->wait->scopes; s; s = s->outer)
         if (s->deadline < deadline && is_under_way(L, S, s))
             deadline = s->deadline;
     return deadline;
@@ -86,7 +86,7 @@ lmpe_close_handler_waits(lua_State *L, lmpe_task *t)
         found = lmpe_has_close_handler(co);
     if (found && !t->closing) {
         t->closing = 1;
-        lmpe_rare_of(t)->close_deadline = mpe_now() + CLOSE_NS;
+        lmpe_wait_of(t)->close_deadline = mpe_now() + CLOSE_NS;
     }
     return found;
 }
@@ -98,8 +98,8 @@ static lmpe_raised *
 raised_of(lua_State *L, lmpe *S, lmpe_task *t)
 {
     if (t->killed)
-        return t->rare ? &t->rare->kill : NULL;
-    lmpe_scope *s = t->rare ? expired_scope(L, S, t, mpe_now()) : NULL;
+        return t->wait ? &t->wait->kill : NULL;
+    lmpe_scope *s = t->wait ? expired_scope(L, S, t, mpe_now()) : NULL;
     return s ? &s->raised : NULL;
 }
 
@@ -138,7 +138,7 @@ lmpe_raise_cancelled(lua_State *L, lmpe *S, lmpe_task *t)
         lmpe_push_failure(L, t);
         return lua_error(L);
     }
-    lmpe_rare_of(t);
+    lmpe_wait_of(t);
     lmpe_raised *r = raised_of(L, S, t);
     if (r && r->times <= MAX_CAUGHT)
         r->times++;
@@ -156,10 +156,10 @@ lmpe_cancel_wants(lua_State *L, lmpe *S)
 {
     lmpe_task *t = S->current;
     if (t->state != LMPE_RUNNING || !lmpe_is_over(L, S, t))
-        S->ticker->hogs = 0;
+        S->ticker->overdue = 0;
     else if (is_at_end(raised_of(L, S, t)))
         return 1;
-    return S->ticker->hogs;
+    return S->ticker->overdue;
 }
 
 void
@@ -167,7 +167,7 @@ lmpe_cancel_act(lua_State *L, lmpe *S)
 {
     if (!lmpe_cancel_wants(L, S))
         return;
-    S->ticker->hogs = 0;
+    S->ticker->overdue = 0;
     if (lmpe_is_cancelled(L, S, S->current))
         lmpe_raise_cancelled(L, S, S->current);
 }
@@ -180,7 +180,7 @@ check_cancelled(lua_State *L)
     lmpe *S = lmpe_self(L);
     if (lua_gettop(L) > 0)
         lmpe_check_type_of(L, 1);
-    if (S->current->killed || S->current->rare)
+    if (S->current->killed || S->current->wait)
         lmpe_await_check(L, S);
     if (!lmpe_takes(S, LMPE_DID))
         return 0;

@@ -69,7 +69,7 @@ struct lmpe_ticker {
     enum { LMPE_NO_TIMER, LMPE_OWN_TIMER, LMPE_PROFILE_TIMER } made;
     int ticking;
     int idle_ticks;
-    int hogs;           /* the running task is cancelled, and the error is raised where it runs */
+    int overdue;        /* the running task is cancelled, and the error is raised where it runs */
     int report;         /* the watchdog's report is due */
     uint32_t deadlines; /* scopes with one */
     uint32_t switches;  /* as of the last tick */
@@ -80,7 +80,7 @@ struct lmpe_ticker {
 };
 
 /* Prints the watchdog's report, if it is due. */
-void lmpe_report_hog(lua_State *L, lmpe *S);
+void lmpe_report_overdue(lua_State *L, lmpe *S);
 
 /* Each adds its functions to the core module on top of the stack. */
 void lmpe_open_cancel(lua_State *L, lmpe *S);

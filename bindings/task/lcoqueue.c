@@ -170,7 +170,7 @@ put_until(lua_State *L, uint64_t deadline)
         lua_settop(L, 2);
     if (!q->closed && !has_room(q))
         return lmpe_wait(L, S, &q->putters, deadline, finish_put);
-    if (lmpe_is_doomed(S->current))
+    if (lmpe_may_be_cancelled(S->current))
         lmpe_await_check(L, S);
     return lmpe_did(L, S, LMPE_DID, q->closed ? expected(L, "closed") : add(L, S, q));
 }
@@ -209,7 +209,7 @@ get_until(lua_State *L, uint64_t deadline)
     coqueue *q = check_queue(L);
     if (!q->closed && q->items.count == 0)
         return lmpe_wait(L, S, &q->takers, deadline, finish_get);
-    if (lmpe_is_doomed(S->current))
+    if (lmpe_may_be_cancelled(S->current))
         lmpe_await_check(L, S);
     if (q->items.count == 0)
         return lmpe_did(L, S, LMPE_LOOKED, expected(L, "closed"));

@@ -17,7 +17,7 @@ check_co(lua_State *L)
     return co;
 }
 
-static int co_yield (lua_State *L);
+static int yield_user(lua_State *L);
 static int co_resume(lua_State *L);
 static int wrapped(lua_State *L);
 
@@ -41,7 +41,7 @@ lmpe_is_parked(lua_State *L, lua_State *co)
     if (lua_status(co) != LUA_YIELD)
         return 0;
     lua_CFunction f = push_function(co, &ar);
-    if (f && f != co_yield &&lua_getupvalue(co, -1, 1)) {
+    if (f && f != yield_user && lua_getupvalue(co, -1, 1)) {
         parked = lua_touserdata(co, -1) == lmpe_self_or_closed(L);
         lua_pop(co, 1);
     }
@@ -190,7 +190,8 @@ is_own_body(lmpe *S, const lua_State *L)
     return L == (S->current->co ? S->current->co : S->driver);
 }
 
-static int co_yield (lua_State *L)
+static int
+yield_user(lua_State *L)
 {
     if (is_own_body(lmpe_self_or_closed(L), L))
         return luaL_error(L, LMPE_BARE_YIELD);
@@ -252,7 +253,7 @@ on_open(lua_State *L, lmpe *S)
     if (lua_getglobal(L, "coroutine") == LUA_TTABLE) {
         replace(L, S, "resume", co_resume);
         replace(L, S, "wrap", co_wrap);
-        replace(L, S, "yield", co_yield );
+        replace(L, S, "yield", yield_user);
         replace(L, S, "status", co_status);
         replace(L, S, "close", co_close);
         replace(L, S, "running", co_running);

@@ -56,7 +56,7 @@ on_instruction(lua_State *L, lua_Debug *ar)
         lua_sethook(L, on_instruction, LUA_MASKCOUNT, count);
         return;
     }
-    lmpe_report_hog(L, S);
+    lmpe_report_overdue(L, S);
     if (!S->signals->wants(S) && !is_stopped(S) && !lmpe_cancel_wants(L, S)) {
         unhook(S->ticker, L);
         return;

@@ -44,7 +44,7 @@ static struct lmpe_loading *
 awaited_by(lmpe *S, const lmpe_task *t)
 {
     struct lmpe_loading *l = S->loads;
-    if (t->state != LMPE_WAITING || t->heavy)
+    if (t->state != LMPE_WAITING || t->uses_await)
         return NULL;
     while (l && t->w.list != &l->waiting)
         l = l->next;

@@ -138,7 +138,7 @@ task_ended(lmpe_task *t, lua_State *L, int nresults)
     lmpe_drop_anchor(L, S, t);
     t->anchor = ++S->ended_tasks;
     lmpe_forget_scopes(L, t);
-    lmpe_free_rare(S, t);
+    lmpe_free_wait(S, t);
     if (t->of_luv)
         S->callbacks->ended(S);
     mpe_waitlist_wake(S->e, &t->joiners, UINT32_MAX);

@@ -19,7 +19,7 @@ static void
 enter(lua_State *L, lmpe *S, int idx)
 {
     lmpe_scope *s = lua_touserdata(L, idx);
-    lmpe_rare *r = lmpe_rare_of(S->current);
+    lmpe_task_wait *r = lmpe_wait_of(S->current);
     lua_pushvalue(L, idx);
     lua_rawsetp(L, LUA_REGISTRYINDEX, s);
     s->L = L;
@@ -45,7 +45,7 @@ static void
 leave(lua_State *L, lmpe *S, lmpe_scope *s)
 {
     lmpe_task *t = S->current;
-    lmpe_scope **at = &lmpe_rare_of(t)->scopes;
+    lmpe_scope **at = &lmpe_wait_of(t)->scopes;
     while (*at && *at != s)
         at = &(*at)->outer;
     if (*at)
@@ -57,8 +57,8 @@ leave(lua_State *L, lmpe *S, lmpe_scope *s)
 void
 lmpe_forget_scopes(lua_State *L, lmpe_task *t)
 {
-    while (t->rare && t->rare->scopes)
-        forget(L, t->S, &t->rare->scopes);
+    while (t->wait && t->wait->scopes)
+        forget(L, t->S, &t->wait->scopes);
 }
 
 /* Index 1 is the handler, 2 true. Results or the error are above. */

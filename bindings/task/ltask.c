@@ -134,34 +134,34 @@ lmpe_running(lmpe *S)
     return S->current->co ? S->current->co : S->driver;
 }
 
-lmpe_rare *
-lmpe_rare_of(lmpe_task *t)
+lmpe_task_wait *
+lmpe_wait_of(lmpe_task *t)
 {
     lmpe *S = t->S;
-    if (t->rare)
-        return t->rare;
-    lmpe_rare *r = S->spare_rare;
+    if (t->wait)
+        return t->wait;
+    lmpe_task_wait *r = S->spare_wait;
     if (t == S->main_task)
-        r = S->main_rare;
+        r = S->main_wait;
     else if (r)
-        S->spare_rare = r->next;
+        S->spare_wait = r->next;
     else if (!(r = malloc(sizeof *r)))
         luaL_error(lmpe_running(S), "out of memory");
     memset(r, 0, sizeof *r);
-    t->rare = r;
+    t->wait = r;
     return r;
 }
 
 void
-lmpe_free_rare(lmpe *S, lmpe_task *t)
+lmpe_free_wait(lmpe *S, lmpe_task *t)
 {
-    if (!t->rare)
+    if (!t->wait)
         return;
-    if (t->rare != S->main_rare) {
-        t->rare->next = S->spare_rare;
-        S->spare_rare = t->rare;
+    if (t->wait != S->main_wait) {
+        t->wait->next = S->spare_wait;
+        S->spare_wait = t->wait;
     }
-    t->rare = NULL;
+    t->wait = NULL;
 }
 
 /* ---- coroutines ---- */
@@ -212,8 +212,8 @@ begin_main_task(lmpe *S, lmpe_task *t)
 static void
 new_main_task(lua_State *L, lmpe *S)
 {
-    S->main_rare = lmpe_place(S, sizeof *S->main_rare);
-    if (!S->main_rare)
+    S->main_wait = lmpe_place(S, sizeof *S->main_wait);
+    if (!S->main_wait)
         luaL_error(L, "out of memory");
     lmpe_task *t = lua_newuserdatauv(L, sizeof *t, 1);
     begin_main_task(S, t);
@@ -247,7 +247,7 @@ on_fork(lua_State *L, lmpe *S)
             t->state = LMPE_DONE;
             t->outcome = -1;
             t->killed = 1;
-            t->rare = NULL;
+            t->wait = NULL;
         }
         lua_pop(L, 1);
     }
@@ -271,11 +271,11 @@ lmpe_tasks_close(lua_State *L, lmpe *S)
         if (t->state == LMPE_WAITING && S->e)
             lmpe_unfile(S, t);
         if (t->state != LMPE_RUNNING || t == S->main_task)
-            lmpe_free_rare(S, t);
+            lmpe_free_wait(S, t);
     }
     lua_pop(L, 1);
-    for (lmpe_rare *r; (r = S->spare_rare) != NULL; free(r))
-        S->spare_rare = r->next;
+    for (lmpe_task_wait *r; (r = S->spare_wait) != NULL; free(r))
+        S->spare_wait = r->next;
 }
 
 static void

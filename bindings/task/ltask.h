@@ -91,13 +91,13 @@ typedef struct lmpe_scope {
 } lmpe_scope;
 
 /* Fields that only some tasks need; they live until the task has ended. */
-typedef struct lmpe_rare {
-    struct lmpe_rare *next; /* among the spare ones */
+typedef struct lmpe_task_wait {
+    struct lmpe_task_wait *next; /* among the spare ones */
     lmpe_scope *scopes;
     uint64_t close_deadline;
     lmpe_raised kill;
     lmpe_await await;
-} lmpe_rare;
+} lmpe_task_wait;
 
 /* Small, since there may be a million of them: a waiting task is a waiter, a ready one is a job. */
 struct lmpe_task {
@@ -107,7 +107,7 @@ struct lmpe_task {
     };
     lmpe *S;
     lua_State *co; /* NULL: the main task, or done */
-    lmpe_rare *rare;
+    lmpe_task_wait *wait;
     mpe_waitlist joiners;
     uint32_t id;     /* names the task in lock words */
     uint32_t site;   /* where it was spawned: lsite.c */
@@ -121,7 +121,7 @@ struct lmpe_task {
     uint8_t background; /* not the program's: no task waits for its end */
     uint8_t leaked;     /* the script has seen its coroutine, which is not reused */
     uint8_t hooked;     /* the hook of lhook.c may be set on its coroutine */
-    uint8_t heavy;      /* waits by its await, not by w */
+    uint8_t uses_await; /* waits by its await, not by w */
     uint8_t in_place;
     uint8_t timed_out;
     uint8_t granted;
@@ -140,9 +140,9 @@ lmpe_task_number(const lmpe_task *t)
 
 /* May a wait of this task be interrupted? Then the full check is due before anything is taken. */
 static inline int
-lmpe_is_doomed(const lmpe_task *t)
+lmpe_may_be_cancelled(const lmpe_task *t)
 {
-    return t->killed || (t->rare && t->rare->scopes);
+    return t->killed || (t->wait && t->wait->scopes);
 }
 
 /* The userdata of a task that has not ended. */

@@ -19,7 +19,7 @@ void lmpe_drop_anchor(lua_State *L, lmpe *S, lmpe_task *t);
 void lmpe_push_extra(lua_State *L, int task);
 /* Takes the value from the top. */
 void lmpe_set_extra(lua_State *L, int task);
-void lmpe_free_rare(lmpe *S, lmpe_task *t);
+void lmpe_free_wait(lmpe *S, lmpe_task *t);
 /* Pushes a coroutine that is ready for a function. */
 lua_State *lmpe_take_thread(lua_State *L, lmpe *S);
 /* The coroutine of an ended task is on top of the stack: keeps or drops it. */
@@ -73,8 +73,8 @@ lua_State *lmpe_resumed_by(lua_State *L, lua_State *co);
 lua_State *lmpe_running(lmpe *S);
 /* The waiting coroutine inside that of a suspended task. */
 lua_State *lmpe_innermost(lua_State *L, lua_State *co);
-/* The rare part of a task, made when it is first needed. Raises out of memory. */
-lmpe_rare *lmpe_rare_of(lmpe_task *t);
+/* The wait of a task, made when it is first needed. Raises out of memory. */
+lmpe_task_wait *lmpe_wait_of(lmpe_task *t);
 void lmpe_make_ready(lmpe_task *t);
 lmpe_task *lmpe_check_task(lua_State *L, int idx);
 lmpe_task *lmpe_test_task(lua_State *L, int idx);

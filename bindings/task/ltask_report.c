@@ -102,7 +102,7 @@ describe_subject(lua_State *L, lmpe_task *t)
 static const char *
 heavy_target(lua_State *L, lmpe_task *t)
 {
-    lmpe_await *a = &t->rare->await;
+    lmpe_await *a = &t->wait->await;
     switch (a->source) {
     case LMPE_OBJECT:
         if (lmpe_push_handle(L, t->S, mpe_handle_of(t->S->e, a->on.object)) == MPE_OK)
@@ -125,7 +125,7 @@ waits_for(lua_State *L)
     lmpe_task *t = lmpe_check_task(L, 1);
     if (t->state != LMPE_WAITING)
         return 0;
-    if (t->heavy)
+    if (t->uses_await)
         lua_pushstring(L, heavy_target(L, t));
     else
         lua_pushstring(L, t->w.list ? describe_subject(L, t) : "the end of its sleep");

@@ -25,7 +25,7 @@
 static lmpe *ticked; /* the state whose ticker the signal is for */
 
 void
-lmpe_report_hog(lua_State *L, lmpe *S)
+lmpe_report_overdue(lua_State *L, lmpe *S)
 {
     struct lmpe_ticker *k = S->ticker;
     if (!k->report)
@@ -70,8 +70,8 @@ on_tick(int sig)
         k->reported = 0;
     }
     if (t->state == LMPE_RUNNING && lmpe_is_over(lmpe_running(S), S, t)) {
-        k->hogs |= lmpe_count_tick(lmpe_running(S), S, t);
-        if (k->hogs)
+        k->overdue |= lmpe_count_tick(lmpe_running(S), S, t);
+        if (k->overdue)
             lmpe_hook(S, 1);
     } else if (k->watch_ns && !k->reported && mpe_now() - k->since >= k->watch_ns) {
         k->reported = k->report = 1;

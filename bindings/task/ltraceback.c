@@ -108,7 +108,7 @@ is_cancellation(lua_State *L, lmpe_task *t)
         if (is_kill)
             return 1;
     }
-    for (lmpe_scope *s = t->rare ? t->rare->scopes : NULL; s; s = s->outer) {
+    for (lmpe_scope *s = t->wait ? t->wait->scopes : NULL; s; s = s->outer) {
         lmpe_push_token(L, s);
         int same = lua_rawequal(L, 1, -1);
         lua_pop(L, 1);

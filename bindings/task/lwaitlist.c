@@ -327,7 +327,7 @@ static int
 waits_on(lua_State *L)
 {
     lmpe_task *t = lmpe_check_task(L, 1);
-    lmpe_await *a = t->heavy ? &t->rare->await : NULL;
+    lmpe_await *a = t->uses_await ? &t->wait->await : NULL;
     mpe_lock_state state;
     if (t->state != LMPE_WAITING || !a)
         return 0;
