@@ -59,6 +59,7 @@ LUA_DIRS  := $(wildcard bindings/mpengine scripts spec bench tools)
 lint:
 	@tools/deps.sh check-lint
 	lua5.4 tools/layers.lua $(LAYERS) : $(ROOMS)
+	BUILD=$(BUILD) lua5.4 tools/rooms.lua $(LAYERS) : $(ROOMS)
 	BUILD=$(BUILD) lua5.4 tools/api.lua
 	lua5.4 tools/words.lua
 	lua5.4 tools/commits.lua
