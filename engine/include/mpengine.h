@@ -141,7 +141,11 @@ typedef struct mpe_named_function {
     mpe_function call;
 } mpe_named_function;
 
-#define MPE_SERVED_BY_LOOP 1u /* uv_run of the host serves the engine */
+/* uv_run of the host, on config.loop or mpe_loop, serves the engine. It keeps the loop alive exactly
+ * while a task waits for what can come: time, I/O, another process or thread. In a callback,
+ * mpe_close is allowed: behind a call that the engine makes itself it frees the engine when that
+ * returns. */
+#define MPE_SERVED_BY_LOOP 1u
 #define MPE_ARENA_EXISTING 2u /* with arena: ENOENT when no program has it open */
 #define MPE_LUA_PROGRAM 4u /* Lua takes print, io.write, os.exit and signals, as in the command */
 
@@ -209,6 +213,17 @@ MPE_API void mpe_leave(mpe_engine *e);
  *         while (mpe_poll(e))
  *             ;
  *     }
+ *
+ * A host whose loop is libuv's opens the engine with MPE_SERVED_BY_LOOP and calls uv_run. One with a
+ * poll of its own asks mpe_poll_begin what to sleep on:
+ *
+ *     struct pollfd p = {.events = POLLIN};
+ *     uint64_t deadline;
+ *     for (;;) {
+ *         mpe_poll_begin(e, &p.fd, &deadline);
+ *         poll(&p, 1, milliseconds_until(deadline));
+ *         mpe_poll(e);
+ *     }
  */
 
 /* Returns the engine's libuv loop, made on first use; NULL with errno when it cannot be made.
@@ -222,6 +237,12 @@ MPE_API struct uv_loop_s *mpe_loop(mpe_engine *e);
 MPE_API int mpe_run_until(mpe_engine *e, const int *done);
 /* Runs what is ready. Returns 1 when there is more to do at once, else 0. */
 MPE_API int mpe_poll(mpe_engine *e);
+/* For a loop that is not libuv's: what to sleep on, and how long. Poll *fd for reading until
+ * *deadline, then call mpe_poll, which ends the sleep, as any other call does. *fd is the same for
+ * the engine's life. *deadline at or before mpe_now(): there is something to do at once;
+ * MPE_FOREVER: nothing that time alone would bring. Either may be NULL.
+ * Errors: ESYS (errno). */
+MPE_API int mpe_poll_begin(mpe_engine *e, int *fd, uint64_t *deadline);
 /* Makes mpe_run_until return MPE_EINTR, for a signal handler.  Threads: async-signal-safe. */
 MPE_API void mpe_interrupt(mpe_engine *e);
 /* Withdraws an interrupt. Returns 1 when it was pending, else 0. */

@@ -53,6 +53,7 @@ mpe__end_watch(mpe_engine *e, struct mpe__end *end)
         if (rc != MPE_OK)
             return rc;
     } else {
+        mpe__has_work(e);
         l->ends_apart++;
         l->ends_blind += end->fd < 0;
     }

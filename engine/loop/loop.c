@@ -28,8 +28,10 @@ mpe_post(mpe_engine *e, mpe_job *job)
     job->next = NULL;
     if (l->jobs_tail)
         l->jobs_tail->next = job;
-    else
+    else {
         l->jobs_head = job;
+        mpe__has_work(e);
+    }
     l->jobs_tail = job;
 }
 
@@ -164,6 +166,8 @@ mpe_run_until(mpe_engine *e, const int *done)
             break;
         if (take_interrupt(l))
             return MPE_EINTR;
+        if (MPE__UNLIKELY(l->close_after))
+            return MPE_ECLOSED;
         if (l->jobs_head)
             continue;
         mpe__expire_timers(e);
@@ -195,7 +199,7 @@ mpe_go_round(mpe_engine *e)
 }
 
 int
-mpe_poll(mpe_engine *e)
+mpe__round(mpe_engine *e)
 {
     if (!mpe__is_ours(e))
         return 0;
@@ -203,9 +207,21 @@ mpe_poll(mpe_engine *e)
     mpe_notice_deaths(e);
     mpe__dispatch_bell(e);
     mpe__expire_timers(e);
-    poll_descriptors(e);
     run_jobs(e, &done);
     return e->loop->jobs_head != NULL;
+}
+
+int
+mpe_poll(mpe_engine *e)
+{
+    if (e->loop->host_polls) {
+        e->loop->host_polls = 0;
+        atomic_store(&e->self->sleep, MPE__AWAKE);
+        mpe__uv_turn_always(e);
+    } else {
+        poll_descriptors(e);
+    }
+    return mpe__round(e);
 }
 
 void
@@ -214,6 +230,7 @@ mpe_keep_alive(mpe_engine *e, int delta)
     if (!mpe__is_ours(e))
         return;
     e->loop->keep_alive += (uint32_t)delta;
+    mpe__has_work(e);
 }
 
 void
@@ -315,9 +332,10 @@ begin(struct mpe__loop *l, uv_loop_t *host_loop)
 }
 
 void
-mpe__loop_open(mpe_engine *e, uv_loop_t *host_loop)
+mpe__loop_open(mpe_engine *e, uv_loop_t *host_loop, unsigned flags)
 {
     begin(e->loop, host_loop);
+    e->loop->is_served = (flags & MPE_SERVED_BY_LOOP) != 0;
     if (host_loop)
         mpe__uv_begin(e);
 }

@@ -82,6 +82,14 @@ struct mpe__loop {
     int blind;                      /* some of them could not be opened */
     uv_poll_t *watches[MPE__SLOTS]; /* watch.c: pidfds of live slots */
     struct mpe__fds fds;
+    int host_polls;        /* mpe_poll_begin was called, and mpe_poll not since */
+    int is_served;         /* serve.c: whoever runs the libuv loop serves the engine, */
+    uv_check_t after_poll; /* by this handle, referenced while a wait can end, */
+    uv_idle_t again;       /* and this one, unreferenced, while there is more to do at once */
+    int keeps_loop;        /* after_poll is referenced */
+    uint32_t turning;      /* turns of libuv that the engine makes itself */
+    uint32_t serving;      /* nested calls of serve.c, in which the engine cannot be freed: */
+    void (*close_after)(mpe_engine *e);   /* NULL, or what closes it behind them */
     struct mpe__work *offloads;           /* offload.c: work whose done has not been called */
     struct mpe__work *offload_done;       /* that threads have ended, under the lock of offload.c */
     _Atomic(struct mpe__call *) sent;     /* send.c: by any thread, the newest first */
@@ -93,13 +101,15 @@ struct mpe__loop {
 };
 
 /* Its memory is the caller's. */
-void mpe__loop_open(mpe_engine *e, uv_loop_t *host_loop);
+void mpe__loop_open(mpe_engine *e, uv_loop_t *host_loop, unsigned flags);
 void mpe__loop_close(mpe_engine *e);
 /* In a forked child: drops the parent's jobs, waiters and handles, and closes the inherited
  * descriptors only. The next use makes a new loop. The memory behind them stays as it is, shared
  * with the parent: freeing it would copy its pages. */
 int mpe__loop_abandon(mpe_engine *e);
 
+/* loop.c: deaths, bell, timers and the jobs that are queued now; 1 when there are more. */
+int mpe__round(mpe_engine *e);
 /* loop.c: calls the hooks. */
 void mpe__tell_turn(mpe_engine *e);
 
@@ -120,6 +130,9 @@ int mpe__bell_rung(mpe_engine *e);
 /* Blocks until the bell is rung; deaths are repaired, nothing else is done. */
 void mpe__sleep_for_bell(mpe_engine *e);
 
+/* sleep.c: can another process still change something that is waited for? */
+int mpe__others_live(mpe_engine *e);
+
 /* deadlock.c: before a sleep; 1 when all processes wait for each other. After a sleep, the same. */
 int mpe__quiet_begin(mpe_engine *e, uint64_t deadline);
 int mpe__quiet_end(mpe_engine *e);
@@ -136,6 +149,27 @@ void mpe__uv_turn(mpe_engine *e);
 void mpe__uv_passed(mpe_engine *e);
 /* Closes a handle allocated by malloc, and frees it when it is closed. */
 void mpe__uv_drop(mpe_engine *e, uv_handle_t *handle);
+/* The same, whatever is on the loop. After mpe__uv_arm. */
+void mpe__uv_turn_always(mpe_engine *e);
+/* This process is about to sleep in a poll of the loop's descriptors: its bell and the deaths of
+ * others are among them. Errors: ESYS. */
+int mpe__uv_arm(mpe_engine *e);
+/* The time at which that sleep must end where descriptors are short, or MPE_FOREVER. */
+uint64_t mpe__uv_look_by(mpe_engine *e);
+/* Has a timer of the loop end the next poll. */
+void mpe__uv_wake_at(mpe_engine *e, uint64_t deadline);
+/* serve.c: the handles of a loop that serves the engine. */
+void mpe__serve_begin(mpe_engine *e);
+void mpe__serve_end(mpe_engine *e);
+void mpe__serve_before_poll(mpe_engine *e);
+/* There may be something to wait for: a loop that serves the engine stays alive to see. */
+MPE__COLD void mpe__keep_loop(mpe_engine *e);
+static inline void
+mpe__has_work(mpe_engine *e)
+{
+    if (MPE__UNLIKELY(e->loop->is_served && !e->loop->keeps_loop))
+        mpe__keep_loop(e);
+}
 /* A turn that blocks until something may have changed: I/O, *done, a job, the bell, the
  * deadline. */
 void mpe__uv_sleep(mpe_engine *e, uint64_t deadline, const int *done);

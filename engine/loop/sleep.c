@@ -63,9 +63,8 @@ spin(mpe_engine *e)
     return rung;
 }
 
-/* Can another process still change something that is waited for? */
-static int
-others_live(mpe_engine *e)
+int
+mpe__others_live(mpe_engine *e)
 {
     uint32_t top = mpe__load32(&e->header->slots_top);
     for (uint32_t i = 0; i < top; i++)
@@ -136,7 +135,7 @@ mpe__sleep(mpe_engine *e, const int *done)
     int unseen = mpe__ends_settle(e);
     int polls = mpe__uv_alive(e);
     if (!polls && !l->ends_apart && l->keep_alive == 0 && awaited == MPE_FOREVER &&
-        (l->entries == 0 || !others_live(e)) && !mpe__bell_rung(e)) {
+        (l->entries == 0 || !mpe__others_live(e)) && !mpe__bell_rung(e)) {
         mpe__deadlock_over(e); /* this is a new deadlock */
         return MPE_EDEADLK;
     }

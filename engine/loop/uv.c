@@ -45,8 +45,10 @@ static void
 on_before_poll(uv_prepare_t *handle)
 {
     mpe_engine *e = handle->data;
-    if (!e->loop->awaited)
+    if (!e->loop->awaited) {
+        mpe__serve_before_poll(e);
         return;
+    }
     mpe__tell_turn(e);
     if (must_wake(e))
         uv_stop(handle->loop); /* ends this turn, and the poll in it does not block */
@@ -72,6 +74,8 @@ mpe__uv_begin(mpe_engine *e)
     uv_unref((uv_handle_t *)&l->before_poll);
     uv_walk(l->uv, start_again, &l->before_poll); /* those that the host has started before */
     mpe__fds_prepare(e);
+    if (l->is_served)
+        mpe__serve_begin(e);
 }
 
 uv_loop_t *
@@ -103,7 +107,13 @@ mpe_loop(mpe_engine *e)
 int
 mpe__uv_alive(mpe_engine *e)
 {
-    return e->loop->uv && uv_loop_alive(e->loop->uv);
+    struct mpe__loop *l = e->loop;
+    if (!l->keeps_loop)
+        return l->uv && uv_loop_alive(l->uv);
+    uv_unref((uv_handle_t *)&l->after_poll);
+    int alive = uv_loop_alive(l->uv);
+    uv_ref((uv_handle_t *)&l->after_poll);
+    return alive;
 }
 
 static void
@@ -155,8 +165,43 @@ set_timer(struct mpe__loop *l, uint64_t deadline)
 void
 mpe__uv_turn(mpe_engine *e)
 {
+    e->loop->turning++;
     uv_run(e->loop->uv, UV_RUN_NOWAIT);
+    e->loop->turning--;
     mpe__tell_turn(e);
+}
+
+/* libuv tells the kernel of new descriptors only in a turn, and makes none without a handle that
+ * keeps the loop alive: the bell does for this one. */
+void
+mpe__uv_turn_always(mpe_engine *e)
+{
+    uv_ref((uv_handle_t *)&e->loop->bell);
+    mpe__uv_turn(e);
+    uv_unref((uv_handle_t *)&e->loop->bell);
+}
+
+int
+mpe__uv_arm(mpe_engine *e)
+{
+    if (open_bell(e) != MPE_OK)
+        return MPE_ESYS;
+    mpe__ends_to_uv(e);
+    atomic_store(&e->self->sleep, where_to_sleep(e->loop));
+    mpe__watch_peers(e); /* now: a process that attaches from here on rings */
+    return MPE_OK;
+}
+
+uint64_t
+mpe__uv_look_by(mpe_engine *e)
+{
+    return e->loop->blind || e->loop->ends_apart ? mpe_now() + BLIND_NS : MPE_FOREVER;
+}
+
+void
+mpe__uv_wake_at(mpe_engine *e, uint64_t deadline)
+{
+    set_timer(e->loop, deadline);
 }
 
 void
@@ -257,6 +302,7 @@ mpe__uv_close(mpe_engine *e)
     if (l->uv) {
         mpe__watch_stop(e);
         uv_close((uv_handle_t *)&l->before_poll, NULL);
+        mpe__serve_end(e);
         if (l->bell_ready) {
             uv_close((uv_handle_t *)&l->bell, NULL);
             uv_close((uv_handle_t *)&l->timer, NULL);

@@ -70,6 +70,7 @@ set_deadline(mpe_engine *e, mpe_waiter *w, uint64_t deadline)
     w->deadline = deadline;
     w->heap_index = 0;
     w->is_aside = 0;
+    mpe__has_work(e);
     return deadline == MPE_FOREVER ? MPE_OK : mpe__heap_push(&e->loop->timers, w);
 }
 
@@ -95,6 +96,7 @@ make_entry(mpe_engine *e, mpe_object *o, int event, struct mpe__entry **at)
     *n = (struct mpe__entry){.object = o, .event = event};
     *at = n;
     e->loop->entries++;
+    mpe__has_work(e);
     return n;
 }
 

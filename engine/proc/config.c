@@ -29,7 +29,7 @@ is_zero(const uint8_t *bytes, size_t n)
 static int
 asks_for_more(const mpe_config *c)
 {
-    return c->flags || c->arena || c->functions || c->alloc || c->log;
+    return (c->flags & ~MPE_SERVED_BY_LOOP) || c->arena || c->functions || c->alloc || c->log;
 }
 
 int

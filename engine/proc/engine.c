@@ -78,7 +78,7 @@ mpe_open(const mpe_config *config, mpe_engine **out)
     mpe_engine *e = mpe__engine_new();
     if (!e)
         return MPE_ENOMEM;
-    mpe__loop_open(e, c.loop);
+    mpe__loop_open(e, c.loop, c.flags);
     rc = mpe__region_create(e, limit);
     if (rc == MPE_OK) {
         mpe__output_create(e);
@@ -97,10 +97,12 @@ mpe_open_thread(mpe_engine *e, const char *name, mpe_engine **out)
 {
     if (!e || !name || !out)
         return MPE_EINVAL;
+    if (mpe__is_inherited(e))
+        return MPE_EPERM;
     mpe_engine *own = mpe__engine_new();
     if (!own)
         return MPE_ENOMEM;
-    mpe__loop_open(own, NULL);
+    mpe__loop_open(own, NULL, 0);
     mpe__region_share(own, e);
     int rc = mpe__slot_attach(own, name);
     if (rc != MPE_OK) {
@@ -120,14 +122,24 @@ mpe_leave(mpe_engine *e)
     mpe__slot_detach(e);
 }
 
+static void
+close_now(mpe_engine *e)
+{
+    e->owes_wakes = e->loop->entries > 0;
+    mpe__loop_close(e);
+    mpe__slot_detach(e);
+    mpe__engine_free(e);
+}
+
+/* From within a call that the engine makes, its frames below still need it. */
 void
 mpe_close(mpe_engine *e)
 {
     if (!mpe__is_ours(e))
         return;
     mpe__send_close(e);
-    e->owes_wakes = e->loop->entries > 0;
-    mpe__loop_close(e);
-    mpe__slot_detach(e);
-    mpe__engine_free(e);
+    if (e->loop->serving)
+        e->loop->close_after = close_now;
+    else
+        close_now(e);
 }

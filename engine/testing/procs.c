@@ -244,7 +244,7 @@ mpe_test_twin(mpe_engine *e)
                          .bell_fd = -1};
     twin->loop = malloc(sizeof *twin->loop);
     REQUIRE(twin->loop != NULL);
-    mpe__loop_open(twin, NULL);
+    mpe__loop_open(twin, NULL, 0);
     mpe__adopt(twin);
     REQUIRE_OK(mpe__slot_attach(twin, "thread"));
     return twin;
