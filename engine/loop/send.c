@@ -38,6 +38,8 @@ mpe_send(mpe_engine *e, void (*run)(mpe_engine *e, void *ud), void *ud)
     struct mpe__call *before = c->next;
     while (!atomic_compare_exchange_weak(&l->sent, &before, c))
         c->next = before;
+    if (mpe__is_ours(e))
+        mpe__has_work(e);
     if (!before)
         mpe__ring(e, e->slot, MPE__DELIVERY);
     return MPE_OK;

@@ -7,6 +7,8 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define THREADS 4
 #define EACH 2000
@@ -175,6 +177,18 @@ TEST(closing_runs_what_was_accepted_and_refuses_the_rest)
     mpe_close(e);
     EXPECT_EQ(l.runs, 100);
     EXPECT_EQ(l.refused, MPE_ECLOSED);
+}
+
+TEST(a_forked_child_may_not_send)
+{
+    int status;
+    mpe_engine *e = mpe_test_engine(0);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(mpe_send(e, set, NULL) == MPE_EPERM ? 0 : 1);
+    REQUIRE(waitpid(child, &status, 0) == child);
+    EXPECT_EQ(status, 0);
+    mpe_close(e);
 }
 
 TEST(no_engine_and_no_function_are_invalid)

@@ -16,6 +16,8 @@
  */
 #include "loop/loop.h"
 
+#include "core/door.h"
+
 #define NS_PER_MS 1000000u
 
 static void
@@ -170,8 +172,8 @@ least(uint64_t a, uint64_t b)
 int
 mpe_poll_begin(mpe_engine *e, int *fd, uint64_t *deadline)
 {
-    if (!e)
-        return MPE_EINVAL;
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
     uv_loop_t *uv = mpe_loop(e);
     if (!uv || mpe__uv_arm(e) != MPE_OK)
         return MPE_ESYS;

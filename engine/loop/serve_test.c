@@ -188,6 +188,22 @@ TEST(the_death_of_another_process_ends_a_wait)
     close_both(e);
 }
 
+static void
+set_it(mpe_engine *e, void *event)
+{
+    mpe_event_set(e, event);
+}
+
+TEST(a_call_sent_by_the_engine_s_own_thread_runs)
+{
+    mpe_engine *e = served();
+    mpe_object *event = mpe_test_event(e);
+    EXPECT_OK(mpe_send(e, set_it, event));
+    EXPECT_EQ(uv_run(&loop, UV_RUN_DEFAULT), 0);
+    EXPECT(mpe_event_is_set(e, event));
+    close_both(e);
+}
+
 /* ---- threads, waits and closing in callbacks ---- */
 
 static void
