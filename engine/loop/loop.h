@@ -83,7 +83,7 @@ struct mpe__loop {
     uv_poll_t *watches[MPE__SLOTS]; /* watch.c: pidfds of live slots */
     struct mpe__fds fds;
     int host_polls;        /* mpe_poll_begin was called, and mpe_poll not since */
-    int is_served;         /* serve.c: whoever runs the libuv loop serves the engine, */
+    int is_served;         /* serve.c: a run of the libuv loop serves the engine, */
     uv_check_t after_poll; /* by this handle, referenced while a wait can end, */
     uv_idle_t again;       /* and this one, unreferenced, while there is more to do at once */
     int keeps_loop;        /* after_poll is referenced */
