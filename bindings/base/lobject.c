@@ -87,11 +87,11 @@ lmpe_check_self(lua_State *L, int idx)
 }
 
 lmpe_box *
-lmpe_check_kind(lua_State *L, int idx, int kind, const char *name)
+lmpe_check_kind(lua_State *L, int idx, int kind)
 {
     lmpe_box *b = lmpe_test_any(L, idx);
     if (!b || !b->o || mpe_handle_kind(b->h) != kind)
-        luaL_typeerror(L, idx, name);
+        luaL_typeerror(L, idx, lua_pushfstring(L, "mp.%s", mpe_kind_name(kind)));
     return b;
 }
 
@@ -244,20 +244,19 @@ box_eq(lua_State *L)
 }
 
 void
-lmpe_push_identity(lua_State *L, lmpe_box *b, const char *name)
+lmpe_push_identity(lua_State *L, lmpe_box *b)
 {
     char where[32];
     snprintf(where, sizeof where, "0x%llx", (unsigned long long)(b->h & 0xffffffffffffffull));
-    lua_pushfstring(L, "mp.%s: %s", name, where);
+    lua_pushfstring(L, "mp.%s: %s", mpe_kind_name(mpe_handle_kind(b->h)), where);
 }
 
 /* package.loaded["mp.NAME"] = the methods on top: error messages find their names there when they
  * are called through pcall, and the codec sends them by name. */
 static void
-name_methods(lua_State *L, const char *name, int kind)
+name_methods(lua_State *L, const char *name)
 {
-    const char *format = kind == MPE_KIND_PIPE_OTHER ? "mp.%s.other" : "mp.%s";
-    const char *module = lua_pushfstring(L, format, name);
+    const char *module = lua_pushfstring(L, "mp.%s", name);
     lua_pushvalue(L, -2);
     lmpe_set_loaded(L, module);
     lua_pop(L, 1);
@@ -267,8 +266,11 @@ void
 lmpe_new_type(lua_State *L, lmpe *S, const lmpe_type *type)
 {
     static const luaL_Reg common[] = {{"__gc", box_gc}, {"__eq", box_eq}, {NULL, NULL}};
+    const char *text = mpe_kind_name(type->kind);
+    const char *name = lua_pushfstring(L, "%s%s", text, type->suffix ? type->suffix : "");
+    lua_insert(L, -2);
     lua_createtable(L, 0, 6 + count(type->meta)); /* the metatable */
-    lua_pushfstring(L, "mp.%s", type->name);
+    lua_pushfstring(L, "mp.%s", text);
     lua_setfield(L, -2, "__name");
     lua_pushboolean(L, 1);
     lua_rawsetp(L, -2, &types_key);
@@ -279,7 +281,7 @@ lmpe_new_type(lua_State *L, lmpe *S, const lmpe_type *type)
     lua_insert(L, -2);
     lua_pushvalue(L, -1);
     lua_setfield(L, -3, "__index");
-    name_methods(L, type->name, type->kind);
+    name_methods(L, name);
     lua_setfield(L, -2, "methods");
     set_methods(L, S, type->meta, -1); /* may replace __index */
     lua_rawgetp(L, LUA_REGISTRYINDEX, &types_key);
@@ -287,7 +289,8 @@ lmpe_new_type(lua_State *L, lmpe *S, const lmpe_type *type)
     lua_rawseti(L, -2, type->kind);
     lua_pop(L, 1);
     /* core.NAME: the metatable, for the Lua side */
-    lua_setfield(L, -2, type->kind == MPE_KIND_PIPE_OTHER ? "OtherPipe" : type->name);
+    lua_setfield(L, -2, name);
+    lua_remove(L, -2); /* the name */
     S->calls[type->kind] = type->calls;
 }
 

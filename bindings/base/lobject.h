@@ -35,11 +35,11 @@ typedef struct lmpe_box_calls {
 } lmpe_box_calls;
 typedef struct lmpe_type {
     int kind;
-    const char *name; /* as in mp.NAME */
     const luaL_Reg *methods, *meta;
     const lmpe_box_calls *calls; /* NULL: none */
+    const char *suffix;          /* after the name, of a second kind of that name; NULL: none */
 } lmpe_type;
-/* Makes the metatable of a kind. */
+/* Makes the metatable of a kind, and stores it under the kind's name in the table on top. */
 void lmpe_new_type(lua_State *L, lmpe *S, const lmpe_type *type);
 /* The box on top has arrived with a message. */
 void lmpe_box_arrived(lmpe_box *b);
@@ -70,9 +70,9 @@ lmpe_check_kinds(lua_State *L, int idx, uint32_t kinds)
 }
 /* A shared object of any kind at idx, or NULL. */
 lmpe_box *lmpe_test_any(lua_State *L, int idx);
-lmpe_box *lmpe_check_kind(lua_State *L, int idx, int kind, const char *name);
+lmpe_box *lmpe_check_kind(lua_State *L, int idx, int kind);
 /* "mp.Lock: 0x2a40" and the first part of its description, for __tostring. */
-void lmpe_push_identity(lua_State *L, lmpe_box *b, const char *name);
+void lmpe_push_identity(lua_State *L, lmpe_box *b);
 
 /* ---- shared memory and the collector: lmemory.c ---- */
 

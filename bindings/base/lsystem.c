@@ -85,7 +85,7 @@ stats(lua_State *L)
         lua_createtable(L, 0, 6);
         lua_pushinteger(L, (lua_Integer)info.handle);
         lua_setfield(L, -2, "handle");
-        lua_pushinteger(L, info.kind);
+        lua_pushstring(L, mpe_kind_name(info.kind));
         lua_setfield(L, -2, "kind");
         lua_pushinteger(L, info.holders);
         lua_setfield(L, -2, "holders");

@@ -16,34 +16,22 @@ local mp = {
     get_start_method = context.get_start_method,
     get_all_start_methods = context.get_all_start_methods,
     set_executable = context.set_executable,
-    Queue = core.new_queue,
-    JoinableQueue = core.new_joinable_queue,
-    SimpleQueue = core.new_simple_queue,
-    Pipe = core.new_pipe,
-    Array = core.new_array,
-    RawArray = core.new_raw_array,
-    Value = core.new_value,
-    RawValue = core.new_raw_value,
-    Dict = core.new_dict,
-    List = core.new_list,
-    Lock = core.new_lock,
-    RLock = core.new_rlock,
-    Semaphore = core.new_semaphore,
-    BoundedSemaphore = core.new_bounded_semaphore,
-    Event = core.new_event,
-    Condition = core.new_condition,
-    Barrier = sync.Barrier,
     sleep = core.sleep,
     register = core.register,
     codec = core.codec,
     now = core.now,
 }
 
--- Messages about bad arguments find a function's name by its place in a loaded module. The public
--- name must be the only one.
-for name in pairs(core) do
-    if name:find("^new_") then core[name] = nil end
+-- The functions that create shared objects, by public name: core.new_NAME. Messages about bad
+-- arguments find a function's name by its place in a loaded module, so the public name must be the
+-- only one.
+core.makers = {}
+for field, make in pairs(core) do
+    local name = field:match("^new_(%u.*)")
+    if name then core.makers[name], core[field] = make, nil end
 end
+core.makers.Barrier = sync.Barrier
+for name, make in pairs(core.makers) do mp[name] = make end
 
 debug.getregistry()["mpengine.deadlock"] = function() return require("mpengine.deadlock").describe() end
 

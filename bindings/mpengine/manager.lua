@@ -1,5 +1,6 @@
 --- mp.Manager: the shared objects under the names of Python's manager. There is no server process:
 --- all its objects are in shared memory and visible to every process that has them.
+local core = require "mpengine.core"
 local mp = require "mpengine"
 local check = require "mpengine.check"
 
@@ -7,11 +8,11 @@ local Manager = { __name = "mp.Manager" }
 
 local makers = { dict = mp.Dict, list = mp.List, Namespace = mp.Dict }
 
-for _, name in ipairs {
-    "Dict", "List", "Queue", "JoinableQueue", "SimpleQueue", "Array", "Value", "Lock", "RLock", "Semaphore",
-    "BoundedSemaphore", "Event", "Condition", "Barrier",
-} do
-    makers[name] = mp[name]
+-- Python's manager does not make these.
+local others = { Pipe = true, RawArray = true, RawValue = true }
+
+for name, make in pairs(core.makers) do
+    if not others[name] then makers[name] = make end
 end
 
 function makers.Pool(...)

@@ -40,7 +40,7 @@ mpe_lease_buffer
 lmpe_check_buffer(lua_State *L, int idx)
 {
     mpe_lease_buffer buffer = {NULL, 0};
-    lmpe_box *b = lmpe_check_kind(L, idx, MPE_KIND_RAW_ARRAY, "mp.RawArray");
+    lmpe_box *b = lmpe_check_kind(L, idx, MPE_KIND_RAW_ARRAY);
     luaL_argcheck(L, mpe_lease_buffer_of(b->S->e, b->o, &buffer) == MPE_OK, idx,
                   "a worker's buffer expected");
     return buffer;
@@ -139,7 +139,7 @@ push_kept(lua_State *L, int first, const mpe_bytes *bytes, int handles)
 static int
 pool_put(lua_State *L)
 {
-    lmpe_box *q = lmpe_check_kind(L, 1, MPE_KIND_QUEUE, "mp.Queue");
+    lmpe_box *q = lmpe_check_kind(L, 1, MPE_KIND_QUEUE);
     lmpe *S = q->S;
     mpe_leases b = lmpe_check_control(L, 2);
     const char *where = luaL_checkstring(L, 3);
@@ -198,7 +198,7 @@ push_age(lua_State *L, const mpe_lease_run *run)
 static int
 pool_lease(lua_State *L)
 {
-    lmpe_box *q = lmpe_check_kind(L, 1, MPE_KIND_QUEUE, "mp.Queue");
+    lmpe_box *q = lmpe_check_kind(L, 1, MPE_KIND_QUEUE);
     mpe_leases b = lmpe_check_control(L, 2);
     mpe_lease_run run;
     if (mpe_lease_taken(q->S->e, &b, lmpe_check_worker(L, 3, &b), q->o, &run) != MPE_OK)
@@ -235,7 +235,7 @@ pool_forget(lua_State *L)
 static int
 pool_sweep(lua_State *L)
 {
-    mpe_sweep(lmpe_check_kind(L, 1, MPE_KIND_QUEUE, "mp.Queue")->S->e);
+    mpe_sweep(lmpe_check_kind(L, 1, MPE_KIND_QUEUE)->S->e);
     return 0;
 }
 

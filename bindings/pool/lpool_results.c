@@ -209,7 +209,7 @@ finish_receive(lua_State *L, lmpe *S, lmpe_await *a, int status)
 static int
 pool_receive(lua_State *L)
 {
-    lmpe_box *q = lmpe_check_kind(L, 1, MPE_KIND_QUEUE, "mp.Queue");
+    lmpe_box *q = lmpe_check_kind(L, 1, MPE_KIND_QUEUE);
     luaL_checktype(L, 2, LUA_TTABLE);
     lmpe_await *a = lmpe_await_new(q->S, lmpe_check_deadline(L, 3), "empty");
     a->object = q->o;

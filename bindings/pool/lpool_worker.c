@@ -66,7 +66,7 @@ pool_worker(lua_State *L)
 {
     mpe_leases control = lmpe_check_control(L, 1);
     uint64_t worker = lmpe_check_worker(L, 2, &control);
-    lmpe_box *results = lmpe_check_kind(L, 3, MPE_KIND_QUEUE, "mp.Queue");
+    lmpe_box *results = lmpe_check_kind(L, 3, MPE_KIND_QUEUE);
     mpe_lease_buffer buffer = lmpe_check_buffer(L, 4);
     memset(&self, 0, sizeof self);
     self.control = control;
@@ -177,7 +177,7 @@ finish_take(lua_State *L, lmpe *S, lmpe_await *a, int status)
 static int
 pool_take(lua_State *L)
 {
-    lmpe_box *q = lmpe_check_kind(L, 1, MPE_KIND_QUEUE, "mp.Queue");
+    lmpe_box *q = lmpe_check_kind(L, 1, MPE_KIND_QUEUE);
     uint64_t deadline = lmpe_check_deadline(L, 2);
     int is_idle = mpe_queue_size(q->S->e, q->o) == 0;
     if (deadline == MPE_FOREVER && has_to_release(L, is_idle)) {

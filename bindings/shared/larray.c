@@ -15,16 +15,7 @@
 static const char *
 name_of(const lmpe_box *b)
 {
-    switch (mpe_handle_kind(b->h)) {
-    case MPE_KIND_ARRAY:
-        return "Array";
-    case MPE_KIND_VALUE:
-        return "Value";
-    case MPE_KIND_RAW_ARRAY:
-        return "RawArray";
-    default:
-        return "RawValue";
-    }
+    return mpe_kind_name(mpe_handle_kind(b->h));
 }
 
 /* Records where its elements are. */
@@ -302,7 +293,7 @@ array_tostring(lua_State *L)
     lmpe_box *b = lmpe_check_self(L, 1);
     lmpe_array a = lmpe_array_of(b);
     int kind = mpe_handle_kind(b->h);
-    lmpe_push_identity(L, b, name_of(b));
+    lmpe_push_identity(L, b);
     if (kind == MPE_KIND_ARRAY || kind == MPE_KIND_RAW_ARRAY)
         lua_pushfstring(L, " ('%c', %I element%s", a.type->code, (lua_Integer)a.length,
                         a.length == 1 ? "" : "s");
@@ -353,14 +344,16 @@ set_accessor(lua_State *L, lmpe *S, const char *event, lua_CFunction f)
 }
 
 static void
-new_type(lua_State *L, lmpe *S, int kind, const char *name, int is_value, int is_raw)
+new_type(lua_State *L, lmpe *S, int kind, int is_value, int is_raw)
 {
     const luaL_Reg *methods = is_value ? value_methods : array_methods;
     static const lmpe_box_calls calls = {.held = held};
     lmpe_new_type(L, S,
-                  &(lmpe_type){kind, name, methods + (is_raw ? LOCK_METHODS : 0),
-                               is_value ? value_meta : array_meta, &calls});
-    lua_getfield(L, -1, name);
+                  &(lmpe_type){.kind = kind,
+                               .methods = methods + (is_raw ? LOCK_METHODS : 0),
+                               .meta = is_value ? value_meta : array_meta,
+                               .calls = &calls});
+    lua_getfield(L, -1, mpe_kind_name(kind));
     set_accessor(L, S, "__index", is_value ? value_index : array_index);
     set_accessor(L, S, "__newindex", is_value ? value_newindex : array_newindex);
     lua_pop(L, 1);
@@ -369,15 +362,15 @@ new_type(lua_State *L, lmpe *S, int kind, const char *name, int is_value, int is
 static void
 on_open(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg functions[] = {{"new_array", lmpe_new_array},
-                                         {"new_raw_array", lmpe_new_raw_array},
-                                         {"new_value", lmpe_new_value},
-                                         {"new_raw_value", lmpe_new_raw_value},
+    static const luaL_Reg functions[] = {{"new_Array", lmpe_new_array},
+                                         {"new_RawArray", lmpe_new_raw_array},
+                                         {"new_Value", lmpe_new_value},
+                                         {"new_RawValue", lmpe_new_raw_value},
                                          {NULL, NULL}};
-    new_type(L, S, MPE_KIND_ARRAY, "Array", 0, 0);
-    new_type(L, S, MPE_KIND_RAW_ARRAY, "RawArray", 0, 1);
-    new_type(L, S, MPE_KIND_VALUE, "Value", 1, 0);
-    new_type(L, S, MPE_KIND_RAW_VALUE, "RawValue", 1, 1);
+    new_type(L, S, MPE_KIND_ARRAY, 0, 0);
+    new_type(L, S, MPE_KIND_RAW_ARRAY, 0, 1);
+    new_type(L, S, MPE_KIND_VALUE, 1, 0);
+    new_type(L, S, MPE_KIND_RAW_VALUE, 1, 1);
     lmpe_setfuncs(L, S, functions);
 }
 

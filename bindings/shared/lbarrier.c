@@ -117,7 +117,7 @@ barrier_tostring(lua_State *L)
     uint32_t parties, waiting;
     int broken;
     mpe_barrier_state(b->S->e, b->o, &parties, &waiting, &broken);
-    lmpe_push_identity(L, b, "Barrier");
+    lmpe_push_identity(L, b);
     lua_pushfstring(L, " (%d of %d waiting%s)", (int)waiting, (int)parties,
                     broken ? ", broken" : "");
     lua_concat(L, 2);
@@ -150,8 +150,8 @@ on_open(lua_State *L, lmpe *S)
                                        {"settings", barrier_settings},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__tostring", barrier_tostring}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"new_barrier", new_barrier}, {NULL, NULL}};
-    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_BARRIER, "Barrier", methods, meta, NULL});
+    static const luaL_Reg functions[] = {{"new_Barrier", new_barrier}, {NULL, NULL}};
+    lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_BARRIER, .methods = methods, .meta = meta});
     lmpe_setfuncs(L, S, functions);
 }
 

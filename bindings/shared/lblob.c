@@ -56,7 +56,7 @@ on_open(lua_State *L, lmpe *S)
 {
     static const lmpe_codec_hooks hooks = {to_handle, from_handle, share, shared};
     lmpe_codec_set_hooks(&hooks);
-    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_BLOB, "Blob", NULL, NULL, NULL});
+    lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_BLOB});
 }
 
 const lmpe_module lmpe_blob_module = {.open = on_open};

@@ -211,7 +211,7 @@ condition_tostring(lua_State *L)
     lmpe_box *lock = lock_of(L, b);
     mpe_lock_state state;
     mpe_lock_state_get(b->S->e, lock->o, &state);
-    lmpe_push_identity(L, b, "Condition");
+    lmpe_push_identity(L, b);
     lua_pushstring(L, state.locked ? " (lock held)" : " (lock free)");
     lua_concat(L, 2);
     return 1;
@@ -250,8 +250,8 @@ on_open(lua_State *L, lmpe *S)
                                        {"is_mine", condition_is_mine},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__tostring", condition_tostring}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"new_condition", new_condition}, {NULL, NULL}};
-    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_CONDITION, "Condition", methods, meta, NULL});
+    static const luaL_Reg functions[] = {{"new_Condition", new_condition}, {NULL, NULL}};
+    lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_CONDITION, .methods = methods, .meta = meta});
     lmpe_setfuncs(L, S, functions);
 }
 

@@ -296,7 +296,7 @@ dict_tostring(lua_State *L)
 {
     lmpe_box *b = lmpe_check_self(L, 1);
     lua_Integer n = (lua_Integer)mpe_dict_count(b->S->e, b->o);
-    lmpe_push_identity(L, b, "Dict");
+    lmpe_push_identity(L, b);
     lua_pushfstring(L, n == 1 ? " (%I entry)" : " (%I entries)", n);
     lua_concat(L, 2);
     return 1;
@@ -341,8 +341,8 @@ on_open(lua_State *L, lmpe *S)
                                     {"__pairs", lmpe_dict_pairs},
                                     {"__tostring", dict_tostring},
                                     {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"new_dict", new_dict}, {NULL, NULL}};
-    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_DICT, "Dict", methods, meta, NULL});
+    static const luaL_Reg functions[] = {{"new_Dict", new_dict}, {NULL, NULL}};
+    lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_DICT, .methods = methods, .meta = meta});
     lmpe_store_accessors(L, S, "Dict", dict_index, dict_newindex);
     lmpe_setfuncs(L, S, functions);
 }

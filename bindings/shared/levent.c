@@ -68,7 +68,7 @@ static int
 event_tostring(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, EVENT);
-    lmpe_push_identity(L, b, "Event");
+    lmpe_push_identity(L, b);
     lua_pushstring(L, mpe_event_is_set(b->S->e, b->o) ? " (set)" : " (not set)");
     lua_concat(L, 2);
     return 1;
@@ -96,8 +96,8 @@ on_open(lua_State *L, lmpe *S)
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {
         {"__tostring", event_tostring}, {"__ready", set_now}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"new_event", new_event}, {NULL, NULL}};
-    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_EVENT, "Event", methods, meta, NULL});
+    static const luaL_Reg functions[] = {{"new_Event", new_event}, {NULL, NULL}};
+    lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_EVENT, .methods = methods, .meta = meta});
     lmpe_setfuncs(L, S, functions);
 }
 

@@ -384,7 +384,7 @@ list_tostring(lua_State *L)
 {
     lmpe_box *b = lmpe_check_self(L, 1);
     lua_Integer n = count_of(b);
-    lmpe_push_identity(L, b, "List");
+    lmpe_push_identity(L, b);
     lua_pushfstring(L, n == 1 ? " (%I item)" : " (%I items)", n);
     lua_concat(L, 2);
     return 1;
@@ -423,8 +423,8 @@ on_open(lua_State *L, lmpe *S)
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {
         {"__len", list_len}, {"__pairs", list_pairs}, {"__tostring", list_tostring}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"new_list", new_list}, {NULL, NULL}};
-    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_LIST, "List", methods, meta, NULL});
+    static const luaL_Reg functions[] = {{"new_List", new_list}, {NULL, NULL}};
+    lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_LIST, .methods = methods, .meta = meta});
     lmpe_store_accessors(L, S, "List", list_index, list_newindex);
     lmpe_setfuncs(L, S, functions);
 }

@@ -123,11 +123,12 @@ lock_ready(lua_State *L)
 }
 
 static int
-push_state(lua_State *L, lmpe_box *b, const char *name)
+lock_tostring(lua_State *L)
 {
+    lmpe_box *b = lmpe_check_kinds(L, 1, LOCKS);
     mpe_lock_state state;
     mpe_slot_info owner;
-    lmpe_push_identity(L, b, name);
+    lmpe_push_identity(L, b);
     mpe_lock_state_get(b->S->e, b->o, &state);
     if (state.abandoned)
         lua_pushliteral(L, " (its owner died)");
@@ -139,13 +140,6 @@ push_state(lua_State *L, lmpe_box *b, const char *name)
         lua_pushliteral(L, " (held)");
     lua_concat(L, 2);
     return 1;
-}
-
-static int
-lock_tostring(lua_State *L)
-{
-    lmpe_box *b = lmpe_check_kinds(L, 1, LOCKS);
-    return push_state(L, b, is_recursive(b) ? "RLock" : "Lock");
 }
 
 static int
@@ -182,9 +176,9 @@ on_open(lua_State *L, lmpe *S)
     static const luaL_Reg meta[] = {
         {"__tostring", lock_tostring}, {"__ready", lock_ready}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
-        {"new_lock", new_lock}, {"new_rlock", new_rlock}, {NULL, NULL}};
-    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_LOCK, "Lock", methods, meta, NULL});
-    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_RLOCK, "RLock", methods, meta, NULL});
+        {"new_Lock", new_lock}, {"new_RLock", new_rlock}, {NULL, NULL}};
+    lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_LOCK, .methods = methods, .meta = meta});
+    lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_RLOCK, .methods = methods, .meta = meta});
     lmpe_setfuncs(L, S, functions);
 }
 

@@ -255,7 +255,7 @@ static int
 pipe_tostring(lua_State *L)
 {
     lmpe_box *b = lmpe_check_self(L, 1);
-    lmpe_push_identity(L, b, "Pipe");
+    lmpe_push_identity(L, b);
     int sends = mpe_pipe_queue(b->S->e, b->o, end_of(b)) != 0;
     int receives = mpe_pipe_queue(b->S->e, b->o, !end_of(b)) != 0;
     lua_pushfstring(L, " (end %d, %s%s)", end_of(b) + 1,
@@ -313,10 +313,17 @@ on_open(lua_State *L, lmpe *S)
         {"__ready", pipe_ready},
         {NULL, NULL},
     };
-    static const luaL_Reg functions[] = {{"new_pipe", new_pipe}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"new_Pipe", new_pipe}, {NULL, NULL}};
     static const lmpe_box_calls calls = {.arrived = arrived, .collected = collected};
-    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_PIPE, "Pipe", methods, meta, &calls});
-    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_PIPE_OTHER, "Pipe", methods, meta, &calls});
+    lmpe_new_type(
+        L, S,
+        &(lmpe_type){.kind = MPE_KIND_PIPE, .methods = methods, .meta = meta, .calls = &calls});
+    lmpe_new_type(L, S,
+                  &(lmpe_type){.kind = MPE_KIND_PIPE_OTHER,
+                               .methods = methods,
+                               .meta = meta,
+                               .calls = &calls,
+                               .suffix = ".other"});
     lmpe_setfuncs(L, S, functions);
 }
 

@@ -349,8 +349,7 @@ queue_tostring(lua_State *L)
     lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
     uint32_t bound = mpe_queue_bound(b->S->e, b->o), size = mpe_queue_size(b->S->e, b->o);
     const char *closed = mpe_queue_is_closed(b->S->e, b->o) ? ", closed" : "";
-    int joinable = mpe_handle_kind(b->h) == MPE_KIND_JOINABLE;
-    lmpe_push_identity(L, b, joinable ? "JoinableQueue" : "Queue");
+    lmpe_push_identity(L, b);
     if (bound)
         lua_pushfstring(L, " (%d of %d items%s)", (int)size, (int)bound, closed);
     else
@@ -413,12 +412,12 @@ on_open(lua_State *L, lmpe *S)
                                     {"__close", queue_close},
                                     {"__ready", queue_ready},
                                     {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"new_queue", new_queue},
-                                         {"new_joinable_queue", new_joinable},
-                                         {"new_simple_queue", new_simple},
+    static const luaL_Reg functions[] = {{"new_Queue", new_queue},
+                                         {"new_JoinableQueue", new_joinable},
+                                         {"new_SimpleQueue", new_simple},
                                          {NULL, NULL}};
-    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_QUEUE, "Queue", methods, meta, NULL});
-    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_JOINABLE, "JoinableQueue", methods, meta, NULL});
+    lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_QUEUE, .methods = methods, .meta = meta});
+    lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_JOINABLE, .methods = methods, .meta = meta});
     lmpe_setfuncs(L, S, functions);
 }
 

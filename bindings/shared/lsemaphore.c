@@ -94,8 +94,7 @@ static int
 semaphore_tostring(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, SEMAPHORE);
-    int bounded = mpe_handle_kind(b->h) == MPE_KIND_BOUNDED;
-    lmpe_push_identity(L, b, bounded ? "BoundedSemaphore" : "Semaphore");
+    lmpe_push_identity(L, b);
     lua_pushfstring(L, " (value %d)", (int)mpe_semaphore_value(b->S->e, b->o));
     lua_concat(L, 2);
     return 1;
@@ -139,9 +138,9 @@ on_open(lua_State *L, lmpe *S)
     static const luaL_Reg meta[] = {
         {"__tostring", semaphore_tostring}, {"__ready", semaphore_ready}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
-        {"new_semaphore", new_semaphore}, {"new_bounded_semaphore", new_bounded}, {NULL, NULL}};
-    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_SEMAPHORE, "Semaphore", methods, meta, NULL});
-    lmpe_new_type(L, S, &(lmpe_type){MPE_KIND_BOUNDED, "BoundedSemaphore", methods, meta, NULL});
+        {"new_Semaphore", new_semaphore}, {"new_BoundedSemaphore", new_bounded}, {NULL, NULL}};
+    lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_SEMAPHORE, .methods = methods, .meta = meta});
+    lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_BOUNDED, .methods = methods, .meta = meta});
     lmpe_setfuncs(L, S, functions);
 }
 

@@ -300,14 +300,6 @@ wait_any(lua_State *L)
 /* ---- which task waits for which ---- */
 
 static int
-is_lock(int kind, int event)
-{
-    const uint32_t with_lock = 1u << MPE_KIND_LOCK | 1u << MPE_KIND_RLOCK | 1u << MPE_KIND_ARRAY |
-                               1u << MPE_KIND_VALUE | 1u << MPE_KIND_CONDITION;
-    return event == MPE_EVENT_READY && with_lock >> kind & 1;
-}
-
-static int
 push_slot_of(lua_State *L, mpe_engine *e, int pid)
 {
     mpe_slot_info info;
@@ -333,7 +325,7 @@ waits_on(lua_State *L)
         return 0;
     if (a->source == LMPE_PROCESS)
         return push_slot_of(L, t->S->e, mpe_process_pid(a->on.process));
-    if (a->source != LMPE_OBJECT || !is_lock(mpe_kind_of(a->on.object), a->event))
+    if (a->source != LMPE_OBJECT || a->event != MPE_EVENT_READY)
         return 0;
     mpe_lock_state_get(t->S->e, a->on.object, &state);
     if (!state.locked)

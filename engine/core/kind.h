@@ -53,8 +53,8 @@ struct mpe__kind {
     /* At the end of a sweep that found the object alive. Bit i of mentioned: some container holds a
      * handle of a kind whose part is i. */
     void (*swept)(mpe_engine *e, mpe_object *o, uint32_t mentioned);
-    uint32_t
-        facets;   /* a set of 1 << kind: handles of these kinds name an object of this one, too */
+    /* A set of 1 << kind: handles of these kinds name an object of this one, too. */
+    uint32_t facets;
     uint8_t part; /* which part of an object, 0 to 6, a handle of this kind names */
 };
 

@@ -519,7 +519,7 @@ typedef struct mpe_lock_state {
     int abandoned; /* its last owner exited holding it, and it was not acquired since */
     uint32_t slot, task, levels;
 } mpe_lock_state;
-/* Reads whether a lock is held, and its owner. */
+/* Reads whether a lock is held, and its owner. An object that has no lock is never held. */
 MPE_API void mpe_lock_state_get(mpe_engine *e, const mpe_object *o, mpe_lock_state *out);
 
 /* Makes a semaphore of so many permits. bounded 1: releasing never makes more.

@@ -188,11 +188,13 @@ mpe_rlock_set_levels(mpe_engine *e, mpe_object *o, uint32_t levels)
 void
 mpe_lock_state_get(mpe_engine *e, const mpe_object *o, mpe_lock_state *out)
 {
-    if (!out || !mpe__admits(e, o, MPE__RLOCKS | MPE__KIND(LOCK)))
+    if (!out)
+        return;
+    *out = (mpe_lock_state){0};
+    if (!mpe__admits(e, o, MPE__RLOCKS | MPE__KIND(LOCK)))
         return;
     uint64_t word = mpe__load64(&o->word);
-    (void)e;
-    *out = (mpe_lock_state){.abandoned = word == ABANDONED};
+    out->abandoned = word == ABANDONED;
     if (word == FREE || word == ABANDONED)
         return;
     out->locked = 1;

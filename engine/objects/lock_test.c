@@ -46,6 +46,28 @@ TEST(shows_its_owner)
     mpe_close(e);
 }
 
+TEST(only_an_object_with_a_lock_is_held)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *array, *raw, *condition, *semaphore;
+    mpe_lock_state s;
+    REQUIRE_OK(mpe_array_create(e, 'd', 1, 0, &array));
+    REQUIRE_OK(mpe_array_create(e, 'd', 1, MPE_ARRAY_RAW, &raw));
+    REQUIRE_OK(mpe_condition_create(e, 0, &condition));
+    REQUIRE_OK(mpe_semaphore_create(e, 3, 0, &semaphore));
+    REQUIRE_OK(mpe_rlock_acquire(e, array, 1));
+    REQUIRE_OK(mpe_rlock_acquire(e, condition, 2));
+    mpe_lock_state_get(e, array, &s);
+    EXPECT_EQ(s.task, 1);
+    mpe_lock_state_get(e, condition, &s);
+    EXPECT_EQ(s.task, 2);
+    mpe_lock_state_get(e, semaphore, &s);
+    EXPECT_EQ(s.locked, 0);
+    mpe_lock_state_get(e, raw, &s);
+    EXPECT_EQ(s.locked, 0);
+    mpe_close(e);
+}
+
 TEST(a_recursive_lock_belongs_to_its_task)
 {
     mpe_engine *e = mpe_test_engine(0);
