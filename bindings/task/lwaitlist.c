@@ -313,8 +313,9 @@ push_slot_of(lua_State *L, mpe_engine *e, int pid)
     return 0;
 }
 
-/* waits_on(task) -> the slot and the task number of the owner of the lock that it waits for; the
- * slot and 0 of the process whose exit it waits for; else nothing */
+/* waits_on(task) -> the slot and the task number of the owner of the lock that it waits for, with
+ * -1 for an owner that is not a task of Lua; the slot and 0 of the process whose exit it waits for;
+ * else nothing */
 static int
 waits_on(lua_State *L)
 {
@@ -331,7 +332,8 @@ waits_on(lua_State *L)
     if (!state.locked)
         return 0;
     lua_pushinteger(L, state.slot);
-    lua_pushinteger(L, state.task);
+    uint32_t number = state.task - MPE_OWNER_FIRST; /* otherwise a host owns it */
+    lua_pushinteger(L, number < MPE_OWNER_FIRST ? (lua_Integer)number : -1);
     return 2;
 }
 
