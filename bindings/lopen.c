@@ -140,6 +140,8 @@ luaopen_mpengine_core(lua_State *L)
     lua_pushvalue(L, -1);
     lmpe_set_loaded(L, "mpengine.codec");
     lua_setfield(L, -2, "codec");
+    lua_pushboolean(L, lmpe_plain_is_used());
+    lua_setfield(L, -2, "codec_reads_memory");
     lua_pushcfunction(L, lmpe_codec_register);
     lua_setfield(L, -2, "register");
     lua_pushliteral(L, MPE_VERSION);

@@ -21,6 +21,12 @@ local function damaged(text, s, options)
   assert.is_truthy(tostring(err):find(text, 1, true), tostring(err))
 end
 
+describe("codec: Lua's memory", function()
+  it("is read where the build allows it and Lua is of its release", function()
+    assert.are.equal(os.getenv("PLAIN") ~= "0", require "mpengine.core".codec_reads_memory)
+  end)
+end)
+
 describe("codec: plain values", function()
   local scalars = { true, false, 0, 1, 127, 128, 255, 256, 65535, 65536, 1 << 24, 1 << 31, 1 << 32, (1 << 47) - 1,
     1 << 47, math.maxinteger, -1, -256, -257, -65537, -(1 << 32) - 1, -(1 << 47) - 1, math.mininteger, 0.0, 1.0, 0.1,

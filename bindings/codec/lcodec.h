@@ -82,4 +82,7 @@ int lmpe_codec_register(lua_State *L);
 /* Opens mp.codec: encode(...) -> string, decode(string [, {functions = true}]) -> ... */
 int luaopen_mpengine_codec(lua_State *L);
 
+/* Whether plain tables are read in Lua's memory (lcodec_plain.c). */
+int lmpe_plain_is_used(void);
+
 #endif

@@ -5,18 +5,19 @@
 **
 ** The API costs three calls for each value, ten times as much as writing it. Most messages are
 ** plain data (nil, booleans, numbers, strings, tables without metatable), and for those Lua's
-** memory is read directly, by the layout that the releases of Lua 5.4 share (lobject.h of 5.4.6
-** and 5.4.7 was compared with that of 5.4.4). The address of a function's prototype is read too.
-** Nothing is ever written to that memory, and no function of Lua is called on the way, so
-** nothing moves, is collected or changes. Any value that is not plain ends the attempt:
-** lcodec_encode.c starts again.
-** collected or changes.  Whatever is not plain ends the attempt: lcodec_encode.c starts again.
+** memory is read directly, by the layout in lobject.h. The address of a function's prototype is
+** read too. Nothing is ever written to that memory, and no function of Lua is called on the way,
+** so nothing moves, is collected or changes. Any value that is not plain ends the attempt:
+** lcodec_encode.c starts again. Everything works without this file, only slower.
 **
-** The layout is not taken on trust. lmpe_plain_probe makes a few objects under an allocator that
-** records where they are, and checks that every field used here is where it should be; it reads
-** only memory from that allocator. If anything differs (a field has moved, a tag is different,
-** the size of an array is stored in another way), this file is not used. -DLMPE_NO_PLAIN leaves
-** it out altogether; everything works without it, only slower.
+** Three things must agree before it is used:
+**
+**   the build    `make PLAIN=auto`: the headers are those of a release in TESTED. PLAIN=0: never.
+**                PLAIN=1: of any release, for trying a new one
+**   the program  the Lua that is linked or loaded says that it is the release of the headers
+**   the memory   lmpe_plain_probe makes a few objects under an allocator that records where they
+**                are, reading only memory from that allocator, and finds every field used here
+**                where it should be
 */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -95,13 +96,31 @@ struct lmpe_plain_frame {
     size_t npairs;
 };
 
-#if defined(LMPE_NO_PLAIN) || LUA_VERSION_NUM != 504
-#define MAY_BE_USABLE 0
+/* The releases that the specs have passed with, each with its own headers: 5.4.2 to 5.4.8, but for
+ * 5.4.5, which 5.4.6 replaced at once. */
+#define TESTED(release) ((release) >= 50402 && (release) <= 50408 && (release) != 50405)
+
+/* PLAIN of the Makefile. */
+#if !defined(LMPE_PLAIN)
+#define BUILT_FOR TESTED(LUA_VERSION_RELEASE_NUM)
 #else
-#define MAY_BE_USABLE (sizeof(lua_Integer) == 8 && sizeof(lua_Number) == 8 && sizeof(void *) == 8)
+#define BUILT_FOR (LMPE_PLAIN && LUA_VERSION_NUM == 504)
 #endif
 
-static atomic_int usable;
+#define MAY_BE_USABLE                                                                              \
+    (BUILT_FOR && sizeof(lua_Integer) == 8 && sizeof(lua_Number) == 8 && sizeof(void *) == 8)
+
+/* Text in every Lua since 5.2 that names its release. Weak: a host may hide it. */
+#pragma weak lua_ident
+
+static atomic_int probed;
+
+/* Constant where the build leaves this file out, so that the compiler does too. */
+static inline int
+usable(void)
+{
+    return MAY_BE_USABLE && atomic_load_explicit(&probed, memory_order_relaxed);
+}
 
 /* ----------------------------------------------------------------------------- scalars */
 
@@ -281,7 +300,7 @@ lmpe_encode_plain(lmpe_encoder *e, const void *table)
     size_t depth = 0;
     int rc;
 
-    if (!atomic_load_explicit(&usable, memory_order_relaxed))
+    if (!usable())
         return 0;
     rc = open_table(e, table, &depth);
     while (rc == 1 && depth > 0) {
@@ -306,7 +325,7 @@ lmpe_plain_fingerprint(const void *table)
     uint64_t sum = 1;
     size_t i;
 
-    if (!atomic_load_explicit(&usable, memory_order_relaxed))
+    if (!usable())
         return 0;
     for (i = 0; i < (size_t)1 << t->lsizenode; i++) {
         const struct node *n = &t->node[i];
@@ -319,7 +338,7 @@ lmpe_plain_fingerprint(const void *table)
 const void *
 lmpe_plain_prototype(const void *function)
 {
-    if (!atomic_load_explicit(&usable, memory_order_relaxed))
+    if (!usable())
         return NULL;
     return ((const struct closure *)function)->prototype;
 }
@@ -480,13 +499,29 @@ probe(lua_State *L)
     return 1;
 }
 
+/* Whether the Lua of this program is the release that the headers are of. */
+static int
+is_release(void)
+{
+    static const char expected[] = "$LuaVersion: " LUA_RELEASE " ";
+    const char *volatile ident = lua_ident; /* may be NULL, which a plain comparison would deny */
+
+    return ident != NULL && strncmp(ident, expected, sizeof expected - 1) == 0;
+}
+
+int
+lmpe_plain_is_used(void)
+{
+    return usable();
+}
+
 void
 lmpe_plain_probe(lua_State *L)
 {
     struct blocks b = {.n = 0};
     int right = 0;
 
-    if (!MAY_BE_USABLE)
+    if (!MAY_BE_USABLE || !is_release())
         return;
     lua_pushcfunction(L, probe);
     lua_pushlightuserdata(L, &b);
@@ -496,5 +531,5 @@ lmpe_plain_probe(lua_State *L)
         right = lua_toboolean(L, -1);
     lua_setallocf(L, b.alloc, b.ud);
     lua_pop(L, 1);
-    atomic_store_explicit(&usable, right, memory_order_relaxed);
+    atomic_store_explicit(&probed, right, memory_order_relaxed);
 }
