@@ -52,7 +52,10 @@ lmpe_child_ended(lmpe *S, lmpe_child *c)
 int
 lmpe_poll_child(lmpe *S, lmpe_child *c)
 {
-    if (!c->ended && mpe_process_poll(S->e, c->p, &c->code) == MPE_OK)
+    int rc = c->ended ? MPE_EAGAIN : mpe_process_poll(S->e, c->p, &c->code);
+    if (rc == MPE_ESTALE)
+        c->code = MPE_EXIT_LOST;
+    if (rc == MPE_OK || rc == MPE_ESTALE)
         lmpe_child_ended(S, c);
     return c->ended;
 }

@@ -40,6 +40,8 @@ wait_for(lmpe *S, int daemons, uint64_t deadline)
         while (rc == MPE_EINTR && !lmpe_signal_raised());
         if (rc == MPE_EINTR || rc == MPE_ETIMEDOUT)
             return 0;
+        if (rc == MPE_ESTALE)
+            c->code = MPE_EXIT_LOST;
         lmpe_child_ended(S, c);
         mpe_reap_dead(S->e);
     }

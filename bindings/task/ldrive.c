@@ -118,7 +118,7 @@ lmpe_wait_in_place(lua_State *L, lmpe *S, lmpe_task *t)
     int rc, again = 0;
     check_depth(L, S, t);
     struct drive d = begin_drive(L, S, LMPE_WAITING);
-    while ((rc = mpe_run_until(S->e, &t->fired)) == MPE_EINTR && !must_leave(L, S, &again))
+    while ((rc = mpe_drive(S->e, &t->fired)) == MPE_EINTR && !must_leave(L, S, &again))
         ;
     int error = errno;
     end_drive(S, &d);

@@ -223,11 +223,20 @@ new_main_task(lua_State *L, lmpe *S)
     S->main_task = S->current = t;
 }
 
+/* Does a C function run that a task has called? A callback of the host runs while all tasks wait. */
+static int
+is_in_task(void *ud)
+{
+    const lmpe *S = ud;
+    return S->current != S->main_task && S->current->state == LMPE_RUNNING;
+}
+
 /* In a child: the parent's tasks never run here. */
 static void
 on_fork(lua_State *L, lmpe *S)
 {
     lmpe_task *main = S->main_task;
+    mpe_ask_in_task(S->e, is_in_task, S);
     S->live_tasks = 0;
     S->links = NULL;
     S->loads = NULL;
@@ -256,11 +265,13 @@ on_fork(lua_State *L, lmpe *S)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &anchors_key);
     S->anchor_free = S->anchor_top = 0;
     new_main_task(L, S);
+    mpe_ask_in_task(S->e, is_in_task, S);
 }
 
 void
 lmpe_tasks_close(lua_State *L, lmpe *S)
 {
+    mpe_ask_in_task(S->e, NULL, NULL);
     lmpe_push_anchors(L);
     for (uint32_t i = 1; i <= S->anchor_top; i++) {
         lua_rawgeti(L, -1, i);

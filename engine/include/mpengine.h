@@ -196,8 +196,11 @@ MPE_API int mpe_open(const mpe_config *config, mpe_engine **out);
  * Errors: ENOMEM, ESYS, ESLOTS. */
 MPE_API int mpe_open_thread(mpe_engine *e, const char *name, mpe_engine **out);
 
-/* Detaches and frees the engine. Releases what this process holds, as its exit would. The arena
- * vanishes with its last process. */
+/* Detaches and frees the engine. Releases what this process holds, as its exit would; ends its
+ * daemons and the fork server that it has started. The arena vanishes with its last process. In a
+ * process that has inherited the engine by fork(2) it frees memory and touches nothing shared; no
+ * other call of an inherited engine is allowed but mpe_leave, which does nothing.
+ * Blocks: until its daemons have ended. */
 MPE_API void mpe_close(mpe_engine *e);
 /* Detaches without freeing memory, for a process that is about to exit: releases what it holds and
  * its slot. No other call on the engine may follow. */
@@ -210,7 +213,7 @@ MPE_API void mpe_leave(mpe_engine *e);
  *
  *     for (;;) {
  *         draw_a_frame();
- *         while (mpe_poll(e))
+ *         while (mpe_poll(e) > 0)
  *             ;
  *     }
  *
@@ -235,7 +238,8 @@ MPE_API struct uv_loop_s *mpe_loop(mpe_engine *e);
  * Errors: EDEADLK (nothing can ever happen: no job, timer, I/O, nor other live process; or all
  * processes wait for each other, see mpe_find_deadlocks), EINTR (mpe_interrupt), ESYS (errno). */
 MPE_API int mpe_run_until(mpe_engine *e, const int *done);
-/* Runs what is ready. Returns 1 when there is more to do at once, else 0. */
+/* Runs what is ready. Returns 1 when there is more to do at once, else 0.
+ * Errors: EDEADLK (inside a Lua task). */
 MPE_API int mpe_poll(mpe_engine *e);
 /* For a loop that is not libuv's: what to sleep on, and how long. Poll *fd for reading until
  * *deadline, then call mpe_poll, which ends the sleep, as any other call does. *fd is the same for
@@ -574,8 +578,7 @@ MPE_API void mpe_barrier_state(mpe_engine *e, mpe_object *o, uint32_t *parties, 
  *     mpe_process_free(e, p);
  */
 
-/* The exit code of a child when the host ignores SIGCHLD, or has waited for the child itself. */
-#define MPE_EXIT_LOST 255
+#define MPE_EXIT_LOST 255     /* the exit code that stands for one that is not known */
 #define MPE_PROCESS_DAEMON 1u /* killed by the kernel when the process that started it is gone */
 /* Forks. The child (*is_child 1, *out NULL) is attached to the same arena with a slot, a run queue
  * and a loop of its own; no task, timer or handle of the parent runs in it; it holds every object
@@ -596,18 +599,20 @@ MPE_API int mpe_process_pid(const mpe_process *p);
 /* Returns 1 in the process that started p, 0 in one that was forked since. */
 MPE_API int mpe_process_is_mine(const mpe_process *p);
 /* Reads the exit code of a child that has exited: n, or -signal.
- * Errors: EAGAIN (it has not), EPERM (another process's child). */
+ * Errors: EAGAIN (it has not), EPERM (another process's child), ESTALE (it has, but the host ignores
+ * SIGCHLD or has waited for it itself, so that its code is lost). */
 MPE_API int mpe_process_poll(mpe_engine *e, mpe_process *p, int *code);
 /* Waits for a child's exit and reads its exit code. Runs no job.
  * Blocks: this thread, up to the deadline.
- * Errors: EINTR (a signal was handled), ETIMEDOUT, EPERM, ESYS (errno). */
+ * Errors: EINTR (a signal was handled), ETIMEDOUT, EPERM, ESTALE (as above), ESYS (errno). */
 MPE_API int mpe_process_join(mpe_engine *e, mpe_process *p, uint64_t deadline, int *code);
 /* Files a waiter for a child's exit; it fires from the loop, at once when the child has exited.
  * Errors: ENOMEM, ESYS (errno), EPERM. */
 MPE_API int mpe_process_wait(mpe_engine *e, mpe_process *p, mpe_waiter *w, uint64_t deadline);
 /* Sends a signal to a child; harmless when it has exited.  Errors: ESYS (errno). */
 MPE_API int mpe_process_signal(mpe_engine *e, mpe_process *p, int sig);
-/* Frees the parent's view of a child; a child that has not exited goes on. */
+/* Frees the parent's view of a child; a child that has not exited goes on, a daemon until mpe_close.
+ * Allowed when it is called from the fire of a wait for the same child. */
 MPE_API void mpe_process_free(mpe_engine *e, mpe_process *p);
 /* Returns the pid of the process that started this one, 0 in the first; *alive is 1 while it
  * lives. */

@@ -122,6 +122,12 @@ MPE_API int mpe_await(mpe_engine *e, mpe_object *o, int event, uint64_t deadline
 
 /* ---- the loop ----------------------------------------------------------------------------- */
 
+/* mpe_run_until, for a binding that waits on behalf of its tasks, also inside one.
+ * Blocks, Errors: as for mpe_run_until, but for the refusal inside a task. */
+MPE_API int mpe_drive(mpe_engine *e, const int *done);
+/* Sets what tells whether a C function runs that a task has called. There, waits of the host are
+ * refused with EDEADLK: they would keep the other tasks of the same stack from going on. */
+MPE_API void mpe_ask_in_task(mpe_engine *e, int (*in_task)(void *ud), void *ud);
 /* Runs the jobs that are queued now, and serves the bell and timers; descriptors and libuv as
  * often as mpe_run_until does. For a caller that has work of its own but lets other tasks run.
  * Errors: EINTR (mpe_interrupt). */

@@ -133,6 +133,16 @@ poll_until(struct pollfd *fds, nfds_t n, uint64_t deadline)
 }
 
 /* Starts again after each end that has occurred: its callback may take others off the list. */
+/* The callback of an end may have freed it, and the process that it is part of. */
+static int
+is_listed(const struct mpe__loop *l, const struct mpe__end *end)
+{
+    const struct mpe__end *at = l->ends;
+    while (at && at != end)
+        at = at->next;
+    return at != NULL;
+}
+
 void
 mpe__ends_look(mpe_engine *e)
 {
@@ -140,7 +150,7 @@ mpe__ends_look(mpe_engine *e)
     while (end) {
         if (!end->poll)
             end->over(end);
-        end = end->at ? end->next : e->loop->ends;
+        end = is_listed(e->loop, end) ? end->next : e->loop->ends;
     }
 }
 

@@ -150,6 +150,21 @@ take_interrupt(struct mpe__loop *l)
     return 1;
 }
 
+void
+mpe_ask_in_task(mpe_engine *e, int (*in_task)(void *ud), void *ud)
+{
+    if (!mpe__is_ours(e))
+        return;
+    e->loop->in_task = in_task;
+    e->loop->in_task_ud = ud;
+}
+
+int
+mpe__is_in_task(mpe_engine *e)
+{
+    return e->loop->in_task && e->loop->in_task(e->loop->in_task_ud);
+}
+
 int
 mpe_run_until(mpe_engine *e, const int *done)
 {
@@ -157,6 +172,14 @@ mpe_run_until(mpe_engine *e, const int *done)
         return MPE_EINVAL;
     if (!mpe__is_ours(e))
         return mpe__refusal(e, NULL, 0);
+    return mpe__is_in_task(e) ? MPE_EDEADLK : mpe_drive(e, done);
+}
+
+int
+mpe_drive(mpe_engine *e, const int *done)
+{
+    if (!done || !mpe__is_ours(e))
+        return done ? mpe__refusal(e, NULL, 0) : MPE_EINVAL;
     struct mpe__loop *l = e->loop;
     l->quiet = 0; /* the caller has done something */
     while (!*done) {
@@ -202,7 +225,9 @@ int
 mpe__round(mpe_engine *e)
 {
     if (!mpe__is_ours(e))
-        return 0;
+        return mpe__refusal(e, NULL, 0);
+    if (mpe__is_in_task(e))
+        return MPE_EDEADLK;
     int done = 0;
     mpe_notice_deaths(e);
     mpe__dispatch_bell(e);
@@ -301,6 +326,8 @@ mpe_await(mpe_engine *e, mpe_object *o, int event, uint64_t deadline,
             count_job(e); /* otherwise a loop of these sees no death */
         if (deadline == MPE_NOW || a.status == MPE_ETIMEDOUT)
             return MPE_ETIMEDOUT;
+        if (mpe__is_in_task(e))
+            return MPE_EDEADLK;
         a.fired = 0;
         if ((rc = mpe_wait_object(e, &a.waiter, o, event, deadline)) != MPE_OK)
             return rc;
@@ -340,9 +367,10 @@ mpe__loop_open(mpe_engine *e, uv_loop_t *host_loop, unsigned flags)
         mpe__uv_begin(e);
 }
 
-static void
-free_private(struct mpe__loop *l)
+void
+mpe__loop_free(mpe_engine *e)
 {
+    struct mpe__loop *l = e->loop;
     mpe__heap_free(&l->timers);
     for (uint32_t i = 0; i <= MPE__BUCKETS; i++) {
         struct mpe__entry *n = i < MPE__BUCKETS ? l->buckets[i] : l->spare, *next;
@@ -366,5 +394,5 @@ mpe__loop_close(mpe_engine *e)
 {
     mpe__offload_close(e);
     mpe__uv_close(e);
-    free_private(e->loop);
+    mpe__loop_free(e);
 }

@@ -70,7 +70,10 @@ struct mpe__loop {
     int uv_is_own;
     uint32_t own_active;  /* handles of the engine's that keep the loop alive, */
     uint32_t own_closing; /* and those that are being closed */
+    int is_forgotten;     /* inherited.c: the engine is freed with the last of them */
     mpe_turn_hook *hooks;
+    int (*in_task)(void *ud); /* see mpe_ask_in_task */
+    void *in_task_ud;
     int bell_ready;                 /* the two handles below are on the loop */
     uv_poll_t bell;                 /* the doorbell socket, unreferenced */
     uv_timer_t timer;               /* the next deadline while in poll, unreferenced */
@@ -103,6 +106,17 @@ struct mpe__loop {
 /* Its memory is the caller's. */
 void mpe__loop_open(mpe_engine *e, uv_loop_t *host_loop, unsigned flags);
 void mpe__loop_close(mpe_engine *e);
+/* loop.c: frees the memory that is not libuv's. */
+void mpe__loop_free(mpe_engine *e);
+/* inherited.c: in a child of fork(2), frees all and touches nothing that the parent has. 1: the
+ * engine's own memory is freed later, by the loop of the host. */
+int mpe__loop_forget(mpe_engine *e);
+/* uv.c: one of the handles being closed is. */
+void mpe__uv_closed(mpe_engine *e);
+/* send.c: drops the calls that were sent. */
+void mpe__send_forget(mpe_engine *e);
+/* loop.c: a C function that a Lua task has called is running, which must not wait. */
+int mpe__is_in_task(mpe_engine *e);
 /* In a forked child: drops the parent's jobs, waiters and handles, and closes the inherited
  * descriptors only. The next use makes a new loop. The memory behind them stays as it is, shared
  * with the parent: freeing it would copy its pages. */

@@ -104,3 +104,14 @@ mpe__send_close(mpe_engine *e)
     for (take(l); l->calls; take(l))
         run_first(e);
 }
+
+void
+mpe__send_forget(mpe_engine *e)
+{
+    struct mpe__loop *l = e->loop;
+    for (take(l); l->calls;) {
+        struct mpe__call *c = l->calls;
+        l->calls = c->next;
+        free(c);
+    }
+}

@@ -111,7 +111,7 @@ on_after_poll(uv_check_t *handle)
 {
     mpe_engine *e = handle->data;
     struct mpe__loop *l = e->loop;
-    if (l->awaited || l->turning || l->serving)
+    if (l->awaited || l->turning || l->serving || !mpe__is_ours(e))
         return;
     atomic_store(&e->self->sleep, MPE__AWAKE);
     if (l->bell_ready)

@@ -45,6 +45,11 @@ static void
 on_before_poll(uv_prepare_t *handle)
 {
     mpe_engine *e = handle->data;
+    if (!mpe__is_ours(e)) { /* a child that runs the loop of its host */
+        if (e->loop->is_served)
+            uv_unref((uv_handle_t *)&e->loop->after_poll);
+        return;
+    }
     if (!e->loop->awaited) {
         mpe__serve_before_poll(e);
         return;
@@ -121,7 +126,8 @@ on_bell(uv_poll_t *handle, int status, int events)
 {
     mpe_engine *e = handle->data;
     (void)status, (void)events;
-    mpe__datagram_drain(e->bell_fd);
+    if (mpe__is_ours(e))
+        mpe__datagram_drain(e->bell_fd);
 }
 
 static void
@@ -234,12 +240,19 @@ mpe__uv_sleep(mpe_engine *e, uint64_t deadline, const int *done)
 
 /* ---- what is on the loop ---- */
 
+void
+mpe__uv_closed(mpe_engine *e)
+{
+    if (--e->loop->own_closing == 0 && e->loop->is_forgotten)
+        free(e); /* the first of all its memory */
+}
+
 static void
 on_closed(uv_handle_t *handle)
 {
     mpe_engine *e = handle->data;
-    e->loop->own_closing--;
     free(handle);
+    mpe__uv_closed(e);
 }
 
 void

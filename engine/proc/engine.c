@@ -122,12 +122,28 @@ mpe_leave(mpe_engine *e)
     mpe__slot_detach(e);
 }
 
+/* In a child of fork(2): memory and descriptors of this process, nothing that is shared. */
+static void
+forget(mpe_engine *e)
+{
+    mpe__life_forked(e);
+    int is_later = mpe__loop_forget(e);
+    mpe__proc_close(e);
+    mpe__region_unmap(e);
+    free(e->holds);
+    free(e->pins);
+    if (!is_later)
+        free(e);
+}
+
 static void
 close_now(mpe_engine *e)
 {
     e->owes_wakes = e->loop->entries > 0;
+    mpe_end_server(e);
     mpe__loop_close(e);
     mpe__slot_detach(e);
+    mpe__daemons_end(e);
     mpe__engine_free(e);
 }
 
@@ -135,8 +151,11 @@ close_now(mpe_engine *e)
 void
 mpe_close(mpe_engine *e)
 {
-    if (!mpe__is_ours(e))
+    if (!mpe__is_ours(e)) {
+        if (e && mpe__is_inherited(e))
+            forget(e);
         return;
+    }
     mpe__send_close(e);
     if (e->loop->serving)
         e->loop->close_after = close_now;

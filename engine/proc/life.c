@@ -51,6 +51,7 @@ mpe__life_open(mpe_engine *e, mpe_process *p, unsigned flags, struct mpe__lines 
     struct mpe__proc *own = e->proc;
     int ends[2];
     *out = (struct mpe__lines){-1, -1};
+    p->is_daemon = (flags & MPE_PROCESS_DAEMON) != 0;
     if (!(flags & MPE_PROCESS_DAEMON))
         return MPE_OK;
     if (is_reopenable()) {
@@ -147,6 +148,7 @@ mpe__life_forked(mpe_engine *e)
         mpe__life_let_go(e, p->lined);
     p->bound_fd = p->tail_fd = p->status_fd = p->parent_fd = p->ask_fd = -1;
     p->server_pid = 0;
+    p->daemons = NULL;
     p->threads = 0; /* none of them is here */
 }
 

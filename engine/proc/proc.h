@@ -13,9 +13,13 @@ struct mpe_process {
     pid_t owner; /* pid of the process whose child it is */
     uint32_t slot, generation;
     int ended, code;
+    int is_lost;         /* another waited for it: how it ended is not known */
     int served;          /* started by the fork server, which reaps it; its pipe is the end */
     struct mpe__end end; /* its fd: a pidfd while it is watched; a line's; or -1 */
     int life_fd;         /* life.c: the write end of a line of its own, or -1 */
+    int is_daemon;       /* a child of this process that ends with it */
+    int is_freed;        /* by its starter: the engine frees it with its end */
+    mpe_process *next_daemon;
     mpe_process *next_lined;
     mpe_waitlist waiters;
 };
@@ -24,13 +28,14 @@ struct mpe__proc {
     int life[2];  /* life.c: a pipe that ends with this process, -1 until needed */
     int bound_fd; /* life.c: the end of the starter's pipe that this process is bound to, or -1 */
     int tail_fd;  /* life.c: closed by this process's exit, which the starter sees; or -1 */
-    mpe_process *lined; /* children with a life line of their own */
-    int status_fd;      /* of a child of the fork server: where it reports its exit code, or -1 */
-    int server_fd;      /* in the fork server itself: its socket, or -1 */
-    int server_client;  /* in the fork server: the process that started it */
-    int server_pid;     /* of the fork server, when this process has started it, or 0 */
-    int ask_fd;         /* to send requests to the fork server, -1 until needed */
-    int parent_fd;      /* a pidfd, -1 until asked for */
+    mpe_process *lined;   /* children with a life line of their own */
+    mpe_process *daemons; /* children to be ended and reaped by mpe_close */
+    int status_fd;        /* of a child of the fork server: where it reports its exit code, or -1 */
+    int server_fd;        /* in the fork server itself: its socket, or -1 */
+    int server_client;    /* in the fork server: the process that started it */
+    int server_pid;       /* of the fork server, when this process has started it, or 0 */
+    int ask_fd;           /* to send requests to the fork server, -1 until needed */
+    int parent_fd;        /* a pidfd, -1 until asked for */
     uint32_t parent_slot, parent_generation;
     struct mpe_process near_notes[MPE__NEAR_NOTES]; /* free: without an engine */
     uint32_t threads; /* threads declared by the engine's user, see mpe_own_threads */
@@ -60,6 +65,8 @@ int mpe__config_read(const mpe_config *given, mpe_config *out);
 
 void mpe__proc_init(struct mpe__proc *p); /* zeroed memory */
 void mpe__proc_close(mpe_engine *e);
+/* process.c: ends and reaps the daemons that this process has started by fork or spawn. */
+void mpe__daemons_end(mpe_engine *e);
 
 /* process.c: the parent's note of a child, with a reserved slot. */
 int mpe__process_new(mpe_engine *e, const char *name, mpe_process **out);

@@ -40,6 +40,16 @@ new_note(mpe_engine *e)
 }
 
 static void
+leave_daemons(mpe_process *p)
+{
+    mpe_process **at = &p->e->proc->daemons;
+    while (*at && *at != p)
+        at = &(*at)->next_daemon;
+    if (*at)
+        *at = p->next_daemon;
+}
+
+static void
 free_note(mpe_engine *e, mpe_process *p)
 {
     if (p >= e->proc->near_notes && p < e->proc->near_notes + MPE__NEAR_NOTES)
@@ -90,6 +100,10 @@ mpe__process_started(mpe_process *p, pid_t pid)
 {
     p->pid = pid;
     p->owner = getpid();
+    if (p->is_daemon && !p->served) {
+        p->next_daemon = p->e->proc->daemons;
+        p->e->proc->daemons = p;
+    }
     mpe__slot_started(p->e, p->slot, p->generation, pid);
 }
 
@@ -122,11 +136,24 @@ note_end(mpe_process *p, int code)
     p->e->loop->quiet = 0;
     stop_watching(p);
     mpe__life_let_go(p->e, p);
+    leave_daemons(p);
     mpe__slot_unreserve(p->e, p->slot, p->generation);
     if (mpe__is_dead(&p->e->slots[p->slot]))
         mpe__reap(p->e, p->slot);
-    mpe_waitlist_wake(p->e, &p->waiters, UINT32_MAX);
     return MPE_OK;
+}
+
+/* Each of them may free the process, and start another one in its place. */
+static void
+tell_waiters(mpe_engine *e, mpe_process *p)
+{
+    mpe_waitlist told = {NULL, NULL};
+    while (p->waiters.head) {
+        mpe_waiter *w = p->waiters.head;
+        mpe__waitlist_remove(w);
+        mpe__waitlist_append(&told, w);
+    }
+    mpe_waitlist_wake(e, &told, UINT32_MAX);
 }
 
 static int
@@ -136,8 +163,10 @@ poll_own(mpe_process *p)
     pid_t rc = waitpid(p->pid, &status, WNOHANG);
     if (rc == 0 || (rc < 0 && errno == EINTR))
         return MPE_EAGAIN;
-    if (rc < 0)
+    if (rc < 0) {
+        p->is_lost = 1;
         return note_end(p, MPE_EXIT_LOST);
+    }
     return note_end(p, WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status));
 }
 
@@ -182,8 +211,13 @@ mpe_process_poll(mpe_engine *e, mpe_process *p, int *code)
     if (!p->ended && !mpe_process_is_mine(p)) /* its watch is on the loop of another process */
         return MPE_EPERM;
     int rc = p->ended ? MPE_OK : p->served ? poll_served(p) : poll_own(p);
-    if (rc == MPE_OK && code)
+    if (rc != MPE_OK)
+        return rc;
+    if (p->is_lost)
+        rc = MPE_ESTALE;
+    else if (code)
         *code = p->code;
+    tell_waiters(e, p);
     return rc;
 }
 
@@ -230,7 +264,12 @@ mpe_process_join(mpe_engine *e, mpe_process *p, uint64_t deadline, int *code)
         int rc = mpe_process_poll(e, p, code);
         if (rc != MPE_EAGAIN)
             return rc;
-        if ((rc = sleep_on(p, deadline)) != MPE_OK)
+        if ((rc = sleep_on(p, deadline)) ==
+            MPE_ETIMEDOUT) { /* without a descriptor it saw nothing */
+            rc = mpe_process_poll(e, p, code);
+            return rc == MPE_EAGAIN ? MPE_ETIMEDOUT : rc;
+        }
+        if (rc != MPE_OK)
             return rc;
     }
 }
@@ -304,6 +343,33 @@ mpe_process_signal(mpe_engine *e, mpe_process *p, int sig)
     return MPE_ESYS;
 }
 
+/* A daemon is reaped by mpe_close at the latest, so its note stays until it has ended. */
+static void
+free_ended_daemons(mpe_engine *e)
+{
+    for (mpe_process *p = e->proc->daemons, *next; p; p = next) {
+        next = p->next_daemon;
+        if (p->is_freed && poll_own(p) == MPE_OK)
+            free_note(e, p);
+    }
+}
+
+void
+mpe__daemons_end(mpe_engine *e)
+{
+    for (mpe_process *p = e->proc->daemons, *next; p; p = next) {
+        next = p->next_daemon;
+        if (waitpid(p->pid, NULL, WNOHANG) == 0) { /* so the number is still its */
+            kill(p->pid, SIGKILL);
+            while (waitpid(p->pid, NULL, 0) < 0 && errno == EINTR)
+                ;
+        }
+        if (p->is_freed)
+            free_note(e, p);
+    }
+    e->proc->daemons = NULL;
+}
+
 void
 mpe_process_free(mpe_engine *e, mpe_process *p)
 {
@@ -313,5 +379,9 @@ mpe_process_free(mpe_engine *e, mpe_process *p)
         stop_watching(p);
     else if (p->end.fd >= 0)
         close(p->end.fd);
-    free_note(e, p);
+    p->is_freed = p->is_daemon && !p->served && !p->ended && mpe_process_is_mine(p);
+    if (p->is_freed)
+        free_ended_daemons(e);
+    else
+        free_note(e, p);
 }

@@ -289,6 +289,19 @@ TEST(the_server_can_be_killed_and_its_children_are_still_known)
     mpe_close(e);
 }
 
+TEST(closing_ends_the_server_that_it_has_started)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *queue = new_queue(e);
+    mpe_process *p;
+    REQUIRE_OK(start(e, 1, LEAVE_WITH_7, queue, 0, &p));
+    EXPECT_EQ(join(e, p), 7);
+    mpe_drop(e, queue);
+    mpe_close(e);
+    EXPECT_EQ(waitpid(-1, NULL, WNOHANG), -1);
+    EXPECT_EQ(errno, ECHILD);
+}
+
 TEST(a_start_that_fails_leaves_nothing_behind)
 {
     mpe_engine *e = mpe_test_engine(0);

@@ -135,8 +135,8 @@ TEST(an_exit_code_that_is_lost_is_not_taken_for_success)
     int code = 0;
     signal(SIGCHLD, SIG_IGN);
     mpe_process *p = mpe_test_start(e, leave_with_3, NULL);
-    EXPECT_OK(mpe_process_join(e, p, MPE_FOREVER, &code));
-    EXPECT_EQ(code, MPE_EXIT_LOST);
+    EXPECT_EQ(mpe_process_join(e, p, MPE_FOREVER, &code), MPE_ESTALE);
+    EXPECT_EQ(code, 0);
     mpe_process_free(e, p);
     signal(SIGCHLD, SIG_DFL);
     mpe_close(e);
