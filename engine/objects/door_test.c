@@ -93,7 +93,7 @@ static int
 silent(mpe_engine *e, mpe_object *o)
 {
     int broken = 7;
-    mpe_lock_state state = {.levels = 7};
+    mpe_lock_state state = {.locked = 7};
     mpe_object_info info = {.kind = 77};
     mpe_barrier_abort(e, o);
     mpe_barrier_reset(e, o);
@@ -110,7 +110,7 @@ silent(mpe_engine *e, mpe_object *o)
     mpe_queue_close(e, o);
     mpe_queue_seqs(e, o, &few, &more);
     mpe_object_info_get(e, o, &info);
-    return broken == 7 && state.levels == 7 && !mpe_array_data(e, o, NULL, NULL) &&
+    return broken == 7 && !state.locked && !mpe_array_data(e, o, NULL, NULL) &&
            !mpe_barrier_settings(e, o).data && !mpe_blob_bytes(e, o).data &&
            !mpe_condition_lock(e, o) && !mpe_dict_count(e, o) && !mpe_dict_has(e, o, text) &&
            !mpe_event_is_set(e, o) && !mpe_list_count(e, o) && !mpe_lock_facet(e, o) &&
