@@ -149,6 +149,8 @@ luaopen_mpengine_core(lua_State *L)
     lmpe_copy_globals(L); /* with what has been replaced meanwhile */
     lmpe_push_globals(L);
     lua_setfield(L, -2, "globals");
+    lmpe_push_hooks(L);
+    lua_setfield(L, -2, "hooks");
     lmpe_push_modules(L);
     lua_pushvalue(L, -2);
     lua_setfield(L, -2, "mpengine.core");

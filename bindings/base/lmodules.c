@@ -101,6 +101,28 @@ lmpe_push_modules(lua_State *L)
     luaL_getsubtable(L, LUA_REGISTRYINDEX, MODULES);
 }
 
+void
+lmpe_push_hooks(lua_State *L)
+{
+    static const char key;
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &key) != LUA_TTABLE) {
+        lua_pop(L, 1);
+        lua_newtable(L);
+        lua_pushvalue(L, -1);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
+    }
+}
+
+int
+lmpe_push_hook(lua_State *L, const char *name)
+{
+    lmpe_push_hooks(L);
+    lua_pushstring(L, name);
+    int type = lua_rawget(L, -2);
+    lua_remove(L, -2);
+    return type == LUA_TFUNCTION;
+}
+
 /* Puts every name of a table in the registry back that is absent from package.loaded. The modules are
  * among them: functions of a module that is not there would be sent by value. */
 static void

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * lmodules.h - the library's own Lua modules: their code, as tools/embed.c writes it, how
- * require finds them, and their entries in package.loaded and the globals.
+ * require finds them, their entries in package.loaded and the globals, and which of their
+ * functions C calls.
  */
 #ifndef LMODULES_H
 #define LMODULES_H
@@ -34,6 +35,10 @@ void lmpe_set_loaded(lua_State *L, const char *name);
 void lmpe_set_global(lua_State *L, const char *name);
 /* Pushes the table of the modules that are loaded, by their names. */
 void lmpe_push_modules(lua_State *L);
+/* Pushes the table of the functions that C calls in Lua; mpengine/hooks.lua describes each. */
+void lmpe_push_hooks(lua_State *L);
+/* Pushes one of them: 1; or nil, as long as its module is not loaded: 0. */
+int lmpe_push_hook(lua_State *L, const char *name);
 /* Pushes the module of that name if it is loaded: it is required again. */
 int lmpe_push_known(lua_State *L, const char *name);
 /* The same, with mpengine.core, which open_core opens. */

@@ -1,6 +1,5 @@
 --- mp.co: tasks, and the objects they use to wait for each other inside one process.
 local core = require "mpengine.core"
-local process = require "mpengine.process"
 local tasks = require "mpengine.co.tasks"
 local waiting = require "mpengine.co.wait"
 local cancel = require "mpengine.co.cancel"
@@ -8,9 +7,7 @@ local locks = require "mpengine.co.locks"
 local events = require "mpengine.co.events"
 local queues = require "mpengine.co.queue"
 local group = require "mpengine.co.group"
-local ending = require "mpengine.co.ending"
-
-process.kill_tasks = ending.kill_tasks
+require "mpengine.co.ending"
 
 return {
     spawn = core.spawn_task,

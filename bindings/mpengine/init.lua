@@ -33,8 +33,6 @@ end
 core.makers.Barrier = sync.Barrier
 for name, make in pairs(core.makers) do mp[name] = make end
 
-debug.getregistry()["mpengine.deadlock"] = function() return require("mpengine.deadlock").describe() end
-
 local submodules = {
     co = "mpengine.co",
     http = "mpengine.http",

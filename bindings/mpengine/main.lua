@@ -177,7 +177,7 @@ local function finish(code)
         local ended = call(f)
         if code == 0 or ended >= 128 then code = ended end
     end
-    if process then step(process.kill_tasks) end -- otherwise there are no tasks and no processes
+    if core.hooks.kill_tasks then step(core.hooks.kill_tasks) end -- otherwise there are no tasks
     if process and not is_stopped() then step(process.end_children) end
     if not is_stopped() then step(core.meet_interrupt) end
     if process and is_stopped() then process.stop_all() end

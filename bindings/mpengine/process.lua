@@ -3,6 +3,7 @@ local core = require "mpengine.core"
 local check = require "mpengine.check"
 local context = require "mpengine.context"
 local errors = require "mpengine.errors"
+local hooks = require "mpengine.hooks"
 
 local process = {}
 
@@ -94,7 +95,7 @@ local function run_target(read, source) call(read(source)) end
 local function child_main(read, source)
     local ok, text = errors.call(describe, run_target, read, source)
     if not ok and text ~= "" then report(text) end
-    local ended, why = pcall(process.kill_tasks)
+    local ended, why = pcall(call, hooks.kill_tasks)
     if not ended then report(errors.message(why)) end
     finish(ok and ended and 0 or 1)
 end
@@ -374,16 +375,11 @@ function process.stop_all()
     core.children_end(true)
 end
 
---- Kills the remaining tasks and lets their close handlers run. Replaced by mpengine.co.
-function process.kill_tasks() end
-
 --- The child userdata behind a Process object.
 function process.child_of(self)
     local s = state[self]
     return s and s.child
 end
-
-process.core_state = state
 
 local os_exit = os.exit
 

@@ -1,13 +1,13 @@
 --- mp.signal: handlers of signals, run as tasks.
 local core = require "mpengine.core"
 local check = require "mpengine.check"
+local hooks = require "mpengine.hooks"
 
 local signal = {}
 
 local handlers = {} -- number -> the handler given by the script
 
--- at_once: Lua code is running that may not wait for a long time.
-debug.getregistry()["mpengine.on_signal"] = function(number, at_once)
+function hooks.signal(number, at_once)
     local handler = handlers[number]
     if type(handler) ~= "function" then return end
     local start = at_once and core.run_now or core.spawn

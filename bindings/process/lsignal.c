@@ -14,6 +14,7 @@
  * immediately, until it waits for the first time.
  */
 #include "task/ltask.h"
+#include "base/lmodules.h"
 #include "process/lprocess.h"
 
 #include <errno.h>
@@ -131,7 +132,7 @@ look_at_children(lmpe *S)
     lmpe_reap_children(S);
 }
 
-/* Calls the dispatcher of mpengine/signal.lua for each recorded signal. */
+/* Calls the hook for each recorded signal. */
 static void
 start_tasks(lua_State *L, int at_once)
 {
@@ -141,7 +142,7 @@ start_tasks(lua_State *L, int at_once)
             continue;
         sig.noted[i] = 0;
         luaL_checkstack(L, 4, NULL);
-        lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.on_signal");
+        lmpe_push_hook(L, "signal");
         lua_pushinteger(L, i);
         lua_pushboolean(L, at_once);
         if (lua_pcall(L, 2, 0, 0) != LUA_OK)

@@ -8,6 +8,7 @@
  * The wait is then left as by a kill, so that necessary steps, such as reacquiring a lock, are
  * done first. The error is kept until lmpe_raise_cancelled raises it.
  */
+#include "base/lmodules.h"
 #include "task/ltask_int.h"
 #include "task/lturn.h"
 
@@ -18,8 +19,7 @@
 static void
 push_deadlock(lua_State *L)
 {
-    lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.deadlock");
-    if (!lua_isfunction(L, -1) || lua_pcall(L, 0, 1, 0) != LUA_OK)
+    if (!lmpe_push_hook(L, "deadlock") || lua_pcall(L, 0, 1, 0) != LUA_OK)
         lua_pushliteral(L, "every task waits for something that can never come");
 }
 

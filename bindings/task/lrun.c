@@ -3,6 +3,7 @@
  * lrun.c - spawning tasks, running them, and their ends. The body runs under pcall inside
  * the coroutine, so that close handlers of an unwinding task may wait.
  */
+#include "base/lmodules.h"
 #include "task/lturn.h"
 #include "task/lcancel.h"
 
@@ -54,8 +55,8 @@ keep_results(lua_State *L, lmpe_task *t, lua_State *co, int n)
 static int
 push_listener(lua_State *L)
 {
-    static const char key[] = "mpengine.task_ended";
-    if (lua_getfield(L, LUA_REGISTRYINDEX, key) == LUA_TFUNCTION)
+    static const char name[] = "task_ended";
+    if (lmpe_push_hook(L, name))
         return 1;
     lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
     lua_getfield(L, -1, LUA_GNAME);
@@ -63,7 +64,7 @@ push_listener(lua_State *L)
         lua_pushliteral(L, "mpengine.co.tasks");
         lua_pcall(L, 1, 0, 0);
     }
-    return lua_getfield(L, LUA_REGISTRYINDEX, key) == LUA_TFUNCTION;
+    return lmpe_push_hook(L, name);
 }
 
 /* The Lua side handles links, the scope of the task, and an error that no waiting get will
@@ -217,13 +218,11 @@ run_job(mpe_engine *e, mpe_job *job)
     run((lmpe_task *)job); /* its first member */
 }
 
-/* See mpengine/co/ending.lua. */
 static void
-arm_ending(lua_State *L, lmpe *S)
+renew_sentinel(lua_State *L, lmpe *S)
 {
     S->armed_boxes = S->boxes;
-    lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.arm");
-    if (lua_isfunction(L, -1))
+    if (lmpe_push_hook(L, "renew_sentinel"))
         lua_call(L, 0, 0);
     else
         lua_pop(L, 1);
@@ -235,7 +234,7 @@ new_task(lua_State *L, int background)
 {
     lmpe *S = lmpe_self(L);
     if (S->armed_boxes != S->boxes)
-        arm_ending(L, S);
+        renew_sentinel(L, S);
     int n = lua_gettop(L);
     lmpe_task *t = lua_newuserdatauv(L, sizeof *t, 1);
     memset(t, 0, sizeof *t);

@@ -5,6 +5,7 @@
  * wakes a process that sleeps. A hook (lhook.c) acts on the result: in a cancelled task the
  * error is raised (lcancel.c), and a task that the watchdog watches is reported.
  */
+#include "base/lmodules.h"
 #include "task/lcancel.h"
 
 #include <errno.h>
@@ -31,8 +32,7 @@ lmpe_report_overdue(lua_State *L, lmpe *S)
     if (!k->report)
         return;
     k->report = 0;
-    lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.hog");
-    if (!lua_isfunction(L, -1)) {
+    if (!lmpe_push_hook(L, "overdue")) {
         lua_pop(L, 1);
         return;
     }

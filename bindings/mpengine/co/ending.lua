@@ -1,8 +1,7 @@
 --- The end of a program's tasks, when its main chunk has ended.
 local core = require "mpengine.core"
+local hooks = require "mpengine.hooks"
 local tasks = require "mpengine.co.tasks"
-
-local ending = {}
 
 local function others()
     local found, me, main = {}, core.current(), core.main_task()
@@ -14,7 +13,7 @@ end
 
 --- Kills all tasks and waits until they have ended, repeatedly if their close handlers start new
 --- ones.
-function ending.kill_tasks()
+local function kill_tasks()
     local list = others()
     for _ = 1, 100 do
         if #list == 0 then return end
@@ -28,18 +27,15 @@ end
 
 -- lua_close calls finalizers from the newest to the oldest. The sentinel's finalizer must run
 -- before those of the objects that the tasks may use, so the sentinel must be newer than them.
--- spawn therefore makes a new one when objects exist that are newer than the last sentinel.
+-- So spawn has a new one made when objects exist that are newer than the last sentinel.
 local sentinel
 local meta = {
     __gc = function(self)
-        if self == sentinel then ending.kill_tasks() end
+        if self == sentinel then kill_tasks() end
     end,
 }
 
-local function arm()
-    sentinel = setmetatable({}, meta)
-end
-debug.getregistry()["mpengine.arm"] = arm
-arm()
+function hooks.renew_sentinel() sentinel = setmetatable({}, meta) end
 
-return ending
+hooks.kill_tasks = kill_tasks
+hooks.renew_sentinel()

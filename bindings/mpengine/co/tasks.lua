@@ -1,5 +1,6 @@
 --- Tasks: spawn, their methods, and the report of failed tasks.
 local core = require "mpengine.core"
+local hooks = require "mpengine.hooks"
 local errors = require "mpengine.errors"
 local check = require "mpengine.check"
 
@@ -154,9 +155,7 @@ local function is_heard(task, extra)
     return heard
 end
 
---- The scheduler calls this at the end of a task that has notes, or that failed while no get waited
---- for it.
-local function ended(task, unheard)
+function hooks.task_ended(task, unheard)
     local extra = core.extra(task)
     if unheard and not (type(extra) == "table" and is_heard(task, extra)) then tasks.report(task) end
     if type(extra) ~= "table" then return end
@@ -164,7 +163,6 @@ local function ended(task, unheard)
     for _, f in ipairs(extra.links or {}) do core.spawn_task(call_link, f, task) end
     extra.callbacks, extra.links, extra.hearers, extra.locals = nil, nil, nil, nil
 end
-debug.getregistry()["mpengine.task_ended"] = ended
 
 --- The hearer will raise the error of the task, unless it has heard another error: its `heard` is
 --- that task.
@@ -220,12 +218,11 @@ function tasks.killall(list, reason)
     for _, task in ipairs(list) do task:kill(reason) end
 end
 
-local function on_hog(traceback, seconds)
+function hooks.overdue(traceback, seconds)
     core.flush()
     core.write_error(string.format("watchdog: %s has run for %.3g s without waiting\n%s\n", tasks.current().name,
         seconds,
         traceback))
 end
-debug.getregistry()["mpengine.hog"] = on_hog
 
 return tasks
