@@ -44,6 +44,8 @@
     X(curl)                                                                                        \
     X(poll)                                                                                        \
     X(socket)                                                                                      \
+    X(socket_class)                                                                                \
+    X(socket_patched)                                                                              \
     X(subprocess)                                                                                  \
     X(luv)                                                                                         \
     X(signal) /* process */                                                                        \

@@ -34,6 +34,13 @@ for _, mode in ipairs{ "command", "stock" } do
       end)
     end
 
+    it("server.lua is answered by its workers", function()
+      local lines = script "server"
+      assert.equal(11, #lines)
+      for i = 1, 10 do assert.equal(("hello %d\tby a worker"):format(i), lines[i]) end
+      assert.equal("stopped", lines[11])
+    end)
+
     it("process.lua prints from ten processes, and 'all done' last", function()
       local lines = script "process"
       assert.equal(11, #lines)

@@ -190,6 +190,7 @@ end
 
 -- Methods that the library uses itself and a script does not.
 local INTERNAL = {
+  server = set_of "check_settings work",
   AsyncResult = set_of "cancel_with of set set_error",
   Barrier = set_of "meet open settings state",
   Condition = set_of "is_mine",
@@ -245,6 +246,8 @@ local function samples(mp)
     ["co.Pool"] = co.Pool(1), ["co.Event"] = co.Event(), ["co.Queue"] = co.Queue(),
     ["co.JoinableQueue"] = co.JoinableQueue(), ["co.Lock"] = co.Lock(), ["co.RLock"] = co.RLock(),
     ["co.Semaphore"] = co.Semaphore(1), ["co.Condition"] = co.Condition(), ["http.Session"] = mp.http.Session(),
+    StreamServer = mp.server.StreamServer { handler = print },
+    Socket = require("mpengine.core").listen("127.0.0.1", 0, 1),
   }
   objects.AsyncResult:wait()
   pool:terminate()
@@ -257,6 +260,7 @@ local function check_lua()
   local mp = require "mpengine"
   local modules = {
     mp = mp, co = mp.co, http = mp.http, monkey = mp.monkey, subprocess = mp.subprocess, codec = mp.codec,
+    server = mp.server,
   }
   local objects, extended = samples(mp), {}
   for _, list in pairs(parents) do

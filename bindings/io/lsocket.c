@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lsocket.c - receive and send of patched stream sockets, with the results of LuaSocket's. The
- * socket stays LuaSocket's; its input is read here, into a buffer of its own.
+ * lsocket.c - receive and send of a stream, with the results of LuaSocket's methods.
  *
  * A call is one unit: calls in one direction are served in the order in which they were made. The
  * turn is handed from task to task, so that none comes in between. Input that a receive has when
@@ -10,6 +9,7 @@
  * The last recv that got less than it had room for has left nothing behind. Then the next
  * receive waits first, since its first recv would get nothing.
  */
+#include "io/lsocket.h"
 #include "task/lturn.h"
 
 #include <errno.h>
@@ -18,41 +18,17 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define STREAM "mpengine.stream"
 #define ROOM_MIN ((size_t)4 << 10)
 #define ROOM_MAX ((size_t)256 << 10) /* of one recv */
-
-/* The calls of one direction. */
-struct turns {
-    lmpe_task *owner;
-    mpe_waitlist waiting;
-};
-
-typedef struct stream {
-    int fd;                /* -1: closed */
-    double block, total;   /* seconds, negative: no limit */
-    uint8_t tells_elapsed; /* LuaSocket has a further result: the seconds it took */
-    uint8_t drained;       /* nothing was left by the last recv */
-    int error;             /* errno of a call that failed */
-    uint32_t forks;        /* see forks below */
-    struct turns reading, writing;
-    char *bytes; /* input: from first to end */
-    size_t first, end, room;
-    size_t scanned; /* bytes without the end of a line */
-    uint64_t received, sent;
-} stream;
 
 static uint32_t forks; /* of this process: turns of before belong to tasks of the parent */
 
 enum wanted { COUNT, LINE, ALL };
 
-/* Upvalues of the methods, behind the state. */
-enum { CLASS = 2, STREAMS, ADOPT, STOCK, GETFD };
-
 /* ---- turns ---- */
 
 static int
-take_turn(struct turns *t, lmpe_await *a)
+take_turn(struct lmpe_turns *t, lmpe_await *a)
 {
     if (!t->owner)
         t->owner = a->task;
@@ -64,7 +40,7 @@ take_turn(struct turns *t, lmpe_await *a)
 }
 
 static void
-end_turn(lmpe *S, struct turns *t, const lmpe_task *task)
+end_turn(lmpe *S, struct lmpe_turns *t, const lmpe_task *task)
 {
     mpe_waiter *next = t->waiting.head;
     if (t->owner != task)
@@ -76,14 +52,14 @@ end_turn(lmpe *S, struct turns *t, const lmpe_task *task)
 
 /* ---- input ---- */
 
-static size_t
-available(const stream *s)
+size_t
+lmpe_socket_available(const lmpe_socket *s)
 {
     return s->end - s->first;
 }
 
 static void
-drop_input(stream *s)
+drop_input(lmpe_socket *s)
 {
     free(s->bytes);
     s->bytes = NULL;
@@ -92,9 +68,9 @@ drop_input(stream *s)
 
 /* Room for so many bytes behind the end. */
 static int
-make_room(stream *s, size_t count)
+make_room(lmpe_socket *s, size_t count)
 {
-    size_t held = available(s), room = s->room;
+    size_t held = lmpe_socket_available(s), room = s->room;
     if (s->room - s->end >= count)
         return MPE_OK;
     while (room < held + count)
@@ -114,10 +90,10 @@ make_room(stream *s, size_t count)
 
 /* One recv: OK, EAGAIN, ECLOSED, ENOMEM, or ESYS with the errno in s->error. */
 static int
-fill(stream *s)
+fill(lmpe_socket *s)
 {
     ssize_t n;
-    size_t count = available(s) < ROOM_MIN ? ROOM_MIN : available(s);
+    size_t count = lmpe_socket_available(s) < ROOM_MIN ? ROOM_MIN : lmpe_socket_available(s);
     if (make_room(s, count < ROOM_MAX ? count : ROOM_MAX) != MPE_OK)
         return MPE_ENOMEM;
     size_t room = s->room - s->end;
@@ -137,9 +113,9 @@ fill(stream *s)
 }
 
 static int
-is_there(stream *s, enum wanted what, size_t count)
+is_there(lmpe_socket *s, enum wanted what, size_t count)
 {
-    size_t have = available(s);
+    size_t have = lmpe_socket_available(s);
     if (what == COUNT)
         return have > 0 && have >= count; /* none wanted: some must have arrived */
     if (what == ALL || have == s->scanned)
@@ -155,7 +131,7 @@ is_there(stream *s, enum wanted what, size_t count)
 #define WANTED_SHIFT 62
 
 static int
-wait_for_input(stream *s, lmpe_await *a)
+wait_for_input(lmpe_socket *s, lmpe_await *a)
 {
     s->drained = 0;
     a->source = LMPE_FD;
@@ -167,7 +143,7 @@ wait_for_input(stream *s, lmpe_await *a)
 static int
 attempt_receive(lmpe *S, lmpe_await *a)
 {
-    stream *s = (stream *)(uintptr_t)a->scratch[0];
+    lmpe_socket *s = (lmpe_socket *)(uintptr_t)a->scratch[0];
     enum wanted what = (enum wanted)(a->scratch[1] >> WANTED_SHIFT);
     size_t count = (size_t)(a->scratch[1] << 2 >> 2);
     (void)S;
@@ -184,14 +160,13 @@ attempt_receive(lmpe *S, lmpe_await *a)
         if (rc == MPE_EAGAIN)
             return wait_for_input(s, a);
         if (rc != MPE_OK)
-            return rc == MPE_ECLOSED && what == ALL && available(s) ? MPE_OK : rc;
+            return rc == MPE_ECLOSED && what == ALL && lmpe_socket_available(s) ? MPE_OK : rc;
     }
     return MPE_OK;
 }
 
-/* LuaSocket's words for an errno. */
-static const char *
-word_for(int error)
+const char *
+lmpe_socket_word(int error)
 {
     switch (error) {
     case EADDRINUSE:
@@ -214,11 +189,11 @@ word_for(int error)
 }
 
 static const char *
-reason_of(const stream *s, int status)
+reason_of(const lmpe_socket *s, int status)
 {
     return status == MPE_ECLOSED                             ? "closed"
            : status == MPE_EAGAIN || status == MPE_ETIMEDOUT ? "timeout"
-           : status == MPE_ESYS                              ? word_for(s->error)
+           : status == MPE_ESYS                              ? lmpe_socket_word(s->error)
                                                              : mpe_strerror(status);
 }
 
@@ -236,7 +211,7 @@ add_line(luaL_Buffer *b, const char *from, size_t size)
 
 /* Pushes the prefix at index 3 and so many bytes of the input, and takes these. */
 static void
-push_input(lua_State *L, stream *s, enum wanted what, size_t size)
+push_input(lua_State *L, lmpe_socket *s, enum wanted what, size_t size)
 {
     size_t length;
     const char *prefix = lua_tolstring(L, 3, &length);
@@ -261,7 +236,7 @@ push_input(lua_State *L, stream *s, enum wanted what, size_t size)
 
 /* A further result of LuaSocket's where it is built for debugging. */
 static int
-with_elapsed(lua_State *L, const stream *s, const lmpe_await *a, int n)
+with_elapsed(lua_State *L, const lmpe_socket *s, const lmpe_await *a, int n)
 {
     if (!s->tells_elapsed)
         return n;
@@ -280,7 +255,7 @@ results(lua_State *L, lmpe *S, const lmpe_await *a, int status, int n)
 static int
 finish_receive(lua_State *L, lmpe *S, lmpe_await *a, int status)
 {
-    stream *s = (stream *)(uintptr_t)a->scratch[0];
+    lmpe_socket *s = (lmpe_socket *)(uintptr_t)a->scratch[0];
     enum wanted what = (enum wanted)(a->scratch[1] >> WANTED_SHIFT);
     size_t count = (size_t)(a->scratch[1] << 2 >> 2);
     int owns = s->reading.owner == a->task;
@@ -289,7 +264,10 @@ finish_receive(lua_State *L, lmpe *S, lmpe_await *a, int status)
     if (a->ending == LMPE_KILLED)
         return 0;
     if (status == MPE_OK) {
-        push_input(L, s, what, what == COUNT ? count : what == LINE ? s->scanned : available(s));
+        push_input(L, s, what,
+                   what == COUNT  ? count
+                   : what == LINE ? s->scanned
+                                  : lmpe_socket_available(s));
         if (what == LINE)
             s->first++; /* the end of the line */
         if (s->first >= s->end)
@@ -300,7 +278,7 @@ finish_receive(lua_State *L, lmpe *S, lmpe_await *a, int status)
     }
     lua_pushnil(L);
     lua_pushstring(L, reason_of(s, status));
-    push_input(L, s, what, owns ? available(s) : 0);
+    push_input(L, s, what, owns ? lmpe_socket_available(s) : 0);
     return results(L, S, &done, status, with_elapsed(L, s, &done, 3));
 }
 
@@ -309,7 +287,7 @@ finish_receive(lua_State *L, lmpe *S, lmpe_await *a, int status)
 static int
 attempt_send(lmpe *S, lmpe_await *a)
 {
-    stream *s = (stream *)(uintptr_t)a->scratch[0];
+    lmpe_socket *s = (lmpe_socket *)(uintptr_t)a->scratch[0];
     (void)S;
     if (a->ending == LMPE_KILLED || !take_turn(&s->writing, a))
         return MPE_EAGAIN;
@@ -341,7 +319,7 @@ attempt_send(lmpe *S, lmpe_await *a)
 static int
 finish_send(lua_State *L, lmpe *S, lmpe_await *a, int status)
 {
-    stream *s = (stream *)(uintptr_t)a->scratch[0];
+    lmpe_socket *s = (lmpe_socket *)(uintptr_t)a->scratch[0];
     lmpe_await done = *a;
     end_turn(S, &s->writing, a->task);
     if (a->ending == LMPE_KILLED)
@@ -361,49 +339,18 @@ finish_send(lua_State *L, lmpe *S, lmpe_await *a, int status)
 
 /* ---- the methods ---- */
 
-/* Calls LuaSocket's own, which says what is wrong with the arguments. */
-static int
-call_stock(lua_State *L)
+/* In a forked child the tasks of its turns were the parent's. */
+static void
+begin(lmpe_socket *s)
 {
-    lua_pushvalue(L, lua_upvalueindex(STOCK));
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
-    return lua_gettop(L);
+    if (s->forks == forks)
+        return;
+    s->reading = s->writing = (struct lmpe_turns){0};
+    s->forks = forks;
 }
 
-/* The stream of the socket at index 1; NULL: it is none of this class. */
-static stream *
-stream_of(lua_State *L)
-{
-    if (lua_type(L, 1) != LUA_TUSERDATA || !lua_getmetatable(L, 1))
-        return NULL;
-    int is_ours = lua_rawequal(L, -1, lua_upvalueindex(CLASS));
-    lua_pop(L, 1);
-    if (!is_ours)
-        return NULL;
-    lua_pushvalue(L, 1);
-    if (lua_rawget(L, lua_upvalueindex(STREAMS)) == LUA_TNIL) {
-        lua_pop(L, 1);
-        lua_pushvalue(L, lua_upvalueindex(ADOPT));
-        lua_pushvalue(L, 1);
-        lua_call(L, 1, 1);
-    }
-    stream *s = lua_touserdata(L, -1); /* kept by the table as long as the socket */
-    lua_pop(L, 1);
-    lua_pushvalue(L, lua_upvalueindex(GETFD));
-    lua_pushvalue(L, 1);
-    lua_call(L, 1, 1);
-    s->fd = (int)lua_tointeger(L, -1);
-    lua_pop(L, 1);
-    if (s->forks != forks) {
-        s->reading = s->writing = (struct turns){0};
-        s->forks = forks;
-    }
-    return s;
-}
-
-static uint64_t
-deadline_of(const stream *s)
+uint64_t
+lmpe_socket_deadline(const lmpe_socket *s)
 {
     double seconds = s->block;
     if (s->total >= 0 && (seconds < 0 || s->total < seconds))
@@ -412,9 +359,9 @@ deadline_of(const stream *s)
 }
 
 static lmpe_await *
-new_call(lmpe *S, stream *s)
+new_call(lmpe *S, lmpe_socket *s)
 {
-    lmpe_await *a = lmpe_await_new(S, deadline_of(s), "timeout");
+    lmpe_await *a = lmpe_await_new(S, lmpe_socket_deadline(s), "timeout");
     a->scratch[0] = (uintptr_t)s;
     a->scratch[2] = s->tells_elapsed ? mpe_now() : 0;
     a->cleans_up = 1;
@@ -423,7 +370,7 @@ new_call(lmpe *S, stream *s)
 
 /* What a receive asks for; 0: it is not a pattern. */
 static int
-read_pattern(lua_State *L, size_t prefix, uint64_t *wanted)
+read_pattern(lua_State *L, uint64_t *wanted)
 {
     int is_number;
     lua_Number n = lua_tonumberx(L, 2, &is_number);
@@ -437,25 +384,23 @@ read_pattern(lua_State *L, size_t prefix, uint64_t *wanted)
     if (!pattern || pattern[0] != '*' || (pattern[1] != 'l' && pattern[1] != 'a'))
         return 0;
     *wanted = (uint64_t)(pattern[1] == 'l' ? LINE : ALL) << WANTED_SHIFT;
-    (void)prefix;
     return 1;
 }
 
 /* receive([pattern [, prefix]]) -> data | nil, reason, the part that there is */
-static int
-receive(lua_State *L)
+int
+lmpe_socket_receive(lua_State *L, lmpe *S, lmpe_socket *s)
 {
-    lmpe *S = lmpe_self(L);
     size_t prefix = 0;
     uint64_t wanted;
-    stream *s = stream_of(L);
+    begin(s);
     lua_settop(L, 3);
     if (lua_isnil(L, 3)) {
         lua_pushliteral(L, "");
         lua_replace(L, 3);
     }
-    if (!s || !lua_tolstring(L, 3, &prefix) || !read_pattern(L, prefix, &wanted))
-        return call_stock(L);
+    if (!lua_tolstring(L, 3, &prefix) || !read_pattern(L, &wanted))
+        return LMPE_MISUSED;
     if (wanted >> WANTED_SHIFT == COUNT && prefix > 0) {
         if (wanted <= prefix) {
             lua_pushnil(L);
@@ -489,15 +434,14 @@ read_bounds(lua_State *L, lua_Integer size)
 }
 
 /* send(data [, first [, last]]) -> index of the last byte sent | nil, reason, that index */
-static int
-send_bytes(lua_State *L)
+int
+lmpe_socket_send(lua_State *L, lmpe *S, lmpe_socket *s)
 {
-    lmpe *S = lmpe_self(L);
     size_t size = 0;
-    stream *s = stream_of(L);
-    const char *bytes = s ? lua_tolstring(L, 2, &size) : NULL;
+    const char *bytes = lua_tolstring(L, 2, &size);
+    begin(s);
     if (!bytes || !read_bounds(L, (lua_Integer)size))
-        return call_stock(L);
+        return LMPE_MISUSED;
     lua_Integer first = lua_tointeger(L, 3), last = lua_tointeger(L, 4);
     if (last < first) { /* nothing to send: the last byte is the one before */
         last = first - 1;
@@ -512,123 +456,41 @@ send_bytes(lua_State *L)
     return lmpe_await_run(L, S, a);
 }
 
-/* ---- for the modules in Lua ---- */
+/* ---- the state ---- */
 
-static stream *
-check_stream(lua_State *L)
+lmpe_socket *
+lmpe_socket_new(lua_State *L)
 {
-    return luaL_checkudata(L, 1, STREAM);
-}
-
-static double
-seconds_at(lua_State *L, int idx)
-{
-    return lua_isnoneornil(L, idx) ? -1 : luaL_checknumber(L, idx);
-}
-
-/* stream_new(bytes, tells_elapsed) -> the state of a socket; bytes: the input that LuaSocket had
- * already */
-static int
-stream_new(lua_State *L)
-{
-    size_t size;
-    const char *bytes = luaL_checklstring(L, 1, &size);
-    stream *s = lua_newuserdatauv(L, sizeof *s, 0);
+    lmpe_socket *s = lua_newuserdatauv(L, sizeof *s, 0);
     memset(s, 0, sizeof *s);
     s->fd = -1;
     s->block = s->total = -1;
     s->forks = forks;
     s->drained = 1; /* most sockets are first read before there is anything */
-    s->tells_elapsed = (uint8_t)lua_toboolean(L, 2);
-    luaL_setmetatable(L, STREAM);
-    if (size && make_room(s, size) != MPE_OK)
-        return lmpe_raise(L, MPE_ENOMEM, "receive");
-    if (size)
-        memcpy(s->bytes, bytes, size);
-    s->end = size;
-    return 1;
+    luaL_setmetatable(L, LMPE_SOCKET);
+    return s;
 }
 
-/* stream_limits(stream, block, total): seconds, or nil */
-static int
-stream_limits(lua_State *L)
+int
+lmpe_socket_append(lmpe_socket *s, const char *bytes, size_t size)
 {
-    stream *s = check_stream(L);
-    s->block = seconds_at(L, 2);
-    s->total = seconds_at(L, 3);
-    return 0;
+    if (size == 0)
+        return MPE_OK;
+    if (make_room(s, size) != MPE_OK)
+        return MPE_ENOMEM;
+    memcpy(s->bytes + s->end, bytes, size);
+    s->end += size;
+    return MPE_OK;
 }
 
-/* stream_closing(stream): its socket has no descriptor from now on */
-static int
-stream_closing(lua_State *L)
+void
+lmpe_socket_closing(lmpe *S, lmpe_socket *s)
 {
-    stream *s = check_stream(L);
+    int fd = s->fd;
     s->fd = -1;
     drop_input(s);
-    return 0;
-}
-
-/* stream_input(stream) -> the bytes that were received and not taken */
-static int
-stream_input(lua_State *L)
-{
-    stream *s = check_stream(L);
-    lua_pushlstring(L, s->bytes ? s->bytes + s->first : "", available(s));
-    return 1;
-}
-
-/* stream_counts(stream [, 0]) -> bytes received and sent so far; 0 starts anew */
-static int
-stream_counts(lua_State *L)
-{
-    stream *s = check_stream(L);
-    lua_pushinteger(L, (lua_Integer)s->received);
-    lua_pushinteger(L, (lua_Integer)s->sent);
-    if (lua_toboolean(L, 2))
-        s->received = s->sent = 0;
-    return 2;
-}
-
-/* stream_method("receive" | "send", class, streams, adopt, stock, getfd) -> a method. class: the
- * metatable of the sockets; streams: of each its stream; adopt(socket): makes one; stock: the
- * method for calls with wrong arguments. */
-static int
-stream_method(lua_State *L)
-{
-    static const char *const names[] = {"receive", "send", NULL};
-    int which = luaL_checkoption(L, 1, NULL, names);
-    lua_settop(L, GETFD);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_replace(L, 1);
-    lua_pushcclosure(L, which == 0 ? receive : send_bytes, GETFD);
-    return 1;
-}
-
-static int
-stream_gc(lua_State *L)
-{
-    stream *s = luaL_testudata(L, 1, STREAM);
-    if (s && lmpe_is_finalizing(L))
-        drop_input(s);
-    return 0;
-}
-
-static void
-on_open(lua_State *L, lmpe *S)
-{
-    static const luaL_Reg functions[] = {{"stream_new", stream_new},
-                                         {"stream_limits", stream_limits},
-                                         {"stream_closing", stream_closing},
-                                         {"stream_input", stream_input},
-                                         {"stream_counts", stream_counts},
-                                         {"stream_method", stream_method},
-                                         {NULL, NULL}};
-    lmpe_setfuncs(L, S, functions);
-    luaL_newmetatable(L, STREAM);
-    lua_pushcfunction(L, stream_gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
+    if (S->e && fd >= 0)
+        mpe_fd_closing(S->e, fd);
 }
 
 static void
@@ -638,4 +500,4 @@ on_fork(lua_State *L, lmpe *S)
     forks++;
 }
 
-const lmpe_module lmpe_socket_module = {.open = on_open, .forked = on_fork};
+const lmpe_module lmpe_socket_module = {.forked = on_fork};

@@ -715,6 +715,98 @@ function codec.encode(...) end
 ---@return any ...
 function codec.decode(bytes, opts) end
 
+-- ---- servers ---------------------------------------------------------------------------------
+
+--- Servers of streams.
+---@class mpengine.server
+local server = {}
+
+---@class mpengine.server.Settings
+---@field handler fun(socket: mpengine.Socket, peer: string) a task of its own for each connection; its end closes it
+---@field host? string "127.0.0.1" when absent
+---@field port? integer 0: one that is free
+---@field workers? integer processes that share the listener; 0: the calling process serves
+---@field backlog? integer 1024 when absent
+---@field max_connections? integer open at once, in one process
+---@field name? string of the workers, in reports
+
+---@class mpengine.StreamServer
+---@field port integer after start
+local StreamServer = {}
+
+---@param settings mpengine.server.Settings
+---@return mpengine.StreamServer
+function server.StreamServer(settings) end
+--- Listens, and serves from now on. Raises when the address cannot be had.
+---@return mpengine.StreamServer self
+function StreamServer:start() end
+--- Serves until it is stopped, by stop or by SIGTERM.
+---@async
+function StreamServer:serve_forever() end
+--- Stops accepting, lets handlers end for so many seconds (10), then cancels them.
+---@async
+---@param seconds? number
+---@return true
+function StreamServer:stop(seconds) end
+---@return { accepted: integer, open: integer, failed: integer, workers: table[]? }
+function StreamServer:stats() end
+
+--- A connection, with the methods and results of LuaSocket's; waits suspend only the task.
+---@class mpengine.Socket
+local Socket = {}
+---@async
+---@return mpengine.Socket?
+---@return string? reason
+function Socket:accept() end
+---@async
+---@param pattern? "*l"|"*a"|integer
+---@param prefix? string
+---@return string? data
+---@return string? reason "closed", "timeout" or the system's
+---@return string? partial
+function Socket:receive(pattern, prefix) end
+---@async
+---@param data string
+---@param first? integer
+---@param last? integer
+---@return integer? last index of the last byte sent
+---@return string? reason
+---@return integer? sent
+function Socket:send(data, first, last) end
+function Socket:close() end
+---@param seconds? number
+---@param mode? "b"|"t"
+function Socket:settimeout(seconds, mode) end
+---@return number block negative: no limit
+---@return number total
+function Socket:gettimeout() end
+---@return integer fd -1: closed
+function Socket:getfd() end
+--- Gives up its descriptor without closing it, and has this one, or none (-1).
+---@param fd integer
+function Socket:setfd(fd) end
+---@return string? address
+---@return integer|string port
+---@return "inet"|"inet6" family
+function Socket:getpeername() end
+---@return string? address
+---@return integer|string port
+---@return "inet"|"inet6" family
+function Socket:getsockname() end
+---@param way? "both"|"send"|"receive"
+function Socket:shutdown(way) end
+---@param name "tcp-nodelay"|"keepalive"|"reuseaddr"
+---@param on? boolean
+function Socket:setoption(name, on) end
+---@param name "tcp-nodelay"|"keepalive"|"reuseaddr"
+---@return boolean?
+function Socket:getoption(name) end
+---@return boolean dirty there is input that was received and not taken
+function Socket:dirty() end
+---@return integer received
+---@return integer sent
+function Socket:getstats() end
+
 -- ---- tasks -----------------------------------------------------------------------------------
 
 --- Tasks of this process, and what they wait for each other with; the objects hold any Lua value by reference.

@@ -37,6 +37,7 @@ local submodules = {
     co = "mpengine.co",
     http = "mpengine.http",
     monkey = "mpengine.monkey",
+    server = "mpengine.server",
     subprocess = "mpengine.subprocess",
 }
 

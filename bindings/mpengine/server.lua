@@ -1,0 +1,314 @@
+--- mp.server: servers of streams. One task accepts; each connection has a task of its own. With
+--- workers, so many processes share the listening socket, and the main process only watches them.
+local core = require "mpengine.core"
+local check = require "mpengine.check"
+local names = require "mpengine.names"
+local context = require "mpengine.contexts"
+local tasks = require "mpengine.co.tasks"
+local waiting = require "mpengine.co.wait"
+local events = require "mpengine.co.events"
+local locks = require "mpengine.co.locks"
+
+local server = {}
+
+local STOP_SECONDS = 10                       -- for handlers that run when the server stops
+local EXIT_SECONDS = 2                        -- beyond that, for a worker to exit
+local BACK_OFF_FIRST, BACK_OFF_MOST = 0.1, 10 -- before a worker that ended soon is replaced
+local SOON_SECONDS = 1
+local FULL_SECONDS = 1 -- between two tries while there is no descriptor and no connection ends
+local EMFILE, ENFILE, ENOBUFS, ENOMEM = 24, 23, 105, 12
+
+local FULL = { [EMFILE] = true, [ENFILE] = true, [ENOBUFS] = true, [ENOMEM] = true }
+
+-- Counts of a process, in a shared array: see stats.
+local ACCEPTED, OPEN, FAILED, COUNTS = 1, 2, 3, 3
+
+-- ---- one process ------------------------------------------------------------------------------
+
+---@class mpengine.server.Acceptor accepts connections in this process
+---@field listener userdata
+---@field handler fun(socket: userdata, peer: string)
+---@field room mpengine.co.Semaphore? connections that may be opened
+---@field running table<mp.Task, true>
+---@field ended mpengine.co.Event set when a connection ends
+---@field counts userdata shared array
+---@field at integer before the first of its counts
+local Acceptor = {}
+Acceptor.__index = Acceptor
+
+local function new_acceptor(listener, settings, counts, at)
+    return setmetatable({
+        listener = listener, handler = settings.handler, wrap = settings.wrap, running = {},
+        ended = events.Event(), counts = counts, at = at,
+        room = settings.max_connections and locks.Semaphore(settings.max_connections),
+    }, Acceptor)
+end
+
+function Acceptor:count(which, n) self.counts:add(self.at + which, n) end
+
+--- The end of a connection, however it came.
+local Connection = {}
+
+function Connection.__close(self, err)
+    local acceptor = self.acceptor
+    self.socket:close()
+    acceptor.running[self.task] = nil
+    acceptor:count(OPEN, -1)
+    if err ~= nil and not self.stopped then acceptor:count(FAILED, 1) end
+    if acceptor.room then acceptor.room:release() end
+    acceptor.ended:set()
+end
+
+local function peer_of(socket)
+    local address, port = socket:getpeername()
+    if not address then return "unknown" end
+    return (address:find(":", 1, true) and "[" .. address .. "]:" or address .. ":") .. port
+end
+
+local function serve_connection(acceptor, socket)
+    local task = tasks.current()
+    local connection <close> = setmetatable({ acceptor = acceptor, socket = socket, task = task }, Connection)
+    acceptor.running[task] = connection
+    local peer = peer_of(socket)
+    task.name = "connection of " .. peer
+    socket:setoption "tcp-nodelay"
+    acceptor.handler(socket, peer)
+end
+
+--- There is no descriptor: waits until a connection ends, or other files may have been closed.
+function Acceptor:wait_for_room()
+    self.ended:clear()
+    self.ended:wait(FULL_SECONDS)
+end
+
+--- Accepts until the listener is closed.
+function Acceptor:accept_all()
+    while true do
+        if self.room then self.room:acquire() end
+        local socket, why, errno = self.listener:accept()
+        if socket then
+            self:count(ACCEPTED, 1)
+            self:count(OPEN, 1)
+            core.spawn_task(serve_connection, self, socket)
+        else
+            if self.room then self.room:release() end
+            if why == "closed" then return end
+            if FULL[errno] then self:wait_for_room() else error("accept: " .. tostring(why), 0) end
+        end
+    end
+end
+
+--- Stops accepting, waits for the handlers, and cancels those that are left.
+function Acceptor:stop(seconds)
+    self.listener:close()
+    local deadline = core.now() + seconds
+    while next(self.running) do
+        self.ended:clear()
+        if not self.ended:wait(math.max(0, deadline - core.now())) then break end
+    end
+    local left = {}
+    for task, connection in pairs(self.running) do
+        connection.stopped = true
+        left[#left + 1] = task
+    end
+    tasks.killall(left, "the server stops")
+    waiting.joinall(left, EXIT_SECONDS)
+end
+
+-- ---- a worker ---------------------------------------------------------------------------------
+
+--- The main function of a worker, which has the descriptor of the listener from its parent: serves
+--- until `stop` is set.
+function server.work(fd, settings, counts, at, stop, seconds)
+    local acceptor = new_acceptor(core.socket_copy(fd), settings, counts, at)
+    local accepting = core.spawn_task(acceptor.accept_all, acceptor)
+    local ready = waiting.wait({ stop, accepting }, nil, 1)
+    acceptor:stop(seconds.value)
+    if ready[1] == accepting then accepting:get() end -- raises what ended it
+end
+
+-- ---- the server -------------------------------------------------------------------------------
+
+---@class mpengine.server.StreamServer
+---@field port integer after start
+local StreamServer = { __name = "mp.server.StreamServer" }
+StreamServer.__index = StreamServer
+
+function StreamServer:__tostring()
+    return ("mp.server.StreamServer: %s:%s (%s)"):format(self.host, tostring(self.port), self.state)
+end
+
+--- Starts a worker, and others in its place, until the server stops.
+local function keep_worker(self, i)
+    local pause = BACK_OFF_FIRST
+    while self.state == "serving" do
+        local began = core.now()
+        local worker = self.context.Process {
+            name = ("%s-%d"):format(self.name, i), daemon = true, target = server.work,
+            args = { self.listener:getfd(), self.settings, self.counts, i * COUNTS, self.stopping, self.seconds },
+        }
+        worker:start()
+        self.workers[i] = worker
+        worker:join()
+        if self.state ~= "serving" then return end
+        self.counts[i * COUNTS + OPEN] = 0
+        if core.now() - began > SOON_SECONDS then pause = BACK_OFF_FIRST end
+        core.flush()
+        core.write_error(("%s: worker %s (pid %d) ended with %s; the next one starts in %.3g s\n"):format(
+            self.name, worker.name, worker.pid, tostring(worker.exitcode), pause))
+        self.stopped:wait(pause)
+        pause = math.min(pause * 2, BACK_OFF_MOST)
+    end
+end
+
+local function numeric(host)
+    if host == "*" or host:find "^[%d%.]+$" or host:find(":", 1, true) then return host end
+    local list, why = names.dns.getaddrinfo(host)
+    if not list then return nil, why end
+    return list[1].addr
+end
+
+--- Listens, and serves from now on. Raises when the address cannot be had.
+---@return mpengine.server.StreamServer self
+function StreamServer:start()
+    if self.state ~= "new" then error("StreamServer:start: the server was started before", 2) end
+    local address, why = numeric(self.host)
+    local listener
+    if address then listener, why = core.listen(address, self.settings.port, self.settings.backlog) end
+    if not listener then
+        error(("StreamServer:start: cannot listen on %s:%d: %s"):format(self.host, self.settings.port, why), 2)
+    end
+    self.listener, self.state = listener, "serving"
+    self.port = select(2, listener:getsockname())
+    if self.settings.workers == 0 then
+        self.acceptor = new_acceptor(listener, self.settings, self.counts, 0)
+        self.accepting = core.spawn_task(self.acceptor.accept_all, self.acceptor)
+        return self
+    end
+    self.keepers = {}
+    for i = 1, self.settings.workers do self.keepers[i] = core.spawn_task(keep_worker, self, i) end
+    return self
+end
+
+local function stop_workers(self, seconds)
+    self.seconds.value = seconds
+    self.stopping:set()
+    self.listener:close()
+    local deadline = core.now() + seconds + EXIT_SECONDS
+    for _, worker in pairs(self.workers) do
+        if not worker:join(math.max(0, deadline - core.now())) then worker:kill() end
+    end
+    waiting.joinall(self.keepers)
+end
+
+--- Stops accepting, lets the handlers that run end for so many seconds, then cancels them.
+---@param seconds? number 10 when absent
+function StreamServer:stop(seconds)
+    check.timeout("StreamServer:stop", 1, seconds)
+    if self.state == "stopping" then return self.stopped:wait() end
+    if self.state ~= "serving" then
+        self.state = "stopped"
+        return true
+    end
+    self.state = "stopping"
+    if self.acceptor then
+        self.acceptor:stop(seconds or STOP_SECONDS)
+        self.accepting:kill()
+    else
+        stop_workers(self, seconds or STOP_SECONDS)
+    end
+    self.state = "stopped"
+    self.stopped:set()
+    return true
+end
+
+--- Serves until the server is stopped, by stop or by SIGTERM.
+function StreamServer:serve_forever()
+    if self.state == "new" then self:start() end
+    local signals = require "mpengine.signal"
+    local before = signals.signal("TERM", function() self:stop() end)
+    local function restore() signals.signal("TERM", before) end
+    local restored <close> = setmetatable({}, { __close = restore }) -- luacheck: ignore 211
+    if self.accepting then
+        waiting.wait({ self.stopped, self.accepting }, nil, 1)
+        if self.accepting:ready() and self.state == "serving" then self.accepting:get() end
+    end
+    self.stopped:wait()
+end
+
+--- Connections accepted, open, and ended by an error; with workers also those of each.
+---@return { accepted: integer, open: integer, failed: integer, workers: table[]? }
+function StreamServer:stats()
+    local sum = { accepted = 0, open = 0, failed = 0 }
+    local list = self.settings.workers > 0 and {} or nil
+    for i = list and 1 or 0, self.settings.workers do
+        local at = i * COUNTS
+        local one = {
+            accepted = self.counts[at + ACCEPTED], open = self.counts[at + OPEN], failed = self.counts[at + FAILED],
+        }
+        for name, n in pairs(one) do sum[name] = sum[name] + n end
+        if list then
+            one.pid = self.workers[i] and self.workers[i].pid
+            list[i] = one
+        end
+    end
+    sum.workers = list
+    return sum
+end
+
+function StreamServer:__close() self:stop(0) end
+
+-- ---- settings ---------------------------------------------------------------------------------
+
+local function integer(least, most)
+    return function(v) return math.type(v) == "integer" and v >= least and v <= most end,
+        ("an integer from %d to %d"):format(least, most)
+end
+
+local function type_of(name, article)
+    return function(v) return type(v) == name end, (article or "a ") .. name
+end
+
+local fields = {
+    host = { type_of "string" }, port = { integer(0, 65535) }, handler = { check.is_callable, "a function" },
+    workers = { integer(0, 256) }, backlog = { integer(1, 1 << 20) }, max_connections = { integer(1, 1 << 30) },
+    name = { type_of "string" },
+}
+
+--- Raises for the first field that is unknown or wrong.
+---@param call string
+---@param settings table
+---@param known table<string, { [1]: fun(v: any): boolean, [2]: string }>
+function server.check_settings(call, settings, known)
+    for name, value in pairs(settings) do
+        local field = known[name]
+        if not field then error(("%s: unknown field '%s'"):format(call, tostring(name)), 3) end
+        if not field[1](value) then
+            error(("%s: field '%s' must be %s, got %s"):format(call, name, field[2],
+                type(value) == "number" and tostring(value) or check.kind(value)), 3)
+        end
+    end
+end
+
+--- A server of streams: handler(socket, peer) runs in a task of its own for each connection, whose
+--- end closes it. The socket has the methods of LuaSocket's, which suspend only the task.
+---@param settings table see docs/servers.md
+---@return mpengine.server.StreamServer
+function server.StreamServer(settings)
+    check.type("StreamServer", 1, settings, "table")
+    server.check_settings("StreamServer", settings, fields)
+    if settings.handler == nil then error("StreamServer: field 'handler' must be a function, got no value", 2) end
+    local mp = require "mpengine"
+    local all = {
+        port = settings.port or 0, handler = settings.handler, workers = settings.workers or 0,
+        backlog = settings.backlog or 1024, max_connections = settings.max_connections,
+    }
+    return setmetatable({
+        host = settings.host or "127.0.0.1", name = settings.name or "server", settings = all,
+        state = "new", workers = {},
+        counts = mp.RawArray("q", (all.workers + 1) * COUNTS), stopping = mp.Event(), seconds = mp.RawValue("d", 0),
+        stopped = events.Event(), context = context.get_context "fork",
+    }, StreamServer)
+end
+
+return server
