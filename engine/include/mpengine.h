@@ -310,6 +310,52 @@ typedef struct mpe_message {
 /* Frees a message's block and releases the pins of the objects in it. */
 MPE_API void mpe_message_free(mpe_engine *e, mpe_message *m);
 
+/* Waiting calls have a deadline. What is ready is taken even if that has passed; MPE_NOW tries and
+ * says EAGAIN. Meanwhile tasks, timers and I/O of this engine go on.
+ *
+ *     mpe_message m;
+ *     if (mpe_acquire(e, lock, MPE_FOREVER) >= 0) {
+ *         rc = mpe_get(e, queue, &m, mpe_now() + MPE_NS_PER_S);
+ *         mpe_release(e, lock);
+ *     }
+ *
+ * Each of them also has the errors EDEADLK (nothing can end the wait), EINTR (mpe_interrupt), and
+ * ENOMEM and ESYS. */
+
+/* Acquires a lock, recursive lock, semaphore, or the lock of a condition. Its owner is this engine,
+ * which no task of a Lua state is. Returns OWNER_DIED instead of OK when the last owner of the lock
+ * exited holding it.
+ * Blocks: up to the deadline.
+ * Errors: EAGAIN, ETIMEDOUT, ERANGE (65535 levels or permits). */
+MPE_API int mpe_acquire(mpe_engine *e, mpe_object *o, uint64_t deadline);
+/* Releases what mpe_acquire acquires; a lock that is not recursive, whatever holds it.
+ * Errors: EPERM (a recursive lock of another owner), EOVER (a lock that is free, a semaphore over
+ * its bound). */
+MPE_API int mpe_release(mpe_engine *e, mpe_object *o);
+/* Waits until an event is set, all parties are at a barrier, every item of a joinable queue is
+ * done, or a condition is notified. The lock of the condition must be held by mpe_acquire, and is
+ * so again afterwards; OWNER_DIED then means that its owner in between exited holding it. A wait
+ * for a barrier that ends without its parties breaks it; with MPE_NOW it arrives only as the last.
+ * Blocks: up to the deadline, and until the lock of the condition is free.
+ * Errors: EAGAIN, ETIMEDOUT, EBROKEN (barrier), EPERM (the lock is not held). */
+MPE_API int mpe_wait(mpe_engine *e, mpe_object *o, uint64_t deadline);
+/* Puts one message on a queue; the objects named in it are kept alive.
+ * Blocks: up to the deadline.
+ * Errors: EAGAIN (full), ETIMEDOUT, ECLOSED, EARENA. */
+MPE_API int mpe_put(mpe_engine *e, mpe_object *queue, const void *data, size_t size,
+                    uint64_t deadline);
+/* Takes the first message of a queue.
+ * Ownership: the caller must mpe_message_free it.
+ * Blocks: up to the deadline.
+ * Errors: EAGAIN (empty), ETIMEDOUT, ECLOSED (closed and drained), ECORRUPT. */
+MPE_API int mpe_get(mpe_engine *e, mpe_object *queue, mpe_message *out, uint64_t deadline);
+/* Waits until one of n objects is ready, and reads the index of the first that is: a lock is free,
+ * a semaphore has a permit, an event is set, a queue has an item or is closed. Takes nothing.
+ * Blocks: up to the deadline.
+ * Errors: EAGAIN, ETIMEDOUT, EINVAL (n is 0). */
+MPE_API int mpe_wait_any(mpe_engine *e, mpe_object *const *objects, size_t n, uint64_t deadline,
+                         size_t *index);
+
 /* ---- objects ------------------------------------------------------------------------------ */
 
 /* Every object is made by a _create, held by each process that uses it, and gone when no process

@@ -31,6 +31,8 @@ try_again(mpe_engine *e, mpe_object *o, void *ud)
 }
 
 /* Calls that return a status. */
+#define ACQUIRABLE (MPE__KIND(LOCK) | MPE__KIND(RLOCK) | MPE__SEMAPHORES | MPE__KIND(CONDITION))
+
 #define CALLS(X)                                                                                   \
     X(mpe_barrier_arrive, MPE__KIND(BARRIER), &few, &more)                                         \
     X(mpe_barrier_open, MPE__KIND(BARRIER), 0)                                                     \
@@ -69,6 +71,10 @@ try_again(mpe_engine *e, mpe_object *o, void *ud)
     X(mpe_queue_join, MPE__QUEUES)                                                                 \
     X(mpe_semaphore_acquire, MPE__SEMAPHORES)                                                      \
     X(mpe_semaphore_release, MPE__SEMAPHORES)                                                      \
+    X(mpe_acquire, ACQUIRABLE, MPE_NOW)                                                            \
+    X(mpe_release, ACQUIRABLE)                                                                     \
+    X(mpe_put, MPE__QUEUES, "x", 1, MPE_NOW)                                                       \
+    X(mpe_get, MPE__QUEUES, &message, MPE_NOW)                                                     \
     X(mpe_await, MPE__ANY_KIND, MPE_EVENT_READY, MPE_NOW, try_again, NULL)
 
 #define DEFINE(call, kinds, ...)                                                                   \
