@@ -12,7 +12,8 @@
 #   make chaos fuzz   kill storms; damaged messages                   (SECONDS=, TASKS=, KILLS=, WAITS=)
 #   make model        protocols of shared memory, every order of their steps (spin)
 #   make bench        numbers beside Python's and the raw limits            (ROW=)
-#   make install uninstall               PREFIX=/usr/local DESTDIR=
+#   make install uninstall               PREFIX=/usr/local LIBDIR=PREFIX/lib DESTDIR=
+#   make install-engine                  the libraries alone: needs no Lua
 #   make engine       the libraries alone: needs no Lua
 #   make clean compile_commands.json
 #
@@ -23,6 +24,7 @@ CC := gcc
 endif
 BUILD   ?= build
 PREFIX  ?= /usr/local
+LIBDIR  ?= $(PREFIX)/lib
 SCRIPT  ?= scripts/pool.lua
 OPT     ?= -O2
 WERROR  ?= -Werror
@@ -61,7 +63,7 @@ MODULES_OBJ := $(BUILD)/obj/modules.o
 BINDING_OBJ += $(MODULES_OBJ)
 
 # The version is written once, in the header.
-VERSION := $(shell sed -n 's/^.define MPE_VERSION "\(.*\)"/\1/p' engine/include/mpengine.h)
+VERSION := $(shell sed -n 's/^.define MPE_VERSION "\([^"]*\)".*/\1/p' engine/include/mpengine.h)
 MAJOR   := $(firstword $(subst ., ,$(VERSION)))
 
 LUA_CFLAGS := $(shell pkg-config --cflags lua5.4 2>/dev/null)
@@ -110,7 +112,7 @@ say = @$(if $(V),:,printf '  %-5s %s\n' $(1) $@)
 JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
 SUBMAKE = $(MAKE) --no-print-directory $(JOBS)
 
-.PHONY: all engine deps run test test-all unit hosts spec spec-api check install uninstall clean FORCE
+.PHONY: all engine deps run test test-all unit hosts spec spec-api check install install-engine uninstall clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -140,9 +142,11 @@ $(BUILD)/libmpengine.a: $(ENGINE_OBJ) $(BUILD)/sources.stamp
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $(ENGINE_OBJ)
 
-$(BUILD)/libmpengine.so.$(MAJOR): $(ENGINE_OBJ) $(BUILD)/sources.stamp
+# Only mpe_ names leave it, each with the version of the library that they appeared in.
+MAP := engine/libmpengine.map
+$(BUILD)/libmpengine.so.$(MAJOR): $(ENGINE_OBJ) $(MAP) $(BUILD)/sources.stamp
 	$(call say,LINK)
-	$(Q)$(link) -shared -Wl,-soname,$(@F) -Wl,-Bsymbolic-functions -o $@ $(ENGINE_OBJ) \
+	$(Q)$(link) -shared -Wl,-soname,$(@F) -Wl,-Bsymbolic-functions -Wl,--version-script,$(MAP) -o $@ $(ENGINE_OBJ) \
 		$(UV_LIBS) $(SYS_LIBS)
 
 $(BUILD)/libmpengine.so: $(BUILD)/libmpengine.so.$(MAJOR)
@@ -277,27 +281,36 @@ include tools/checks.mk
 # ---- installing ----------------------------------------------------------------------------------
 
 BIN := $(DESTDIR)$(PREFIX)/bin
-LIB := $(DESTDIR)$(PREFIX)/lib
+LIB := $(DESTDIR)$(LIBDIR)
 INC := $(DESTDIR)$(PREFIX)/include
 LUA_SHARE := $(DESTDIR)$(PREFIX)/share/lua/5.4
 LUA_LIB   := $(LIB)/lua/5.4
 HEADERS   := $(wildcard engine/include/*.h bindings/mpengine_lua.h)
 
-install: all
-	install -d $(BIN) $(LUA_LIB)/mpengine $(LIB)/pkgconfig $(INC)
-	install $(BUILD)/mpengine $(BIN)/
-	install -m 644 $(BUILD)/libmpengine.a $(BUILD)/libmpengine_lua.a $(LIB)/
-	install -m 644 $(BUILD)/libmpengine.so.$(MAJOR) $(LIB)/
+pc = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' $(1).in \
+	> $(LIB)/pkgconfig/$(1)
+
+install-engine: engine
+	install -d $(LIB)/pkgconfig $(INC)
+	install -m 644 $(BUILD)/libmpengine.a $(BUILD)/libmpengine.so.$(MAJOR) $(LIB)/
 	ln -sf libmpengine.so.$(MAJOR) $(LIB)/libmpengine.so
+	install -m 644 $(wildcard engine/include/*.h) $(INC)/
+	$(call pc,mpengine.pc)
+	@$(if $(DESTDIR),,tools/ldconfig_hint.sh '$(LIBDIR)')
+
+install: all
+	+@$(SUBMAKE) install-engine
+	install -d $(BIN) $(LUA_LIB)/mpengine
+	install $(BUILD)/mpengine $(BIN)/
+	install -m 644 $(BUILD)/libmpengine_lua.a $(LIB)/
 	install -m 644 $(BUILD)/lua/mpengine/core.so $(LUA_LIB)/mpengine/
-	install -m 644 $(HEADERS) $(INC)/
+	install -m 644 bindings/mpengine_lua.h $(INC)/
 	cd bindings && find mpengine -name '*.lua' -exec install -m 644 -D {} '$(abspath $(LUA_SHARE))'/{} \;
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' mpengine.pc.in \
-		> $(LIB)/pkgconfig/mpengine.pc
+	$(call pc,mpengine-lua.pc)
 
 uninstall:
 	rm -f $(BIN)/mpengine $(LIB)/libmpengine.a $(LIB)/libmpengine_lua.a $(LIB)/libmpengine.so
-	rm -f $(LIB)/libmpengine.so.$(MAJOR) $(LIB)/pkgconfig/mpengine.pc
+	rm -f $(LIB)/libmpengine.so.$(MAJOR) $(LIB)/pkgconfig/mpengine.pc $(LIB)/pkgconfig/mpengine-lua.pc
 	rm -f $(patsubst %,$(INC)/%,$(notdir $(HEADERS)))
 	rm -rf $(LUA_LIB)/mpengine $(LUA_SHARE)/mpengine
 
