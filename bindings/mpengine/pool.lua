@@ -24,8 +24,6 @@ local sources = require "mpengine.pool.source"
 local stop = require "mpengine.pool.stop"
 local workers = require "mpengine.pool.workers"
 
-Result.cancel_with = stop.cancel -- except for maps
-
 local DRAIN_EVERY = 32 -- tasks put while the caller does not wait, so that results do not pile up
 
 local Pool = { __name = "mp.Pool" }
@@ -63,7 +61,7 @@ local function apply_async(self, call, f, args, opts)
     if pool.outstanding < schedule.PLACES and pool.first_job > pool.last_job then
         ok, bytes, has_objects = schedule.put(pool, job, 1, 1)
         if ok then jobs.keep(job, bytes, has_objects) end
-        if pool.outstanding > pool.alive and pool.alive < pool.size then pool.start_more(pool) end
+        if pool.outstanding > pool.alive and pool.alive < pool.size then workers.start_more(pool) end
         if pool.outstanding % DRAIN_EVERY == 0 then schedule.drain(pool) end
     else
         ok, bytes = pcall(jobs.postpone, pool, job)
@@ -225,19 +223,18 @@ end
 
 -- ---- making ----
 
+local UPPER = { start_more = workers.start_more, news = workers.news, watch_timeout = stop.watch_timeout }
+
 --- mp.Pool(n) or mp.Pool{ processes =, initializer =, initargs =, maxtasksperchild = }
 local function new(first, ...)
     local n, opts = options.pool(first, ...)
     local control = core.pool_control(options.CAPACITY, schedule.PLACES)
-    local pool = {
+    local pool = schedule.new({
         size = n, initializer = opts.initializer, initargs = opts.initargs or {}, maxtasks = opts.maxtasksperchild,
         inbox = mp.Queue(), outbox = mp.Queue(), control = control, functions = mp.Dict(), published = publish.new(),
         workers = {}, buffers = {}, alive = 0, unready = 0, next_name = 1, start_failures = 0,
-        tasks = {}, outstanding = 0, several = 0, completed = 0,
-        jobs = {}, first_job = 1, last_job = 0,
         changed = core.waitlist(), owner = process.identity, method = mp.get_start_method(),
-        start_more = workers.start_more, news = workers.news, watch_timeout = stop.watch_timeout,
-    }
+    }, UPPER)
     workers.start(pool, 1)
     core.spawn(schedule.pump, pool)
     return setmetatable({ pool = pool }, Pool)

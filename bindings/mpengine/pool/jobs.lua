@@ -5,6 +5,7 @@ local errors = require "mpengine.errors"
 local progress = require "mpengine.pool.progress"
 local schedule = require "mpengine.pool.schedule"
 local Result = require "mpengine.pool.result"
+local stop = require "mpengine.pool.stop"
 local worker = require "mpengine.pool.worker"
 
 local jobs = {}
@@ -17,15 +18,16 @@ local CHUNK_LIMIT = 65536    -- items of a task at most
 
 local Call = {}
 
---- Fields that most calls have in common are in their class, so that each call is a small table.
-Result.ops, Result.where, Result.mode, Result.shared_id, Result.retries = Call, "apply_async", worker.APPLY, 0, 0
+local CallResult = Result.class{
+    ops = Call, cancel_with = stop.cancel, where = "apply_async", mode = worker.APPLY, shared_id = 0, retries = 0,
+}
 
 --- The AsyncResult of a call with a list of n arguments. Until it is settled it holds the pool, by
 --- its handle, so that a pool that is no longer referenced completes its calls before it ends.
 function jobs.call(handle, f_id, args, n, opts)
-    local job = Result.of{
+    local job = setmetatable({
         handle = handle, f_id = f_id, items = args, item_count = n, state = nil, n = nil, values = nil,
-    }
+    }, CallResult)
     if opts then
         job.callback, job.error_callback, job.timeout = opts.callback, opts.error_callback, opts.timeout
         job.retries = opts.retries

@@ -6,14 +6,26 @@ local errors = require "mpengine.errors"
 local Result = { __name = "mp.AsyncResult" }
 Result.__index = Result
 
+local classes = { [Result] = true } -- their metatables
+
 local function check(self, call)
-    if getmetatable(self) ~= Result then check_arg.bad_self(call, "mp.AsyncResult", self) end
+    if not classes[getmetatable(self)] then check_arg.bad_self(call, "mp.AsyncResult", self) end
 end
 
 --- Makes a result of a table with the fields handle, of the pool; cancel_with(pool, result), by
 --- which its maker prevents it from getting a result; callback, error_callback. Sets state, n,
 --- values, err and waiters.
 function Result.of(fields) return setmetatable(fields, Result) end
+
+--- The metatable of results that have these fields in common, so that each is a small table.
+function Result.class(fields)
+    local class = {}
+    for key, value in pairs(Result) do class[key] = value end
+    for key, value in pairs(fields) do class[key] = value end
+    class.__index = class
+    classes[class] = true
+    return class
+end
 
 local function describe(err) return (errors.traceback(err, 3)) end
 

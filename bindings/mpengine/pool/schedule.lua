@@ -9,6 +9,11 @@
 --- A task is a reusable table: place (its own), number, job, first, count, got (how many of its
 --- results have arrived), values (where C stores results), void (an item, from 0, whose result is
 --- no longer wanted, or "all").
+---
+--- The modules that are built on this one give a pool three functions when it is made (schedule.new):
+--- start_more(pool) when there are more tasks than workers, and fewer workers than wanted;
+--- news(pool, what, index, report) for a message of a worker that has no result; watch_timeout(pool,
+--- seconds) when a task with a timeout was put.
 local core = require "mpengine.core"
 local errors = require "mpengine.errors"
 local publish = require "mpengine.pool.publish"
@@ -23,6 +28,15 @@ local BATCH = 64                -- results between two turns of the other tasks 
 
 --- The limit of map tasks on the queue or running: enough to keep all workers busy.
 local function limit_of(pool) return 64 + 16 * pool.size end
+
+--- The fields of a pool that the functions below use, added to what is there. upper: the three
+--- functions.
+function schedule.new(pool, upper)
+    pool.upper = upper
+    pool.tasks, pool.outstanding, pool.several, pool.completed = {}, 0, 0, 0
+    pool.jobs, pool.first_job, pool.last_job = {}, 1, 0
+    return pool
+end
 
 --- Adds a job to the list that feed reads.
 function schedule.enqueue(pool, job, in_front)
@@ -65,7 +79,7 @@ function schedule.put(pool, job, first, count)
         pool.several = pool.several + 1
     end
     pool.outstanding = pool.outstanding + 1
-    if job.timeout then pool.watch_timeout(pool, job.timeout) end
+    if job.timeout then pool.upper.watch_timeout(pool, job.timeout) end
     return true, bytes, has_objects
 end
 
@@ -135,7 +149,7 @@ function schedule.feed(pool)
             job.queued = false
         end
     end
-    if pool.outstanding > pool.alive and pool.alive < pool.size then pool.start_more(pool) end
+    if pool.outstanding > pool.alive and pool.alive < pool.size then pool.upper.start_more(pool) end
     if pool.first_job <= pool.last_job then return end
     if pool.outstanding == 0 then
         if pool.closed then pool.inbox:close() end
@@ -162,10 +176,10 @@ end
 function schedule.handle(pool, task, worker, from, count, elapsed, last, reports, ...)
     if not task then
         if task == nil then return false end
-        if worker then pool.news(pool, worker, from, count) end
+        if worker then pool.upper.news(pool, worker, from, count) end
         return true
     end
-    if pool.unready > 0 then pool.news(pool, "ready", worker) end
+    if pool.unready > 0 then pool.upper.news(pool, "ready", worker) end
     local job, first, void, got = task.job, task.first, task.void, task.got
     local values, kept_reasons = task.values, task.reasons
     if last then
