@@ -87,3 +87,42 @@ describe("the library's modules", function()
     end)
   end)
 end)
+
+-- The modules of the library, in pieces of (file, text).
+local function each_source(f)
+  for file in support.shell("find bindings/mpengine -name '*.lua' | sort"):gmatch("%S+") do
+    f(file, read_file(file))
+  end
+end
+
+describe("the library's sources", function()
+  it("set no field of another module, the hooks excepted", function()
+    each_source(function(file, text)
+      for name, module in text:gmatch('\nlocal ([%w_]+) = require "(mpengine[%w_.]*)"') do
+        for line in (module == "mpengine.hooks" and "" or text):gmatch("[^\n]+") do
+          local is_set = line:find("^%s*function " .. name .. "[.:]")
+            or line:find("^%s*" .. name .. "%.[%w_]+%s*=[^=]")
+            or line:find("^%s*" .. name .. "%.[%w_]+, .* = ")
+            or line:find("^%s*" .. name .. "%[.-%]%s*=[^=]")
+          assert.is_nil(is_set or nil, file .. ": " .. line)
+        end
+      end
+    end)
+  end)
+
+  it("describe each hook, and C calls no other", function()
+    local described, set, called = {}, {}, {}
+    local text = read_file("bindings/mpengine/hooks.lua")
+    for name in text:gmatch("alias mpengine%.hooks%.([%w_]+)") do described[name] = true end
+    for name in text:gmatch("function hooks%.([%w_]+)") do described[name] = true end
+    each_source(function(_, source)
+      for name in source:gmatch("function hooks%.([%w_]+)") do set[name] = true end
+      for name in source:gmatch("\n%s*hooks%.([%w_]+) = ") do set[name] = true end
+    end)
+    local calls = support.shell("grep -rho 'lmpe_push_hook(L, \"[a-z_]*\")' bindings --include='*.c'")
+    for name in calls:gmatch('"([a-z_]+)"') do called[name] = true end
+    called.kill_tasks = true -- by Lua
+    assert.same(described, set)
+    assert.same(described, called)
+  end)
+end)

@@ -132,6 +132,14 @@ calls_of(const lmpe_box *b)
 }
 
 void
+lmpe_set_makers(lua_State *L, lmpe *S, const luaL_Reg *makers)
+{
+    luaL_getsubtable(L, -1, "makers");
+    lmpe_setfuncs(L, S, makers);
+    lua_pop(L, 1);
+}
+
+void
 lmpe_box_arrived(lmpe_box *b)
 {
     const lmpe_box_calls *calls = calls_of(b);

@@ -41,6 +41,9 @@ typedef struct lmpe_type {
 } lmpe_type;
 /* Makes the metatable of a kind, and stores it under the kind's name in the table on top. */
 void lmpe_new_type(lua_State *L, lmpe *S, const lmpe_type *type);
+/* Registers functions that create objects, under their public names, into the table `makers` of the
+ * core module on top. */
+void lmpe_set_makers(lua_State *L, lmpe *S, const luaL_Reg *makers);
 /* The box on top has arrived with a message. */
 void lmpe_box_arrived(lmpe_box *b);
 /* The object at idx, of the type whose metatable is upvalue 2. */

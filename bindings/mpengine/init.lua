@@ -22,16 +22,8 @@ local mp = {
     now = core.now,
 }
 
--- The functions that create shared objects, by public name: core.new_NAME. Messages about bad
--- arguments find a function's name by its place in a loaded module, so the public name must be the
--- only one.
-core.makers = {}
-for field, make in pairs(core) do
-    local name = field:match("^new_(%u.*)")
-    if name then core.makers[name], core[field] = make, nil end
-end
-core.makers.Barrier = sync.Barrier
 for name, make in pairs(core.makers) do mp[name] = make end
+mp.Barrier = sync.Barrier -- which makes one with core.makers.Barrier
 
 local submodules = {
     co = "mpengine.co",

@@ -11,8 +11,8 @@ local makers = { dict = mp.Dict, list = mp.List, Namespace = mp.Dict }
 -- Python's manager does not make these.
 local others = { Pipe = true, RawArray = true, RawValue = true }
 
-for name, make in pairs(core.makers) do
-    if not others[name] then makers[name] = make end
+for name in pairs(core.makers) do
+    if not others[name] then makers[name] = mp[name] end
 end
 
 function makers.Pool(...)

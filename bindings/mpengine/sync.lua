@@ -5,7 +5,7 @@ local check = require "mpengine.check"
 local errors = require "mpengine.errors"
 
 local sync = {}
-local new_barrier = core.new_Barrier
+local new_barrier = core.makers.Barrier
 
 local Guard = { __name = "mp.guard" }
 Guard.__index = Guard

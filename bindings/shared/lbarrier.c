@@ -150,9 +150,9 @@ on_open(lua_State *L, lmpe *S)
                                        {"settings", barrier_settings},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__tostring", barrier_tostring}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"new_Barrier", new_barrier}, {NULL, NULL}};
+    static const luaL_Reg makers[] = {{"Barrier", new_barrier}, {NULL, NULL}};
     lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_BARRIER, .methods = methods, .meta = meta});
-    lmpe_setfuncs(L, S, functions);
+    lmpe_set_makers(L, S, makers);
 }
 
 const lmpe_module lmpe_barrier_module = {.open = on_open};

@@ -250,9 +250,9 @@ on_open(lua_State *L, lmpe *S)
                                        {"is_mine", condition_is_mine},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__tostring", condition_tostring}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"new_Condition", new_condition}, {NULL, NULL}};
+    static const luaL_Reg makers[] = {{"Condition", new_condition}, {NULL, NULL}};
     lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_CONDITION, .methods = methods, .meta = meta});
-    lmpe_setfuncs(L, S, functions);
+    lmpe_set_makers(L, S, makers);
 }
 
 const lmpe_module lmpe_condition_module = {.open = on_open};

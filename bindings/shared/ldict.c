@@ -341,10 +341,10 @@ on_open(lua_State *L, lmpe *S)
                                     {"__pairs", lmpe_dict_pairs},
                                     {"__tostring", dict_tostring},
                                     {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"new_Dict", new_dict}, {NULL, NULL}};
+    static const luaL_Reg makers[] = {{"Dict", new_dict}, {NULL, NULL}};
     lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_DICT, .methods = methods, .meta = meta});
     lmpe_store_accessors(L, S, "Dict", dict_index, dict_newindex);
-    lmpe_setfuncs(L, S, functions);
+    lmpe_set_makers(L, S, makers);
 }
 
 const lmpe_module lmpe_dict_module = {.open = on_open};

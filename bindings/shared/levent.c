@@ -96,9 +96,9 @@ on_open(lua_State *L, lmpe *S)
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {
         {"__tostring", event_tostring}, {"__ready", set_now}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"new_Event", new_event}, {NULL, NULL}};
+    static const luaL_Reg makers[] = {{"Event", new_event}, {NULL, NULL}};
     lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_EVENT, .methods = methods, .meta = meta});
-    lmpe_setfuncs(L, S, functions);
+    lmpe_set_makers(L, S, makers);
 }
 
 const lmpe_module lmpe_event_module = {.open = on_open};

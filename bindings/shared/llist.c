@@ -423,10 +423,10 @@ on_open(lua_State *L, lmpe *S)
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {
         {"__len", list_len}, {"__pairs", list_pairs}, {"__tostring", list_tostring}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"new_List", new_list}, {NULL, NULL}};
+    static const luaL_Reg makers[] = {{"List", new_list}, {NULL, NULL}};
     lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_LIST, .methods = methods, .meta = meta});
     lmpe_store_accessors(L, S, "List", list_index, list_newindex);
-    lmpe_setfuncs(L, S, functions);
+    lmpe_set_makers(L, S, makers);
 }
 
 const lmpe_module lmpe_list_module = {.open = on_open};

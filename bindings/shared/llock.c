@@ -175,11 +175,10 @@ on_open(lua_State *L, lmpe *S)
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {
         {"__tostring", lock_tostring}, {"__ready", lock_ready}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {
-        {"new_Lock", new_lock}, {"new_RLock", new_rlock}, {NULL, NULL}};
+    static const luaL_Reg makers[] = {{"Lock", new_lock}, {"RLock", new_rlock}, {NULL, NULL}};
     lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_LOCK, .methods = methods, .meta = meta});
     lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_RLOCK, .methods = methods, .meta = meta});
-    lmpe_setfuncs(L, S, functions);
+    lmpe_set_makers(L, S, makers);
 }
 
 const lmpe_module lmpe_lock_module = {.open = on_open};

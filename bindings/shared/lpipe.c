@@ -313,7 +313,7 @@ on_open(lua_State *L, lmpe *S)
         {"__ready", pipe_ready},
         {NULL, NULL},
     };
-    static const luaL_Reg functions[] = {{"new_Pipe", new_pipe}, {NULL, NULL}};
+    static const luaL_Reg makers[] = {{"Pipe", new_pipe}, {NULL, NULL}};
     static const lmpe_box_calls calls = {.arrived = arrived, .collected = collected};
     lmpe_new_type(
         L, S,
@@ -324,7 +324,7 @@ on_open(lua_State *L, lmpe *S)
                                .meta = meta,
                                .calls = &calls,
                                .suffix = ".other"});
-    lmpe_setfuncs(L, S, functions);
+    lmpe_set_makers(L, S, makers);
 }
 
 const lmpe_module lmpe_pipe_module = {.open = on_open};

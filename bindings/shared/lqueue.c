@@ -412,13 +412,13 @@ on_open(lua_State *L, lmpe *S)
                                     {"__close", queue_close},
                                     {"__ready", queue_ready},
                                     {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"new_Queue", new_queue},
-                                         {"new_JoinableQueue", new_joinable},
-                                         {"new_SimpleQueue", new_simple},
-                                         {NULL, NULL}};
+    static const luaL_Reg makers[] = {{"Queue", new_queue},
+                                      {"JoinableQueue", new_joinable},
+                                      {"SimpleQueue", new_simple},
+                                      {NULL, NULL}};
     lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_QUEUE, .methods = methods, .meta = meta});
     lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_JOINABLE, .methods = methods, .meta = meta});
-    lmpe_setfuncs(L, S, functions);
+    lmpe_set_makers(L, S, makers);
 }
 
 const lmpe_module lmpe_queue_module = {.open = on_open};

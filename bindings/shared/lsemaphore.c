@@ -137,11 +137,11 @@ on_open(lua_State *L, lmpe *S)
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {
         {"__tostring", semaphore_tostring}, {"__ready", semaphore_ready}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {
-        {"new_Semaphore", new_semaphore}, {"new_BoundedSemaphore", new_bounded}, {NULL, NULL}};
+    static const luaL_Reg makers[] = {
+        {"Semaphore", new_semaphore}, {"BoundedSemaphore", new_bounded}, {NULL, NULL}};
     lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_SEMAPHORE, .methods = methods, .meta = meta});
     lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_BOUNDED, .methods = methods, .meta = meta});
-    lmpe_setfuncs(L, S, functions);
+    lmpe_set_makers(L, S, makers);
 }
 
 const lmpe_module lmpe_semaphore_module = {.open = on_open};

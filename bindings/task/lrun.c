@@ -55,8 +55,7 @@ keep_results(lua_State *L, lmpe_task *t, lua_State *co, int n)
 static int
 push_listener(lua_State *L)
 {
-    static const char name[] = "task_ended";
-    if (lmpe_push_hook(L, name))
+    if (lmpe_push_hook(L, "task_ended"))
         return 1;
     lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
     lua_getfield(L, -1, LUA_GNAME);
@@ -64,7 +63,7 @@ push_listener(lua_State *L)
         lua_pushliteral(L, "mpengine.co.tasks");
         lua_pcall(L, 1, 0, 0);
     }
-    return lmpe_push_hook(L, name);
+    return lmpe_push_hook(L, "task_ended");
 }
 
 /* The Lua side handles links, the scope of the task, and an error that no waiting get will
