@@ -47,7 +47,7 @@ TESTING_SRC := $(filter-out %_test.c,$(wildcard engine/testing/*.c))
 TEST_SRC    := $(wildcard engine/*/*_test.c)
 BINDING_SRC := $(filter-out bindings/host.c,$(wildcard bindings/*.c)) \
 	$(foreach r,$(ROOMS),$(wildcard bindings/$(r)/*.c))
-HOST_SRC    := $(wildcard engine/examples/*.c bindings/examples/*.c)
+HOST_SRC    := $(wildcard engine/examples/*.c bindings/examples/*.c bindings/testing/*_host.c)
 LUA_SRC     := $(sort $(shell find bindings/mpengine -name '*.lua' 2>/dev/null))
 C_SRC       := $(ENGINE_SRC) $(TESTING_SRC) $(TEST_SRC) $(BINDING_SRC) bindings/host.c $(HOST_SRC) \
 	$(wildcard bindings/fuzz/*.c) $(wildcard tools/*.c)
@@ -56,7 +56,7 @@ objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 ENGINE_OBJ  := $(call objects,$(ENGINE_SRC))
 BINDING_OBJ := $(call objects,$(BINDING_SRC))
 tests = $(patsubst engine/%.c,$(BUILD)/tests/%,$(1))
-HOSTS := $(patsubst %.c,$(BUILD)/hosts/%,$(subst /examples/,/,$(HOST_SRC))) $(BUILD)/hosts/fuzz/replay
+HOSTS := $(patsubst %.c,$(BUILD)/hosts/%,$(subst /examples/,/,$(subst /testing/,/,$(HOST_SRC)))) $(BUILD)/hosts/fuzz/replay
 LUA   := $(patsubst bindings/%,$(BUILD)/lua/%,$(LUA_SRC))
 # The Lua modules are also compiled into whatever has the bindings.
 MODULES_OBJ := $(BUILD)/obj/modules.o
@@ -264,6 +264,12 @@ $(BUILD)/hosts/engine/%: $(BUILD)/obj/engine/examples/%.o $(BUILD)/libmpengine.s
 	$(Q)$(link) -Wl,-rpath,'$$ORIGIN/../..' -o $@ $< -L$(BUILD) -lmpengine $(UV_LIBS) $(SYS_LIBS)
 
 $(BUILD)/hosts/bindings/%: $(BUILD)/obj/bindings/examples/%.o $(BUILD)/libmpengine_lua.a \
+		$(BUILD)/libmpengine.a
+	$(call say,LINK)
+	@mkdir -p $(@D)
+	$(Q)$(link) -Wl,-E -o $@ $^ $(LUA_LIBS) $(UV_LIBS) $(SYS_LIBS)
+
+$(BUILD)/hosts/bindings/%: $(BUILD)/obj/bindings/testing/%.o $(BUILD)/libmpengine_lua.a \
 		$(BUILD)/libmpengine.a
 	$(call say,LINK)
 	@mkdir -p $(@D)

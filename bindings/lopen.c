@@ -67,20 +67,27 @@ static int
 state_gc(lua_State *L)
 {
     lmpe **box = lmpe_finalized(L, NULL, sizeof *box);
-    lmpe *S = box ? *box : NULL;
-    if (S && S->e) {
-        mpe_engine *e = S->e;
-        lmpe_modules_close(L, S);
-        lua_pushnil(L);
-        lua_setfield(L, LUA_REGISTRYINDEX, "mpengine.state");
-        S->e = NULL;
-        if (!S->is_guest)
-            mpe_close(e);
-        for (int i = 0; i < LMPE_SCRATCHES; i++)
-            mpe_buf_free(&S->scratches[i]);
-        lmpe_give_back(S);
-    }
+    if (!box || !*box)
+        return 0;
+    lmpe_close_state(L, *box);
+    lmpe_give_back(*box);
     return 0;
+}
+
+void
+lmpe_close_state(lua_State *L, lmpe *S)
+{
+    mpe_engine *e = S->e;
+    if (!e)
+        return;
+    lmpe_modules_close(L, S);
+    lua_pushnil(L);
+    lua_setfield(L, LUA_REGISTRYINDEX, "mpengine.state");
+    S->e = NULL;
+    if (!S->is_guest)
+        mpe_close(e);
+    for (int i = 0; i < LMPE_SCRATCHES; i++)
+        mpe_buf_free(&S->scratches[i]);
 }
 
 /* Raises when one of them is wrong, used or not. */
@@ -90,6 +97,19 @@ check_variables(lua_State *L)
     char message[200];
     if (mpe_variables_check(message, sizeof message) != MPE_OK)
         luaL_error(L, "mpengine: %s", message);
+}
+
+/* What the library is written with; other libraries it has copies of, if the state has none. */
+static void
+check_libraries(lua_State *L)
+{
+    static const char *const needed[] = {"string", "coroutine", "package"};
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
+        if (lua_getglobal(L, needed[i]) != LUA_TTABLE)
+            luaL_error(L, "mpengine needs Lua's library '%s', which is not open in this state",
+                       needed[i]);
+        lua_pop(L, 1);
+    }
 }
 
 static lmpe *
@@ -134,6 +154,7 @@ luaopen_mpengine_core(lua_State *L)
 {
     if (lmpe_push_known(L, "mpengine.core"))
         return 1;
+    check_libraries(L);
     lmpe_add_modules(L);
     lmpe *S = new_state(L);
     lua_createtable(L, 0, FUNCTIONS_ABOUT);

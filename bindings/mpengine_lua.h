@@ -26,11 +26,20 @@ extern "C" {
 
 #include <lua.h>
 
-/* Makes `require "mpengine"` work in L. engine NULL: the state makes one of its own when the module
- * is first required, and closes it with the state.
- * Ownership: an engine given here stays the host's, which closes it after L. One state per engine.
- * Threads: the one that opened the engine.  Errors: raises Lua's memory error and no other. */
-MPE_API void mpe_lua_open(lua_State *L, mpe_engine *engine);
+/* Makes `require "mpengine"` work in L, for good; a second call with the same engine does nothing.
+ * print, io, os.exit and signals stay as they are. With engine NULL the state makes an engine of
+ * its own when the module is first required, and closes it with the state.
+ * Ownership: an engine given here stays the host's. It is best closed after L; closed before, it
+ * closes the library, whose calls raise from then on, and L can be closed later.
+ * Threads: the one that opened the engine.
+ * Errors: EINVAL (L is NULL), EEXIST (the engine has another state, or the state another engine),
+ * EPERM (another thread's engine), ENOMEM. */
+MPE_API int mpe_lua_open(lua_State *L, mpe_engine *engine);
+/* Returns the engine of a state, for a C module that a script requires too; NULL: it has none (yet),
+ * or it is closed.
+ * Ownership: the engine is the state's or the host's.
+ * Threads: the engine's. */
+MPE_API mpe_engine *mpe_lua_engine(lua_State *L);
 
 #ifdef __cplusplus
 }

@@ -87,7 +87,8 @@ local function is_lua_header(name)
 end
 
 local function may_use_uv(file, folder)
-  return UV_LAYERS[folder] or file:find("/examples/") or file:find("^bindings/io/lluv")
+  return UV_LAYERS[folder] or file:find("/examples/") or file:find("^bindings/testing/")
+      or file:find("^bindings/io/lluv")
 end
 
 local function check_file(file)

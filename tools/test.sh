@@ -108,8 +108,9 @@ run_unit() {
 
 run_hosts() {
     local source program status expected
-    for source in engine/examples/*.c bindings/examples/*.c; do
+    for source in engine/examples/*.c bindings/examples/*.c bindings/testing/*_host.c; do
         program=${source/examples\//}
+        program=${program/testing\//}
         program=${program%.c}
         expected=${source%.c}.expected
         limited env ${PRELOAD:+LD_PRELOAD="$PRELOAD"} "$build/hosts/$program"

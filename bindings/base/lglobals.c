@@ -10,19 +10,20 @@
 #include "base/lcheck.h"
 
 #include <lauxlib.h>
+#include <lualib.h>
 
 static const char env_key; /* in the registry: the globals of the library */
 
-/* Pushes them, empty at first. */
-void
+int
 lmpe_push_globals(lua_State *L)
 {
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &env_key) == LUA_TTABLE)
-        return;
+        return 0;
     lua_pop(L, 1);
     lua_createtable(L, 0, 64);
     lua_pushvalue(L, -1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &env_key);
+    return 1;
 }
 
 /* Copies the fields of the table on top into the one below it, and pops it. */
@@ -45,7 +46,12 @@ static const char *const taken[] = {
     "pcall",  "print",    "rawequal",     "rawget",         "rawlen",    "rawset",  "require",
     "select", "tonumber", "setmetatable", "tostring",       "type",      "warn",    "xpcall",
 };
-static const char *const copied[] = {"string", "table", "math", "utf8", "debug", "io", "os"};
+/* Libraries, which are copied; a state without one of them gets none by this. */
+static const luaL_Reg copied[] = {
+    {"string", NULL},       {"table", luaopen_table}, {"math", luaopen_math},
+    {"utf8", luaopen_utf8}, {"debug", luaopen_debug}, {"io", luaopen_io},
+    {"os", luaopen_os},
+};
 
 /* error, for the library: a message with a place gets that of the script's line nearest to the
  * call, however many functions of the library are between. */
@@ -75,11 +81,16 @@ lmpe_copy_globals(lua_State *L)
     lua_setfield(L, -2, "error");
     for (size_t i = 0; i < sizeof copied / sizeof copied[0]; i++) {
         lua_createtable(L, 0, 20);
-        if (lua_getglobal(L, copied[i]) == LUA_TTABLE)
+        if (lua_getglobal(L, copied[i].name) == LUA_TTABLE) {
             copy_fields(L);
-        else
+        } else if (copied[i].func) {
+            lua_pop(L, 2);
+            lua_pushcfunction(L, copied[i].func);
+            lua_call(L, 0, 1);
+        } else {
             lua_pop(L, 1);
-        lua_setfield(L, -2, copied[i]);
+        }
+        lua_setfield(L, -2, copied[i].name);
     }
     lua_pop(L, 1);
 }

@@ -22,26 +22,32 @@ lmpe_is_library(const char *source)
     return strncmp(source, LMPE_LIBRARY, sizeof LMPE_LIBRARY - 1) == 0;
 }
 
+struct reader {
+    FILE *f;
+    char piece[BUFSIZ];
+};
+
+static const char *
+read_piece(lua_State *L, void *ud, size_t *n)
+{
+    struct reader *r = ud;
+    (void)L;
+    *n = fread(r->piece, 1, sizeof r->piece, r->f);
+    return *n > 0 ? r->piece : NULL;
+}
+
 /* Pushes the chunk of a file, or an error message. */
 static int
 load_file(lua_State *L, const char *path, const char *chunk)
 {
-    luaL_Buffer b;
-    size_t n;
-    FILE *f = fopen(path, "rb");
-    if (!f) {
+    struct reader r = {.f = fopen(path, "rb")};
+    if (!r.f) {
         lua_pushfstring(L, "cannot open %s", path);
         return LUA_ERRFILE;
     }
-    luaL_buffinit(L, &b);
-    do {
-        n = fread(luaL_prepbuffer(&b), 1, LUAL_BUFFERSIZE, f);
-        luaL_addsize(&b, n);
-    } while (n > 0);
-    fclose(f);
-    luaL_pushresult(&b);
-    const char *text = lua_tolstring(L, -1, &n);
-    return luaL_loadbufferx(L, text, n, chunk, "t");
+    int status = lua_load(L, read_piece, &r, chunk, "t"); /* raises nothing */
+    fclose(r.f);
+    return status;
 }
 
 /* Pushes the chunk of a module that is read from its file, or an error message. */
@@ -212,12 +218,18 @@ search(lua_State *L)
     if (!m->name[0])
         return 0;
     const char *code = (const char *)lmpe_modules_code + m->from;
+    if (lmpe_push_globals(L)) /* the first module */
+        lmpe_copy_globals(L);
+    lua_pop(L, 1);
     if (lmpe_push_known(L, name)) {
         lua_pushcclosure(L, known, 1);
         lua_pushliteral(L, ":mpengine:");
         return 2;
     }
-    if (luaL_loadbufferx(L, code, m->size, name, "b") != LUA_OK && find_file(L, name) != LUA_OK)
+    int status = luaL_loadbufferx(L, code, m->size, name, "b");
+    if (status == LUA_ERRSYNTAX) /* bytecode of another Lua */
+        status = find_file(L, name);
+    if (status != LUA_OK)
         return lua_error(L);
     lmpe_push_globals(L);
     lua_setupvalue(L, -2, 1);
@@ -252,7 +264,6 @@ lmpe_add_modules(lua_State *L)
         return;
     lua_pushboolean(L, 1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
-    lmpe_copy_globals(L);
     lmpe_add_searcher(L, search);
 }
 

@@ -21,7 +21,8 @@ extern const unsigned char lmpe_modules_code[];
 
 /* The globals of the modules: a copy of the present ones. */
 void lmpe_copy_globals(lua_State *L);
-void lmpe_push_globals(lua_State *L);
+/* Pushes them; returns whether they are new, and still empty. */
+int lmpe_push_globals(lua_State *L);
 int lmpe_is_library_env(lua_State *L, int idx);
 
 #define LMPE_LIBRARY "=mpengine/" /* the prefix of the sources of our own Lua code */

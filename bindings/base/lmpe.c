@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,17 +61,38 @@ lmpe_raise(lua_State *L, int status, const char *where)
 lmpe *
 lmpe_raise_closed(lua_State *L)
 {
-    luaL_error(L, "the library is closed (the Lua state is being closed)");
+    const lmpe *S = lmpe_self_or_closed(L);
+    luaL_error(L, "the library is closed (%s)",
+               S->outlives ? "the host has closed its engine" : "the Lua state is being closed");
     return NULL;
 }
 
-/* The memory of the closed states of this thread, for its next ones. Finalizers that run after
- * the state's own may read it, and nothing reports when the last has run. */
+/* The memory of the closed states of this thread, for its next ones, until the thread ends.
+ * Finalizers that run after the state's own may read it, and nothing reports when the last has
+ * run. */
 static _Thread_local lmpe *spare;
+static pthread_key_t ends;
+static pthread_once_t ends_known = PTHREAD_ONCE_INIT;
+
+static void
+free_spare(void *ud)
+{
+    (void)ud;
+    for (lmpe *S; (S = spare) != NULL; free(S))
+        spare = S->spare;
+}
+
+static void
+know_ends(void)
+{
+    pthread_key_create(&ends, free_spare);
+}
 
 lmpe *
 lmpe_allocate(void)
 {
+    pthread_once(&ends_known, know_ends);
+    pthread_setspecific(ends, &spare);
     lmpe *S = spare;
     if (S)
         spare = S->spare;
@@ -107,6 +129,20 @@ lmpe_of(lua_State *L)
     lmpe *S = lua_touserdata(L, -1);
     lua_pop(L, 1);
     return S;
+}
+
+int
+lmpe_is_hosted(lua_State *L)
+{
+    int is = lua_getfield(L, LUA_REGISTRYINDEX, LMPE_HOST) != LUA_TNIL;
+    lua_pop(L, 1);
+    return is;
+}
+
+void
+lmpe_log(lmpe *S, int level, const char *text)
+{
+    (void)S, (void)level, (void)text;
 }
 
 void

@@ -34,7 +34,8 @@ struct lmpe {
     const struct lmpe_module *const *modules, *const *modules_end;
     lua_State *main; /* the state's main thread */
     lmpe_task *main_task, *current;
-    lua_State *driver; /* the thread that drives the loop now; tasks are resumed from it */
+    lmpe_task *callback; /* current while the loop runs what is no task: the host's callbacks */
+    lua_State *driver;   /* the thread that drives the loop now; tasks are resumed from it */
     struct lmpe_turn turn;
     uint32_t live_tasks;
     uint32_t anchor_free; /* first free place for a task, see ltask.c */
@@ -62,6 +63,7 @@ struct lmpe {
     size_t header_len;
     mpe_message message;         /* between attempt and finish of a get */
     int is_guest;                /* the engine is the host's */
+    int outlives;                /* which was closed before the state */
     int stopped;                 /* a pool stops the task that waits in the main task */
     int is_command;              /* the mpengine command, which handles the end of the program */
     int is_program;              /* this universe is the program: the command, or stock lua */
@@ -123,6 +125,12 @@ void lmpe_modules_close(lua_State *L, lmpe *S);
 
 /* The state of a universe, where it is no upvalue; NULL once it is closed. */
 lmpe *lmpe_of(lua_State *L);
+
+/* Is this state a host's, and not that of a program? lembed.c has left a mark in its registry. */
+#define LMPE_HOST "mpengine.host"
+int lmpe_is_hosted(lua_State *L);
+/* Passes a message to the log of the engine's host, if it has one. */
+void lmpe_log(lmpe *S, int level, const char *text);
 
 /* Registers functions with the state as upvalue into the table on top. */
 void lmpe_setfuncs(lua_State *L, lmpe *S, const luaL_Reg *funcs);

@@ -78,8 +78,7 @@ local function is_told(err)
 end
 
 local function report(text)
-    core.flush()
-    core.write_error(string.format("Process %s:\n%s\n", core.process_name(), text))
+    core.report(1, string.format("Process %s:\n%s", core.process_name(), text))
 end
 
 local function describe(err) return is_told(err) and "" or (errors.traceback(err, 3)) end
@@ -90,9 +89,14 @@ end
 
 local function run_target(read, source) call(read(source)) end
 
+local function take_exit()
+    if package.loaded.os then package.loaded.os.exit = process.exit end
+end
+
 --- The child's main function: calls the target that read(source) returns with the arguments behind it.
 --- Does not return.
 local function child_main(read, source)
+    take_exit()
     local ok, text = errors.call(describe, run_target, read, source)
     if not ok and text ~= "" then report(text) end
     local ended, why = pcall(call, hooks.kill_tasks)
@@ -403,6 +407,6 @@ function process.exit(code, close)
     os_exit(code & 0xff)
 end
 
-package.loaded.os.exit = process.exit
+if core.is_program() then take_exit() end
 
 return process

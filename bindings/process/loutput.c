@@ -8,6 +8,8 @@
  *
  * Once the library is closed, Lua's own functions are used again.
  *
+ * In a host all of this is the host's: print and io stay as they are.
+ *
  * A reader that is gone (EPIPE) ends the program as SIGPIPE does, also when a library has made
  * that signal ignored.
  */
@@ -301,26 +303,55 @@ let_go(lua_State *L)
     return lmpe_stream_let_go(L, all_of_stdout(S), finish_print);
 }
 
-/* write_error(text): one whole write to stderr, which blocks */
 static int
-write_error(lua_State *L)
+print_error(lmpe *S, const char *s, size_t n)
 {
-    lmpe *S = lmpe_self_or_closed(L);
-    size_t n;
-    const char *s = luaL_checklstring(L, 1, &n);
     fflush(stderr);
     if (!S->e) {
         fwrite(s, 1, n, stderr);
-        return 0;
+        return MPE_OK;
     }
     lmpe_output *o = S->output;
     if (lmpe_stream_append(&o->err, s, n) != MPE_OK)
-        return luaL_error(L, "out of memory");
+        return MPE_ENOMEM;
     o->err.due = o->err.buf.len;
     if (o->out.has_begun && o->out.is_locked && !lmpe_stream_is_apart(&o->err))
         lmpe_stream_drain(&o->out); /* in the middle of a line */
     lmpe_stream_drain(&o->err);
+    return MPE_OK;
+}
+
+/* write_error(text): one whole write to stderr, which blocks */
+static int
+write_error(lua_State *L)
+{
+    size_t n;
+    const char *s = luaL_checklstring(L, 1, &n);
+    if (print_error(lmpe_self_or_closed(L), s, n) != MPE_OK)
+        return luaL_error(L, "out of memory");
     return 0;
+}
+
+/* report(level, text): something that no call returns: for a program on stderr, for a host in its
+ * log */
+static int
+report(lua_State *L)
+{
+    lmpe_report(lmpe_self_or_closed(L), (int)luaL_checkinteger(L, 1), luaL_checkstring(L, 2));
+    return 0;
+}
+
+void
+lmpe_report(lmpe *S, int level, const char *text)
+{
+    if (!S->is_program) {
+        lmpe_log(S, level, text);
+        return;
+    }
+    lmpe_output_flush(S);
+    fflush(NULL);
+    print_error(S, text, strlen(text));
+    print_error(S, "\n", 1);
 }
 
 static void
@@ -354,18 +385,10 @@ on_close(lua_State *L, lmpe *S)
     lmpe_output_flush(S);
 }
 
+/* print, and what reads or writes standard files. */
 static void
-on_open(lua_State *L, lmpe *S)
+replace_all(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg functions[] = {
-        {"flush", flush}, {"let_go", let_go}, {"write_error", write_error}, {NULL, NULL}};
-    S->output = lmpe_place(S, sizeof *S->output);
-    if (!S->output)
-        luaL_error(L, "out of memory");
-    begin(&S->output->out, S, STDOUT_FILENO);
-    begin(&S->output->err, S, STDERR_FILENO);
-    S->output->by_line = isatty(STDOUT_FILENO);
-    lmpe_setfuncs(L, S, functions);
     lua_pushlightuserdata(L, S);
     lua_getglobal(L, "print");
     lua_pushcclosure(L, print, 2);
@@ -391,6 +414,24 @@ on_open(lua_State *L, lmpe *S)
         lua_pop(L, 1);
     }
     lua_pop(L, 1);
+}
+
+static void
+on_open(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg functions[] = {
+        {"flush", flush},   {"let_go", let_go}, {"write_error", write_error},
+        {"report", report}, {NULL, NULL},
+    };
+    S->output = lmpe_place(S, sizeof *S->output);
+    if (!S->output)
+        luaL_error(L, "out of memory");
+    begin(&S->output->out, S, STDOUT_FILENO);
+    begin(&S->output->err, S, STDERR_FILENO);
+    S->output->by_line = isatty(STDOUT_FILENO);
+    lmpe_setfuncs(L, S, functions);
+    if (S->is_program)
+        replace_all(L, S);
 }
 
 const lmpe_module lmpe_output_module = {.open = on_open, .forked = on_fork, .close = on_close};

@@ -235,7 +235,7 @@ find_program(lua_State *L, lmpe *S)
     int alive, is_child = mpe_parent_pid(S->e, &alive) != 0;
     S->is_command = lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.command") == LUA_TBOOLEAN;
     lua_pop(L, 1);
-    S->is_program = !S->is_guest && (S->is_command || looks_like_program(L));
+    S->is_program = lmpe_is_hosted(L) ? 0 : S->is_command || looks_like_program(L);
     if (S->is_program)
         lmpe_signals_inherited();
     if (!S->is_program || mpe_is_server(S->e))

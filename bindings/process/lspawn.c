@@ -60,7 +60,9 @@ run_main(lua_State *L, lmpe *S, int n)
     if (status == LUA_YIELD) /* by the original function of coroutine.yield */
         lua_pushliteral(co, LMPE_BARE_YIELD);
     if (status != LUA_OK && lua_isstring(co, -1))
-        fprintf(stderr, "Process %s:\n%s\n", mpe_self_name(S->e), lua_tostring(co, -1));
+        lmpe_report(
+            S, MPE_LOG_ERROR,
+            lua_pushfstring(co, "Process %s:\n%s", mpe_self_name(S->e), lua_tostring(co, -1)));
     lmpe_process_end(S, 1);
 }
 

@@ -35,6 +35,34 @@ lmpe_can_yield(lua_State *L, lmpe *S)
     return L == co;
 }
 
+/* ---- where nothing can wait ---- */
+
+/* Is it a coroutine that neither a task nor the script's coroutine.resume runs? */
+static int
+is_foreign(const lua_State *L, const lmpe *S)
+{
+    if (S->links)
+        return L != S->links->inner;
+    return L != (S->current->co ? S->current->co : S->driver);
+}
+
+/* Pushes why the caller cannot wait here at all, or returns 0. */
+static int
+cannot_wait(lua_State *L, lmpe *S)
+{
+    const char *why;
+    if (S->current == S->callback)
+        why = "cannot wait in a callback while another call waits; spawn a task for it (co.spawn)";
+    else if (!S->is_program && lua_isyieldable(L) && is_foreign(L, S))
+        why = "cannot wait in a coroutine that the host resumes; use mpe_lua_call instead";
+    else
+        return 0;
+    lmpe_push_place(L);
+    lua_pushstring(L, why);
+    lua_concat(L, 2);
+    return 1;
+}
+
 /* ---- in place ---- */
 
 /* Withdraws the waiter of a waiting task. */
@@ -155,6 +183,8 @@ lmpe_wait(lua_State *L, lmpe *S, mpe_waitlist *list, uint64_t deadline, lmpe_fin
         return lmpe_raise_cancelled(L, S, t);
     if (deadline == MPE_NOW)
         return lmpe_did(L, S, LMPE_LOOKED, finish(L, S, MPE_ETIMEDOUT));
+    if (cannot_wait(L, S))
+        return lua_error(L);
     t->shielded = 0;
     file_simple(L, S, t, list, lmpe_effective_deadline(L, S, t, deadline));
     if (lmpe_can_yield(L, S))
@@ -176,6 +206,8 @@ int
 lmpe_wait_shielded(lua_State *L, lmpe *S, mpe_waitlist *list, lmpe_finish_fn finish)
 {
     lmpe_task *t = S->current;
+    if (cannot_wait(L, S))
+        return lua_error(L);
     t->shielded = 1;
     file_simple(L, S, t, list, MPE_FOREVER);
     if (lmpe_can_yield(L, S))
@@ -318,6 +350,17 @@ found_room(lua_State *L, lmpe *S, lmpe_await *a, int *rc)
     return *rc == MPE_EAGAIN;
 }
 
+/* There is no waiting here: the call is left as by a kill, with the error on top of the stack. */
+static int
+refuse(lua_State *L, lmpe *S, lmpe_await *a)
+{
+    if (a->shielded)
+        lua_error(L);
+    lmpe_keep_failure(L, a->task);
+    a->ending = LMPE_KILLED;
+    return a->cleans_up ? a->attempt(S, a) : MPE_ECANCELED;
+}
+
 /* Continues until attempt has a status to finish with. 1 when the caller must yield now. */
 static int
 go_on(lua_State *L, lmpe *S, lmpe_await *a, int *rc)
@@ -332,6 +375,10 @@ go_on(lua_State *L, lmpe *S, lmpe_await *a, int *rc)
         if (a->source == LMPE_OBJECT && mpe_spin_for(S->e, a->on.object, a->event) &&
             (*rc = attempt_again(S, a)) != MPE_EAGAIN)
             break;
+        if (cannot_wait(L, S)) {
+            *rc = refuse(L, S, a);
+            continue;
+        }
         t->uses_await = 1;
         t->fired = a->timed_out = 0;
         t->shielded = a->shielded;

@@ -73,11 +73,23 @@ struct lmpe_ticker {
     int report;         /* the watchdog's report is due */
     uint32_t deadlines; /* scopes with one */
     uint32_t switches;  /* as of the last tick */
+    uint64_t looked;    /* in a host: the time of the last tick */
     uint64_t since;     /* start of the current run */
     uint64_t watch_ns;  /* 0: no watchdog */
     int reported;
     struct lmpe_own_hook hooks[LMPE_HOOKS_MAX];
 };
+
+#define LMPE_TICK_INSTRUCTIONS 10000 /* in a host, which has no signal for it */
+
+/* In a host: a look after so many instructions at what runs too long. */
+void lmpe_tick(lmpe *S);
+/* In a host: must the code of the current task be looked at? */
+static inline int
+lmpe_is_looked_at(const lmpe *S)
+{
+    return !S->is_program && (lmpe_may_be_cancelled(S->current) || S->ticker->watch_ns);
+}
 
 /* Prints the watchdog's report, if it is due. */
 void lmpe_report_overdue(lua_State *L, lmpe *S);

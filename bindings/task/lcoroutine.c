@@ -7,7 +7,7 @@
  * it is not suspended, it is "normal", and may be neither resumed nor closed.
  */
 #define LMPE_AS_LUA /* the messages are those of the replaced functions */
-#include "task/ltask_int.h"
+#include "task/lcancel.h"
 
 static lua_State *
 check_co(lua_State *L)
@@ -77,6 +77,8 @@ step(lua_State *L, lmpe *S, lua_State *co, int nargs)
     lua_xmove(L, co, nargs);
     lmpe_link link = {S->links, L, co};
     S->links = &link;
+    if (S->e && lmpe_is_looked_at(S))
+        lmpe_hook(S, LMPE_TICK_INSTRUCTIONS);
     int status = lua_resume(co, L, nargs, &nres);
     S->links = link.prev;
     if (status == LUA_YIELD && S->yielded)

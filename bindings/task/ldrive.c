@@ -45,8 +45,8 @@ push_error_of(lua_State *L, lmpe *S, int rc)
     }
 }
 
-static void
-keep_failure(lua_State *L, lmpe_task *t)
+void
+lmpe_keep_failure(lua_State *L, lmpe_task *t)
 {
     t->leaving = 1;
     lua_rawsetp(L, LUA_REGISTRYINDEX, &t->leaving);
@@ -86,6 +86,7 @@ begin_drive(lua_State *L, lmpe *S, int state)
 {
     struct drive d = {S->driver, S->links, S->current};
     d.task->state = (uint8_t)state;
+    S->current = S->callback;
     S->driver = L;
     S->drive_depth++;
     return d;
@@ -118,15 +119,19 @@ lmpe_wait_in_place(lua_State *L, lmpe *S, lmpe_task *t)
     int rc, again = 0;
     check_depth(L, S, t);
     struct drive d = begin_drive(L, S, LMPE_WAITING);
-    while ((rc = mpe_drive(S->e, &t->fired)) == MPE_EINTR && !must_leave(L, S, &again))
-        ;
+    while ((rc = mpe_drive(S->e, &t->fired)) == MPE_EINTR) {
+        S->current = t;
+        if (must_leave(L, S, &again))
+            break;
+        S->current = S->callback;
+    }
     int error = errno;
     end_drive(S, &d);
     errno = error;
     if (rc != MPE_OK) {
         push_error_of(L, S, rc); /* while it still waits */
         lmpe_unfile(S, t);
-        keep_failure(L, t);
+        lmpe_keep_failure(L, t);
     }
     t->state = LMPE_RUNNING;
     if (again)

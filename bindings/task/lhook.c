@@ -56,9 +56,15 @@ on_instruction(lua_State *L, lua_Debug *ar)
         lua_sethook(L, on_instruction, LUA_MASKCOUNT, count);
         return;
     }
+    int is_looked_at = lmpe_is_looked_at(S);
+    if (is_looked_at)
+        lmpe_tick(S);
     lmpe_report_overdue(L, S);
     if (!S->signals->wants(S) && !is_stopped(S) && !lmpe_cancel_wants(L, S)) {
-        unhook(S->ticker, L);
+        if (is_looked_at)
+            lua_sethook(L, on_instruction, LUA_MASKCOUNT, LMPE_TICK_INSTRUCTIONS);
+        else
+            unhook(S->ticker, L);
         return;
     }
     lua_getinfo(L, "S", ar);

@@ -73,6 +73,10 @@ lmpe_drop_anchor(lua_State *L, lmpe *S, lmpe_task *t)
 void
 lmpe_push_task(lua_State *L, lmpe_task *t)
 {
+    if (t == t->S->callback) {
+        lua_rawgetp(L, LUA_REGISTRYINDEX, t);
+        return;
+    }
     lmpe_push_anchors(L);
     lua_rawgeti(L, -1, t->anchor);
     lua_remove(L, -2);
@@ -231,6 +235,22 @@ is_in_task(void *ud)
     return S->current != S->main_task && S->current->state == LMPE_RUNNING;
 }
 
+/* Stands for the code that the loop runs and that is no task, such as a callback of the host. It
+ * counts as waiting, so it cannot wait itself. */
+static void
+new_callback_task(lua_State *L, lmpe *S)
+{
+    lmpe_task *t = lua_newuserdatauv(L, sizeof *t, 1);
+    memset(t, 0, sizeof *t);
+    t->S = S;
+    t->id = MPE_OWNER_FIRST - 1;
+    t->state = LMPE_WAITING;
+    t->background = 1;
+    luaL_setmetatable(L, TASK);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, t);
+    S->callback = t;
+}
+
 /* In a child: the parent's tasks never run here. */
 static void
 on_fork(lua_State *L, lmpe *S)
@@ -285,6 +305,7 @@ lmpe_tasks_close(lua_State *L, lmpe *S)
             lmpe_free_wait(S, t);
     }
     lua_pop(L, 1);
+    lmpe_free_wait(S, S->callback);
     for (lmpe_task_wait *r; (r = S->spare_wait) != NULL; free(r))
         S->spare_wait = r->next;
 }
@@ -314,7 +335,9 @@ on_open(lua_State *L, lmpe *S)
     lmpe_open_methods(L, S);
     lmpe_open_report(L, S);
     new_main_task(L, S);
+    new_callback_task(L, S);
     lmpe_open_cancel(L, S);
 }
 
-const lmpe_module lmpe_task_module = {.open = on_open, .forked = on_fork};
+const lmpe_module lmpe_task_module = {
+    .open = on_open, .forked = on_fork, .close = lmpe_tasks_close};

@@ -50,6 +50,8 @@ void lmpe_wait_forked(lmpe *S, lmpe_task *t);
 /* ldrive.c: drives the loop until the wait of the current task has ended, or the loop has ended
  * it. */
 void lmpe_wait_in_place(lua_State *L, lmpe *S, lmpe_task *t);
+/* Pops the error that ends the wait of the current task, instead of a cancellation. */
+void lmpe_keep_failure(lua_State *L, lmpe_task *t);
 /* The loop ended the wait: pushes the error, which takes the place of a cancellation. */
 void lmpe_push_failure(lua_State *L, lmpe_task *t);
 /* Ends the wait of a task, which then finds out why. */

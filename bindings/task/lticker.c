@@ -4,6 +4,9 @@
  * processor time that this thread has used, only while there is something to look for; it never
  * wakes a process that sleeps. A hook (lhook.c) acts on the result: in a cancelled task the
  * error is raised (lcancel.c), and a task that the watchdog watches is reported.
+ *
+ * A host keeps its signals: there the hook itself is called after so many instructions of a task
+ * that has something to look for, and looks at the clock. Such code is slower.
  */
 #include "base/lmodules.h"
 #include "task/lcancel.h"
@@ -23,7 +26,7 @@
 #define sigev_notify_thread_id _sigev_un._tid
 #endif
 
-static lmpe *ticked; /* the state whose ticker the signal is for */
+static lmpe *profiled; /* the state that the timer of the process is for */
 
 void
 lmpe_report_overdue(lua_State *L, lmpe *S)
@@ -49,20 +52,15 @@ set_timer(struct lmpe_ticker *k, long ns)
     struct itimerval same = {{0, ns / 1000}, {0, ns / 1000}};
     if (k->made == LMPE_OWN_TIMER)
         timer_settime(k->timer, 0, &t, NULL);
-    else
+    else if (k->made)
         setitimer(ITIMER_PROF, &same, NULL);
     k->ticking = ns != 0;
 }
 
 static void
-on_tick(int sig)
+tick(lmpe *S)
 {
-    int saved = errno;
-    lmpe *S = ticked;
-    struct lmpe_ticker *k = S ? S->ticker : NULL;
-    (void)sig;
-    if (!k || !k->ticking)
-        return;
+    struct lmpe_ticker *k = S->ticker;
     lmpe_task *t = S->current;
     if (k->switches != S->switches) {
         k->switches = S->switches;
@@ -79,7 +77,28 @@ on_tick(int sig)
     } else if (!k->watch_ns && !k->deadlines && !t->killed && ++k->idle_ticks > IDLE_TICKS) {
         set_timer(k, 0);
     }
+}
+
+/* The timer's signal comes to the thread that made it, with its state. */
+static void
+on_tick(int sig, siginfo_t *info, void *context)
+{
+    int saved = errno;
+    lmpe *S = info->si_code == SI_TIMER ? info->si_value.sival_ptr : profiled;
+    (void)sig, (void)context;
+    if (S && S->ticker && S->ticker->ticking)
+        tick(S);
     errno = saved;
+}
+
+void
+lmpe_tick(lmpe *S)
+{
+    uint64_t now = mpe_now();
+    if (now - S->ticker->looked < TICK_NS)
+        return;
+    S->ticker->looked = now;
+    tick(S);
 }
 
 /* With no room for a signal in the queue (ulimit -i) there is only the timer of the process. */
@@ -87,8 +106,9 @@ static void
 make_timer(lmpe *S)
 {
     struct lmpe_ticker *k = S->ticker;
-    struct sigaction action = {.sa_handler = on_tick, .sa_flags = SA_RESTART};
+    struct sigaction action = {.sa_sigaction = on_tick, .sa_flags = SA_RESTART | SA_SIGINFO};
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = TICK_SIGNAL};
+    event.sigev_value.sival_ptr = S;
     event.sigev_notify_thread_id = gettid();
     sigfillset(&action.sa_mask);
     sigaction(TICK_SIGNAL, &action, NULL);
@@ -97,6 +117,7 @@ make_timer(lmpe *S)
     if (timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &k->timer) == 0)
         return;
     k->made = LMPE_PROFILE_TIMER;
+    profiled = S;
     sigaction(SIGPROF, &action, NULL);
     lmpe_signal_unblock(SIGPROF);
 }
@@ -105,7 +126,10 @@ void
 lmpe_start_ticking(lmpe *S)
 {
     struct lmpe_ticker *k = S->ticker;
-    ticked = S;
+    if (!S->is_program) {
+        lmpe_hook(S, LMPE_TICK_INSTRUCTIONS);
+        return;
+    }
     k->idle_ticks = 0;
     if (k->ticking)
         return;
@@ -149,15 +173,14 @@ ticker_gc(lua_State *L)
     struct lmpe_ticker *k = lmpe_finalized(L, NULL, sizeof *k);
     if (!k)
         return 0;
-    lmpe_tasks_close(L, lmpe_of(L));
     if (k->made == LMPE_OWN_TIMER)
         timer_delete(k->timer);
     else if (k->made)
         set_timer(k, 0);
     k->made = LMPE_NO_TIMER;
     k->ticking = 0;
-    if (ticked && ticked->ticker == k)
-        ticked = NULL;
+    if (profiled && profiled->ticker == k)
+        profiled = NULL;
     return 0;
 }
 

@@ -44,8 +44,9 @@ struct mpe_engine {
     uint32_t holds_capacity;
     mpe_object **pins; /* core/handles.c: objects held for bytes not yet decoded */
     uint32_t pins_count, pins_capacity;
-    struct mpe__loop *loop; /* loop/ */
-    struct mpe__proc *proc; /* proc/ */
+    struct mpe__loop *loop;  /* loop/ */
+    struct mpe__proc *proc;  /* proc/ */
+    struct mpe_guest *guest; /* proc/guest.c; NULL: none */
 };
 
 static inline void *

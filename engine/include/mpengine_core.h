@@ -37,6 +37,21 @@ MPE_API int mpe_variable_get(enum mpe_variable which, uint64_t *value, const cha
  * Errors: EVARIABLE, whose own text speaks of the variable that mpe_open reads. */
 MPE_API int mpe_variables_check(char *message, size_t size);
 
+/* ---- guests ------------------------------------------------------------------------------- */
+
+/* A binding that lives on a host's engine: a Lua state. An engine has one at most. */
+typedef struct mpe_guest {
+    /* The engine is being closed, and still works; e NULL: it came by a fork and may not be
+     * touched. */
+    void (*closing)(mpe_engine *e, struct mpe_guest *guest);
+} mpe_guest;
+/* Makes it the guest of the engine.
+ * Ownership: its memory stays the caller's and must stay until mpe_guest_leave or closing.
+ * Errors: EINVAL (NULL), EEXIST (there is one), EPERM (thread). */
+MPE_API int mpe_guest_enter(mpe_engine *e, mpe_guest *guest);
+/* The guest leaves; harmless when it is none. */
+MPE_API void mpe_guest_leave(mpe_engine *e, mpe_guest *guest);
+
 /* ---- handles ------------------------------------------------------------------------------ */
 
 /* Returns how many bytes the arena has taken from the system since it was made, by all processes,

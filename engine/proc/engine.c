@@ -152,10 +152,13 @@ void
 mpe_close(mpe_engine *e)
 {
     if (!mpe__is_ours(e)) {
-        if (e && mpe__is_inherited(e))
+        if (e && mpe__is_inherited(e)) {
+            mpe__guest_close(e, NULL);
             forget(e);
+        }
         return;
     }
+    mpe__guest_close(e, e);
     mpe__send_close(e);
     if (e->loop->serving)
         e->loop->close_after = close_now;

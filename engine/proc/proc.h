@@ -63,6 +63,9 @@ int mpe__start_check(const mpe_engine *e, const mpe_start *s);
  * Errors: EINVAL, EVERSION. */
 int mpe__config_read(const mpe_config *given, mpe_config *out);
 
+/* guest.c: the engine is about to be closed; the guest is given it as usable, or NULL. */
+void mpe__guest_close(mpe_engine *e, mpe_engine *usable);
+
 void mpe__proc_init(struct mpe__proc *p); /* zeroed memory */
 void mpe__proc_close(mpe_engine *e);
 /* process.c: ends and reaps the daemons that this process has started by fork or spawn. */

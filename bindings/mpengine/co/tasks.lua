@@ -139,10 +139,9 @@ function tasks.story(task)
     return string.format("%s%s", traceback or "", place and "\nspawned by:" .. place or "")
 end
 
---- Prints the error of a task that failed.
+--- Reports the error of a task that failed.
 function tasks.report(task)
-    core.flush()
-    core.write_error(string.format("%s: %s\n%s\n", task.name, errors.message(core.results(task)), tasks.story(task)))
+    core.report(1, string.format("%s: %s\n%s", task.name, errors.message(core.results(task)), tasks.story(task)))
 end
 
 -- Links get the error. So do listeners that will raise it; each raises the first error that it
@@ -219,9 +218,7 @@ function tasks.killall(list, reason)
 end
 
 function hooks.overdue(traceback, seconds)
-    core.flush()
-    core.write_error(string.format("watchdog: %s has run for %.3g s without waiting\n%s\n", tasks.current().name,
-        seconds,
+    core.report(2, string.format("watchdog: %s has run for %.3g s without waiting\n%s", tasks.current().name, seconds,
         traceback))
 end
 

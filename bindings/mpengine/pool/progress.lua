@@ -36,7 +36,7 @@ local function traceback(err) return (errors.traceback(err, 3)) end
 --- Calls the function; an error in it is only shown. Then calls what waits for it.
 local function call_back(p, done, total, failed, after)
     local ok, text = errors.call(traceback, p.call, done, total, failed)
-    if not ok then core.write_error(string.format("mpengine: error in a progress function: %s\n", text)) end
+    if not ok then core.report(1, string.format("mpengine: error in a progress function: %s", text)) end
     if after then after() end
 end
 

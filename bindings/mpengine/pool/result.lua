@@ -31,7 +31,7 @@ local function describe(err) return (errors.traceback(err, 3)) end
 
 local function call_now(f, ...)
     local ok, text = errors.call(describe, f, ...)
-    if not ok then core.write_error(string.format("mpengine: error in a callback: %s\n", text)) end
+    if not ok then core.report(1, string.format("mpengine: error in a callback: %s", text)) end
 end
 
 --- Runs a callback as a task of its own; an error in it is only shown.
