@@ -169,7 +169,7 @@ static mpe_bytes
 next_item(const uint8_t **p)
 {
     uint32_t size;
-    memcpy(&size, *p, sizeof size);
+    memcpy(&size, *p + sizeof size, sizeof size);
     mpe_bytes item = {*p + 8, size};
     *p += 8 + (((size_t)size + 7) & ~(size_t)7);
     return item;

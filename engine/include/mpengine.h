@@ -356,6 +356,35 @@ MPE_API int mpe_get(mpe_engine *e, mpe_object *queue, mpe_message *out, uint64_t
 MPE_API int mpe_wait_any(mpe_engine *e, mpe_object *const *objects, size_t n, uint64_t deadline,
                          size_t *index);
 
+/* ---- values ------------------------------------------------------------------------------- */
+
+/* Bytes that a script reads as values, and the other way round.
+ *
+ *     mpe_buf b;
+ *     mpe_buf_init(&b);
+ *     mpe_pack(e, &b, "zi", "answer", (int64_t)42);
+ *     mpe_put(e, queue, b.data, b.len, MPE_FOREVER);
+ *     mpe_buf_free(&b);
+ */
+
+/* Appends values, a letter of the format each: n nil, b int (boolean), i int64_t, d double, z text
+ * up to its zero, s const void * and size_t, o mpe_object *. All of them or none.
+ * Errors: ENOMEM, EINVAL (a letter; a text or bytes that are NULL). */
+MPE_API int mpe_pack(mpe_engine *e, mpe_buf *out, const char *format, ...);
+/* Reads values. For each letter a pointer to its type, or NULL: i takes a float that is whole, d an
+ * integer; z takes char * and size_t, and copies the text with its zero; s takes const void ** and
+ * size_t *; n and ? take nothing, and ? skips any value. Writes all or nothing.
+ * Ownership: the bytes of s are inside data; an object of o is held, and the caller must mpe_drop
+ * it.
+ * Errors: ETYPE (another value, another number of them, a text with a zero inside), ERANGE (a text
+ * that does not fit), ECORRUPT, ESTALE, ENOMEM, EINVAL (a letter). */
+MPE_API int mpe_unpack(mpe_engine *e, const void *data, size_t size, const char *format, ...);
+/* Reads the next entry of the snapshot of a dict, or item of that of a list, whose key is empty.
+ * *at is 0 at first.
+ * Ownership: key and value are inside the snapshot.  Threads: any.
+ * Errors: ENOENT (no more), ECORRUPT. */
+MPE_API int mpe_next(const mpe_buf *snapshot, size_t *at, mpe_bytes *key, mpe_bytes *value);
+
 /* ---- objects ------------------------------------------------------------------------------ */
 
 /* Every object is made by a _create, held by each process that uses it, and gone when no process
@@ -463,6 +492,16 @@ MPE_API int mpe_array_create(mpe_engine *e, char type, uint64_t length, unsigned
                              mpe_object **out);
 /* Returns the elements, with their type and number.  Ownership: valid while the object is held. */
 MPE_API void *mpe_array_data(mpe_engine *e, mpe_object *o, char *type, uint64_t *length);
+/* Adds to one element, in one step as other processes see it. amount points to a C value of the
+ * element type, and *now, when not NULL, is the sum.
+ * Errors: ERANGE (no such element, or a sum that does not fit), ETYPE (types c and u). */
+MPE_API int mpe_array_add(mpe_engine *e, mpe_object *array, uint64_t index, const void *amount,
+                          void *now);
+/* Replaces one element that has the expected value, in one step as other processes see it. *now,
+ * when not NULL, is the value afterwards, also with EAGAIN.
+ * Errors: EAGAIN (another value is there), ERANGE (no such element), ETYPE (types c and u). */
+MPE_API int mpe_array_exchange(mpe_engine *e, mpe_object *array, uint64_t index,
+                               const void *expected, const void *desired, void *now);
 
 /* Makes an object of bytes that never change. A message can carry the handle instead of the bytes,
  * as it does for the code of Lua functions.
@@ -550,7 +589,7 @@ MPE_API int mpe_list_remove(mpe_engine *e, mpe_object *o, uint64_t index, mpe_bu
 MPE_API int mpe_list_remove_if(mpe_engine *e, mpe_object *o, uint64_t index, uint64_t version);
 /* Removes all items, in one step as other processes see it. */
 MPE_API void mpe_list_clear(mpe_engine *e, mpe_object *o);
-/* Appends all items to out as (u32 size, u32 0, bytes padded to 8), and reads their count and a
+/* Appends all items to out as (u32 0, u32 size, bytes padded to 8), and reads their count and a
  * version for mpe_list_reorder. out NULL: only count and version.  Errors: ENOMEM. */
 MPE_API int mpe_list_snapshot(mpe_engine *e, mpe_object *o, mpe_buf *out, uint64_t *count,
                               uint64_t *version);

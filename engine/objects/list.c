@@ -417,7 +417,7 @@ mpe_list_snapshot(mpe_engine *e, mpe_object *o, mpe_buf *out, uint64_t *count, u
     struct items all = items_of(vector_of(e, o));
     for (uint64_t i = 0; out && i < all.count && rc == MPE_OK; i++) {
         struct item *item = mpe__at(e, mpe__load64(&all.at[i]));
-        uint32_t head[2] = {item->size, 0};
+        uint32_t head[2] = {0, item->size}; /* as of a dict, without a key */
         rc = mpe_buf_append(out, head, sizeof head);
         if (rc == MPE_OK)
             rc = copy_item(e, item, out);

@@ -43,7 +43,7 @@ contents(mpe_engine *e)
     EXPECT_OK(mpe_list_snapshot(e, mpe_test_it, &b, &count, &version));
     REQUIRE(count < sizeof text && b.len == count * 112);
     for (size_t i = 0; i < count; i++) {
-        EXPECT_EQ(*(const uint32_t *)(b.data + i * 112), 100);
+        EXPECT_EQ(*(const uint32_t *)(b.data + i * 112 + 4), 100);
         text[i] = (char)('0' + b.data[i * 112 + 8]);
     }
     text[count] = '\0';

@@ -205,9 +205,9 @@ check_snapshot(mpe_engine *e, mpe_object *l)
     for (uint32_t i = 0; i < count; i++) {
         uint32_t head[3];
         memcpy(head, b.data + at, sizeof head);
-        EXPECT_EQ(head[0], item(model[i]).size);
+        EXPECT_EQ(head[1], item(model[i]).size);
         EXPECT_EQ(head[2], model[i]);
-        at += (8 + (size_t)head[0] + 7) & ~(size_t)7;
+        at += (8 + (size_t)head[1] + 7) & ~(size_t)7;
     }
     EXPECT_EQ(at, b.len);
     mpe_buf_free(&b);
