@@ -47,16 +47,21 @@ TESTING_SRC := $(filter-out %_test.c,$(wildcard engine/testing/*.c))
 TEST_SRC    := $(wildcard engine/*/*_test.c)
 BINDING_SRC := $(filter-out bindings/host.c,$(wildcard bindings/*.c)) \
 	$(foreach r,$(ROOMS),$(wildcard bindings/$(r)/*.c))
-HOST_SRC    := $(wildcard engine/examples/*.c bindings/examples/*.c bindings/testing/*_host.c)
+HOST_SRC    := $(wildcard engine/examples/*.c engine/hosts/*.c bindings/examples/*.c bindings/hosts/*.c)
+# Tests that look behind the public headers are built once.
+HOST_TEST   := $(wildcard bindings/testing/*_host.c)
 LUA_SRC     := $(sort $(shell find bindings/mpengine -name '*.lua' 2>/dev/null))
-C_SRC       := $(ENGINE_SRC) $(TESTING_SRC) $(TEST_SRC) $(BINDING_SRC) bindings/host.c $(HOST_SRC) \
+C_SRC       := $(ENGINE_SRC) $(TESTING_SRC) $(TEST_SRC) $(BINDING_SRC) bindings/host.c $(HOST_SRC) $(HOST_TEST) \
 	$(wildcard bindings/fuzz/*.c) $(wildcard tools/*.c)
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 ENGINE_OBJ  := $(call objects,$(ENGINE_SRC))
 BINDING_OBJ := $(call objects,$(BINDING_SRC))
 tests = $(patsubst engine/%.c,$(BUILD)/tests/%,$(1))
-HOSTS := $(patsubst %.c,$(BUILD)/hosts/%,$(subst /examples/,/,$(subst /testing/,/,$(HOST_SRC)))) $(BUILD)/hosts/fuzz/replay
+# Hosts are built four times: with the static and the shared library, as C99 and as C++17.
+HOST_BUILDS := a-c99 a-c++17 so-c99 so-c++17
+HOSTS := $(foreach b,$(HOST_BUILDS),$(patsubst %.c,$(BUILD)/hosts/%-$(b),$(HOST_SRC))) \
+	$(patsubst %.c,$(BUILD)/hosts/%,$(HOST_TEST)) $(BUILD)/hosts/fuzz/replay
 LUA   := $(patsubst bindings/%,$(BUILD)/lua/%,$(LUA_SRC))
 # The Lua modules are also compiled into whatever has the bindings.
 MODULES_OBJ := $(BUILD)/obj/modules.o
@@ -98,7 +103,7 @@ endif
 BINDING_INC := -Iengine/include -Ibindings $(PLAIN_FLAG) $(LUA_CFLAGS) $(UV_CFLAGS) $(CURL_CFLAGS)
 PUBLIC_INC  := -Iengine/include $(UV_CFLAGS)
 includes = $(if $(filter bindings/% tools/% $(BUILD)/%,$(1)),$(BINDING_INC),$(if \
-	$(filter engine/examples/%,$(1)),$(PUBLIC_INC),$(ENGINE_INC)))
+	$(filter engine/examples/% engine/hosts/%,$(1)),$(PUBLIC_INC),$(ENGINE_INC)))
 compile = $(CC) $(FLAGS) $(call includes,$(1)) -c $(1)
 link = $(CC) $(SAN) $(OPT) -g $(CFLAGS) $(LDFLAGS)
 
@@ -257,19 +262,24 @@ $(BUILD)/tests/%: $(BUILD)/obj/engine/%.o $(call objects,$(TESTING_SRC)) $(BUILD
 # It runs those.
 $(BUILD)/tests/testing/mutants_test: | $(call tests,$(filter %_deaths_test.c,$(TEST_SRC)))
 
-# The hosts without Lua use the shared library, those with Lua the static ones: both are tried.
-$(BUILD)/hosts/engine/%: $(BUILD)/obj/engine/examples/%.o $(BUILD)/libmpengine.so
-	$(call say,LINK)
-	@mkdir -p $(@D)
-	$(Q)$(link) -Wl,-rpath,'$$ORIGIN/../..' -o $@ $< -L$(BUILD) -lmpengine $(UV_LIBS) $(SYS_LIBS)
+# As a host would: without what the project itself is compiled with.
+HOST_c99   := $(CC) -std=c99
+HOST_c++17 := $(CXX) -std=c++17 -x c++
+HOST_a     := $(BUILD)/libmpengine.a
+HOST_so    := -L$(BUILD) -lmpengine -Wl,-rpath,$(abspath $(BUILD))
+define host
+$(BUILD)/hosts/%-$(1)-$(2): %.c $(LIBS) $(BUILD)/libmpengine_lua.a $(BUILD)/flags.stamp
+	$$(call say,HOST)
+	@mkdir -p $$(@D)
+	$$(Q)$(HOST_$(2)) -D_GNU_SOURCE $(OPT) -g -Wall -Wextra -Werror -pedantic $(SAN) \
+		$$(call includes,$$<) $$< -x none -Wl,-E -MMD -MP -MF $$@.d -o $$@ \
+		$$(if $$(filter bindings/%,$$<),$(BUILD)/libmpengine_lua.a) $(HOST_$(1)) \
+		$$(if $$(filter bindings/%,$$<),$(LUA_LIBS)) $(UV_LIBS) $(SYS_LIBS)
+endef
+$(foreach l,a so,$(foreach c,c99 c++17,$(eval $(call host,$(l),$(c)))))
+-include $(wildcard $(BUILD)/hosts/*/*/*.d)
 
-$(BUILD)/hosts/bindings/%: $(BUILD)/obj/bindings/examples/%.o $(BUILD)/libmpengine_lua.a \
-		$(BUILD)/libmpengine.a
-	$(call say,LINK)
-	@mkdir -p $(@D)
-	$(Q)$(link) -Wl,-E -o $@ $^ $(LUA_LIBS) $(UV_LIBS) $(SYS_LIBS)
-
-$(BUILD)/hosts/bindings/%: $(BUILD)/obj/bindings/testing/%.o $(BUILD)/libmpengine_lua.a \
+$(BUILD)/hosts/bindings/testing/%: $(BUILD)/obj/bindings/testing/%.o $(BUILD)/libmpengine_lua.a \
 		$(BUILD)/libmpengine.a
 	$(call say,LINK)
 	@mkdir -p $(@D)

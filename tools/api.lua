@@ -100,8 +100,10 @@ local function check_function(path, f, tests, bindings)
 end
 
 local function check_headers()
-  local tests = code_of "engine bindings -name '*_test.c' -o -path '*/testing/*.[ch]' -o -path '*/examples/*.c'"
-  local bindings = code_of "bindings -name '*.[ch]' -not -path '*/fuzz/*' -not -path '*/examples/*'"
+  local tests = code_of("engine bindings -name '*_test.c' -o -path '*/testing/*.[ch]'"
+    .. " -o -path '*/examples/*.c' -o -path '*/hosts/*.c'")
+  local bindings = code_of("bindings -name '*.[ch]' -not -path '*/fuzz/*' -not -path '*/examples/*'"
+    .. " -not -path '*/hosts/*'")
   for _, path in ipairs(HEADERS) do
     for _, f in ipairs(declared(path)) do check_function(path, f, tests, bindings) end
   end

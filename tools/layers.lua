@@ -56,7 +56,7 @@ local function engine_offence(file, folder, name)
     return nil
   end
   local target = name:match("^([%w_]+)/[%w_]+%.h$")
-  if folder == "include" or folder == "examples" then
+  if folder == "include" or folder == "examples" or folder == "hosts" then
     return "only public headers may be included here"
   elseif target == "testing" then
     if folder ~= "testing" and not file:find("_test%.c$") then
@@ -87,8 +87,8 @@ local function is_lua_header(name)
 end
 
 local function may_use_uv(file, folder)
-  return UV_LAYERS[folder] or file:find("/examples/") or file:find("^bindings/testing/")
-      or file:find("^bindings/io/lluv")
+  return UV_LAYERS[folder] or file:find("/examples/") or file:find("/hosts/")
+      or file:find("^bindings/testing/") or file:find("^bindings/io/lluv")
 end
 
 local function check_file(file)

@@ -4,8 +4,8 @@
 # nothing failed.
 #
 #   tools/test.sh unit     the C unit tests, engine/*/*_test.c: one program each
-#   tools/test.sh hosts    the C hosts, {engine,bindings}/examples/*.c: each must end with status 0
-#                          and print what the file NAME.expected beside it says, when there is one;
+#   tools/test.sh hosts    the C hosts, {engine,bindings}/{examples,hosts}/*.c, in four builds each:
+#                          static and shared, C99 and C++17. They must end with status 0 and print what the file NAME.expected beside it says, when there is one;
 #                          and the fuzz target, with each input of bindings/fuzz/corpus
 #   tools/test.sh spec     the busted specs, spec/**/*_spec.lua: one busted for each file
 #   ... several stages in one call run in the order given
@@ -106,23 +106,30 @@ run_unit() {
     done
 }
 
-run_hosts() {
-    local source program status expected
-    for source in engine/examples/*.c bindings/examples/*.c bindings/testing/*_host.c; do
-        program=${source/examples\//}
-        program=${program/testing\//}
-        program=${program%.c}
-        expected=${source%.c}.expected
-        limited env ${PRELOAD:+LD_PRELOAD="$PRELOAD"} "$build/hosts/$program"
+# run_host SOURCE BUILD: one program, with its own output compared
+run_host() {
+    local program=${1%.c}${2:+-$2} status expected=${1%.c}.expected
+    limited env ${PRELOAD:+LD_PRELOAD="$PRELOAD"} "$build/hosts/$program"
+    status=$?
+    if [ "$status" -ne 0 ]; then
+        echo "ended with status $status, expected 0" >>"$log"
+    elif [ -e "$expected" ]; then
+        diff -u --label expected "$expected" --label printed "$log" >"$work/diff"
         status=$?
-        if [ "$status" -ne 0 ]; then
-            echo "ended with status $status, expected 0" >>"$log"
-        elif [ -e "$expected" ]; then
-            diff -u --label expected "$expected" --label printed "$log" >"$work/diff"
-            status=$?
-            [ "$status" -eq 0 ] || mv "$work/diff" "$log"
-        fi
-        report hosts "$program" "$((status == 0))" "$((status != 0))"
+        [ "$status" -eq 0 ] || mv "$work/diff" "$log"
+    fi
+    report hosts "$program" "$((status == 0))" "$((status != 0))"
+}
+
+run_hosts() {
+    local source kind status
+    for source in {engine,bindings}/{examples,hosts}/*.c; do
+        for kind in a-c99 a-c++17 so-c99 so-c++17; do
+            run_host "$source" "$kind"
+        done
+    done
+    for source in bindings/testing/*_host.c; do
+        run_host "$source" ''
     done
     limited env ${PRELOAD:+LD_PRELOAD="$PRELOAD"} "$build/hosts/fuzz/replay" bindings/fuzz/corpus
     status=$?

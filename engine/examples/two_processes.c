@@ -7,6 +7,7 @@
 #include "mpengine_core.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define ROUNDS 10000
 #define TASK 1 /* this host has one task per process */
@@ -34,7 +35,7 @@ work(mpe_engine *e, mpe_object *array, mpe_object *lock, int64_t number)
 {
     char type;
     uint64_t length;
-    int64_t *sums = mpe_array_data(e, array, &type, &length);
+    int64_t *sums = (int64_t *)mpe_array_data(e, array, &type, &length);
     for (int i = 0; i < ROUNDS; i++) {
         if (check(mpe_await(e, lock, MPE_EVENT_READY, MPE_FOREVER, try_lock, NULL), "lock") < 0)
             return 1;
@@ -62,7 +63,9 @@ wait_for(mpe_engine *e, mpe_process *child)
 {
     int code;
     while (mpe_process_poll(e, child, &code) == MPE_EAGAIN) {
-        struct end end = {.waiter = {.fire = on_end}};
+        struct end end;
+        memset(&end, 0, sizeof end);
+        end.waiter.fire = on_end;
         if (check(mpe_process_wait(e, child, &end.waiter, MPE_FOREVER), "wait") < 0 ||
             check(mpe_run_until(e, &end.fired), "run") < 0)
             return 1;
@@ -95,7 +98,7 @@ main(void)
 
     char type;
     uint64_t length;
-    const int64_t *sums = mpe_array_data(e, array, &type, &length);
+    const int64_t *sums = (const int64_t *)mpe_array_data(e, array, &type, &length);
     printf("%d additions of two processes make %d\n", (int)sums[0], (int)sums[1]);
     mpe_drop(e, array);
     mpe_drop(e, lock);

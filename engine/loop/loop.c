@@ -136,6 +136,8 @@ run_jobs(mpe_engine *e, const int *done)
 void
 mpe_run_now(mpe_engine *e, mpe_job *job)
 {
+    if (!job || !mpe__is_ours(e))
+        return;
     e->loop->quiet = 0;
     atomic_store(&e->self->quiet, 0); /* stored before the turn that this is part of */
     job->run(e, job);

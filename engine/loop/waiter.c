@@ -352,6 +352,8 @@ leave(mpe_engine *e, mpe_waiter *w)
 void
 mpe_wait_stop(mpe_engine *e, mpe_waiter *w)
 {
+    if (!w || !mpe__is_ours(e))
+        return;
     int filed = w->list != NULL;
     mpe__waitlist_remove(w);
     mpe__heap_remove(&e->loop->timers, w);
@@ -362,6 +364,8 @@ mpe_wait_stop(mpe_engine *e, mpe_waiter *w)
 void
 mpe_wait_done(mpe_engine *e, mpe_waiter *w)
 {
+    if (!w || !mpe__is_ours(e))
+        return;
     if (w->object && w->fired)
         leave(e, w);
 }

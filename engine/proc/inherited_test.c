@@ -12,6 +12,8 @@
 
 static mpe_object *lock, *queue;
 static const mpe_bytes text = {"text", 4};
+static mpe_waiter filed;
+static int fired;
 static uv_loop_t host_loop;
 
 static void
@@ -72,6 +74,13 @@ begin(uv_loop_t *loop)
     REQUIRE_OK(mpe_queue_create(e, 0, 0, &queue));
     REQUIRE_OK(mpe_lock_acquire(e, lock, 1));
     return e;
+}
+
+static void
+on_filed(mpe_engine *e, mpe_waiter *w, int status)
+{
+    (void)e, (void)w, (void)status;
+    fired = 1;
 }
 
 static void
@@ -141,6 +150,7 @@ be_refused(mpe_engine *e)
     demand(mpe_process_fork(e, "child", 0, text, &p, &is_child) == MPE_EPERM && !is_child);
     demand(mpe_slot_get(e, 0, &info) == MPE_EPERM);
     demand(!mpe_loop(e));
+    mpe_wait_stop(e, &filed);
     mpe_queue_close(e, queue);
     mpe_drop(e, queue);
     mpe_sweep(e);
@@ -155,7 +165,16 @@ TEST(a_child_may_end_or_free_what_it_inherited_and_no_more)
 {
     for (size_t i = 0; i < MPE__COUNTOF(bodies); i++) {
         mpe_engine *e = begin(NULL);
+        fired = 0;
+        filed = (mpe_waiter){.fire = on_filed};
+        REQUIRE_OK(mpe_wait_object(e, &filed, queue, MPE_EVENT_READY, MPE_FOREVER));
         run_child(e, bodies[i]);
+        REQUIRE_OK(mpe_queue_put(e, queue, &text, 1, 0));
+        EXPECT_OK(mpe_run_until(e, &fired)); /* what the parent waits for is still waited for */
+        mpe_message m;
+        EXPECT_OK(mpe_queue_get(e, queue, &m));
+        mpe_message_free(e, &m);
+        mpe_wait_done(e, &filed);
         expect_whole(e);
         mpe_close(e);
     }
