@@ -107,6 +107,11 @@ enum {
 #define MPE__OBJECT_LEFT 0x100u /* << part: that part lost a user since the last sweep began */
 #define MPE__OBJECT_SINCE_SWEEP (MPE__OBJECT_TOUCHED | 0x7fu * MPE__OBJECT_LEFT)
 
+/* The two objects of the directory, by their indexes. */
+#define MPE__DIRECTORY(dict, event) ((uint64_t)(event) << 32 | (dict))
+#define MPE__DIRECTORY_DICT(word) ((uint32_t)(word))
+#define MPE__DIRECTORY_EVENT(word) ((uint32_t)((word) >> 32))
+
 #define MPE__MAGIC 0x0031656e69676e65ull /* "engine1" */
 
 struct mpe__header {
@@ -138,6 +143,7 @@ struct mpe__header {
     mpe__a32 deadlock_teller;         /* slot of the process that reports it */
     mpe__a32 deadlock_count;          /* processes in it */
     mpe__a64 deadlock_queue;          /* handle, for their parts of the report */
+    mpe__a64 directory;               /* MPE__DIRECTORY: loop/directory.c; 0: there are no names */
 };
 
 _Static_assert(sizeof(struct mpe_object) == 160, "stride of the object table");

@@ -15,6 +15,28 @@ is_there(struct mpe__slot *s)
     return mpe__is_live(s) && !mpe__is_dead(s);
 }
 
+/* Is it a live object, and none of the engine's own? */
+static int
+is_counted(mpe_engine *e, uint32_t index)
+{
+    uint64_t directory = mpe__load64(&e->header->directory);
+    return mpe__load32(&e->objects[index].state) == MPE__OBJECT_LIVE &&
+           index != MPE__DIRECTORY_DICT(directory) && index != MPE__DIRECTORY_EVENT(directory);
+}
+
+/* Of the directory, which is the engine's own. */
+static uint64_t
+directory_bytes(mpe_engine *e)
+{
+    uint64_t directory = mpe__load64(&e->header->directory);
+    if (directory == 0)
+        return 0;
+    mpe_object *dict = &e->objects[MPE__DIRECTORY_DICT(directory)];
+    uint64_t names, bytes = 0;
+    mpe__kind_of(e, dict)->measure(e, dict, &names, &bytes);
+    return bytes + mpe__block_bytes(e, mpe__load64(&dict->body));
+}
+
 void
 mpe_stats_get(mpe_engine *e, mpe_stats *out)
 {
@@ -24,12 +46,12 @@ mpe_stats_get(mpe_engine *e, mpe_stats *out)
     uint32_t top = mpe__load32(&h->slots_top);
     *out = (mpe_stats){.arena_limit_bytes = h->limit_bytes,
                        .arena_committed_bytes = mpe__load64(&h->committed_bytes)};
-    out->arena_used_bytes = mpe__used_bytes(e);
+    out->arena_used_bytes = mpe__used_bytes(e) - directory_bytes(e);
     for (uint32_t i = 0; i < top; i++)
         out->processes += is_there(&e->slots[i]);
     top = mpe__load32(&h->objects_top);
     for (uint32_t i = 1; i < top; i++)
-        out->objects += mpe__load32(&e->objects[i].state) == MPE__OBJECT_LIVE;
+        out->objects += is_counted(e, i);
 }
 
 static uint32_t
@@ -130,8 +152,7 @@ mpe_object_next(mpe_engine *e, uint32_t *index, mpe_object_info *out)
     uint32_t top = mpe__load32(&e->header->objects_top);
     for (uint32_t i = *index + 1; i < top; i++) {
         mpe_object *o;
-        if (mpe__load32(&e->objects[i].state) != MPE__OBJECT_LIVE ||
-            mpe_hold(e, mpe_handle_of(e, &e->objects[i]), &o) != MPE_OK)
+        if (!is_counted(e, i) || mpe_hold(e, mpe_handle_of(e, &e->objects[i]), &o) != MPE_OK)
             continue;
         mpe_object_info_get(e, o, out);
         out->holders -= e->holds[i] == 1; /* this call's own hold */

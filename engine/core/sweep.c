@@ -139,6 +139,9 @@ mark_reachable(struct sweep *s)
         if (!mpe__set_empty(&o->holders))
             mark(s, i);
     }
+    uint64_t directory = mpe__load64(&e->header->directory);
+    mark(s, MPE__DIRECTORY_DICT(directory));
+    mark(s, MPE__DIRECTORY_EVENT(directory));
     do
         while (s->count > 0)
             scan(s, s->todo[--s->count]);

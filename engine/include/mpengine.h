@@ -448,6 +448,20 @@ mpe_handle_kind(mpe_handle h)
  * itself now and then; a host that gets EARENA can drop what it does not need, sweep and retry. */
 MPE_API void mpe_sweep(mpe_engine *e);
 
+/* ---- names -------------------------------------------------------------------------------- */
+
+/* How programs that share an arena, and C and Lua (mp.name, mp.find), meet. */
+
+/* Gives an object a name in the arena, which keeps it alive until the name is taken back; o NULL
+ * takes it back. A name has 1 to 255 bytes.
+ * Errors: EINVAL, EEXIST (another object has it), ENOENT (nothing has it), EARENA. */
+MPE_API int mpe_name(mpe_engine *e, const char *name, mpe_object *o);
+/* Finds the object of a name, as soon as there is one.
+ * Ownership: the caller holds it and must mpe_drop it.
+ * Blocks: up to the deadline, and lets tasks, timers and I/O go on.
+ * Errors: EINVAL, ENOENT (MPE_NOW), ETIMEDOUT, EINTR, EDEADLK, EARENA, ENOMEM. */
+MPE_API int mpe_find(mpe_engine *e, const char *name, uint64_t deadline, mpe_object **out);
+
 /* ---- objects: queues ---------------------------------------------------------------------- */
 
 #define MPE_QUEUE_JOINABLE 1u

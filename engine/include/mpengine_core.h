@@ -64,6 +64,11 @@ MPE_API uint32_t mpe_pin_mark(mpe_engine *e);
 /* Releases all pins made since the mark. */
 MPE_API void mpe_unpin(mpe_engine *e, uint32_t mark);
 
+/* Reads the event that is set when an object gets a name, for steps: try mpe_find with MPE_NOW, wait
+ * for MPE_EVENT_READY, try again.
+ * Ownership: the arena's, valid as long as the engine.  Errors: EARENA, ENOMEM. */
+MPE_API int mpe_names_changed(mpe_engine *e, mpe_object **out);
+
 /* ---- the run queue ------------------------------------------------------------------------ */
 
 /* A job is one entry of the run queue; the caller embeds it and owns its memory. */
