@@ -35,6 +35,7 @@
     X(dict)                                                                                        \
     X(list)                                                                                        \
     X(pipe)                                                                                        \
+    X(directory)                                                                                   \
     X(sharedmemory)                                                                                \
     X(pool)        /* pool */                                                                      \
     X(descriptors) /* io */                                                                        \

@@ -677,6 +677,18 @@ function SharedMemory:write(bytes, at) end
 function SharedMemory:close() end
 function SharedMemory:unlink() end
 
+--- Gives a shared object a name in the arena, which keeps it alive; nil takes the name back. Raises
+--- when the name is taken, or, with nil, when nothing has it.
+---@param name string 1 to 255 bytes
+---@param object? any
+function mp.name(name, object) end
+--- The object of a name, as soon as there is one.
+---@async
+---@param name string
+---@param timeout? number seconds
+---@return any object, "timeout"? reason
+function mp.find(name, timeout) end
+
 ---@class mpengine.Stats
 ---@field objects { kind: string, handle: integer, holders: integer, waiters: integer, bytes: integer, depth: integer }[]
 ---@field processes { pid: integer, name: string, sleeping: boolean }[]

@@ -72,6 +72,21 @@ TEST(names_that_can_be_none_are_invalid)
     mpe_close(e);
 }
 
+TEST(a_search_can_be_made_of_steps)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *changed, *event = mpe_test_event(e), *found;
+    struct mpe_test_waiter w = mpe_test_waiter_new();
+    EXPECT_EQ(mpe_names_changed(e, NULL), MPE_EINVAL);
+    REQUIRE_OK(mpe_names_changed(e, &changed));
+    EXPECT_OK(mpe_wait_object(e, &w.w, changed, MPE_EVENT_READY, MPE_FOREVER));
+    EXPECT_OK(mpe_name(e, "x", event));
+    EXPECT_OK(mpe_run_until(e, &w.fired));
+    EXPECT_OK(mpe_find(e, "x", MPE_NOW, &found));
+    mpe_wait_done(e, &w.w);
+    mpe_close(e);
+}
+
 TEST(an_object_of_another_arena_gets_no_name)
 {
     mpe_engine *e = mpe_test_engine(0), *f = mpe_test_engine(0);

@@ -1,0 +1,61 @@
+-- Names of shared objects: mp.name and mp.find.
+local support = require "spec.support"
+local ok = support.ok
+
+describe("a name", function()
+  it("finds its object, until it is taken back", ok[[
+    local q = mp.Queue()
+    assert(select(2, mp.find("jobs", 0)) == "timeout")
+    mp.name("jobs", q)
+    mp.find("jobs"):put("x")
+    assert(q:get() == "x")
+    mp.name("jobs", nil)
+    assert(mp.find("jobs", 0) == nil)
+  ]])
+
+  it("keeps its object alive", ok[[
+    mp.name("list", mp.List{ 1, 2, 3 })
+    collectgarbage() collectgarbage()
+    assert(#mp.find("list") == 3)
+  ]])
+
+  it("is told to a task that waits for it, and to another process", ok[[
+    local q, co = mp.Queue(), mp.co
+    co.spawn(function() mp.find("jobs"):put("task") end)
+    local p = mp.Process(function() mp.find("jobs"):put("process") end)
+    p:start()
+    co.sleep(0.01)
+    mp.name("jobs", q)
+    local got = { q:get(), q:get() }
+    table.sort(got)
+    assert(got[1] == "process" and got[2] == "task")
+    p:join()
+  ]])
+
+  it("outlives the process that gave it", ok[[
+    local p = mp.Process(function() mp.name("left", mp.Dict{ a = 1 }) end)
+    p:start()
+    p:join()
+    assert(mp.find("left").a == 1)
+  ]])
+end)
+
+describe("a wrong call", function()
+  for code, message in pairs{
+    ['mp.name("", mp.Queue())'] = "1 to 255 bytes",
+    ['mp.name(("n"):rep(256), mp.Queue())'] = "1 to 255 bytes",
+    ['mp.name("a\\0b", mp.Queue())'] = "without a zero",
+    ['mp.name("x", 4)'] = "shared object or nil expected",
+    ['mp.name("x")'] = "shared object or nil expected",
+    ['mp.name("x", nil)'] = "there is no 'x'",
+    ['local q = mp.Queue() mp.name("x", q) mp.name("x", q)'] = "'x' is taken",
+    ['mp.find(nil)'] = "string expected",
+    ['mp.find("x", "y")'] = "timeout",
+  } do
+    it(code, function()
+      local r = support.run(code)
+      assert.is_not.equal(0, r.status)
+      assert.truthy(r.stderr:find(message, 1, true), r.stderr)
+    end)
+  end
+end)
