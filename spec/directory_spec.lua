@@ -3,7 +3,7 @@ local support = require "spec.support"
 local ok = support.ok
 
 describe("a name", function()
-  it("finds its object, until it is taken back", ok[[
+  it("finds its object, until it is taken back", function() ok[[
     local q = mp.Queue()
     assert(select(2, mp.find("jobs", 0)) == "timeout")
     mp.name("jobs", q)
@@ -11,15 +11,15 @@ describe("a name", function()
     assert(q:get() == "x")
     mp.name("jobs", nil)
     assert(mp.find("jobs", 0) == nil)
-  ]])
+  ]] end)
 
-  it("keeps its object alive", ok[[
+  it("keeps its object alive", function() ok[[
     mp.name("list", mp.List{ 1, 2, 3 })
     collectgarbage() collectgarbage()
     assert(#mp.find("list") == 3)
-  ]])
+  ]] end)
 
-  it("is told to a task that waits for it, and to another process", ok[[
+  it("is told to a task that waits for it, and to another process", function() ok[[
     local q, co = mp.Queue(), mp.co
     co.spawn(function() mp.find("jobs"):put("task") end)
     local p = mp.Process(function() mp.find("jobs"):put("process") end)
@@ -30,14 +30,14 @@ describe("a name", function()
     table.sort(got)
     assert(got[1] == "process" and got[2] == "task")
     p:join()
-  ]])
+  ]] end)
 
-  it("outlives the process that gave it", ok[[
+  it("outlives the process that gave it", function() ok[[
     local p = mp.Process(function() mp.name("left", mp.Dict{ a = 1 }) end)
     p:start()
     p:join()
     assert(mp.find("left").a == 1)
-  ]])
+  ]] end)
 end)
 
 describe("a wrong call", function()
