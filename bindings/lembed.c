@@ -5,6 +5,7 @@
  * in a host. The record is the guest of the engine: it is told when the engine is closed before
  * the state, and then closes the library, whose calls raise from there on.
  */
+#include "base/lfinalize.h"
 #include "base/lmodules.h"
 #include "lopen.h"
 #include "mpengine_lua.h"

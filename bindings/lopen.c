@@ -3,6 +3,7 @@
  * lopen.c - the roof of the bindings: opens the core module, one engine for each Lua state, and closes
  * it with the state.
  */
+#include "base/lfinalize.h"
 #include "base/lmodules.h"
 #include "codec/lcodec.h"
 #include "lopen.h"

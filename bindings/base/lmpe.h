@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * lmpe.h - the state that belongs to one Lua universe, the list of its modules, argument checks
- * and errors.
+ * lmpe.h - the state that belongs to one Lua universe, the list of its modules, deadlines, counts
+ * and errors. The other headers of this room, each for those that use it: lcheck.h has the messages
+ * about wrong arguments, lobject.h the userdata of shared objects, lmodules.h the library's own Lua
+ * modules, lsite.h places in the script, lsystem.h the process, lfinalize.h finalizers.
  *
  * Every C function of the module has the lmpe state as its first upvalue; methods of a type have
  * the type's metatable as the second.
@@ -12,8 +14,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-#include "base/lcheck.h"
-#include "base/lfinalize.h"
+#include "base/lcheck.h" /* which must come with lauxlib.h: it replaces functions of it */
 #include "mpengine_core.h"
 
 typedef struct lmpe lmpe;
@@ -150,20 +151,5 @@ lua_Integer lmpe_check_count(lua_State *L, int idx, lua_Integer min, lua_Integer
                              const char *what);
 /* Raises for a status that is misuse or a failure; where names the call. */
 int lmpe_raise(lua_State *L, int status, const char *where);
-
-/* ---- places in the script: lsite.c ---- */
-
-/* Where spawn was called, as a number; pushes it as lines "\n\tscript.lua:2: in function 'f'". */
-uint32_t lmpe_site_here(lua_State *L, lmpe *S);
-int lmpe_push_site(lua_State *L, lmpe *S, uint32_t site);
-/* luaL_error with the innermost line of the script, for functions that Lua code of ours calls. */
-int lmpe_script_error(lua_State *L, lmpe *S, const char *format, ...);
-
-/* ---- the process: lrandom.c, lsystem.c ---- */
-
-/* Gives math.random a seed that no other process or thread has: lrandom.c. */
-void lmpe_seed_random(lua_State *L);
-/* Unblocks a signal in this thread. */
-void lmpe_signal_unblock(int number);
 
 #endif

@@ -4,6 +4,7 @@
  * handle, held while the box lives. One box per object in a state (a weak table by handle), so
  * objects can be table keys; == compares handles.
  */
+#include "base/lfinalize.h"
 #include "base/lobject.h"
 #include "base/lmodules.h"
 

@@ -3,6 +3,7 @@
  * lrandom.c - the seed of math.random, different in every state and process.
  */
 #include "base/lmpe.h"
+#include "base/lsystem.h"
 
 #include <sys/random.h>
 #include <unistd.h>

@@ -6,6 +6,7 @@
  */
 #include "base/lmpe.h"
 #include "base/lmodules.h"
+#include "base/lsite.h"
 
 #include <stdarg.h>
 #include <string.h>

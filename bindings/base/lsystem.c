@@ -3,6 +3,7 @@
  * lsystem.c - queries of the Lua side about the process, its surroundings and the arena.
  */
 #include "base/lmpe.h"
+#include "base/lsystem.h"
 
 #include <signal.h>
 #include <unistd.h>

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/lfinalize.h"
 #include "codec/lcodec_int.h"
 
 #define KEPT_BYTES (1u << 16) /* scratch above this is freed after each message */

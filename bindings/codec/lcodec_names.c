@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/lfinalize.h"
 #include "codec/lcodec_int.h"
 
 #define MAX_KEYS 3        /* only C functions have so many keys */

@@ -3,6 +3,7 @@
  * lmessage.c - values as messages of the engine: encoding into the scratch of a state, with
  * errors that name the call, and decoding the message of a get.
  */
+#include "base/lsite.h"
 #include "codec/lmessage.h"
 #include "codec/lcodec.h"
 

@@ -6,6 +6,7 @@
  * A transfer is closed by its scope in Lua (__close), so a task that is killed or times out
  * removes its request from libcurl as it ends.
  */
+#include "base/lfinalize.h"
 #include "task/ltask.h"
 #include "io/lhttp.h"
 

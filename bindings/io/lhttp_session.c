@@ -3,6 +3,7 @@
  * lhttp_session.c - the data that requests share: the connections and the cookies of a session,
  * and the parts of URLs.
  */
+#include "base/lfinalize.h"
 #include "io/lhttp.h"
 
 const lmpe_curl_api *

@@ -3,6 +3,7 @@
  * lnames.c - looking up host names, as a userdata that tasks wait on. It may be asked again
  * after a wait that timed out, and is dropped by its scope, or when it is collected.
  */
+#include "base/lfinalize.h"
 #include "task/ltask.h"
 
 #include <errno.h>

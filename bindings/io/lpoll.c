@@ -7,6 +7,7 @@
  * wait. A set left by a wait that an error ended does nothing when it fires, and is freed with
  * the userdata.
  */
+#include "base/lfinalize.h"
 #include "task/ltask.h"
 #include "io/ldescriptors.h"
 

@@ -8,6 +8,7 @@
  * the loop in place.
  */
 #include "base/lobject.h"
+#include "base/lsystem.h"
 #include "codec/lmessage.h"
 #include "codec/lcodec.h"
 #include "task/ltask.h"

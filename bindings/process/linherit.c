@@ -5,6 +5,7 @@
  * child is to be had then. What else is ignored (SIGHUP by nohup, say) stays so. In the library's own
  * processes only: a host keeps what it has.
  */
+#include "base/lsystem.h"
 #include "process/lprocess.h"
 
 #include <signal.h>

@@ -4,6 +4,7 @@
  * lspawn.c starts them, lshutdown.c ends everything; the Process object of scripts is in
  * mpengine/process.lua.
  */
+#include "base/lfinalize.h"
 #include "task/ltask.h"
 #include "process/lprocess.h"
 

@@ -15,6 +15,7 @@
  */
 #include "task/ltask.h"
 #include "base/lmodules.h"
+#include "base/lsystem.h"
 #include "process/lprocess.h"
 
 #include <errno.h>

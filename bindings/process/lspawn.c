@@ -3,6 +3,7 @@
  * lspawn.c - starting children, and the first steps of a child. mpengine/process.lua decides
  * what is sent to it, and when.
  */
+#include "base/lsystem.h"
 #include "codec/lmessage.h"
 #include "task/ltask.h"
 #include "process/lprocess.h"

@@ -4,6 +4,7 @@
  * Python's multiprocessing.shared_memory. It is outside the arena on purpose: it has a name, and
  * it stays until a program unlinks it. Bytes are copied in and out; nothing here blocks.
  */
+#include "base/lfinalize.h"
 #include "base/lmpe.h"
 
 #include <errno.h>

@@ -8,6 +8,8 @@
  * it.
  */
 #include "base/lmodules.h"
+#include "base/lsite.h"
+#include "base/lsystem.h"
 #include "codec/lmessage.h"
 #include "codec/lcodec.h"
 #include "task/ltask.h"

@@ -12,6 +12,7 @@
  * forked child starts with an empty list.
  */
 #define LMPE_AS_LUA /* the messages are those of the replaced functions */
+#include "base/lfinalize.h"
 #include "base/lmodules.h"
 #include "task/ltask.h"
 

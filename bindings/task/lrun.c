@@ -4,6 +4,7 @@
  * the coroutine, so that close handlers of an unwinding task may wait.
  */
 #include "base/lmodules.h"
+#include "base/lsite.h"
 #include "task/lturn.h"
 #include "task/lcancel.h"
 

@@ -3,6 +3,7 @@
  * ltask_joinall.c - waiting for the ends of all tasks of a list: one wait, for the last of them that
  * has not ended, instead of one for each.
  */
+#include "base/lsite.h"
 #include "task/ltask_int.h"
 #include "task/lturn.h"
 

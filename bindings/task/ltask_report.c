@@ -5,6 +5,7 @@
  * records nothing.
  */
 #include "base/lobject.h"
+#include "base/lsite.h"
 #include "task/ltask_int.h"
 
 /* spawn_place(task) -> lines | nil */

@@ -8,7 +8,9 @@
  * A host keeps its signals: there the hook itself is called after so many instructions of a task
  * that has something to look for, and looks at the clock. Such code is slower.
  */
+#include "base/lfinalize.h"
 #include "base/lmodules.h"
+#include "base/lsystem.h"
 #include "task/lcancel.h"
 
 #include <errno.h>

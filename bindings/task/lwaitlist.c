@@ -3,6 +3,7 @@
  * lwaitlist.c - the parts of waits on the Lua side: lists of waiting tasks inside this process,
  * descriptors, and waiting for any of several things.
  */
+#include "base/lfinalize.h"
 #include "base/lobject.h"
 #include "task/ltask_int.h"
 
