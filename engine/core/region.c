@@ -114,9 +114,9 @@ use_mapping(mpe_engine *e, struct mpe__mapping *m)
 }
 
 static int
-map_new(mpe_engine *e, const struct mpe__header *h)
+map_new(mpe_engine *e, const struct mpe__header *h, const char *name)
 {
-    int fd = mpe__memfd_create("mpengine", h->map_bytes);
+    int fd = mpe__memfd_create(name, h->map_bytes);
     if (fd < 0)
         return MPE_ESYS;
     struct mpe__mapping *m = new_mapping(fd, h->map_bytes);
@@ -142,7 +142,7 @@ smaller(uint64_t heap)
 
 /* Lays it out and maps it: the largest heap that the limits of this process and the kernel allow. */
 static int
-make(mpe_engine *e, struct mpe__header *h, uint64_t heap)
+make(mpe_engine *e, struct mpe__header *h, uint64_t heap, const char *name)
 {
     uint64_t file = mpe__limit_file_bytes(), addresses = mpe__limit_map_bytes();
     int rc = MPE_ESYS;
@@ -156,19 +156,19 @@ make(mpe_engine *e, struct mpe__header *h, uint64_t heap)
         else if (h->map_bytes > addresses)
             rc = MPE_EADDRESSES;
         else
-            rc = map_new(e, h);
+            rc = map_new(e, h, name);
     }
     return rc;
 }
 
 int
-mpe__region_create(mpe_engine *e, uint64_t limit_bytes)
+mpe__region_create(mpe_engine *e, uint64_t limit_bytes, const char *name)
 {
     struct mpe__header h = {.magic = MPE__MAGIC, .format = format_word()};
     h.nonce = mpe__random64();
     h.limit_bytes = limit_bytes;
     uint64_t heap = limit_bytes < MAP_MAX ? mpe__round_up(limit_bytes, MPE__CHUNK_BYTES) : MAP_MAX;
-    int rc = make(e, &h, heap < SMALLEST ? SMALLEST : heap);
+    int rc = make(e, &h, heap < SMALLEST ? SMALLEST : heap, name);
     if (rc != MPE_OK)
         return rc;
     atomic_store(&e->header->committed_bytes, h.fixed_bytes);

@@ -4,9 +4,9 @@
 
 #include "core/engine.h"
 
-/* Makes a new arena of at most limit bytes and maps it into e. Errors: ESYS,
+/* Makes a new arena of at most limit bytes, a file of that name, and maps it into e. Errors: ESYS,
  * EFILESIZE, EADDRESSES. */
-int mpe__region_create(mpe_engine *e, uint64_t limit_bytes);
+int mpe__region_create(mpe_engine *e, uint64_t limit_bytes, const char *name);
 /* Maps the arena behind fd, which e then owns; not after an error. Errors: ESYS, EVERSION. */
 int mpe__region_attach(mpe_engine *e, int fd);
 /* Has e use the mapping of another engine of this process. Any thread. */

@@ -181,7 +181,11 @@ typedef struct mpe_config {
 /* Makes a new arena and attaches the calling thread to it. config may be NULL. Where the limits of
  * the process (ulimit -f, -v) allow no arena of that size, it is smaller; mpe_stats_get tells.
  * Ownership: the caller must mpe_close it.
- * Errors: ENOMEM, ESYS (errno), EFILESIZE, EADDRESSES, EVARIABLE (mpe_variables_check tells more),
+ * With config.arena it enters the arena of that name, which keeps its maker's limit; nothing of it is
+ * in the file system, and it is gone with its last program, however that ends.
+ * Blocks: while another program opens the same arena.
+ * Errors: ENOENT (MPE_ARENA_EXISTING), EPERM (the name is in use by another user), ESLOTS,
+ * ENOMEM, ESYS (errno), EFILESIZE, EADDRESSES, EVARIABLE (mpe_variables_check tells more),
  * EVERSION (config is larger than the library knows, and asks for something there), EINVAL (a flag
  * or a field that this library does not serve). */
 MPE_API int mpe_open(const mpe_config *config, mpe_engine **out);

@@ -55,6 +55,13 @@ void mpe__futex_wait(mpe__a32 *word, uint32_t value, uint64_t timeout_ns);
 void mpe__futex_wait_any(const struct mpe__futex_wait *words, int count, uint64_t deadline);
 void mpe__futex_wake(mpe__a32 *word, int count);
 
+/* gate.c: sleeps until no other process of this user is inside the gate of that name, and enters it.
+ * It is left by closing the descriptor that is returned. -1: EPERM, another user's. */
+int mpe__gate_enter(const char *name);
+/* Opens the memory files of that name that processes of this user have open, one after the other,
+ * until visit takes one and returns 1; so does this. 0: none was taken. */
+int mpe__memfd_find(const char *name, int (*visit)(void *ud, int fd), void *ud);
+
 /* program.c: call it before the working directory can change. */
 void mpe__program_note(void);
 

@@ -29,7 +29,8 @@ is_zero(const uint8_t *bytes, size_t n)
 static int
 asks_for_more(const mpe_config *c)
 {
-    return (c->flags & ~MPE_SERVED_BY_LOOP) || c->arena || c->functions || c->alloc || c->log;
+    return (c->flags & ~(MPE_SERVED_BY_LOOP | MPE_ARENA_EXISTING)) || c->functions || c->alloc ||
+           c->log;
 }
 
 int
@@ -47,7 +48,7 @@ mpe__config_read(const mpe_config *given, mpe_config *out)
     c.size = sizeof c;
     if (c.flags & ~KNOWN_FLAGS)
         return MPE_EINVAL;
-    if (c.arena ? !*c.arena : (c.flags & MPE_ARENA_EXISTING) != 0)
+    if (c.arena ? !*c.arena || strnlen(c.arena, 256) > 255 : (c.flags & MPE_ARENA_EXISTING) != 0)
         return MPE_EINVAL;
     if (asks_for_more(&c))
         return MPE_EINVAL;

@@ -65,6 +65,16 @@ mpe__engine_free(mpe_engine *e)
     free(e); /* the first of the whole */
 }
 
+static int
+open_own(mpe_engine *e, const mpe_config *c, uint64_t limit)
+{
+    int rc = mpe__region_create(e, limit, "mpengine");
+    if (rc != MPE_OK)
+        return rc;
+    mpe__output_create(e);
+    return mpe__slot_attach(e, c->name ? c->name : "MainProcess");
+}
+
 int
 mpe_open(const mpe_config *config, mpe_engine **out)
 {
@@ -79,11 +89,7 @@ mpe_open(const mpe_config *config, mpe_engine **out)
     if (!e)
         return MPE_ENOMEM;
     mpe__loop_open(e, c.loop, c.flags);
-    rc = mpe__region_create(e, limit);
-    if (rc == MPE_OK) {
-        mpe__output_create(e);
-        rc = mpe__slot_attach(e, c.name ? c.name : "MainProcess");
-    }
+    rc = c.arena ? mpe__named_open(e, &c, limit) : open_own(e, &c, limit);
     if (rc != MPE_OK) {
         mpe__engine_free(e);
         return rc;

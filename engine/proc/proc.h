@@ -83,6 +83,10 @@ void mpe__process_started(mpe_process *p, pid_t pid);
 mpe_engine *mpe__engine_new(void);
 void mpe__engine_free(mpe_engine *e);
 
+/* named.c: enters or makes the arena of c->arena, and takes a slot there. Errors: ESYS, EPERM,
+ * EVERSION, ENOENT, and those of mpe__region_create. */
+int mpe__named_open(mpe_engine *e, const mpe_config *c, uint64_t limit);
+
 /* birth.c: the child's side, whatever the start method. */
 int mpe__birth_take(mpe_engine *e, const struct mpe__birth *b);
 
