@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * lmpe.h - the state that belongs to one Lua universe, the list of its modules, deadlines, counts
- * and errors. The other headers of this room, each for those that use it: lcheck.h has the messages
- * about wrong arguments, lobject.h the userdata of shared objects, lmodules.h the library's own Lua
- * modules, lsite.h places in the script, lsystem.h the process, lfinalize.h finalizers.
+ * lmpe.h - the door of the room base, the lowest. The room owns the state of a Lua universe and
+ * the list of its modules, the userdata and metatables of shared objects, and the library's own Lua
+ * modules. It offers what every room needs: here the state, deadlines, counts and errors; beside
+ * it lcheck.h (messages about wrong arguments), lobject.h (shared objects, shared memory and the
+ * collector), lmodules.h (Lua modules, and the hooks that C calls), lsite.h (places in the script),
+ * lsystem.h (the process) and lfinalize.h (finalizers). A file includes those that it uses.
  *
  * Every C function of the module has the lmpe state as its first upvalue; methods of a type have
  * the type's metatable as the second.

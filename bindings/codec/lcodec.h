@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
-** lcodec.h - Lua values as messages, for the other bindings.
+** lcodec.h - the door of the room codec: Lua values as messages. The room owns what a Lua state
+** keeps of names, code and closures it has sent or read, and the types that scripts register.
+** lmessage.h, on top of it, has messages of the engine in the scratch of a state.
 **
 ** lmpe_encode and lmpe_decode turn stack values into the bytes of mpengine_wire.h and back;
 ** every value that crosses a process boundary goes through them. The rest of the codec is

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * ldescriptors.h - which descriptors a worker closes.
+ * ldescriptors.h - the room io: HTTP by libcurl, sockets, descriptors, names, other programs, luv
+ * and the terminal, each with files and mostly a header of its own. They share only this, which
+ * descriptors a worker closes, and offer nothing to other rooms: Lua calls them.
  */
 #ifndef LDESCRIPTORS_H
 #define LDESCRIPTORS_H

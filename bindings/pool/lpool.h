@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * lpool.h - the messages between a pool's process and its workers. lpool.c and lpool_results.c have
+ * lpool.h - the room pool: the messages between a pool's process and its workers. It offers nothing
+ * to rooms above; mpengine/pool.lua and pool/ call it. It owns the message forms and what a worker
+ * knows of the task it runs. lpool.c and lpool_results.c have
  * the pool's side, lpool_worker.c the worker's. Beside the messages they share the leases of the
  * engine (mpengine.h): a board, called the control here, and a buffer of results for each worker.
  *

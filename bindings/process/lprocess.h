@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * lprocess.h - shared by the files about processes. The note of a child: notes are kept in a
- * list of their own, since the program waits for its children at the end, when every userdata
- * may have been collected already.
+ * lprocess.h - the door of the room process, the highest. The room owns the children of this process,
+ * what signals do, standard output, and how a process begins and ends. It offers these to the files
+ * beside the rooms, and hands the table of signals down to the room task.
+ *
+ * The notes of children are kept in a list of their own, since the program waits for its children
+ * at the end, when every userdata may have been collected already.
  */
 #ifndef LPROCESS_H
 #define LPROCESS_H

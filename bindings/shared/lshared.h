@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * lshared.h - functions of one kind's methods that another kind uses.
+ * lshared.h - the room shared: a file, or a few with a header of their own, for each kind of shared
+ * object. Each owns the methods of its kind and no state beside the userdata. The rooms above use
+ * the kinds through Lua or the engine, so this has only functions of one kind that another uses.
  */
 #ifndef LMPE_SHARED_H
 #define LMPE_SHARED_H

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * ltask.h - the interface of this room for the rooms above: waits, tasks, cancellation, and the
- * tables of functions by which it calls them.
+ * ltask.h - the door of the room task. The room owns the tasks of a state, the coroutines that they
+ * run in, the one place where a call waits, cancellation and the hook that interrupts running
+ * code. It offers waits, tasks and cancellation to the rooms above, and takes from them the tables
+ * of functions by which it calls them (at the end). lturn.h beside it has the cost of calls that
+ * need not wait.
  */
 #ifndef LMPE_TASK_H
 #define LMPE_TASK_H
