@@ -47,9 +47,9 @@ end
 errors.stack = core.stack
 
 --- The text, and the place where the error came from when a task raised it first.
-function errors.with_story(text, err)
-    local story = core.traceback_of(err)
-    return story and text .. "\nraised in a task:\n" .. story or text
+function errors.with_origin(text, err)
+    local origin = core.traceback_of(err)
+    return origin and text .. "\nraised in a task:\n" .. origin or text
 end
 
 --- The message of an error and its stack, from the caller's `level` on.
@@ -59,7 +59,7 @@ end
 function errors.traceback(err, level)
     local text = errors.is(err) and err.traceback and tostring(err)
         or string.format("%s\n%s\n\t[C]: in ?", errors.message(err), errors.stack((level or 1) + 1, err))
-    return errors.with_story(text, err)
+    return errors.with_origin(text, err)
 end
 
 --- Calls f(...) with the message handler tell(err), which runs where the error is raised. Returns
@@ -67,16 +67,16 @@ end
 --- not a string. The error value itself is not changed meanwhile: load may catch it, or another C
 --- function that keeps the handler in force.
 function errors.call(tell, f, ...)
-    local raised, story
+    local raised, text
     local function handler(err)
-        raised, story = err, tell(err)
-        if type(story) ~= "string" then story = errors.traceback(err, 2) end
+        raised, text = err, tell(err)
+        if type(text) ~= "string" then text = errors.traceback(err, 2) end
         return err
     end
     local function finish(ok, ...)
         if ok then return true, ... end
         local err = ...
-        if rawequal(err, raised) then return false, story end
+        if rawequal(err, raised) then return false, text end
         return false, tell(err)
     end
     return finish(xpcall(f, handler, ...))

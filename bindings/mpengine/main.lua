@@ -49,7 +49,7 @@ local function describe(err)
     if not speak then return (errors.traceback(err, 3)) end -- no tail call: levels are counted
     if not core.traceback_of(err) then return speak(err) end
     local text = speak(err)
-    return type(text) == "string" and errors.with_story(text, err) or nil
+    return type(text) == "string" and errors.with_origin(text, err) or nil
 end
 
 --- The exit status of a program that was stopped by a signal; for Ctrl-C it prints where the

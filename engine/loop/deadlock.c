@@ -158,9 +158,9 @@ claim(mpe_engine *e, uint32_t round)
 static mpe_handle
 make_queue(mpe_engine *e)
 {
-    if (mpe_queue_create(e, 0, MPE_QUEUE_JOINABLE, &e->loop->story) != MPE_OK)
+    if (mpe_queue_create(e, 0, MPE_QUEUE_JOINABLE, &e->loop->report_queue) != MPE_OK)
         return 0;
-    return mpe_handle_of(e, e->loop->story);
+    return mpe_handle_of(e, e->loop->report_queue);
 }
 
 void
@@ -168,9 +168,9 @@ mpe__deadlock_over(mpe_engine *e)
 {
     struct mpe__loop *l = e->loop;
     l->in_deadlock = 0;
-    if (l->story)
-        mpe_drop(e, l->story);
-    l->story = NULL;
+    if (l->report_queue)
+        mpe_drop(e, l->report_queue);
+    l->report_queue = NULL;
 }
 
 static void

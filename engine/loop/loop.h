@@ -51,19 +51,19 @@ struct mpe__loop {
     struct mpe__entry *spare; /* entries for reuse */
     uint32_t entries;
     uint32_t keep_alive;
-    struct mpe__end *ends; /* processes awaited */
-    uint32_t ends_apart;   /* how many of them are not on the libuv loop */
-    uint32_t ends_blind;   /* of those, the ones without a descriptor */
-    uint32_t rounds;       /* how often it slept, or was about to */
-    uint32_t stride;       /* jobs between two looks at the clock, see loop.c */
-    uint32_t until_look;   /* jobs until the next read */
-    uint64_t looked;       /* time of that read, 0: it has slept since */
-    uint64_t polled;       /* when descriptors were last polled */
-    uint32_t spin_score;   /* how often spinning has paid lately, up to MPE__SPIN_SCORE_MAX */
-    uint32_t quiet;        /* deadlock.c: the last mark, 0: something has been done since */
-    uint32_t still_since;  /* deadlock.c: the first mark since something was done */
-    int in_deadlock;       /* the last EDEADLK was one of all processes */
-    mpe_object *story;     /* the queue for the report, owned by the finder */
+    struct mpe__end *ends;    /* processes awaited */
+    uint32_t ends_apart;      /* how many of them are not on the libuv loop */
+    uint32_t ends_blind;      /* of those, the ones without a descriptor */
+    uint32_t rounds;          /* how often it slept, or was about to */
+    uint32_t stride;          /* jobs between two looks at the clock, see loop.c */
+    uint32_t until_look;      /* jobs until the next read */
+    uint64_t looked;          /* time of that read, 0: it has slept since */
+    uint64_t polled;          /* when descriptors were last polled */
+    uint32_t spin_score;      /* how often spinning has paid lately, up to MPE__SPIN_SCORE_MAX */
+    uint32_t quiet;           /* deadlock.c: the last mark, 0: something has been done since */
+    uint32_t still_since;     /* deadlock.c: the first mark since something was done */
+    int in_deadlock;          /* the last EDEADLK was one of all processes */
+    mpe_object *report_queue; /* the queue for the report, owned by the finder */
     mpe__a32 interrupted;
 
     uv_loop_t *uv; /* NULL until needed */

@@ -44,7 +44,7 @@ mpe__birth_take(mpe_engine *e, const struct mpe__birth *b)
     int rc = note_parent(e, b->slot);
     if (rc == MPE_OK)
         rc = mpe__slot_take_reserved(e, b->slot, b->generation);
-    e->proc->gift = b->gift;
+    e->proc->start_messages = b->start_messages;
     return rc;
 }
 
@@ -57,15 +57,15 @@ mpe_next_message(mpe_engine *e, mpe_message *out)
     if (!mpe__is_ours(e))
         return mpe__refusal(e, NULL, 0);
     struct mpe__proc *p = e->proc;
-    if (p->gift && mpe_hold(e, p->gift, &p->gift_queue) != MPE_OK)
-        p->gift_queue = NULL;
-    p->gift = 0;
-    if (!p->gift_queue)
+    if (p->start_messages && mpe_hold(e, p->start_messages, &p->start_queue) != MPE_OK)
+        p->start_queue = NULL;
+    p->start_messages = 0;
+    if (!p->start_queue)
         return MPE_ENOENT;
-    int rc = mpe_queue_get(e, p->gift_queue, out);
-    if (mpe_queue_size(e, p->gift_queue) == 0) {
-        mpe_drop(e, p->gift_queue);
-        p->gift_queue = NULL;
+    int rc = mpe_queue_get(e, p->start_queue, out);
+    if (mpe_queue_size(e, p->start_queue) == 0) {
+        mpe_drop(e, p->start_queue);
+        p->start_queue = NULL;
     }
     return rc == MPE_EAGAIN ? MPE_ENOENT : rc;
 }
@@ -135,7 +135,7 @@ static int
 begin(mpe_engine *e, const char *text)
 {
     struct mpe__birth b;
-    unsigned long long gift;
+    unsigned long long start_messages;
     int client;
     if (sscanf(text, "server %d", &client) == 1) {
         e->proc->server_fd = MPE__SECOND_FD;
@@ -143,9 +143,9 @@ begin(mpe_engine *e, const char *text)
         close_on_exec(MPE__SECOND_FD);
         return MPE_OK;
     }
-    if (sscanf(text, "child %u %u %llx %u", &b.slot, &b.generation, &gift, &b.flags) != 4)
+    if (sscanf(text, "child %u %u %llx %u", &b.slot, &b.generation, &start_messages, &b.flags) != 4)
         return MPE_EINVAL;
-    b.gift = gift;
+    b.start_messages = start_messages;
     int next = MPE__SECOND_FD, rc = MPE_OK;
     if (b.flags & MPE_PROCESS_DAEMON) {
         rc = mpe__life_bind(e, next);

@@ -39,14 +39,15 @@ struct mpe__proc {
     uint32_t parent_slot, parent_generation;
     struct mpe_process near_notes[MPE__NEAR_NOTES]; /* free: without an engine */
     uint32_t threads; /* threads declared by the engine's user, see mpe_own_threads */
-    mpe_handle gift;  /* the queue of messages this process was started with, until it is held */
-    mpe_object *gift_queue;
+    /* The queue of messages this process was started with, until it is held, and then. */
+    mpe_handle start_messages;
+    mpe_object *start_queue;
 };
 
 /* The information for a starting child, passed by memory or by its environment. */
 struct mpe__birth {
     uint32_t slot, generation;
-    mpe_handle gift;
+    mpe_handle start_messages;
     unsigned flags;
 };
 
@@ -117,7 +118,7 @@ struct mpe__program {
 };
 int mpe__spawn(mpe_engine *e, const struct mpe__program *p, pid_t *pid);
 /* A queue with the messages of a start, held by the child's slot. */
-int mpe__gift(mpe_engine *e, const mpe_start *s, uint32_t slot, mpe_handle *out);
+int mpe__start_messages(mpe_engine *e, const mpe_start *s, uint32_t slot, mpe_handle *out);
 #define MPE__ARENA_FD 3 /* numbers in the new program */
 #define MPE__SECOND_FD 4
 #define MPE__BIRTH_TAIL 0x100u /* beside flags: a tail is behind them */

@@ -137,14 +137,14 @@ static int
 fill(mpe_engine *e, struct outgoing *o, const mpe_start *s, const mpe_process *p, int status_fd,
      int life)
 {
-    mpe_handle gift;
-    int rc = mpe__gift(e, s, p->slot, &gift);
+    mpe_handle start_messages;
+    int rc = mpe__start_messages(e, s, p->slot, &start_messages);
     if (rc != MPE_OK)
         return rc;
     memset(&o->request, 0, sizeof o->request);
     o->count = 0;
     o->request.nonce = e->header->nonce;
-    o->request.birth = (struct mpe__birth){p->slot, p->generation, gift, s->flags};
+    o->request.birth = (struct mpe__birth){p->slot, p->generation, start_messages, s->flags};
     if (!getcwd(o->directory, sizeof o->directory)) /* removed meanwhile: the server's is used */
         o->directory[0] = '\0';
     o->request.directory_size = (uint32_t)strlen(o->directory) + 1;

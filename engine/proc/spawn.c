@@ -130,7 +130,7 @@ fill_gift(mpe_engine *e, const mpe_start *s, mpe_object *queue)
 }
 
 int
-mpe__gift(mpe_engine *e, const mpe_start *s, uint32_t slot, mpe_handle *out)
+mpe__start_messages(mpe_engine *e, const mpe_start *s, uint32_t slot, mpe_handle *out)
 {
     mpe_object *queue;
     int rc = mpe_queue_create(e, 0, 0, &queue);
@@ -149,15 +149,16 @@ static int
 start_program(mpe_engine *e, const mpe_start *s, mpe_process *p, pid_t *pid)
 {
     char text[128];
-    mpe_handle gift;
+    mpe_handle start_messages;
     struct mpe__lines lines;
-    int rc = mpe__gift(e, s, p->slot, &gift);
+    int rc = mpe__start_messages(e, s, p->slot, &start_messages);
     if (rc == MPE_OK)
         rc = mpe__lines_open(e, p, s->flags, &lines);
     if (rc != MPE_OK)
         return rc;
     snprintf(text, sizeof text, "child %u %u %llx %u", p->slot, p->generation,
-             (unsigned long long)gift, s->flags | (lines.tail >= 0 ? MPE__BIRTH_TAIL : 0));
+             (unsigned long long)start_messages,
+             s->flags | (lines.tail >= 0 ? MPE__BIRTH_TAIL : 0));
     struct mpe__program program = {s, text, lines.life, lines.tail, 0};
     rc = mpe__spawn(e, &program, pid);
     mpe__lines_close(e, &lines);

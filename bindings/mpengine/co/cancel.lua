@@ -31,9 +31,9 @@ local function kill_children(self)
 end
 
 -- The first failure is raised by the scope; the other tasks are cancelled.
-local function fail(self, err, story)
+local function fail(self, err, origin)
     if self.failed then return end
-    self.failed, self.err, self.story, self.reason = true, err, story, "scope"
+    self.failed, self.err, self.origin, self.reason = true, err, origin, "scope"
     self.heard = self.heard or true
     kill_children(self)
     if self.body then core.cancel_scope(self.body, self.owner) end
@@ -43,7 +43,7 @@ local function child_ended(self, task)
     self.children[task] = nil
     self.count = self.count - 1
     local _, outcome = core.task_state(task)
-    if outcome == false then fail(self, (core.results(task)), tasks.story(task)) end
+    if outcome == false then fail(self, (core.results(task)), tasks.origin(task)) end
     if self.count == 0 then self.empty:wake() end
 end
 
@@ -102,7 +102,7 @@ function cancel.scope(f)
     wait_for_children(self)
     self.closed = true
     if self.failed then
-        if self.story then core.set_traceback(self.err, self.story) end
+        if self.origin then core.set_traceback(self.err, self.origin) end
         error(self.err, 0)
     end
     if results then return table.unpack(results, 1, results.n) end

@@ -132,7 +132,7 @@ function tasks.spawn_place(task)
 end
 
 --- Where the error of a failed task came from: its name, traceback and spawn place.
-function tasks.story(task)
+function tasks.origin(task)
     local extra = core.extra(task)
     local traceback = type(extra) == "table" and extra.traceback or type(extra) == "string" and extra
     local place = tasks.spawn_place(task)
@@ -141,7 +141,7 @@ end
 
 --- Reports the error of a task that failed.
 function tasks.report(task)
-    core.report(1, string.format("%s: %s\n%s", task.name, errors.message(core.results(task)), tasks.story(task)))
+    core.report(1, string.format("%s: %s\n%s", task.name, errors.message(core.results(task)), tasks.origin(task)))
 end
 
 -- Links get the error. So do listeners that will raise it; each raises the first error that it

@@ -94,7 +94,7 @@ local function raise_of(hearing, task)
     if outcome ~= false then return end
     hearing.raised = task
     local err = core.results(task)
-    core.set_traceback(err, tasks.story(task))
+    core.set_traceback(err, tasks.origin(task))
     error(err, 0)
 end
 

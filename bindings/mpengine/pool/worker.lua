@@ -59,12 +59,12 @@ end
 --- was not caught, and its report is wanted.
 local function describe(err, is_final)
     if not is_final then
-        raised, report = err, report_of(err, errors.with_story(errors.stack(2, err), err))
+        raised, report = err, report_of(err, errors.with_origin(errors.stack(2, err), err))
         return err
     end
-    local story = report and rawequal(err, raised) and report or report_of(err)
+    local final = report and rawequal(err, raised) and report or report_of(err)
     raised, report = nil, nil
-    return story
+    return final
 end
 
 --- Turns the function of a starmap task into one of items.
