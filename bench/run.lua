@@ -148,6 +148,8 @@ local rows = {
     { py("gevent", "co_gevent.py timers"), lua("cqueues", "peers/co_cqueues.lua timers"),
       lua("luv", "peers/co_luv.lua timers") }, nil, at_most = 5, unit = "%" },
 
+  { "popen true", "popen.lua true", { py("Popen", "popen.py true", 1) } },
+  { "popen 1 GB through cat", "popen.lua cat", { py("Popen", "popen.py cat", 1) } },
   echo("echo 1 connection", 1, 0, 0.77, 1.5),
   echo("echo 100 connections", 100, 0, 0.77, 1.5),
   echo("echo 1,000 connections", 1000, 0, 0.77, 1.5),

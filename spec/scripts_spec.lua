@@ -125,6 +125,14 @@ for _, mode in ipairs{ "command", "stock" } do
       }, (script "sync"))
     end)
 
+    it("popen.lua talks to programs, and ends the last one", function()
+      assert.same({
+        "1 squared is 1", "2 squared is 4", "3 squared is 9", "4 squared is 16", "5 squared is 25",
+        "the shell ended with status\t0", "sorted:\tapple", "sorted:\tfig", "sorted:\tpear", "in time:\tnil\ttimeout",
+        "later:\thalf and half", "the sleeper's status:\t-9",
+      }, (script "popen"))
+    end)
+
     it("pool.lua runs thirty tasks in three processes, and prints 'end' last", function()
       for _, args in ipairs{ {}, { "apply_async" }, { "apply" } } do
         local lines = script("pool", args)

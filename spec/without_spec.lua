@@ -123,6 +123,19 @@ describe("where a filter refuses", function()
     end)
   end
 
+  only("pidfd_open, the ends of programs are waited for", function()
+    for mode, errno in pairs(ERRNOS) do
+      support.ok([[
+        local p = mp.subprocess.Popen{ "sh", "-c", "read x; exit 3", stdin = "pipe", stdout = "pipe" }
+        eq({ p:wait(0.03) }, { nil, "timeout" })
+        raises({ "wait", "no descriptor" }, mp.wait, { p }, 0)
+        p:write "\n"
+        eq({ p:wait(10), p:read() }, { 3 })
+        eq(mp.subprocess.run{ "sh", "-c", "exec >&- 2>&-; sleep 0.1; exit 4" }.status, 4)]],
+        { mode = mode, under = ("%s %d %d --"):format(refuse, errno, CALLS.pidfd_open) })
+    end
+  end)
+
   for _, call in ipairs { "futex_waitv", "close_range", "madvise" } do
     only(call .. ", all works, and sleeps when it waits", function()
       for mode, errno in pairs(ERRNOS) do

@@ -204,7 +204,6 @@ local INTERNAL = {
   ["co.Group"] = set_of "discard",
   ["co.Pool"] = set_of "discard free_count wait_available",
   http = set_of "Headers",
-  subprocess = set_of "launch",
 }
 
 local function compare(class, found, has)
@@ -234,6 +233,7 @@ end
 local function samples(mp)
   local co = mp.co
   local pool, group = mp.Pool { processes = 1 }, co.Group()
+  local program = mp.subprocess.Popen { "true", stdin = "pipe" }
   local scope
   co.scope(function(s) scope = s end)
   local objects = {
@@ -250,6 +250,7 @@ local function samples(mp)
     ["co.Semaphore"] = co.Semaphore(1), ["co.Condition"] = co.Condition(), ["http.Session"] = mp.http.Session(),
     StreamServer = mp.server.StreamServer { handler = print },
     Socket = require("mpengine.core").listen("127.0.0.1", 0, 1),
+    ["subprocess.Popen"] = program, ["subprocess.Pipe"] = program.stdin,
   }
   objects.AsyncResult:wait()
   pool:terminate()

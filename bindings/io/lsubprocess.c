@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * lsubprocess.c - other programs: starting one with pipes, and its exit status.
- * mpengine/subprocess.lua and the popen and execute of mpengine/monkey.lua are built on this.
+ * lsubprocess.c - other programs: starting one, with pipes or other descriptors as its standard
+ * streams, and its exit status. mpengine/subprocess.lua and the popen and execute of
+ * mpengine/monkey.lua are built on this.
  *
  * This side's ends of the pipes do not block and are closed by exec. The other side's belong to
- * the program only. The exit of a program is seen by its pidfd, which becomes readable. A
- * program ends with the process that started it, whatever ends that process, unless it is
- * detached: the kernel kills it.
+ * the program only. A descriptor that is given to a program is made to block, since programs expect
+ * that; the flag is one of the open file, so this side's copy blocks too. The exit of a program is
+ * seen by its pidfd, which becomes readable. A program ends with the process that started it,
+ * whatever ends that process, unless it is detached: the kernel kills it.
  */
 #include "io/ldescriptors.h"
 
@@ -23,11 +25,14 @@
 extern char **environ;
 
 #define STREAMS 3
+#define PIPE_ROOM (1 << 20) /* what /proc/sys/fs/pipe-max-size allows where it was not changed */
 
 struct program {
     char **argv, **env;
-    const char *cwd;                    /* or NULL */
-    int ours[STREAMS], theirs[STREAMS]; /* ends of the pipes, or -1 */
+    const char *cwd;     /* or NULL */
+    int ours[STREAMS];   /* ends of the pipes, or -1 */
+    int theirs[STREAMS]; /* what the program gets, or -1: it inherits */
+    int joined;          /* its stderr is its stdout */
     int closes_others, detached;
     pid_t parent;
     volatile int
@@ -56,6 +61,26 @@ open_pipe(struct program *p, int stream)
     lmpe_note_pipe(p->ours[stream], 1);
     p->theirs[stream] = ends[stream != 0];
     return fcntl(p->ours[stream], F_SETFL, O_NONBLOCK) != 0 ? errno : 0;
+}
+
+/* A copy of fd, above the standard ones. */
+static int
+lend(struct program *p, int stream, int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0)
+        return errno;
+    p->theirs[stream] = fcntl(fd, F_DUPFD_CLOEXEC, STREAMS);
+    if (p->theirs[stream] < 0)
+        return errno;
+    return flags & O_NONBLOCK && fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0 ? errno : 0;
+}
+
+static int
+open_null(struct program *p, int stream)
+{
+    p->theirs[stream] = mpe_fd_lift(open("/dev/null", O_RDWR | O_CLOEXEC));
+    return p->theirs[stream] < 0 ? errno : 0;
 }
 
 /* ---- the new process ----
@@ -111,6 +136,8 @@ become(struct program *p)
     for (int i = 0; i < STREAMS; i++)
         if (p->theirs[i] >= 0 && dup2(p->theirs[i], i) < 0)
             return errno;
+    if (p->joined && dup2(1, 2) < 0)
+        return errno;
     if (p->closes_others)
         close_from(STREAMS);
     if (p->cwd && chdir(p->cwd) != 0)
@@ -150,20 +177,34 @@ start_blocked(struct program *p, pid_t *pid)
     return rc;
 }
 
-/* flags: i, o, e for a pipe to a standard stream, c to close all other descriptors, d for a program that
- * outlives this process. */
+/* What a standard stream of a program is. */
+enum { INHERITED = -1, PIPE = -2, NULL_DEVICE = -3 };
+
+static const char *const streams[] = {"inherit", "pipe", "null", NULL};
+
 static int
-start(struct program *p, const char *flags, pid_t *pid)
+open_stream(struct program *p, int stream, int what)
 {
-    static const char streams[STREAMS] = {'i', 'o', 'e'};
+    switch (what) {
+    case INHERITED:
+        return 0;
+    case PIPE:
+        return open_pipe(p, stream);
+    case NULL_DEVICE:
+        return open_null(p, stream);
+    default:
+        return lend(p, stream, what);
+    }
+}
+
+static int
+start(struct program *p, const int what[STREAMS], pid_t *pid)
+{
     int rc = 0;
     memset(p->ours, -1, sizeof p->ours);
     memset(p->theirs, -1, sizeof p->theirs);
-    p->closes_others = strchr(flags, 'c') != NULL;
-    p->detached = strchr(flags, 'd') != NULL;
     for (int i = 0; i < STREAMS && rc == 0; i++)
-        if (strchr(flags, streams[i]))
-            rc = open_pipe(p, i);
+        rc = open_stream(p, i, what[i]);
     if (rc == 0)
         rc = start_blocked(p, pid);
     close_all(p->theirs);
@@ -196,19 +237,36 @@ push_fd(lua_State *L, int fd)
         luaL_pushfail(L);
 }
 
-/* launch(argv, env or nil, cwd or nil, flags) -> pid, pidfd, this side's ends of its stdin, stdout
- * and stderr | nil, message, number. env is a list of "NAME=value". */
+/* The stream at idx: a word of streams, or a descriptor. */
+static int
+check_stream(lua_State *L, int idx)
+{
+    if (lua_isinteger(L, idx))
+        return (int)lua_tointeger(L, idx);
+    return INHERITED - luaL_checkoption(L, idx, "inherit", streams);
+}
+
+/* launch(argv, env or nil, cwd or nil, flags, stdin, stdout, stderr) -> pid, pidfd, this side's ends
+ * of the pipes | nil, message, number. env is a list of "NAME=value"; flags: c to close all other
+ * descriptors, d for a program that outlives this process, j for a stderr that is its stdout. A
+ * stream is "inherit", "pipe", "null" or a descriptor. */
 static int
 launch(lua_State *L)
 {
     struct program p = {.cwd = luaL_optstring(L, 3, NULL)};
+    int what[STREAMS];
     pid_t pid = 0;
     luaL_checktype(L, 1, LUA_TTABLE);
     const char *flags = luaL_checkstring(L, 4);
+    for (int i = 0; i < STREAMS; i++)
+        what[i] = check_stream(L, 5 + i);
+    p.closes_others = strchr(flags, 'c') != NULL;
+    p.detached = strchr(flags, 'd') != NULL;
+    p.joined = strchr(flags, 'j') != NULL;
     p.argv = push_strings(L, 1);
     p.env = lua_isnoneornil(L, 2) ? environ : push_strings(L, 2);
     luaL_argcheck(L, p.argv[0], 1, "must have the name of a program");
-    int rc = start(&p, flags, &pid);
+    int rc = start(&p, what, &pid);
     if (rc != 0) {
         errno = rc;
         return luaL_fileresult(L, 0, p.cwd && access(p.cwd, X_OK) != 0 ? p.cwd : p.argv[0]);
@@ -280,6 +338,37 @@ bytes_buffered(FILE *f)
 }
 #endif
 
+static const char *
+mode_of(int fd)
+{
+    int flags = fcntl(fd, F_GETFL) & O_ACCMODE;
+    return flags == O_RDONLY ? "r" : flags == O_WRONLY ? "w" : "rw";
+}
+
+/* fileno(file) -> its descriptor, for another program, and "r", "w" or "rw": what was written is
+ * flushed, and what was read ahead of the script is given back, where it can be | nil, message,
+ * number */
+static int
+file_number(lua_State *L)
+{
+    luaL_Stream *s = luaL_checkudata(L, 1, LUA_FILEHANDLE);
+    luaL_argcheck(L, s->closef, 1, "the file is closed");
+    if (fflush(s->f) != 0 && errno != ESPIPE && errno != EBADF)
+        return luaL_fileresult(L, 0, NULL);
+    lua_pushinteger(L, fileno(s->f));
+    lua_pushstring(L, mode_of(fileno(s->f)));
+    return 2;
+}
+
+/* pipe_grow(fd): room for more between this process and a program that move much, as far as the
+ * system allows */
+static int
+pipe_grow(lua_State *L)
+{
+    fcntl((int)luaL_checkinteger(L, 1), F_SETPIPE_SZ, PIPE_ROOM);
+    return 0;
+}
+
 /* buffered(file) -> bytes that the C library has read from it and that were not taken, or
  * nothing */
 static int
@@ -302,6 +391,8 @@ on_open(lua_State *L, lmpe *S)
                                          {"reap", reap},
                                          {"stream", stream},
                                          {"buffered", buffered},
+                                         {"fileno", file_number},
+                                         {"pipe_grow", pipe_grow},
                                          {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
 }

@@ -1208,4 +1208,92 @@ local subprocess = {}
 ---@return { stdout: string, stderr: string }? printed until the timeout
 function subprocess.run(command) end
 
+--- This side's end of a pipe to or from a program.
+---@class mpengine.subprocess.Pipe
+local Pipe = {}
+
+--- Reads a number of bytes (fewer at the end), "l" a line, "L" a line with its end, "n" a number, or "a" all. One call is
+--- one unit among tasks. Raises when the program reads this pipe, or this end is closed.
+---@async
+---@param format? integer|"l"|"L"|"n"|"a" default "l"
+---@param timeout? number seconds; what was read until then is kept for the next read
+---@return string|number|nil value nil at the end of file
+---@return string? reason "timeout", "closed" by another task, or what the system says
+function Pipe:read(format, timeout) end
+--- Writes all of it. One call is one unit among tasks. Raises when the program writes this pipe, or this end is closed.
+---@async
+---@param bytes string
+---@return true? written
+---@return string? reason "closed": the program has ended or reads no more; or what the system says
+function Pipe:write(bytes) end
+--- Each line until the end of file, for a generic for.
+---@param format? integer|"l"|"L"|"n" default "l"
+---@return fun(): string|number|nil
+function Pipe:lines(format) end
+--- Closes this end. A task that waits for it gets nil, "closed".
+function Pipe:close() end
+
+---@alias mpengine.subprocess.Stream "inherit"|"pipe"|"null"|file*|mpengine.subprocess.Pipe|userdata
+
+---@class mpengine.subprocess.PopenCommand
+---@field [integer] string the words of the command; no shell
+---@field stdin? mpengine.subprocess.Stream default "inherit". A file, socket or pipe is made to block; close it here
+---@field stdout? mpengine.subprocess.Stream
+---@field stderr? mpengine.subprocess.Stream|"stdout" "stdout" joins them
+---@field detach? boolean it outlives its variable and the process that started it
+---@field cwd? string
+---@field env? table<string, string> instead of this process's
+
+--- A program that runs beside this one. A <close> variable of it ends the program with its scope.
+---@class mpengine.subprocess.Popen
+---@field pid integer
+---@field status integer? nil while it runs; -n: ended by signal n
+---@field stdin mpengine.subprocess.Pipe? those that are pipes
+---@field stdout mpengine.subprocess.Pipe?
+---@field stderr mpengine.subprocess.Pipe?
+local Popen = {}
+
+--- Raises for a mistake in the command.
+---@param command mpengine.subprocess.PopenCommand
+---@return mpengine.subprocess.Popen? program
+---@return string? message why it cannot be started
+function subprocess.Popen(command) end
+--- Pipe:write on its standard input.
+---@async
+---@param bytes string
+---@return true? written
+---@return string? reason
+function Popen:write(bytes) end
+--- The program reads the end of file. Harmless when it is closed.
+function Popen:close_stdin() end
+--- Pipe:read on its standard output.
+---@async
+---@param format? integer|"l"|"L"|"n"|"a"
+---@param timeout? number seconds
+---@return string|number|nil value
+---@return string? reason
+function Popen:read(format, timeout) end
+--- Pipe:read on its standard error.
+---@async
+---@param format? integer|"l"|"L"|"n"|"a"
+---@param timeout? number seconds
+---@return string|number|nil value
+---@return string? reason
+function Popen:read_err(format, timeout) end
+--- Pipe:lines on its standard output.
+---@param format? integer|"l"|"L"|"n"
+---@return fun(): string|number|nil
+function Popen:lines(format) end
+--- Waits for its exit. Raises in a process that has not started it.
+---@async
+---@param timeout? number seconds
+---@return integer? status
+---@return "timeout"? reason
+function Popen:wait(timeout) end
+--- Sends a signal. Raises in a process that has not started it.
+---@param signal? string|integer default "KILL"
+---@return boolean? sent false: it has ended
+---@return string? message
+function Popen:kill(signal) end
+
 return mp

@@ -7,7 +7,7 @@ local order = require "mpengine.monkey.order"
 local process = require "mpengine.process"
 local reader = require "mpengine.monkey.reader"
 local relay = require "mpengine.monkey.relay"
-local subprocess = require "mpengine.subprocess"
+local child = require "mpengine.subprocess.child"
 
 local io, os = package.loaded.io, package.loaded.os -- the script's io and os, which are patched
 
@@ -45,10 +45,10 @@ local function execute(command)
         check.fail("execute", 1, "string", command)
     end
     core.sleep(0) -- a task that is killed starts nothing
-    local launched, why, errno = subprocess.launch({ "/bin/sh", "-c", tostring(command) }, nil, nil, "")
+    local launched, why, errno = child.launch { argv = { "/bin/sh", "-c", tostring(command) } }
     if not launched then return nil, why, errno end
-    local child <close> = launched
-    return result(child:wait())
+    local program <close> = launched
+    return result(program:wait())
 end
 
 -- ---- popen -----------------------------------------------------------------------------------
@@ -70,13 +70,16 @@ local function popen(command, mode)
     if mode == nil then mode = "r" end
     if mode ~= "r" and mode ~= "w" then check.wrong("popen", 2, "invalid mode") end
     core.let_go()
-    local child, why, errno = subprocess.launch({ "/bin/sh", "-c", tostring(command) }, nil, nil,
-        (mode == "r" and "o" or "i") .. (process.is_worker and "" or "d"))
-    if not child then return nil, why, errno end
-    local fd = child.stdout or child.stdin
-    child.stdout, child.stdin = nil, nil -- they belong to the file from now on
+    local program, why, errno = child.launch {
+        argv = { "/bin/sh", "-c", tostring(command) },
+        [mode == "r" and "stdout" or "stdin"] = "pipe",
+        detach = not process.is_worker,
+    }
+    if not program then return nil, why, errno end
+    local fd = program.stdout or program.stdin
+    program.stdout, program.stdin = nil, nil -- they belong to the file from now on
     local file = core.stream(fd, mode)
-    local state = { fd = fd, child = child, writing = order.new() }
+    local state = { fd = fd, child = program, writing = order.new() }
     if mode == "r" then state.reader = reader.new(function() return fill_from(state) end) end
     ours[file] = state
     return file

@@ -8,32 +8,41 @@ local order = require "mpengine.monkey.order"
 local reader = {}
 
 ---@class mpengine.reader
----@field fill fun(): string?, string?, integer? more bytes; "" at the end; nil, message, errno
+---@field fill fun(wanted: integer?, deadline: number?): string?, string?, integer? more bytes; "" at the end;
+--- nil, message, errno. wanted: so many bytes can be used.
 ---@field order mpengine.order
 ---@field data string what came last
 ---@field at integer where the next byte is in it
 ---@field from integer where the call under way began in it
 ---@field taken string[]? what that call has used up before data
+---@field deadline number? of that call
 local Reader = {}
 Reader.__index = Reader
 
 local MAX_NUMERAL = 200 -- characters, as in the io library
+local ALL = math.maxinteger
+
+--- data from its byte `from` on: without a copy when that is all.
+local function rest(data, from) return from == 1 and data or data:sub(from) end
+
+local function joined(pieces) return pieces[2] and table.concat(pieces) or pieces[1] end
 
 --- Makes sure that there is a byte; false at the end, or when the source failed.
-local function more(self)
+local function more(self, wanted)
     if self.at <= #self.data then return true end
-    local bytes, why, errno = self.fill()
+    local bytes, why, errno = self.fill(wanted, self.deadline)
     if not bytes then self.failure = { why, errno } end
     self.taken = self.taken or {}
-    self.taken[#self.taken + 1] = self.data:sub(self.from)
+    self.taken[#self.taken + 1] = rest(self.data, self.from)
     self.data, self.at, self.from = bytes or "", 1, 1
     return self.data ~= ""
 end
 
 --- Undoes the reads of the current call.
 local function put_back(self)
-    self.data = table.concat(self.taken or {}) .. self.data:sub(self.from)
-    self.at = 1
+    local pieces = self.taken or {}
+    pieces[#pieces + 1] = rest(self.data, self.from)
+    self.data, self.at = joined(pieces), 1
 end
 
 local function peek(self)
@@ -46,29 +55,29 @@ local function read_line(self, keep)
         local to = self.data:find("\n", self.at, true)
         pieces[#pieces + 1] = self.data:sub(self.at, to and (keep and to or to - 1))
         self.at = (to or #self.data) + 1
-        if to then return table.concat(pieces) end
+        if to then return joined(pieces) end
     end
-    return pieces[1] and table.concat(pieces) or nil
+    return joined(pieces)
 end
 
 local function read_all(self)
     local pieces = {}
-    while more(self) do
-        pieces[#pieces + 1] = self.data:sub(self.at)
+    while more(self, ALL) do
+        pieces[#pieces + 1] = rest(self.data, self.at)
         self.at = #self.data + 1
     end
-    return table.concat(pieces)
+    return joined(pieces) or ""
 end
 
 local function read_chars(self, n)
     if n == 0 then return more(self) and "" or nil end
     local pieces = {}
-    while n > 0 and more(self) do
-        local piece = self.data:sub(self.at, self.at + n - 1)
+    while n > 0 and more(self, n) do
+        local piece = n > #self.data - self.at and rest(self.data, self.at) or self.data:sub(self.at, self.at + n - 1)
         pieces[#pieces + 1] = piece
         self.at, n = self.at + #piece, n - #piece
     end
-    return pieces[1] and table.concat(pieces) or nil
+    return joined(pieces)
 end
 
 --- Takes the next character if it matches, into the numeral; "" once that is too long.
@@ -134,7 +143,10 @@ local function read_values(self, call, ...)
     self.failure, self.taken, self.from = nil, nil, self.at
     for i = 1, n do
         local value = format_of(call, i, (select(i, ...)))(self)
-        if self.failure then return nil, self.failure[1], self.failure[2] end
+        if self.failure then
+            put_back(self)
+            return nil, self.failure[1], self.failure[2]
+        end
         results[i] = value
         if value == nil then return table.unpack(results, 1, i) end
     end
@@ -156,8 +168,18 @@ function Reader:read(call, ...)
     return finish(self, core.call(read_values, self, call, ...))
 end
 
+--- Reads one value until a point in time, which fill is given: after it, what fill returns then.
+---@param deadline? number
+---@param call string
+---@param format string|integer
+function Reader:read_by(deadline, call, format)
+    if not self.order:enter(deadline and math.max(0, deadline - core.now())) then return nil, "timeout" end
+    self.deadline = deadline
+    return finish(self, core.call(read_values, self, call, format))
+end
+
 --- A reader over the pieces that fill returns.
----@param fill fun(): string?, string?, integer?
+---@param fill fun(wanted: integer?, deadline: number?): string?, string?, integer?
 ---@return mpengine.reader
 function reader.new(fill)
     return setmetatable({ fill = fill, order = order.new(), data = "", at = 1, from = 1 }, Reader)
