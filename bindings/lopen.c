@@ -114,6 +114,17 @@ check_libraries(lua_State *L)
     }
 }
 
+static int
+open_engine(mpe_engine **out)
+{
+    mpe_config c = MPE_CONFIG_INIT;
+    uint64_t value;
+    const char *name;
+    if (mpe_variable_get(MPE_VARIABLE_ARENA, &value, &name) == MPE_OK)
+        c.arena = name;
+    return mpe_open(&c, out);
+}
+
 static lmpe *
 new_state(lua_State *L)
 {
@@ -143,7 +154,7 @@ new_state(lua_State *L)
     if (S->is_guest || rc == MPE_ENOENT)
         check_variables(L);
     if (rc == MPE_ENOENT) /* no other process of a program has started this one */
-        rc = mpe_open(NULL, &S->e);
+        rc = open_engine(&S->e);
     if (rc != MPE_OK)
         lmpe_raise(L, rc, "mpengine: cannot make the shared arena, a file of memfd_create");
     lua_pushlightuserdata(L, S);

@@ -40,6 +40,27 @@ describe("a name", function()
   ]] end)
 end)
 
+describe("MPENGINE_ARENA", function()
+  local function script(code)
+    local path = os.tmpname()
+    local f = assert(io.open(path, "w"))
+    f:write('local mp = require "mpengine"\n', code)
+    f:close()
+    return path
+  end
+
+  it("lets programs that do not know each other meet, also after one was killed", function()
+    local names, finds = script 'local q = mp.Queue() mp.name("q", q) print(q:get(10))',
+      script 'mp.find("q", 10):put("met")'
+    local dies = script 'mp.find("q", 10) mp.subprocess.run{ "sh", "-c", "kill -9 $PPID" }'
+    local run = ("MPENGINE_ARENA='spec %s' timeout 20 build/mpengine "):format(names)
+    local h = assert(io.popen(("%s%s & (%s%s) 2>&-; %s%s; wait"):format(run, names, run, dies, run, finds)))
+    assert.equal("met\n", h:read "a")
+    h:close()
+    for _, path in ipairs{ names, finds, dies } do os.remove(path) end
+  end)
+end)
+
 describe("a wrong call", function()
   for code, message in pairs{
     ['mp.name("", mp.Queue())'] = "1 to 255 bytes",

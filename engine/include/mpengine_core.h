@@ -26,6 +26,7 @@ enum mpe_variable {
     MPE_VARIABLE_DEADLOCK,     /* MPENGINE_DEADLOCK; 0 report, 1 off */
     MPE_VARIABLE_START_METHOD, /* MPENGINE_START_METHOD; 0 fork, 1 spawn, 2 forkserver */
     MPE_VARIABLE_EXECUTABLE,   /* MPENGINE_EXECUTABLE, a text */
+    MPE_VARIABLE_ARENA,        /* MPENGINE_ARENA, a text: mpe_config.arena of the Lua library */
     MPE_VARIABLES
 };
 /* Reads one variable: its text and what the text means.

@@ -13,6 +13,7 @@
 #define SHOWN 40 /* bytes of a wrong value in its message */
 
 static int read_size(const char *text, uint64_t *value);
+static int read_arena(const char *text, uint64_t *value);
 
 static const struct {
     const char *name, *expected;
@@ -29,6 +30,7 @@ static const struct {
                                    NULL,
                                    {"fork", "spawn", "forkserver"}},
     [MPE_VARIABLE_EXECUTABLE] = {"MPENGINE_EXECUTABLE", "the path of a program", NULL, {0}},
+    [MPE_VARIABLE_ARENA] = {"MPENGINE_ARENA", "a name of up to 255 bytes", read_arena, {0}},
 };
 
 static int
@@ -48,6 +50,13 @@ read_size(const char *text, uint64_t *value)
         return MPE_EVARIABLE;
     *value = n << shift;
     return MPE_OK;
+}
+
+static int
+read_arena(const char *text, uint64_t *value)
+{
+    (void)value;
+    return strlen(text) <= 255 ? MPE_OK : MPE_EVARIABLE;
 }
 
 static int
