@@ -25,6 +25,7 @@
     X(turn)                                                                                        \
     X(coqueue)                                                                                     \
     X(offload)                                                                                     \
+    X(suspend)                                                                                     \
     X(blob) /* shared */                                                                           \
     X(lock)                                                                                        \
     X(semaphore)                                                                                   \

@@ -41,6 +41,51 @@ MPE_API int mpe_lua_open(lua_State *L, mpe_engine *engine);
  * Threads: the engine's. */
 MPE_API mpe_engine *mpe_lua_engine(lua_State *L);
 
+/* Pushes the userdata of a shared object; loads the library if it is not.
+ * Ownership: the userdata has a hold of its own.
+ * Threads: the engine's.  Errors: raises Lua's memory error, and for an object that is gone. */
+MPE_API void mpe_lua_push(lua_State *L, mpe_object *o);
+/* Returns the object of the userdata at an index, NULL when it is none.
+ * Ownership: valid while the value is; mpe_hold keeps it.
+ * Threads: the engine's. */
+MPE_API mpe_object *mpe_lua_to(lua_State *L, int index);
+/* Appends the n values on top of the stack to out, as one message, and pops them. On an error they
+ * are popped, a text is pushed, and out is as before.
+ * Threads: the engine's.  Errors: EINVAL, ETYPE, ERANGE, ENOMEM. */
+MPE_API int mpe_lua_encode(lua_State *L, int n, mpe_buf *out);
+/* Pushes the values of a message and returns how many. On an error a text is pushed instead.
+ * Threads: the engine's.  Errors: EINVAL, ECORRUPT, ETYPE, ESTALE, ENOMEM. */
+MPE_API int mpe_lua_decode(lua_State *L, const void *data, size_t size);
+
+/* A C function that suspends the calling task and is finished later:
+ *
+ *     static int fetch(lua_State *L) { return mpe_lua_suspend(L, &fetch_ops, new_request(L)); }
+ */
+typedef uint64_t mpe_call; /* the number of a call, never used twice; 0 is none */
+/* What a suspended call does. After start exactly one of push and cancel is called, by the engine's
+ * thread, which frees ud. */
+typedef struct mpe_call_ops {
+    /* Begins the work, which may finish at once, from the loop, from any thread, or never. A
+     * negative status: nothing was begun, and push gets it. */
+    int (*start)(mpe_engine *e, mpe_call c, void *ud);
+    /* In the task, with the status of the finish: pushes results and returns their number, or
+     * raises. */
+    int (*push)(lua_State *L, int status, void *ud);
+    /* The task was killed, or its scope timed out, or the state is being closed; also when start
+     * was not called, since the call could not begin (then c may be 0). */
+    void (*cancel)(mpe_engine *e, mpe_call c, void *ud);
+} mpe_call_ops;
+/* Suspends the calling task: the value of a C function. Works in the main chunk, tasks, coroutines
+ * of the script and pcall; while a call is pending, waiting is no deadlock.
+ * Ownership: ops must stay; ud is freed by push or cancel.
+ * Blocks: the task, not the others.
+ * Threads: the engine's.  Errors: raises. */
+MPE_API int mpe_lua_suspend(lua_State *L, const mpe_call_ops *ops, void *ud);
+/* Finishes a suspended call with a status for push.
+ * Threads: any.
+ * Errors: EINVAL, ESTALE (finished before, or cancelled: nothing happens), ENOMEM, ECLOSED. */
+MPE_API int mpe_call_finish(mpe_engine *e, mpe_call c, int status);
+
 #ifdef __cplusplus
 }
 #endif
