@@ -13,7 +13,7 @@
 #define FUNCTIONS_ABOUT 180 /* in the core module */
 
 /* The parts of the library, by rooms, lower ones first: of each the module that its file ends with. */
-#define MODULES(X)                                                                                 \
+#define BELOW_KINDS(X)                                                                             \
     X(system) /* base */                                                                           \
     X(random)                                                                                      \
     X(object)                                                                                      \
@@ -25,19 +25,10 @@
     X(turn)                                                                                        \
     X(coqueue)                                                                                     \
     X(offload)                                                                                     \
-    X(suspend)                                                                                     \
-    X(blob) /* shared */                                                                           \
-    X(lock)                                                                                        \
-    X(semaphore)                                                                                   \
-    X(event)                                                                                       \
-    X(condition)                                                                                   \
-    X(barrier)                                                                                     \
-    X(queue)                                                                                       \
-    X(array)                                                                                       \
-    X(dict)                                                                                        \
-    X(list)                                                                                        \
-    X(pipe)                                                                                        \
-    X(directory)                                                                                   \
+    X(suspend)
+
+#define ABOVE_KINDS(X)                                                                             \
+    X(directory) /* shared */                                                                      \
     X(sharedmemory)                                                                                \
     X(pool)        /* pool */                                                                      \
     X(descriptors) /* io */                                                                        \
@@ -58,10 +49,18 @@
     X(output)
 
 #define DECLARE(name) extern const lmpe_module lmpe_##name##_module;
-MODULES(DECLARE)
+BELOW_KINDS(DECLARE)
+ABOVE_KINDS(DECLARE)
 
 #define ADDRESS(name) &lmpe_##name##_module,
-static const lmpe_module *const modules[] = {MODULES(ADDRESS) NULL};
+
+/* Each kind of shared object has the module that is named after its moves. */
+#define DECLARE_KIND(name, number, text, moves) DECLARE(moves)
+#define ADDRESS_KIND(name, number, text, moves) ADDRESS(moves)
+MPE_KIND_MAP(DECLARE_KIND)
+
+static const lmpe_module *const modules[] = {BELOW_KINDS(ADDRESS) MPE_KIND_MAP(ADDRESS_KIND)
+                                                 ABOVE_KINDS(ADDRESS) NULL};
 
 /* At lua_close, behind all finalizers of what was made after the library. Those of what was made before
  * it come later, and with them all there is of the library, which from here on says that it is closed

@@ -9,9 +9,12 @@ local KINDS = [==[
   local core = require "mpengine.core"
   local made, pools = {}, {}
   local function make(name, f, ...) made[#made + 1] = { name = name, object = f(...), again = f, args = { ... } } end
-  for _, name in ipairs{ "Queue", "JoinableQueue", "Lock", "RLock", "Semaphore", "BoundedSemaphore", "Event",
-    "Condition", "Dict", "List", "Manager", "Pipe", "get_logger", "current_process" } do make(name, mp[name]) end
-  make("Barrier", mp.Barrier, 2)
+  for name, f in pairs(core.makers) do
+    local without = pcall(f)
+    local with = not without and pcall(f, 2)
+    if without or with then make(name, f, with and 2 or nil) end
+  end
+  for _, name in ipairs{ "Manager", "get_logger", "current_process" } do make(name, mp[name]) end
   make("Array", mp.Array, "i", { 1, 2, 3 })
   make("RawArray", mp.RawArray, "d", 3)
   make("Value", mp.Value, "i", 1)

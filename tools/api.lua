@@ -118,10 +118,10 @@ end
 -- ---- annotations ---------------------------------------------------------------------------------
 
 -- The functions of each class, { Queue = { put = true, … }, mp = { … }, … }, without the inherited ones,
--- and the classes that each one extends.
+-- the classes that each one extends, and the class of what each function mp.NAME returns.
 local function annotated()
-  local classes, parents, class_of = {}, {}, {}
-  local class
+  local classes, parents, class_of, returned = {}, {}, {}, {}
+  local class, result
   for line in io.lines(ANNOTATIONS) do
     local name, extended = line:match "^%-%-%-@class mpengine%.?([%w_.]*)%s*:?%s*(.*)$"
     if name then
@@ -133,11 +133,14 @@ local function annotated()
     if variable then class_of[variable] = class end
     local owner, method = line:match "^function ([%w_]+)[.:]([%w_]+)%("
     if owner then classes[assert(class_of[owner], owner)][method] = true end
+    result = line:match "^%-%-%-@return mpengine%.([%w_.]+)" or result
+    if owner == "mp" then returned[method] = result end
+    if owner then result = nil end
   end
-  return classes, parents
+  return classes, parents, returned
 end
 
-local classes, parents = annotated()
+local classes, parents, returned = annotated()
 
 -- What an object of the class must have.
 local function required(class)
@@ -229,6 +232,20 @@ local function compare_module(class, module)
   compare(class, found, function(name) return type(module[name]) == "function" end)
 end
 
+-- Adds an object of each kind of shared object, by its class: made without arguments, with a number, or
+-- with a type code and a number.
+local function add_kinds(objects, mp)
+  for name in pairs(require "mpengine.core".makers) do
+    for _, args in ipairs { {}, { 1 }, { "i", 1 } } do
+      local made, object = pcall(mp[name], table.unpack(args))
+      if made then
+        if returned[name] then objects[returned[name]] = object end
+        break
+      end
+    end
+  end
+end
+
 -- One object of each class that has methods.
 local function samples(mp)
   local co = mp.co
@@ -237,12 +254,8 @@ local function samples(mp)
   local scope
   co.scope(function(s) scope = s end)
   local objects = {
-    Process = mp.Process { target = print }, Queue = mp.Queue(), JoinableQueue = mp.JoinableQueue(),
-    PipeEnd = mp.Pipe(), RawArray = mp.RawArray("i", 1), Array = mp.Array("i", 1),
-    RawValue = mp.RawValue("i", 1), Value = mp.Value("i", 1), Dict = mp.Dict(),
-    List = mp.List(), Manager = mp.Manager(), Lock = mp.Lock(), RLock = mp.RLock(),
-    Semaphore = mp.Semaphore(1), Event = mp.Event(), Condition = mp.Condition(), Barrier = mp.Barrier(1),
-    Guard = mp.Lock():guard(), Pool = pool, AsyncResult = pool:apply_async(print),
+    Process = mp.Process { target = print }, Manager = mp.Manager(), Guard = mp.Lock():guard(),
+    Pool = pool, AsyncResult = pool:apply_async(print),
     SharedMemory = mp.SharedMemory { create = true, size = 1 }, Logger = mp.get_logger(),
     Task = co.spawn(print), Scope = scope, ["co.AsyncResult"] = co.AsyncResult(), ["co.Group"] = group,
     ["co.Pool"] = co.Pool(1), ["co.Event"] = co.Event(), ["co.Queue"] = co.Queue(),
@@ -252,6 +265,7 @@ local function samples(mp)
     Socket = require("mpengine.core").listen("127.0.0.1", 0, 1),
     ["subprocess.Popen"] = program, ["subprocess.Pipe"] = program.stdin,
   }
+  add_kinds(objects, mp)
   objects.AsyncResult:wait()
   pool:terminate()
   return objects

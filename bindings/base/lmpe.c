@@ -155,12 +155,22 @@ lmpe_setfuncs(lua_State *L, lmpe *S, const luaL_Reg *funcs)
     }
 }
 
+/* A module that is in the list already: kinds of objects may share one. */
+static int
+is_repeated(const lmpe *S, const lmpe_module *const *m)
+{
+    for (const lmpe_module *const *p = S->modules; p < m; p++)
+        if (*p == *m)
+            return 1;
+    return 0;
+}
+
 void
 lmpe_modules_open(lua_State *L, lmpe *S, const lmpe_module *const *modules)
 {
     S->modules = S->modules_end = modules;
     for (; *S->modules_end; S->modules_end++)
-        if ((*S->modules_end)->open)
+        if ((*S->modules_end)->open && !is_repeated(S, S->modules_end))
             (*S->modules_end)->open(L, S);
 }
 
@@ -168,7 +178,7 @@ void
 lmpe_modules_forked(lua_State *L, lmpe *S)
 {
     for (const lmpe_module *const *m = S->modules_end; m > S->modules;)
-        if ((*--m)->forked)
+        if ((*--m)->forked && !is_repeated(S, m))
             (*m)->forked(L, S);
 }
 
@@ -176,6 +186,6 @@ void
 lmpe_modules_close(lua_State *L, lmpe *S)
 {
     for (const lmpe_module *const *m = S->modules_end; m > S->modules;)
-        if ((*--m)->close)
+        if ((*--m)->close && !is_repeated(S, m))
             (*m)->close(L, S);
 }

@@ -120,8 +120,8 @@ typedef struct lmpe_module {
     void (*close)(lua_State *L, lmpe *S);
 } lmpe_module;
 
-/* The modules of a state, lower rooms first; the last is NULL. They are opened in this order;
- * the other two functions run in reverse order. */
+/* The modules of a state, lower rooms first; the last is NULL. They are opened in this order, each
+ * at its first place; the other two functions run in reverse order. */
 void lmpe_modules_open(lua_State *L, lmpe *S, const lmpe_module *const *modules);
 void lmpe_modules_forked(lua_State *L, lmpe *S);
 void lmpe_modules_close(lua_State *L, lmpe *S);

@@ -362,16 +362,22 @@ new_type(lua_State *L, lmpe *S, int kind, int is_value, int is_raw)
 static void
 on_open(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg makers[] = {{"Array", lmpe_new_array},
-                                      {"RawArray", lmpe_new_raw_array},
-                                      {"Value", lmpe_new_value},
-                                      {"RawValue", lmpe_new_raw_value},
-                                      {NULL, NULL}};
+    static const luaL_Reg makers[] = {
+        {"Array", lmpe_new_array}, {"Value", lmpe_new_value}, {NULL, NULL}};
     new_type(L, S, MPE_KIND_ARRAY, 0, 0);
-    new_type(L, S, MPE_KIND_RAW_ARRAY, 0, 1);
     new_type(L, S, MPE_KIND_VALUE, 1, 0);
+    lmpe_set_makers(L, S, makers);
+}
+
+static void
+on_open_raw(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg makers[] = {
+        {"RawArray", lmpe_new_raw_array}, {"RawValue", lmpe_new_raw_value}, {NULL, NULL}};
+    new_type(L, S, MPE_KIND_RAW_ARRAY, 0, 1);
     new_type(L, S, MPE_KIND_RAW_VALUE, 1, 1);
     lmpe_set_makers(L, S, makers);
 }
 
 const lmpe_module lmpe_array_module = {.open = on_open};
+const lmpe_module lmpe_raw_array_module = {.open = on_open_raw};

@@ -299,7 +299,7 @@ new_pipe(lua_State *L)
 }
 
 static void
-on_open(lua_State *L, lmpe *S)
+new_type(lua_State *L, lmpe *S, int kind, const char *suffix)
 {
     static const luaL_Reg methods[] = {
         {"send", pipe_send}, {"send_bytes", pipe_send_bytes}, {"recv", pipe_recv},
@@ -313,18 +313,23 @@ on_open(lua_State *L, lmpe *S)
         {"__ready", pipe_ready},
         {NULL, NULL},
     };
-    static const luaL_Reg makers[] = {{"Pipe", new_pipe}, {NULL, NULL}};
     static const lmpe_box_calls calls = {.arrived = arrived, .collected = collected};
-    lmpe_new_type(
-        L, S,
-        &(lmpe_type){.kind = MPE_KIND_PIPE, .methods = methods, .meta = meta, .calls = &calls});
-    lmpe_new_type(L, S,
-                  &(lmpe_type){.kind = MPE_KIND_PIPE_OTHER,
-                               .methods = methods,
-                               .meta = meta,
-                               .calls = &calls,
-                               .suffix = ".other"});
+    lmpe_new_type(L, S, &(lmpe_type){kind, methods, meta, &calls, suffix});
+}
+
+static void
+on_open(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg makers[] = {{"Pipe", new_pipe}, {NULL, NULL}};
+    new_type(L, S, MPE_KIND_PIPE, NULL);
     lmpe_set_makers(L, S, makers);
 }
 
+static void
+on_open_other(lua_State *L, lmpe *S)
+{
+    new_type(L, S, MPE_KIND_PIPE_OTHER, ".other");
+}
+
 const lmpe_module lmpe_pipe_module = {.open = on_open};
+const lmpe_module lmpe_pipe_other_module = {.open = on_open_other};

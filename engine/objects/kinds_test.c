@@ -5,16 +5,19 @@
 
 #include <string.h>
 
+/* Numbers are in handles that other versions may have written: those that were released stay. */
 TEST(every_kind_has_its_number_and_name)
 {
-    static const char *const names[] = {
+    static const char *const released[] = {
         NULL,        "Lock",    "RLock",         "Semaphore",       "Event",
         "Condition", "Barrier", "Queue",         "Array",           "Dict",
         "List",      "Pipe",    "Value",         "RawArray",        "RawValue",
         "Pipe",      "Blob",    "JoinableQueue", "BoundedSemaphore"};
-    EXPECT_EQ(sizeof names / sizeof *names, MPE_KIND_COUNT);
+    const int count = sizeof released / sizeof *released;
+    EXPECT(MPE_KIND_COUNT >= count);
     for (int kind = 1; kind < MPE_KIND_COUNT; kind++)
-        EXPECT(strcmp(mpe_kind_name(kind), names[kind]) == 0);
+        EXPECT(mpe_kind_name(kind) &&
+               (kind >= count || strcmp(mpe_kind_name(kind), released[kind]) == 0));
     EXPECT(mpe_kind_name(MPE_KIND_NONE) == NULL);
     EXPECT(mpe_kind_name(MPE_KIND_COUNT) == NULL);
     EXPECT(mpe_kind_name(-1) == NULL);
