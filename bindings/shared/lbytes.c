@@ -52,8 +52,10 @@ decode_protected(lua_State *L)
 int
 lmpe_store_value(lua_State *L, lmpe_store *s)
 {
-    if (lmpe_store_is_small(s))
-        return lmpe_decode_values(L, s->S, s->buf.data, s->buf.len, s->pins);
+    if (lmpe_store_is_small(s)) {
+        int n = lmpe_decode_values(L, s->S, s->buf.data, s->buf.len, s->pins);
+        return n == 1 ? 1 : luaL_error(L, LMPE_NOT_ONE_VALUE);
+    }
     return lmpe_store_call(L, s, decode_protected, 0, 1);
 }
 
@@ -99,6 +101,8 @@ lmpe_store_decode(lua_State *L, const void *bytes, size_t size)
     int n;
     if (lmpe_decode(L, bytes, size, &n, LMPE_DECODE_FUNCTIONS) < 0)
         lua_error(L);
+    if (n != 1)
+        luaL_error(L, LMPE_NOT_ONE_VALUE);
 }
 
 void

@@ -7,6 +7,9 @@
 
 #include "base/lobject.h"
 
+/* A C program may store any bytes. */
+#define LMPE_NOT_ONE_VALUE "damaged data: the bytes stored there are not one value"
+
 /* The upvalue with the methods, in an __index or __newindex set by lmpe_store_accessors. */
 #define LMPE_METHODS lua_upvalueindex(3)
 

@@ -25,6 +25,7 @@ int lmpe_dict_to_key(lua_State *L, int idx, lmpe_dict_key *k);
 void lmpe_dict_check_key(lua_State *L, int idx, lmpe_dict_key *k, const char *call);
 /* The text about a value that cannot be a key, for a message. */
 const char *lmpe_dict_bad_key(lua_State *L, int idx);
+/* Pushes the key of these bytes; raises when they are none. */
 void lmpe_dict_push_key(lua_State *L, const uint8_t *p, size_t n);
 
 /* ---- methods ---- */

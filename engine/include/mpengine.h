@@ -530,7 +530,9 @@ MPE_API mpe_bytes mpe_blob_bytes(mpe_engine *e, const mpe_object *o);
 
 /* ---- objects: dicts ----------------------------------------------------------------------- */
 
-/* Keys and values are byte strings. A key's bytes are its identity. */
+/* Keys and values are byte strings. A key's bytes are its identity. For a script each is one value,
+ * as mpe_pack makes it: "z" or "s", "i", "d" or "b" for a key, and a float key that is whole is
+ * that integer. A script gets an error, "damaged data", where the bytes are no such value. */
 
 /* Makes an empty dict.
  * Ownership: the caller holds it and must mpe_drop it.  Errors: EARENA, ENOMEM. */

@@ -25,6 +25,8 @@
 #include "objects/dict_int.h"
 #include "objects/doors.h"
 
+#include <string.h>
+
 int
 mpe_dict_create(mpe_engine *e, mpe_object **out)
 {
@@ -47,6 +49,20 @@ mpe_dict_count(mpe_engine *e, mpe_object *o)
     for (uint32_t i = 0; i < MPE__DICT_STRIPES; i++)
         sum += mpe__load32(&d->stripes[i].count);
     return sum;
+}
+
+mpe_bytes
+mpe__dict_whole_key(mpe_bytes key, uint8_t small[MPE_WIRE_SCALAR_MAX])
+{
+    uint64_t bits;
+    double v;
+    memcpy(&bits, (const uint8_t *)key.data + 1, sizeof bits);
+    bits = mpe_wire_le64(bits);
+    memcpy(&v, &bits, sizeof v);
+    if (!(v >= -0x1p63 && v < 0x1p63) || v != (double)(int64_t)v)
+        return key;
+    uint8_t *end = mpe_wire_write_int(small, (int64_t)v);
+    return (mpe_bytes){small, (size_t)(end - small)};
 }
 
 static void

@@ -401,3 +401,33 @@ TEST_LIMIT(agrees_with_a_model_after_random_calls, 30)
     EXPECT_EQ(mpe_test_used(e), 0);
     mpe_close(e);
 }
+
+TEST(a_packed_float_that_is_whole_is_the_key_of_the_integer)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *d;
+    mpe_buf six, as_float, half;
+    mpe_buf_init(&six);
+    mpe_buf_init(&as_float);
+    mpe_buf_init(&half);
+    REQUIRE_OK(mpe_dict_create(e, &d));
+    EXPECT_OK(mpe_pack(e, &six, "i", (int64_t)6));
+    EXPECT_OK(mpe_pack(e, &as_float, "d", 6.0));
+    EXPECT_OK(mpe_pack(e, &half, "d", 6.5));
+    mpe_bytes i = {six.data, six.len}, f = {as_float.data, as_float.len}, h = {half.data, half.len};
+    EXPECT_OK(mpe_dict_put(e, d, f, mpe_test_bytes("v"), 0));
+    EXPECT(mpe_dict_has(e, d, i) && mpe_dict_has(e, d, f) && !mpe_dict_has(e, d, h));
+    EXPECT_EQ(mpe_dict_put_new(e, d, f, mpe_test_bytes("w"), 0), MPE_EEXIST);
+    EXPECT_OK(mpe_dict_remove(e, d, f, NULL));
+    EXPECT_EQ(mpe_dict_count(e, d), 0);
+    mpe_buf record;
+    uint32_t sizes[2] = {9, 7};
+    mpe_buf_init(&record);
+    EXPECT_OK(mpe_buf_append(&record, sizes, sizeof sizes));
+    EXPECT_OK(mpe_buf_append(&record, f.data, f.size));
+    EXPECT_OK(mpe_buf_append(&record, "1234567", 7));
+    EXPECT_OK(mpe_dict_update(e, d, record.data, 1, 0));
+    EXPECT(mpe_dict_has(e, d, i));
+    mpe_buf_free(&record);
+    mpe_test_check(e);
+}

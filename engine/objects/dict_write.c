@@ -263,42 +263,47 @@ put_when(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_bytes value, int handl
 int
 mpe_dict_put(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_bytes value, int handles)
 {
+    uint8_t small[MPE_WIRE_SCALAR_MAX];
     if (mpe__lacks(key) || mpe__lacks(value))
         return MPE_EINVAL;
     if (!mpe__admits(e, o, MPE__KIND(DICT)))
         return mpe__refusal(e, o, MPE__KIND(DICT));
-    return put_when(e, o, key, value, handles, 0, NULL);
+    return put_when(e, o, mpe__dict_key(key, small), value, handles, 0, NULL);
 }
 
 int
 mpe_dict_put_new(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_bytes value, int handles)
 {
+    uint8_t small[MPE_WIRE_SCALAR_MAX];
     if (mpe__lacks(key) || mpe__lacks(value))
         return MPE_EINVAL;
     if (!mpe__admits(e, o, MPE__KIND(DICT)))
         return mpe__refusal(e, o, MPE__KIND(DICT));
-    return put_when(e, o, key, value, handles, 1, NULL);
+    return put_when(e, o, mpe__dict_key(key, small), value, handles, 1, NULL);
 }
 
 int
 mpe_dict_put_if(mpe_engine *e, mpe_object *o, mpe_bytes key, uint64_t version, mpe_bytes value,
                 int handles)
 {
+    uint8_t small[MPE_WIRE_SCALAR_MAX];
     if (mpe__lacks(key) || mpe__lacks(value))
         return MPE_EINVAL;
     if (!mpe__admits(e, o, MPE__KIND(DICT)))
         return mpe__refusal(e, o, MPE__KIND(DICT));
-    return put_when(e, o, key, value, handles, 0, &version);
+    return put_when(e, o, mpe__dict_key(key, small), value, handles, 0, &version);
 }
 
 int
 mpe_dict_remove_if(mpe_engine *e, mpe_object *o, mpe_bytes key, uint64_t version)
 {
+    uint8_t small[MPE_WIRE_SCALAR_MAX];
     if (mpe__lacks(key))
         return MPE_EINVAL;
     if (!mpe__admits(e, o, MPE__KIND(DICT)))
         return mpe__refusal(e, o, MPE__KIND(DICT));
     struct mpe__dict_place p;
+    key = mpe__dict_key(key, small);
     lock_key(e, o, key, &p);
     int rc = mpe__dict_version_at(&p) == version ? MPE_OK : MPE_EAGAIN;
     if (rc == MPE_OK && p.node)
@@ -310,11 +315,13 @@ mpe_dict_remove_if(mpe_engine *e, mpe_object *o, mpe_bytes key, uint64_t version
 int
 mpe_dict_remove(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out)
 {
+    uint8_t small[MPE_WIRE_SCALAR_MAX];
     if (mpe__lacks(key))
         return MPE_EINVAL;
     if (!mpe__admits(e, o, MPE__KIND(DICT)))
         return mpe__refusal(e, o, MPE__KIND(DICT));
     struct mpe__dict_place p;
+    key = mpe__dict_key(key, small);
     lock_key(e, o, key, &p);
     int rc = p.node ? MPE_OK : MPE_ENOENT;
     if (rc == MPE_OK && out)
@@ -384,6 +391,7 @@ mpe_dict_pop_any(mpe_engine *e, mpe_object *o, mpe_buf *key, mpe_buf *value)
 int
 mpe_dict_edit(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_edit_fn edit, void *ud)
 {
+    uint8_t small[MPE_WIRE_SCALAR_MAX];
     if (!edit || mpe__lacks(key))
         return MPE_EINVAL;
     if (!mpe__admits(e, o, MPE__KIND(DICT)))
@@ -391,6 +399,7 @@ mpe_dict_edit(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_edit_fn edit, voi
     struct mpe__dict_place p;
     uint8_t bytes[16];
     size_t size = 0;
+    key = mpe__dict_key(key, small);
     lock_key(e, o, key, &p);
     int rc = edit(p.node ? mpe__dict_value(p.node) : NULL,
                   p.node ? mpe__dict_value_size(p.node) : 0, bytes, &size, ud);
