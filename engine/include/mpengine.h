@@ -728,6 +728,66 @@ MPE_API const char *mpe_parent_name(mpe_engine *e);
  * Ownership: the engine's. */
 MPE_API int mpe_parent_fd(mpe_engine *e, int *alive);
 
+/* ---- processes and pools of C functions --------------------------------------------------- */
+
+/* Functions that are named in mpe_config run as processes, and as tasks of pools. A child that is
+ * a new program finds them by their names, if its main begins with mpe_child_main:
+ *
+ *     static const mpe_named_function functions[] = {{"square", square}, {NULL, NULL}};
+ *     int main(void)
+ *     {
+ *         mpe_config config = MPE_CONFIG_INIT;
+ *         int code;
+ *         config.functions = functions;
+ *         if (mpe_child_main(&config, &code))
+ *             return code;
+ *         ...
+ *         mpe_pool_open(e, MPE_SPAWN, 4, &pool);
+ *         for (int64_t i = 0; i < 100; i++)
+ *             mpe_pool_submit(pool, "square", &i, sizeof i, MPE_FOREVER, on_square, &sum);
+ *         mpe_pool_close(pool, MPE_FOREVER);
+ */
+
+/* Runs the function that this process was started for, and returns 1: main then returns
+ * *exit_code. Returns 0 in a program that was not started so, which goes on. To be called first in
+ * the main of a program that starts processes other than by fork.
+ * Blocks: as long as the function runs. */
+MPE_API int mpe_child_main(const mpe_config *config, int *exit_code);
+/* How a process is started: as a copy of this one, as a new program, or as a copy of a clean one. */
+enum mpe_method { MPE_FORK = 1, MPE_SPAWN, MPE_FORKSERVER };
+/* Runs a named function in a process of its own. Its exit code is what the function returned, & 255;
+ * its result is dropped. flags: MPE_PROCESS_DAEMON. Arguments as mpe_pack makes them keep the objects
+ * in them alive until they are read.
+ * Ownership: the caller must mpe_process_free *out, also in a fire.
+ * Blocks: until the process exists.
+ * Errors: ENOENT (no such function), ESLOTS, ENOMEM, EARENA, ESYS, ETHREADS, EINVAL (a method or
+ * flag). */
+MPE_API int mpe_start_function(mpe_engine *e, int method, const char *function, const void *args,
+                               size_t size, unsigned flags, mpe_process **out);
+
+typedef struct mpe_pool mpe_pool;
+/* Makes a pool of 1 to 200 workers that run named functions; one that dies is replaced.
+ * Ownership: the caller must mpe_pool_close it; mpe_close does it too.
+ * Blocks: until the workers exist.
+ * Errors: as for mpe_start_function. */
+MPE_API int mpe_pool_open(mpe_engine *e, int method, unsigned workers, mpe_pool **out);
+/* Is told the end of a task, once, from the loop: OK or the positive code of the function, with its
+ * result; ETIMEDOUT (it was stopped, or never ran), ECLOSED (the pool was closed), EBROKEN (its
+ * worker died; the result is one packed integer, the exit code or -signal), EARENA (no room for
+ * the result). May submit, and close the pool.
+ * Ownership: result is the engine's, and valid during the call. */
+typedef void (*mpe_result)(mpe_engine *e, void *ud, int status, const void *result, size_t size);
+/* Has a worker run a function. The deadline counts from now on: a task that waits longer never runs,
+ * one that runs longer is stopped with its worker. done may be NULL, and is not called within.
+ * Ownership: args are copied.
+ * Errors: ENOENT, ECLOSED, EARENA, ENOMEM: done is not called then. */
+MPE_API int mpe_pool_submit(mpe_pool *p, const char *function, const void *args, size_t size,
+                            uint64_t deadline, mpe_result done, void *ud);
+/* Takes no more tasks, waits until the deadline for those that there are, stops the others, tells
+ * their ends, and frees the pool. p may be NULL.
+ * Blocks: up to the deadline and a second. */
+MPE_API void mpe_pool_close(mpe_pool *p, uint64_t deadline);
+
 /* ---- looking inside ----------------------------------------------------------------------- */
 
 /* One slot of the arena. */

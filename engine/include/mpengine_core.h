@@ -435,7 +435,8 @@ MPE_API int mpe_lease_salvage(const mpe_lease_buffer *buffer, mpe_lease_results 
 /* Worker: empties the buffer, after its results are put.
  * Threads: see above. */
 MPE_API void mpe_lease_clear(const mpe_lease_buffer *buffer);
-/* Owner: clears the lease and the buffer of a worker that has exited, for a new one. An owner
+/* Owner: clears the lease and the buffer (NULL: it has none) of a worker that has exited, for a
+ * new one. An owner
  * killed in it leaves some words; the call may be repeated.
  * Threads: see above. */
 MPE_API void mpe_lease_forget(const mpe_leases *b, uint64_t worker, const mpe_lease_buffer *buffer);

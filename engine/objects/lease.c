@@ -338,7 +338,8 @@ mpe_lease_clear(const mpe_lease_buffer *buffer)
 void
 mpe_lease_forget(const mpe_leases *b, uint64_t worker, const mpe_lease_buffer *buffer)
 {
-    mpe_lease_clear(buffer);
+    if (buffer)
+        mpe_lease_clear(buffer);
     for (int word = 0; word < WORDS; word++)
         mpe__store64(word_of(b, worker, word), 0);
 }

@@ -29,8 +29,7 @@ is_zero(const uint8_t *bytes, size_t n)
 static int
 asks_for_more(const mpe_config *c)
 {
-    return (c->flags & ~(MPE_SERVED_BY_LOOP | MPE_ARENA_EXISTING)) || c->functions || c->alloc ||
-           c->log;
+    return (c->flags & ~(MPE_SERVED_BY_LOOP | MPE_ARENA_EXISTING)) || c->alloc || c->log;
 }
 
 int

@@ -1,6 +1,7 @@
 /* Opening and closing an engine: region, slot, objects and loop put together. */
 #include "loop/loop.h"
 #include "os/os.h"
+#include "proc/function.h"
 #include "proc/proc.h"
 #include "core/arena.h"
 #include "core/door.h"
@@ -88,6 +89,7 @@ mpe_open(const mpe_config *config, mpe_engine **out)
     mpe_engine *e = mpe__engine_new();
     if (!e)
         return MPE_ENOMEM;
+    e->proc->functions = c.functions;
     mpe__loop_open(e, c.loop, c.flags);
     rc = c.arena ? mpe__named_open(e, &c, limit) : open_own(e, &c, limit);
     if (rc != MPE_OK) {
@@ -108,6 +110,7 @@ mpe_open_thread(mpe_engine *e, const char *name, mpe_engine **out)
     mpe_engine *own = mpe__engine_new();
     if (!own)
         return MPE_ENOMEM;
+    own->proc->functions = e->proc->functions;
     mpe__loop_open(own, NULL, 0);
     mpe__region_share(own, e);
     int rc = mpe__slot_attach(own, name);
@@ -165,6 +168,7 @@ mpe_close(mpe_engine *e)
         return;
     }
     mpe__guest_close(e, e);
+    mpe__pools_close(e);
     mpe__send_close(e);
     if (e->loop->serving)
         e->loop->close_after = close_now;

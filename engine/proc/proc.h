@@ -38,6 +38,8 @@ struct mpe__proc {
     int parent_fd;        /* a pidfd, -1 until asked for */
     uint32_t parent_slot, parent_generation;
     struct mpe_process near_notes[MPE__NEAR_NOTES]; /* free: without an engine */
+    const mpe_named_function *functions;            /* of the host, or NULL */
+    mpe_pool *pools;                                /* pool.c: that are open */
     uint32_t threads; /* threads declared by the engine's user, see mpe_own_threads */
     /* The queue of messages this process was started with, until it is held, and then. */
     mpe_handle start_messages;

@@ -3,6 +3,7 @@
  * descriptors, the working directory and the environment. posix_spawn reports what exec said.
  */
 #include "os/os.h"
+#include "proc/function.h"
 #include "proc/proc.h"
 #include "core/bell.h"
 
@@ -122,7 +123,8 @@ static int
 fill_gift(mpe_engine *e, const mpe_start *s, mpe_object *queue)
 {
     for (int i = 0; i < s->count; i++) {
-        int rc = mpe_queue_put(e, queue, &s->messages[i], 1, 1);
+        const mpe_bytes *m = &s->messages[i];
+        int rc = mpe_queue_put(e, queue, m, 1, mpe__names_objects(m->data, m->size));
         if (rc != MPE_OK)
             return rc;
     }
