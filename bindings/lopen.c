@@ -41,6 +41,8 @@
     X(socket_class)                                                                                \
     X(socket_patched)                                                                              \
     X(subprocess)                                                                                  \
+    X(hmac)                                                                                        \
+    X(link)                                                                                        \
     X(luv)                                                                                         \
     X(signal) /* process */                                                                        \
     X(process)                                                                                     \

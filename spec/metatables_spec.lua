@@ -40,6 +40,14 @@ local KINDS = [==[
     return m
   end)
   make("Session", mp.http.Session, {})
+  local listener = mp.Listener("127.0.0.1:0", { authkey = "k" })
+  make("Listener", mp.Listener, "127.0.0.1:0", { authkey = "k" })
+  make("Connection", function()
+    local client = co.spawn(mp.Client, listener.address, { authkey = "k" })
+    listener:accept()
+    return client:get()
+  end)
+  make("pipe of a program", function() return mp.subprocess.Popen{ "cat", stdin = "pipe" }.stdin end)
   make("program", function() return mp.subprocess.Popen and mp.subprocess.Popen{ "true" } or co.Event() end)
   local function foreign()
     local list = { {}, setmetatable({}, {}), io.stdout, 42, -1, 0 / 0, "x", ("x"):rep(1000), true, print,

@@ -104,6 +104,23 @@ describe("a program whose file", function()
   end)
 end)
 
+describe("without libcrypto", function()
+  local paths = support.shell "ldconfig -p | sed -n 's/.*libcrypto\\.so\\.[0-9.]* .*=> //p'"
+  local hide = {}
+  for path in paths:gmatch "%S+" do hide[#hide + 1] = ("mount --bind /dev/null $(readlink -f %s)"):format(path) end
+  hide[#hide + 1] = [[exec "$@"]]
+  local under = ("unshare --mount sh -c '%s' sh"):format(table.concat(hide, " && "))
+  local only = quietly(under .. " true") and it or function(name) pending(name .. ": this user may not mount") end
+
+  only("a program runs, and Listener and Client say what they need", function()
+    both([[
+      local key = { authkey = "x" }
+      raises({ "libcrypto is needed for authentication" }, mp.Listener, "127.0.0.1:0", key)
+      raises({ "libcrypto is needed for authentication" }, mp.Client, "127.0.0.1:1", key)
+      local q = mp.Queue() q:put(1) eq(q:get(), 1)]], { under = under })
+  end)
+end)
+
 describe("where a filter refuses", function()
   local dir = support.shell("mktemp -d"):match "%S+"
   local refuse = dir .. "/refuse"

@@ -251,6 +251,9 @@ local function samples(mp)
   local co = mp.co
   local pool, group = mp.Pool { processes = 1 }, co.Group()
   local program = mp.subprocess.Popen { "true", stdin = "pipe" }
+  local listener = mp.Listener("127.0.0.1:0", { authkey = "key" })
+  local client = co.spawn(mp.Client, listener.address, { authkey = "key" })
+  listener:accept()
   local scope
   co.scope(function(s) scope = s end)
   local objects = {
@@ -263,6 +266,7 @@ local function samples(mp)
     ["co.Semaphore"] = co.Semaphore(1), ["co.Condition"] = co.Condition(), ["http.Session"] = mp.http.Session(),
     StreamServer = mp.server.StreamServer { handler = print },
     Socket = require("mpengine.core").listen("127.0.0.1", 0, 1),
+    Listener = listener, Connection = client:get(),
     ["subprocess.Popen"] = program, ["subprocess.Pipe"] = program.stdin,
   }
   add_kinds(objects, mp)

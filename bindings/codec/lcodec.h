@@ -27,6 +27,9 @@ typedef struct lmpe_encode_opts {
     /* The reader belongs to this program: the code of functions may then be shared objects
      * instead of bytes. Like others, these live until the values change or are collected. */
     int in_program;
+    /* The reader is another program: functions, shared objects and what belongs to a module are
+     * refused. */
+    int outside;
     /* Set by the encoder: the message holds handles of shared objects. */
     int has_handles;
 } lmpe_encode_opts;
@@ -52,11 +55,13 @@ int lmpe_encode_is_bytes(lua_State *L, int idx, const char **bytes, size_t *len,
 
 /* Accept functions as bytecode: only for messages of processes of the same program. */
 #define LMPE_DECODE_FUNCTIONS 1u
+/* Refuse what `outside` of lmpe_encode_opts does: for messages of other programs. */
+#define LMPE_DECODE_OUTSIDE 2u
 
 /*
 ** Pushes the values of a message, *n of them.  0, or a negative code: then only a message is
 ** pushed.  ECORRUPT: damaged; ETYPE: something in it does not exist here (a module, a registered
-** name); EPERM: bytecode, which was not asked for; ESTALE: a shared object that is gone; ENOMEM.
+** name); EPERM: what the flags refuse; ESTALE: a shared object that is gone; ENOMEM.
 ** May load modules, with all that follows.  Raises only Lua's memory error; messages of one
 ** nil, boolean or number raise nothing at all.
 */

@@ -228,6 +228,8 @@ push_value(lmpe_decoder *d)
     case MPE_WIRE_REFNEW:
         return whole(lmpe_decode_refnew(d, item.n));
     case MPE_WIRE_GLOBALS:
+        if (d->flags & LMPE_DECODE_OUTSIDE)
+            return lmpe_decode_fail(L, MPE_EPERM, "the message has the globals");
         lua_pushglobaltable(L);
         return 1;
     case MPE_WIRE_MODULE:

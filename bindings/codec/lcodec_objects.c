@@ -12,6 +12,18 @@
 
 #include "codec/lcodec_int.h"
 
+/* Fails if the reader is another program. */
+static int
+refuse_outside(lmpe_encoder *e, const char *what)
+{
+    char text[96];
+
+    if (e->opts == NULL || !e->opts->outside)
+        return MPE_OK;
+    snprintf(text, sizeof text, "cannot send %s to another program", what);
+    return lmpe_encode_fail(e, MPE_ETYPE, text);
+}
+
 /* Writes the value at the top by its name: 1; 0 when it belongs to no module. */
 static int
 put_named(lmpe_encoder *e, const void *object)
@@ -30,6 +42,9 @@ put_named(lmpe_encoder *e, const void *object)
         lmpe_names_rebuild(L, e->keep, e->names);
         return put_named(e, object);
     }
+    rc = refuse_outside(e, "what belongs to a module");
+    if (rc != MPE_OK)
+        return rc;
     rc = lmpe_encode_remember(e, object);
     if (rc != MPE_OK)
         return rc;
@@ -125,6 +140,9 @@ lmpe_encode_table(lmpe_encoder *e)
     int rc;
 
     if (object == e->globals) {
+        rc = refuse_outside(e, "the globals");
+        if (rc != MPE_OK)
+            return rc;
         lua_pop(L, 1);
         return lmpe_encode_checked(e, lmpe_encode_tag(e, MPE_TAG_GLOBALS));
     }
@@ -194,8 +212,10 @@ lmpe_encode_function(lmpe_encoder *e)
 {
     lua_State *L = e->L;
     const void *object = lua_topointer(L, -1);
-    int nups, rc = lmpe_encode_met(e, object);
+    int nups, rc = refuse_outside(e, "a function");
 
+    if (rc == MPE_OK)
+        rc = lmpe_encode_met(e, object);
     if (rc == 0)
         rc = put_named(e, object);
     if (rc == 0 && lua_iscfunction(L, -1) && !e->names_fresh) {
@@ -226,6 +246,9 @@ lmpe_encode_userdata(lmpe_encoder *e)
 
     if (lmpe_codec_hooks_now.to_handle != NULL &&
         lmpe_codec_hooks_now.to_handle(L, lua_gettop(L), &h) == 1) {
+        int rc = refuse_outside(e, "a shared object");
+        if (rc != MPE_OK)
+            return rc;
         lua_pop(L, 1);
         e->has_handles = 1;
         return lmpe_encode_checked(e, mpe_wire_put_handle(e->out, h));

@@ -150,6 +150,8 @@ lmpe_decode_module(lmpe_decoder *d, const mpe_wire_item *module)
     size_t i;
     int rc;
 
+    if (d->flags & LMPE_DECODE_OUTSIDE)
+        return lmpe_decode_fail(d->L, MPE_EPERM, "the message has what belongs to a module");
     if (module->n > 16)
         return lmpe_decode_damaged(d);
     for (i = 0; i <= module->n; i++) {
@@ -297,6 +299,8 @@ lmpe_decode_object(lmpe_decoder *d, uint64_t h)
 int
 lmpe_decode_handle(lmpe_decoder *d, uint64_t h)
 {
+    if (d->flags & LMPE_DECODE_OUTSIDE)
+        return lmpe_decode_fail(d->L, MPE_EPERM, "the message has a shared object");
     if (mpe_handle_kind(h) == MPE_KIND_BLOB) /* never a value, only a part of one */
         return lmpe_decode_damaged(d);
     return lmpe_decode_object(d, h);

@@ -149,6 +149,38 @@ encode_value(lua_State *L)
     return 2;
 }
 
+/* encode_outside(where, name, value) -> bytes, for another program; raises for what it cannot have */
+static int
+encode_outside(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    lua_settop(L, 3);
+    const char *where = luaL_checkstring(L, 1), *name = luaL_checkstring(L, 2);
+    lmpe_encode_opts opts = {.names = &name, .nnames = 1, .outside = 1};
+    encode(L, S, 3, 1, &opts, where);
+    lua_pushlstring(L, (const char *)S->scratch->data, S->scratch->len);
+    return 1;
+}
+
+/* decode_outside(bytes) -> true, the value that another program sent | false, message */
+static int
+decode_outside(lua_State *L)
+{
+    size_t size;
+    int n;
+    const char *bytes = luaL_checklstring(L, 1, &size);
+    lua_settop(L, 1);
+    lua_pushboolean(L, 1);
+    int rc = lmpe_decode(L, bytes, size, &n, LMPE_DECODE_OUTSIDE);
+    if (rc == MPE_OK && n == 1)
+        return 2;
+    if (rc == MPE_OK)
+        lua_pushliteral(L, "the message has not one value");
+    lua_pushboolean(L, 0);
+    lua_insert(L, -2);
+    return 2;
+}
+
 static int
 decode_args(lua_State *L)
 {
@@ -161,10 +193,10 @@ decode_args(lua_State *L)
 static void
 on_open(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg functions[] = {{"encode_args", encode_args},
-                                         {"encode_value", encode_value},
-                                         {"decode_args", decode_args},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"encode_args", encode_args},       {"encode_value", encode_value},
+        {"encode_outside", encode_outside}, {"decode_outside", decode_outside},
+        {"decode_args", decode_args},       {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
 }
 

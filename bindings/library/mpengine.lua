@@ -1183,6 +1183,72 @@ function Session:head(url, opts) end
 function Session:request(request) end
 function Session:close() end
 
+-- ---- other programs --------------------------------------------------------------------------
+
+--- A pipe end to another program. mp.wait takes it: it is ready when there is a message, or the end.
+---@class mpengine.Connection
+local Connection = {}
+
+--- Sends a value. One call is one unit among tasks. Raises for functions, shared objects and what belongs to a module,
+--- with the path to it, and when this end is closed.
+---@async
+---@param value any
+---@return true? sent
+---@return "closed"? reason the other program has closed its end, or has ended
+function Connection:send(value) end
+--- Sends a string.
+---@async
+---@param bytes string
+---@return true? sent
+---@return "closed"? reason
+function Connection:send_bytes(bytes) end
+--- Waits for a message. Functions and shared objects are not taken. Raises when this end is closed.
+---@async
+---@param timeout? number seconds; what has come of a message until then is kept
+---@return any value
+---@return string? reason "timeout", "closed", or "cannot decode: ..."
+function Connection:recv(timeout) end
+--- The same for strings; raises when another value was sent.
+---@async
+---@param timeout? number seconds
+---@return string? bytes
+---@return string? reason
+function Connection:recv_bytes(timeout) end
+--- Whether there is a message, or the end.
+---@async
+---@param timeout? number seconds; does not wait without one
+---@return boolean
+function Connection:poll(timeout) end
+--- Closes this end. Harmless when it is closed.
+function Connection:close() end
+
+---@class mpengine.Listener
+---@field address string with the port that was chosen for port 0
+local Listener = {}
+
+--- Listens for other programs. Raises when the address cannot be had, and without OpenSSL's libcrypto.
+---@param address string "host:port" or a path
+---@param opts { authkey: string }
+---@return mpengine.Listener
+function mp.Listener(address, opts) end
+--- Waits for a client that proves that it has the key. Others are dropped: after a wrong answer at once, without one after
+--- ten seconds.
+---@async
+---@param timeout? number seconds
+---@return mpengine.Connection? connection
+---@return string? reason "timeout", "closed", or what the system says
+function Listener:accept(timeout) end
+--- Stops to listen; a path is removed. Harmless when it is closed.
+function Listener:close() end
+
+--- Connects to a listener, and makes sure that it has the key. Raises without OpenSSL's libcrypto.
+---@async
+---@param address string "host:port" or a path
+---@param opts { authkey: string, timeout: number? } seconds, for all of it
+---@return mpengine.Connection? connection
+---@return string? reason "authentication failed", "timeout", "closed", or what the system says
+function mp.Client(address, opts) end
+
 ---@class mpengine.monkey
 local monkey = {}
 --- LuaSocket, os.execute, io.popen and io.read suspend only the task afterwards. A part is left out by false.

@@ -44,6 +44,8 @@ local lazy = {
     SharedMemory = "mpengine.shared_memory",
     get_context = "mpengine.contexts",
     signal = "mpengine.signal",
+    Listener = "mpengine.link",
+    Client = "mpengine.link",
     log_to_stderr = "mpengine.log",
     get_logger = "mpengine.log",
 }

@@ -127,19 +127,19 @@ function methods:write(bytes) return pipe.write("Pipe:write", self, bytes) end
 ---@param format? integer|"l"|"L"|"n"
 function methods:lines(format) return pipe.lines("Pipe:lines", self, format) end
 
---- Closes it; tasks that read or write it get nil, "closed". Harmless when it is closed.
-function methods:close()
-    local s = check_pipe(self, "Pipe:close")
+local function release(s)
     local fd = s.fd
     s.fd = nil
     if fd then core.fd_close(fd) end
 end
 
-Pipe.__close = methods.close
+-- The state is collected with the pipe, and no script can finalize it before.
+local State = { __gc = release }
 
-function Pipe:__gc()
-    if state[self] then methods.close(self) end
-end
+--- Closes it; tasks that read or write it get nil, "closed". Harmless when it is closed.
+function methods:close() release(check_pipe(self, "Pipe:close")) end
+
+Pipe.__close = methods.close
 
 function Pipe:__tostring()
     local s = check_pipe(self, "tostring")
@@ -151,7 +151,7 @@ end
 ---@param name "stdin"|"stdout"|"stderr"
 ---@return mpengine.subprocess.Pipe
 function pipe.new(fd, name)
-    local s = { fd = fd, name = name }
+    local s = setmetatable({ fd = fd, name = name }, State)
     if name == "stdin" then
         s.writing = order.new()
     else

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lhmac.c - what authentication needs: HMAC-SHA256 of OpenSSL's libcrypto, a comparison that takes
+ * the same time whatever differs, and random bytes. The library is opened at the first use, so that
+ * a program which authenticates nothing does without it.
+ */
+#include "base/lmpe.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define DIGEST_SIZE 32
+#define RANDOM_MAX 256 /* what getrandom gives whole */
+
+static struct {
+    const void *(*sha256)(void);
+    unsigned char *(*hmac)(const void *kind, const void *key, int key_size,
+                           const unsigned char *data, size_t size, unsigned char *digest,
+                           unsigned *digest_size);
+    int (*compare)(const void *a, const void *b, size_t size);
+} crypto;
+
+static char load_error[200];
+static pthread_once_t loaded = PTHREAD_ONCE_INIT;
+
+static int
+find(void *library, const char *name, void *to)
+{
+    void *f = dlsym(library, name);
+    if (f)
+        memcpy(to, &f, sizeof f);
+    else
+        snprintf(load_error, sizeof load_error, "this libcrypto has no %s", name);
+    return f != NULL;
+}
+
+static void
+load(void)
+{
+    static const char *const names[] = {"libcrypto.so.3", "libcrypto.so.1.1"};
+    void *library = NULL;
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && !library; i++)
+        library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        snprintf(load_error, sizeof load_error,
+                 "OpenSSL's libcrypto is needed for authentication, and cannot be opened: %s",
+                 dlerror());
+    else if (find(library, "EVP_sha256", &crypto.sha256) && find(library, "HMAC", &crypto.hmac))
+        find(library, "CRYPTO_memcmp", &crypto.compare);
+}
+
+static void
+need_crypto(lua_State *L)
+{
+    unsigned held = mpe_standard_hold();
+    pthread_once(&loaded, load);
+    mpe_standard_release(held);
+    if (load_error[0])
+        luaL_error(L, "%s", load_error);
+}
+
+/* hmac_sha256(key, bytes) -> 32 bytes */
+static int
+hmac_sha256(lua_State *L)
+{
+    size_t key_size, size;
+    unsigned char digest[DIGEST_SIZE];
+    const char *key = luaL_checklstring(L, 1, &key_size);
+    const char *bytes = luaL_checklstring(L, 2, &size);
+    need_crypto(L);
+    luaL_argcheck(L, key_size <= INT32_MAX, 1, "too long");
+    if (!crypto.hmac(crypto.sha256(), key, (int)key_size, (const unsigned char *)bytes, size,
+                     digest, NULL))
+        return luaL_error(L, "libcrypto's HMAC failed");
+    lua_pushlstring(L, (const char *)digest, sizeof digest);
+    return 1;
+}
+
+/* same_bytes(a, b) -> whether they are equal; the time tells only whether their lengths are */
+static int
+same_bytes(lua_State *L)
+{
+    size_t n, m;
+    const char *a = luaL_checklstring(L, 1, &n), *b = luaL_checklstring(L, 2, &m);
+    need_crypto(L);
+    lua_pushboolean(L, n == m && crypto.compare(a, b, n) == 0);
+    return 1;
+}
+
+/* random_bytes(n) -> as many, at most 256, for keys */
+static int
+random_bytes(lua_State *L)
+{
+    char bytes[RANDOM_MAX];
+    lua_Integer n = luaL_checkinteger(L, 1);
+    luaL_argcheck(L, n > 0 && n <= RANDOM_MAX, 1, "from 1 to 256 expected");
+    ssize_t got;
+    do
+        got = getrandom(bytes, (size_t)n, 0);
+    while (got < 0 && errno == EINTR);
+    if (got != n)
+        return luaL_error(L, "no random bytes: %s", strerror(errno));
+    lua_pushlstring(L, bytes, (size_t)n);
+    return 1;
+}
+
+static void
+on_open(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg functions[] = {{"hmac_sha256", hmac_sha256},
+                                         {"same_bytes", same_bytes},
+                                         {"random_bytes", random_bytes},
+                                         {NULL, NULL}};
+    lmpe_setfuncs(L, S, functions);
+}
+
+const lmpe_module lmpe_hmac_module = {.open = on_open};
