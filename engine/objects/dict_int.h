@@ -178,12 +178,15 @@ mpe__dict_version_at(struct mpe__dict_place *p)
 
 /* The key as it is stored: a packed float that is a whole number is the integer, in small. */
 mpe_bytes mpe__dict_whole_key(mpe_bytes key, uint8_t small[MPE_WIRE_SCALAR_MAX]);
+static inline int
+mpe__dict_is_float(mpe_bytes key)
+{
+    return MPE__UNLIKELY(key.size == 9 && *(const uint8_t *)key.data == MPE_TAG_FLOAT);
+}
 static inline mpe_bytes
 mpe__dict_key(mpe_bytes key, uint8_t small[MPE_WIRE_SCALAR_MAX])
 {
-    if (MPE__LIKELY(key.size != 9 || *(const uint8_t *)key.data != MPE_TAG_FLOAT))
-        return key;
-    return mpe__dict_whole_key(key, small);
+    return mpe__dict_is_float(key) ? mpe__dict_whole_key(key, small) : key;
 }
 /* The hash of a key, and its stripe. */
 void mpe__dict_locate(mpe_engine *e, mpe_object *o, mpe_bytes key, struct mpe__dict_place *p);

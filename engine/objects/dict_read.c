@@ -192,22 +192,32 @@ read_key(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out, uint64_t *ve
     return rc;
 }
 
+/* Apart, so that the other keys need no memory of this frame. */
+MPE__COLD static int
+read_float_key(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out, uint64_t *version)
+{
+    uint8_t small[MPE_WIRE_SCALAR_MAX];
+    return read_key(e, o, mpe__dict_whole_key(key, small), out, version);
+}
+
 int
 mpe_dict_get(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out, uint64_t *version)
 {
-    uint8_t small[MPE_WIRE_SCALAR_MAX];
     if (!out || mpe__lacks(key))
         return MPE_EINVAL;
     if (!mpe__admits(e, o, MPE__KIND(DICT)))
         return mpe__refusal(e, o, MPE__KIND(DICT));
-    return read_key(e, o, mpe__dict_key(key, small), out, version);
+    if (mpe__dict_is_float(key))
+        return read_float_key(e, o, key, out, version);
+    return read_key(e, o, key, out, version);
 }
 
 int
 mpe_dict_has(mpe_engine *e, mpe_object *o, mpe_bytes key)
 {
-    uint8_t small[MPE_WIRE_SCALAR_MAX];
     if (mpe__lacks(key) || !mpe__admits(e, o, MPE__KIND(DICT)))
         return 0;
-    return read_key(e, o, mpe__dict_key(key, small), NULL, NULL) == MPE_OK;
+    if (mpe__dict_is_float(key))
+        return read_float_key(e, o, key, NULL, NULL) == MPE_OK;
+    return read_key(e, o, key, NULL, NULL) == MPE_OK;
 }
