@@ -18,7 +18,6 @@
 #include "process/lprocess.h"
 #include "lopen.h"
 
-#define HEAP_AT_START (256 << 10)
 #define PREFIX "mpengine: "
 
 /* Started by the engine itself, as -E -e CODE? Then that code sees to everything, and the command line
@@ -99,17 +98,6 @@ tune_malloc(void)
     mallopt(M_MXFAST, 0);
 }
 
-/* What the library takes of the heap before a script's first line, faulted in at once: a fault costs
- * many times what its page does. */
-static void
-fault_in_heap(void)
-{
-    void *first = malloc(1);
-    if (first)
-        lmpe_fault_in(first, HEAP_AT_START);
-    free(first);
-}
-
 /* What reads and writes standard files that are closed finds nothing, and no file that a script opens
  * gets in their place. Without a /dev/null they stay closed. */
 static void
@@ -127,7 +115,6 @@ main(int argc, char **argv)
 {
     open_standard_files();
     tune_malloc();
-    fault_in_heap();
     lua_State *L = luaL_newstate();
     if (!L) {
         fprintf(stderr, "mpengine: not enough memory\n");

@@ -235,6 +235,8 @@ int lmpe_code_push(lmpe_encoder *e, lmpe_code *code);
 /* Pushes a function from bytecode, its own or a blob's.  0, or negative with a message pushed. */
 int lmpe_code_load(lmpe_decoder *d, const char *code, size_t n);
 int lmpe_code_load_shared(lmpe_decoder *d, uint64_t h);
+/* Is this a Lua whose private memory and bytecode were tested? lcodec_plain.c. */
+int lmpe_plain_is_usable(void);
 /* Pushes a function that gives a new closure of the code each time it is called, or false. */
 void lmpe_code_maker(lua_State *L, const char *code, size_t n);
 

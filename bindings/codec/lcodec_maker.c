@@ -11,7 +11,8 @@
 ** compiled by the running Lua, with as many locals as the code has upvalues, and with the code
 ** in place of the inner function. Each call gives a closure with upvalues of its own, all nil.
 **
-** This file depends on how bytecode is serialised (ldump.c of Lua 5.4), not on what it does. The
+** This file depends on how bytecode is serialised (ldump.c of Lua 5.4), not on what it does. So it
+** is left out where lcodec_plain.c is (PLAIN of the Makefile). The
 ** first closure of each maker is dumped again; unless its bytes are those of the code there is
 ** no maker, and the code is loaded each time.
 */
@@ -296,6 +297,10 @@ make(lua_State *L)
 void
 lmpe_code_maker(lua_State *L, const char *code, size_t n)
 {
+    if (!lmpe_plain_is_usable()) {
+        lua_pushboolean(L, 0);
+        return;
+    }
     lua_pushcfunction(L, make);
     lua_pushlightuserdata(L, (void *)(uintptr_t)code);
     lua_pushinteger(L, (lua_Integer)n);

@@ -122,6 +122,12 @@ usable(void)
     return MAY_BE_USABLE && atomic_load_explicit(&probed, memory_order_relaxed);
 }
 
+int
+lmpe_plain_is_usable(void)
+{
+    return usable();
+}
+
 /* ----------------------------------------------------------------------------- scalars */
 
 static int

@@ -37,8 +37,6 @@ void lmpe_child_ended(lmpe *S, lmpe_child *c);
 
 /* Keeps the collector away from the present heap, and lets it run if it was stopped: lspawn.c. */
 void lmpe_put_off_collection(lua_State *L);
-/* Faults in the pages of this memory for writing, at once: lspawn.c. */
-void lmpe_fault_in(const void *at, size_t bytes);
 /* Ends this process now: releases everything it holds; nothing is unwound or collected. */
 void lmpe_process_end(lmpe *S, int code);
 

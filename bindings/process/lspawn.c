@@ -13,10 +13,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
-#define PAGE ((uintptr_t)4096)
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -115,24 +113,6 @@ enter_child(lua_State *L, lmpe *S, int status, const sigset_t *mask)
     run_main(L, S, lua_gettop(L) - 4);
 }
 
-void
-lmpe_fault_in(const void *at, size_t bytes)
-{
-    uintptr_t first = (uintptr_t)at & ~(PAGE - 1);
-    madvise((void *)first, ((uintptr_t)at + bytes - first + PAGE - 1) & ~(PAGE - 1),
-            MADV_POPULATE_WRITE);
-}
-
-/* Memory that both sides of a fork write to next, faulted in at once, as the engine does with
- * its own. */
-static void
-fault_in(lua_State *L, lmpe *S)
-{
-    const void *const touched[] = {S, S->main, S->main_task, L};
-    for (size_t i = 0; i < sizeof touched / sizeof *touched; i++)
-        lmpe_fault_in(touched[i], 1);
-}
-
 /* fork(child, name, daemon, main, bytes, ...): the child calls main(bytes, ...) and does not return. */
 static int
 fork_child(lua_State *L)
@@ -151,8 +131,6 @@ fork_child(lua_State *L)
     make_way(S);
     lmpe_signals_hold(&mask);
     int rc = mpe_process_fork(S->e, name, flags, message, &p, &is_child);
-    if (rc == MPE_OK)
-        fault_in(L, S);
     if (is_child)
         enter_child(L, S, rc, &mask);
     sigprocmask(SIG_SETMASK, &mask, NULL);

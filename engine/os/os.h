@@ -37,7 +37,6 @@ void mpe__memfd_join(void *base, uint64_t offset, uint64_t bytes);
 
 /* pages.c: the range will be used: all its pages at once instead of a fault each. Only advice. */
 void mpe__will_read(const void *from, const void *to);
-void mpe__will_write(void *from, void *to);
 
 /* thread.c: a detached thread that takes no signals. */
 int mpe__thread_start(void *(*run)(void *ud), void *ud);

@@ -7,26 +7,13 @@
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
-#define MADV_POPULATE_WRITE 23
 #endif
 #define PAGE ((uintptr_t)4096)
-
-static void
-populate(const void *from, const void *to, int advice)
-{
-    uintptr_t first = (uintptr_t)from & ~(PAGE - 1);
-    uintptr_t last = ((uintptr_t)to + PAGE - 1) & ~(PAGE - 1);
-    madvise((void *)first, last - first, advice);
-}
 
 void
 mpe__will_read(const void *from, const void *to)
 {
-    populate(from, to, MADV_POPULATE_READ);
-}
-
-void
-mpe__will_write(void *from, void *to)
-{
-    populate(from, to, MADV_POPULATE_WRITE);
+    uintptr_t first = (uintptr_t)from & ~(PAGE - 1);
+    uintptr_t last = ((uintptr_t)to + PAGE - 1) & ~(PAGE - 1);
+    madvise((void *)first, last - first, MADV_POPULATE_READ);
 }

@@ -51,20 +51,6 @@ mpe_own_threads(mpe_engine *e, int delta)
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 extern const char etext[] __attribute__((visibility("hidden")));
 
-#define STACK_NEAR 8192 /* of the stack, from the fork outwards */
-
-/* The pages that both sides certainly write to, and in a child the code, whose mappings it does
- * not inherit: one fault instead of many. */
-static void
-fault_in(mpe_engine *e, int is_child)
-{
-    char *here = __builtin_frame_address(0);
-    if (is_child)
-        mpe__will_read(__ehdr_start, etext);
-    mpe__will_write(here, here + STACK_NEAR);
-    mpe__will_write(e, e->loop + 1);
-}
-
 static int
 start_child(mpe_engine *e, const struct mpe__birth *b, const struct mpe__lines *lines)
 {
@@ -126,7 +112,8 @@ mpe_process_fork(mpe_engine *e, const char *name, unsigned flags, mpe_bytes mess
     pid_t pid = fork();
     int refused = errno;
     mpe_standard_release(held);
-    fault_in(e, pid == 0);
+    if (pid == 0) /* the mappings of the code are not inherited: one fault instead of many */
+        mpe__will_read(__ehdr_start, etext);
     if (pid == 0) {
         *is_child = 1;
         *out = NULL;
