@@ -33,7 +33,7 @@ describe("an environment variable", function()
   end)
 
   it("is checked in a host", function()
-    local host = support.root .. "/build/hosts/bindings/embed_lua"
+    local host = support.root .. "/build/hosts/bindings/examples/embed_lua-a-c99"
     if not io.open(host) then return pending "the hosts are not built" end
     for name, values in pairs(REFUSED) do
       local said = support.shell(("%s=%s %s 2>&1; echo status $?"):format(name, support.quote(values[1]), host))

@@ -264,7 +264,8 @@ void
 mpe_interrupt(mpe_engine *e)
 {
     mpe__store32(&e->loop->interrupted, 1);
-    mpe__ring(e, e->slot, MPE__DELIVERY);
+    mpe__ring(e, e->slot,
+              MPE__BROADCAST); /* what is waited for may have changed, as by a retirement */
 }
 
 /* ---- hooks ---- */
