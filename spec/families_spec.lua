@@ -5,12 +5,17 @@ local support = require "spec.support"
 local FAMILIES = { { name = "mp", module = "mp", call = "" }, { name = "mp.co", module = "mp.co", call = "co." } }
 
 -- The number in the text of an object: an address in mp, a count in mp.co. A put without a value: an
--- error in mp, nil in mp.co.
+-- error in mp, nil in mp.co. A result comes from a pool, or from a task. One that is not ready has not
+-- succeeded: mp raises, as Python does, and mp.co says false, as gevent does.
 local DIFFERENCES = {
   mp = [[local NUMBER = "0x%x+"
-    local function PUT_NOTHING(q) raises("value expected, got no value", q.put, q) end]],
+    local function PUT_NOTHING(q) raises("value expected, got no value", q.put, q) end
+    local function RESULT(f, ...) return mp.Pool(1):apply_async(f, { ... }) end
+    local function NOT_SUCCESSFUL(r) raises("the result is not ready", r.successful, r) end]],
   ["mp.co"] = [[local NUMBER = "%d+"
-    local function PUT_NOTHING(q) eq(q:put(), true) eq(q:get(), nil) end]],
+    local function PUT_NOTHING(q) eq(q:put(), true) eq(q:get(), nil) end
+    local function RESULT(f, ...) local r = co.AsyncResult() co.spawn(f, ...):link(r) return r end
+    local function NOT_SUCCESSFUL(r) eq(r:successful(), false) end]],
 }
 
 local PRELUDE = [[
@@ -128,7 +133,7 @@ for _, family in ipairs(FAMILIES) do
 
     it("serve tasks in the order of arrival, and pass by one that was killed", function()
       with[[
-        for _, kind in ipairs{ "Lock", "Semaphore", "BoundedSemaphore" } do
+        for _, kind in ipairs{ "Lock", "RLock", "Semaphore", "BoundedSemaphore" } do
           local x, order, tasks = F[kind](), {}, {}
           x:acquire()
           for i = 1, 4 do
@@ -140,6 +145,49 @@ for _, family in ipairs(FAMILIES) do
           co.joinall(tasks)
           eq(order, { 1, 3, 4 })
           eq(x:acquire(0), true)
+        end]]
+    end)
+
+    it("give a result: not ready, then its values or its error, to all that ask", function()
+      with[[
+        local go = mp.Event()
+        local r = RESULT(function(a, b) go:wait() return a, b, nil end, "x", 7)
+        eq(r:ready(), false)
+        NOT_SUCCESSFUL(r)
+        eq(table.pack(r:wait(0)), table.pack(nil, "timeout"))
+        eq(table.pack(r:get(0.01)), table.pack(nil, "timeout"))
+        local askers = {}
+        for i = 1, 3 do askers[i] = co.spawn(function() return r:get() end) end
+        go:set()
+        for i = 1, 3 do eq(table.pack(askers[i]:get()), table.pack("x", 7, nil)) end
+        eq({ r:wait(), r:ready(), r:successful() }, { true, true, true })
+        local bad = RESULT(function() error({ code = 5 }, 0) end)
+        eq(bad:wait(), true)
+        eq({ bad:ready(), bad:successful() }, { true, false })
+        eq(pcall(bad.get, bad), false)
+        says("(timeout must be a number of seconds, 0 or more)", r.get, r, -1)
+        says("on bad self", r.get, 1)]]
+    end)
+
+    it("are waited for together, by both waits", function()
+      with[[
+        for _, wait in ipairs{ mp.wait, co.wait } do
+          local q, e, l, s, go = F.Queue(), F.Event(), F.Lock(), F.Semaphore(0), mp.Event()
+          l:acquire()
+          local r = RESULT(function() go:wait() return 1 end)
+          local list = { q, e, l, s, r }
+          eq(#wait(list, 0), 0)
+          local changes = { function() q:put(1) end, function() e:set() end, function() l:release() end,
+            function() s:release() end, function() go:set() end }
+          for i, change in ipairs(changes) do
+            local waiter = co.spawn(function() return wait({ list[i] }, 10) end)
+            co.sleep(0)
+            change()
+            local ready = waiter:get()
+            eq(#ready, 1)
+            assert(ready[1] == list[i])
+          end
+          eq(#wait(list, 10), 5)
         end]]
     end)
   end)
