@@ -337,6 +337,7 @@ on_open(lua_State *L, lmpe *S)
     new_main_task(L, S);
     new_callback_task(L, S);
     lmpe_open_cancel(L, S);
+    mpe_ask_in_task(S->e, is_in_task, S);
 }
 
 const lmpe_module lmpe_task_module = {
