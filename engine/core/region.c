@@ -204,11 +204,12 @@ mpe__region_unmap(mpe_engine *e)
 {
     struct mpe__mapping *m = e->mapping;
     mpe__fd_close(e->spare_fd);
+    mpe__fd_close(e->bell_fd); /* not earlier: a detaching slot still rings the others */
     if (m && atomic_fetch_sub(&m->engines, 1) == 1) {
         mpe__fd_close(m->fd);
         free_mapping(m);
     }
     e->base = NULL;
     e->mapping = NULL;
-    e->fd = e->spare_fd = -1;
+    e->fd = e->spare_fd = e->bell_fd = -1;
 }

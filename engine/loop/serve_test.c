@@ -5,6 +5,7 @@
 #include "testing/mpe_test.h"
 #include "testing/procs.h"
 
+#include <dirent.h>
 #include <poll.h>
 #include <pthread.h>
 #include <unistd.h>
@@ -423,6 +424,34 @@ TEST(the_descriptor_tells_of_other_processes)
     EXPECT(t.done);
     EXPECT_EQ(mpe_test_join(e, p), 0);
     mpe_close(e);
+}
+
+static int
+count_descriptors(void)
+{
+    int n = 0;
+    DIR *d = opendir("/proc/self/fd");
+    REQUIRE(d);
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
+}
+
+/* Closing rings the processes that sleep in poll, this one included. */
+TEST(an_engine_that_was_polled_leaves_no_descriptor)
+{
+    uv_loop_t first; /* libuv keeps descriptors of its own from the first loop on */
+    REQUIRE(uv_loop_init(&first) == 0);
+    uv_loop_close(&first);
+    int before = count_descriptors();
+    for (int i = 0; i < 3; i++) {
+        mpe_engine *e = mpe_test_engine(0);
+        int fd;
+        EXPECT_OK(mpe_poll_begin(e, &fd, NULL));
+        mpe_close(e);
+        EXPECT_EQ(count_descriptors(), before);
+    }
 }
 
 TEST(the_descriptor_tells_of_deaths_and_then_is_silent)

@@ -327,7 +327,4 @@ mpe__uv_close(mpe_engine *e)
         if (l->uv_is_own && uv_loop_close(l->uv) == 0)
             free(l->uv);
     }
-    if (e->bell_fd >= 0)
-        close(e->bell_fd);
-    e->bell_fd = -1;
 }
