@@ -6,24 +6,11 @@
 #include "codec/lcodec.h"
 #include "mpengine_lua.h"
 
-/* The state, with the library loaded; raises when that fails. */
-static lmpe *
-loaded(lua_State *L)
-{
-    lmpe *S = lmpe_of(L);
-    if (S)
-        return S;
-    lua_getglobal(L, "require");
-    lua_pushliteral(L, "mpengine");
-    lua_call(L, 1, 0);
-    return lmpe_of(L);
-}
-
 void
 mpe_lua_push(lua_State *L, mpe_object *o)
 {
     luaL_checkstack(L, 8, NULL);
-    lmpe *S = loaded(L);
+    lmpe *S = lmpe_load(L);
     int rc = lmpe_push_handle(L, S, mpe_handle_of(S->e, o));
     if (rc != MPE_OK)
         lmpe_raise(L, rc, "mpe_lua_push");
@@ -50,7 +37,7 @@ encode(lua_State *L)
 {
     struct bytes *b = lua_touserdata(L, 1);
     lmpe_encode_opts opts = {.root = "values", .in_program = 1};
-    loaded(L);
+    lmpe_load(L);
     b->rc = lmpe_encode(L, 2, lua_gettop(L) - 1, b->out, &opts);
     return b->rc < 0 ? 1 : 0;
 }
@@ -59,7 +46,7 @@ static int
 decode(lua_State *L)
 {
     struct bytes *b = lua_touserdata(L, 1);
-    loaded(L);
+    lmpe_load(L);
     b->rc = lmpe_decode(L, b->data, b->size, &b->n, LMPE_DECODE_FUNCTIONS);
     return b->rc < 0 ? 1 : b->n;
 }

@@ -25,7 +25,8 @@
     X(turn)                                                                                        \
     X(coqueue)                                                                                     \
     X(offload)                                                                                     \
-    X(suspend)
+    X(suspend)                                                                                     \
+    X(host_tasks)
 
 #define ABOVE_KINDS(X)                                                                             \
     X(directory) /* shared */                                                                      \

@@ -57,6 +57,35 @@ MPE_API int mpe_lua_encode(lua_State *L, int n, mpe_buf *out);
  * Threads: the engine's.  Errors: EINVAL, ECORRUPT, ETYPE, ESTALE, ENOMEM. */
 MPE_API int mpe_lua_decode(lua_State *L, const void *data, size_t size);
 
+typedef uint64_t
+    mpe_task; /* a number, not an address: harmless when the task has ended; 0 is none */
+/* Is told once, from the loop, how a task of mpe_lua_spawn has ended; its results are at 1 to
+ * nresults of L. OK: what it returned. EINVAL: it raised an error, which is followed by its
+ * traceback. ECANCELED: it was killed, with that error and an empty text; or the state is being
+ * closed, with none. It may wait, as any callback of the host. */
+typedef void (*mpe_lua_done)(lua_State *L, void *ud, int status, int nresults);
+/* Spawns a task from the function and the n arguments on top of L, which are popped, whatever the
+ * outcome. done may be NULL: an error is then reported, as that of co.spawn. *out may be NULL.
+ * Blocks: no; the task starts, and done is called, from the loop.
+ * Threads: the engine's.
+ * Errors: EINVAL, EPERM (nothing is popped by these), ETYPE (not a function), ENOMEM, ECLOSED. */
+MPE_API int mpe_lua_spawn(lua_State *L, int n, mpe_lua_done done, void *ud, mpe_task *out);
+/* Kills a task, with a reason or NULL, as task:kill in Lua. One that has not started never does.
+ * Blocks: no; the task ends from the loop.
+ * Threads: the engine's.
+ * Errors: EINVAL, EPERM, ESTALE (it has ended), ENOMEM, ECLOSED. */
+MPE_API int mpe_lua_kill(lua_State *L, mpe_task task, const char *reason);
+/* Calls the function below the n arguments on top of L in a task, and waits for its end: as lua_pcall,
+ * but what it calls may wait. On an error two values take the place of the function and its
+ * arguments, whatever nresults is: the error and its traceback, which may be empty.
+ * Blocks: up to the deadline (mpe_now), at which the task is cancelled; MPE_NOW, or one that has
+ * passed: up to its first wait. Other tasks go on meanwhile.
+ * Threads: the engine's.
+ * Errors: EINVAL (it raised the error; or a wrong argument: the stack stays), ETIMEDOUT, ECANCELED
+ * (it was killed), EDEADLK (every task waits for what can never come, and the text lists the
+ * lines; or called inside a Lua task), EINTR, EPERM (the stack stays), ENOMEM, ECLOSED. */
+MPE_API int mpe_lua_call(lua_State *L, int n, int nresults, uint64_t deadline);
+
 /* A C function that suspends the calling task and is finished later:
  *
  *     static int fetch(lua_State *L) { return mpe_lua_suspend(L, &fetch_ops, new_request(L)); }

@@ -49,6 +49,18 @@ lmpe_check_count(lua_State *L, int idx, lua_Integer min, lua_Integer max, const 
     return luaL_argerror(L, idx, text);
 }
 
+lmpe *
+lmpe_load(lua_State *L)
+{
+    lmpe *S = lmpe_of(L);
+    if (S)
+        return S;
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "mpengine");
+    lua_call(L, 1, 0);
+    return lmpe_of(L);
+}
+
 int
 lmpe_raise(lua_State *L, int status, const char *where)
 {

@@ -44,6 +44,7 @@ struct lmpe {
     uint32_t anchor_free; /* first free place for a task, see ltask.c */
     uint32_t anchor_top;
     uint32_t ended_tasks;
+    uint64_t host_tasks; /* spawned so far by the host: lhost_tasks.c */
     const struct lmpe_box_calls *calls[MPE_KIND_COUNT];
     uint32_t boxes, armed_boxes; /* shared objects made so far; when the end was last prepared */
     uint64_t weighed;            /* growth of the arena that the collector has been told */
@@ -151,6 +152,8 @@ uint64_t lmpe_deadline_in(double seconds);
 /* An integer in a range; what names it in the message. */
 lua_Integer lmpe_check_count(lua_State *L, int idx, lua_Integer min, lua_Integer max,
                              const char *what);
+/* The state, with the library loaded; raises when that fails. */
+lmpe *lmpe_load(lua_State *L);
 /* Raises for a status that is misuse or a failure; where names the call. */
 int lmpe_raise(lua_State *L, int status, const char *where);
 

@@ -53,6 +53,9 @@ void lmpe_push_kill(lua_State *L, int idx);
 /* Pushes the error that an entered scope raises. */
 void lmpe_push_token(lua_State *L, const lmpe_scope *s);
 
+/* A task that has not started ends at the deadline with the error on top of the stack, popped. */
+void lmpe_bound_task(lua_State *L, lmpe_task *t, uint64_t deadline);
+
 /* ---- lticker.c ---- */
 
 /* lhook.c: a hook of the script that ours replaces for a time. */

@@ -166,3 +166,29 @@ lmpe_raise_interrupted(lua_State *L, lmpe *S)
     push_error_of(L, S, MPE_EINTR);
     return lua_error(L);
 }
+
+int
+lmpe_drive_for_host(lua_State *L, lmpe *S, const int *done)
+{
+    int rc, again = 0, state = S->current->state;
+    check_depth(L, S, NULL);
+    struct drive d = begin_drive(L, S, S->current == S->callback ? state : LMPE_READY);
+    do {
+        rc = done ? mpe_drive(S->e, done) : mpe_go_round(S->e);
+        S->current = d.task;
+        if (rc != MPE_EINTR || !S->is_program || must_leave(L, S, &again))
+            break;
+        S->current = S->callback;
+    } while (done);
+    int error = errno;
+    end_drive(S, &d);
+    d.task->state = (uint8_t)state;
+    if (again)
+        mpe_interrupt(S->e);
+    errno = error;
+    if (rc == MPE_EINTR && !S->is_program)
+        lua_pushstring(L, mpe_strerror(rc));
+    else if (rc != MPE_OK)
+        push_error_of(L, S, rc);
+    return rc;
+}

@@ -131,7 +131,7 @@ task_ended(lmpe_task *t, lua_State *L, int nresults)
     lua_insert(L, -2);
     if (t->killed && t->outcome == 0 && ended_by_kill(L, t, co))
         t->outcome = -1;
-    int unheard = t->outcome == 0 && !lmpe_is_heard(&t->joiners);
+    int unheard = t->outcome == 0 && !t->of_host && !lmpe_is_heard(&t->joiners);
     keep_results(L, t, co, nresults);
     t->co = NULL;
     t->state = LMPE_DONE;
@@ -144,8 +144,10 @@ task_ended(lmpe_task *t, lua_State *L, int nresults)
         S->callbacks->ended(S);
     mpe_waitlist_wake(S->e, &t->joiners, UINT32_MAX);
     if (t->outcome == 0)
-        save_traceback(L, unheard);
+        save_traceback(L, unheard || t->of_host);
     tell_end(L, unheard);
+    if (t->recorded)
+        lmpe_host_task_ended(L, t);
     lua_pop(L, 1);
     lmpe_give_thread(L, S, t, co);
 }

@@ -14,21 +14,28 @@ lmpe_push_token(lua_State *L, const lmpe_scope *s)
     lua_remove(L, -2);
 }
 
-/* Enters the scope at idx. */
+/* A task enters the scope at idx, in a coroutine of its own. */
 static void
-enter(lua_State *L, lmpe *S, int idx)
+enter_in(lua_State *L, lmpe_task *t, lua_State *co, int idx)
 {
+    lmpe *S = t->S;
     lmpe_scope *s = lua_touserdata(L, idx);
-    lmpe_task_wait *r = lmpe_wait_of(S->current);
+    lmpe_task_wait *r = lmpe_wait_of(t);
     lua_pushvalue(L, idx);
     lua_rawsetp(L, LUA_REGISTRYINDEX, s);
-    s->L = L;
+    s->L = co;
     s->outer = r->scopes;
     r->scopes = s;
     if (s->deadline != MPE_FOREVER) {
         S->ticker->deadlines++;
         lmpe_start_ticking(S);
     }
+}
+
+static void
+enter(lua_State *L, lmpe *S, int idx)
+{
+    enter_in(L, S->current, L, idx);
 }
 
 static void
@@ -93,6 +100,14 @@ push_scope(lua_State *L, uint64_t deadline, int token)
     *s = (lmpe_scope){.deadline = deadline};
     lua_pushvalue(L, token);
     lua_setiuservalue(L, -2, 1);
+}
+
+void
+lmpe_bound_task(lua_State *L, lmpe_task *t, uint64_t deadline)
+{
+    push_scope(L, deadline, lua_gettop(L));
+    enter_in(L, t, t->co, lua_gettop(L));
+    lua_pop(L, 2);
 }
 
 /* scope(token) -> scope: the token is the error raised in it once it is cancelled */

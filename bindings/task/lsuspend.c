@@ -212,6 +212,8 @@ finish(lua_State *L, lmpe *S, lmpe_await *a, int status)
 int
 mpe_lua_suspend(lua_State *L, const mpe_call_ops *ops, void *ud)
 {
+    if (!ops || !ops->start || !ops->push || !ops->cancel)
+        return luaL_error(L, "mpe_lua_suspend: %s", mpe_strerror(MPE_EINVAL));
     lmpe *S = lmpe_of(L);
     int is_cancelled = S && lmpe_is_cancelled(L, S, S->current);
     entry *c = S && !is_cancelled ? begin(S->e, ops, ud) : NULL;

@@ -228,11 +228,16 @@ new_main_task(lua_State *L, lmpe *S)
 }
 
 /* Does a C function run that a task has called? A callback of the host runs while all tasks wait. */
+int
+lmpe_is_in_task(const lmpe *S)
+{
+    return S->current != S->main_task && S->current->state == LMPE_RUNNING;
+}
+
 static int
 is_in_task(void *ud)
 {
-    const lmpe *S = ud;
-    return S->current != S->main_task && S->current->state == LMPE_RUNNING;
+    return lmpe_is_in_task(ud);
 }
 
 /* Stands for the code that the loop runs and that is no task, such as a callback of the host. It

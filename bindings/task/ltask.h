@@ -129,9 +129,11 @@ struct lmpe_task {
     uint8_t timed_out;
     uint8_t granted;
     uint8_t shielded;
-    uint8_t hears;   /* it waits in the joiners of another task, whose error it will raise */
-    uint8_t leaving; /* an error ends the current wait: ldrive.c */
-    uint8_t of_luv;  /* a callback of luv's */
+    uint8_t hears;    /* it waits in the joiners of another task, whose error it will raise */
+    uint8_t leaving;  /* an error ends the current wait: ldrive.c */
+    uint8_t of_luv;   /* a callback of luv's */
+    uint8_t of_host;  /* the host hears its error: lhost_tasks.c */
+    uint8_t recorded; /* which is told its end */
 };
 
 /* The number of a task as scripts see it: they count from 1. */

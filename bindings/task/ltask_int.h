@@ -35,6 +35,14 @@ void lmpe_open_report(lua_State *L, lmpe *S);
 /* joinall(tasks [, timeout]) -> those that have ended, in the order in which they ended */
 int lmpe_joinall(lua_State *L);
 
+/* ltask_methods.c: kills the task at -2 with the error on top, popped; one that has ended, or is
+ * being killed, is left as it is. Does not wait. */
+void lmpe_kill(lua_State *L, lmpe *S, lmpe_task *t);
+/* ltask.c: does a C function run that a task has called? */
+int lmpe_is_in_task(const lmpe *S);
+/* lhost_tasks.c: such a task has ended, and is on top of the stack. */
+void lmpe_host_task_ended(lua_State *L, lmpe_task *t);
+
 /* ---- waits: lawait.c, lwaitlist.c ---- */
 
 /* lwaitlist.c: a list, whose user value is its owner or nil; waiting for any of a list, its user
@@ -50,6 +58,9 @@ void lmpe_wait_forked(lmpe *S, lmpe_task *t);
 /* ldrive.c: drives the loop until the wait of the current task has ended, or the loop has ended
  * it. */
 void lmpe_wait_in_place(lua_State *L, lmpe *S, lmpe_task *t);
+/* Drives the loop for a wait of the host's until *done; NULL: runs what is ready, once. On an error
+ * it is pushed, as the loop's waits raise it. */
+int lmpe_drive_for_host(lua_State *L, lmpe *S, const int *done);
 /* Pops the error that ends the wait of the current task, instead of a cancellation. */
 void lmpe_keep_failure(lua_State *L, lmpe_task *t);
 /* The loop ended the wait: pushes the error, which takes the place of a cancellation. */

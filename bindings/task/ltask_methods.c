@@ -84,6 +84,19 @@ get(lua_State *L)
     return wait_for_end(L, finish_get);
 }
 
+void
+lmpe_kill(lua_State *L, lmpe *S, lmpe_task *t)
+{
+    if (t->state == LMPE_DONE || t->killed) {
+        lua_pop(L, 1);
+        return;
+    }
+    lmpe_set_kill(L, -2);
+    if (t->state == LMPE_RUNNING)
+        lmpe_start_ticking(S); /* it may never wait */
+    lmpe_interrupt_wait(L, S, t);
+}
+
 /* kill(task, error object): does not wait. */
 static int
 kill_task(lua_State *L)
@@ -92,12 +105,7 @@ kill_task(lua_State *L)
     lmpe_task *t = lmpe_check_task(L, 1);
     luaL_checkany(L, 2);
     lua_settop(L, 2);
-    if (t->state == LMPE_DONE || t->killed)
-        return 0;
-    lmpe_set_kill(L, 1);
-    if (t->state == LMPE_RUNNING)
-        lmpe_start_ticking(S); /* it may never wait */
-    lmpe_interrupt_wait(L, S, t);
+    lmpe_kill(L, S, t);
     return 0;
 }
 

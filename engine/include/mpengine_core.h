@@ -50,6 +50,10 @@ typedef struct mpe_guest {
  * Ownership: its memory stays the caller's and must stay until mpe_guest_leave or closing.
  * Errors: EINVAL (NULL), EEXIST (there is one), EPERM (thread). */
 MPE_API int mpe_guest_enter(mpe_engine *e, mpe_guest *guest);
+/* OK when the calling thread is the engine's, in the process that opened it, for a binding that
+ * refuses as the engine does.
+ * Errors: EINVAL (NULL), EPERM (another thread, or a fork). */
+MPE_API int mpe_may_call(const mpe_engine *e);
 /* The guest leaves; harmless when it is none. */
 MPE_API void mpe_guest_leave(mpe_engine *e, mpe_guest *guest);
 

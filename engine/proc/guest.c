@@ -19,6 +19,14 @@ mpe_guest_enter(mpe_engine *e, mpe_guest *guest)
     return MPE_OK;
 }
 
+int
+mpe_may_call(const mpe_engine *e)
+{
+    if (!e)
+        return MPE_EINVAL;
+    return mpe__is_ours(e) ? MPE_OK : mpe__refusal(e, NULL, 0);
+}
+
 void
 mpe_guest_leave(mpe_engine *e, mpe_guest *guest)
 {
