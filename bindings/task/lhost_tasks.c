@@ -53,15 +53,15 @@ guarded(lua_State *L, lua_CFunction f, request *r, int n)
     lua_insert(L, -(n + 1));
     if (lua_pcall(L, n + 1, LUA_MULTRET, 0) == LUA_OK)
         return r->rc;
-    return mpe_lua_engine(L) ? MPE_ENOMEM : MPE_ECLOSED;
+    return lmpe_of(L) ? MPE_ENOMEM : MPE_ECLOSED;
 }
 
-/* Does the state have an engine, and does this thread own it? */
+/* May this thread call the engine, if the library is loaded? */
 static int
 check_engine(lua_State *L)
 {
-    mpe_engine *e = mpe_lua_engine(L);
-    return e ? mpe_may_call(e) : MPE_OK;
+    const lmpe *S = lmpe_of(L);
+    return S ? mpe_may_call(S->e) : MPE_OK;
 }
 
 /* Replaces a function and its arguments, from index 2 on, by their task. */
