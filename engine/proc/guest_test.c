@@ -4,6 +4,8 @@
 #include "testing/mpe_test.h"
 #include "testing/procs.h"
 
+#include <pthread.h>
+
 static mpe_engine *closed;
 
 static void
@@ -45,4 +47,23 @@ TEST(the_guest_is_told_when_the_engine_is_closed)
     mpe_guest_leave(e, &b);
     mpe_close(e);
     EXPECT(!closed);
+}
+
+static void *
+may_call(void *ud)
+{
+    return mpe_may_call(ud) == MPE_EPERM ? ud : NULL;
+}
+
+TEST(only_the_thread_of_an_engine_may_call_it)
+{
+    pthread_t t;
+    void *refused = NULL;
+    mpe_engine *e = mpe_test_engine(0);
+    EXPECT_OK(mpe_may_call(e));
+    EXPECT_EQ(mpe_may_call(NULL), MPE_EINVAL);
+    REQUIRE(pthread_create(&t, NULL, may_call, e) == 0);
+    pthread_join(t, &refused);
+    EXPECT(refused == e);
+    mpe_close(e);
 }
