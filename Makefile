@@ -52,7 +52,7 @@ HOST_SRC    := $(wildcard engine/examples/*.c engine/hosts/*.c bindings/examples
 HOST_TEST   := $(wildcard bindings/testing/*_host.c)
 LUA_SRC     := $(sort $(shell find bindings/mpengine -name '*.lua' 2>/dev/null))
 C_SRC       := $(ENGINE_SRC) $(TESTING_SRC) $(TEST_SRC) $(BINDING_SRC) bindings/host.c $(HOST_SRC) $(HOST_TEST) \
-	$(wildcard bindings/fuzz/*.c) $(wildcard tools/*.c)
+	$(wildcard bindings/testing/*_module.c) $(wildcard bindings/fuzz/*.c) $(wildcard tools/*.c)
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 ENGINE_OBJ  := $(call objects,$(ENGINE_SRC))
@@ -163,13 +163,31 @@ $(BUILD)/libmpengine_lua.a: $(BINDING_OBJ) $(BUILD)/sources.stamp
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $(BINDING_OBJ)
 
-# For a Lua that is there already, so liblua is not linked. The engine inside is private to it.
-# nodelete: lua_close would unmap code that threads and fork handlers still return to.
-$(BUILD)/lua/mpengine/core.so: $(BINDING_OBJ) $(BUILD)/libmpengine.a
+# The same, for a Lua that is there already, so liblua is not linked. It has the engine inside, so that
+# its calls are direct, and all that it exports: a host or a C module of Lua that is linked with it
+# uses the same engine as the script. nodelete: lua_close would unmap code that threads and fork
+# handlers still return to.
+LUA_MAP := bindings/libmpengine_lua.map
+$(BUILD)/libmpengine_lua.so.$(MAJOR): $(BINDING_OBJ) $(ENGINE_OBJ) $(LUA_MAP) $(BUILD)/sources.stamp
+	$(call say,LINK)
+	$(Q)$(link) -shared -Wl,-soname,$(@F) -Wl,-Bsymbolic-functions -Wl,--version-script,$(LUA_MAP) \
+		-Wl,-z,nodelete -o $@ $(BINDING_OBJ) $(ENGINE_OBJ) $(UV_LIBS) $(SYS_LIBS)
+
+$(BUILD)/libmpengine_lua.so: $(BUILD)/libmpengine_lua.so.$(MAJOR)
+	$(Q)ln -sf $(<F) $@
+
+# require finds that library by this name; the loader knows that it is the same one.
+$(BUILD)/lua/mpengine/core.so: $(BUILD)/libmpengine_lua.so
+	@mkdir -p $(@D)
+	$(Q)ln -sf ../../libmpengine_lua.so.$(MAJOR) $@
+
+# C modules of Lua for the specs, as others would link them.
+MODULE_TEST := $(wildcard bindings/testing/*_module.c)
+MODULES_SO  := $(patsubst bindings/testing/%_module.c,$(BUILD)/modules/%.so,$(MODULE_TEST))
+$(BUILD)/modules/%.so: $(BUILD)/obj/bindings/testing/%_module.o $(BUILD)/libmpengine_lua.so $(BUILD)/libmpengine.so
 	$(call say,LINK)
 	@mkdir -p $(@D)
-	$(Q)$(link) -shared -Wl,--exclude-libs,libmpengine.a -Wl,-z,nodelete -o $@ $(BINDING_OBJ) \
-		$(BUILD)/libmpengine.a $(UV_LIBS) $(SYS_LIBS)
+	$(Q)$(link) -shared -o $@ $< -L$(BUILD) -lmpengine_lua -lmpengine -Wl,-rpath,$(abspath $(BUILD))
 
 $(BUILD)/lua/%.lua: bindings/%.lua
 	$(call say,COPY)
@@ -211,7 +229,7 @@ with_case = $(shell grep -lE $(foreach f,$(FILTER),-e '^TEST.*$(f)') $(TEST_SRC)
 UNIT_SRC = $(if $(FILTER),$(sort $(named) $(with_case)),$(TEST_SRC))
 
 RUN_TESTS = @CC='$(CC)' BUILD='$(BUILD)' UNIT='$(UNIT_SRC)' FILTER='$(FILTER)' SPEC='$(SPEC)' V='$(V)' tools/test.sh
-test-all: all $(call tests,$(TEST_SRC)) $(HOSTS)
+test-all: all $(MODULES_SO) $(call tests,$(TEST_SRC)) $(HOSTS)
 	$(RUN_TESTS) unit hosts spec
 
 unit: $(call tests,$(UNIT_SRC))
@@ -220,7 +238,7 @@ unit: $(call tests,$(UNIT_SRC))
 hosts: all $(HOSTS)
 	$(RUN_TESTS) hosts
 
-spec: all
+spec: all $(MODULES_SO)
 	$(RUN_TESTS) spec
 
 # In a tree of its own, since everything must pass without lcodec_plain.c, too.
@@ -318,14 +336,16 @@ install: all
 	+@$(SUBMAKE) install-engine
 	install -d $(BIN) $(LUA_LIB)/mpengine
 	install $(BUILD)/mpengine $(BIN)/
-	install -m 644 $(BUILD)/libmpengine_lua.a $(LIB)/
-	install -m 644 $(BUILD)/lua/mpengine/core.so $(LUA_LIB)/mpengine/
+	install -m 644 $(BUILD)/libmpengine_lua.a $(BUILD)/libmpengine_lua.so.$(MAJOR) $(LIB)/
+	ln -sf libmpengine_lua.so.$(MAJOR) $(LIB)/libmpengine_lua.so
+	ln -sf ../../../libmpengine_lua.so.$(MAJOR) $(LUA_LIB)/mpengine/core.so
 	install -m 644 bindings/mpengine_lua.h $(INC)/
 	cd bindings && find mpengine -name '*.lua' -exec install -m 644 -D {} '$(abspath $(LUA_SHARE))'/{} \;
 	$(call pc,mpengine-lua.pc)
 
 uninstall:
 	rm -f $(BIN)/mpengine $(LIB)/libmpengine.a $(LIB)/libmpengine_lua.a $(LIB)/libmpengine.so
+	rm -f $(LIB)/libmpengine_lua.so $(LIB)/libmpengine_lua.so.$(MAJOR)
 	rm -f $(LIB)/libmpengine.so.$(MAJOR) $(LIB)/pkgconfig/mpengine.pc $(LIB)/pkgconfig/mpengine-lua.pc
 	rm -f $(patsubst %,$(INC)/%,$(notdir $(HEADERS)))
 	rm -rf $(LUA_LIB)/mpengine $(LUA_SHARE)/mpengine

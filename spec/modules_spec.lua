@@ -53,6 +53,28 @@ describe("the library's modules", function()
     end)
   end)
 
+  it("share their engine with a C module that is linked with the library", function()
+    in_folder(function(dir)
+      local folder = core_so():gsub("lua/mpengine/core%.so$", "modules")
+      for _, first in ipairs { "mpengine", "counter" } do
+        write_file(dir .. "/script.lua", ("package.cpath = %q .. '/?.so;' .. package.cpath require %q\n")
+          :format(folder, first) .. [[
+            local mp, counter = require "mpengine", require "counter"
+            local q = mp.Queue()
+            counter.fill(q, 3)
+            print(q:get(), q:get(), q:get())
+            local own = counter.new_queue()
+            mp.co.spawn(counter.fill, own, 1):join()
+            print(own:get(), pcall(counter.fill, {}, 1))
+          ]])
+        for _, lua in ipairs { "lua5.4", quote(support.command) } do
+          assert.equal("1\t2\t3\n1\tfalse\tfill: a queue of mpengine expected\n",
+            support.shell(("cd %s && %s script.lua 2>&1"):format(quote(dir), lua)))
+        end
+      end
+    end)
+  end)
+
   it("are read from their files by a Lua that does not accept their bytecode", function()
     in_folder(function(dir)
       write_file(dir .. "/script.lua", USE .. [[
