@@ -2,7 +2,7 @@
  *
  * mpengine_lua.h - mpengine in a host's own Lua state.
  *
- * Link libmpengine_lua.a and libmpengine.a. After mpe_lua_open, `require "mpengine"` works in L: the
+ * Link libmpengine_lua and libmpengine (mpengine-lua.pc). After mpe_lua_open, `require "mpengine"` works in L: the
  * Lua modules are in the library. (A Lua that does not take their bytecode reads their files, found
  * by package.path.) Open the standard library before it.
  *

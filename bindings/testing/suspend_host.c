@@ -113,6 +113,12 @@ call(lua_State *L)
     return mpe_lua_suspend(L, &ops, r);
 }
 
+static int
+call_nothing(lua_State *L)
+{
+    return mpe_lua_suspend(L, NULL, NULL);
+}
+
 static void *
 finish_quarter(void *ud)
 {
@@ -169,6 +175,8 @@ suspends_and_finishes(void)
     RUN(L, "local t, sum = {}, 0\n"
            "for i = 1, 1000 do t[i] = co.spawn(call, 5) end co.sleep(0) finish_all()\n"
            "for i = 1, 1000 do sum = sum + t[i]:get() end assert(sum == 999 * 1000 // 2)");
+    lua_register(L, "call_nothing", call_nothing);
+    FAIL(L, "call_nothing()", "mpe_lua_suspend: ");
     FAIL(L, "require 'mpengine'.Event():wait()", "can never come");
     RUN(L, "co.spawn(call, 4) co.sleep(0)");
     lua_close(L);
