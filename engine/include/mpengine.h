@@ -454,7 +454,12 @@ MPE_API void mpe_sweep(mpe_engine *e);
 
 /* ---- names -------------------------------------------------------------------------------- */
 
-/* How programs that share an arena, and C and Lua (mp.name, mp.find), meet. */
+/* How programs that share an arena, and C and Lua (mp.name, mp.find), meet.
+ *
+ *     mpe_name(e, "jobs", queue);
+ *     ...                                  in another program with the same config.arena:
+ *     rc = mpe_find(e, "jobs", mpe_now() + 5 * MPE_NS_PER_S, &queue);
+ */
 
 /* Gives an object a name in the arena, which keeps it alive until the name is taken back; o NULL
  * takes it back. A name has 1 to 255 bytes.
@@ -467,6 +472,14 @@ MPE_API int mpe_name(mpe_engine *e, const char *name, mpe_object *o);
 MPE_API int mpe_find(mpe_engine *e, const char *name, uint64_t deadline, mpe_object **out);
 
 /* ---- objects: queues ---------------------------------------------------------------------- */
+
+/* mpe_put and mpe_get wait; those here take parts and do not.
+ *
+ *     mpe_bytes parts[2] = {{&head, sizeof head}, {text, size}};
+ *     rc = mpe_queue_put(e, queue, parts, 2, 0);
+ *     if (rc == MPE_EAGAIN)
+ *         ...                              it is full
+ */
 
 #define MPE_QUEUE_JOINABLE 1u
 /* Makes a queue of byte messages: many producers, many consumers, first in first out.
@@ -498,7 +511,13 @@ MPE_API int mpe_queue_task_done(mpe_engine *e, mpe_object *o);
 /* ---- objects: typed arrays and bytes ------------------------------------------------------ */
 
 /* Element types, by the letters of Python's array module: c u b B h H i I l L q Q f d.
- * Elements are contiguous C values, aligned to 16 bytes at the start, zeroed. */
+ * Elements are contiguous C values, aligned to 16 bytes at the start, zeroed.
+ *
+ *     int64_t one = 1, now;
+ *     mpe_array_create(e, 'q', 100, 0, &array);
+ *     mpe_array_add(e, array, 7, &one, &now);
+ *     int64_t *elements = mpe_array_data(e, array, &type, &length);
+ */
 
 /* Returns the bytes of an element type; 0: no such type.  Threads: any. */
 MPE_API size_t mpe_type_size(char type);
@@ -532,7 +551,15 @@ MPE_API mpe_bytes mpe_blob_bytes(mpe_engine *e, const mpe_object *o);
 
 /* Keys and values are byte strings. A key's bytes are its identity. For a script each is one value,
  * as mpe_pack makes it: "z" or "s", "i", "d" or "b" for a key, and a float key that is whole is
- * that integer. A script gets an error, "damaged data", where the bytes are no such value. */
+ * that integer. A script gets an error, "damaged data", where the bytes are no such value.
+ *
+ *     mpe_pack(e, &key, "z", "answer");
+ *     mpe_pack(e, &value, "i", (int64_t)42);
+ *     mpe_dict_put(e, dict, (mpe_bytes){key.data, key.len}, (mpe_bytes){value.data, value.len}, 0);
+ *     mpe_dict_snapshot(e, dict, &all, &count);
+ *     for (size_t at = 0; mpe_next(&all, &at, &k, &v) == MPE_OK;)
+ *         mpe_unpack(e, v.data, v.size, "i", &n);
+ */
 
 /* Makes an empty dict.
  * Ownership: the caller holds it and must mpe_drop it.  Errors: EARENA, ENOMEM. */
@@ -583,7 +610,12 @@ MPE_API int mpe_dict_update(mpe_engine *e, mpe_object *o, const void *records, u
 
 /* ---- objects: lists ----------------------------------------------------------------------- */
 
-/* A sequence of byte strings; indexes are from 0. */
+/* A sequence of byte strings; indexes are from 0.
+ *
+ *     mpe_bytes v = {b.data, b.len};
+ *     mpe_list_insert(e, list, UINT64_MAX, v, 0);        appends
+ *     rc = mpe_list_get(e, list, 0, &out);
+ */
 
 /* Makes an empty list.
  * Ownership: the caller holds it and must mpe_drop it.  Errors: EARENA, ENOMEM. */
@@ -619,6 +651,14 @@ MPE_API int mpe_list_reorder(mpe_engine *e, mpe_object *o, uint64_t version, con
                              uint64_t count);
 
 /* ---- objects: synchronisation ------------------------------------------------------------- */
+
+/* mpe_acquire, mpe_release, mpe_wait and mpe_wait_any act on all of these.
+ *
+ *     if (mpe_acquire(e, lock, MPE_FOREVER) == MPE_OWNER_DIED)
+ *         repair_what_the_lock_protects();
+ *     mpe_release(e, lock);
+ *     mpe_event_set(e, ready);
+ */
 
 /* Makes a free lock.
  * Ownership: the caller holds the object and must mpe_drop it.  Errors: EARENA, ENOMEM. */
@@ -789,6 +829,11 @@ MPE_API int mpe_pool_submit(mpe_pool *p, const char *function, const void *args,
 MPE_API void mpe_pool_close(mpe_pool *p, uint64_t deadline);
 
 /* ---- looking inside ----------------------------------------------------------------------- */
+
+/*     mpe_slot_info s;
+ *     for (uint32_t slot = 0; mpe_slot_next(e, &slot, &s) == MPE_OK;)
+ *         printf("%d %s\n", s.pid, s.name);
+ */
 
 /* One slot of the arena. */
 typedef struct mpe_slot_info {
