@@ -4,6 +4,7 @@
 #include <lua.h>
 #include <lualib.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -13,6 +14,7 @@ struct job {
     mpe_engine *e;
     mpe_call call;
     pthread_t thread;
+    sem_t stop; /* the job is no longer needed */
     long long n, sum;
 };
 
@@ -20,6 +22,8 @@ static void *
 work(void *arg)
 {
     struct job *j = (struct job *)arg;
+    if (j->n == 0) /* has no end of its own */
+        sem_wait(&j->stop);
     for (long long i = 1; i <= j->n; i++)
         j->sum += i;
     mpe_call_finish(j->e, j->call, MPE_OK); /* from any thread */
@@ -50,14 +54,16 @@ push(lua_State *L, int status, void *ud)
     return 1;
 }
 
-/* The task was killed: the job is no longer needed. */
+/* The task was killed. */
 static void
 cancel(mpe_engine *e, mpe_call c, void *ud)
 {
     struct job *j = (struct job *)ud;
     (void)e;
-    if (c != 0 && j->call == c)
+    if (c != 0 && j->call == c) {
+        sem_post(&j->stop);
         pthread_join(j->thread, NULL);
+    }
     free(j);
 }
 
@@ -70,11 +76,12 @@ sum(lua_State *L)
     if (!j)
         return luaL_error(L, "out of memory");
     j->n = n;
+    sem_init(&j->stop, 0, 0);
     return mpe_lua_suspend(L, &ops, j);
 }
 
 static const char script[] = "local co = require 'mpengine'.co\n"
-                             "local killed = co.spawn(sum, 1000000)\n"
+                             "local killed = co.spawn(sum, 0)\n"
                              "local t = co.spawn(sum, 100)\n"
                              "co.sleep(0)\n"
                              "killed:kill()\n"
