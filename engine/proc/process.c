@@ -240,7 +240,9 @@ sleep_on(mpe_process *p, uint64_t deadline)
                         .events = POLLIN};
     if (fd.fd < 0 && deadline == MPE_FOREVER) {
         siginfo_t info;
-        return waitid(P_PID, (id_t)p->pid, &info, WEXITED | WNOWAIT) == 0 ? MPE_OK : MPE_EINTR;
+        return waitid(P_PID, (id_t)p->pid, &info, WEXITED | WNOWAIT) != 0 && errno == EINTR
+                   ? MPE_EINTR
+                   : MPE_OK; /* ECHILD: the status is lost, which the next look finds */
     }
     uint64_t left = deadline > now ? deadline - now : 0;
     int looks_again = fd.fd < 0 && left > LOOK_NS;
