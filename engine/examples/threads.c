@@ -65,6 +65,7 @@ run(struct host *h, mpe_object *queue)
     pthread_t t[THREADS];
     mpe_buf b;
     int rc = MPE_OK;
+    mpe_keep_alive(h->e, 1); /* what threads do that have no engine, or none yet, is out of sight */
     for (int i = 0; i < THREADS; i++)
         pthread_create(&t[i], NULL, thread, h);
     mpe_buf_init(&b);
@@ -73,7 +74,6 @@ run(struct host *h, mpe_object *queue)
             rc = mpe_put(h->e, queue, b.data, b.len, MPE_FOREVER);
     mpe_buf_free(&b);
     mpe_queue_close(h->e, queue);
-    mpe_keep_alive(h->e, 1); /* a thread without an engine sends, too */
     if (rc == MPE_OK)
         rc = mpe_run_until(h->e, &h->done);
     mpe_keep_alive(h->e, -1);
