@@ -129,17 +129,31 @@ waited_for(const struct mpe__fd *f)
     return (f->readers.head ? READS : 0) | (f->writers.head ? WRITES : 0);
 }
 
-static void
-on_fd_event(mpe_engine *e, int fd, uint32_t events)
+/* Wakes the first waiter. It may close descriptors, this one too: NULL then. */
+static struct mpe__fd *
+wake_first(mpe_engine *e, int fd, int writes, int is_end)
 {
     struct mpe__fd *f = find(&e->loop->fds, fd);
     if (!f)
-        return; /* its owner has closed it */
+        return NULL;
+    int woken = mpe_waitlist_wake(e, writes ? &f->writers : &f->readers, 1) > 0;
+    f = find(&e->loop->fds, fd);
+    if (f && (!woken || is_end))
+        f->came |= writes ? WRITES : READS;
+    return f;
+}
+
+static void
+on_fd_event(mpe_engine *e, int fd, uint32_t events)
+{
+    struct mpe__fd *f = NULL;
     int reads = (events & (READS | FAILS)) != 0, writes = (events & (WRITES | FAILS)) != 0;
-    if (reads && (mpe_waitlist_wake(e, &f->readers, 1) == 0 || (events & ENDS)))
-        f->came |= READS;
-    if (writes && (mpe_waitlist_wake(e, &f->writers, 1) == 0 || (events & FAILS)))
-        f->came |= WRITES;
+    if (reads)
+        f = wake_first(e, fd, 0, (events & ENDS) != 0);
+    if (writes)
+        f = wake_first(e, fd, 1, (events & FAILS) != 0);
+    if (!f)
+        return; /* its owner has closed it */
     if ((reads && f->readers.head) || (writes && f->writers.head))
         watch(&e->loop->fds, f, waited_for(f)); /* the first may leave something for the next */
     count(e, f);
@@ -234,13 +248,10 @@ mpe_fd_closing(mpe_engine *e, int fd)
         return;
     if (f->set)
         control(s, EPOLL_CTL_DEL, f, 0); /* now: other processes may keep the file open */
-    f->set = 0;
+    s->of[fd] = NULL; /* a wait that begins in a call-back has a record of its own */
     mpe_waitlist_wake(e, &f->readers, UINT32_MAX);
     mpe_waitlist_wake(e, &f->writers, UINT32_MAX);
     count(e, f);
-    if (f->waited)
-        return; /* a wait that began in a call-back: it will get the error */
-    s->of[fd] = NULL;
     free(f);
 }
 

@@ -293,3 +293,36 @@ TEST(a_reader_that_leaves_something_leaves_it_to_the_next)
     EXPECT_EQ(r[0].fired, 0);
     mpe_close(e);
 }
+
+/* Closes its descriptor when it fires. */
+struct closer {
+    mpe_waiter w;
+    int fd, fired;
+};
+
+static void
+close_at_once(mpe_engine *e, mpe_waiter *w, int status)
+{
+    struct closer *c = (struct closer *)w;
+    (void)status;
+    c->fired++;
+    mpe_fd_closing(e, c->fd);
+    close(c->fd);
+}
+
+TEST(a_waiter_may_close_its_descriptor_when_it_fires)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    int fd[2];
+    struct mpe_test_waiter w = mpe_test_waiter_new();
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd) == 0);
+    struct closer c = {.w = {.fire = close_at_once}, .fd = fd[0]};
+    REQUIRE_OK(mpe_wait_fd(e, &c.w, fd[0], MPE_READABLE, MPE_FOREVER));
+    REQUIRE_OK(mpe_wait_fd(e, &w.w, fd[0], MPE_WRITABLE, MPE_FOREVER)); /* in the same event */
+    close(fd[1]);
+    EXPECT_OK(mpe_run_until(e, &w.fired));
+    EXPECT_EQ(c.fired, 1);
+    EXPECT_EQ(w.fired, 1);
+    EXPECT_EQ(e->loop->fds.waited, 0u);
+    mpe_close(e);
+}
