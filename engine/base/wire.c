@@ -308,13 +308,12 @@ mpe_wire_read(mpe_wire_reader *r, mpe_wire_item *item)
     return read_tagged(r, item, tag);
 }
 
-/* How many values follow as parts of an item, the pairs of an open table not counted. */
-static size_t
-parts_of(const mpe_wire_item *item)
+uint64_t
+mpe__wire_parts(const mpe_wire_item *item)
 {
     switch (item->kind) {
     case MPE_WIRE_TABLE:
-        return item->n + (item->open ? 0 : 2 * item->npairs);
+        return item->n + (item->open ? 0 : 2 * (uint64_t)item->npairs);
     case MPE_WIRE_MODULE:
     case MPE_WIRE_FUNC:
         return item->n + 1;
@@ -333,12 +332,12 @@ mpe_wire_scan_handles(const void *data, size_t len, int (*f)(void *arg, uint64_t
 {
     mpe_wire_reader r;
     mpe_wire_item item;
-    size_t due = 0; /* parts of values that have begun */
+    uint64_t due = 0; /* parts of values that have begun */
     int rc;
 
     mpe_wire_open(&r, data, len);
     while ((rc = mpe_wire_read(&r, &item)) > 0) {
-        due += parts_of(&item) - (due > 0 && item.kind != MPE_WIRE_END);
+        due += mpe__wire_parts(&item) - (due > 0 && item.kind != MPE_WIRE_END);
         if (item.kind != MPE_WIRE_HANDLE)
             continue;
         rc = f(arg, item.u.h);

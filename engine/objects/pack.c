@@ -3,6 +3,7 @@
  * snapshot. The bytes are those of mpengine_wire.h, so a script reads what C has packed and the
  * other way round. Both calls do all or nothing.
  */
+#include "base/wire.h"
 #include "core/object.h"
 #include "objects/doors.h"
 
@@ -88,25 +89,6 @@ struct level {
     int open, has_key;
 };
 
-static uint64_t
-parts_of(const mpe_wire_item *item)
-{
-    switch (item->kind) {
-    case MPE_WIRE_TABLE:
-        return item->n + (item->open ? 0 : 2 * (uint64_t)item->npairs);
-    case MPE_WIRE_MODULE:
-    case MPE_WIRE_FUNC:
-        return item->n + 1;
-    case MPE_WIRE_META:
-    case MPE_WIRE_CLASS:
-        return 2;
-    case MPE_WIRE_CELL:
-        return 1;
-    default:
-        return 0;
-    }
-}
-
 /* Counts an item as a part of the value at the top: 1 when it ends an open table. */
 static int
 count_part(struct level *top, const mpe_wire_item *item)
@@ -129,7 +111,7 @@ skip_parts(mpe_wire_reader *r, const mpe_wire_item *first)
     int rc = MPE_OK;
     mpe_buf_init(&levels);
     do {
-        struct level l = {.parts = parts_of(&item),
+        struct level l = {.parts = mpe__wire_parts(&item),
                           .open = item.kind == MPE_WIRE_TABLE && item.open};
         if (item.kind != MPE_WIRE_END && (l.parts > 0 || l.open))
             rc = mpe_buf_append(&levels, &l, sizeof l);
