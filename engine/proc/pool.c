@@ -237,14 +237,6 @@ make_objects(mpe_pool *p)
     return rc == MPE_OK ? mpe_lease_board(p->e, p->board, &p->leases) : rc;
 }
 
-static void
-end_workers(mpe_pool *p, int sig)
-{
-    for (uint32_t i = 0; i < p->count; i++)
-        if (p->workers[i].process && sig)
-            mpe_process_signal(p->e, p->workers[i].process, sig);
-}
-
 static int
 start_all(mpe_pool *p)
 {
@@ -258,9 +250,10 @@ start_all(mpe_pool *p)
     }
     if (rc == MPE_OK)
         return rc;
-    end_workers(p, SIGKILL);
-    for (uint32_t i = 0; i < p->count; i++)
+    for (uint32_t i = 0; i < p->count && p->workers[i].process; i++) {
+        mpe_process_signal(p->e, p->workers[i].process, SIGKILL);
         mpe_process_free(p->e, p->workers[i].process);
+    }
     return rc;
 }
 
@@ -330,7 +323,6 @@ mpe_pool_submit(mpe_pool *p, const char *function, const void *args, size_t size
         return MPE_ENOMEM;
     t->done = done;
     t->ud = ud;
-    t->deadline = deadline;
     int rc = mpe_wait_timer(p->e, &t->timer, deadline);
     int place = p->waiting.head ? -1 : free_place(p);
     if (rc == MPE_OK && place >= 0)

@@ -12,7 +12,6 @@ struct mpe__pool_task {
     mpe_result done;
     void *ud;
     uint32_t place, number; /* once it is sent */
-    uint64_t deadline;
     int sent, told;
     const char *name; /* behind the arguments */
     size_t size;

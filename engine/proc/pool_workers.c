@@ -38,13 +38,19 @@ watch(struct mpe__pool_worker *w)
 }
 
 static void
+lengthen_pause(struct mpe__pool_worker *w)
+{
+    w->pause = w->pause ? w->pause * 2 : BACK_OFF_NS;
+    w->pause = w->pause < BACK_OFF_MAX ? w->pause : BACK_OFF_MAX;
+}
+
+static void
 replace(struct mpe__pool_worker *w)
 {
-    if (mpe__pool_start_worker(w) != MPE_OK) {
-        w->process = NULL;
-        w->pause = w->pause ? w->pause * 2 : BACK_OFF_NS;
-        w->pause = w->pause < BACK_OFF_MAX ? w->pause : BACK_OFF_MAX;
-    }
+    if (mpe__pool_start_worker(w) == MPE_OK)
+        return;
+    w->process = NULL;
+    lengthen_pause(w);
 }
 
 /* What a worker that has exited leaves: the task that it ran is lost, one that it took and did not
@@ -63,7 +69,7 @@ bury(struct mpe__pool_worker *w, int code)
         for (t = p->sent.head; t && t->number != run.number;)
             t = t->next;
     if (!mpe_lease_is_ready(&p->leases, w->index))
-        w->pause = w->pause ? w->pause * 2 : BACK_OFF_NS;
+        lengthen_pause(w);
     else
         w->pause = 0;
     if (!t)
