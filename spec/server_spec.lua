@@ -130,6 +130,36 @@ describe("a StreamServer", function()
     end)
   end
 
+  it("stops with a connection whose handler has not begun", function()
+    ok[[
+      local s = serve { handler = function() co.sleep(60) end }
+      local first = connect(s)
+      until_true(function() return s:stats().accepted == 1 end)
+      co.spawn(function()
+        local c = connect(s)
+        while s:stats().accepted == 1 do co.sleep(0) end -- its task is made, and may not have run
+        s:stop(0)
+        eq(s:stats().open, 0)
+        eq(select(2, c:receive()), "closed")
+        eq(select(2, first:receive()), "closed")
+      end):get()]]
+  end)
+
+  it("stops at once while it waits to replace a worker", function()
+    local r = run[[
+      local s = serve { workers = 1, handler = function() kill(0) end }
+      for _ = 1, 5 do ask(s, "die") end -- the pause is 1.6 s by now, or more
+      local worker_is_gone = co.spawn(ask, s, "die")
+      co.sleep(0.05)
+      local from = now()
+      s:stop(0)
+      assert(now() - from < 1, "it waited for the pause")
+      worker_is_gone:kill()
+      print "stopped"]]
+    assert.equal("stopped\n", r.stdout)
+    assert.equal(0, r.status)
+  end)
+
   it("serves until SIGTERM in serve_forever", function()
     ok[[
       local port = mp.Queue()

@@ -29,7 +29,7 @@ local ACCEPTED, OPEN, FAILED, COUNTS = 1, 2, 3, 3
 ---@field listener userdata
 ---@field handler fun(socket: userdata, peer: string)
 ---@field room mpengine.co.Semaphore? connections that may be opened
----@field running table<mp.Task, true>
+---@field running table<mp.Task, table> the connection of each task
 ---@field ended mpengine.co.Event set when a connection ends
 ---@field counts userdata shared array
 ---@field at integer before the first of its counts
@@ -38,7 +38,7 @@ Acceptor.__index = Acceptor
 
 local function new_acceptor(listener, settings, counts, at)
     return setmetatable({
-        listener = listener, handler = settings.handler, wrap = settings.wrap, running = {},
+        listener = listener, handler = settings.handler, running = {},
         ended = events.Event(), counts = counts, at = at,
         room = settings.max_connections and locks.Semaphore(settings.max_connections),
     }, Acceptor)
@@ -65,14 +65,21 @@ local function peer_of(socket)
     return (address:find(":", 1, true) and "[" .. address .. "]:" or address .. ":") .. port
 end
 
-local function serve_connection(acceptor, socket)
-    local task = tasks.current()
-    local connection <close> = setmetatable({ acceptor = acceptor, socket = socket, task = task }, Connection)
-    acceptor.running[task] = connection
-    local peer = peer_of(socket)
-    task.name = "connection of " .. peer
-    socket:setoption "tcp-nodelay"
-    acceptor.handler(socket, peer)
+local function serve_connection(connected)
+    local connection <close> = connected
+    local peer = peer_of(connection.socket)
+    connection.task.name = "connection of " .. peer
+    connection.socket:setoption "tcp-nodelay"
+    connection.acceptor.handler(connection.socket, peer)
+end
+
+--- From here on the connection is known, also while its task has not begun.
+function Acceptor:serve(socket)
+    local connection = setmetatable({ acceptor = self, socket = socket }, Connection)
+    self:count(ACCEPTED, 1)
+    self:count(OPEN, 1)
+    connection.task = core.spawn_task(serve_connection, connection)
+    self.running[connection.task] = connection
 end
 
 --- There is no descriptor: waits until a connection ends, or other files may have been closed.
@@ -87,9 +94,7 @@ function Acceptor:accept_all()
         if self.room then self.room:acquire() end
         local socket, why, errno = self.listener:accept()
         if socket then
-            self:count(ACCEPTED, 1)
-            self:count(OPEN, 1)
-            core.spawn_task(serve_connection, self, socket)
+            self:serve(socket)
         else
             if self.room then self.room:release() end
             if why == "closed" then return end
@@ -113,6 +118,10 @@ function Acceptor:stop(seconds)
     end
     tasks.killall(left, "the server stops")
     waiting.joinall(left, EXIT_SECONDS)
+    for _, task in ipairs(left) do -- of tasks that were killed before they began
+        local connection = self.running[task]
+        if connection and task:ready() then Connection.__close(connection) end
+    end
 end
 
 -- ---- a worker ---------------------------------------------------------------------------------
@@ -156,7 +165,7 @@ local function keep_worker(self, i)
         core.flush()
         core.write_error(("%s: worker %s (pid %d) ended with %s; the next one starts in %.3g s\n"):format(
             self.name, worker.name, worker.pid, tostring(worker.exitcode), pause))
-        self.stopped:wait(pause)
+        self.stopping:wait(pause)
         pause = math.min(pause * 2, BACK_OFF_MOST)
     end
 end
