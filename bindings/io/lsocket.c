@@ -13,7 +13,6 @@
 #include "task/lturn.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>

@@ -10,8 +10,8 @@ local limits = {}
 ---@field t number? seconds in all
 ---@field stream userdata? of a stream socket: its input, and its turns (lsocket.c)
 ---@field asked { host: string, lookup: userdata }? what there was no time for
----@field reading mpengine.order
----@field writing mpengine.order
+---@field reading mpengine.order?
+---@field writing mpengine.order?
 ---@field pieces string[]? what the receive under way has got so far
 ---@field left string? what one that was cut short has left
 local known = setmetatable({}, { __mode = "k" }) -- socket -> its timeouts
@@ -24,7 +24,7 @@ limits.streams = setmetatable({}, { __mode = "k" }) -- stream socket -> its stre
 function limits.of(s, class)
     local l = known[s]
     if l then return l end
-    l = { reading = order.new(), writing = order.new() }
+    l = {}
     if class.gettimeout then
         local b, t = class.gettimeout(s)
         l.b, l.t = seconds(b), seconds(t)
@@ -79,6 +79,12 @@ function limits.left(l, start)
     local left = l.t and start + l.t - core.now()
     if left then return math.max(0, l.b and math.min(l.b, left) or left) end
     return l.b and math.max(0, start + l.b - core.now())
+end
+
+--- The order of its calls in one direction, "reading" or "writing", which lsocket.c has of streams.
+function limits.order(l, direction)
+    l[direction] = l[direction] or order.new()
+    return l[direction]
 end
 
 --- Begins a call: its limits and its start time. A call that may not wait lets the other tasks run.

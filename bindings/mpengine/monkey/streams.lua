@@ -79,7 +79,7 @@ function streams.receive(class)
         if not tonumber(pattern) and type(pattern) ~= "string" or type(prefix) ~= "string" then
             return class.receive(s, pattern, prefix) -- raises
         end
-        if not l.reading:enter(limits.left(l, start)) then return nil, "timeout", prefix end
+        if not limits.order(l, "reading"):enter(limits.left(l, start)) then return nil, "timeout", prefix end
         return received(l, #prefix, core.call(receive_whole, s, class, l, start, pattern, prefix))
     end
 end
@@ -102,7 +102,7 @@ function streams.send(class)
     return function(s, data, i, j)
         local l, start = limits.enter(s, class)
         i, j = i or 1, j or -1
-        if not l.writing:enter(limits.left(l, start)) then return nil, "timeout", i - 1 end
+        if not limits.order(l, "writing"):enter(limits.left(l, start)) then return nil, "timeout", i - 1 end
         return l.writing:run(send_whole, s, class, l, start, data, i, j)
     end
 end
