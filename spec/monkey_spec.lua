@@ -325,6 +325,61 @@ describe("after patch_all, in full #later", function()
       raises("mode", io.popen, "true", "rw")]], { env = env() })
   end)
 
+  it("original gives each function that was replaced as it was", function()
+    support.ok([[
+      local socket = require "socket"
+      local before, paths = {}, { socket = socket, os = os, io = io, ["socket.dns"] = socket.dns }
+      for path, t in pairs(paths) do
+        for name, f in pairs(t) do if type(f) == "function" then before[path .. "." .. name] = f end end
+      end
+      local classes = { file = getmetatable(io.stdin).__index, tcp = getmetatable(socket.tcp()).__index,
+        udp = getmetatable(socket.udp()).__index }
+      for class, t in pairs(classes) do
+        for name, f in pairs(t) do if type(f) == "function" then before[class .. ":" .. name] = f end end
+      end
+      for name, f in pairs(before) do assert(mp.monkey.original(name) == f, name) end
+      mp.monkey.patch_all()
+      mp.monkey.patch_all()
+      for name, f in pairs(before) do assert(mp.monkey.original(name) == f, name) end
+      for _, name in ipairs { "socket.select", "socket.sleep", "socket.connect", "socket.dns.toip", "os.execute",
+        "io.popen", "io.read", "io.lines", "file:read", "tcp:receive", "tcp:accept", "udp:sendto" } do
+        local t = paths[name:match "^(.*)%."] or classes[name:match "^(.*):"]
+        assert(t[name:match "[%w_]+$"] ~= before[name], name .. " is not replaced")
+      end]])
+  end)
+
+  it("original functions work, on patched sockets too, and block the process", function()
+    with[[
+      local s = assert(socket.connect("127.0.0.1", PORT))
+      local ran = false
+      co.spawn(function() ran = true end)
+      eq(select(3, mp.monkey.original "socket.select"({ s }, nil, 0.02)), "timeout")
+      mp.monkey.original "socket.sleep"(0.01)
+      eq({ mp.monkey.original "os.execute" "exit 3" }, { nil, "exit", 3 })
+      eq(mp.monkey.original "io.popen" "echo said":read(), "said")
+      eq(ran, false)
+      eq(select(2, mp.monkey.original "tcp:receive"(s)), "timeout")
+      s:send "x\n"
+      eq(mp.monkey.original "socket.select"({ s }, nil, 10)[1], s)
+      eq(s:receive(), "x")]]
+  end)
+
+  it("original loads LuaSocket when it must, and refuses other names", function()
+    support.ok([[
+      mp.monkey.patch_all()
+      assert(debug.getinfo(mp.monkey.original "socket.select").what == "C")
+      for _, name in ipairs { "socket.nothing", "nothing", "", "string.format", "socket._VERSION", "tcp:nothing",
+        "socket.dns.nothing", "file:", "socket" } do
+        raises({ "script.lua:6: monkey.original: unknown name '" .. name .. "'" }, function()
+          mp.monkey.original(name) end)
+      end
+      raises("bad argument #1 to 'monkey.original' (string expected", mp.monkey.original)]])
+    support.ok([[
+      package.path, package.cpath = "", ""
+      raises({ "monkey.original: 'socket.select' is of LuaSocket, which cannot be loaded" },
+        mp.monkey.original, "socket.select")]])
+  end)
+
   it("standard input is read in pieces by tasks, a pipe too", function()
     support.ok([[
       local r = mp.subprocess.run{ "sh", "-c", os.getenv "RUN", stdin = "one\ntwo\n3 rest" }

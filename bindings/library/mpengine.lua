@@ -1255,6 +1255,12 @@ local monkey = {}
 ---@param parts? { socket: boolean?, os: boolean?, io: boolean? }
 function monkey.patch_all(parts) end
 
+--- The function of that name as it was before patch_all; one that patch_all does not replace as it is. An
+--- unknown name raises.
+---@param name string "socket.select", "os.execute"; methods as "file:read", "tcp:receive"
+---@return function
+function monkey.original(name) end
+
 ---@class mpengine.subprocess
 local subprocess = {}
 

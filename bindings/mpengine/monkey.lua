@@ -35,4 +35,10 @@ function monkey.patch_all(which)
     end
 end
 
+--- The function of that name as it was before patch_all, for the code that must block. A method of a
+--- socket gets its answer at once all the same, as patched sockets never wait themselves.
+---@param name string as "socket.select", "os.execute"; methods as "file:read", "tcp:receive"
+---@return function
+function monkey.original(name) return require("mpengine.monkey.originals").get(name) end
+
 return monkey

@@ -4,6 +4,7 @@
 local core = require "mpengine.core"
 local check = require "mpengine.check"
 local order = require "mpengine.monkey.order"
+local originals = require "mpengine.monkey.originals"
 local process = require "mpengine.process"
 local reader = require "mpengine.monkey.reader"
 local relay = require "mpengine.monkey.relay"
@@ -228,13 +229,15 @@ end
 
 --- Replaces io.popen, io.read, io.lines, io.close and the methods of files.
 function files.patch_io()
-    patch_methods()
-    patch_functions()
+    originals.keep("file:", meta.__index, patch_methods)
+    originals.keep("io.", io, patch_functions)
 end
 
 --- Replaces os.execute.
 function files.patch_os()
-    os.execute = relay.call("execute", execute) -- luacheck: ignore 122
+    originals.keep("os.", os, function()
+        os.execute = relay.call("execute", execute) -- luacheck: ignore 122
+    end)
 end
 
 return files

@@ -6,6 +6,7 @@ local core = require "mpengine.core"
 local check = require "mpengine.check"
 local limits = require "mpengine.monkey.limits"
 local names = require "mpengine.names"
+local originals = require "mpengine.monkey.originals"
 local relay = require "mpengine.monkey.relay"
 local streams = require "mpengine.monkey.streams"
 
@@ -169,13 +170,13 @@ local unix_datagram = { connect = connect_local }
 for _, name in ipairs { "receive", "receivefrom", "send", "sendto" } do unix_datagram[name] = datagram[name] end
 local tls = { receive = streams.receive, send = streams.send, dohandshake = of(again, "dohandshake", "r") }
 
-local kinds = { -- pattern of a class's name in the registry -> what is replaced, is it a stream's
-    { "^tcp{", stream, true },
-    { "^unix{", unix_stream, true },
-    { "^unixstream{", unix_stream, true },
-    { "^udp{", datagram },
-    { "^unixdgram{", unix_datagram },
-    { "^SSL:Connection$", tls },
+local kinds = { -- kind of socket -> what is replaced, is it a stream's
+    tcp = { stream, true },
+    unix = { unix_stream, true },
+    unixstream = { unix_stream, true },
+    udp = { datagram },
+    unixdgram = { unix_datagram },
+    ssl = { tls },
 }
 
 local patched = {} -- table of methods -> true
@@ -227,11 +228,9 @@ end
 
 --- Patches the classes that exist by now.
 local function patch_classes()
-    for name, meta in pairs(debug.getregistry()) do
-        for _, kind in ipairs(type(name) == "string" and kinds or {}) do
-            if name:find(kind[1]) and type(meta) == "table" and type(meta.__index) == "table" then
-                patch_class(meta, kind[2], kind[3])
-            end
+    for kind, how in pairs(kinds) do
+        for _, meta in ipairs(originals.metatables(kind)) do
+            originals.keep(kind .. ":", meta.__index, function() patch_class(meta, how[1], how[2]) end)
         end
     end
 end
@@ -344,10 +343,12 @@ end
 local function patch_module(socket)
     if type(socket) ~= "table" or patched[socket] then return end
     patched[socket] = true
-    socket.select = relay.call("select", select_ready)
-    socket.sleep = relay.call("sleep", sleep)
-    if socket.dns then patch_dns(socket.dns) end
-    if socket.connect then socket.connect = relay.call("connect", connected(socket)) end
+    if socket.dns then originals.keep("socket.dns.", socket.dns, function() patch_dns(socket.dns) end) end
+    originals.keep("socket.", socket, function()
+        socket.select = relay.call("select", select_ready)
+        socket.sleep = relay.call("sleep", sleep)
+        if socket.connect then socket.connect = relay.call("connect", connected(socket)) end
+    end)
 end
 
 -- ---- loading ---------------------------------------------------------------------------------
