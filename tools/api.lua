@@ -195,7 +195,7 @@ end
 
 -- Methods that the library uses itself and a script does not.
 local INTERNAL = {
-  server = set_of "check_settings work",
+  server = set_of "check_settings new work",
   AsyncResult = set_of "cancel_with class of set set_error",
   Barrier = set_of "meet open settings state",
   Condition = set_of "is_mine",

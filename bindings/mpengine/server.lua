@@ -1,5 +1,6 @@
 --- mp.server: servers of streams. One task accepts; each connection has a task of its own. With
 --- workers, so many processes share the listening socket, and the main process only watches them.
+--- mp.http.serve is built on the same: it has an acceptor of its own, for what is behind the accept.
 local core = require "mpengine.core"
 local check = require "mpengine.check"
 local names = require "mpengine.names"
@@ -20,8 +21,10 @@ local EMFILE, ENFILE, ENOBUFS, ENOMEM = 24, 23, 105, 12
 
 local FULL = { [EMFILE] = true, [ENFILE] = true, [ENOBUFS] = true, [ENOMEM] = true }
 
--- Counts of a process, in a shared array: see stats.
-local ACCEPTED, OPEN, FAILED, COUNTS = 1, 2, 3, 3
+-- Counts of a process, in a shared array: see stats. The last is for servers that count requests.
+local ACCEPTED, OPEN, FAILED, COUNTS = 1, 2, 3, 4
+local COUNTED = { "accepted", "open", "failed", "requests" }
+server.ACCEPTED, server.OPEN, server.FAILED, server.REQUESTS = ACCEPTED, OPEN, FAILED, 4
 
 -- ---- one process ------------------------------------------------------------------------------
 
@@ -35,13 +38,19 @@ local ACCEPTED, OPEN, FAILED, COUNTS = 1, 2, 3, 3
 ---@field at integer before the first of its counts
 local Acceptor = {}
 Acceptor.__index = Acceptor
+server.Acceptor = Acceptor
 
-local function new_acceptor(listener, settings, counts, at)
+function Acceptor.new(class, listener, settings, counts, at)
     return setmetatable({
         listener = listener, handler = settings.handler, running = {},
         ended = events.Event(), counts = counts, at = at,
         room = settings.max_connections and locks.Semaphore(settings.max_connections),
-    }, Acceptor)
+    }, class)
+end
+
+--- That of the module which the settings name.
+local function new_acceptor(listener, settings, counts, at)
+    return require(settings.module).Acceptor:new(listener, settings, counts, at)
 end
 
 function Acceptor:count(which, n) self.counts:add(self.at + which, n) end
@@ -103,11 +112,26 @@ function Acceptor:accept_all()
     end
 end
 
+--- Are there connections that the end of the server waits for?
+function Acceptor:is_busy() return next(self.running) ~= nil end
+
+--- Nothing more is accepted: the connections without a handler may be closed.
+function Acceptor:end_idle() end
+
+--- The handlers have ended, or been killed. A task that was killed before it began closed nothing.
+function Acceptor:close(left)
+    for _, task in ipairs(left) do
+        local connection = self.running[task]
+        if connection and task:ready() then Connection.__close(connection) end
+    end
+end
+
 --- Stops accepting, waits for the handlers, and cancels those that are left.
 function Acceptor:stop(seconds)
     self.listener:close()
+    self:end_idle()
     local deadline = core.now() + seconds
-    while next(self.running) do
+    while self:is_busy() do
         self.ended:clear()
         if not self.ended:wait(math.max(0, deadline - core.now())) then break end
     end
@@ -118,10 +142,7 @@ function Acceptor:stop(seconds)
     end
     tasks.killall(left, "the server stops")
     waiting.joinall(left, EXIT_SECONDS)
-    for _, task in ipairs(left) do -- of tasks that were killed before they began
-        local connection = self.running[task]
-        if connection and task:ready() then Connection.__close(connection) end
-    end
+    self:close(left)
 end
 
 -- ---- a worker ---------------------------------------------------------------------------------
@@ -138,13 +159,13 @@ end
 
 -- ---- the server -------------------------------------------------------------------------------
 
----@class mpengine.server.StreamServer
+---@class mpengine.server.Server a StreamServer, or what http.serve gives
 ---@field port integer after start
-local StreamServer = { __name = "mp.server.StreamServer" }
-StreamServer.__index = StreamServer
+local Server = { __name = "mp.server.Server" }
+Server.__index = Server
 
-function StreamServer:__tostring()
-    return ("mp.server.StreamServer: %s:%s (%s)"):format(self.host, tostring(self.port), self.state)
+function Server:__tostring()
+    return ("mp.%s: %s:%s (%s)"):format(self.kind, self.host, tostring(self.port), self.state)
 end
 
 --- Starts a worker, and others in its place, until the server stops.
@@ -178,14 +199,14 @@ local function numeric(host)
 end
 
 --- Listens, and serves from now on. Raises when the address cannot be had.
----@return mpengine.server.StreamServer self
-function StreamServer:start()
-    if self.state ~= "new" then error("StreamServer:start: the server was started before", 2) end
+---@return mpengine.server.Server self
+function Server:start()
+    if self.state ~= "new" then error(self.call .. ":start: the server was started before", 2) end
     local address, why = numeric(self.host)
     local listener
     if address then listener, why = core.listen(address, self.settings.port, self.settings.backlog) end
     if not listener then
-        error(("StreamServer:start: cannot listen on %s:%d: %s"):format(self.host, self.settings.port, why), 2)
+        error(("%s:start: cannot listen on %s:%d: %s"):format(self.call, self.host, self.settings.port, why), 2)
     end
     self.listener, self.state = listener, "serving"
     self.port = select(2, listener:getsockname())
@@ -212,8 +233,8 @@ end
 
 --- Stops accepting, lets the handlers that run end for so many seconds, then cancels them.
 ---@param seconds? number 10 when absent
-function StreamServer:stop(seconds)
-    check.timeout("StreamServer:stop", 1, seconds)
+function Server:stop(seconds)
+    check.timeout(self.call .. ":stop", 1, seconds)
     if self.state == "stopping" then return self.stopped:wait() end
     if self.state ~= "serving" then
         self.state = "stopped"
@@ -232,7 +253,7 @@ function StreamServer:stop(seconds)
 end
 
 --- Serves until the server is stopped, by stop or by SIGTERM.
-function StreamServer:serve_forever()
+function Server:serve_forever()
     if self.state == "new" then self:start() end
     local signals = require "mpengine.signal"
     local before = signals.signal("TERM", function() self:stop() end)
@@ -245,17 +266,19 @@ function StreamServer:serve_forever()
     self.stopped:wait()
 end
 
---- Connections accepted, open, and ended by an error; with workers also those of each.
----@return { accepted: integer, open: integer, failed: integer, workers: table[]? }
-function StreamServer:stats()
-    local sum = { accepted = 0, open = 0, failed = 0 }
+--- Connections accepted, open, and ended by an error; with workers also those of each. Of a server
+--- of requests also how many it has had.
+---@return { accepted: integer, open: integer, failed: integer, requests: integer?, workers: table[]? }
+function Server:stats()
+    local sum = {}
     local list = self.settings.workers > 0 and {} or nil
     for i = list and 1 or 0, self.settings.workers do
-        local at = i * COUNTS
-        local one = {
-            accepted = self.counts[at + ACCEPTED], open = self.counts[at + OPEN], failed = self.counts[at + FAILED],
-        }
-        for name, n in pairs(one) do sum[name] = sum[name] + n end
+        local one = {}
+        for k = 1, self.counted do
+            local n = self.counts[i * COUNTS + k]
+            one[COUNTED[k]] = n
+            sum[COUNTED[k]] = (sum[COUNTED[k]] or 0) + n
+        end
         if list then
             one.pid = self.workers[i] and self.workers[i].pid
             list[i] = one
@@ -265,7 +288,7 @@ function StreamServer:stats()
     return sum
 end
 
-function StreamServer:__close() self:stop(0) end
+function Server:__close() self:stop(0) end
 
 -- ---- settings ---------------------------------------------------------------------------------
 
@@ -278,46 +301,61 @@ local function type_of(name, article)
     return function(v) return type(v) == name end, (article or "a ") .. name
 end
 
-local fields = {
+--- Those of every server: the expected value of each field.
+server.fields = {
     host = { type_of "string" }, port = { integer(0, 65535) }, handler = { check.is_callable, "a function" },
     workers = { integer(0, 256) }, backlog = { integer(1, 1 << 20) }, max_connections = { integer(1, 1 << 30) },
     name = { type_of "string" },
 }
 
---- Raises for the first field that is unknown or wrong.
+--- Raises for the first field that is unknown or wrong, where the caller of the caller was called.
 ---@param call string
 ---@param settings table
 ---@param known table<string, { [1]: fun(v: any): boolean, [2]: string }>
 function server.check_settings(call, settings, known)
     for name, value in pairs(settings) do
         local field = known[name]
-        if not field then error(("%s: unknown field '%s'"):format(call, tostring(name)), 3) end
+        if not field then error(("%s: unknown field '%s'"):format(call, tostring(name)), 4) end
         if not field[1](value) then
             error(("%s: field '%s' must be %s, got %s"):format(call, name, field[2],
-                type(value) == "number" and tostring(value) or check.kind(value)), 3)
+                type(value) == "number" and tostring(value) or check.kind(value)), 4)
         end
     end
+end
+
+--- Checks the settings that all servers have, and makes a server that was not started.
+---@param module string that has its Acceptor
+---@param call string the name of the call, in messages
+---@param settings table
+---@param known table the fields it may have
+---@param all table what the acceptor needs beside those of every server
+---@return mpengine.server.Server
+function server.new(module, call, settings, known, all)
+    check.type(call, 1, settings, "table")
+    server.check_settings(call, settings, known)
+    if settings.handler == nil then
+        error(("%s: field 'handler' must be a function, got no value"):format(call), 3)
+    end
+    local mp = require "mpengine"
+    all.module, all.handler = module, settings.handler
+    all.port, all.workers = settings.port or all.port or 0, settings.workers or 0
+    all.backlog, all.max_connections = settings.backlog or 1024, settings.max_connections
+    return setmetatable({
+        host = settings.host or "127.0.0.1", name = settings.name or "server", settings = all,
+        call = call, kind = call, counted = FAILED, state = "new", workers = {},
+        counts = mp.RawArray("q", (all.workers + 1) * COUNTS), stopping = mp.Event(), seconds = mp.RawValue("d", 0),
+        stopped = events.Event(), context = context.get_context "fork",
+    }, Server)
 end
 
 --- A server of streams: handler(socket, peer) runs in a task of its own for each connection, whose
 --- end closes it. The socket has the methods of LuaSocket's, which suspend only the task.
 ---@param settings table see docs/servers.md
----@return mpengine.server.StreamServer
+---@return mpengine.server.Server
 function server.StreamServer(settings)
-    check.type("StreamServer", 1, settings, "table")
-    server.check_settings("StreamServer", settings, fields)
-    if settings.handler == nil then error("StreamServer: field 'handler' must be a function, got no value", 2) end
-    local mp = require "mpengine"
-    local all = {
-        port = settings.port or 0, handler = settings.handler, workers = settings.workers or 0,
-        backlog = settings.backlog or 1024, max_connections = settings.max_connections,
-    }
-    return setmetatable({
-        host = settings.host or "127.0.0.1", name = settings.name or "server", settings = all,
-        state = "new", workers = {},
-        counts = mp.RawArray("q", (all.workers + 1) * COUNTS), stopping = mp.Event(), seconds = mp.RawValue("d", 0),
-        stopped = events.Event(), context = context.get_context "fork",
-    }, StreamServer)
+    local new = server.new("mpengine.server", "StreamServer", settings, server.fields, {})
+    new.kind = "server.StreamServer"
+    return new
 end
 
 return server
