@@ -27,7 +27,9 @@ extern "C" {
 #include <lua.h>
 
 /* Makes `require "mpengine"` work in L, for good; a second call with the same engine does nothing.
- * print, io, os.exit and signals stay as they are. With engine NULL the state makes an engine of
+ * print, io, os.exit and signals stay as they are, unless the engine was opened with
+ * MPE_LUA_PROGRAM: then they are as in the command until the state is closed, when the host gets
+ * back the signals. With engine NULL the state makes an engine of
  * its own when the module is first required, and closes it with the state.
  * Ownership: an engine given here stays the host's. It is best closed after L; closed before, it
  * closes the library, whose calls raise from then on, and L can be closed later.

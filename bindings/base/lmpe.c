@@ -152,9 +152,20 @@ lmpe_is_hosted(lua_State *L)
 }
 
 void
-lmpe_log(lmpe *S, int level, const char *text)
+lmpe_report(lua_State *L, lmpe *S, int level)
 {
-    (void)S, (void)level, (void)text;
+    size_t n;
+    const char *text = lua_tolstring(L, -1, &n);
+    if (!S->is_host) {
+        S->print_error(S, text, n);
+    } else if (S->e && mpe_has_log(S->e)) {
+        size_t end = n;
+        while (end > 0 && text[end - 1] == '\n')
+            end--;
+        mpe_log(S->e, level, end < n ? lua_pushlstring(L, text, end) : text, end);
+        lua_settop(L, lua_gettop(L) - (end < n));
+    }
+    lua_pop(L, 1);
 }
 
 void

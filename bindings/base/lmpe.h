@@ -65,13 +65,15 @@ struct lmpe {
     int encoding;
     uint8_t header[MPE_WIRE_STR_HEADER]; /* of a string that is put without a copy */
     size_t header_len;
-    mpe_message message;         /* between attempt and finish of a get */
-    int is_guest;                /* the engine is the host's */
-    int outlives;                /* which was closed before the state */
-    int stopped;                 /* a pool stops the task that waits in the main task */
-    int is_command;              /* the mpengine command, which handles the end of the program */
-    int is_program;              /* this universe is the program: the command, or stock lua */
-    struct lmpe_child *children; /* lprocess.c: the running ones */
+    mpe_message message; /* between attempt and finish of a get */
+    int is_guest;        /* the engine is the host's */
+    int outlives;        /* which was closed before the state */
+    int stopped;         /* a pool stops the task that waits in the main task */
+    int is_command;      /* the mpengine command, which handles the end of the program */
+    int is_host;         /* this universe is inside a program that is not of Lua alone */
+    int is_program;      /* it has print, the exit and signals: no host, or one that says so */
+    void (*print_error)(lmpe *S, const char *text, size_t n); /* loutput.c */
+    struct lmpe_child *children;                              /* lprocess.c: the running ones */
     struct lmpe_child *spare_children;
     uint32_t ended_children;    /* so far */
     int tells_ends;             /* a signal reports their exits */
@@ -133,8 +135,11 @@ lmpe *lmpe_of(lua_State *L);
 /* Is this state a host's, and not that of a program? lembed.c has left a mark in its registry. */
 #define LMPE_HOST "mpengine.host"
 int lmpe_is_hosted(lua_State *L);
-/* Passes a message to the log of the engine's host, if it has one. */
-void lmpe_log(lmpe *S, int level, const char *text);
+
+/* Says what no call returns, such as the error of a task: the string on top of L, which is popped.
+ * In a host it goes to the log of the engine (mpe_config.log), if there is one; otherwise to
+ * stderr. level: of enum mpe_log_level. */
+void lmpe_report(lua_State *L, lmpe *S, int level);
 
 /* Registers functions with the state as upvalue into the table on top. */
 void lmpe_setfuncs(lua_State *L, lmpe *S, const luaL_Reg *funcs);

@@ -72,7 +72,8 @@ call_in_task(lua_State *L, lmpe *S, int nargs)
     lmpe_push_run_callback(driver);
     lua_insert(driver, -(nargs + 2));
     if (lua_pcall(driver, nargs + 1, 0, 0) != LUA_OK) {
-        lua_warning(driver, "a callback of luv is lost: no memory for its task", 0);
+        lua_pushliteral(driver, "a callback of luv is lost: no memory for its task");
+        lmpe_report(driver, S, MPE_LOG_ERROR);
         lua_pop(driver, 1);
     }
 }

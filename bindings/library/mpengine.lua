@@ -710,6 +710,8 @@ function Logger:set_level(level) end
 ---@return integer
 function Logger:get_level() end
 
+---The logger of this process. Its messages go to standard error after log_to_stderr, and to the log of
+---a C host that has one: all of them, until a level is set.
 ---@return mpengine.Logger
 function mp.get_logger() end
 ---@param level? string|integer

@@ -83,7 +83,7 @@ end
 function context.executable(call, inherited)
     local path = chosen or core.variable "EXECUTABLE" or inherited
     if path then return path end
-    if core.is_program() then return core.own_executable() end
+    if not core.is_host() then return core.own_executable() end
     path = in_path("mpengine") or in_path("lua5.4")
     if path then return path end
     error(call .. ": no program to start for a child: neither mpengine nor lua5.4 is in PATH (mp.set_executable)", 0)
@@ -105,6 +105,6 @@ function context.plain_arg()
     return copy
 end
 
-default = core.variable "START_METHOD" or core.is_program() and "fork" or "forkserver"
+default = core.variable "START_METHOD" or core.is_host() and "forkserver" or "fork"
 
 return context

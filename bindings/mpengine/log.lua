@@ -1,4 +1,5 @@
---- mp.get_logger and mp.log_to_stderr: lines with time, level, process and pid.
+--- mp.get_logger and mp.log_to_stderr: lines with time, level, process and pid; and the text alone for
+--- the log of a host.
 local core = require "mpengine.core"
 local check = require "mpengine.check"
 local errors = require "mpengine.errors"
@@ -8,8 +9,11 @@ local log = {}
 local NAMES = { [10] = "DEBUG", [20] = "INFO", [30] = "WARNING", [40] = "ERROR", [50] = "CRITICAL" }
 local LEVELS = { debug = 10, info = 20, warning = 30, error = 40, critical = 50 }
 
-local shown     -- are lines written?
-local level = 30
+local shown -- are lines written to stderr?
+local level -- the least, nil: WARNING on stderr, and all of them in the log of a host
+
+-- MPE_LOG_ERROR, WARNING, INFO and DEBUG
+local function host_level(at) return at >= 40 and 1 or at >= 30 and 2 or at >= 20 and 3 or 4 end
 
 local Logger = { __name = "mp.logger" }
 Logger.__index = Logger
@@ -26,14 +30,18 @@ local function check_level(call, value)
 end
 
 local function write(call, at, text, ...)
-    if not shown or at < level then return end
+    local shows, logs = shown and at >= (level or 30), core.has_log() and at >= (level or at)
+    if not (shows or logs) then return end
     if select("#", ...) > 0 then
         if type(text) ~= "string" then check.fail(call, call == "Logger:log" and 2 or 1, "string", text) end
         text = errors.at(1, string.format, text, ...)
     end
+    text = tostring(text)
+    if logs then core.report(host_level(at), text) end
+    if not shows then return end
     local now = core.wall_time()
     core.write_error(string.format("%s.%03d %s %s[%d] %s\n", os.date("%Y-%m-%d %H:%M:%S", now // 1 | 0),
-        (now % 1 * 1000) // 1 | 0, NAMES[at] or tostring(at), core.process_name(), core.pid(), tostring(text)))
+        (now % 1 * 1000) // 1 | 0, NAMES[at] or tostring(at), core.process_name(), core.pid(), text))
 end
 
 --- Writes a line when its level is shown. Further arguments are for string.format.
@@ -49,7 +57,7 @@ for name, number in pairs(LEVELS) do
     end
 end
 
---- Sets the lowest level that is shown.
+--- Sets the lowest level that is shown, or logged by a host.
 function Logger:set_level(value)
     check_self(self, "set_level")
     level = check_level("Logger:set_level", value)
@@ -57,12 +65,12 @@ end
 
 function Logger:get_level()
     check_self(self, "get_level")
-    return level
+    return level or 30
 end
 
 local logger = setmetatable({}, Logger)
 
---- The logger of this process. Nothing is written before log_to_stderr.
+--- The logger of this process. Nothing is written before log_to_stderr, but the log of a host gets it all.
 function log.get_logger()
     return logger
 end
@@ -77,7 +85,7 @@ end
 
 --- For a child: the level, nil when nothing is shown.
 function log.shown_level()
-    return shown and level or nil
+    return shown and (level or 30) or nil
 end
 
 return log

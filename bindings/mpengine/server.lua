@@ -183,8 +183,7 @@ local function keep_worker(self, i)
         if self.state ~= "serving" then return end
         self.counts[i * COUNTS + OPEN] = 0
         if core.now() - began > SOON_SECONDS then pause = BACK_OFF_FIRST end
-        core.flush()
-        core.write_error(("%s: worker %s (pid %d) ended with %s; the next one starts in %.3g s\n"):format(
+        core.report(1, ("%s: worker %s (pid %d) ended with %s; the next one starts in %.3g s"):format(
             self.name, worker.name, worker.pid, tostring(worker.exitcode), pause))
         self.stopping:wait(pause)
         pause = math.min(pause * 2, BACK_OFF_MOST)

@@ -337,20 +337,29 @@ write_error(lua_State *L)
 static int
 report(lua_State *L)
 {
-    lmpe_report(lmpe_self_or_closed(L), (int)luaL_checkinteger(L, 1), luaL_checkstring(L, 2));
+    int level = (int)luaL_checkinteger(L, 1);
+    luaL_checkstring(L, 2);
+    lua_settop(L, 2);
+    lmpe_report(L, lmpe_self_or_closed(L), level);
     return 0;
 }
 
-void
-lmpe_report(lmpe *S, int level, const char *text)
+/* has_log() -> would a host get what is reported? */
+static int
+has_log(lua_State *L)
 {
-    if (!S->is_program) {
-        lmpe_log(S, level, text);
-        return;
-    }
+    const lmpe *S = lmpe_self_or_closed(L);
+    lua_pushboolean(L, S->is_host && S->e && mpe_has_log(S->e));
+    return 1;
+}
+
+/* A line by itself, after everything that was printed. */
+static void
+print_report(lmpe *S, const char *text, size_t n)
+{
     lmpe_output_flush(S);
     fflush(NULL);
-    print_error(S, text, strlen(text));
+    print_error(S, text, n);
     print_error(S, "\n", 1);
 }
 
@@ -420,8 +429,8 @@ static void
 on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
-        {"flush", flush},   {"let_go", let_go}, {"write_error", write_error},
-        {"report", report}, {NULL, NULL},
+        {"flush", flush},   {"let_go", let_go},   {"write_error", write_error},
+        {"report", report}, {"has_log", has_log}, {NULL, NULL},
     };
     S->output = lmpe_place(S, sizeof *S->output);
     if (!S->output)
@@ -429,6 +438,7 @@ on_open(lua_State *L, lmpe *S)
     begin(&S->output->out, S, STDOUT_FILENO);
     begin(&S->output->err, S, STDERR_FILENO);
     S->output->by_line = isatty(STDOUT_FILENO);
+    S->print_error = print_report;
     lmpe_setfuncs(L, S, functions);
     if (S->is_program)
         replace_all(L, S);

@@ -43,8 +43,6 @@ void lmpe_process_end(lmpe *S, int code);
 /* ---- loutput.c ---- */
 
 void lmpe_output_flush(lmpe *S);
-/* Says what no call returns, such as the error of a task: on stderr, or in the log of a host. */
-void lmpe_report(lmpe *S, int level, const char *text);
 void lmpe_output_forked(lmpe *S);
 /* Other processes will write to the same descriptors: flushes, and from now on lines are written
  * whole. */

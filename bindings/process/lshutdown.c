@@ -137,18 +137,18 @@ end_children(lmpe *S, int stop)
     mpe_end_server(S->e);
 }
 
-/* Waits for the children and ends the daemons, blocking. Where no command has seen to it, an interrupt of
- * the program takes effect now. */
+/* Waits for the children and ends the daemons, blocking. Where no command and no host has seen to
+ * it, an interrupt of the program takes effect now. */
 static void
 on_close(lua_State *L, lmpe *S)
 {
     (void)L;
     int told = lmpe_signal_raised();
-    if (S->is_program && !told)
+    if (!S->is_host && !told)
         lmpe_signals_open(S);            /* lua has reset them */
     int is_over = told && S->is_command; /* which has handled it */
     end_children(S, told && !is_over);
-    if (!S->is_program || is_over)
+    if (S->is_host || is_over)
         return;
     if (!lmpe_signal_raised())
         return;
@@ -196,11 +196,19 @@ children_end(lua_State *L)
     return 0;
 }
 
-/* is_program() -> the command or stock lua, rather than a host with Lua inside? */
+/* is_program() -> does the script have the exit of the process? */
 static int
 is_program(lua_State *L)
 {
     lua_pushboolean(L, lmpe_self(L)->is_program);
+    return 1;
+}
+
+/* is_host() -> is Lua inside a host, rather than the command or stock lua? */
+static int
+is_host(lua_State *L)
+{
+    lua_pushboolean(L, lmpe_self(L)->is_host);
     return 1;
 }
 
@@ -235,7 +243,8 @@ find_program(lua_State *L, lmpe *S)
     int alive, is_child = mpe_parent_pid(S->e, &alive) != 0;
     S->is_command = lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.command") == LUA_TBOOLEAN;
     lua_pop(L, 1);
-    S->is_program = lmpe_is_hosted(L) ? 0 : S->is_command || looks_like_program(L);
+    S->is_host = lmpe_is_hosted(L) || !(S->is_command || looks_like_program(L));
+    S->is_program = !S->is_host || (mpe_flags(S->e) & MPE_LUA_PROGRAM);
     if (S->is_program)
         lmpe_signals_inherited();
     if (!S->is_program || mpe_is_server(S->e))
@@ -251,11 +260,9 @@ find_program(lua_State *L, lmpe *S)
 static void
 on_open(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg functions[] = {{"end_process", end_process},
-                                         {"children_end", children_end},
-                                         {"leave", leave},
-                                         {"is_program", is_program},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"end_process", end_process}, {"children_end", children_end}, {"leave", leave},
+        {"is_program", is_program},   {"is_host", is_host},           {NULL, NULL}};
     find_program(L, S);
     lmpe_setfuncs(L, S, functions);
 }

@@ -46,7 +46,9 @@ static struct {
     char caught[LAST_SIGNAL + 1];      /* by mp.signal */
     int handlers;                      /* how many of them */
     int ended_by;                      /* the signal raised in the main task */
-    pthread_t thread; /* runs Lua; signals that other threads get are sent on to it */
+    pthread_t thread;            /* runs Lua; signals that other threads get are sent on to it */
+    char taken[LAST_SIGNAL + 1]; /* from a host, which gets them back */
+    struct sigaction before[LAST_SIGNAL + 1];
 } sig;
 
 static const struct {
@@ -196,6 +198,8 @@ install(int number, void (*handler)(int), int flags)
 {
     struct sigaction a = {.sa_handler = handler, .sa_flags = flags};
     sigfillset(&a.sa_mask);
+    if (!sig.taken[number] && sig.S && sig.S->is_host)
+        sig.taken[number] = sigaction(number, NULL, &sig.before[number]) == 0;
     sigaction(number, &a, NULL);
 }
 
@@ -522,4 +526,17 @@ on_open(lua_State *L, lmpe *S)
     make_error(L, TERMINATED, SIGTERM);
 }
 
-const lmpe_module lmpe_signal_module = {.open = on_open, .forked = on_fork};
+/* The program of a host goes on. */
+static void
+on_close(lua_State *L, lmpe *S)
+{
+    (void)L;
+    if (sig.S != S || !S->is_host)
+        return;
+    for (int i = 1; i <= LAST_SIGNAL; i++)
+        if (sig.taken[i])
+            sigaction(i, &sig.before[i], NULL);
+    memset(&sig, 0, sizeof sig);
+}
+
+const lmpe_module lmpe_signal_module = {.open = on_open, .forked = on_fork, .close = on_close};

@@ -58,10 +58,12 @@ run_main(lua_State *L, lmpe *S, int n)
     int status = lua_resume(co, NULL, n, &nres);
     if (status == LUA_YIELD) /* by the original function of coroutine.yield */
         lua_pushliteral(co, LMPE_BARE_YIELD);
-    if (status != LUA_OK && lua_isstring(co, -1))
-        lmpe_report(
-            S, MPE_LOG_ERROR,
-            lua_pushfstring(co, "Process %s:\n%s", mpe_self_name(S->e), lua_tostring(co, -1)));
+    if (status != LUA_OK && lua_isstring(co, -1)) {
+        lua_pushfstring(co, "Process %s:\n", mpe_self_name(S->e));
+        lua_insert(co, -2);
+        lua_concat(co, 2);
+        lmpe_report(co, S, MPE_LOG_ERROR);
+    }
     lmpe_process_end(S, 1);
 }
 

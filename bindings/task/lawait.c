@@ -53,7 +53,7 @@ cannot_wait(lua_State *L, lmpe *S)
     const char *why;
     if (S->current == S->callback)
         why = "cannot wait in a callback while another call waits; spawn a task for it (co.spawn)";
-    else if (!S->is_program && lua_isyieldable(L) && is_foreign(L, S))
+    else if (S->is_host && lua_isyieldable(L) && is_foreign(L, S))
         why = "cannot wait in a coroutine that the host resumes; use mpe_lua_call instead";
     else
         return 0;

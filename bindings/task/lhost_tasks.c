@@ -182,10 +182,12 @@ tell(lua_State *L, int status, int n)
     lua_pushinteger(L, status);
     lua_pushcclosure(L, call_done, 2);
     lua_insert(L, -(n + 1));
-    if (lua_pcall(L, n, 0, 0) != LUA_OK) {
-        lua_warning(L, lua_tostring(L, -1) ? lua_tostring(L, -1) : "mpe_lua_done", 0);
+    lmpe *S = lmpe_of(L);
+    int ok = lua_pcall(L, n, 0, 0) == LUA_OK;
+    if (!ok && S && lua_isstring(L, -1))
+        lmpe_report(L, S, MPE_LOG_ERROR);
+    else if (!ok)
         lua_pop(L, 1);
-    }
     lua_pop(L, 1);
 }
 

@@ -231,7 +231,7 @@ offload(lua_State *L)
         return rc == MPE_ESYS ? luaL_error(L, "offload: cannot start a thread: %s", strerror(saved))
                               : luaL_error(L, "offload: out of memory");
     }
-    if (S->is_program && !registered) /* a host may have functions to be run at its exit */
+    if (!S->is_host && !registered) /* a host may have functions to be run at its exit */
         registered = on_exit(at_exit, NULL) == 0;
     lmpe_await *a = lmpe_await_new(S, MPE_FOREVER, NULL);
     a->scratch[0] = (uintptr_t)j;

@@ -70,7 +70,7 @@ push_listener(lua_State *L)
 /* The Lua side handles links, the scope of the task, and an error that no waiting get will
  * raise. */
 static void
-tell_end(lua_State *L, int unheard)
+tell_end(lua_State *L, lmpe *S, int unheard)
 {
     lmpe_push_extra(L, -1);
     int has_extra = lua_istable(L, -1);
@@ -81,8 +81,8 @@ tell_end(lua_State *L, int unheard)
     if (push_listener(L)) {
         lua_pushvalue(L, top);
         lua_pushboolean(L, unheard);
-        if (lua_pcall(L, 2, 0, 0) != LUA_OK)
-            lua_warning(L, lua_tostring(L, -1) ? lua_tostring(L, -1) : "task_ended", 0);
+        if (lua_pcall(L, 2, 0, 0) != LUA_OK && lua_isstring(L, -1))
+            lmpe_report(L, S, MPE_LOG_ERROR);
     }
     lua_settop(L, top);
 }
@@ -145,7 +145,7 @@ task_ended(lmpe_task *t, lua_State *L, int nresults)
     mpe_waitlist_wake(S->e, &t->joiners, UINT32_MAX);
     if (t->outcome == 0)
         save_traceback(L, unheard || t->of_host);
-    tell_end(L, unheard);
+    tell_end(L, S, unheard);
     if (t->recorded)
         lmpe_host_task_ended(L, t);
     lua_pop(L, 1);

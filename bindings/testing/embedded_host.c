@@ -52,6 +52,75 @@ keeps_print_io_and_exit(void)
     mpe_close(e);
 }
 
+/* The state of a host that gives the script what a program of Lua has. */
+static lua_State *
+open_as_program(mpe_engine **e)
+{
+    mpe_config config = MPE_CONFIG_INIT;
+    config.flags = MPE_LUA_PROGRAM;
+    *e = open_engine(&config);
+    lua_State *L = luaL_newstate();
+    luaL_openlibs(L);
+    RUN(L, "before = { print, io.write, io.stdout.write, os.exit }");
+    CHECK_EQ(mpe_lua_open(L, *e), MPE_OK);
+    RUN(L, "mp = require 'mpengine' co = mp.co");
+    return L;
+}
+
+static void
+on_host_signal(int number)
+{
+    (void)number;
+}
+
+static void
+gives_the_script_what_it_is_asked_to(void)
+{
+    mpe_engine *e;
+    signal(SIGINT, on_host_signal);
+    lua_State *L = open_as_program(&e);
+    RUN(L, "for i, f in ipairs { print, io.write, io.stdout.write, os.exit } do\n"
+           "  assert(f ~= before[i], i)\n"
+           "end\n"
+           "assert(mp.get_start_method() == 'forkserver')"); /* its executable is the host */
+    raise(SIGINT);
+    FAIL(L, "while true do end", "interrupted");
+    CHECK(signal(SIGINT, on_host_signal) != on_host_signal);
+    lua_close(L);
+    struct sigaction now;
+    CHECK(sigaction(SIGTERM, NULL, &now) == 0 && now.sa_handler == SIG_DFL);
+    CHECK(signal(SIGINT, SIG_DFL) == on_host_signal);
+    mpe_close(e);
+}
+
+/* A thread's engine has not the flag of the one that it shares the arena with. */
+static void *
+keep_print_on_a_thread(void *with)
+{
+    mpe_engine *e;
+    CHECK_EQ(mpe_open_thread(with, "other", &e), MPE_OK);
+    lua_State *L = luaL_newstate();
+    luaL_openlibs(L);
+    RUN(L, "before = print");
+    CHECK_EQ(mpe_lua_open(L, e), MPE_OK);
+    RUN(L, "require 'mpengine' assert(print == before)");
+    lua_close(L);
+    mpe_close(e);
+    return NULL;
+}
+
+static void
+gives_it_to_the_state_of_that_engine_alone(void)
+{
+    mpe_engine *e;
+    pthread_t thread;
+    lua_State *L = open_as_program(&e);
+    pthread_create(&thread, NULL, keep_print_on_a_thread, e);
+    pthread_join(thread, NULL);
+    lua_close(L);
+    mpe_close(e);
+}
+
 static void *
 stop_loops(void *unused)
 {
@@ -166,6 +235,27 @@ runs_its_exit_functions_after_an_offload(void)
 }
 
 static void
+runs_its_exit_functions_when_the_script_may_exit(void)
+{
+    int status = 0, ends[2];
+    char text[32];
+    CHECK_EQ(pipe(ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        mpe_engine *e;
+        dup2(ends[1], 1);
+        atexit(note_exit);
+        lua_State *L = open_as_program(&e);
+        RUN(L, "co.spawn(function() print('in a task') os.exit(3) end) co.sleep(5)");
+    }
+    waitpid(child, &status, 0);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    CHECK_EQ(read(ends[0], text, sizeof text), 10);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void
 has_one_state_per_engine(void)
 {
     mpe_engine *e = open_engine(NULL), *other = open_engine(NULL);
@@ -234,6 +324,9 @@ main(void)
 {
     note_signals();
     keeps_print_io_and_exit();
+    gives_the_script_what_it_is_asked_to();
+    gives_it_to_the_state_of_that_engine_alone();
+    runs_its_exit_functions_when_the_script_may_exit();
     ends_loops_of_two_threads_by_a_deadline();
     refuses_a_wait_in_a_callback_while_another_waits();
     names_what_to_call_for_a_coroutine_it_resumes();

@@ -166,8 +166,11 @@ typedef struct mpe_config {
     /* All memory that is not shared, as lua_Alloc; NULL: malloc. Threads: the engine's. */
     void *(*alloc)(void *ud, void *block, size_t old_size, size_t size);
     void *alloc_ud; /* the first argument of alloc */
-    /* What the engine and the Lua library have to say; NULL: nothing is reported.
-     * Threads: the engine's. */
+    /* What the engine and the Lua library have to say: the error of a task that no call waits for,
+     * a report of the watchdog, mp.get_logger(). One call for each message, with its traceback, at
+     * a level of enum mpe_log_level; n bytes, which may be zero, with a zero and no newline behind
+     * them. It may call what does not wait. NULL: nothing is reported. Not called once mpe_close
+     * has returned. Threads: the engine's. */
     void (*log)(void *ud, int level, const char *text, size_t n);
     void *log_ud; /* the first argument of log */
 } mpe_config;

@@ -57,6 +57,19 @@ MPE_API int mpe_may_call(const mpe_engine *e);
 /* The guest leaves; harmless when it is none. */
 MPE_API void mpe_guest_leave(mpe_engine *e, mpe_guest *guest);
 
+/* Returns the flags that mpe_open was given; 0 for an engine of mpe_open_thread.  Threads: any. */
+MPE_API unsigned mpe_flags(const mpe_engine *e);
+
+/* ---- the log ------------------------------------------------------------------------------ */
+
+/* Calls the log of the host (mpe_config.log) with a message of n bytes, zero behind them, without a
+ * newline at its end. Does nothing without a log, or with a level that is none of enum
+ * mpe_log_level. The engine of a process made by mpe_process_fork has the log of its parent.
+ * Ownership: the text is the caller's. */
+MPE_API void mpe_log(mpe_engine *e, int level, const char *text, size_t n);
+/* Returns 1 when mpe_log would call the host, else 0: a binding need not make the text then. */
+MPE_API int mpe_has_log(const mpe_engine *e);
+
 /* ---- handles ------------------------------------------------------------------------------ */
 
 /* Returns how many bytes the arena has taken from the system since it was made, by all processes,

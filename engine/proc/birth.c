@@ -175,7 +175,7 @@ mpe_attach(const mpe_config *config, mpe_engine **out)
     if (!e)
         return MPE_ENOMEM;
     close_on_exec(MPE__ARENA_FD);
-    e->proc->functions = c.functions;
+    mpe__config_keep(e, &c);
     mpe__loop_open(e, c.loop, c.flags);
     rc = mpe__region_attach(e, MPE__ARENA_FD);
     if (rc == MPE_OK)

@@ -25,13 +25,6 @@ is_zero(const uint8_t *bytes, size_t n)
     return 1;
 }
 
-/* What this library does not serve. */
-static int
-asks_for_more(const mpe_config *c)
-{
-    return (c->flags & ~(MPE_SERVED_BY_LOOP | MPE_ARENA_EXISTING)) || c->alloc || c->log;
-}
-
 int
 mpe__config_read(const mpe_config *given, mpe_config *out)
 {
@@ -49,10 +42,33 @@ mpe__config_read(const mpe_config *given, mpe_config *out)
         return MPE_EINVAL;
     if (c.arena ? !*c.arena || strnlen(c.arena, 256) > 255 : (c.flags & MPE_ARENA_EXISTING) != 0)
         return MPE_EINVAL;
-    if (asks_for_more(&c))
+    if (c.alloc)
         return MPE_EINVAL;
     *out = c;
     return MPE_OK;
+}
+
+void
+mpe__config_keep(mpe_engine *e, const mpe_config *c)
+{
+    e->proc->flags = c->flags;
+    e->proc->functions = c->functions;
+    e->proc->log = c->log;
+    e->proc->log_ud = c->log_ud;
+}
+
+void
+mpe__config_share(mpe_engine *e, const mpe_engine *with)
+{
+    e->proc->functions = with->proc->functions;
+    e->proc->log = with->proc->log;
+    e->proc->log_ud = with->proc->log_ud;
+}
+
+unsigned
+mpe_flags(const mpe_engine *e)
+{
+    return e ? e->proc->flags : 0;
 }
 
 int

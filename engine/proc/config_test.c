@@ -3,7 +3,9 @@
 #include "mpengine_core.h"
 
 #include "testing/mpe_test.h"
+#include "testing/procs.h"
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -56,6 +58,94 @@ TEST(a_larger_config_is_taken_when_it_asks_for_nothing_more)
     EXPECT_OK(opens(&n.known));
     n.unknown[2] = 1;
     EXPECT_EQ(opens(&n.known), MPE_EVERSION);
+}
+
+static struct told {
+    int count, level;
+    size_t size;
+    char text[64];
+} told;
+
+static void
+note(void *ud, int level, const char *text, size_t n)
+{
+    struct told *t = ud;
+    t->count++;
+    t->level = level;
+    t->size = n;
+    memcpy(t->text, text, n + 1);
+}
+
+static mpe_engine *
+open_with_log(void)
+{
+    mpe_engine *e;
+    mpe_config c = MPE_CONFIG_INIT;
+    memset(&told, 0, sizeof told);
+    c.log = note;
+    c.log_ud = &told;
+    REQUIRE_OK(mpe_open(&c, &e));
+    return e;
+}
+
+TEST(the_log_is_told_bytes_at_a_level)
+{
+    mpe_engine *e = open_with_log();
+    EXPECT(mpe_has_log(e));
+    mpe_log(e, MPE_LOG_WARNING, "a\0b", 3);
+    EXPECT_EQ(told.count, 1);
+    EXPECT_EQ(told.level, MPE_LOG_WARNING);
+    EXPECT_EQ(told.size, 3);
+    EXPECT(memcmp(told.text, "a\0b", 4) == 0);
+    mpe_log(e, 0, "no level", 8);
+    mpe_log(e, MPE_LOG_DEBUG + 1, "no level", 8);
+    mpe_log(e, MPE_LOG_DEBUG, NULL, 0);
+    EXPECT_EQ(told.count, 1);
+    mpe_close(e);
+}
+
+TEST(an_engine_without_a_log_tells_nothing)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    EXPECT(!mpe_has_log(e));
+    mpe_log(e, MPE_LOG_ERROR, "lost", 4);
+    mpe_log(NULL, MPE_LOG_ERROR, "lost", 4);
+    mpe_close(e);
+}
+
+static void *
+log_on_a_thread(void *ud)
+{
+    mpe_engine *mine;
+    mpe_log(ud, MPE_LOG_ERROR, "of another thread", 17);
+    EXPECT(!mpe_has_log(ud));
+    REQUIRE_OK(mpe_open_thread(ud, "other", &mine));
+    mpe_log(mine, MPE_LOG_INFO, "inherited", 9);
+    mpe_close(mine);
+    return NULL;
+}
+
+TEST(an_engine_of_a_thread_has_the_log_and_no_flags)
+{
+    mpe_engine *e, *mine;
+    pthread_t thread;
+    mpe_config c = MPE_CONFIG_INIT;
+    memset(&told, 0, sizeof told);
+    c.log = note;
+    c.log_ud = &told;
+    c.flags = MPE_LUA_PROGRAM;
+    REQUIRE_OK(mpe_open(&c, &e));
+    pthread_create(&thread, NULL, log_on_a_thread, e);
+    pthread_join(thread, NULL);
+    EXPECT_EQ(told.count, 1);
+    EXPECT_STR(told.text, "inherited");
+    REQUIRE_OK(mpe_open_thread(e, "same thread", &mine));
+    EXPECT_EQ(mpe_flags(e), MPE_LUA_PROGRAM);
+    EXPECT_EQ(mpe_flags(mine), 0);
+    mpe_close(e);
+    mpe_log(mine, MPE_LOG_INFO, "still", 5);
+    EXPECT_STR(told.text, "still");
+    mpe_close(mine);
 }
 
 TEST(what_no_library_could_serve_is_refused)

@@ -89,7 +89,7 @@ mpe_open(const mpe_config *config, mpe_engine **out)
     mpe_engine *e = mpe__engine_new();
     if (!e)
         return MPE_ENOMEM;
-    e->proc->functions = c.functions;
+    mpe__config_keep(e, &c);
     mpe__loop_open(e, c.loop, c.flags);
     rc = c.arena ? mpe__named_open(e, &c, limit) : open_own(e, &c, limit);
     if (rc != MPE_OK) {
@@ -110,7 +110,7 @@ mpe_open_thread(mpe_engine *e, const char *name, mpe_engine **out)
     mpe_engine *own = mpe__engine_new();
     if (!own)
         return MPE_ENOMEM;
-    own->proc->functions = e->proc->functions;
+    mpe__config_share(own, e);
     mpe__loop_open(own, NULL, 0);
     mpe__region_share(own, e);
     int rc = mpe__slot_attach(own, name);
@@ -170,6 +170,7 @@ mpe_close(mpe_engine *e)
     mpe__guest_close(e, e);
     mpe__pools_close(e);
     mpe__send_close(e);
+    e->proc->log = NULL;
     if (e->loop->serving)
         e->loop->close_after = close_now;
     else

@@ -37,9 +37,12 @@ struct mpe__proc {
     int ask_fd;           /* to send requests to the fork server, -1 until needed */
     int parent_fd;        /* a pidfd, -1 until asked for */
     uint32_t parent_slot, parent_generation;
-    struct mpe_process near_notes[MPE__NEAR_NOTES]; /* free: without an engine */
-    const mpe_named_function *functions;            /* of the host, or NULL */
-    mpe_pool *pools;                                /* pool.c: that are open */
+    struct mpe_process near_notes[MPE__NEAR_NOTES];               /* free: without an engine */
+    unsigned flags;                                               /* of the config */
+    const mpe_named_function *functions;                          /* of the host, or NULL */
+    void (*log)(void *ud, int level, const char *text, size_t n); /* log.c; NULL: none */
+    void *log_ud;
+    mpe_pool *pools;  /* pool.c: that are open */
     uint32_t threads; /* threads declared by the engine's user, see mpe_own_threads */
     /* The queue of messages this process was started with, until it is held, and then. */
     mpe_handle start_messages;
@@ -65,6 +68,9 @@ int mpe__start_check(const mpe_engine *e, const mpe_start *s);
 /* config.c: what mpe_open and mpe_attach are told, whatever its size; given may be NULL.
  * Errors: EINVAL, EVERSION. */
 int mpe__config_read(const mpe_config *given, mpe_config *out);
+/* config.c: what the engine needs of it later; and the same of an engine of another thread. */
+void mpe__config_keep(mpe_engine *e, const mpe_config *c);
+void mpe__config_share(mpe_engine *e, const mpe_engine *with);
 
 /* guest.c: the engine is about to be closed; the guest is given it as usable, or NULL. */
 void mpe__guest_close(mpe_engine *e, mpe_engine *usable);
