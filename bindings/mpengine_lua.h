@@ -107,7 +107,8 @@ typedef struct mpe_call_ops {
     void (*cancel)(mpe_engine *e, mpe_call c, void *ud);
 } mpe_call_ops;
 /* Suspends the calling task: the value of a C function. Works in the main chunk, tasks, coroutines
- * of the script and pcall; while a call is pending, waiting is no deadlock.
+ * of the script and pcall, and loads the library if it is not; while a call is pending, waiting is
+ * no deadlock.
  * Ownership: ops must stay; ud is freed by push or cancel.
  * Blocks: the task, not the others.
  * Threads: the engine's.  Errors: raises. */

@@ -58,7 +58,10 @@ lmpe_load(lua_State *L)
     lua_getglobal(L, "require");
     lua_pushliteral(L, "mpengine");
     lua_call(L, 1, 0);
-    return lmpe_of(L);
+    S = lmpe_of(L);
+    if (!S)
+        luaL_error(L, "the library is closed");
+    return S;
 }
 
 int

@@ -6,6 +6,11 @@
  * twice, so that a late finish finds nothing. The entries stay and are reused. What a thread
  * finishes is told to the engine by mpe_send; the task looks at the entry when it is woken, and
  * there it is decided, once, whether push or cancel is called.
+ *
+ * Sending wakes the engine's thread, which needs the lock at once, so the lock is released before
+ * it. A finish holds `sending` for reading instead until it is over, and a state that closes takes
+ * it for writing: after that, no thread uses the engine for a call of the state. `sending` comes
+ * before the lock.
  */
 #include "mpengine_lua.h"
 #include "task/lturn.h"
@@ -28,6 +33,7 @@ typedef struct entry {
 } entry;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_rwlock_t sending = PTHREAD_RWLOCK_INITIALIZER;
 static pthread_once_t prepared = PTHREAD_ONCE_INIT;
 static entry **entries;
 static uint32_t count, capacity;
@@ -46,9 +52,31 @@ release_lock(void)
 }
 
 static void
+before_fork(void)
+{
+    pthread_rwlock_wrlock(&sending);
+    take_lock();
+}
+
+static void
+after_fork(void)
+{
+    release_lock();
+    pthread_rwlock_unlock(&sending);
+}
+
+/* The thread that locked it has another number here. */
+static void
+in_child(void)
+{
+    release_lock();
+    pthread_rwlock_init(&sending, NULL);
+}
+
+static void
 prepare(void)
 {
-    pthread_atfork(take_lock, release_lock, release_lock);
+    pthread_atfork(before_fork, after_fork, in_child);
 }
 
 /* Under the lock. NULL: no memory. */
@@ -126,22 +154,47 @@ wake(mpe_engine *e, void *ud)
         mpe_waitlist_wake(e, &c->waiters, UINT32_MAX);
 }
 
+/* Returns the state of a call before it was finished here. FREE: there is none; FINISHED: it was. */
+static int
+mark_finished(mpe_engine *e, mpe_call number, int status)
+{
+    take_lock();
+    entry *c = find(e, number);
+    int before = c ? c->state : FREE;
+    if (c && before != FINISHED) {
+        c->state = FINISHED;
+        c->status = status;
+    }
+    release_lock();
+    return before;
+}
+
+/* Returns 0 when the task has already seen that it was finished. */
+static int
+unmark_finished(mpe_engine *e, mpe_call number)
+{
+    take_lock();
+    entry *c = find(e, number);
+    if (c)
+        c->state = PENDING;
+    release_lock();
+    return c != NULL;
+}
+
 int
 mpe_call_finish(mpe_engine *e, mpe_call number, int status)
 {
     if (!e)
         return MPE_EINVAL;
-    take_lock();
-    entry *c = find(e, number);
-    int rc = c && c->state != FINISHED ? MPE_OK : MPE_ESTALE;
-    if (rc == MPE_OK && c->state == PENDING)
+    int rc = MPE_OK;
+    pthread_rwlock_rdlock(&sending);
+    int before = mark_finished(e, number, status);
+    if (before == PENDING)
         rc = mpe_send(e, wake, (void *)(uintptr_t)number);
-    if (rc == MPE_OK) {
-        c->state = FINISHED;
-        c->status = status;
-    }
-    release_lock();
-    return rc;
+    if (rc != MPE_OK && !unmark_finished(e, number))
+        rc = MPE_OK;
+    pthread_rwlock_unlock(&sending);
+    return before == FREE || before == FINISHED ? MPE_ESTALE : rc;
 }
 
 /* ---- in the task ---- */
@@ -209,19 +262,39 @@ finish(lua_State *L, lmpe *S, lmpe_await *a, int status)
     return ops->push(L, status, ud);
 }
 
+static int
+load(lua_State *L)
+{
+    lmpe_load(L);
+    return 0;
+}
+
+/* The library, loaded if the script has not required it; NULL: it cannot be, and the error is on
+ * top. */
+static lmpe *
+library(lua_State *L)
+{
+    lmpe *S = lmpe_of(L);
+    if (S)
+        return S;
+    luaL_checkstack(L, 2, NULL);
+    lua_pushcfunction(L, load);
+    return lua_pcall(L, 0, 0, 0) == LUA_OK ? lmpe_of(L) : NULL;
+}
+
 int
 mpe_lua_suspend(lua_State *L, const mpe_call_ops *ops, void *ud)
 {
     if (!ops || !ops->start || !ops->push || !ops->cancel)
         return luaL_error(L, "mpe_lua_suspend: %s", mpe_strerror(MPE_EINVAL));
-    lmpe *S = lmpe_of(L);
+    lmpe *S = library(L);
     int is_cancelled = S && lmpe_is_cancelled(L, S, S->current);
     entry *c = S && !is_cancelled ? begin(S->e, ops, ud) : NULL;
     if (!c) {
         ops->cancel(S ? S->e : NULL, 0, ud);
         if (is_cancelled)
             return lmpe_raise_cancelled(L, S, S->current);
-        return luaL_error(L, S ? "out of memory" : "mpengine is not loaded in this state");
+        return S ? luaL_error(L, "out of memory") : lua_error(L);
     }
     lmpe_await *a = lmpe_await_new(S, MPE_FOREVER, NULL);
     a->scratch[0] = (uintptr_t)c;
@@ -264,6 +337,8 @@ on_close(lua_State *L, lmpe *S)
 {
     (void)L;
     each(S->e, cancel);
+    pthread_rwlock_wrlock(&sending);
+    pthread_rwlock_unlock(&sending);
 }
 
 const lmpe_module lmpe_suspend_module = {.forked = on_fork, .close = on_close};

@@ -97,8 +97,7 @@ push(lua_State *L, int status, void *ud)
 static void
 cancel(mpe_engine *e, mpe_call c, void *ud)
 {
-    (void)c;
-    CHECK(e != NULL);
+    CHECK(e != NULL || c == 0); /* it could not begin */
     cancelled++;
     done_with(ud);
 }
@@ -186,6 +185,61 @@ suspends_and_finishes(void)
     mpe_close(e);
 }
 
+/* Neither needs the script to have required the library; both raise when it is closed. */
+static void
+loads_the_library(void)
+{
+    mpe_engine *e = open_engine(NULL);
+    lua_State *L = open_state(e), *other = luaL_newstate();
+    int before = cancelled;
+    lua_register(L, "call", call);
+    RUN(L, "assert(call(0) == 1)");
+    mpe_close(e);
+    FAIL(L, "call(0)", "the library is closed");
+    CHECK_EQ(cancelled, before + 1);
+    lua_close(L);
+    luaL_openlibs(other);
+    lua_register(other, "call", call);
+    FAIL(other, "call(0)", "mpengine");
+    CHECK_EQ(cancelled, before + 2);
+    lua_close(other);
+}
+
+static int
+push_queue(lua_State *L)
+{
+    mpe_lua_push(L, lua_touserdata(L, lua_upvalueindex(1)));
+    return 1;
+}
+
+static void *
+finish_often(void *ud)
+{
+    mpe_engine *e = ud;
+    for (int i = 0; i < 1000; i++)
+        mpe_call_finish(e, __atomic_load_n(&last, __ATOMIC_SEQ_CST), i);
+    return NULL;
+}
+
+/* A finish is over, or finds nothing, when the state is closed: the engine may go then. */
+static void
+closes_beside_threads_that_finish(void)
+{
+    for (int i = 0; i < 20; i++) {
+        mpe_engine *e = open_engine(NULL);
+        lua_State *L = open_state(e);
+        pthread_t t[2];
+        lua_register(L, "call", call);
+        RUN(L, "co = require 'mpengine'.co for i = 1, 10 do co.spawn(call, 4) end co.sleep(0)");
+        for (int k = 0; k < 2; k++)
+            pthread_create(&t[k], NULL, finish_often, e);
+        lua_close(L);
+        mpe_close(e);
+        for (int k = 0; k < 2; k++)
+            pthread_join(t[k], NULL);
+    }
+}
+
 static void
 hands_objects_and_values_over(void)
 {
@@ -219,8 +273,12 @@ hands_objects_and_values_over(void)
     CHECK_EQ(mpe_lua_decode(L, "\xff\xff", 2), MPE_ECORRUPT);
     CHECK(lua_gettop(L) == 3 && lua_isstring(L, 3));
     mpe_buf_free(&b);
-    lua_close(L);
+    lua_pushlightuserdata(L, q);
+    lua_pushcclosure(L, push_queue, 1);
+    lua_setglobal(L, "push_queue");
     mpe_close(e);
+    FAIL(L, "push_queue()", "the library is closed");
+    lua_close(L);
 }
 
 int
@@ -228,6 +286,8 @@ main(void)
 {
     note_signals();
     suspends_and_finishes();
+    loads_the_library();
+    closes_beside_threads_that_finish();
     hands_objects_and_values_over();
     check_signals();
     return failures != 0;
