@@ -23,11 +23,16 @@ for source in "$here"/raw/*.c "$here"/rows/*.c; do
       libs=-llmdb ;;
     */raw/luafork.c)
       flags=$(pkg-config --cflags lua5.4) libs=$(pkg-config --libs lua5.4) ;;
+    */rows/suspend.c)
+      made=$out/../libmpengine_lua.a
+      flags="-I$here/../engine/include -I$here/../bindings $(pkg-config --cflags lua5.4)"
+      libs="-Wl,-E $made $out/../libmpengine.a $(pkg-config --libs lua5.4 libuv) -lpthread -lm -ldl" ;;
     */rows/*)
       made=$out/../libmpengine.a
       flags="-I$here/../engine/include -I$here/raw" libs="$made $(pkg-config --libs libuv) -lpthread -lm" ;;
   esac
   if [ ! "$out/$name" -nt "$source" ] || [ ! "$out/$name" -nt "$here/raw/bench.h" ] ||
+    [ ! "$out/$name" -nt "$here/raw/wake.h" ] ||
     { [ -n "$made" ] && [ ! "$out/$name" -nt "$made" ]; }; then
     $cc -std=gnu11 -O2 -Wall -Wextra $flags -o "$out/$name" "$source" $libs
   fi

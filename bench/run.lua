@@ -59,7 +59,8 @@ local function echo(name, connections, idle, luv_goal, gevent_goal)
     idle ~= "bytes" and c("epoll in C", load .. env("RAW", "build/bench") .. "/echo serve") or nil }
 end
 
--- Each row: its name, our program, its peers, its raw limit; at_least and at_most bound our own figure, in `unit`.
+-- Each row: its name, our program, its peers, its raw limit; at_least and at_most bound our own figure, in `unit`;
+-- above bounds what it is more than the limit.
 -- stylua: ignore
 local rows = {
   { "process fork start+join", "process.lua fork",
@@ -125,6 +126,7 @@ local rows = {
   { "pool map, 200,000", "pool.lua map200000", { py("Pool", "pool.py Pool map200000", 1.2) } },
   { "pool imap chunksize 100", "pool.lua imap100_200000", { py("Pool", "pool.py Pool imap100_200000", 1) } },
   { "pool first result", "pool.lua first", pools("first", 8) },
+  { "pool C functions", c("", "host pool"), pools("apply_async") },
   { "pool CPU, 2 workers", "pool.lua cpu", pools("cpu"), c("compute", "scale"), at_least = 1.9, unit = "x" },
   { "pool 64 idle workers", "pool.lua idle64", pools("idle64"), nil, at_most = 1e9 / 300000, unit = "ns" },
   { "pool 64 sleeping tasks", "pool.lua sleep64", pools("sleep64"), c("sleep only", "sleepers") },
@@ -167,6 +169,13 @@ local rows = {
   { "codec function again", "codec.lua again function",
     { py("marshal", "pickled.py again function") }, ours("an integer", "codec.lua again int") },
   { "codec bytes function again", "codec.lua bytes function", { py("marshal", "pickled.py bytes function") } },
+
+  { "C queue 2 threads", c("", "host queue"), {}, nil, at_most = 200, unit = "ns" },
+  { "C find a name", c("", "host find"), {}, nil, at_most = 1000, unit = "ns" },
+  { "C send to a thread", c("", "host send"), {}, c("futex wake", "wake"), above = 2000, unit = "ns" },
+  { "C call finished, in a task", c("", "suspend loop"), {}, nil, at_most = 1000, unit = "ns" },
+  { "C call finished, main chunk", c("", "suspend main"), {}, nil, at_most = 1000, unit = "ns" },
+  { "C call finished, thread", c("", "suspend thread"), {}, c("futex wake", "wake"), above = 2000, unit = "ns" },
 
   { "start-up", c("", "start " .. mpengine .. " -e ''"),
     { c("python3", "start " .. env("PYTHON", "/usr/bin/python3") .. " -c ''") },
@@ -313,7 +322,7 @@ local function show(row)
   local to_limit = limit_of and ratio_to_peer(us, limit_of)
   to_limit = to_limit and 1 / to_limit
   local function own(x) return figure(x, row.unit) end
-  write_contestant(row[1], us, "us", nil, row.at_least or row.at_most)
+  write_contestant(row[1], us, "us", nil, row.at_least or row.at_most or row.above)
 
   for i = 1, math.max(1, #peers) do
     local peer, first, v = peers[i], i == 1, verdict()
@@ -322,6 +331,7 @@ local function show(row)
     if first and limit_of then v:add(to_limit, limit_of.goal, times, true) end
     if first then v:add(us.median, row.at_least, own) end
     if first then v:add(us.median, row.at_most, own, true) end
+    if first then v:add(us.median, row.above and limit_of.median and limit_of.median + row.above, own, true) end
     local target, reached = v:cells()
     print_line(first and row[1] or "", first and (us.failure or figure(us.median, us.unit)) or "", cell(peer),
       ratio and times(ratio) or "", first and cell(limit_of) or "", first and to_limit and times(to_limit) or "",
