@@ -326,6 +326,9 @@ MPE_API void mpe_message_free(mpe_engine *e, mpe_message *m);
  *         mpe_release(e, lock);
  *     }
  *
+ * A C function that a Lua task has called must not wait: it gets EDEADLK where it would have to, and
+ * nothing has changed then; see mpe_lua_suspend.
+ *
  * Each of them also has the errors EDEADLK (nothing can end the wait), EINTR (mpe_interrupt), and
  * ENOMEM and ESYS. */
 
@@ -827,7 +830,7 @@ typedef void (*mpe_result)(mpe_engine *e, void *ud, int status, const void *resu
 MPE_API int mpe_pool_submit(mpe_pool *p, const char *function, const void *args, size_t size,
                             uint64_t deadline, mpe_result done, void *ud);
 /* Takes no more tasks, waits until the deadline for those that there are, stops the others, tells
- * their ends, and frees the pool. p may be NULL.
+ * their ends, and frees the pool. p may be NULL. Called by a Lua task, it stops them at once.
  * Blocks: up to the deadline and a second. */
 MPE_API void mpe_pool_close(mpe_pool *p, uint64_t deadline);
 

@@ -168,6 +168,14 @@ mpe__is_in_task(mpe_engine *e)
 }
 
 int
+mpe__may_wait(mpe_engine *e, uint64_t deadline)
+{
+    if (!mpe__is_in_task(e))
+        return MPE_OK;
+    return deadline != MPE_FOREVER && deadline <= mpe_now() ? MPE_ETIMEDOUT : MPE_EDEADLK;
+}
+
+int
 mpe_run_until(mpe_engine *e, const int *done)
 {
     if (!done)
@@ -329,8 +337,8 @@ mpe_await(mpe_engine *e, mpe_object *o, int event, uint64_t deadline,
             count_job(e); /* otherwise a loop of these sees no death */
         if (deadline == MPE_NOW || a.status == MPE_ETIMEDOUT)
             return MPE_ETIMEDOUT;
-        if (mpe__is_in_task(e))
-            return MPE_EDEADLK;
+        if ((rc = mpe__may_wait(e, deadline)) != MPE_OK)
+            return rc;
         a.fired = 0;
         if ((rc = mpe_wait_object(e, &a.waiter, o, event, deadline)) != MPE_OK)
             return rc;

@@ -117,6 +117,8 @@ void mpe__uv_closed(mpe_engine *e);
 void mpe__send_forget(mpe_engine *e);
 /* loop.c: a C function that a Lua task has called is running, which must not wait. */
 int mpe__is_in_task(mpe_engine *e);
+/* The same, for a call that would have to wait. Errors: EDEADLK, or ETIMEDOUT if its time is over. */
+int mpe__may_wait(mpe_engine *e, uint64_t deadline);
 /* In a forked child: drops the parent's jobs, waiters and handles, and closes the inherited
  * descriptors only. The next use makes a new loop. The memory behind them stays as it is, shared
  * with the parent: freeing it would copy its pages. */

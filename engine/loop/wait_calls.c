@@ -136,8 +136,12 @@ wait_barrier(mpe_engine *e, mpe_object *o, uint64_t deadline)
     uint32_t parties = 0, waiting = 0;
     int broken = 0;
     mpe_barrier_state(e, o, &parties, &waiting, &broken);
-    if (deadline == MPE_NOW && !broken && waiting + 1 < parties)
-        return MPE_EAGAIN;
+    if (!broken && waiting + 1 < parties) { /* one that may not wait does not arrive either */
+        if (deadline == MPE_NOW)
+            return MPE_EAGAIN;
+        if (mpe__may_wait(e, deadline) == MPE_EDEADLK)
+            return MPE_EDEADLK;
+    }
     int rc = await(e, o, MPE_EVENT_READY, deadline, pass, &p);
     if (rc != MPE_OK && rc != MPE_EBROKEN && p.arrived)
         mpe_barrier_abort(e, o);
@@ -176,7 +180,9 @@ wait_notified(mpe_engine *e, mpe_object *o, mpe_object *lock, int recursive, uin
     if (deadline == MPE_NOW)
         return MPE_EAGAIN;
     uint32_t ticket, levels = 1;
-    int rc = mpe_condition_enlist(e, o, &ticket);
+    int rc = mpe__may_wait(e, deadline); /* asked while the lock is held: it must be so again */
+    if (rc == MPE_OK)
+        rc = mpe_condition_enlist(e, o, &ticket);
     if (rc != MPE_OK)
         return rc;
     rc = recursive ? mpe_rlock_release_all(e, lock, MPE__OWNER_HOST, &levels)
@@ -368,6 +374,8 @@ mpe_wait_any(mpe_engine *e, mpe_object *const *objects, size_t n, uint64_t deadl
     if (rc != MPE_OK)
         return rc;
     size_t i = first_ready(e, objects, n);
+    if (i == n && deadline != MPE_NOW && (rc = mpe__may_wait(e, deadline)) != MPE_OK)
+        return rc;
     if (i == n && deadline != MPE_NOW && n > 8 && !(choices = calloc(n, sizeof *choices)))
         return MPE_ENOMEM;
     for (int late = 0; rc == MPE_OK && i == n; i = first_ready(e, objects, n)) {
