@@ -54,6 +54,7 @@ struct lmpe {
     const struct lmpe_callback_hooks *callbacks;
     struct lmpe_loading *loads; /* lrequire.c */
     struct lmpe_sites *sites;   /* lsite.c; NULL: none yet */
+    struct lmpe_places *places; /* llabel.c; the same */
     struct lmpe_ticker *ticker; /* lcancel.c */
     uint32_t switches;          /* how often a task was run */
     int yielded;                /* a task is yielding to the scheduler */

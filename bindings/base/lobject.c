@@ -5,6 +5,7 @@
  * objects can be table keys; == compares handles.
  */
 #include "base/lfinalize.h"
+#include "base/llabel.h"
 #include "base/lobject.h"
 #include "base/lmodules.h"
 
@@ -195,12 +196,17 @@ lmpe_push_handle(lua_State *L, lmpe *S, mpe_handle h)
 }
 
 int
-lmpe_created(lua_State *L, lmpe *S, int status, mpe_object *const *o, const char *function)
+lmpe_created(lua_State *L, lmpe *S, int status, mpe_object *const *o, const char *function,
+             int name)
 {
     if (status != MPE_OK)
         return lmpe_raise(L, status, function);
     lmpe_push_object(L, S, *o, mpe_handle_of(S->e, *o));
-    return 1;
+    int tries = 0;
+    do
+        status = lmpe_label(L, S, *o, name);
+    while (lmpe_try_again(L, S, status, &tries));
+    return status == MPE_OK ? 1 : lmpe_raise(L, status, function);
 }
 
 static void
@@ -258,6 +264,13 @@ lmpe_push_identity(lua_State *L, lmpe_box *b)
     char where[32];
     snprintf(where, sizeof where, "0x%llx", (unsigned long long)(b->h & 0xffffffffffffffull));
     lua_pushfstring(L, "mp.%s: %s", mpe_kind_name(mpe_handle_kind(b->h)), where);
+    mpe_bytes name = mpe_object_name(b->S->e, b->o);
+    if (!name.data)
+        return;
+    lua_pushliteral(L, " '");
+    lmpe_push_escaped(L, name.data, name.size);
+    lua_pushliteral(L, "'");
+    lua_concat(L, 4);
 }
 
 /* package.loaded["mp.NAME"] = the methods on top: error messages find their names there when they
@@ -314,10 +327,20 @@ handle(lua_State *L)
     return 1;
 }
 
+/* escaped(bytes) -> a text for people */
+static int
+escaped(lua_State *L)
+{
+    size_t size;
+    const char *bytes = luaL_checklstring(L, 1, &size);
+    lmpe_push_escaped(L, bytes, size);
+    return 1;
+}
+
 static void
 on_open(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg functions[] = {{"handle", handle}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"handle", handle}, {"escaped", escaped}, {NULL, NULL}};
     lua_newtable(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &types_key);
     lua_newtable(L);

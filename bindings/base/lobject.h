@@ -24,9 +24,10 @@ typedef struct lmpe_box {
 int lmpe_push_object(lua_State *L, lmpe *S, mpe_object *o, mpe_handle h);
 /* Pushes the userdata for a handle, holding it. Errors: ESTALE. */
 int lmpe_push_handle(lua_State *L, lmpe *S, mpe_handle h);
-/* The result of a create call: pushes *o, or raises for its status. A pointer, so that both may be
- * arguments of one call. */
-int lmpe_created(lua_State *L, lmpe *S, int status, mpe_object *const *o, const char *function);
+/* The result of a create call: pushes *o, labelled with the name at an index, nil: none; or raises
+ * for its status. A pointer, so that both may be arguments of one call. */
+int lmpe_created(lua_State *L, lmpe *S, int status, mpe_object *const *o, const char *function,
+                 int name);
 /* Functions of a kind for events of its boxes; each may be NULL. */
 typedef struct lmpe_box_calls {
     void (*held)(lmpe_box *b);      /* it holds its object from now on */
@@ -74,7 +75,7 @@ lmpe_check_kinds(lua_State *L, int idx, uint32_t kinds)
 /* A shared object of any kind at idx, or NULL. */
 lmpe_box *lmpe_test_any(lua_State *L, int idx);
 lmpe_box *lmpe_check_kind(lua_State *L, int idx, int kind);
-/* "mp.Lock: 0x2a40" and the first part of its description, for __tostring. */
+/* "mp.Lock: 0x2a40 'name'", the first part of its description, for __tostring. */
 void lmpe_push_identity(lua_State *L, lmpe_box *b);
 
 /* ---- shared memory and the collector: lmemory.c ---- */

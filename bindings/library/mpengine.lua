@@ -86,11 +86,16 @@ function mp.signal(name, handler) end
 
 -- ---- queues ----------------------------------------------------------------------------------
 
+--- Each constructor takes one table of fields instead of its arguments, with a `name` among them, any
+--- bytes; it is shared, and `tostring`, `mpengine dump` and `mp.metrics` show it.
+---@class mpengine.Named
+---@field name? string
+
 --- Shared. Many producers, many consumers, first in first out.
 ---@class mpengine.Queue
 local Queue = {}
 
----@param maxsize? integer 0 (no bound) to 2^31-1
+---@param maxsize? integer|{ maxsize?: integer, name?: string } 0 (no bound) to 2^31-1
 ---@return mpengine.Queue
 function mp.Queue(maxsize) end
 ---@return mpengine.Queue
@@ -130,7 +135,7 @@ function Queue:iter() end
 ---@class mpengine.JoinableQueue : mpengine.Queue
 local JoinableQueue = {}
 
----@param maxsize? integer
+---@param maxsize? integer|{ maxsize?: integer, name?: string }
 ---@return mpengine.JoinableQueue
 function mp.JoinableQueue(maxsize) end
 --- An item that was got is done. Raises when called more often than there were items.
@@ -146,7 +151,7 @@ function JoinableQueue:join(timeout) end
 ---@class mpengine.PipeEnd
 local PipeEnd = {}
 
----@param duplex? boolean default true; false: the first end receives, the second sends
+---@param duplex? boolean|{ duplex?: boolean, name?: string } default true; false: the first end receives, the second sends
 ---@return mpengine.PipeEnd
 ---@return mpengine.PipeEnd
 function mp.Pipe(duplex) end
@@ -196,12 +201,12 @@ local RawArray = {}
 ---@class mpengine.Array : mpengine.RawArray, mpengine.Lockable
 local Array = {}
 
----@param code mpengine.TypeCode
----@param init integer|table|string size (zeroed), elements, or for "c" and "u" a text
+---@param code mpengine.TypeCode|{ type: mpengine.TypeCode, size: integer|table|string, name?: string }
+---@param init? integer|table|string size (zeroed), elements, or for "c" and "u" a text
 ---@return mpengine.Array
 function mp.Array(code, init) end
----@param code mpengine.TypeCode
----@param init integer|table|string
+---@param code mpengine.TypeCode|{ type: mpengine.TypeCode, size: integer|table|string, name?: string }
+---@param init? integer|table|string
 ---@return mpengine.RawArray
 function mp.RawArray(code, init) end
 ---@param i? integer
@@ -253,11 +258,11 @@ local RawValue = {}
 
 ---@class mpengine.Value : mpengine.RawValue, mpengine.Lockable
 
----@param code mpengine.TypeCode
+---@param code mpengine.TypeCode|{ type: mpengine.TypeCode, value?: number|string, name?: string }
 ---@param init? number|string
 ---@return mpengine.Value
 function mp.Value(code, init) end
----@param code mpengine.TypeCode
+---@param code mpengine.TypeCode|{ type: mpengine.TypeCode, value?: number|string, name?: string }
 ---@param init? number|string
 ---@return mpengine.RawValue
 function mp.RawValue(code, init) end
@@ -277,8 +282,9 @@ function RawValue:compare_exchange(expected, desired) end
 local Dict = {}
 
 ---@param t? table
+---@param fields? mpengine.Named
 ---@return mpengine.Dict
-function mp.Dict(t) end
+function mp.Dict(t, fields) end
 ---@param k mpengine.Key
 ---@param default? any
 ---@return any
@@ -326,8 +332,9 @@ function Dict:modify(k, f) end
 local List = {}
 
 ---@param t? table
+---@param fields? mpengine.Named
 ---@return mpengine.List
-function mp.List(t) end
+function mp.List(t, fields) end
 function List:append(v) end
 ---@param i integer -1 is before the last
 function List:insert(i, v) end
@@ -404,8 +411,9 @@ function Guard:release() end
 ---@class mpengine.Lock
 local Lock = {}
 
+---@param fields? mpengine.Named
 ---@return mpengine.Lock
-function mp.Lock() end
+function mp.Lock(fields) end
 ---@async
 ---@param timeout? number seconds
 ---@return true? held
@@ -428,18 +436,19 @@ function Lock:with(f, ...) end
 --- Shared. Its owner may acquire it again, and only the owner may release it.
 ---@class mpengine.RLock : mpengine.Lock
 
+---@param fields? mpengine.Named
 ---@return mpengine.RLock
-function mp.RLock() end
+function mp.RLock(fields) end
 
 --- Shared. Permits of a process return at its death.
 ---@class mpengine.Semaphore : mpengine.Lock
 local Semaphore = {}
 
----@param n? integer default 1
+---@param n? integer|{ value?: integer, name?: string } default 1
 ---@return mpengine.Semaphore
 function mp.Semaphore(n) end
 --- Releasing beyond n raises.
----@param n? integer default 1
+---@param n? integer|{ value?: integer, name?: string } default 1
 ---@return mpengine.Semaphore
 function mp.BoundedSemaphore(n) end
 ---@return integer
@@ -449,8 +458,9 @@ function Semaphore:get_value() end
 ---@class mpengine.Event
 local Event = {}
 
+---@param fields? mpengine.Named
 ---@return mpengine.Event
-function mp.Event() end
+function mp.Event(fields) end
 function Event:set() end
 function Event:clear() end
 ---@return boolean
@@ -465,7 +475,7 @@ function Event:wait(timeout) end
 ---@class mpengine.Condition : mpengine.Lock
 local Condition = {}
 
----@param lock? mpengine.Lock default: an RLock of its own
+---@param lock? mpengine.Lock|{ lock?: mpengine.Lock, name?: string } default: an RLock of its own
 ---@return mpengine.Condition
 function mp.Condition(lock) end
 --- Gives the lock up, waits, and takes it back. Raises unless this task holds it.
@@ -494,7 +504,7 @@ function Condition:get_lock() end
 ---@field broken boolean
 local Barrier = {}
 
----@param parties integer 1 to 65535
+---@param parties integer|{ parties: integer, action?: function, timeout?: number, name?: string } 1 to 65535
 ---@param action? function called by the last to arrive before any task continues; its error breaks the barrier
 ---@param timeout? number seconds, the default of wait
 ---@return mpengine.Barrier
@@ -564,6 +574,7 @@ function AsyncResult:cancel() end
 ---@field initializer? function called in each new worker
 ---@field initargs? table
 ---@field maxtasksperchild? integer
+---@field name? string shown by tostring and in dumps
 
 --- Worker processes that run functions. `local pool <close> =` terminates it at the end of the scope.
 ---@class mpengine.Pool

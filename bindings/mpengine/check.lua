@@ -78,4 +78,27 @@ function check.count(call, n, value, least, what, most)
     check.wrong(call, n, ("%s must be an integer%s, got %s"):format(what, range, tostring(value)))
 end
 
+--- The arguments of a constructor that takes one table of fields instead, the name among them: the
+--- values of the fields, in their order, and the name.
+function check.fields(call, fields, first, ...)
+    if type(first) ~= "table" or getmetatable(first) then
+        local given = table.pack(first, ...)
+        return table.unpack(given, 1, #fields)
+    end
+    local values, n = {}, #fields + 1
+    for key, value in pairs(first) do
+        local at = key == "name" and n
+        for i, field in ipairs(fields) do at = at or field == key and i end
+        if not at then
+            local known = table.concat(fields, ", ")
+            error(("%s: unknown field '%s' (%s, name expected)"):format(call, tostring(key), known))
+        end
+        values[at] = value
+    end
+    if values[n] ~= nil and type(values[n]) ~= "string" then
+        error(("%s: field 'name': a string expected, got %s"):format(call, check.kind(values[n])))
+    end
+    return table.unpack(values, 1, n)
+end
+
 return check

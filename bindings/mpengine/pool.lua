@@ -218,22 +218,24 @@ end
 function Pool:__tostring()
     local pool = self.pool
     local state = pool.joined and "ended" or pool.terminated and "terminated" or pool.closed and "closed" or "running"
-    return ("mp.Pool: %p (%d workers, %d tasks, %s)"):format(self, pool.alive, pool.outstanding, state)
+    local name = pool.name and (" '%s'"):format(core.escaped(pool.name)) or ""
+    return ("mp.Pool: %p%s (%d workers, %d tasks, %s)"):format(self, name, pool.alive, pool.outstanding, state)
 end
 
 -- ---- making ----
 
 local UPPER = { start_more = workers.start_more, news = workers.news, watch_timeout = stop.watch_timeout }
 
---- mp.Pool(n) or mp.Pool{ processes =, initializer =, initargs =, maxtasksperchild = }
+--- mp.Pool(n) or mp.Pool{ processes =, initializer =, initargs =, maxtasksperchild =, name = }
 local function new(first, ...)
     local n, opts = options.pool(first, ...)
-    local control = core.pool_control(options.CAPACITY, schedule.PLACES)
+    local control = core.pool_control(options.CAPACITY, schedule.PLACES, opts.name)
     local pool = schedule.new({
         size = n, initializer = opts.initializer, initargs = opts.initargs or {}, maxtasks = opts.maxtasksperchild,
         inbox = mp.Queue(), outbox = mp.Queue(), control = control, functions = mp.Dict(), published = publish.new(),
         workers = {}, buffers = {}, alive = 0, unready = 0, next_name = 1, start_failures = 0,
         changed = core.waitlist(), owner = process.identity, method = mp.get_start_method(),
+        name = opts.name,
     }, UPPER)
     workers.start(pool, 1)
     core.spawn(schedule.pump, pool)

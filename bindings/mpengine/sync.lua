@@ -122,7 +122,11 @@ function meta.__index(self, key)
     if key == "broken" then return (select(3, self:state())) end
 end
 
-function sync.Barrier(parties, action, timeout)
+local BARRIER = { "parties", "action", "timeout" }
+
+--- Barrier(parties [, action [, timeout]]), or Barrier{ parties =, action =, timeout =, name = }
+function sync.Barrier(...)
+    local parties, action, timeout, name = check.fields("Barrier", BARRIER, ...)
     if action ~= nil and type(action) ~= "function" then check.fail("Barrier", 2, "action: a function", action) end
     check.timeout("Barrier", 3, timeout)
     if math.type(parties) ~= "integer" or parties < 1 or parties > 65535 then
@@ -131,7 +135,7 @@ function sync.Barrier(parties, action, timeout)
     end
     local s = { action = action, timeout = timeout }
     local bytes = next(s) and errors.at(3, core.encode_value, "Barrier", "settings", s)
-    local b = new_barrier(parties, bytes)
+    local b = new_barrier(parties, bytes, name)
     settings[b] = s
     return b
 end

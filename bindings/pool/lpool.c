@@ -46,7 +46,7 @@ lmpe_check_buffer(lua_State *L, int idx)
     return buffer;
 }
 
-/* pool_control(workers, places) -> a control on which no worker has taken anything */
+/* pool_control(workers, places, name) -> a control on which no worker has taken anything */
 static int
 pool_control(lua_State *L)
 {
@@ -55,10 +55,11 @@ pool_control(lua_State *L)
     int rc, tries = 0;
     uint32_t workers = (uint32_t)luaL_checkinteger(L, 1),
              places = (uint32_t)luaL_checkinteger(L, 2);
+    lua_settop(L, 3);
     do
         rc = mpe_lease_create(S->e, workers, places, &o);
     while (lmpe_try_again(L, S, rc, &tries));
-    return lmpe_created(L, S, rc, &o, "Pool");
+    return lmpe_created(L, S, rc, &o, "Pool", 3);
 }
 
 /* ---- heads ---- */

@@ -3,9 +3,12 @@
  * larray_new.c - the constructors of arrays and values. No other process has a new array yet, so
  * its elements are converted in place; one that fails is garbage.
  */
+#include "base/llabel.h"
 #include "shared/larray.h"
 
 #include <string.h>
+
+#define NAME 3 /* the index of the name, behind the two arguments */
 
 static const lmpe_element *
 check_code(lua_State *L, const char *name)
@@ -37,7 +40,7 @@ new_zeroed(lua_State *L, const lmpe_element *t, uint64_t length, unsigned flags,
     if (rc == MPE_EARENA)
         luaL_error(L, "%s: shared memory exhausted: %I elements of %d bytes do not fit", name,
                    (lua_Integer)length, (int)t->size);
-    lmpe_created(L, S, rc, &o, name);
+    lmpe_created(L, S, rc, &o, name, NAME);
     return lmpe_array_of(lua_touserdata(L, -1));
 }
 
@@ -88,8 +91,9 @@ from_string(lua_State *L, const lmpe_element *t, unsigned flags, const char *nam
 static int
 create_array(lua_State *L, unsigned flags, const char *name)
 {
+    static const char *const fields[] = {"type", "size", NULL};
+    lmpe_take_fields(L, name, fields);
     const lmpe_element *t = check_code(L, name);
-    lua_settop(L, 2);
     int type = lua_type(L, 2);
     if (type == LUA_TNUMBER)
         return from_size(L, t, flags, name);
@@ -104,9 +108,10 @@ create_array(lua_State *L, unsigned flags, const char *name)
 static int
 create_value(lua_State *L, unsigned flags, const char *name)
 {
+    static const char *const fields[] = {"type", "value", NULL};
+    lmpe_take_fields(L, name, fields);
     const lmpe_element *t = check_code(L, name);
     uint64_t bits = 0;
-    lua_settop(L, 2);
     if (!lua_isnil(L, 2) && !lmpe_element_from(L, 2, t, &bits))
         return lmpe_element_refuse(L, 2, t, lua_pushfstring(L, "%s: value", name));
     lmpe_array a = new_zeroed(L, t, 1, flags, name);

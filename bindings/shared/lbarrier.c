@@ -131,12 +131,13 @@ new_barrier(lua_State *L)
     lua_Integer n = lmpe_check_count(L, 1, 1, 65535, "number of parties");
     size_t size = 0;
     const char *bytes = luaL_optlstring(L, 2, NULL, &size);
+    lua_settop(L, 3);
     mpe_object *o;
     int rc, tries = 0;
     do
         rc = mpe_barrier_create(S->e, (uint32_t)n, (mpe_bytes){bytes, size}, &o);
     while (lmpe_try_again(L, S, rc, &tries));
-    return lmpe_created(L, S, rc, &o, "Barrier");
+    return lmpe_created(L, S, rc, &o, "Barrier", 3);
 }
 
 static void

@@ -3,6 +3,7 @@
  * lcondition.c - mp.Condition. A wait releases the lock, waits to be notified, and reacquires
  * the lock before it ends, also when it ends by a timeout or a kill.
  */
+#include "base/llabel.h"
 #include "task/lturn.h"
 #include "shared/lshared.h"
 
@@ -220,10 +221,12 @@ condition_tostring(lua_State *L)
 static int
 new_condition(lua_State *L)
 {
+    static const char *const fields[] = {"lock", NULL};
     lmpe *S = lmpe_self(L);
     mpe_handle lock = 0;
     mpe_object *o;
-    if (!lua_isnoneornil(L, 1)) {
+    lmpe_take_fields(L, "Condition", fields);
+    if (!lua_isnil(L, 1)) {
         lmpe_box *b = lmpe_test_any(L, 1);
         int kind = b && b->o ? mpe_handle_kind(b->h) : MPE_KIND_NONE;
         if (kind != MPE_KIND_LOCK && kind != MPE_KIND_RLOCK)
@@ -234,7 +237,7 @@ new_condition(lua_State *L)
     do
         rc = mpe_condition_create(S->e, lock, &o);
     while (lmpe_try_again(L, S, rc, &tries));
-    return lmpe_created(L, S, rc, &o, "Condition");
+    return lmpe_created(L, S, rc, &o, "Condition", 2);
 }
 
 static void

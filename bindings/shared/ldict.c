@@ -3,6 +3,7 @@
  * ldict.c - mp.Dict: the type, and operations on one entry. A value's bytes are one message of
  * the codec. No lock of the engine is held while Lua runs.
  */
+#include "base/llabel.h"
 #include "codec/lmessage.h"
 #include "shared/ldict.h"
 
@@ -302,18 +303,19 @@ dict_tostring(lua_State *L)
     return 1;
 }
 
-/* Dict([table | dict]) */
+/* Dict([table | dict [, { name = }]]) */
 static int
 new_dict(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
     mpe_object *o = NULL;
-    int has_entries = !lua_isnoneornil(L, 1);
+    lmpe_take_name(L, "Dict");
+    int has_entries = !lua_isnil(L, 1);
     int rc, tries = 0;
     do
         rc = mpe_dict_create(S->e, &o);
     while (lmpe_try_again(L, S, rc, &tries));
-    lmpe_created(L, S, rc, &o, "Dict");
+    lmpe_created(L, S, rc, &o, "Dict", 2);
     if (has_entries)
         lmpe_dict_update_from(L, lua_touserdata(L, -1), 1, "Dict");
     return 1;

@@ -2,6 +2,7 @@
  *
  * levent.c - mp.Event.
  */
+#include "base/llabel.h"
 #include "base/lobject.h"
 #include "task/lturn.h"
 
@@ -77,13 +78,15 @@ event_tostring(lua_State *L)
 static int
 new_event(lua_State *L)
 {
+    static const char *const fields[] = {NULL};
     lmpe *S = lmpe_self(L);
     mpe_object *o;
     int rc, tries = 0;
+    lmpe_take_fields(L, "Event", fields);
     do
         rc = mpe_event_create(S->e, &o);
     while (lmpe_try_again(L, S, rc, &tries));
-    return lmpe_created(L, S, rc, &o, "Event");
+    return lmpe_created(L, S, rc, &o, "Event", 1);
 }
 
 static void

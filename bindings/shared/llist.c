@@ -5,6 +5,7 @@
  * when the list has changed before they could change it. Sorting and reversing are in
  * llist_order.c.
  */
+#include "base/llabel.h"
 #include "codec/lmessage.h"
 #include "shared/llist.h"
 
@@ -390,18 +391,19 @@ list_tostring(lua_State *L)
     return 1;
 }
 
-/* List([list]) */
+/* List([list [, { name = }]]) */
 static int
 new_list(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
     mpe_object *o = NULL;
-    int has_items = !lua_isnoneornil(L, 1);
+    lmpe_take_name(L, "List");
+    int has_items = !lua_isnil(L, 1);
     int rc, tries = 0;
     do
         rc = mpe_list_create(S->e, &o);
     while (lmpe_try_again(L, S, rc, &tries));
-    lmpe_created(L, S, rc, &o, "List");
+    lmpe_created(L, S, rc, &o, "List", 2);
     if (has_items)
         extend(L, lua_touserdata(L, -1), 1, "List");
     return 1;

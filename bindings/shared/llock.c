@@ -3,6 +3,7 @@
  * llock.c - mp.Lock and mp.RLock. An RLock may be the facet of an array, value or condition.
  * Guards and with() are the same for every type that has acquire and release: mpengine/sync.lua.
  */
+#include "base/llabel.h"
 #include "task/lturn.h"
 #include "shared/lshared.h"
 
@@ -145,13 +146,15 @@ lock_tostring(lua_State *L)
 static int
 create(lua_State *L, int recursive, const char *function)
 {
+    static const char *const fields[] = {NULL};
     lmpe *S = lmpe_self(L);
     mpe_object *o;
     int rc, tries = 0;
+    lmpe_take_fields(L, function, fields);
     do
         rc = mpe_lock_create(S->e, recursive, &o);
     while (lmpe_try_again(L, S, rc, &tries));
-    return lmpe_created(L, S, rc, &o, function);
+    return lmpe_created(L, S, rc, &o, function, 1);
 }
 
 static int

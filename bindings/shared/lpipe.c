@@ -3,6 +3,7 @@
  * lpipe.c - the ends of mp.Pipe. An end sends into one queue and receives from another; user value 1
  * and 2 of its userdata are those queues' userdata, once they were needed.
  */
+#include "base/llabel.h"
 #include "base/lobject.h"
 #include "codec/lmessage.h"
 #include "codec/lcodec.h"
@@ -278,9 +279,11 @@ collected(lmpe_box *b)
 static int
 new_pipe(lua_State *L)
 {
+    static const char *const fields[] = {"duplex", NULL};
     lmpe *S = lmpe_self(L);
     int duplex = 1;
-    if (!lua_isnoneornil(L, 1)) {
+    lmpe_take_fields(L, "Pipe", fields);
+    if (!lua_isnil(L, 1)) {
         luaL_checktype(L, 1, LUA_TBOOLEAN);
         duplex = lua_toboolean(L, 1);
     }
@@ -289,7 +292,7 @@ new_pipe(lua_State *L)
     do
         rc = mpe_pipe_create(S->e, duplex, &o);
     while (lmpe_try_again(L, S, rc, &tries));
-    lmpe_created(L, S, rc, &o, "Pipe");
+    lmpe_created(L, S, rc, &o, "Pipe", 2);
     mpe_handle other = mpe_pipe_handle(S->e, o, 1);
     rc = mpe_hold(S->e, other, &again);
     if (rc != MPE_OK)

@@ -2,6 +2,7 @@
  *
  * lqueue.c - mp.Queue, mp.JoinableQueue, mp.SimpleQueue.
  */
+#include "base/llabel.h"
 #include "base/lobject.h"
 #include "codec/lmessage.h"
 #include "codec/lcodec.h"
@@ -362,13 +363,15 @@ static int
 create(lua_State *L, unsigned flags, const char *function)
 {
     lmpe *S = lmpe_self(L);
-    lua_Integer n = lua_isnoneornil(L, 1) ? 0 : lmpe_check_count(L, 1, 0, INT32_MAX, "maxsize");
+    static const char *const fields[] = {"maxsize", NULL};
+    lmpe_take_fields(L, function, fields);
+    lua_Integer n = lua_isnil(L, 1) ? 0 : lmpe_check_count(L, 1, 0, INT32_MAX, "maxsize");
     mpe_object *o;
     int rc, tries = 0;
     do
         rc = mpe_queue_create(S->e, (uint32_t)n, flags, &o);
     while (lmpe_try_again(L, S, rc, &tries));
-    return lmpe_created(L, S, rc, &o, function);
+    return lmpe_created(L, S, rc, &o, function, 2);
 }
 
 static int

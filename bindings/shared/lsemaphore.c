@@ -2,6 +2,7 @@
  *
  * lsemaphore.c - mp.Semaphore and mp.BoundedSemaphore.
  */
+#include "base/llabel.h"
 #include "base/lobject.h"
 #include "task/lturn.h"
 
@@ -104,15 +105,15 @@ static int
 create(lua_State *L, int bounded, const char *function)
 {
     lmpe *S = lmpe_self(L);
-    lua_Integer n = lua_isnoneornil(L, 1)
-                        ? 1
-                        : lmpe_check_count(L, 1, 0, INT32_MAX, "number of permits");
+    static const char *const fields[] = {"value", NULL};
+    lmpe_take_fields(L, function, fields);
+    lua_Integer n = lua_isnil(L, 1) ? 1 : lmpe_check_count(L, 1, 0, INT32_MAX, "number of permits");
     mpe_object *o;
     int rc, tries = 0;
     do
         rc = mpe_semaphore_create(S->e, (uint32_t)n, bounded, &o);
     while (lmpe_try_again(L, S, rc, &tries));
-    return lmpe_created(L, S, rc, &o, function);
+    return lmpe_created(L, S, rc, &o, function, 2);
 }
 
 static int

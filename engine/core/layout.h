@@ -2,7 +2,7 @@
  * pointers; zeroed memory is a valid empty structure. The format word is computed from these
  * sizes, so programs with another layout refuse to attach.
  *
- *   [header][slots][object table (sparse)][chunk table (sparse)][owner words (sparse)][heap ...]
+ *   [header][slots][places][object table (sparse)][chunk table (sparse)][owner words (sparse)][heap ...]
  *
  * Memory is type-stable: a lock word stays a lock word for the life of the arena.
  */
@@ -18,6 +18,8 @@
 #define MPE__EVENTS 3u   /* MPE_EVENTS of the public header */
 #define MPE__INTENTS 16u /* locks one thread may hold or be taking at once, reaping included */
 #define MPE__INFLIGHT 4u /* blocks one call may own at once */
+#define MPE__PLACES 1024u
+#define MPE__PLACE_BYTES 128u
 
 /* A set of slots. */
 struct mpe__slotset {
@@ -73,7 +75,14 @@ struct mpe__slot {
     mpe__a32 unlisted;                /* more blocks than fit into inflight: search all blocks */
     mpe__a32 pid;
     char name[48];
+    mpe__a32 tasks;   /* tasks of its script that have not ended, for readers */
+    mpe__a32 answers; /* it answers the questions of readers: a signal asks */
     struct mpe__redo redo;
+};
+
+/* A line of a script where objects were made, for readers. Written once; see label.c. */
+struct mpe__place {
+    char text[MPE__PLACE_BYTES];
 };
 
 /* The entry of one shared object, for every kind. Index 0 names no object: its entry, never live or held,
@@ -86,9 +95,15 @@ struct mpe_object {
     mpe__a16 flags;      /* MPE__OBJECT_STORED ... */
     struct mpe__slotset holders;
     struct mpe__slotset waiters[MPE__EVENTS];
-    mpe__a64 word; /* lock word, or the kind's one committing word */
-    mpe__a64 body; /* offset of the block with the rest, 0: none */
+    mpe__a64 word;  /* lock word, or the kind's one committing word */
+    mpe__a64 body;  /* offset of the block with the rest, 0: none */
+    mpe__a64 label; /* MPE__LABEL; 0: it has neither name nor place */
 };
+
+/* What a reader is shown of an object: the place where it was made, and its name, a block. */
+#define MPE__LABEL(place, name) ((uint64_t)(place) << 40 | (name))
+#define MPE__LABEL_NAME(label) ((label)&0xffffffffffull)
+#define MPE__LABEL_PLACE(label) ((uint32_t)((label) >> 40))
 
 /* The state of an entry is one of these in its low byte. MAKING (being made or destroyed) and
  * DOUBTED (about to be destroyed, unless it is held after all) carry slot + 1 of the process
@@ -123,6 +138,8 @@ struct mpe__header {
     uint64_t objects_off, chunks_off, owners_off, heap_off;
     uint64_t fixed_bytes; /* header and slots; counted as committed, backed as they are used */
     uint32_t objects_max, chunks_max;
+    uint64_t created;  /* by the wall clock, ns */
+    char command[256]; /* of the process that made it: its arguments, each with its 0 */
     _Alignas(64) mpe__a32 arena_lock; /* intent lock: runs, commits, chunk states */
     mpe__a32 chunks_top;              /* chunks ever used */
     mpe__a32 trimming;                /* chunk + 1 that is being given back */
@@ -143,10 +160,12 @@ struct mpe__header {
     mpe__a32 deadlock_teller;         /* slot of the process that reports it */
     mpe__a32 deadlock_count;          /* processes in it */
     mpe__a64 deadlock_queue;          /* handle, for their parts of the report */
+    mpe__a32 places;                  /* how many there are */
+    mpe__a32 is_reader;               /* a program that looks at others: not shown as one */
     mpe__a64 directory;               /* MPE__DIRECTORY: loop/directory.c; 0: there are no names */
 };
 
-_Static_assert(sizeof(struct mpe_object) == 160, "stride of the object table");
+_Static_assert(sizeof(struct mpe_object) == 168, "stride of the object table");
 _Static_assert(sizeof(struct mpe__slot) % 64 == 0, "slots do not share cache lines");
 
 #endif

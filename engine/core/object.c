@@ -142,6 +142,7 @@ mpe__object_begin(mpe_engine *e, int kind, uint64_t more, mpe_object **out)
     atomic_store_explicit(&o->flags, 0, memory_order_relaxed);
     mpe__store64(&o->word, 0);
     mpe__store64(&o->body, 0);
+    atomic_store_explicit(&o->label, 0, memory_order_relaxed);
     if (bytes > 0 && (rc = give_body(e, o, bytes)) != MPE_OK) {
         mpe__object_abandon(e, o);
         return rc;
@@ -248,9 +249,11 @@ mpe__object_destroy(mpe_engine *e, mpe_object *o, uint16_t spare)
     const struct mpe__kind *kind = mpe__kind_of(e, o);
     if (kind->destroy)
         kind->destroy(e, o);
-    uint64_t body = mpe__load64(&o->body);
+    uint64_t body = mpe__load64(&o->body), name = MPE__LABEL_NAME(mpe__load64(&o->label));
     if (body)
         mpe__free(e, body);
+    if (name)
+        mpe__free(e, name);
     free_entry(e, o);
     mpe__store32(&e->self->making, 0);
     return 1;

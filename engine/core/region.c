@@ -29,7 +29,7 @@ format_word(void)
     static const uint64_t sizes[] = {sizeof(struct mpe__header), sizeof(struct mpe__slot),
                                      sizeof(mpe_object),         MPE__SLOTS,
                                      MPE__CHUNK_BYTES,           MPE_KIND_COUNT};
-    uint64_t h = 4; /* raise when the meaning of a field changes */
+    uint64_t h = 5; /* raise when the meaning of a field changes */
     for (size_t i = 0; i < MPE__COUNTOF(sizes); i++)
         h = (h ^ sizes[i]) * 0x100000001b3ull;
     return h;
@@ -49,6 +49,7 @@ lay_out(struct mpe__header *h, uint64_t heap_bytes)
 {
     uint64_t off = mpe__round_up(sizeof(struct mpe__header), PAGE);
     off = mpe__round_up(off + MPE__SLOTS * sizeof(struct mpe__slot), PAGE);
+    off += MPE__PLACES * sizeof(struct mpe__place);
     h->fixed_bytes = off;
     h->objects_max = objects_for(heap_bytes);
     h->objects_off = mpe__round_up(off, MPE__CHUNK_BYTES);

@@ -87,6 +87,21 @@ MPE_API void mpe_unpin(mpe_engine *e, uint32_t mark);
  * Ownership: the arena's, valid as long as the engine.  Errors: EARENA, ENOMEM. */
 MPE_API int mpe_names_changed(mpe_engine *e, mpe_object **out);
 
+/* ---- labels ------------------------------------------------------------------------------- */
+
+/* Gives an object a name, any bytes, for readers, and the place where it was made, of
+ * mpe_place_note, 0: unknown. A name whose data is NULL is none. For the maker, before another
+ * process has the object.
+ * Errors: EINVAL, ESTALE, EPERM (thread), EARENA. */
+MPE_API int mpe_object_label(mpe_engine *e, mpe_object *o, mpe_bytes name, uint32_t place);
+/* Returns the name of a held object; data is NULL when it has none.
+ * Ownership: the object's. */
+MPE_API mpe_bytes mpe_object_name(mpe_engine *e, const mpe_object *o);
+/* Returns the number of a place, a text such as "script.lua:12" of which 127 bytes are kept; 0 when
+ * the arena has no room for more places. They stay as long as the arena.
+ * Blocks: until the lock of the arena is free, briefly, for a place that is new. */
+MPE_API uint32_t mpe_place_note(mpe_engine *e, const char *text);
+
 /* ---- the run queue ------------------------------------------------------------------------ */
 
 /* A job is one entry of the run queue; the caller embeds it and owns its memory. */

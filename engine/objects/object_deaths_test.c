@@ -93,6 +93,26 @@ make_and_drop(mpe_engine *e, void *arg)
     mpe_drop(e, made);
 }
 
+static void
+make_label_and_drop(mpe_engine *e, void *arg)
+{
+    mpe_object *made;
+    (void)arg;
+    if (mpe_lock_create(e, 0, &made) != MPE_OK)
+        return;
+    mpe_object_label(e, made, mpe_test_bytes("a name"), mpe_place_note(e, "made.lua:1"));
+    mpe_object_label(e, made, mpe_test_bytes("another"), mpe_place_note(e, "made.lua:2"));
+    mpe_drop(e, made);
+}
+
+TEST_LIMIT(an_object_is_labelled_and_dropped, 60)
+{
+    mpe_test_deaths_everywhere(
+        (struct mpe_test_deaths){new_list, NULL, make_label_and_drop, check_alone});
+    mpe_test_deaths_of_reapers(
+        (struct mpe_test_deaths){new_list, NULL, make_label_and_drop, check_alone});
+}
+
 TEST_LIMIT(an_object_of_any_kind_is_made_and_dropped, 100)
 {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {

@@ -59,7 +59,8 @@ function options.call(call, opts, allowed)
     return opts
 end
 
-local fields = { processes = "number", initializer = "function", initargs = "table", maxtasksperchild = "number" }
+local fields = { processes = "number", initializer = "function", initargs = "table", maxtasksperchild = "number",
+    name = "string" }
 
 --- The arguments of mp.Pool: the number of workers, and the table of fields.
 function options.pool(first, initializer, initargs, maxtasks)
@@ -70,8 +71,8 @@ function options.pool(first, initializer, initargs, maxtasks)
     for key, value in pairs(opts) do
         local wanted = fields[key]
         if not wanted then
-            errors.raise(("Pool: unknown field '%s' (processes, initializer, initargs or maxtasksperchild expected)")
-                :format(tostring(key)))
+            local known = "processes, initializer, initargs, maxtasksperchild or name"
+            errors.raise(("Pool: unknown field '%s' (%s expected)"):format(tostring(key), known))
         end
         if type(value) ~= wanted then
             errors.raise(("Pool: field '%s': a %s expected, got %s"):format(key, wanted, type(value)))
