@@ -59,6 +59,73 @@ describe("MPENGINE_ARENA", function()
     h:close()
     for _, path in ipairs{ names, finds, dies } do os.remove(path) end
   end)
+
+  -- Runs a script as `args` of its command, in an arena of its own; its output.
+  local function run(code, args)
+    local path = script(code)
+    local h = assert(io.popen(("MPENGINE_ARENA='spec %s' timeout 20 build/mpengine %s %s 2>&1"):format(path, args or "",
+      path)))
+    local text = h:read "a"
+    h:close()
+    os.remove(path)
+    return text
+  end
+
+  for _, method in ipairs{ "fork", "spawn", "forkserver" } do
+    it("is also the arena of children by " .. method .. ", and of theirs", function()
+      assert.equal("found\tfound\n", run(([[
+        local function find(q)
+          q:put(mp.find("there", 0) and "found" or "not found")
+        end
+        local function child(q, method)
+          local context = mp.get_context(method)
+          find(q)
+          local p = context.Process(find, q)
+          p:start()
+          p:join()
+        end
+        local q = mp.Queue()
+        mp.name("there", q)
+        local p = mp.get_context "%s".Process(child, q, "%s")
+        p:start()
+        p:join()
+        print(q:get(0), q:get(0))
+      ]]):format(method, method)))
+    end)
+  end
+
+  it("is also the arena of a pool", function()
+    assert.equal("3\n", run[[
+      mp.name("numbers", mp.List{ 1, 2, 3 })
+      print(mp.Pool(2):apply(function() return #mp.find("numbers", 0) end))
+    ]])
+  end)
+
+  it("is free when a program and its children were killed", function()
+    local names = script[[
+      mp.name("there", mp.Queue())
+      local pids = { mp.current_process().pid }
+      for _ = 1, 2 do
+        for _, method in ipairs{ "fork", "forkserver" } do
+          local p = mp.get_context(method).Process(function() mp.sleep(60) end)
+          p:start()
+          pids[#pids + 1] = p.pid
+        end
+      end
+      io.stdout:write(table.concat(pids, " "), "\n"):flush()
+      mp.sleep(60)
+    ]]
+    local asks = script[[print(mp.find("there", 0) ~= nil)]]
+    local command = ("MPENGINE_ARENA='spec %s' timeout 20 build/mpengine "):format(names)
+    local h = assert(io.popen(command .. names))
+    local pids = h:read "l"
+    assert.equal("true\n", support.shell(command .. asks))
+    os.execute("kill -9 " .. pids)
+    h:close()
+    assert.equal("false\n", support.shell(command .. asks))
+    os.remove(names)
+    os.remove(asks)
+  end)
 end)
 
 describe("a wrong call", function()
