@@ -44,6 +44,9 @@
     X(subprocess)                                                                                  \
     X(hmac)                                                                                        \
     X(link)                                                                                        \
+    X(connect)                                                                                     \
+    X(beat)                                                                                        \
+    X(redis)                                                                                       \
     X(luv)                                                                                         \
     X(signal) /* process */                                                                        \
     X(process)                                                                                     \

@@ -47,6 +47,7 @@ need_build() {
 need_run() {
     need_build
     need "certificates to check HTTPS servers with" ca-certificates certificates
+    need "hiredis and its headers, for managers of a URL" libhiredis-dev header hiredis/hiredis.h
 }
 
 need_test() {
@@ -55,6 +56,7 @@ need_test() {
     need "busted, which runs the specs" lua-busted lua_module busted
     need "LuaSocket" lua-socket lua_module socket
     need "luv" lua-luv lua_module luv
+    need "redis-server" redis-server command -v redis-server
     need "prlimit, setpriv and unshare" util-linux command -v setpriv
     need "script, which gives a program a terminal" bsdutils command -v script
 }

@@ -195,17 +195,41 @@ lmpe_decode_name(lmpe_decoder *d, const mpe_wire_item *item)
     return item->kind == MPE_WIRE_REFNEW ? lmpe_decode_refnew(d, item->n) : lmpe_decode_damaged(d);
 }
 
+/* Is there a class of the name on the top of the stack? Pushes it, or something else. */
+static int
+get_class(lmpe_decoder *d)
+{
+    lua_rawgeti(d->L, d->keep, LMPE_KEEP_CLASSES);
+    lua_pushvalue(d->L, -2);
+    int type = lua_rawget(d->L, -2);
+    lua_remove(d->L, -2);
+    return type;
+}
+
+/* A class that is named "module:class" is registered when its module is loaded. */
+static void
+load_class(lmpe_decoder *d)
+{
+    const char *name = lua_tostring(d->L, -1), *colon = strchr(name, ':');
+    if (!(d->flags & LMPE_DECODE_FUNCTIONS) || !colon)
+        return;
+    lua_pushlstring(d->L, name, (size_t)(colon - name));
+    lmpe_names_resolve(d->L, d->keep, 0, 1); /* its error gives way to ours */
+    lua_pop(d->L, 1);
+}
+
 int
 lmpe_decode_class(lmpe_decoder *d)
 {
     lua_State *L = d->L;
-    int type;
+    int type = get_class(d);
 
-    lua_rawgeti(L, d->keep, LMPE_KEEP_CLASSES);
-    lua_pushvalue(L, -2);
-    type = lua_rawget(L, -2);
-    lua_remove(L, -2);
-    if (type == LUA_TTABLE || !d->brings_classes)
+    if (type != LUA_TTABLE && !d->brings_classes) {
+        lua_pop(L, 1);
+        load_class(d);
+        return get_class(d);
+    }
+    if (type == LUA_TTABLE)
         return type;
     lua_getiuservalue(L, d->keep + 2, 2);
     lua_replace(L, -2);

@@ -18,6 +18,8 @@
     X(easy_init)                                                                                   \
     X(easy_setopt)                                                                                 \
     X(easy_getinfo)                                                                                \
+    X(easy_send)                                                                                   \
+    X(easy_recv)                                                                                   \
     X(easy_pause)                                                                                  \
     X(easy_strerror)                                                                               \
     X(easy_cleanup)                                                                                \
@@ -26,6 +28,8 @@
     X(multi_assign)                                                                                \
     X(multi_add_handle)                                                                            \
     X(multi_remove_handle)                                                                         \
+    X(multi_perform)                                                                               \
+    X(multi_wait)                                                                                  \
     X(multi_socket_action)                                                                         \
     X(multi_info_read)                                                                             \
     X(multi_strerror)                                                                              \

@@ -300,38 +300,6 @@ attempt_read(lmpe *S, lmpe_await *a)
     return r->t.streaming && r->t.body.len > 0 && !late ? MPE_OK : MPE_EAGAIN;
 }
 
-/* The kernel's reason is reported where curl has only a general text. */
-static void
-push_cause(lua_State *L, request *r)
-{
-    long number = r->t.socket_error;
-    const char *words = r->t.error[0] ? r->t.error : r->curl->easy_strerror(r->t.result);
-    CURLcode result = r->t.result;
-    if (number) {
-        lua_pushfstring(L, "cannot make a socket: %s", strerror((int)number));
-        return;
-    }
-    if (result == CURLE_COULDNT_CONNECT || result == CURLE_RECV_ERROR || result == CURLE_SEND_ERROR)
-        r->curl->easy_getinfo(r->t.easy, CURLINFO_OS_ERRNO, &number);
-    if (number)
-        lua_pushfstring(L, "%s (%s)", words, strerror((int)number));
-    else
-        lua_pushstring(L, words);
-}
-
-static int
-push_failure(lua_State *L, request *r)
-{
-    luaL_pushfail(L);
-    if (r->t.result == CURLE_OPERATION_TIMEDOUT)
-        lua_pushliteral(L, "timeout");
-    else if (r->t.failed)
-        lua_pushstring(L, mpe_strerror(r->t.failed));
-    else
-        push_cause(L, r);
-    return 2;
-}
-
 static int
 finish_read(lua_State *L, lmpe *S, lmpe_await *a, int status)
 {
@@ -346,7 +314,7 @@ finish_read(lua_State *L, lmpe *S, lmpe_await *a, int status)
         return 1;
     }
     if (r->t.done && r->t.result != CURLE_OK)
-        return push_failure(L, r);
+        return lmpe_transfer_failure(L, r->curl, &r->t);
     lua_pushboolean(L, !r->t.done);
     return 1;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lhttp.h - shared by lhttp.c and lhttp_session.c.
+ * lhttp.h - shared by lhttp.c, lhttp_session.c and lconnect.c.
  */
 #ifndef LMPE_LHTTP_H
 #define LMPE_LHTTP_H
@@ -12,6 +12,8 @@
 
 /* The functions of libcurl; raises when there are none. */
 const lmpe_curl_api *lmpe_check_curl(lua_State *L);
+/* Pushes nil and the reason why a transfer that is done has failed; returns 2. */
+int lmpe_transfer_failure(lua_State *L, const lmpe_curl_api *curl, const lmpe_transfer *t);
 /* The metatable of a userdata that is closed by its scope and when it is collected. */
 void lmpe_http_kind(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction close,
                     lua_CFunction gc);

@@ -6,6 +6,8 @@
 #include "base/lfinalize.h"
 #include "io/lhttp.h"
 
+#include <string.h>
+
 const lmpe_curl_api *
 lmpe_check_curl(lua_State *L)
 {
@@ -14,6 +16,38 @@ lmpe_check_curl(lua_State *L)
     if (!curl)
         luaL_error(L, "%s", why);
     return curl;
+}
+
+/* The kernel's reason is reported where curl has only a general text. */
+static void
+push_cause(lua_State *L, const lmpe_curl_api *curl, const lmpe_transfer *t)
+{
+    long number = t->socket_error;
+    const char *words = t->error[0] ? t->error : curl->easy_strerror(t->result);
+    if (number) {
+        lua_pushfstring(L, "cannot make a socket: %s", strerror((int)number));
+        return;
+    }
+    if (t->result == CURLE_COULDNT_CONNECT || t->result == CURLE_RECV_ERROR ||
+        t->result == CURLE_SEND_ERROR)
+        curl->easy_getinfo(t->easy, CURLINFO_OS_ERRNO, &number);
+    if (number)
+        lua_pushfstring(L, "%s (%s)", words, strerror((int)number));
+    else
+        lua_pushstring(L, words);
+}
+
+int
+lmpe_transfer_failure(lua_State *L, const lmpe_curl_api *curl, const lmpe_transfer *t)
+{
+    luaL_pushfail(L);
+    if (t->result == CURLE_OPERATION_TIMEDOUT)
+        lua_pushliteral(L, "timeout");
+    else if (t->failed)
+        lua_pushstring(L, mpe_strerror(t->failed));
+    else
+        push_cause(L, curl, t);
+    return 2;
 }
 
 /* ---- URLs ---- */

@@ -46,12 +46,11 @@ function Manager:__tostring()
     return ("mp.Manager: %p"):format(self)
 end
 
-local function new(url)
-    if url ~= nil then
-        error(("Manager: cannot connect to '%s': only managers of this machine's shared memory exist (no argument)")
-            :format(tostring(url)), 2)
-    end
-    return setmetatable({}, Manager)
+--- Without a URL the objects of this program's shared memory, with one those of a server.
+local function new(url, options)
+    if url == nil then return setmetatable({}, Manager) end
+    check.type("Manager", 1, url, "string")
+    return require("mpengine.remote.manager").Manager(url, options)
 end
 
 return { Manager = new }

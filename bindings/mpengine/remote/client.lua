@@ -1,0 +1,250 @@
+--- What one process has to do with one Redis: its connections, and commands that outlast an outage. There is one
+--- client for a manager in a process; a child makes its own.
+local core = require "mpengine.core"
+local check = require "mpengine.check"
+local connection = require "mpengine.remote.connection"
+local errors = require "mpengine.errors"
+local Event = require("mpengine.co").Event
+
+local client = {}
+
+local FIRST_PAUSE <const>, LAST_PAUSE <const> = 0.05, 2 -- seconds between attempts to connect
+
+---@class mpengine.remote.Client
+---@field address mpengine.remote.Address
+---@field prefix string of all keys of the namespace
+---@field id string of this process
+---@field timeout number seconds that a call outlasts an outage
+---@field lease number seconds
+local Client = {}
+Client.__index = Client
+client.Client = Client
+
+local random = math.random
+
+local function raise(kind, message)
+    error(errors.new { kind = kind, message = message }, 0)
+end
+
+-- ---- connecting ------------------------------------------------------------------------------
+
+local function failed(self, why)
+    return ("cannot connect to %s: %s"):format(self.address.shown, why)
+end
+
+--- What a server says that is about to be ready, or is another's replica for a moment.
+local PASSING = { LOADING = true, BUSY = true, MASTERDOWN = true, TRYAGAIN = true, READONLY = true,
+    CLUSTERDOWN = true }
+
+local function is_passing(text) return PASSING[text:match("^%u+") or ""] == true end
+
+--- Opens a connection, with more and more time between attempts. Raises at the deadline, or when the server refuses
+--- name and password.
+local function open(self, deadline, once)
+    local pause = FIRST_PAUSE
+    while true do
+        local limit = math.min(deadline, core.now() + math.max(0.1, self.connect_timeout))
+        local conn, why, refused = connection.open(self.address, { ca = self.ca, name = "mpengine-" .. self.id }, limit)
+        if conn then return conn end
+        if refused and not is_passing(why) then raise("refused", failed(self, why)) end
+        if once and not refused or core.now() + pause >= deadline then raise("disconnected", failed(self, why)) end
+        core.sleep(pause * (0.5 + random() / 2))
+        pause = math.min(LAST_PAUSE, pause * 2)
+    end
+end
+
+--- The connection of that name, opened by one task for all that need it.
+---@param name "commands"|"mail"
+---@param deadline number
+---@param once boolean? no second attempt
+function Client:connected(name, deadline, once)
+    while true do
+        local conn = self.connections[name]
+        if conn and not conn.lost then return conn end
+        local opening = self.opening[name]
+        if not opening then break end
+        if not opening:wait(math.max(0, deadline - core.now())) then
+            raise("disconnected", failed(self, "timeout"))
+        end
+    end
+    local event = Event()
+    self.opening[name] = event
+    local _ <close> = setmetatable({}, { __close = function()
+        self.opening[name] = nil
+        event:set()
+    end })
+    local conn = open(self, deadline, once)
+    self.connections[name] = conn
+    return conn
+end
+
+-- ---- commands --------------------------------------------------------------------------------
+
+local function answer(self, reply)
+    local value = reply.value
+    if type(value) == "table" and value.err then
+        if is_passing(value.err) then return nil, value.err end
+        error(("%s: %s"):format(self.address.shown, value.err), 0)
+    end
+    return true, value
+end
+
+--- The reply to a command. A command that is safe to repeat is repeated after an outage. Another one may have been
+--- carried out when its reply is lost, and the error says so.
+---@param safe boolean
+---@param words (string|number)[]
+---@param deadline number? when to give up; else after `timeout`
+function Client:command(safe, words, deadline)
+    local bytes = core.redis_command(words)
+    local limit = deadline or core.now() + self.timeout
+    local pause = FIRST_PAUSE
+    while true do
+        local reply = self:connected("commands", limit):ask(bytes, 1)[1]
+        local conn = self.connections.commands
+        local heard = conn:wait(reply, limit)
+        if heard and not reply.lost then
+            local ok, value = answer(self, reply)
+            if ok then return value end
+            if core.now() + pause >= limit then raise("disconnected", ("%s: %s"):format(self.address.shown, value)) end
+            core.sleep(pause)
+            pause = math.min(LAST_PAUSE, pause * 2)
+        elseif reply.sent and not safe then
+            raise("maybe_applied", ("the reply of %s is lost (%s): %s may have been carried out"):format(
+                self.address.shown, reply.lost or "timeout", words[1]))
+        elseif not heard then
+            raise("disconnected", ("%s: no answer in time"):format(self.address.shown))
+        end
+    end
+end
+
+--- Several commands that are safe to repeat, in one piece: the list of their replies. Errors of single commands are
+--- tables with err.
+---@param list (string|number)[][]
+function Client:commands(list)
+    local all = {}
+    for i, words in ipairs(list) do all[i] = core.redis_command(words) end
+    local bytes, limit = table.concat(all), core.now() + self.timeout
+    while true do
+        local conn = self:connected("commands", limit)
+        local replies, whole = conn:ask(bytes, #list), true
+        for _, reply in ipairs(replies) do
+            if not conn:wait(reply, limit) then raise("disconnected", failed(self, "timeout")) end
+            whole = whole and not reply.lost
+        end
+        if whole then
+            for i, reply in ipairs(replies) do all[i] = reply.value end
+            return all
+        end
+    end
+end
+
+-- ---- scripts ---------------------------------------------------------------------------------
+
+--- What every script begins with. KEYS[1] is the prefix of the namespace, so that all keys are of one
+--- slot. Times are the server's, in milliseconds. An owner is alive until its deadline in `live`. When no
+--- beat was heard for longer than a lease the server was away, and no owner is judged dead before one lease
+--- has passed again.
+local PRELUDE <const> = [[
+local P = KEYS[1]
+local call = redis.call
+local function now()
+    local t = call('TIME')
+    return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local function beat(client, lease, at)
+    local last = tonumber(call('GET', P .. 'beat') or at)
+    if at - last > lease then call('SET', P .. 'grace', at + lease) end
+    call('SET', P .. 'beat', at)
+    call('ZADD', P .. 'live', at + lease, client)
+end
+local function deadline(client)
+    local till = tonumber(call('ZSCORE', P .. 'live', client) or 0)
+    if till == 0 then return 0 end
+    return math.max(till, tonumber(call('GET', P .. 'grace') or 0))
+end
+local function mail(client, ...)
+    call('XADD', P .. 'mail:' .. client, '*', ...)
+end
+]]
+
+---@class mpengine.remote.Script
+---@field text string
+---@field digest string? known once a server has it
+
+--- A script of the server's. ARGV and KEYS[1] are its arguments.
+---@param body string
+---@return mpengine.remote.Script
+function client.script(body)
+    return { text = PRELUDE .. body }
+end
+
+local BEAT = client.script [[
+local at = now()
+beat(ARGV[1], tonumber(ARGV[2]), at)
+for _, gone in ipairs(call('ZRANGEBYSCORE', P .. 'live', '-inf', at - 86400000, 'LIMIT', 0, 16)) do
+    call('DEL', P .. 'mail:' .. gone)
+    call('ZREM', P .. 'live', gone)
+end
+return 1
+]]
+
+--- The result of a script. Its arguments are strings and numbers; `safe` as for command.
+---@param safe boolean
+---@param script mpengine.remote.Script
+function Client:run(safe, script, ...)
+    local words = { "EVALSHA", script.digest or "", 1, self.prefix, ... }
+    while true do
+        if not script.digest then
+            script.digest = self:command(true, { "SCRIPT", "LOAD", script.text })
+        end
+        words[2] = script.digest
+        local ok, value = pcall(self.command, self, safe, words)
+        if ok then return value end
+        -- A server that was started again does not have it.
+        if type(value) ~= "string" or not value:find("NOSCRIPT", 1, true) then error(value, 0) end
+        script.digest = nil
+    end
+end
+
+function Client:lease_ms() return self.lease * 1000 // 1 | 0 end
+
+--- From now on the server hears of this process, so that it keeps what it has acquired.
+function Client:keep_alive()
+    if self.beat then return end
+    self.beat = connection.beat(self.address, { ca = self.ca, seconds = self.lease / 3 },
+        { "EVAL", BEAT.text, 1, self.prefix, self.id, self:lease_ms() })
+end
+
+-- ---- clients ---------------------------------------------------------------------------------
+
+local made, owner = {}, core.pid() -- what makes a client -> the client
+
+local function new(manager, address)
+    return setmetatable({
+        address = address, prefix = ("mp:{%s}:"):format(manager.namespace), ca = manager.ca,
+        timeout = manager.timeout, connect_timeout = math.min(3, manager.timeout), lease = manager.lease,
+        id = ("%d-%016x"):format(core.pid(), random(0)),
+        connections = {}, opening = {}, waits = {}, last_wait = 0, held = {}, owned = {},
+    }, Client)
+end
+
+--- The client of this process for a manager.
+---@param manager mpengine.remote.Manager
+---@return mpengine.remote.Client
+function client.of(manager)
+    if owner ~= core.pid() then made, owner = {}, core.pid() end
+    local known = made[manager]
+    if known then return known end
+    local key = table.concat({ manager.url, manager.namespace, manager.ca or "", manager.key_file or "",
+        manager.timeout, manager.lease }, "\0")
+    if not made[key] then made[key] = new(manager, require("mpengine.remote.url").parse(manager.url)) end
+    made[manager] = made[key]
+    return made[key]
+end
+
+--- Raises for a wrong value of an option.
+function client.wrong(call, option, expected, value)
+    error(("%s: option '%s' must be %s, got %s"):format(call, option, expected, check.kind(value)))
+end
+
+return client

@@ -1,0 +1,297 @@
+--- One connection to Redis that all tasks of the process share. Commands are written as they come and
+--- their replies come in the same order. No task of its own reads: of the tasks that wait for a reply one
+--- leads, reads and hands out the replies of the others, and when it leaves another one leads.
+local core = require "mpengine.core"
+local Event = require("mpengine.co").Event
+local route = require "mpengine.http.route"
+
+local connection = {}
+
+local SILENCE <const> = 5 -- seconds without a byte while a reply is owed, until a PING is sent
+local GONE <const> = 10 -- and until the connection is given up
+
+---@class mpengine.remote.Reply one that is owed
+---@field done boolean?
+---@field value any false: nil; a table with err: an error
+---@field lost string? why it will not come
+---@field sent boolean? some of its command was written
+---@field event mp.co.Event? set when a task waits for it and another one leads
+---@field dropped boolean? no task waits for it
+
+local Reply = {}
+function Reply.__close(reply) reply.dropped = true end
+
+---@class mpengine.remote.Connection
+---@field fd integer
+---@field lost string? why it is closed
+local Connection = {}
+Connection.__index = Connection
+
+local PING = nil -- the bytes of the command
+
+local function left(deadline) return deadline and math.max(0, deadline - core.now()) end
+
+-- ---- the end ---------------------------------------------------------------------------------
+
+local function tell(reply)
+    reply.done = true
+    if reply.event then reply.event:set() end
+end
+
+--- Closes it: the replies that are owed are lost.
+function Connection:close(why)
+    if self.lost then return end
+    self.lost = why or "closed"
+    for i = self.first, self.last do
+        self[i].lost = self.lost
+        tell(self[i])
+        self[i] = nil
+    end
+    self.first, self.last = 1, 0
+    self.stream:close()
+    self.connections:close()
+end
+
+-- ---- writing ---------------------------------------------------------------------------------
+
+--- A task that is cancelled while it writes for all ends the connection.
+local Writing = {}
+function Writing.__close(writing)
+    local self = writing.of
+    self.writing = false
+    if #self.out > 0 or writing.begun then self:close("a write was cut short") end
+end
+
+local function write(self, bytes)
+    local from = 1
+    while from <= #bytes do
+        local n, why = self.stream:write(bytes, from)
+        if n then
+            from = from + n
+        elseif why ~= "again" then
+            return self:close(why)
+        elseif not core.wait_fd(self.fd, "w", GONE, true) then
+            return self:close("nothing can be written for " .. GONE .. " seconds")
+        end
+        if self.lost then return end
+    end
+end
+
+--- Writes what tasks have asked for. What is asked for meanwhile, by tasks that run now, goes along.
+local function flush(self)
+    if self.writing or #self.out == 0 or self.lost then return end
+    local writing <close> = setmetatable({ of = self }, Writing)
+    self.writing = true
+    if self.last > self.first then core.sleep(0) end
+    while not self.lost and #self.out > 0 do
+        local bytes = #self.out == 1 and self.out[1] or table.concat(self.out)
+        for i = self.unsent, self.last do self[i].sent = true end
+        self.out, self.unsent = {}, self.last + 1
+        writing.begun = true
+        write(self, bytes)
+        writing.begun = false
+    end
+end
+
+--- Asks for commands, in one piece: the reply to each, in a list.
+---@param bytes string
+---@param count integer of commands in it
+---@return mpengine.remote.Reply[]
+function Connection:ask(bytes, count)
+    local replies = {}
+    if self.first > self.last then self.heard = core.now() end
+    for i = 1, count do
+        local reply = setmetatable({ lost = self.lost, done = self.lost ~= nil }, Reply)
+        replies[i] = reply
+        if not self.lost then
+            self.last = self.last + 1
+            self[self.last] = reply
+        end
+    end
+    if not self.lost then self.out[#self.out + 1] = bytes end
+    return replies
+end
+
+-- ---- reading ---------------------------------------------------------------------------------
+
+local function deliver(self, value)
+    local reply = self[self.first]
+    if not reply then return self:close("a reply to no command") end
+    self[self.first] = nil
+    self.first = self.first + 1
+    reply.value = value
+    tell(reply)
+end
+
+local function parse(self, bytes)
+    local reader = self.reader
+    reader:feed(bytes)
+    local value = reader:get()
+    while value ~= nil and not self.lost do
+        deliver(self, value)
+        value = reader:get()
+    end
+end
+
+--- Reads what is there. False: nothing.
+local function read(self)
+    local bytes, why = self.stream:read()
+    if bytes then
+        self.heard = core.now()
+        local ok, message = pcall(parse, self, bytes)
+        if not ok then self:close("no reply of Redis: " .. tostring(message)) end
+        return true
+    end
+    if why == "again" then return false end
+    self:close(why == "closed" and "the server closed the connection" or why)
+    return true
+end
+
+--- Waits for bytes, and for a short time only: the silence is looked at.
+local function wait_bytes(self, deadline)
+    local silent = core.now() - self.heard
+    if silent >= GONE then return self:close(("no answer for %d seconds"):format(GONE)) end
+    if silent >= SILENCE and not self.pinged then
+        self.pinged = true
+        self:ask(PING, 1)[1].dropped = true
+        flush(self)
+    end
+    local limit = (silent < SILENCE and SILENCE or GONE) - silent
+    local wait = deadline and math.min(limit, left(deadline)) or limit
+    core.wait_fd(self.fd, "r", wait, true)
+end
+
+--- The task that leads leaves: the next one that waits leads.
+local Leading = {}
+function Leading.__close(leading)
+    local self = leading.of
+    self.leads = false
+    for i = self.first, self.last do
+        local event = self[i].event
+        if event and not self[i].dropped then return event:set() end
+    end
+end
+
+local function lead(self, reply, deadline)
+    local _ <close> = setmetatable({ of = self }, Leading)
+    self.leads = true
+    while not reply.done do
+        if not read(self) and not reply.done then
+            if deadline and core.now() >= deadline then return end
+            wait_bytes(self, deadline)
+        end
+        if core.now() - self.heard < SILENCE then self.pinged = false end
+    end
+end
+
+--- Waits until a reply is there or lost: true, or false at the deadline; the reply is then dropped.
+---@param reply mpengine.remote.Reply
+---@param deadline? number of core.now
+---@return boolean
+function Connection:wait(reply, deadline)
+    local _ <close> = reply
+    flush(self)
+    while not reply.done do
+        if not self.leads then
+            lead(self, reply, deadline)
+        else
+            reply.event = reply.event or Event()
+            reply.event:wait(left(deadline))
+            reply.event:clear()
+        end
+        if not reply.done and deadline and core.now() >= deadline then return false end
+    end
+    return true
+end
+
+--- Asks for one command and waits for its reply.
+---@param words (string|number)[]
+---@param deadline? number
+---@return mpengine.remote.Reply
+function Connection:call(words, deadline)
+    local reply = self:ask(core.redis_command(words), 1)[1]
+    if not self:wait(reply, deadline) then reply.lost = "timeout" end
+    return reply
+end
+
+-- ---- the beginning ---------------------------------------------------------------------------
+
+local function target(address)
+    if address.path then return "http://localhost" end
+    local host = address.host:find(":", 1, true) and "[" .. address.host .. "]" or address.host
+    return ("%s://%s:%d"):format(address.tls and "https" or "http", host, address.port)
+end
+
+--- The addresses of the host, as a line for libcurl; nil: it has no name; or nil and why they are not found.
+local function resolved(address, deadline)
+    if not address.host then return nil end
+    local plan = { url = target(address) }
+    local found, why = route.find(plan, "", left(deadline))
+    if not found then return nil, why end
+    return plan.resolve[1] and plan.resolve[1]:gsub("^%+", "") or nil
+end
+
+--- What a connection begins with: name and password, database.
+local function greetings(address)
+    local steps = {}
+    local user, password = address.user, address.password
+    if password then steps[1] = { "AUTH", user or password, user and password } end
+    if address.db ~= 0 then steps[#steps + 1] = { "SELECT", address.db } end
+    return steps
+end
+
+local function greet(self, address, name, deadline)
+    local steps = greetings(address)
+    steps[#steps + 1] = { "CLIENT", "SETNAME", name }
+    steps[#steps + 1] = { "PING" }
+    for _, words in ipairs(steps) do
+        local reply = self:call(words, deadline)
+        if reply.lost then return nil, reply.lost end
+        local refused = type(reply.value) == "table" and reply.value.err
+        -- A user may not be allowed to name the connection.
+        if refused and words[1] ~= "CLIENT" then return nil, refused, true end
+    end
+    return true
+end
+
+--- A new connection, or nil, what went wrong, and whether the server refuses it.
+---@param address mpengine.remote.Address
+---@param options { ca: string?, name: string }
+---@param deadline number
+---@return mpengine.remote.Connection?
+---@return string? why
+---@return boolean? refused
+function connection.open(address, options, deadline)
+    PING = PING or core.redis_command { "PING" }
+    local url = target(address)
+    local resolve, failure = resolved(address, deadline)
+    if failure then return nil, failure end
+    local connections = core.connections(1e9)
+    local stream = core.stream(connections, { url = url, path = address.path, ca = options.ca, resolve = resolve,
+        timeout = left(deadline) })
+    local opening <close> = setmetatable({ stream }, { __close = function(opening)
+        if opening[1] then opening[1]:close() connections:close() end
+    end })
+    local fd, why = stream:connect()
+    if not fd then return nil, why end
+    local self = setmetatable({ stream = stream, connections = connections, fd = fd, reader = core.redis_reader(),
+        out = {}, first = 1, last = 0, unsent = 1, heard = core.now(), leads = false, writing = false }, Connection)
+    opening[1] = nil
+    local greeted, message, refused = greet(self, address, options.name, deadline)
+    if greeted then return self end
+    self:close(message)
+    return nil, message, refused
+end
+
+--- A thread that sends a command at intervals; it ends when the result is collected.
+---@param address mpengine.remote.Address
+---@param options { ca: string?, seconds: number }
+---@param words (string|number)[]
+function connection.beat(address, options, words)
+    local greeting = {}
+    for i, step in ipairs(greetings(address)) do greeting[i] = core.redis_command(step) end
+    return core.beat { url = target(address), path = address.path, ca = options.ca, greeting = table.concat(greeting),
+        bytes = core.redis_command(words), seconds = options.seconds, resolve = resolved(address) }
+end
+
+return connection

@@ -1,0 +1,215 @@
+--- Lock and RLock of a remote manager.
+---
+--- A lock is a hash: its owner, the token of the acquire, the fence, and the fence that was released
+--- last. Waiting tasks are in a list, "client token" each, and a release gives the lock to the first
+--- whose client is alive. All is done in scripts, each a step of the server's. A script that is run again
+--- with the same token finds what it had done.
+local core = require "mpengine.core"
+local check = require "mpengine.check"
+local client = require "mpengine.remote.client"
+local object = require "mpengine.remote.object"
+local sync = require "mpengine.sync"
+require "mpengine.remote.mail"
+
+local lock = {}
+
+--- Functions of all scripts that give locks; ARGV: name, client, lease.
+lock.SCRIPT = [[
+local name, me, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local L, Q = P .. 'lock:' .. name, P .. 'lockq:' .. name
+local at = now()
+local function grant(client, token, died)
+    local t = call('TIME')
+    local last = tonumber(call('HGET', L, 'fence') or 0)
+    local fence = string.format('%.0f', math.max(last + 1, t[1] * 1000000 + t[2]))
+    call('HSET', L, 'owner', client, 'token', token, 'fence', fence, 'died', died)
+    return fence
+end
+local function give_next(died)
+    for i = 1, 1000 do
+        local entry = call('LPOP', Q)
+        if not entry then break end
+        local client, token = entry:match('^(%S+) (%S+)$')
+        if deadline(client) > at then
+            mail(client, 'w', token, 'fence', grant(client, token, died), 'died', died)
+            return
+        end
+    end
+    call('HDEL', L, 'owner', 'token')
+    if died == '1' then call('HSET', L, 'died', '1') end
+end
+local function owner()
+    local h = call('HMGET', L, 'owner', 'token', 'fence', 'died')
+    if h[1] and deadline(h[1]) <= at then
+        give_next('1')
+        h = call('HMGET', L, 'owner', 'token', 'fence', 'died')
+    end
+    return h
+end
+]]
+
+local ACQUIRE = client.script(lock.SCRIPT .. [[
+local token, join = ARGV[4], ARGV[5]
+beat(me, lease, at)
+local h = owner()
+if not h[1] then
+    local fence = grant(me, token, h[4] or '0')
+    call('LREM', Q, 1, me .. ' ' .. token)
+    return {1, fence, h[4] or '0'}
+end
+if h[1] == me and h[2] == token then return {1, h[3], h[4]} end
+if join == '1' and not call('LPOS', Q, me .. ' ' .. token) then call('RPUSH', Q, me .. ' ' .. token) end
+return {0, deadline(h[1]) - at}
+]])
+
+local LEAVE = client.script(lock.SCRIPT .. [[
+local token = ARGV[4]
+if call('LREM', Q, 1, me .. ' ' .. token) == 1 then return {0} end
+local h = call('HMGET', L, 'owner', 'token', 'fence', 'died')
+if h[1] == me and h[2] == token then return {1, h[3], h[4]} end
+return {0}
+]])
+
+-- ARGV[4]: the fence of the caller's own acquire, or ''.
+local RELEASE = client.script(lock.SCRIPT .. [[
+local fence = ARGV[4]
+local h = call('HMGET', L, 'owner', 'token', 'fence', 'released')
+if fence ~= '' and h[4] == fence then return 'OK' end
+if fence ~= '' and (h[3] ~= fence or h[1] ~= me) then return 'LOST' end
+if not h[1] then return 'FREE' end
+if deadline(h[1]) <= at then
+    give_next('1')
+    return fence ~= '' and 'LOST' or 'FREE'
+end
+call('HSET', L, 'released', h[3], 'died', '0')
+give_next('0')
+beat(me, lease, at)
+return 'OK'
+]])
+
+local LOCKED = client.script(lock.SCRIPT .. [[
+return owner()[1] and 1 or 0
+]])
+
+-- ---- Lock ------------------------------------------------------------------------------------
+
+local Lock = object.class("Lock", "lock")
+
+local function source(c, name)
+    local function granted(reply)
+        if reply[1] == 1 then return { fence = math.tointeger(tonumber(reply[2])), died = reply[3] == "1" } end
+        return nil, reply[2] and math.max(0.01, reply[2] / 1000 + 0.005)
+    end
+    return {
+        ask = function(token, join)
+            return granted(c:run(true, ACQUIRE, name, c.id, c:lease_ms(), token, join and 1 or 0))
+        end,
+        given = function(mail) return { fence = math.tointeger(tonumber(mail.fence)), died = mail.died == "1" } end,
+        leave = function(token) return (granted(c:run(true, LEAVE, name, c.id, c:lease_ms(), token))) end,
+        give_back = function(given) c:run(true, RELEASE, name, c.id, c:lease_ms(), given.fence) end,
+    }
+end
+
+lock.source = source
+
+--- Acquires: the grant, or nil.
+local function acquire(c, name, timeout)
+    c:keep_alive()
+    return c:obtain(source(c, name), timeout)
+end
+
+local function release(c, call, name, fence)
+    local said = c:run(fence ~= nil, RELEASE, name, c.id, c:lease_ms(), fence or "")
+    if said == "FREE" then check.misuse(call, "lock_not_held") end
+    if said == "LOST" then error(call .. ": the lock is lost: its lease had ended", 0) end
+end
+
+lock.release = release
+
+--- Acquires the lock: true, or true and "owner_died" when its last owner is gone, or nil and "timeout".
+---@param timeout number? seconds
+function Lock.methods:acquire(timeout)
+    local c = object.check(self, Lock, "acquire")
+    check.timeout("Lock:acquire", 1, timeout)
+    local got = acquire(c, object.name(self), timeout)
+    if not got then return nil, "timeout" end
+    c.held[object.name(self)] = got.fence
+    if got.died then return true, "owner_died" end
+    return true
+end
+
+--- Releases it, whichever process has it. An error when it is free, and when this process had it and its lease has
+--- ended.
+function Lock.methods:release()
+    local c = object.check(self, Lock, "release")
+    local fence = c.held[object.name(self)]
+    c.held[object.name(self)] = nil
+    release(c, "Lock:release", object.name(self), fence)
+end
+
+function Lock.methods:locked()
+    local c = object.check(self, Lock, "locked")
+    return c:run(true, LOCKED, object.name(self), c.id, c:lease_ms()) == 1
+end
+
+--- The number of this process's last acquire: each is greater than all before it.
+function Lock.fields:fence()
+    return object.check(self, Lock, "fence").held[object.name(self)]
+end
+
+-- ---- RLock -----------------------------------------------------------------------------------
+
+local RLock = object.class("RLock", "lock")
+
+local task_of = core.current
+
+--- The name of its lock, which is none that Lock has.
+local function inner(self) return "r:" .. object.name(self) end
+
+function RLock.methods:acquire(timeout)
+    local c = object.check(self, RLock, "acquire")
+    check.timeout("RLock:acquire", 1, timeout)
+    local mine = c.owned[object.name(self)]
+    if mine and mine.task == task_of() then
+        mine.depth = mine.depth + 1
+        return true
+    end
+    local got = acquire(c, inner(self), timeout)
+    if not got then return nil, "timeout" end
+    c.owned[object.name(self)] = { task = task_of(), depth = 1, fence = got.fence }
+    if got.died then return true, "owner_died" end
+    return true
+end
+
+function RLock.methods:release()
+    local c = object.check(self, RLock, "release")
+    local mine = c.owned[object.name(self)]
+    if not mine or mine.task ~= task_of() then check.misuse("RLock:release", "lock_not_mine") end
+    mine.depth = mine.depth - 1
+    if mine.depth > 0 then return end
+    c.owned[object.name(self)] = nil
+    release(c, "RLock:release", inner(self), mine.fence)
+end
+
+function RLock.methods:locked()
+    local c = object.check(self, RLock, "locked")
+    return c:run(true, LOCKED, inner(self), c.id, c:lease_ms()) == 1
+end
+
+function RLock.fields:fence()
+    local mine = object.check(self, RLock, "fence").owned[object.name(self)]
+    return mine and mine.fence
+end
+
+--- The name of a lock in scripts, and the fence of this process's acquire; nil: it is no lock.
+function lock.held_name(self)
+    local class = getmetatable(self)
+    if class ~= Lock and class ~= RLock then return nil end
+    return class == Lock and object.name(self) or inner(self), self.fence
+end
+
+for _, class in ipairs { Lock, RLock } do sync.add(class.kind, class, class.methods) end
+
+lock.Lock, lock.RLock = Lock, RLock
+
+return lock

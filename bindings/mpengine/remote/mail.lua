@@ -1,0 +1,138 @@
+--- Waiting for what the server has for a task: a lock, an item, a result. A task that waits has a token. The script
+--- that serves it puts a message with the token into the stream of its client. One blocked
+--- read of that stream serves all tasks of the process; there is none while no task waits.
+---
+--- A message may be lost with the server, so each wait asks again from time to time. Every script that is asked gives
+--- the same answer for the same token.
+local core = require "mpengine.core"
+local client = require "mpengine.remote.client"
+local Event = require("mpengine.co").Event
+
+local Client = client.Client
+
+local BLOCK <const> = 4 -- seconds of one read, less than the silence that a connection allows
+local COUNT <const> = 256 -- messages of one read
+
+---@class mpengine.remote.Wait
+---@field token string
+---@field mail table<string, string>? the fields of the message that has come
+---@field event mp.co.Event?
+
+local function left(deadline) return deadline and math.max(0, deadline - core.now()) end
+
+--- A new wait, to be closed by the scope.
+---@return mpengine.remote.Wait
+function Client:wait()
+    self.last_wait = self.last_wait + 1
+    local wait = setmetatable({ token = tostring(self.last_wait) }, { __close = function(wait)
+        self.waits[wait.token] = nil
+    end })
+    self.waits[wait.token] = wait
+    return wait
+end
+
+local function hand_out(self, entries)
+    for _, entry in ipairs(entries) do
+        local fields, list = {}, entry[2]
+        for i = 1, #list, 2 do fields[list[i]] = list[i + 1] end
+        self.mail_id = entry[1]
+        local wait = self.waits[fields.w]
+        if wait then
+            wait.mail = fields
+            if wait.event then wait.event:set() end
+        elseif self.on_mail then
+            self.on_mail(fields)
+        end
+    end
+end
+
+local function stream_of(self) return self.prefix .. "mail:" .. self.id end
+
+--- One read of the stream, or the rest of one that another task began.
+local function read(self, wait, deadline)
+    local limit = math.min(deadline or math.huge, core.now() + self.timeout)
+    local conn = self:connected("mail", limit)
+    if self.mail_of ~= conn then self.mail_of, self.mail_reply = conn, nil end
+    if not self.mail_reply then
+        self.mail_reply = conn:ask(core.redis_command { "XREAD", "COUNT", COUNT, "BLOCK", BLOCK * 1000 // 1 | 0,
+            "STREAMS", stream_of(self), self.mail_id or "0" }, 1)[1]
+    end
+    local reply = self.mail_reply
+    if not conn:wait(reply, deadline) then return end
+    self.mail_reply = nil
+    if reply.lost or not reply.value then return end
+    if reply.value.err then error(("%s: %s"):format(self.address.shown, reply.value.err), 0) end
+    hand_out(self, reply.value[1][2])
+    conn:ask(core.redis_command { "XTRIM", stream_of(self), "MINID", self.mail_id }, 1)
+    return wait.mail
+end
+
+--- The task that reads leaves: the next one that waits reads.
+local Reading = {}
+function Reading.__close(reading)
+    local self = reading.of
+    self.reads_mail = false
+    for _, wait in pairs(self.waits) do
+        if wait.event and not wait.mail then return wait.event:set() end
+    end
+end
+
+--- Waits for the message of a wait: true, or false at the deadline.
+---@param wait mpengine.remote.Wait
+---@param deadline number?
+function Client:await(wait, deadline)
+    while not wait.mail do
+        if deadline and core.now() >= deadline then return false end
+        if self.reads_mail then
+            wait.event = wait.event or Event()
+            wait.event:wait(left(deadline))
+            wait.event:clear()
+        else
+            local _ <close> = setmetatable({ of = self }, Reading)
+            self.reads_mail = true
+            while not wait.mail and not (deadline and core.now() >= deadline) do read(self, wait, deadline) end
+        end
+    end
+    return true
+end
+
+---@class mpengine.remote.Source what a task waits for
+---@field ask fun(token: string, join: boolean): any, number? what is given; or nil and in how many seconds to ask again
+---@field given fun(mail: table): any what a message gives
+---@field leave fun(token: string): any waits no longer; what was given at that moment, or nil
+---@field give_back fun(value: any, token: string)? the task is cancelled: it does not want what it has been given
+
+--- Waits for a source: what it gives, or nil at the end of the timeout.
+---@param source mpengine.remote.Source
+---@param timeout number?
+function Client:obtain(source, timeout)
+    local deadline = timeout and core.now() + timeout
+    local wait <close> = self:wait()
+    local value, again = source.ask(wait.token, timeout ~= 0)
+    if value ~= nil or timeout == 0 then return value end
+    local over = false
+    local _ <close> = setmetatable({}, { __close = function()
+        if over then return end
+        local given = wait.mail and source.given(wait.mail)
+        if given == nil then given = source.leave(wait.token) end
+        if given ~= nil and source.give_back then source.give_back(given, wait.token) end
+    end })
+    while true do
+        local soon = core.now() + math.min(again or math.huge, self.lease)
+        if self:await(wait, math.min(deadline or math.huge, soon)) then
+            over = true
+            return source.given(wait.mail)
+        end
+        if deadline and core.now() >= deadline then
+            over = true
+            return source.leave(wait.token)
+        end
+        value, again = source.ask(wait.token, true)
+        if value ~= nil then
+            over = true
+            return value
+        end
+    end
+end
+
+return Client
