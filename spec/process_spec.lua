@@ -32,6 +32,28 @@ describe("a process", function()
       c:start() c:join()]])
   end)
 
+  it("shows its name to the system, and the main process keeps its own", function()
+    for _, method in ipairs{ "fork", "spawn", "forkserver" } do
+      ok([[
+        mp.set_start_method("]] .. method .. [[")
+        local function command(pid)
+          local f <close> = assert(io.open("/proc/" .. pid .. "/comm"))
+          return f:read()
+        end
+        local before = command("self")
+        local ready, stop = mp.Event(), mp.Event()
+        local p = mp.Process{ target = function(r, s) r:set() s:wait() end, args = { ready, stop },
+          name = "fetcher of prices" }
+        p:start()
+        ready:wait()
+        eq(command(p.pid), "fetcher of pric")
+        eq(command("self"), before)
+        stop:set()
+        all{ p }
+      ]])
+    end
+  end)
+
   it("of a process is called after it: Process-1:1, Process-1:2", function()
     prints("Process-1:1\nProcess-1:2\n", [[
       P(function()

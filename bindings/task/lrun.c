@@ -266,8 +266,9 @@ static int
 spawn_task(lua_State *L, int background)
 {
     luaL_checktype(L, 1, LUA_TFUNCTION);
+    uint32_t site = lmpe_site_here(L, lmpe_self(L));
     lmpe_task *t = new_task(L, background);
-    t->site = lmpe_site_here(L, t->S);
+    t->site = site;
     lmpe_make_ready(t);
     t->state = LMPE_NEW;
     return 1;
@@ -295,8 +296,9 @@ run_now(lua_State *L)
     lmpe *S = lmpe_self(L);
     lua_State *driver = S->driver;
     luaL_checktype(L, 1, LUA_TFUNCTION);
+    uint32_t site = lmpe_site_here(L, S);
     lmpe_task *t = new_task(L, 1);
-    t->site = lmpe_site_here(L, S);
+    t->site = site;
     S->driver = L;
     run(t);
     S->driver = driver;

@@ -16,6 +16,14 @@ spawn_place(lua_State *L)
     return lmpe_push_site(L, t->S, t->site);
 }
 
+/* spawned_name(task) -> the name of its function | nil */
+static int
+spawned_name(lua_State *L)
+{
+    lmpe_push_site_name(L, lmpe_check_task(L, 1)->site);
+    return 1;
+}
+
 lua_State *
 lmpe_innermost(lua_State *L, lua_State *co)
 {
@@ -137,6 +145,7 @@ void
 lmpe_open_report(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"spawn_place", spawn_place},
+                                         {"spawned_name", spawned_name},
                                          {"waits_for", waits_for},
                                          {"waiting_thread", waiting_thread},
                                          {NULL, NULL}};

@@ -1,5 +1,6 @@
 /* Looking at an arena: totals, slots, objects. */
 #include "core/arena.h"
+#include "os/os.h"
 #include "core/object.h"
 #include "core/bell.h"
 #include "core/death.h"
@@ -118,6 +119,8 @@ mpe_self_set_name(mpe_engine *e, const char *name)
     if (!name || !mpe__is_ours(e))
         return;
     snprintf(e->self->name, sizeof e->self->name, "%s", name);
+    if (e->parent_pid)
+        mpe__process_show_name(e->self->name);
 }
 
 void

@@ -868,7 +868,8 @@ MPE_API int mpe_slot_get(mpe_engine *e, uint32_t slot, mpe_slot_info *out);
 MPE_API uint32_t mpe_self_slot(mpe_engine *e);
 /* Returns the name of this process.  Ownership: the engine's, valid until the name is set. */
 MPE_API const char *mpe_self_name(mpe_engine *e);
-/* Sets the name of this process, as other processes see it; 47 bytes of it are kept. */
+/* Sets the name of this process, as other processes see it; 47 bytes of it are kept. A process that
+ * the engine has started shows 15 of them to the system too, as its command. */
 MPE_API void mpe_self_set_name(mpe_engine *e, const char *name);
 /* One object of the arena. */
 typedef struct mpe_object_info {

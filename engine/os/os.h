@@ -73,6 +73,8 @@ int mpe__pidfd_open_thread(pid_t pid, pid_t thread);
 int mpe__pidfds_are_refused(void);
 /* Whether a process that was started has exited, reaped or not. In doubt it has not. */
 int mpe__process_is_over(pid_t pid);
+/* What lists of processes show as the command of this process, if the main thread calls it. */
+void mpe__process_show_name(const char *name);
 uint64_t mpe__random64(void);
 /* The processor that this thread runs on; the thread may have moved since. One load with glibc's
  * rseq. */

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -75,4 +76,10 @@ mpe__random64(void)
     if (getrandom(&v, sizeof v, 0) != (ssize_t)sizeof v)
         v = mpe_now() * 0x9E3779B97F4A7C15ull ^ (uint64_t)getpid();
     return v;
+}
+
+void
+mpe__process_show_name(const char *name)
+{
+    prctl(PR_SET_NAME, name);
 }

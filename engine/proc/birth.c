@@ -44,6 +44,8 @@ mpe__birth_take(mpe_engine *e, const struct mpe__birth *b)
     int rc = note_parent(e, b->slot);
     if (rc == MPE_OK)
         rc = mpe__slot_take_reserved(e, b->slot, b->generation);
+    if (rc == MPE_OK)
+        mpe__process_show_name(e->self->name);
     e->proc->start_messages = b->start_messages;
     return rc;
 }

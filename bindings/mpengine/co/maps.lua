@@ -83,7 +83,7 @@ local function start_item(job, index, item)
         job.tasks[task], job.running = nil, job.running - 1
         if job.progress then progress.add(job.progress, 1, outcome.raises and 1 or 0) end
         job.ended(outcome)
-    end)
+    end, job.f) -- which names the task
     job.tasks[task] = true
     if job.over then task:kill("map") end -- the job ended in the meantime
     return task
@@ -154,7 +154,7 @@ end
 -- Runs f(...) in a task that is not one of the pool's: only the tasks it spawns are.
 local function in_background(opts, f, ...)
     local result = events.AsyncResult()
-    local task = core.spawn_task(function(...) finish(result, opts, core.call(f, ...)) end, ...)
+    local task = core.spawn_task(function(_, ...) finish(result, opts, core.call(f, ...)) end, f, ...)
     function result.cancel()
         if result.done then return false end
         task:kill("cancelled")
@@ -301,7 +301,7 @@ return function(methods, called)
             local outcome = attempt(opts, f, table.unpack(args, 1, args.n or #args))
             if not outcome[1] then error(outcome[2], 0) end
             return table.unpack(outcome, 2, outcome.n)
-        end)
+        end, f) -- which names the task
         local guard <close> = setmetatable({}, { __close = function() task:kill("apply") end }) -- luacheck: ignore 211
         return task:get()
     end

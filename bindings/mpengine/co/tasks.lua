@@ -9,7 +9,7 @@ local tasks = {}
 ---@class mp.Task
 ---@field value any  the first result, nil until it has returned
 ---@field error any  what it raised, nil unless it has
----@field name string
+---@field name string  its function's, unless one was set
 local methods = {}
 local Task = core.Task
 Task.__name = "mp.Task"
@@ -42,7 +42,7 @@ end
 function fields.name(task)
     local extra = core.extra(task)
     if type(extra) == "table" and extra.name then return extra.name end
-    return task == core.main_task() and "main" or "Task-" .. core.task_id(task)
+    return task == core.main_task() and "main" or core.spawned_name(task) or "Task-" .. core.task_id(task)
 end
 
 Task.__ready = core.is_done -- see waitable.lua
