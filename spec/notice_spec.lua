@@ -41,6 +41,9 @@ local looks = {
     local function step() return s:acquire(0) end]],
   ["BoundedSemaphore:get_value()"] = [[local s = mp.BoundedSemaphore(1) victim(function() s:acquire() end)
     local function step() return s:get_value() == 1 end]],
+  ["RateLimiter:try()"] = [[local r = mp.RateLimiter { rate = 1, burst = 60 } r:acquire(40)
+    victim(function() local co = require "mpengine.co" co.spawn(r.acquire, r, 60) co.sleep(0) end)
+    local function step() return r:try() end]],
   ["Barrier.broken"] = [[local b = mp.Barrier(2)
     victim(function() require("mpengine.co").spawn(b.wait, b) until_true(function() return b.n_waiting == 1 end) end)
     local function step() return b.broken end]],

@@ -31,6 +31,11 @@ local polls = {
   ["Lock:acquire(0)"] = "local l = mp.Lock() l:acquire() local function step() return l:acquire(0) end",
   ["Lock:locked()"] = "local l = mp.Lock() l:acquire() local function step() return not l:locked() end",
   ["Semaphore:acquire(0)"] = "local s = mp.Semaphore(0) local function step() return s:acquire(0) end",
+  ["RateLimiter:try()"] = "local r = mp.RateLimiter(1e-6) r:acquire() local function step() return r:try() end",
+  ["RateLimiter:acquire(1, 0)"] = "local r = mp.RateLimiter(1e-6) r:acquire() "
+    .. "local function step() return r:acquire(1, 0) end",
+  ["RateLimiter:tokens()"] = "local r = mp.RateLimiter(1e-6) r:acquire() "
+    .. "local function step() return r:tokens() >= 1 end",
   ["Pipe:poll()"] = "local a, b = mp.Pipe() local function step() return a:poll(), b end",
   ["Pipe:recv(0)"] = "local a, b = mp.Pipe() local function step() return a:recv(0), b end",
   ["p:is_alive()"] = "local p = mp.Process{ target = mp.sleep, args = { 1000 }, daemon = true } p:start() "
@@ -57,6 +62,7 @@ local busy = {
   ["RLock by with"] = "local l = mp.RLock() local function step() l:with(type, 1) end",
   ["Event:wait() of a set one"] = "local e = mp.Event() e:set() local function step() e:wait() end",
   ["Semaphore"] = "local s = mp.Semaphore() local function step() s:acquire() s:release() end",
+  ["RateLimiter"] = "local r = mp.RateLimiter(1e9) local function step() r:acquire() end",
   ["mp.wait of a ready one"] = "local q = mp.Queue() q:put(1) local function step() mp.wait{ q } end",
   ["co.wait of a ready one"] = "local q = co.Queue() q:put(1) local function step() co.wait{ q } end",
 }

@@ -388,6 +388,8 @@ function Manager:RLock() end
 function Manager:Semaphore(n) end
 ---@return mpengine.Semaphore
 function Manager:BoundedSemaphore(n) end
+---@return mpengine.RateLimiter
+function Manager:RateLimiter(settings, burst) end
 ---@return mpengine.Event
 function Manager:Event() end
 ---@return mpengine.Condition
@@ -453,6 +455,40 @@ function mp.Semaphore(n) end
 function mp.BoundedSemaphore(n) end
 ---@return integer
 function Semaphore:get_value() end
+
+--- Shared. A bucket of tokens for all processes, which is full at first.
+---@class mpengine.RateLimiter
+local RateLimiter = {}
+
+---@class mpengine.RateLimiter.Settings
+---@field rate number tokens a second, above 0, at most 1e9
+---@field burst? number tokens that it holds at most; default max(1, rate)
+---@field name? string
+
+--- mp.RateLimiter{ rate = 10, burst = 20 }, or mp.RateLimiter(10, 20).
+---@param settings mpengine.RateLimiter.Settings|number
+---@param burst? number
+---@return mpengine.RateLimiter
+function mp.RateLimiter(settings, burst) end
+--- Takes tokens; waits until they are there. Waiters are served in the order in which they came.
+--- Raises when n is more than the burst.
+---@async
+---@param n? number default 1, above 0
+---@param timeout? number seconds
+---@return true? taken
+---@return "timeout"? why then it has taken none
+function RateLimiter:acquire(n, timeout) end
+--- Takes tokens if they are there and nothing waits for them.
+---@param n? number default 1, above 0
+---@return boolean taken
+function RateLimiter:try(n) end
+--- Tokens that are there now.
+---@return number
+function RateLimiter:tokens() end
+---@return number tokens a second
+function RateLimiter:rate() end
+---@return number tokens
+function RateLimiter:burst() end
 
 --- Shared.
 ---@class mpengine.Event

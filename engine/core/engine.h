@@ -44,9 +44,10 @@ struct mpe_engine {
     uint32_t holds_capacity;
     mpe_object **pins; /* core/handles.c: objects held for bytes not yet decoded */
     uint32_t pins_count, pins_capacity;
-    struct mpe__loop *loop;  /* loop/ */
-    struct mpe__proc *proc;  /* proc/ */
-    struct mpe_guest *guest; /* proc/guest.c; NULL: none */
+    struct mpe__limiter_line *limiter_lines; /* objects/limiter.c */
+    struct mpe__loop *loop;                  /* loop/ */
+    struct mpe__proc *proc;                  /* proc/ */
+    struct mpe_guest *guest;                 /* proc/guest.c; NULL: none */
 };
 
 static inline void *

@@ -27,6 +27,9 @@ struct mpe__wake {
     void (*awake)(mpe_engine *e, mpe_object *o);
     /* This process no longer waits; after this call the object is looked at. */
     void (*leave)(mpe_engine *e, mpe_object *o);
+    /* When the first waiter of this process must try again though nothing has changed, by mpe_now; or
+     * MPE_FOREVER. Asked whenever a waiter is filed or has left. NULL: never. */
+    uint64_t (*due)(mpe_engine *e, mpe_object *o);
 };
 
 /* Every move may be NULL. */

@@ -359,6 +359,11 @@ MPE_API int mpe_put(mpe_engine *e, mpe_object *queue, const void *data, size_t s
  * Blocks: up to the deadline.
  * Errors: EAGAIN (empty), ETIMEDOUT, ECLOSED (closed and drained), ECORRUPT. */
 MPE_API int mpe_get(mpe_engine *e, mpe_object *queue, mpe_message *out, uint64_t deadline);
+/* Takes tokens of a rate limiter. Waiters of all processes are served in the order of their arrival;
+ * one that is killed takes none.
+ * Blocks: up to the deadline.
+ * Errors: EAGAIN, ETIMEDOUT, EINVAL (tokens is not above 0), ERANGE (tokens over the burst). */
+MPE_API int mpe_limiter_take(mpe_engine *e, mpe_object *o, double tokens, uint64_t deadline);
 /* Waits until one of n objects is ready, and reads the index of the first that is: a lock is free,
  * a semaphore has a permit, an event is set, a queue has an item or is closed. Takes nothing.
  * Blocks: up to the deadline.
@@ -426,7 +431,8 @@ MPE_API int mpe_next(const mpe_buf *snapshot, size_t *at, mpe_bytes *key, mpe_by
     X(PIPE_OTHER, 15, "Pipe", pipe_other) /* names the second end of a MPE_KIND_PIPE */            \
     X(BLOB, 16, "Blob", blob)                                                                      \
     X(JOINABLE, 17, "JoinableQueue", queue)                                                        \
-    X(BOUNDED, 18, "BoundedSemaphore", semaphore)
+    X(BOUNDED, 18, "BoundedSemaphore", semaphore)                                                  \
+    X(RATE_LIMITER, 19, "RateLimiter", limiter)
 
 /* The kinds of objects. */
 enum mpe_kind {
@@ -682,6 +688,19 @@ MPE_API void mpe_lock_state_get(mpe_engine *e, const mpe_object *o, mpe_lock_sta
 MPE_API int mpe_semaphore_create(mpe_engine *e, uint32_t permits, int bounded, mpe_object **out);
 /* Returns how many permits are free. */
 MPE_API uint32_t mpe_semaphore_value(mpe_engine *e, mpe_object *o);
+
+/* Makes a rate limiter: a bucket of burst tokens that is full at first and gets rate tokens a second,
+ * by the monotonic clock. burst 0: the larger of 1 and rate.
+ * Ownership: the caller holds it and must mpe_drop it.
+ * Errors: EINVAL (rate or burst is not above 0), ERANGE (rate over 1e9, or a bucket that takes more
+ * than a year to fill), EARENA, ENOMEM. */
+MPE_API int mpe_limiter_create(mpe_engine *e, double rate, double burst, mpe_object **out);
+typedef struct mpe_limiter_state {
+    double rate, burst;
+    double tokens; /* there now */
+} mpe_limiter_state;
+/* Reads the settings of a rate limiter, and how many tokens it has. */
+MPE_API void mpe_limiter_state_get(mpe_engine *e, mpe_object *o, mpe_limiter_state *out);
 
 /* Makes an event that is not set.
  * Ownership: the caller holds it and must mpe_drop it.  Errors: EARENA, ENOMEM. */

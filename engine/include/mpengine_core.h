@@ -280,6 +280,21 @@ MPE_API int mpe_semaphore_acquire(mpe_engine *e, mpe_object *o);
  * process has any.  Errors: EOVER (over its bound), ERANGE (2^32-1 permits). */
 MPE_API int mpe_semaphore_release(mpe_engine *e, mpe_object *o);
 
+/* The place of a waiter in the line of a rate limiter. */
+typedef struct mpe_limiter_wait mpe_limiter_wait;
+/* Takes tokens that are there, if there is no waiter.
+ * Errors: EAGAIN, EINVAL (tokens is not above 0), ERANGE (tokens over the burst). */
+MPE_API int mpe_limiter_try(mpe_engine *e, mpe_object *o, double tokens);
+/* One step of a wait for tokens. *wait is NULL at the first one; from EAGAIN on it is the place in the
+ * line, until the call succeeds or mpe_limiter_leave gives it up.
+ * Errors: EAGAIN (wait for MPE_EVENT_READY), EINVAL, ERANGE, ENOMEM. */
+MPE_API int mpe_limiter_acquire(mpe_engine *e, mpe_object *o, double tokens,
+                                mpe_limiter_wait **wait);
+/* Leaves the line: OK when the tokens have been taken after all.  Errors: ETIMEDOUT (not yet). */
+MPE_API int mpe_limiter_leave(mpe_engine *e, mpe_object *o, mpe_limiter_wait **wait);
+/* Gives back tokens that were taken and not used.  Errors: EINVAL, ERANGE (tokens over the burst). */
+MPE_API int mpe_limiter_put_back(mpe_engine *e, mpe_object *o, double tokens);
+
 /* Tells whether the event is set, or was since *epoch was read. *epoch is UINT64_MAX at the first
  * call of a wait.  Errors: EAGAIN (not set; wait for MPE_EVENT_READY). */
 MPE_API int mpe_event_wait(mpe_engine *e, mpe_object *o, uint64_t *epoch);

@@ -387,6 +387,7 @@ mpe__loop_free(mpe_engine *e)
         struct mpe__entry *n = i < MPE__BUCKETS ? l->buckets[i] : l->spare, *next;
         for (; n; n = next) {
             next = n->next;
+            free(n->clock);
             free(n);
         }
     }

@@ -16,6 +16,7 @@ struct mpe__entry {
     int armed;        /* this slot's bit was set in the object's waiter set */
     uint32_t pending; /* waiters that were fired and have not reported the outcome */
     mpe_waitlist list;
+    struct mpe__clock *clock; /* waiter.c; NULL: it has needed none */
 };
 
 struct mpe__fd; /* fd.c */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The calls of a host that wait for objects: acquire, release, wait, put, get, wait_any. Each one is
- * a step function of the object and mpe_await, which tries, waits for the event and tries again.
+/* The calls of a host that wait for objects: acquire, release, wait, put, get, wait_any, tokens of a
+ * limiter. Each one is a step function of the object and mpe_await, which tries, waits for the event
+ * and tries again.
  *
  * What an engine acquires here belongs to the owner MPE__OWNER_HOST, which no task of a state ever
  * is. A process that dies in one of these calls is a process that dies between the steps: see the
@@ -89,6 +90,34 @@ mpe_release(mpe_engine *e, mpe_object *o)
     else
         rc = recursive ? mpe__rlock_give(e, lock, MPE__OWNER_HOST) : mpe__lock_give(e, lock);
     mpe_drop(e, lock);
+    return rc;
+}
+
+/* ---- rate limiters ---- */
+
+struct tokens {
+    double tokens;
+    mpe_limiter_wait *wait;
+};
+
+static int
+take_tokens(mpe_engine *e, mpe_object *o, void *ud)
+{
+    struct tokens *t = ud;
+    return mpe_limiter_acquire(e, o, t->tokens, &t->wait);
+}
+
+int
+mpe_limiter_take(mpe_engine *e, mpe_object *o, double tokens, uint64_t deadline)
+{
+    if (!mpe__admits(e, o, MPE__KIND(RATE_LIMITER)))
+        return mpe__refusal(e, o, MPE__KIND(RATE_LIMITER));
+    if (deadline == MPE_NOW)
+        return mpe_limiter_try(e, o, tokens);
+    struct tokens t = {tokens, NULL};
+    int rc = mpe_await(e, o, MPE_EVENT_READY, deadline, take_tokens, &t);
+    if (t.wait && mpe_limiter_leave(e, o, &t.wait) == MPE_OK)
+        rc = MPE_OK;
     return rc;
 }
 

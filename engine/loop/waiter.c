@@ -9,6 +9,10 @@
  * waiters are fired, and which process is next, is the policy that the kind states for the event
  * (struct mpe__wake).
  *
+ * What time alone makes ready, the kind says for the entry (due): then its first waiter is served as
+ * if the object had rung. Of an event whose turn is assigned, one waiter at a time is fired, so that
+ * the order of arrival stays when it finds nothing.
+ *
  * A waiter that succeeds right after it was filed may leave others behind it that had no bit set
  * when the object changed. When it leaves, it checks on their behalf.
  */
@@ -100,12 +104,22 @@ make_entry(mpe_engine *e, mpe_object *o, int event, struct mpe__entry **at)
     return n;
 }
 
+struct mpe__clock {
+    mpe_waiter timer;
+    struct mpe__entry *entry;
+};
+
 static void
 free_if_unused(mpe_engine *e, struct mpe__entry **at)
 {
     struct mpe__entry *n = *at;
     if (n->list.head || n->pending)
         return;
+    if (n->clock) {
+        mpe__heap_remove(&e->loop->timers, &n->clock->timer);
+        free(n->clock);
+        n->clock = NULL;
+    }
     *at = n->next;
     n->next = e->loop->spare;
     e->loop->spare = n;
@@ -159,6 +173,36 @@ has_event(const mpe_engine *e, const mpe_object *o, int event)
            mpe__kind_of(e, o)->wake[event].turn != MPE__TURN_NONE;
 }
 
+static void serve(mpe_engine *e, struct mpe__entry *n);
+
+/* The time has come that the kind has given. */
+static void
+on_clock(mpe_engine *e, mpe_waiter *w, int status)
+{
+    struct mpe__entry *n = MPE__CONTAINER(w, struct mpe__clock, timer)->entry;
+    (void)status;
+    mpe__set_remove(&n->object->waiters[n->event], e->slot);
+    n->pending++; /* stays meanwhile */
+    serve(e, n);
+    n->pending--;
+    free_if_unused(e, find_entry(e, n->object, n->event));
+}
+
+/* After the bit is set: a change that is not in this answer finds it. */
+static int
+set_clock(mpe_engine *e, struct mpe__entry *n)
+{
+    const struct mpe__wake *wake = wake_of(e, n);
+    if (!wake->due || !n->list.head)
+        return MPE_OK;
+    if (!n->clock && !(n->clock = calloc(1, sizeof *n->clock)))
+        return MPE_ENOMEM;
+    n->clock->entry = n;
+    n->clock->timer.fire = on_clock;
+    mpe__heap_remove(&e->loop->timers, &n->clock->timer);
+    return set_deadline(e, &n->clock->timer, wake->due(e, n->object));
+}
+
 /* Does this process have a turn that it does not use? Then the next waiter, here or elsewhere,
  * gets it. */
 static void
@@ -166,6 +210,7 @@ pass_on(mpe_engine *e, struct mpe__entry *n)
 {
     if (n->list.head && !n->armed)
         arm(e, n);
+    set_clock(e, n); /* where the one before was: there is room */
     if (!is_ready(e, n->object, n->event))
         return;
     const struct mpe__wake *wake = wake_of(e, n);
@@ -196,6 +241,8 @@ serve(mpe_engine *e, struct mpe__entry *n)
     mpe_waiter *last = wake->turn == MPE__TURN_ALL ? n->list.tail : n->list.head;
     n->armed = 0;
     e->loop->quiet = 0;
+    if (wake->turn == MPE__TURN_ASSIGNED && n->pending > 1)
+        return; /* the one that was fired reports, and then the object is looked at */
     if (wake->awake)
         wake->awake(e, n->object);
     while (last && n->list.head) {
@@ -276,7 +323,10 @@ mpe_wait_object(mpe_engine *e, mpe_waiter *w, mpe_object *o, int event, uint64_t
         mpe__waitlist_append(&n->list, w);
     if (!n->armed)
         arm(e, n);
-    return MPE_OK;
+    rc = set_clock(e, n);
+    if (rc != MPE_OK)
+        mpe_wait_stop(e, w);
+    return rc;
 }
 
 int

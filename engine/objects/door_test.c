@@ -13,6 +13,7 @@ static const mpe_bytes text = {"text", 4};
 static mpe_buf buf;
 static mpe_message message;
 static uint64_t many;
+static mpe_limiter_wait *limiter_wait;
 static uint32_t few, more;
 static mpe_waiter waiter;
 
@@ -71,6 +72,10 @@ try_again(mpe_engine *e, mpe_object *o, void *ud)
     X(mpe_queue_join, MPE__QUEUES)                                                                 \
     X(mpe_semaphore_acquire, MPE__SEMAPHORES)                                                      \
     X(mpe_semaphore_release, MPE__SEMAPHORES)                                                      \
+    X(mpe_limiter_try, MPE__KIND(RATE_LIMITER), 1)                                                 \
+    X(mpe_limiter_acquire, MPE__KIND(RATE_LIMITER), 1, &limiter_wait)                              \
+    X(mpe_limiter_put_back, MPE__KIND(RATE_LIMITER), 1)                                            \
+    X(mpe_limiter_take, MPE__KIND(RATE_LIMITER), 1, MPE_NOW)                                       \
     X(mpe_acquire, ACQUIRABLE, MPE_NOW)                                                            \
     X(mpe_release, ACQUIRABLE)                                                                     \
     X(mpe_put, MPE__QUEUES, "x", 1, MPE_NOW)                                                       \
@@ -100,6 +105,7 @@ silent(mpe_engine *e, mpe_object *o)
 {
     int broken = 7;
     mpe_lock_state state = {.locked = 7};
+    mpe_limiter_state limiter = {.rate = 7};
     mpe_object_info info = {.kind = 77};
     mpe_barrier_abort(e, o);
     mpe_barrier_reset(e, o);
@@ -111,12 +117,13 @@ silent(mpe_engine *e, mpe_object *o)
     mpe_list_clear(e, o);
     mpe_rlock_set_levels(e, o, 3);
     mpe_lock_state_get(e, o, &state);
+    mpe_limiter_state_get(e, o, &limiter);
     mpe_pipe_use(e, o, 0);
     mpe_pipe_close(e, o, 0);
     mpe_queue_close(e, o);
     mpe_queue_seqs(e, o, &few, &more);
     mpe_object_info_get(e, o, &info);
-    return broken == 7 && !state.locked && !mpe_array_data(e, o, NULL, NULL) &&
+    return broken == 7 && limiter.rate == 7 && !state.locked && !mpe_array_data(e, o, NULL, NULL) &&
            !mpe_barrier_settings(e, o).data && !mpe_blob_bytes(e, o).data &&
            !mpe_condition_lock(e, o) && !mpe_dict_count(e, o) && !mpe_dict_has(e, o, text) &&
            !mpe_event_is_set(e, o) && !mpe_list_count(e, o) && !mpe_lock_facet(e, o) &&
@@ -125,7 +132,7 @@ silent(mpe_engine *e, mpe_object *o)
            info.kind == (o && mpe__is_ours(e) && mpe__is_in_arena(e, o) ? mpe_kind_of(o) : 77);
 }
 
-#define OBJECTS 14
+#define OBJECTS 15
 static mpe_object *objects[OBJECTS];
 
 static mpe_engine *
@@ -143,6 +150,7 @@ begin(void)
     REQUIRE_OK(mpe_lock_create(e, 1, o++));
     REQUIRE_OK(mpe_semaphore_create(e, 1, 0, o++));
     REQUIRE_OK(mpe_event_create(e, o++));
+    REQUIRE_OK(mpe_limiter_create(e, 1, 0, o++));
     REQUIRE_OK(mpe_condition_create(e, 0, o++));
     REQUIRE_OK(mpe_barrier_create(e, 2, (mpe_bytes){NULL, 0}, o++));
     REQUIRE_OK(mpe_pipe_create(e, 1, o++));

@@ -8,6 +8,7 @@
 #include "core/object.h"
 #include "core/region.h"
 #include "core/slot.h"
+#include "objects/limiter.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -63,6 +64,7 @@ mpe__engine_free(mpe_engine *e)
     mpe__region_unmap(e);
     free(e->holds);
     free(e->pins);
+    mpe__limiter_lines_free(e);
     free(e); /* the first of the whole */
 }
 
@@ -141,6 +143,7 @@ forget(mpe_engine *e)
     mpe__region_unmap(e);
     free(e->holds);
     free(e->pins);
+    mpe__limiter_lines_free(e);
     if (!is_later)
         free(e);
 }

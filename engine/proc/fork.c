@@ -55,6 +55,7 @@ static int
 start_child(mpe_engine *e, const struct mpe__birth *b, const struct mpe__lines *lines)
 {
     int rc = mpe__lines_forked(e, lines);
+    e->limiter_lines = NULL; /* of the parent's waiters */
     if (rc == MPE_OK)
         rc = mpe__birth_take(e, b);
     return rc == MPE_OK ? mpe__loop_abandon(e) : rc;

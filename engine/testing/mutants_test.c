@@ -119,6 +119,23 @@ TEST_LIMIT(a_notification_that_is_not_counted, 60)
                    "(uint64_t)n.assigned << 2 * MPE__CONDITION_BITS");
 }
 
+TEST_LIMIT(a_place_of_the_dead_that_stays_in_the_line, 60)
+{
+    expect_noticed("objects/limiter_deaths_test", "head_that_is_killed", "leave out: place, 0");
+}
+
+TEST_LIMIT(tokens_taken_for_a_waiter_that_is_not_told, 60)
+{
+    expect_noticed("objects/limiter_deaths_test", "gets_its_tokens",
+                   "leave out: &p->word, mpe__load64(&p->word) | GRANTED");
+}
+
+TEST_LIMIT(a_place_without_its_cost, 60)
+{
+    expect_noticed("objects/limiter_deaths_test", "forgets_the_dead",
+                   "leave out: &p->cost, line->head->cost");
+}
+
 TEST_LIMIT(an_arrival_that_is_not_counted, 60)
 {
     expect_noticed(

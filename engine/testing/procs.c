@@ -5,6 +5,7 @@
 #include "loop/loop.h"
 #include "core/door.h"
 #include "core/slot.h"
+#include "objects/limiter.h"
 #include "testing/mpe_test.h"
 
 #include <errno.h>
@@ -264,5 +265,6 @@ mpe_test_twin_free(mpe_engine *twin)
     free(twin->loop);
     free(twin->holds);
     free(twin->pins);
+    mpe__limiter_lines_free(twin);
     free(twin);
 }
