@@ -16,7 +16,8 @@
 #define KEPT_BYTES (1u << 16) /* scratch above this is freed after each message */
 #define KEPT_MARKS 64         /* so is a larger table of marked values */
 
-lmpe_codec_hooks lmpe_codec_hooks_now;
+static const lmpe_codec_hooks none;
+_Atomic(const lmpe_codec_hooks *) lmpe_codec_hooks_set = &none;
 
 static const char keep_key = 0;
 
@@ -352,7 +353,7 @@ lmpe_decode(lua_State *L, const void *data, size_t len, int *n, unsigned flags)
 void
 lmpe_codec_set_hooks(const lmpe_codec_hooks *hooks)
 {
-    lmpe_codec_hooks_now = *hooks;
+    lmpe_codec_hooks_set = hooks;
 }
 
 /* Removes a name of the metatable at the top, which is popped: it is sent by another name, if it

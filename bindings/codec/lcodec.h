@@ -69,8 +69,8 @@ int lmpe_decode(lua_State *L, const void *data, size_t len, int *n, unsigned fla
 
 /* --------------------------------------------------------------------------------- rest */
 
-/* How shared objects are recognised, looked up and made, the same for the whole program. All
- * zero: there are none. */
+/* How shared objects are recognised, looked up and made, the same for the whole program, for good.
+ * All zero: there are none. */
 typedef struct lmpe_codec_hooks {
     /* 1 and *h when the userdata at idx is a shared object, else 0. */
     int (*to_handle)(lua_State *L, int idx, uint64_t *h);

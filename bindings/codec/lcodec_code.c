@@ -180,7 +180,8 @@ share(lmpe_encoder *e, int function)
     size_t n;
     const char *bytes = lua_tolstring(L, -1, &n);
 
-    if (lmpe_codec_hooks_now.share == NULL || lmpe_codec_hooks_now.share(L, bytes, n) != MPE_OK)
+    if (lmpe_codec_hooks_now()->share == NULL ||
+        lmpe_codec_hooks_now()->share(L, bytes, n) != MPE_OK)
         return;
     cache_put(L, e->keep, n);
     lua_remove(L, -2);
@@ -205,8 +206,8 @@ lmpe_code_push(lmpe_encoder *e, lmpe_code *code)
     if (lua_type(L, -1) == LUA_TSTRING)
         code->bytes = lua_tolstring(L, -1, &code->n);
     else if (!may_share)
-        code->bytes = lmpe_codec_hooks_now.shared(L, -1, &code->n);
-    else if (lmpe_codec_hooks_now.to_handle(L, lua_gettop(L), &code->handle) != 1)
+        code->bytes = lmpe_codec_hooks_now()->shared(L, -1, &code->n);
+    else if (lmpe_codec_hooks_now()->to_handle(L, lua_gettop(L), &code->handle) != 1)
         return MPE_ENOMEM;
     return MPE_OK;
 }
@@ -279,7 +280,7 @@ push_blob(lmpe_decoder *d, uint64_t h)
     rc = lmpe_decode_object(d, h);
     if (rc != MPE_OK)
         return rc;
-    lmpe_codec_hooks_now.shared(L, -1, &n);
+    lmpe_codec_hooks_now()->shared(L, -1, &n);
     cache_put(L, d->keep, n);
     lua_remove(L, -2);
     return MPE_OK;
@@ -327,7 +328,7 @@ lmpe_code_load_shared(lmpe_decoder *d, uint64_t h)
     if (rc != MPE_OK)
         return rc;
     blob = lua_gettop(L);
-    code = lmpe_codec_hooks_now.shared(L, blob, &n);
+    code = lmpe_codec_hooks_now()->shared(L, blob, &n);
     if (!push_made(L, code, n))
         rc = load(L, code, n);
     lua_replace(L, blob);

@@ -19,6 +19,7 @@
 
 #include <lauxlib.h>
 #include <lua.h>
+#include <stdatomic.h>
 
 #include "codec/lcodec.h"
 #include "codec/lcodec_memo.h"
@@ -92,7 +93,13 @@ typedef struct lmpe_encoder {
     int busy;
 } lmpe_encoder;
 
-extern lmpe_codec_hooks lmpe_codec_hooks_now;
+/* Each state sets the same ones, from any thread. */
+extern _Atomic(const lmpe_codec_hooks *) lmpe_codec_hooks_set;
+static inline const lmpe_codec_hooks *
+lmpe_codec_hooks_now(void)
+{
+    return atomic_load_explicit(&lmpe_codec_hooks_set, memory_order_acquire);
+}
 
 /* Writes e->n values.  0, or negative with a message pushed, as all that follow do. */
 int lmpe_write_values(lmpe_encoder *e);

@@ -244,8 +244,8 @@ lmpe_encode_userdata(lmpe_encoder *e)
     char text[96];
     uint64_t h;
 
-    if (lmpe_codec_hooks_now.to_handle != NULL &&
-        lmpe_codec_hooks_now.to_handle(L, lua_gettop(L), &h) == 1) {
+    if (lmpe_codec_hooks_now()->to_handle != NULL &&
+        lmpe_codec_hooks_now()->to_handle(L, lua_gettop(L), &h) == 1) {
         int rc = refuse_outside(e, "a shared object");
         if (rc != MPE_OK)
             return rc;

@@ -311,11 +311,11 @@ lmpe_decode_object(lmpe_decoder *d, uint64_t h)
 {
     int rc;
 
-    if (lmpe_codec_hooks_now.from_handle == NULL)
+    if (lmpe_codec_hooks_now()->from_handle == NULL)
         return lmpe_decode_fail(d->L, MPE_ESTALE,
                                 "the message has a shared object, and there are "
                                 "none here");
-    rc = lmpe_codec_hooks_now.from_handle(d->L, h);
+    rc = lmpe_codec_hooks_now()->from_handle(d->L, h);
     return rc < 0 ? lmpe_decode_fail(d->L, rc, "a shared object in the message no longer exists")
                   : MPE_OK;
 }
