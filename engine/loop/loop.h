@@ -221,9 +221,11 @@ uint32_t mpe__offload_threads(void); /* of this process */
 /* Maximum number of the engine's own threads, and of libuv's pool. */
 unsigned mpe__pool_threads(void);
 /* The same as mpe_offload on threads of another pool, for work that blocks long and uses no
- * processor. The caller declares by mpe_keep_alive that its completion is waited for. */
+ * processor. The caller declares by mpe_keep_alive that its completion is waited for. dropped is
+ * called in place of done, on any thread, when the engine is closed before it. */
 int mpe__offload_slow(mpe_engine *e, void (*run)(void *ud),
-                      void (*done)(mpe_engine *e, void *ud, int status), void *ud);
+                      void (*done)(mpe_engine *e, void *ud, int status), void (*dropped)(void *ud),
+                      void *ud);
 /* output.c: makes the lock of a new arena's output. */
 void mpe__output_create(mpe_engine *e);
 /* fd.c: makes the set, for which there may be no descriptor later.  Errors: errno. */

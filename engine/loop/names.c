@@ -126,8 +126,9 @@ ask_host(struct mpe__question *q)
 }
 
 static void
-free_question(struct mpe__question *q)
+free_question(void *ud)
 {
+    struct mpe__question *q = ud;
     mpe_buf_free(&q->found);
     free(q->name);
     free(q->service);
@@ -210,8 +211,9 @@ ask(mpe_engine *e, enum mpe_lookup_kind kind, const char *name, const char *serv
     q->name = copy(name);
     q->service = copy(service);
     mpe_buf_init(&q->found);
-    int rc = (name && !q->name) || (service && !q->service) ? MPE_ENOMEM
-                                                            : mpe__offload_slow(e, work, on_end, q);
+    int rc = (name && !q->name) || (service && !q->service)
+                 ? MPE_ENOMEM
+                 : mpe__offload_slow(e, work, on_end, free_question, q);
     if (rc != MPE_OK) {
         int saved = errno;
         free_question(q);

@@ -25,6 +25,7 @@ struct mpe__work {
     int awaited;   /* its completion is waited for */
     void (*run)(void *ud);
     void (*done)(mpe_engine *e, void *ud, int status);
+    void (*drop)(void *ud); /* in place of done, when it is disowned; NULL: nothing */
     void *ud;
 };
 
@@ -76,13 +77,21 @@ take(struct pool *p)
     return w;
 }
 
+static void
+drop(struct mpe__work *w)
+{
+    if (w->drop)
+        w->drop(w->ud);
+    free(w);
+}
+
 /* Disowned work belongs to its thread alone. */
 static void
 deliver(struct mpe__work *w)
 {
     mpe_engine *e = w->e;
     if (!e) {
-        free(w);
+        drop(w);
         return;
     }
     struct mpe__work **at = &e->loop->offload_done;
@@ -217,9 +226,11 @@ mpe_offload(mpe_engine *e, void (*run)(void *ud), void (*done)(mpe_engine *e, vo
 
 int
 mpe__offload_slow(mpe_engine *e, void (*run)(void *ud),
-                  void (*done)(mpe_engine *e, void *ud, int status), void *ud)
+                  void (*done)(mpe_engine *e, void *ud, int status), void (*dropped)(void *ud),
+                  void *ud)
 {
-    return offload(e, &pools[SLOW], (struct mpe__work){.run = run, .done = done, .ud = ud});
+    return offload(e, &pools[SLOW],
+                   (struct mpe__work){.run = run, .done = done, .drop = dropped, .ud = ud});
 }
 
 void
@@ -254,6 +265,6 @@ mpe__offload_close(mpe_engine *e)
     pthread_mutex_unlock(&lock);
     for (; w; w = next) {
         next = w->next;
-        free(w);
+        drop(w);
     }
 }
