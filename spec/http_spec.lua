@@ -115,6 +115,21 @@ describe("http.get", function()
       eq(http.get(U .. "/hello").body, "hello")]]
   end)
 
+  it("closes no file in a child that has the number of a connection that failed", function()
+    support.ok[[
+      local http, server = mp.http, assert(require "socket".bind("127.0.0.1", 0, 0)) -- it accepts none
+      local url = "http://127.0.0.1:" .. select(2, server:getsockname())
+      local tasks = {}
+      for i = 1, 8 do tasks[i] = mp.co.spawn(http.get, url, { timeout = 0.05 }) end
+      for i = 1, 8 do eq(select(2, tasks[i]:get()), "timeout") end
+      files = {}
+      for i = 1, 20 do files[i] = assert(io.tmpfile()) end
+      all{ P(function()
+        for i = 1, 20 do assert(files[i]:write "x" and files[i]:flush()) end
+      end) }
+    ]]
+  end)
+
   it("is also require 'mpengine.http'", function()
     with[[assert(require "mpengine.http" == mp.http)]]
   end)

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define RETRY_NS (20 * MPE_NS_PER_S / 1000) /* when a descriptor could not be watched */
@@ -192,6 +193,45 @@ on_want_timer(CURLM *multi, long ms, void *ud)
     return 0;
 }
 
+/* ---- records of sockets ---- */
+
+/* 0: it is none, or closed. */
+static ino_t
+number_of(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) ? st.st_ino : 0;
+}
+
+static void
+forget(struct descriptor **at)
+{
+    struct descriptor *d = *at;
+    *at = d->next;
+    free(d);
+}
+
+void
+lmpe_curl_forget_closed(struct lmpe_curl *c)
+{
+    struct descriptor **p = &c->descriptors;
+    while (*p)
+        if (number_of((*p)->fd) == (*p)->number)
+            p = &(*p)->next;
+        else
+            forget(p);
+}
+
+static void
+forget_descriptor(struct lmpe_curl *c, int fd)
+{
+    struct descriptor **p = &c->descriptors;
+    while (*p && (*p)->fd != fd)
+        p = &(*p)->next;
+    if (*p)
+        forget(p);
+}
+
 curl_socket_t
 lmpe_curl_open_socket(void *ud, curlsocktype purpose, struct curl_sockaddr *a)
 {
@@ -207,7 +247,9 @@ lmpe_curl_open_socket(void *ud, curlsocktype purpose, struct curl_sockaddr *a)
         free(d);
         return CURL_SOCKET_BAD;
     }
+    forget_descriptor(c, fd); /* closed meanwhile */
     d->fd = fd;
+    d->number = number_of(fd);
     d->next = c->descriptors;
     c->descriptors = d;
     return fd;
@@ -217,13 +259,7 @@ static int
 on_close_socket(void *ud, curl_socket_t fd)
 {
     struct lmpe_curl *c = ud;
-    for (struct descriptor **p = &c->descriptors, *d; (d = *p) != NULL; p = &d->next) {
-        if (d->fd != fd)
-            continue;
-        *p = d->next;
-        free(d);
-        break;
-    }
+    forget_descriptor(c, fd);
     if (c->S->e)
         mpe_fd_closing(c->S->e, fd);
     return close(fd);
@@ -341,6 +377,8 @@ close_multi(struct lmpe_curl *c)
     lmpe_libcurl.multi_cleanup(c->multi);
     while (c->sockets)
         unwatch(c->sockets);
+    while (c->descriptors)
+        forget(&c->descriptors);
     mpe_wait_stop(c->S->e, &c->timer);
     mpe_wait_stop(c->S->e, &c->retry);
     mpe_wait_stop(c->S->e, &c->idle);
@@ -375,7 +413,8 @@ on_fork(lua_State *L, lmpe *S)
     (void)L;
     for (struct lmpe_curl *c = S->curl; c; c = c->next)
         for (struct descriptor *d = c->descriptors; d; d = d->next)
-            close(d->fd);
+            if (number_of(d->fd) == d->number)
+                close(d->fd);
     S->curl = NULL;
 }
 

@@ -83,6 +83,7 @@ void
 lmpe_curl_look_for_idle(struct lmpe_curl *c, uint64_t not_before)
 {
     uint64_t first = MPE_FOREVER, now = mpe_now();
+    lmpe_curl_forget_closed(c);
     for (struct descriptor *d = c->descriptors; d; d = d->next)
         if (d->idle_since && d->idle_since + c->idle_ns + SLACK_NS < first)
             first = d->idle_since + c->idle_ns + SLACK_NS;

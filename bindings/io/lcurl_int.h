@@ -9,10 +9,13 @@
 
 struct watched; /* lcurl.c */
 
-/* Descriptors that belong to curl, so that a child can close its copies. */
+/* Sockets that belong to curl, so that a child can close its copies. libcurl closes those that were
+ * never connected without a word, so each has its number in the system too: when the descriptor is
+ * another file by now, the record is out of date. */
 struct descriptor {
     struct descriptor *next;
     int fd;
+    ino_t number;
     uint64_t idle_since; /* 0: libcurl watches it */
 };
 
@@ -35,6 +38,9 @@ struct lmpe_curl {
 
 /* The socket that curl asks for; ud: the transfer, NULL: none is given. */
 curl_socket_t lmpe_curl_open_socket(void *ud, curlsocktype purpose, struct curl_sockaddr *a);
+
+/* Drops the records that are out of date. */
+void lmpe_curl_forget_closed(struct lmpe_curl *c);
 
 /* lcurl_idle.c: a descriptor is idle since then, 0: it is in use. */
 void lmpe_curl_set_idle(struct lmpe_curl *c, int fd, uint64_t since);

@@ -18,7 +18,7 @@
 
 #include "mpengine_lua.h"
 
-static int failures;
+static _Atomic int failures;
 static struct sigaction dispositions[65];
 
 #define CHECK(x) check((x) != 0, #x, __LINE__)

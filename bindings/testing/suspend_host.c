@@ -199,6 +199,7 @@ loads_the_library(void)
     CHECK_EQ(cancelled, before + 1);
     lua_close(L);
     luaL_openlibs(other);
+    RUN(other, "package.path, package.cpath = '', ''");
     lua_register(other, "call", call);
     FAIL(other, "call(0)", "mpengine");
     CHECK_EQ(cancelled, before + 2);
