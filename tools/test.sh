@@ -109,7 +109,8 @@ run_unit() {
 # run_host SOURCE BUILD: one program, with its own output compared
 run_host() {
     local program=${1%.c}${2:+-$2} status expected=${1%.c}.expected
-    limited env ${PRELOAD:+LD_PRELOAD="$PRELOAD"} "$build/hosts/$program"
+    # shellcheck disable=SC2086
+    limited $runner env ${PRELOAD:+LD_PRELOAD="$PRELOAD"} "$build/hosts/$program"
     status=$?
     if [ "$status" -ne 0 ]; then
         echo "ended with status $status, expected 0" >>"$log"

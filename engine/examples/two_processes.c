@@ -90,16 +90,13 @@ main(void)
               "fork") < 0)
         return 1;
     status = work(e, array, lock, is_child ? 3 : 4);
-    if (is_child) {
-        mpe_leave(e);
-        return status;
+    if (!is_child) {
+        char type;
+        uint64_t length;
+        const int64_t *sums = (const int64_t *)mpe_array_data(e, array, &type, &length);
+        status |= wait_for(e, child);
+        printf("%d additions of two processes make %d\n", (int)sums[0], (int)sums[1]);
     }
-    status |= wait_for(e, child);
-
-    char type;
-    uint64_t length;
-    const int64_t *sums = (const int64_t *)mpe_array_data(e, array, &type, &length);
-    printf("%d additions of two processes make %d\n", (int)sums[0], (int)sums[1]);
     mpe_drop(e, array);
     mpe_drop(e, lock);
     mpe_close(e);
