@@ -262,7 +262,10 @@ describe("http, in full #later", function()
       eq(s:get(U .. "/redirect/1").status, 302)
       eq(s:get(U .. "/redirect/1", { redirects = 1 }).status, 200)
       s:close()
-      raises({ "get", "closed" }, s.get, s, U)]]
+      raises({ "get", "closed" }, s.get, s, U)
+      eq({ tostring(http.Session()), tostring(s) }, { "mp.http.Session", "mp.http.Session (closed)" })
+      raises("bad self (mp.http.Session expected", tostring, setmetatable({}, getmetatable(s)))
+      raises("bad self (mp.http.Session expected", s.close, {})]]
   end)
 
   it("follows a 303, and a POST's 301 and 302, with a GET, and a HEAD with a HEAD", function()
@@ -335,6 +338,34 @@ describe("http, in full #later", function()
     with[[
       eq(http.get(U .. "/cookies").set_cookie, { "a=1; Expires=Wed, 09 Jun 2032 10:18:14 GMT", "b=2" })
       eq(http.get(U .. "/hello").set_cookie, {})]]
+  end)
+
+  it("verifies certificates, with those of a file, or not at all", function()
+    support.ok([[
+      local dir, http = os.getenv "SUPPORT", mp.http
+      local server <close> = mp.subprocess.Popen{ "/usr/bin/python3", dir .. "/httpsd.py", stdout = "pipe" }
+      local port = server:read()
+      local url = "https://localhost:" .. port .. "/x"
+      local function fails(part, opts)
+        local r, why = http.get(url, opts)
+        eq(r, nil)
+        assert(why:find(url .. ": ", 1, true) == 1 and why:lower():find(part, 1, true), why)
+      end
+      for _, verify in ipairs{ false, dir .. "/tls/ca.pem" } do
+        local r = assert(http.get(url, { verify = verify }))
+        eq({ r.status, r.body, r.headers["X-LINE"] }, { 200, "secret", "one, two" })
+        assert(r.elapsed > 0 and r.elapsed < 10)
+        fails("certificate") -- the connections of before are not used
+      end
+      fails("certificate", { verify = true })
+      fails("missing.pem", { verify = "missing.pem" })
+      fails("key.pem", { verify = dir .. "/tls/key.pem" })
+      local s <close> = http.Session{ verify = dir .. "/tls/ca.pem" }
+      eq(s:get(url).body, "secret")
+      eq(s:get(url, { verify = true }), nil)
+      eq(http.get("https://127.0.0.1:" .. port, { verify = dir .. "/tls/ca.pem" }).body, "secret")
+      raises("option 'verify' must be true, false or the name of a file, got 1", http.get, url, { verify = 1 })]],
+      { env = { SUPPORT = support.root .. "/spec/support", no_proxy = "*", SSL_CERT_FILE = "", CURL_CA_BUNDLE = "" } })
   end)
 
   it("names the URL and the cause when there is no response", function()

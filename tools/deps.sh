@@ -55,8 +55,11 @@ need_test() {
     need "the Lua 5.4 interpreter" lua5.4 command -v lua5.4
     need "busted, which runs the specs" lua-busted lua_module busted
     need "LuaSocket" lua-socket lua_module socket
+    need "LuaSec" lua-sec lua_module ssl
     need "luv" lua-luv lua_module luv
     need "redis-server" redis-server command -v redis-server
+    need "Python 3, for clients and servers that are not ours" python3 command -v /usr/bin/python3
+    need "openssl, a client of TLS" openssl command -v openssl
     need "prlimit, setpriv and unshare" util-linux command -v setpriv
     need "script, which gives a program a terminal" bsdutils command -v script
 }
@@ -73,6 +76,9 @@ need_bench() {
     need "luv" lua-luv lua_module luv
     need "cqueues" lua-cqueues lua_module cqueues
     need "gevent" python3-gevent python_module gevent
+    need "requests" python3-requests python_module requests
+    need "aiohttp" python3-aiohttp python_module aiohttp
+    need "curl" curl command -v curl
     need "LMDB and its headers" liblmdb-dev library lmdb
 }
 

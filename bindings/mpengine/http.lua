@@ -394,9 +394,12 @@ end
 local Session = { __name = "mp.http.Session" }
 local state = setmetatable({}, { __mode = "k" }) -- session -> its options, connections and cookies
 
+local function state_of(self, call)
+    return state[self] or check.bad_self("http.Session:" .. call, "mp.http.Session", self)
+end
+
 local function check_session(self, call)
-    local s = state[self]
-    if not s then check.bad_self("http.Session:" .. call, "mp.http.Session", self) end
+    local s = state_of(self, call)
     if s.closed then error("http.Session:" .. call .. ": the session is closed") end
     s.cookies = s.cookies or core.cookies()
     return s
@@ -442,8 +445,7 @@ end
 --- Drops the cookies and closes the connections; those in use are closed when their requests have
 --- ended. A second close is harmless.
 function methods:close()
-    local s = state[self]
-    if not s then check_session(self, "close") end
+    local s = state_of(self, "close")
     for _, connections in pairs(s.pools) do connections:close() end
     s.closed, s.cookies, s.pools = true, nil, {}
 end
@@ -452,7 +454,7 @@ Session.__index = methods
 Session.__close = methods.close
 
 function Session:__tostring()
-    return state[self].closed and "mp.http.Session (closed)" or "mp.http.Session"
+    return state_of(self, "tostring").closed and "mp.http.Session (closed)" or "mp.http.Session"
 end
 
 --- A session keeps cookies, and options that apply to all its requests.
