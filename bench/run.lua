@@ -61,6 +61,14 @@ end
 
 -- Each row: its name, our program, its peers, its raw limit; at_least and at_most bound our own figure, in `unit`;
 -- above bounds what it is more than the limit.
+-- A program that gets the URL of the server of the http rows.
+local function of_http(name, command, goal) return c(name, "http " .. command, goal) end
+local our_http = mpengine .. " bench/rows/http.lua "
+local function http_py(name, variant, goal)
+  return of_http(name, ("%s -B bench/peers/http_%s.py %s"):format(env("PYTHON", "/usr/bin/python3"), name, variant), goal)
+end
+
+-- Each row: its name, our program, its peers, its raw limit; at_least and at_most bound our own figure, in `unit`.
 -- stylua: ignore
 local rows = {
   { "process fork start+join", "process.lua fork",
@@ -161,6 +169,12 @@ local rows = {
   echo("echo 10,000 connections", 10000, 0, 0.77, 1.5),
   echo("echo 1, 5,000 idle", 1, 5000, 0.77, 1.5),
   echo("memory idle connection", 1, "bytes", nil, 1),
+
+  { "http small bodies, 20 at once", of_http("", our_http .. "small"),
+    { http_py("aiohttp", "small", 3), http_py("gevent", "small", 8) } },
+  { "http 100 MB, sink", of_http("", our_http .. "sink"), { of_http("curl", "bench/peers/http_curl.sh", 0.9) } },
+  { "http 100 MB, string", of_http("", our_http .. "body"),
+    { http_py("aiohttp", "body"), http_py("gevent", "body") } },
 
   { "codec encode ints", "codec.lua encode ints", codec("encode ints", 1.5) },
   { "codec decode ints", "codec.lua decode ints", codec("decode ints", 1.5) },
