@@ -206,6 +206,33 @@ describe("a read that is interrupted", function()
       eq(b:receive(4), "rest")]]
   end)
 
+  it("ends, and lets the others run, though there is always more", function()
+    ok[[
+      local turns = 0
+      local other = co.spawn(function() while true do turns = turns + 1 co.sleep(0.001) end end)
+      local f = io.popen "yes"
+      eq({ co.with_timeout(0.05, f.read, f, "a") }, { nil, "timeout" })
+      eq(f:read(), "y")
+      assert(turns > 2, turns)
+      local listener = socket.bind("127.0.0.1", 0)
+      local python <close> = mp.subprocess.Popen{ "/usr/bin/python3", "-c", "\
+import socket, sys\
+s = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\
+try:\
+    while True: s.sendall(bytes(1000000))\
+except OSError: pass", tostring(select(2, listener:getsockname())) }
+      local c = listener:accept()
+      eq({ co.with_timeout(0.05, c.receive, c, "*a") }, { nil, "timeout" })
+      c:settimeout(0.05)
+      local _, why, part = c:receive "*a"
+      eq({ why, #part > 0 }, { "timeout", true })
+      turns = 0
+      c:settimeout(nil)
+      eq(#c:receive(200 << 20), 200 << 20)
+      assert(turns > 2, turns)
+      other:kill()]]
+  end)
+
   it("of a program's output leaves its part, whatever was read", function()
     ok[[
       local gate = os.tmpname() .. ".fifo"

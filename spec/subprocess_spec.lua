@@ -24,6 +24,70 @@ describe("subprocess.run #later", function()
       eq({ reason, printed }, { "timeout", { stdout = "out\n", stderr = "err\n" } })]]
   end)
 
+  it("gives what was printed until the timeout, however the program behaves", function()
+    ok[[
+      local function printed(text, opts)
+        local words = { "sh", "-c", text, timeout = 0.2 }
+        for k, v in pairs(opts or {}) do words[k] = v end
+        local from = now()
+        local r, why, all = mp.subprocess.run(words)
+        eq({ r, why }, { nil, "timeout" })
+        assert(now() - from < 5, "it came late")
+        return all
+      end
+      eq(printed "trap '' TERM; echo stays; while :; do sleep 1; done", { stdout = "stays\n", stderr = "" })
+      eq(printed "echo parent; sleep 5 & wait", { stdout = "parent\n", stderr = "" }) -- a grandchild has the pipe
+      eq(printed "exec >&- 2>&-; sleep 60", { stdout = "", stderr = "" })
+      eq(printed("sleep 60", { stdin = ("x"):rep(1000000) }), { stdout = "", stderr = "" })
+      eq(#printed("head -c 3000000 /dev/zero; sleep 60", { timeout = 1 }).stdout, 3000000)
+      assert(#printed("exec yes", { timeout = 0.05 }).stdout > 0) -- it always has more
+      assert(#printed("exec yes >&2", { timeout = 0.05 }).stderr > 0)
+      eq(printed("echo never", { timeout = 0 }), { stdout = "", stderr = "" })]]
+  end)
+
+  it("lets the others run while a program always has more to say, and is cancelled then", function()
+    ok[[
+      local co, turns = mp.co, 0
+      local other = co.spawn(function() while true do turns = turns + 1 co.sleep(0.001) end end)
+      eq({ co.with_timeout(0.1, mp.subprocess.run, { "yes" }) }, { nil, "timeout" })
+      assert(turns > 2, turns)
+      other:kill()]]
+  end)
+
+  it("is killed at its timeout and with its process, unless it is detached", function()
+    ok[[
+      local dir = os.tmpname()
+      local function pid_in(name)
+        local pid
+        until_true(function()
+          local f = io.open(dir .. name)
+          pid = f and f:read "n"
+          if f then f:close() end
+          return pid
+        end)
+        os.remove(dir .. name)
+        return pid
+      end
+      local function words(name, opts)
+        opts[1], opts[2], opts[3] = "sh", "-c", "echo $$ >" .. dir .. name .. "; exec sleep 60"
+        return opts
+      end
+      for _, detach in ipairs { false, true } do
+        eq(select(2, mp.subprocess.run(words("late", { timeout = 0.2, detach = detach }))), "timeout")
+        wait_dead(pid_in "late")
+        local p = P(function() mp.subprocess.run(words("with", { detach = detach })) end)
+        local pid = pid_in "with"
+        kill(p.pid)
+        p:join()
+        if detach then
+          eq(dead(pid), false)
+          kill(pid)
+        end
+        wait_dead(pid)
+      end
+      os.remove(dir)]]
+  end)
+
   it("suspends only the task", function()
     ok[[
       local co, tasks = mp.co, {}
@@ -193,6 +257,19 @@ describe("subprocess.Popen #later", function()
       p:write "way\nrest"
       p:close_stdin()
       eq({ p:read(), p:read "a" }, { "halfway", "rest" })]]
+  end)
+
+  it("ends a read at its time though there is always more, and keeps it all", function()
+    ok[[
+      local Popen, co, turns = mp.subprocess.Popen, mp.co, 0
+      local p <close> = Popen{ "yes", stdout = "pipe" }
+      local other = co.spawn(function() while true do turns = turns + 1 co.sleep(0.001) end end)
+      eq({ p:read("a", 0.05) }, { nil, "timeout" })
+      eq({ co.with_timeout(0.05, p.read, p, "a") }, { nil, "timeout" })
+      eq({ p:read(1 << 40, 0) }, { nil, "timeout" })
+      assert(turns > 2, turns)
+      other:kill()
+      eq({ p:read(6, 0), p:read(nil, 0) }, { "y\ny\ny\n", "y" })]]
   end)
 
   it("takes each call of a task as one unit", function()

@@ -19,6 +19,7 @@
 
 #define ROOM_MIN ((size_t)4 << 10)
 #define ROOM_MAX ((size_t)256 << 10) /* of one recv */
+#define TURN_BYTES (4u << 20)        /* of one attempt: then the others run, and deadlines count */
 
 static uint32_t forks; /* of this process: turns of before belong to tasks of the parent */
 
@@ -130,13 +131,19 @@ is_there(lmpe_socket *s, enum wanted what, size_t count)
 #define WANTED_SHIFT 62
 
 static int
+wait_at(lmpe_socket *s, lmpe_await *a, int event)
+{
+    a->source = LMPE_FD;
+    a->on.fd = s->fd;
+    a->event = (uint8_t)event;
+    return MPE_EAGAIN;
+}
+
+static int
 wait_for_input(lmpe_socket *s, lmpe_await *a)
 {
     s->drained = 0;
-    a->source = LMPE_FD;
-    a->on.fd = s->fd;
-    a->event = MPE_READABLE | MPE_EDGE;
-    return MPE_EAGAIN;
+    return wait_at(s, a, MPE_READABLE | MPE_EDGE);
 }
 
 static int
@@ -145,6 +152,7 @@ attempt_receive(lmpe *S, lmpe_await *a)
     lmpe_socket *s = (lmpe_socket *)(uintptr_t)a->scratch[0];
     enum wanted what = (enum wanted)(a->scratch[1] >> WANTED_SHIFT);
     size_t count = (size_t)(a->scratch[1] << 2 >> 2);
+    uint64_t before = s->received;
     (void)S;
     if (a->ending == LMPE_KILLED)
         return MPE_EAGAIN;
@@ -155,6 +163,8 @@ attempt_receive(lmpe *S, lmpe_await *a)
             return MPE_ECLOSED;
         if (s->drained && a->ending == LMPE_GOES_ON && a->deadline != MPE_NOW)
             return wait_for_input(s, a);
+        if (s->received - before >= TURN_BYTES)
+            return wait_at(s, a, MPE_READABLE); /* it goes on when the others have run */
         int rc = fill(s);
         if (rc == MPE_EAGAIN)
             return wait_for_input(s, a);
@@ -287,6 +297,7 @@ static int
 attempt_send(lmpe *S, lmpe_await *a)
 {
     lmpe_socket *s = (lmpe_socket *)(uintptr_t)a->scratch[0];
+    uint64_t before = s->sent;
     (void)S;
     if (a->ending == LMPE_KILLED || !take_turn(&s->writing, a))
         return MPE_EAGAIN;
@@ -294,15 +305,13 @@ attempt_send(lmpe *S, lmpe_await *a)
         const char *from = (const char *)(uintptr_t)a->object;
         if (s->fd < 0)
             return MPE_ECLOSED;
+        if (s->sent - before >= TURN_BYTES)
+            return wait_at(s, a, MPE_WRITABLE);
         ssize_t n = send(s->fd, from, (size_t)a->scratch[1], MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && errno == EAGAIN) {
-            a->source = LMPE_FD;
-            a->on.fd = s->fd;
-            a->event = MPE_WRITABLE | MPE_EDGE;
-            return MPE_EAGAIN;
-        }
+        if (n < 0 && errno == EAGAIN)
+            return wait_at(s, a, MPE_WRITABLE | MPE_EDGE);
         if (n < 0) {
             s->error = errno;
             return MPE_ESYS;

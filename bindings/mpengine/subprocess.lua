@@ -21,8 +21,8 @@ local function feed(program, input)
     end
 end
 
-local function drain(program, name, pieces)
-    local piece, why = core.fd_read(program[name], pieces.grown and PIECE_MAX or PIECE)
+local function drain(program, name, pieces, size)
+    local piece, why = core.fd_read(program[name], size)
     if piece and piece ~= "" then
         pieces[#pieces + 1] = piece
     elseif why ~= "again" then
@@ -49,16 +49,21 @@ local function wait_pipes(program, left)
     return readable, writable
 end
 
---- Reads and writes until both outputs are at end of file and the program has exited.
+local function is_over(program) return not program.stdout and not program.stderr and program:poll() ~= nil end
+
+--- Reads and writes until both outputs are at end of file and the program has exited. When the time is over, it
+--- takes what the pipes hold, however much more would come.
 local function pump(program, input, outputs, deadline)
-    while program.stdout or program.stderr or not program:poll() do
+    while not is_over(program) do
         local left = deadline and math.max(0, deadline - core.now())
         local readable, writable = wait_pipes(program, left)
-        if left == 0 and not next(readable) and not next(writable) then return nil, "timeout" end
         if program.stdin and writable[program.stdin] then feed(program, input) end
         for name, pieces in pairs(outputs) do
-            if program[name] and readable[program[name]] then drain(program, name, pieces) end
+            local is_ready = program[name] and readable[program[name]]
+            if is_ready then drain(program, name, pieces, (pieces.grown or left == 0) and PIECE_MAX or PIECE) end
+            if is_ready and left == 0 and program[name] then drain(program, name, pieces, PIECE) end -- the end of file
         end
+        if left == 0 and not is_over(program) then return nil, "timeout" end
     end
     return program.how, program.code
 end

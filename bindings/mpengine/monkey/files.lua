@@ -90,6 +90,7 @@ local function write_all(file, state, bytes)
     local at = 1
     while at <= #bytes do
         if state.closed then error("attempt to use a closed file", 0) end
+        core.look()
         local last, why, errno = core.fd_write(state.fd, bytes, at)
         if last then at = last + 1
         elseif why ~= "again" then return nil, why, errno

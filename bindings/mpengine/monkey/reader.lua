@@ -16,6 +16,7 @@ local reader = {}
 ---@field from integer where the call under way began in it
 ---@field taken string[]? what that call has used up before data
 ---@field deadline number? of that call
+---@field is_late boolean? it is past its deadline
 local Reader = {}
 Reader.__index = Reader
 
@@ -27,10 +28,21 @@ local function rest(data, from) return from == 1 and data or data:sub(from) end
 
 local function joined(pieces) return pieces[2] and table.concat(pieces) or pieces[1] end
 
+--- Fills, and lets the others run if there is always something. After its time a call takes once more what
+--- there is.
+local function fill(self, wanted)
+    core.look()
+    if self.deadline and core.now() >= self.deadline then
+        if self.is_late then return nil, "timeout" end
+        self.is_late, wanted = true, ALL
+    end
+    return self.fill(wanted, self.deadline)
+end
+
 --- Makes sure that there is a byte; false at the end, or when the source failed.
 local function more(self, wanted)
     if self.at <= #self.data then return true end
-    local bytes, why, errno = self.fill(wanted, self.deadline)
+    local bytes, why, errno = fill(self, wanted)
     if not bytes then self.failure = { why, errno } end
     self.taken = self.taken or {}
     self.taken[#self.taken + 1] = rest(self.data, self.from)
@@ -140,7 +152,7 @@ local function read_values(self, call, ...)
     local n = select("#", ...)
     if n == 0 then return read_values(self, call, "l") end
     local results = {}
-    self.failure, self.taken, self.from = nil, nil, self.at
+    self.failure, self.taken, self.from, self.is_late = nil, nil, self.at, false
     for i = 1, n do
         local value = format_of(call, i, (select(i, ...)))(self)
         if self.failure then
@@ -155,7 +167,7 @@ end
 
 local function finish(self, ok, ...)
     if not ok then put_back(self) end
-    self.taken = nil
+    self.taken, self.deadline = nil, nil
     self.order:leave()
     if not ok then error(..., 0) end
     return ...

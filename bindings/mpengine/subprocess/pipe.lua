@@ -52,7 +52,7 @@ local function write_all(s, bytes)
     local at = 1
     while at <= #bytes do
         if not s.fd then return nil, "closed" end
-        if s.lent then core.wait_fd(s.fd, "w") end
+        if s.lent then core.wait_fd(s.fd, "w") else core.look() end
         local last, why, errno = core.fd_write(s.fd, bytes, at)
         if last then
             at = last + 1
