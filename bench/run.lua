@@ -59,8 +59,6 @@ local function echo(name, connections, idle, luv_goal, gevent_goal)
     idle ~= "bytes" and c("epoll in C", load .. env("RAW", "build/bench") .. "/echo serve") or nil }
 end
 
--- Each row: its name, our program, its peers, its raw limit; at_least and at_most bound our own figure, in `unit`;
--- above bounds what it is more than the limit.
 -- A program that gets the URL of the server of the http rows.
 local function of_http(name, command, goal) return c(name, "http " .. command, goal) end
 local our_http = mpengine .. " bench/rows/http.lua "
@@ -68,7 +66,8 @@ local function http_py(name, variant, goal)
   return of_http(name, ("%s -B bench/peers/http_%s.py %s"):format(env("PYTHON", "/usr/bin/python3"), name, variant), goal)
 end
 
--- Each row: its name, our program, its peers, its raw limit; at_least and at_most bound our own figure, in `unit`.
+-- Each row: its name, our program, its peers, its raw limit; at_least and at_most bound our own figure, in `unit`;
+-- above bounds what it is more than the limit.
 -- stylua: ignore
 local rows = {
   { "process fork start+join", "process.lua fork",
