@@ -63,7 +63,8 @@ end
 local function of_http(name, command, goal) return c(name, "http " .. command, goal) end
 local our_http = mpengine .. " bench/rows/http.lua "
 local function http_py(name, variant, goal)
-  return of_http(name, ("%s -B bench/peers/http_%s.py %s"):format(env("PYTHON", "/usr/bin/python3"), name, variant), goal)
+  local python = env("PYTHON", "/usr/bin/python3")
+  return of_http(name, ("%s -B bench/peers/http_%s.py %s"):format(python, name, variant), goal)
 end
 
 -- Each row: its name, our program, its peers, its raw limit; at_least and at_most bound our own figure, in `unit`;

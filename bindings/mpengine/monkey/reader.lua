@@ -30,7 +30,7 @@ local function joined(pieces) return pieces[2] and table.concat(pieces) or piece
 
 --- Fills, and lets the others run if there is always something. After its time a call takes once more what
 --- there is.
-local function fill(self, wanted)
+local function fill_more(self, wanted)
     core.look()
     if self.deadline and core.now() >= self.deadline then
         if self.is_late then return nil, "timeout" end
@@ -42,7 +42,7 @@ end
 --- Makes sure that there is a byte; false at the end, or when the source failed.
 local function more(self, wanted)
     if self.at <= #self.data then return true end
-    local bytes, why, errno = fill(self, wanted)
+    local bytes, why, errno = fill_more(self, wanted)
     if not bytes then self.failure = { why, errno } end
     self.taken = self.taken or {}
     self.taken[#self.taken + 1] = rest(self.data, self.from)
