@@ -307,9 +307,9 @@ close_stream(lua_State *L)
     return luaL_fileresult(L, fclose(s->f) == 0, NULL);
 }
 
-/* stream(fd, mode) -> a file of the io library over the descriptor, which it owns from now on */
+/* fd_file(fd, mode) -> a file of the io library over the descriptor, which it owns from now on */
 static int
-stream(lua_State *L)
+fd_file(lua_State *L)
 {
     int fd = (int)luaL_checkinteger(L, 1);
     const char *mode = luaL_checkstring(L, 2);
@@ -389,7 +389,7 @@ on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"launch", launch},
                                          {"reap", reap},
-                                         {"stream", stream},
+                                         {"fd_file", fd_file},
                                          {"buffered", buffered},
                                          {"fileno", file_number},
                                          {"pipe_grow", pipe_grow},

@@ -79,7 +79,7 @@ local function popen(command, mode)
     if not program then return nil, why, errno end
     local fd = program.stdout or program.stdin
     program.stdout, program.stdin = nil, nil -- they belong to the file from now on
-    local file = core.stream(fd, mode)
+    local file = core.fd_file(fd, mode)
     local state = { fd = fd, child = program, writing = order.new() }
     if mode == "r" then state.reader = reader.new(function() return fill_from(state) end) end
     ours[file] = state
