@@ -175,6 +175,10 @@ void
 lmpe_setfuncs(lua_State *L, lmpe *S, const luaL_Reg *funcs)
 {
     for (; funcs->name; funcs++) {
+        lua_pushstring(L, funcs->name);
+        if (lua_rawget(L, -2) != LUA_TNIL)
+            luaL_error(L, "two functions of the library are named '%s'", funcs->name);
+        lua_pop(L, 1);
         lua_pushlightuserdata(L, S);
         lua_pushcclosure(L, funcs->func, 1);
         lua_setfield(L, -2, funcs->name);

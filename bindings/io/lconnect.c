@@ -97,7 +97,7 @@ stream_gc(lua_State *L)
     return s && s->S->e ? end_stream(s) : 0;
 }
 
-/* stream(connections, options) -> stream: starts to connect. Fields: url (http://host:port, https: with
+/* connect_stream(connections, options) -> stream: starts to connect. Fields: url (http://host:port, https: with
  * TLS), path of a socket, ca (a file), resolve (a line for the host), timeout. */
 static int
 new_stream(lua_State *L)
@@ -222,7 +222,7 @@ stream_read(lua_State *L)
 static void
 on_open(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg functions[] = {{"stream", new_stream}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"connect_stream", new_stream}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"connect", stream_connect},
                                        {"read", stream_read},
                                        {"write", stream_write},

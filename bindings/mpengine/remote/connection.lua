@@ -267,8 +267,9 @@ function connection.open(address, options, deadline)
     local resolve, failure = resolved(address, deadline)
     if failure then return nil, failure end
     local connections = core.connections(1e9)
-    local stream = core.stream(connections, { url = url, path = address.path, ca = options.ca, resolve = resolve,
-        timeout = left(deadline) })
+    local stream = core.connect_stream(connections, {
+        url = url, path = address.path, ca = options.ca, resolve = resolve, timeout = left(deadline),
+    })
     local opening <close> = setmetatable({ stream }, { __close = function(opening)
         if opening[1] then opening[1]:close() connections:close() end
     end })
