@@ -9,6 +9,7 @@ local tasks = require "mpengine.co.tasks"
 local waiting = require "mpengine.co.wait"
 local events = require "mpengine.co.events"
 local locks = require "mpengine.co.locks"
+local restart = require "mpengine.restart"
 
 local server = {}
 
@@ -170,7 +171,7 @@ end
 
 --- Starts a worker, and others in its place, until the server stops.
 local function keep_worker(self, i)
-    local pause = BACK_OFF_FIRST
+    local pauses = restart.pauses(BACK_OFF_FIRST, BACK_OFF_MOST)
     while self.state == "serving" do
         local began = core.now()
         local worker = self.context.Process {
@@ -182,11 +183,11 @@ local function keep_worker(self, i)
         worker:join()
         if self.state ~= "serving" then return end
         self.counts[i * COUNTS + OPEN] = 0
-        if core.now() - began > SOON_SECONDS then pause = BACK_OFF_FIRST end
-        core.report(1, ("%s: worker %s (pid %d) ended with %s; the next one starts in %.3g s"):format(
+        if core.now() - began > SOON_SECONDS then pauses:reset() end
+        local pause = pauses:take()
+        core.report(1, ("%s: worker %s (pid %d) ended with %s; the next one starts in %.1f s"):format(
             self.name, worker.name, worker.pid, tostring(worker.exitcode), pause))
         self.stopping:wait(pause)
-        pause = math.min(pause * 2, BACK_OFF_MOST)
     end
 end
 

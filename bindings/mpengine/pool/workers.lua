@@ -4,6 +4,7 @@ local mp = require "mpengine"
 local core = require "mpengine.core"
 local process = require "mpengine.process"
 local errors = require "mpengine.errors"
+local restart = require "mpengine.restart"
 local schedule = require "mpengine.pool.schedule"
 local worker = require "mpengine.pool.worker"
 
@@ -11,7 +12,7 @@ local workers = {}
 
 local BUFFER_BYTES = 8192       -- for results of a task that has not ended
 local START_FAILURES = 5        -- workers in a row that do not become ready, while none is ready: then calls report why
-local FIRST_PAUSE, LONGEST_PAUSE = 0.01, 2 -- seconds from such a failure to the next start
+local FIRST_PAUSE, LONGEST_PAUSE = 0.04, 2 -- seconds from the second such failure to the next start
 local TAKES_MOST = 2            -- deaths between the taking of an item and its claim that do not count
 local SIGKILL = 9
 
@@ -88,7 +89,7 @@ end
 local function is_ready(pool, w)
     w.ready = true
     pool.unready = pool.unready - 1
-    pool.start_failures, pool.trouble = 0, nil
+    pool.start_failures, pool.pauses, pool.trouble = 0, nil, nil
     if pool.alive < pool.size and not pool.closed then core.spawn(start_all, pool) end
 end
 
@@ -124,7 +125,8 @@ local function try_again(pool)
     pool.pausing = true
     core.spawn(function()
         if pool.start_failures > 1 then
-            core.sleep(math.min(FIRST_PAUSE * 2 ^ pool.start_failures, LONGEST_PAUSE))
+            pool.pauses = pool.pauses or restart.pauses(FIRST_PAUSE, LONGEST_PAUSE)
+            core.sleep(pool.pauses:take())
         end
         pool.pausing = false
         if pool.closed and pool.trouble then return schedule.give_up(pool) end

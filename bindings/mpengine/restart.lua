@@ -1,0 +1,41 @@
+--- Pauses before something that has ended is started again: each is twice as long as the one before,
+--- and they begin anew once it has run for a while. They vary by a quarter, so that many that ended
+--- together do not start together.
+local core = require "mpengine.core"
+
+local restart = {}
+
+---@class mpengine.restart.Pauses
+---@field first number seconds
+---@field most number seconds
+---@field next_one number
+local Pauses = {}
+Pauses.__index = Pauses
+
+--- Not math.random, whose numbers are the script's.
+local state = 0
+local function random()
+    state = (state + (core.now() * 1e9 // 1 | 0) ~ core.pid()) * 6364136223846793005 + 1442695040888963407
+    return (state >> 11) / 2 ^ 53
+end
+
+--- The next pause, in seconds.
+---@return number
+function Pauses:take()
+    local pause = self.next_one
+    self.next_one = math.min(pause * 2, self.most)
+    return math.max(self.first, math.min(self.most, pause * (0.75 + random() / 2)))
+end
+
+--- It has run well: the next pause is the first one again.
+function Pauses:reset() self.next_one = self.first end
+
+--- Pauses from `first` to `most` seconds.
+---@param first number
+---@param most number
+---@return mpengine.restart.Pauses
+function restart.pauses(first, most)
+    return setmetatable({ first = first, most = most, next_one = first }, Pauses)
+end
+
+return restart
