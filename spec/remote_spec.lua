@@ -247,3 +247,258 @@ describe("a remote lock", function()
     ]]
   end)
 end)
+
+describe("a remote semaphore", function()
+  it("gives its permits in turn, and those of a dead process again", function()
+    ok [[
+      local s = m:Semaphore("s", 2)
+      eq({ s:get_value(), s:acquire(), s:acquire(), s:get_value(), s:locked() }, { 2, true, true, 0, true })
+      eq({ s:acquire(0) }, { nil, "timeout" })
+      eq({ s:acquire(0.05) }, { nil, "timeout" })
+      local t = co.spawn(function() return s:acquire() end)
+      co.sleep(0.05)
+      s:release()
+      eq({ t:get(5), s:get_value() }, { true, 0 })
+      s:release()
+      s:release()
+      eq(s:get_value(), 2)
+      killed(function() m:Semaphore "s":acquire() end)
+      eq({ s:acquire(), s:acquire(10), s:get_value() }, { true, true, 0 })
+      raises("exists with other parameters: 2, not 3", function() m:Semaphore("s", 3) end)
+      local b = m:BoundedSemaphore("b", 1)
+      raises("BoundedSemaphore:release", function() b:release() end)
+      do local g <close> = b:guard() eq(b:get_value(), 0) end
+      eq(b:get_value(), 1)
+      local signal = m:Semaphore("signal", 0)
+      signal:release()
+      eq({ signal:acquire(0), signal:acquire(0) }, { true, nil, "timeout" })
+    ]]
+  end)
+
+  it("loses no permit when a waiting task is cancelled or times out", function()
+    ok [[
+      local s = m:Semaphore("s", 1)
+      s:acquire()
+      for i = 1, 5 do
+        local t = co.spawn(function() s:acquire() end)
+        co.sleep(0.02)
+        t:kill()
+        t:join()
+        eq({ s:acquire(0.01) }, { nil, "timeout" })
+      end
+      s:release()
+      eq({ s:get_value(), s:acquire(0) }, { 1, true })
+    ]]
+  end)
+end)
+
+describe("a remote event", function()
+  it("wakes all tasks of all processes", function()
+    ok [[
+      local e, d = m:Event "e", m:dict "d"
+      eq({ e:is_set(), e:wait(0) }, { false, nil, "timeout" })
+      eq({ e:wait(0.05) }, { nil, "timeout" })
+      local all = {}
+      for i = 1, 3 do
+        all[i] = mp.Process(function()
+          local tasks = {}
+          for j = 1, 100 do tasks[j] = co.spawn(function() if e:wait() then d:incr "n" end end) end
+          d:incr "ready"
+          co.joinall(tasks)
+        end)
+        all[i]:start()
+      end
+      until_true(function() return d.ready == 3 end)
+      e:set()
+      for _, p in ipairs(all) do p:join() end
+      eq({ d.n, e:is_set(), e:wait() }, { 300, true, true })
+      e:clear()
+      eq(e:is_set(), false)
+    ]]
+  end)
+end)
+
+describe("a remote condition", function()
+  it("wakes as many tasks as are notified, with the lock", function()
+    ok [[
+      local c = m:Condition "c"
+      local woken = 0
+      local tasks = {}
+      for i = 1, 3 do
+        tasks[i] = co.spawn(function()
+          c:acquire()
+          eq(c:wait(), true)
+          eq(c:is_mine(), true)
+          woken = woken + 1
+          c:release()
+        end)
+      end
+      co.sleep(0.2)
+      raises("the condition's lock is not held", function() c:notify() end)
+      raises("the condition's lock is not held", function() c:wait() end)
+      c:with(function() c:notify() end)
+      until_true(function() co.sleep(0.01) return woken == 1 end)
+      c:with(function() c:notify_all() end)
+      co.joinall(tasks)
+      eq(woken, 3)
+      c:acquire()
+      eq({ c:wait(0.05) }, { nil, "timeout" })
+      eq({ c:is_mine(), c:locked() }, { true, true })
+      c:release()
+      eq(c:locked(), false)
+      local ready = false
+      local t = co.spawn(function() return c:with(function() return c:wait_for(function() return ready end) end) end)
+      co.sleep(0.05)
+      c:with(function() ready = true c:notify() end)
+      eq(t:get(5), true)
+    ]]
+  end)
+
+  it("keeps the level of its RLock, and has the lock again when a task is cancelled", function()
+    ok [[
+      local l = m:RLock "l"
+      local c = m:Condition("c", l)
+      local after
+      local t = co.spawn(function()
+        l:acquire()
+        l:acquire()
+        local ok = pcall(c.wait, c)
+        after = { ok, c:is_mine() }
+        l:release()
+        l:release()
+      end)
+      co.sleep(0.1)
+      eq(l:locked(), false)
+      t:kill()
+      t:join()
+      eq({ after[1], after[2], l:locked() }, { false, true, false })
+    ]]
+  end)
+end)
+
+describe("a remote barrier", function()
+  it("lets all go when the last arrives, and numbers them", function()
+    ok [[
+      local b = m:Barrier("b", 3)
+      for round = 1, 2 do
+        local tasks, seen = {}, {}
+        for i = 1, 3 do tasks[i] = co.spawn(function() return b:wait() end) end
+        for i = 1, 3 do seen[tasks[i]:get(5)] = true end
+        eq({ #seen, b.parties, b.n_waiting, b.broken }, { 3, 3, 0, false })
+      end
+      eq({ b:wait(0.05) }, { nil, "broken" })
+      eq({ b.broken, b:wait() }, { true, nil, "broken" })
+      b:reset()
+      local t = co.spawn(function() return b:wait() end)
+      co.sleep(0.05)
+      eq(b.n_waiting, 1)
+      b:abort()
+      eq({ t:get(5) }, { nil, "broken" })
+      raises("'x' is new: its number of parties is expected", function() m:Barrier "x" end)
+      raises("number of parties must be", function() m:Barrier("x", 0) end)
+    ]]
+  end)
+
+  it("is broken by a process that dies in it", function()
+    ok [[
+      m:Barrier("b", 2)
+      killed(function()
+        co.spawn(function() m:Barrier "b":wait() end)
+        until_true(function() co.sleep(0.01) return m:Barrier "b".n_waiting == 1 end)
+      end)
+      local b = m:Barrier "b"
+      until_true(function() co.sleep(0.05) return b.broken end)
+      eq({ b:wait(10) }, { nil, "broken" })
+    ]]
+  end)
+end)
+
+describe("a remote queue", function()
+  it("hands out items in order", function()
+    ok [[
+      local q = m:Queue "q"
+      eq({ q:get(0) }, { nil, "empty" })
+      eq({ q:get(0.05) }, { nil, "empty" })
+      eq({ q:put(1), q:put "two", q:put{ 3 }, q:put(nil), q:qsize(), q:empty() }, { true, true, true, true, 4, false })
+      eq({ q:get(), q:get(), q:get()[1] }, { 1, "two", 3 })
+      eq({ n = select("#", q:get()) }, { n = 1 })
+      local t = co.spawn(function() return q:get() end)
+      co.sleep(0.05)
+      q:put "direct"
+      eq({ t:get(5), q:qsize() }, { "direct", 0 })
+      for i = 1, 3 do q:put(i) end
+      q:close()
+      eq({ q:put(4) }, { nil, "closed" })
+      local seen = {}
+      for v in q:iter() do seen[#seen + 1] = v end
+      eq({ seen, q:get() }, { { 1, 2, 3 }, nil, "closed" })
+    ]]
+  end)
+
+  it("has room for so many items, and wakes the tasks that wait for room", function()
+    ok [[
+      local q = m:Queue("q", 2)
+      eq({ q:put(1), q:put(2), q:full(), q:put(3, 0) }, { true, true, true, nil, "full" })
+      eq({ q:put(3, 0.05) }, { nil, "full" })
+      local t = co.spawn(function() return q:put(3) end)
+      co.sleep(0.05)
+      eq({ q:get(), t:get(5), q:get(), q:get(), q:get(0) }, { 1, true, 2, 3, nil, "empty" })
+      raises("exists with other parameters: 2, not 5", function() m:Queue("q", 5) end)
+      eq(m:Queue "q":put(1), true)
+    ]]
+  end)
+
+  it("loses and doubles nothing among processes", function()
+    ok [[
+      local q, r = m:Queue("q", 20), m:Queue "r"
+      local all = {}
+      for i = 1, 2 do
+        all[#all + 1] = mp.Process(function() for j = 1, 300 do q:put(i * 1000 + j) end end)
+        all[#all + 1] = mp.Process(function()
+          local sum, n = 0, 0
+          for v in q:iter() do sum, n = sum + v, n + 1 end
+          r:put{ sum, n }
+        end)
+      end
+      for _, p in ipairs(all) do p:start() end
+      all[1]:join()
+      all[3]:join()
+      q:close()
+      local a, b = r:get(20), r:get(20)
+      eq({ a[1] + b[1], a[2] + b[2] }, { 3000 * 300 + 300 * 301, 600 })
+    ]]
+  end)
+
+  it("gives an item again that was on its way to a process that died", function()
+    ok [[
+      local q = m:Queue "q"
+      local told, tell = mp.Pipe()
+      local p = mp.Process{ target = function()
+        co.spawn(function() tell:send(q:get()) end)
+        co.sleep(0.2)
+        tell:send "waits"
+        co.sleep(60)
+      end, daemon = true }
+      p:start()
+      eq(told:recv(), "waits")
+      os.execute("kill -STOP " .. p.pid) -- it will not say that it has the item
+      q:put "item"
+      eq({ q:get(10), told:poll() }, { "item", false })
+      p:kill()
+    ]]
+  end)
+
+  it("waits until all items are done with", function()
+    ok [[
+      local q = m:JoinableQueue "q"
+      eq(q:join(0), true)
+      q:put(1)
+      q:put(2)
+      eq({ q:join(0.05) }, { nil, "timeout" })
+      local t = co.spawn(function() return q:join() end)
+      for i = 1, 2 do q:get() q:task_done() end
+      eq(t:get(5), true)
+      raises("called more often than there were items", function() q:task_done() end)
+    ]]
+  end)
+end)

@@ -117,6 +117,13 @@ function Client:command(safe, words, deadline)
     end
 end
 
+--- Sends a command whose reply no task waits for, and that may be lost with the connection. It is written with the
+--- next command, at the latest when this task waits.
+function Client:tell(words)
+    local conn = self.connections.commands
+    if conn and not conn.lost then conn:tell(core.redis_command(words)) end
+end
+
 --- Several commands that are safe to repeat, in one piece: the list of their replies. Errors of single commands are
 --- tables with err.
 ---@param list (string|number)[][]
@@ -143,7 +150,7 @@ end
 --- What every script begins with. KEYS[1] is the prefix of the namespace, so that all keys are of one
 --- slot. Times are the server's, in milliseconds. An owner is alive until its deadline in `live`. When no
 --- beat was heard for longer than a lease the server was away, and no owner is judged dead before one lease
---- has passed again.
+--- has passed again. A list of waiting tasks has "client token" each.
 local PRELUDE <const> = [[
 local P = KEYS[1]
 local call = redis.call
@@ -161,6 +168,17 @@ local function deadline(client)
     local till = tonumber(call('ZSCORE', P .. 'live', client) or 0)
     if till == 0 then return 0 end
     return math.max(till, tonumber(call('GET', P .. 'grace') or 0))
+end
+local function pop_waiting(list, at)
+    for i = 1, 1000 do
+        local entry = call('LPOP', list)
+        if not entry then return end
+        local client, token = entry:match('^(%S+) (%S+)$')
+        if deadline(client) > at then return client, token, entry end
+    end
+end
+local function join(list, entry)
+    if not call('LPOS', list, entry) then call('RPUSH', list, entry) end
 end
 local function mail(client, ...)
     call('XADD', P .. 'mail:' .. client, '*', ...)
@@ -206,6 +224,19 @@ function Client:run(safe, script, ...)
     end
 end
 
+--- The result of run, also in a task that has been killed: what gives something back is done in any case, for a
+--- bounded time, as a close of a variable is.
+function Client:surely(...)
+    local args, results = table.pack(...), nil
+    do
+        local _ <close> = setmetatable({}, { __close = function()
+            results = table.pack(pcall(self.run, self, table.unpack(args, 1, args.n)))
+        end })
+    end
+    if not results[1] then error(results[2], 0) end
+    return results[2]
+end
+
 function Client:lease_ms() return self.lease * 1000 // 1 | 0 end
 
 --- From now on the server hears of this process, so that it keeps what it has acquired.
@@ -224,7 +255,7 @@ local function new(manager, address)
         address = address, prefix = ("mp:{%s}:"):format(manager.namespace), ca = manager.ca,
         timeout = manager.timeout, connect_timeout = math.min(3, manager.timeout), lease = manager.lease,
         id = ("%d-%016x"):format(core.pid(), random(0)),
-        connections = {}, opening = {}, waits = {}, last_wait = 0, held = {}, owned = {},
+        connections = {}, opening = {}, waits = {}, last_wait = 0, held = {}, owned = {}, permits = {},
     }, Client)
 end
 

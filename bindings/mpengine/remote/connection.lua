@@ -112,6 +112,12 @@ function Connection:ask(bytes, count)
     return replies
 end
 
+--- Writes a command whose reply no task waits for.
+function Connection:tell(bytes)
+    self:ask(bytes, 1)
+    flush(self)
+end
+
 -- ---- reading ---------------------------------------------------------------------------------
 
 local function deliver(self, value)

@@ -26,14 +26,10 @@ local function grant(client, token, died)
     return fence
 end
 local function give_next(died)
-    for i = 1, 1000 do
-        local entry = call('LPOP', Q)
-        if not entry then break end
-        local client, token = entry:match('^(%S+) (%S+)$')
-        if deadline(client) > at then
-            mail(client, 'w', token, 'fence', grant(client, token, died), 'died', died)
-            return
-        end
+    local client, token = pop_waiting(Q, at)
+    if client then
+        mail(client, 'w', token, 'fence', grant(client, token, died), 'died', died)
+        return
     end
     call('HDEL', L, 'owner', 'token')
     if died == '1' then call('HSET', L, 'died', '1') end
@@ -49,7 +45,7 @@ end
 ]]
 
 local ACQUIRE = client.script(lock.SCRIPT .. [[
-local token, join = ARGV[4], ARGV[5]
+local token = ARGV[4]
 beat(me, lease, at)
 local h = owner()
 if not h[1] then
@@ -58,7 +54,7 @@ if not h[1] then
     return {1, fence, h[4] or '0'}
 end
 if h[1] == me and h[2] == token then return {1, h[3], h[4]} end
-if join == '1' and not call('LPOS', Q, me .. ' ' .. token) then call('RPUSH', Q, me .. ' ' .. token) end
+if ARGV[5] == '1' then join(Q, me .. ' ' .. token) end
 return {0, deadline(h[1]) - at}
 ]])
 
@@ -118,8 +114,10 @@ local function acquire(c, name, timeout)
     return c:obtain(source(c, name), timeout)
 end
 
+lock.acquire = acquire
+
 local function release(c, call, name, fence)
-    local said = c:run(fence ~= nil, RELEASE, name, c.id, c:lease_ms(), fence or "")
+    local said = c:surely(fence ~= nil, RELEASE, name, c.id, c:lease_ms(), fence or "")
     if said == "FREE" then check.misuse(call, "lock_not_held") end
     if said == "LOST" then error(call .. ": the lock is lost: its lease had ended", 0) end
 end
@@ -163,7 +161,7 @@ local RLock = object.class("RLock", "lock")
 
 local task_of = core.current
 
---- The name of its lock, which is none that Lock has.
+--- The name of its lock in scripts, which is none that Lock has.
 local function inner(self) return "r:" .. object.name(self) end
 
 function RLock.methods:acquire(timeout)
@@ -206,6 +204,32 @@ function lock.held_name(self)
     local class = getmetatable(self)
     if class ~= Lock and class ~= RLock then return nil end
     return class == Lock and object.name(self) or inner(self), self.fence
+end
+
+-- ---- for conditions --------------------------------------------------------------------------
+
+--- What the calling task holds of a lock, with its fence; nil: nothing.
+function lock.holding(c, self)
+    local name = object.name(self)
+    if getmetatable(self) == Lock then return c.held[name] and { fence = c.held[name] } end
+    local mine = c.owned[name]
+    return mine and mine.task == task_of() and mine or nil
+end
+
+--- The task is about to release it for a time, whatever its level.
+function lock.suspend(c, self)
+    local name = object.name(self)
+    if getmetatable(self) == Lock then c.held[name] = nil else c.owned[name] = nil end
+end
+
+--- The task has it again, with another fence.
+function lock.resume(c, self, held, fence)
+    local name = object.name(self)
+    if getmetatable(self) == Lock then
+        c.held[name] = fence
+    else
+        c.owned[name] = { task = held.task, depth = held.depth, fence = fence }
+    end
 end
 
 for _, class in ipairs { Lock, RLock } do sync.add(class.kind, class, class.methods) end

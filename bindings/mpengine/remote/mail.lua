@@ -20,6 +20,14 @@ local COUNT <const> = 256 -- messages of one read
 
 local function left(deadline) return deadline and math.max(0, deadline - core.now()) end
 
+--- The least token of those that are waited for: smaller ones are of the past.
+function Client:oldest_wait()
+    local n = self.oldest or 1
+    while n <= self.last_wait and not self.waits[tostring(n)] do n = n + 1 end
+    self.oldest = n
+    return n
+end
+
 --- A new wait, to be closed by the scope.
 ---@return mpengine.remote.Wait
 function Client:wait()
@@ -107,6 +115,7 @@ end
 ---@param timeout number?
 function Client:obtain(source, timeout)
     local deadline = timeout and core.now() + timeout
+    if timeout ~= 0 then self:keep_alive() end
     local wait <close> = self:wait()
     local value, again = source.ask(wait.token, timeout ~= 0)
     if value ~= nil or timeout == 0 then return value end

@@ -48,7 +48,9 @@ end
 -- ---- makers ----------------------------------------------------------------------------------
 
 local classes = { -- by the name of the maker: the module that has it
-    dict = "dict", Namespace = "dict", Lock = "lock", RLock = "lock",
+    dict = "dict", Namespace = "dict", Lock = "lock", RLock = "lock", Semaphore = "semaphore",
+    BoundedSemaphore = "semaphore", Event = "event", Condition = "condition", Barrier = "barrier", Queue = "queue",
+    JoinableQueue = "queue", SimpleQueue = "queue",
 }
 
 local makers = {}

@@ -1,0 +1,78 @@
+--- The event of a remote manager: a flag, and the tasks that wait for it.
+local check = require "mpengine.check"
+local client = require "mpengine.remote.client"
+local object = require "mpengine.remote.object"
+require "mpengine.remote.mail"
+
+local COMMON <const> = [[
+local E, Q = P .. 'event:' .. ARGV[1], P .. 'eventq:' .. ARGV[1]
+]]
+
+-- Tells 256 tasks; 1: there are others.
+local SET = client.script(COMMON .. [[
+call('SET', E, 1)
+for i = 1, 256 do
+    local entry = call('LPOP', Q)
+    if not entry then return 0 end
+    local client, token = entry:match('^(%S+) (%S+)$')
+    mail(client, 'w', token, 'ok', 1)
+end
+return 1
+]])
+
+local ASK = client.script(COMMON .. [[
+local me, entry = ARGV[2], ARGV[2] .. ' ' .. ARGV[4]
+if call('EXISTS', E) == 1 then
+    call('LREM', Q, 1, entry)
+    return 1
+end
+if ARGV[5] == '1' then join(Q, entry) end
+return 0
+]])
+
+-- A task that is told no more was in the list until the flag was set.
+local LEAVE = client.script(COMMON .. [[
+if call('LREM', Q, 1, ARGV[2] .. ' ' .. ARGV[4]) == 1 then return 0 end
+return 1
+]])
+
+local Event = object.class("Event", "event")
+local methods = Event.methods
+
+local function key(c, self) return c.prefix .. "event:" .. object.name(self) end
+
+--- Sets the flag: all tasks that wait go on, also when it is cleared at once.
+function methods:set()
+    local c = object.check(self, Event, "set")
+    repeat local more = c:run(true, SET, object.name(self)) until more == 0
+end
+
+function methods:clear()
+    local c = object.check(self, Event, "clear")
+    c:command(true, { "DEL", key(c, self) })
+end
+
+function methods:is_set()
+    local c = object.check(self, Event, "is_set")
+    return c:command(true, { "EXISTS", key(c, self) }) == 1
+end
+
+--- Waits until it is set: true, or nil and "timeout".
+---@param timeout number? seconds
+function methods:wait(timeout)
+    local c = object.check(self, Event, "wait")
+    check.timeout("Event:wait", 1, timeout)
+    local name = object.name(self)
+    local function run(script, token, join)
+        if c:run(true, script, name, c.id, c:lease_ms(), token, join and 1 or 0) == 1 then return true end
+    end
+    local set = c:obtain({
+        ask = function(token, join) return run(ASK, token, join) end,
+        given = function() return true end,
+        leave = function(token) return run(LEAVE, token) end,
+    }, timeout)
+    if set then return true end
+    return nil, "timeout"
+end
+
+return { Event = Event }

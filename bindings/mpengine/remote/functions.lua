@@ -1,0 +1,63 @@
+--- Functions by their names, "module.function": what goes to other machines instead of code.
+local check = require "mpengine.check"
+
+local functions = {}
+
+--- The name by which a function of a loaded module is found, or nil.
+local function name_of(f)
+    for module, value in pairs(package.loaded) do
+        if type(value) == "table" and module ~= "_G" then
+            for key, member in next, value do
+                if rawequal(member, f) and type(key) == "string" then return module .. "." .. key end
+            end
+        elseif rawequal(value, f) then
+            return module
+        end
+    end
+end
+
+--- What a closure closes over, for a message.
+local function upvalues(f)
+    local list = {}
+    for i = 1, 255 do
+        local name = debug.getupvalue(f, i)
+        if not name then break end
+        if name ~= "_ENV" and name ~= "" then list[#list + 1] = "'" .. name .. "'" end
+    end
+    return #list > 0 and ", which closes over " .. table.concat(list, ", ") or ""
+end
+
+--- The name of argument n of a call, a function or a name; raises for what has none.
+---@param call string
+---@param n integer
+---@param f function|string
+---@return string
+function functions.name(call, n, f)
+    if type(f) == "string" then
+        if f:find("^[%w_.%-/]+$") then return f end
+        check.wrong(call, n, ("'%s' is no name of a function (\"module.function\" expected)"):format(f))
+    end
+    if not check.is_callable(f) then check.fail(call, n, "function or its name", f) end
+    local name = name_of(f)
+    if name then return name end
+    check.wrong(call, n, ("functions go to other machines by name, \"module.function\", and this one is of no module%s")
+        :format(type(f) == "function" and upvalues(f) or ""))
+end
+
+--- The function of that name; raises when there is none.
+---@param name string
+---@return function
+function functions.find(name)
+    local module, key = name:match "^(.*)%.([^.]+)$"
+    local why
+    if module then
+        local ok, value = pcall(require, module)
+        if ok and type(value) == "table" and check.is_callable(value[key]) then return value[key] end
+        why = ok and ("module '%s' has no function '%s'"):format(module, key) or value
+    end
+    local ok, value = pcall(require, name)
+    if ok and check.is_callable(value) then return value end
+    error(("there is no function '%s' here: %s"):format(name, why or value), 0)
+end
+
+return functions
