@@ -52,7 +52,7 @@ mpe_dict_count(mpe_engine *e, mpe_object *o)
 }
 
 mpe_bytes
-mpe__dict_whole_key(mpe_bytes key, uint8_t small[MPE_WIRE_SCALAR_MAX])
+mpe__whole_key(mpe_bytes key, uint8_t small[MPE_WIRE_SCALAR_MAX])
 {
     uint64_t bits;
     double v;

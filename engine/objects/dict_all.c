@@ -185,7 +185,7 @@ make_nodes(mpe_engine *e, mpe_object *o, struct mpe__dict_batch *b, const uint8_
         struct mpe__dict_place p;
         struct mpe__change c = {.object = o, .link = &b->nodes[i]};
         uint8_t small[MPE_WIRE_SCALAR_MAX];
-        r.key = mpe__dict_key(r.key, small);
+        r.key = mpe__key_of(r.key, small);
         int has = handles && has_handle(r.value);
         if (has)
             mpe__note_stored(e, o, r.value.data, r.value.size);

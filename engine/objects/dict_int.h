@@ -7,6 +7,7 @@
 #include "core/object.h"
 #include "core/death.h"
 #include "core/ilock.h"
+#include "objects/key.h"
 
 #define MPE__DICT_STRIPES 32u
 
@@ -176,18 +177,6 @@ mpe__dict_version_at(struct mpe__dict_place *p)
 
 /* ---- dict_read.c ---- */
 
-/* The key as it is stored: a packed float that is a whole number is the integer, in small. */
-mpe_bytes mpe__dict_whole_key(mpe_bytes key, uint8_t small[MPE_WIRE_SCALAR_MAX]);
-static inline int
-mpe__dict_is_float(mpe_bytes key)
-{
-    return MPE__UNLIKELY(key.size == 9 && *(const uint8_t *)key.data == MPE_TAG_FLOAT);
-}
-static inline mpe_bytes
-mpe__dict_key(mpe_bytes key, uint8_t small[MPE_WIRE_SCALAR_MAX])
-{
-    return mpe__dict_is_float(key) ? mpe__dict_whole_key(key, small) : key;
-}
 /* The hash of a key, and its stripe. */
 void mpe__dict_locate(mpe_engine *e, mpe_object *o, mpe_bytes key, struct mpe__dict_place *p);
 /* The rest of the place. Stripe locked, or no writer active. */

@@ -197,7 +197,7 @@ MPE__COLD static int
 read_float_key(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out, uint64_t *version)
 {
     uint8_t small[MPE_WIRE_SCALAR_MAX];
-    return read_key(e, o, mpe__dict_whole_key(key, small), out, version);
+    return read_key(e, o, mpe__whole_key(key, small), out, version);
 }
 
 int
@@ -207,7 +207,7 @@ mpe_dict_get(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out, uint64_t
         return MPE_EINVAL;
     if (!mpe__admits(e, o, MPE__KIND(DICT)))
         return mpe__refusal(e, o, MPE__KIND(DICT));
-    if (mpe__dict_is_float(key))
+    if (mpe__is_float_key(key))
         return read_float_key(e, o, key, out, version);
     return read_key(e, o, key, out, version);
 }
@@ -217,7 +217,7 @@ mpe_dict_has(mpe_engine *e, mpe_object *o, mpe_bytes key)
 {
     if (mpe__lacks(key) || !mpe__admits(e, o, MPE__KIND(DICT)))
         return 0;
-    if (mpe__dict_is_float(key))
+    if (mpe__is_float_key(key))
         return read_float_key(e, o, key, NULL, NULL) == MPE_OK;
     return read_key(e, o, key, NULL, NULL) == MPE_OK;
 }

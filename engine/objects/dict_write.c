@@ -268,7 +268,7 @@ mpe_dict_put(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_bytes value, int h
         return MPE_EINVAL;
     if (!mpe__admits(e, o, MPE__KIND(DICT)))
         return mpe__refusal(e, o, MPE__KIND(DICT));
-    return put_when(e, o, mpe__dict_key(key, small), value, handles, 0, NULL);
+    return put_when(e, o, mpe__key_of(key, small), value, handles, 0, NULL);
 }
 
 int
@@ -279,7 +279,7 @@ mpe_dict_put_new(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_bytes value, i
         return MPE_EINVAL;
     if (!mpe__admits(e, o, MPE__KIND(DICT)))
         return mpe__refusal(e, o, MPE__KIND(DICT));
-    return put_when(e, o, mpe__dict_key(key, small), value, handles, 1, NULL);
+    return put_when(e, o, mpe__key_of(key, small), value, handles, 1, NULL);
 }
 
 int
@@ -291,7 +291,7 @@ mpe_dict_put_if(mpe_engine *e, mpe_object *o, mpe_bytes key, uint64_t version, m
         return MPE_EINVAL;
     if (!mpe__admits(e, o, MPE__KIND(DICT)))
         return mpe__refusal(e, o, MPE__KIND(DICT));
-    return put_when(e, o, mpe__dict_key(key, small), value, handles, 0, &version);
+    return put_when(e, o, mpe__key_of(key, small), value, handles, 0, &version);
 }
 
 int
@@ -303,7 +303,7 @@ mpe_dict_remove_if(mpe_engine *e, mpe_object *o, mpe_bytes key, uint64_t version
     if (!mpe__admits(e, o, MPE__KIND(DICT)))
         return mpe__refusal(e, o, MPE__KIND(DICT));
     struct mpe__dict_place p;
-    key = mpe__dict_key(key, small);
+    key = mpe__key_of(key, small);
     lock_key(e, o, key, &p);
     int rc = mpe__dict_version_at(&p) == version ? MPE_OK : MPE_EAGAIN;
     if (rc == MPE_OK && p.node)
@@ -321,7 +321,7 @@ mpe_dict_remove(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out)
     if (!mpe__admits(e, o, MPE__KIND(DICT)))
         return mpe__refusal(e, o, MPE__KIND(DICT));
     struct mpe__dict_place p;
-    key = mpe__dict_key(key, small);
+    key = mpe__key_of(key, small);
     lock_key(e, o, key, &p);
     int rc = p.node ? MPE_OK : MPE_ENOENT;
     if (rc == MPE_OK && out)
@@ -399,7 +399,7 @@ mpe_dict_edit(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_edit_fn edit, voi
     struct mpe__dict_place p;
     uint8_t bytes[16];
     size_t size = 0;
-    key = mpe__dict_key(key, small);
+    key = mpe__key_of(key, small);
     lock_key(e, o, key, &p);
     int rc = edit(p.node ? mpe__dict_value(p.node) : NULL,
                   p.node ? mpe__dict_value_size(p.node) : 0, bytes, &size, ud);
