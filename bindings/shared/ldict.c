@@ -199,87 +199,21 @@ dict_popitem(lua_State *L)
 
 /* ---- incr ---- */
 
-typedef struct increment {
-    int is_integer, has; /* of n; of the sum: the same two fields after the edit */
-    lua_Integer i;
-    lua_Number f;
-    int found; /* kind of an existing value that is not a number */
-} increment;
-
-/* Under the key's lock: no Lua, no engine. */
-static int
-add_to_value(const uint8_t *value, size_t size, uint8_t out[16], size_t *out_size, void *ud)
-{
-    increment *n = ud;
-    mpe_wire_reader r;
-    mpe_wire_item item = {.kind = MPE_WIRE_INT};
-    mpe_wire_open(&r, value, size);
-    if (value && mpe_wire_read(&r, &item) != 1)
-        return MPE_ECORRUPT;
-    n->found = (int)item.kind;
-    if (item.kind == MPE_WIRE_INT && n->is_integer) {
-        n->i = (lua_Integer)((uint64_t)n->i + (uint64_t)item.u.i);
-        *out_size = (size_t)(mpe_wire_write_int(out, n->i) - out);
-        return MPE_OK;
-    }
-    if (item.kind != MPE_WIRE_INT && item.kind != MPE_WIRE_FLOAT)
-        return MPE_ETYPE;
-    lua_Number was = item.kind == MPE_WIRE_INT ? (lua_Number)item.u.i : item.u.f;
-    n->f = was + (n->is_integer ? (lua_Number)n->i : n->f);
-    n->is_integer = 0;
-    *out_size = (size_t)(mpe_wire_write_float(out, n->f) - out);
-    return MPE_OK;
-}
-
-static const char *
-kind_name(int kind)
-{
-    switch (kind) {
-    case MPE_WIRE_NIL:
-        return "nil";
-    case MPE_WIRE_BOOL:
-        return "boolean";
-    case MPE_WIRE_STR:
-        return "string";
-    case MPE_WIRE_FUNC:
-        return "function";
-    case MPE_WIRE_HANDLE:
-        return "a shared object";
-    default:
-        return "table";
-    }
-}
-
 /* d:incr(k [, n]) -> the new value */
 static int
 dict_incr(lua_State *L)
 {
     lmpe_box *b = lmpe_check_self(L, 1);
-    increment n = {.is_integer = 1, .i = 1};
+    lmpe_increment n = {.is_integer = 1, .i = 1, .begins = 1};
     lmpe_dict_key k;
     lua_settop(L, 3);
     lmpe_dict_check_key(L, 2, &k, "Dict:incr");
-    if (lua_type(L, 3) == LUA_TNUMBER) {
-        n.is_integer = lua_isinteger(L, 3);
-        n.i = n.is_integer ? lua_tointeger(L, 3) : 0;
-        n.f = lua_tonumber(L, 3);
-    } else if (!lua_isnil(L, 3)) {
-        return luaL_error(L, "Dict:incr: n must be a number, got %s", luaL_typename(L, 3));
-    }
+    lmpe_increment_by(L, 3, &n, "Dict:incr: n");
     int rc, tries = 0;
     do
-        rc = mpe_dict_edit(b->S->e, b->o, k.bytes, add_to_value, &n);
+        rc = mpe_dict_edit(b->S->e, b->o, k.bytes, lmpe_increment_edit, &n);
     while (lmpe_try_again(L, b->S, rc, &tries));
-    if (rc == MPE_ETYPE)
-        return luaL_error(L, "Dict:incr: the value of key %s must be a number, got %s",
-                          luaL_tolstring(L, 2, NULL), kind_name(n.found));
-    if (rc != MPE_OK)
-        return lmpe_raise(L, rc, "Dict:incr");
-    if (n.is_integer)
-        lua_pushinteger(L, n.i);
-    else
-        lua_pushnumber(L, n.f);
-    return 1;
+    return lmpe_increment_push(L, rc, &n, "Dict:incr");
 }
 
 static int
