@@ -41,6 +41,14 @@ for _, mode in ipairs{ "command", "stock" } do
       assert.equal("stopped", lines[11])
     end)
 
+    it("cache.lua calls the expensive function once", function()
+      local lines = script "cache"
+      assert.equal(5, #lines)
+      table.sort(lines)
+      for n = 1, 4 do assert.equal(("process %d: computed by one"):format(n), lines[n]) end
+      assert.truthy(lines[5]:match "^the function was called 1 time, [0-3] waited for it$")
+    end)
+
     it("process.lua prints from ten processes, and 'all done' last", function()
       local lines = script "process"
       assert.equal(11, #lines)

@@ -325,6 +325,69 @@ function Dict:incr(k, n) end
 ---@return any new
 function Dict:modify(k, f) end
 
+--- Shared. A dict of a fixed size, which it never exceeds: what was not used lately leaves. What is got is a copy.
+---@class mpengine.Cache
+local Cache = {}
+
+---@class mpengine.CacheFields
+---@field size? integer|string bytes, or a text as "64M"; all is taken at once; default "64M"
+---@field ttl? number seconds to live of an item; default: for ever
+---@field name? string
+
+---@param fields? mpengine.CacheFields|integer|string
+---@param ttl? number
+---@return mpengine.Cache
+function mp.Cache(fields, ttl) end
+---@param k mpengine.Key
+---@return any value nil: absent, or expired
+function Cache:get(k) end
+--- Raises when v is nil, or larger than the cache: then nothing has changed.
+---@param k mpengine.Key
+---@param v any
+---@param ttl? number seconds, more than 0; math.huge: for ever; default: that of the cache
+---@return true
+function Cache:set(k, v, ttl) end
+--- Sets a key that is absent.
+---@param ttl? number
+---@return boolean done
+function Cache:add(k, v, ttl) end
+--- Sets a key that is there.
+---@param ttl? number
+---@return boolean done
+function Cache:replace(k, v, ttl) end
+---@return boolean was_there
+function Cache:delete(k) end
+--- Gives a key a new time to live.
+---@param ttl? number default: that of the cache
+---@return boolean is_there
+function Cache:touch(k, ttl) end
+---@return number? seconds math.huge: it never expires; nil: absent
+function Cache:ttl(k) end
+--- Atomic. A key that is there keeps its time to live. Raises when the value is no number, or absent and init too.
+---@param k mpengine.Key
+---@param n? number default 1
+---@param init? number the value of an absent key, to which n is added
+---@param ttl? number of an absent key
+---@return number new
+function Cache:incr(k, n, init, ttl) end
+--- The value of a key, or that of f(k), which is kept. One task of all processes runs f; the others wait for
+--- its result. An error of f is raised in all of them, and nothing is kept. If the task that runs f is killed
+--- or cancelled, one of the others runs it.
+---@async
+---@param k mpengine.Key
+---@param f fun(k: mpengine.Key): any not nil
+---@param opts? { ttl?: number, stale?: number, timeout?: number } stale: an item that expired no more than so many seconds ago is good for all but the one that runs f; timeout: of those that wait
+---@return any value
+---@return string? reason "timeout"
+function Cache:fetch(k, f, opts) end
+--- One step for all readers.
+function Cache:clear() end
+---@param n? integer at most so many; default: all
+---@return mpengine.Key[]
+function Cache:keys(n) end
+---@return { size: integer, entries: integer, bytes: integer, hits: integer, misses: integer, evictions: integer, expired: integer, computed: integer, waited: integer }
+function Cache:stats() end
+
 --- Shared. `l[i]`, `#l`, `ipairs(l)`; `l[#l + 1] = v` appends; `pairs(l)` walks a snapshot.
 ---@class mpengine.List
 ---@field [integer] any
@@ -370,6 +433,10 @@ function Manager:list(t) end
 function Manager:List(t) end
 ---@return mpengine.Dict
 function Manager:Namespace(t) end
+---@param fields? mpengine.CacheFields|integer|string
+---@param ttl? number
+---@return mpengine.Cache
+function Manager:Cache(fields, ttl) end
 ---@return mpengine.Queue
 function Manager:Queue(maxsize) end
 ---@return mpengine.Queue

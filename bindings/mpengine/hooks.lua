@@ -2,7 +2,7 @@
 --- that the one with the function is built on. A module sets its own when it is loaded. As long as
 --- it is not, the field is nil, and the caller does without.
 ---
---- None but kill_tasks may wait: most are called where nothing can.
+--- None but kill_tasks and cache_fetch may wait: most are called where nothing can.
 local core = require "mpengine.core"
 
 ---@class mpengine.hooks
@@ -36,5 +36,8 @@ local hooks = core.hooks
 --- and may itself wait. An error in it gives way to a general message.
 ---@return string|fun(): string
 function hooks.deadlock() return require("mpengine.deadlock").describe() end
+
+--- c:fetch(k, f, opts) of a key that is not there. Called by lcache_fetch.c.
+function hooks.cache_fetch(...) return require("mpengine.cache").fetch(...) end
 
 return hooks

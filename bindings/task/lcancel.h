@@ -19,8 +19,6 @@ int lmpe_in_close_handler(lua_State *L, lmpe *S);
 
 /* ---- lcancel.c ---- */
 
-/* Is it killed, or in a scope that is cancelled or past its deadline? */
-int lmpe_is_over(lua_State *L, lmpe *S, lmpe_task *t);
 /* The running task is cancelled, and has run for a tick more: must the error be raised at once? */
 int lmpe_count_tick(lua_State *L, lmpe *S, lmpe_task *t);
 /* Must an error be raised in the running code? Then lmpe_cancel_act does so, unless close

@@ -157,6 +157,8 @@ void lmpe_push_task(lua_State *L, lmpe_task *t);
 
 /* ---- cancellation: lcancel.c ---- */
 
+/* Is it killed, or in a scope that is cancelled or past its deadline? */
+int lmpe_is_over(lua_State *L, lmpe *S, lmpe_task *t);
 /* Must the task leave its wait? */
 int lmpe_is_cancelled(lua_State *L, lmpe *S, lmpe_task *t);
 /* Raises the cancellation of the task. */

@@ -77,6 +77,17 @@ mpe__ilock(mpe_engine *e, mpe__a32 *word, uint32_t object)
         take_slowly(e, word);
 }
 
+int
+mpe__ilock_try(mpe_engine *e, mpe__a32 *word, uint32_t object)
+{
+    uint64_t intent = mpe__offset(e, word) >> 2 | (uint64_t)object << 34;
+    mpe__store64(&e->self->intents[e->depth++], intent);
+    if (try_take(word, 0, e->slot + 1))
+        return 1;
+    mpe__store64(&e->self->intents[--e->depth], 0);
+    return 0;
+}
+
 void
 mpe__iunlock(mpe_engine *e, mpe__a32 *word)
 {

@@ -9,6 +9,8 @@
  * order, and are never held across anything that can raise or block. */
 void mpe__ilock(mpe_engine *e, mpe__a32 *word, uint32_t object);
 void mpe__iunlock(mpe_engine *e, mpe__a32 *word);
+/* Takes the lock if it is free; 1 when it has. */
+int mpe__ilock_try(mpe_engine *e, mpe__a32 *word, uint32_t object);
 
 /* The slot named by a word that is not free. */
 static inline uint32_t

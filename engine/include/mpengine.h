@@ -432,7 +432,8 @@ MPE_API int mpe_next(const mpe_buf *snapshot, size_t *at, mpe_bytes *key, mpe_by
     X(BLOB, 16, "Blob", blob)                                                                      \
     X(JOINABLE, 17, "JoinableQueue", queue)                                                        \
     X(BOUNDED, 18, "BoundedSemaphore", semaphore)                                                  \
-    X(RATE_LIMITER, 19, "RateLimiter", limiter)
+    X(RATE_LIMITER, 19, "RateLimiter", limiter)                                                    \
+    X(CACHE, 20, "Cache", cache)
 
 /* The kinds of objects. */
 enum mpe_kind {
@@ -619,6 +620,103 @@ MPE_API int mpe_dict_snapshot(mpe_engine *e, mpe_object *o, mpe_buf *out, uint64
  * EARENA. */
 MPE_API int mpe_dict_update(mpe_engine *e, mpe_object *o, const void *records, uint64_t count,
                             int handles);
+
+/* ---- objects: caches ---------------------------------------------------------------------- */
+
+/* A dict of a fixed size, which it never exceeds: when it is full, what was not used lately leaves.
+ * Keys and values are those of dicts. A time to live is in nanoseconds from now; 0 means that of the
+ * cache, MPE_FOREVER that it never expires.
+ *
+ *     mpe_cache_create(e, 64 << 20, 60 * MPE_NS_PER_S, &cache);
+ *     if (mpe_cache_get(e, cache, key, &value) == MPE_ENOENT)
+ *         mpe_cache_put(e, cache, key, computed, 0, 0, MPE_CACHE_SET);
+ */
+
+#define MPE_CACHE_MIN_BYTES 4096u
+
+/* Makes a cache that takes so many bytes for everything, MPE_CACHE_MIN_BYTES or more, at once.
+ * Ownership: the caller holds it and must mpe_drop it.  Errors: EINVAL (bytes, ttl), EARENA, ENOMEM.
+ */
+MPE_API int mpe_cache_create(mpe_engine *e, uint64_t bytes, uint64_t ttl, mpe_object **out);
+/* Appends a copy of a key's value to out.  Errors: ENOENT (absent or expired), ENOMEM. */
+MPE_API int mpe_cache_get(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out);
+/* What a put asks for: nothing, that the key is absent, that it is there. */
+enum mpe_cache_put { MPE_CACHE_SET, MPE_CACHE_ADD, MPE_CACHE_REPLACE };
+/* Puts a key and its value. handles 1: the value contains handles of objects, which then stay alive
+ * while stored.
+ * Errors: EEXIST (ADD), ENOENT (REPLACE), ERANGE (larger than the cache, or than a part of it that
+ * is 4 MiB or more; nothing has changed). */
+MPE_API int mpe_cache_put(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_bytes value, int handles,
+                          uint64_t ttl, enum mpe_cache_put how);
+/* Removes a key.  Errors: ENOENT. */
+MPE_API int mpe_cache_remove(mpe_engine *e, mpe_object *o, mpe_bytes key);
+/* Gives a key a new time to live.  Errors: ENOENT. */
+MPE_API int mpe_cache_touch(mpe_engine *e, mpe_object *o, mpe_bytes key, uint64_t ttl);
+/* Reads how long a key has to live, MPE_FOREVER: for ever.  Errors: ENOENT. */
+MPE_API int mpe_cache_ttl(mpe_engine *e, mpe_object *o, mpe_bytes key, uint64_t *ttl);
+/* Replaces a value in one step, as mpe_dict_edit. A key that was there keeps its time to live, any
+ * other gets ttl.  Errors: what edit returned, ERANGE, ENOMEM. */
+MPE_API int mpe_cache_edit(mpe_engine *e, mpe_object *o, mpe_bytes key, uint64_t ttl,
+                           mpe_edit_fn edit, void *ud);
+/* Removes all keys, in one step as other processes see it. */
+MPE_API void mpe_cache_clear(mpe_engine *e, mpe_object *o);
+/* Appends at most max keys to out, as records of a snapshot with empty values, and counts them. It
+ * is no snapshot: keys that come or go meanwhile may be there or not.  Errors: ENOMEM. */
+MPE_API int mpe_cache_keys(mpe_engine *e, mpe_object *o, uint64_t max, mpe_buf *out,
+                           uint64_t *count);
+/* A part in a computation of a value for all that ask for it: this caller computes, or it waits. */
+typedef struct mpe_cache_flight {
+    mpe_object *event; /* while this caller waits: an Event, which it holds; else NULL */
+    uint64_t at;       /* the rest is private */
+    uint32_t shard, slot, task;
+} mpe_cache_flight;
+/* Begins a fetch, once a get has found nothing: one caller computes the value of a key, and the others
+ * wait for it. task: numbers the callers of this process. With stale, in ns, an item that has expired
+ * for no longer than that is good for all but the one that computes.
+ *
+ *     rc = mpe_cache_get(e, cache, key, &value);
+ *     if (rc == MPE_ENOENT)
+ *         rc = mpe_cache_fetch(e, cache, key, 1, 0, &value, &flight);
+ *     while (rc == MPE_EAGAIN) {
+ *         mpe_wait(e, flight.event, MPE_FOREVER);
+ *         rc = mpe_cache_fetch_again(e, cache, &flight, &value);
+ *     }
+ *     if (rc == MPE_ENOENT)
+ *         mpe_cache_fetch_end(e, cache, &flight, computed, 0, 0);
+ *
+ * Errors: ENOENT (this caller must compute, and end or leave the flight), EAGAIN (another one does:
+ * wait for the event and try again, or leave), EDEADLK (this caller is computing this key), EARENA,
+ * ENOMEM. */
+MPE_API int mpe_cache_fetch(mpe_engine *e, mpe_object *o, mpe_bytes key, uint32_t task,
+                            uint64_t stale, mpe_buf *out, mpe_cache_flight *flight);
+/* The result of the computation that was waited for, appended to out.
+ * Errors: EAGAIN (wait on), ENOENT (the one that computed has left: now this caller computes),
+ * ECANCELED (it has failed: out has the bytes of its mpe_cache_fetch_fail), ENOMEM. */
+MPE_API int mpe_cache_fetch_again(mpe_engine *e, mpe_object *o, mpe_cache_flight *flight,
+                                  mpe_buf *out);
+/* Ends the computation: puts the value, and gives it to all that wait.
+ * Errors: ERANGE, EARENA (the flight goes on: fail or leave it). */
+MPE_API int mpe_cache_fetch_end(mpe_engine *e, mpe_object *o, mpe_cache_flight *flight,
+                                mpe_bytes value, int handles, uint64_t ttl);
+/* Ends it without a value: all that wait get the bytes.  Errors: EARENA (the flight was left). */
+MPE_API int mpe_cache_fetch_fail(mpe_engine *e, mpe_object *o, mpe_cache_flight *flight,
+                                 mpe_bytes bytes, int handles);
+/* Leaves a flight: another caller computes, or this one no longer waits. Harmless when it is over,
+ * and in a child that was forked meanwhile. */
+MPE_API void mpe_cache_fetch_leave(mpe_engine *e, mpe_object *o, mpe_cache_flight *flight);
+/* What a cache has and has done. */
+typedef struct mpe_cache_stats {
+    uint64_t max_bytes; /* the size */
+    uint64_t entries;   /* not expired */
+    uint64_t bytes;     /* that the items take, expired ones included */
+    uint64_t hits, misses;
+    uint64_t evictions; /* items that left for others, and had not expired */
+    uint64_t expired;   /* items that were found to be */
+    uint64_t computed;  /* values that fetches have stored */
+    uint64_t waited;    /* fetches that waited for another one's */
+} mpe_cache_stats;
+/* Counts what a cache has and has done. Looks at all items when one may have expired. */
+MPE_API void mpe_cache_stats_get(mpe_engine *e, mpe_object *o, mpe_cache_stats *out);
 
 /* ---- objects: lists ----------------------------------------------------------------------- */
 

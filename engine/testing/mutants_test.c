@@ -165,3 +165,25 @@ TEST_LIMIT(a_task_put_at_a_place_that_was_not_offered, 60)
 {
     expect_noticed("objects/lease_deaths_test", "puts_a_task", "leave out: claims_of(b, place), 0");
 }
+
+TEST_LIMIT(a_cleared_shard_that_does_not_say_so, 60)
+{
+    expect_noticed("objects/cache_deaths_test", "clearing_a_cache", "leave out: &s->epoch, epoch");
+}
+
+TEST_LIMIT(an_item_that_is_not_linked, 60)
+{
+    expect_noticed("objects/cache_deaths_test", "replacing_a_value", "leave out: entry, word");
+}
+
+TEST_LIMIT(a_computation_of_the_dead_that_no_process_takes_over, 60)
+{
+    expect_noticed("objects/cache_fetch_deaths_test", "though_the_one_before_dies",
+                   "leave out: &f->owner, 0");
+}
+
+TEST_LIMIT(a_flight_announced_after_its_commit, 60)
+{
+    expect_noticed("objects/cache_fetch_deaths_test", "ends_with_the_process",
+                   "delay: &op->active, 1");
+}
