@@ -82,6 +82,9 @@ UV_CFLAGS  := $(shell pkg-config --cflags libuv 2>/dev/null)
 UV_LIBS    := $(shell pkg-config --libs libuv 2>/dev/null)
 # Headers only: libcurl is opened when the first request is made, so nothing else pays for it.
 CURL_CFLAGS := $(shell pkg-config --cflags libcurl 2>/dev/null)
+# Optional, headers only too: what these serve is missing without them, and says so.
+has = $(if $(shell printf '\043include <$(1)>' | $(CC) -E - >/dev/null 2>&1 && echo 1),-D$(2))
+OPTIONAL_CFLAGS := $(call has,microhttpd.h,LMPE_MHD) $(call has,wslay/wslay.h,LMPE_WSLAY)
 SYS_LIBS   := -ldl -lpthread -lm
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(WERROR)
@@ -100,7 +103,8 @@ PLAIN_FLAG  := $(if $(filter auto,$(PLAIN)),,-DLMPE_PLAIN=$(PLAIN))
 ifeq ($(filter auto 0 1,$(PLAIN)),)
 $(error PLAIN is auto, 0 or 1, not "$(PLAIN)")
 endif
-BINDING_INC := -Iengine/include -Ibindings $(PLAIN_FLAG) $(LUA_CFLAGS) $(UV_CFLAGS) $(CURL_CFLAGS)
+BINDING_INC := -Iengine/include -Ibindings $(PLAIN_FLAG) $(LUA_CFLAGS) $(UV_CFLAGS) $(CURL_CFLAGS) \
+	$(OPTIONAL_CFLAGS)
 PUBLIC_INC  := -Iengine/include $(UV_CFLAGS)
 includes = $(if $(filter bindings/% tools/% $(BUILD)/%,$(1)),$(BINDING_INC),$(if \
 	$(filter engine/examples/% engine/hosts/%,$(1)),$(PUBLIC_INC),$(ENGINE_INC)))

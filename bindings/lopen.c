@@ -37,6 +37,10 @@
     X(names)                                                                                       \
     X(http)                                                                                        \
     X(curl)                                                                                        \
+    X(httpd)                                                                                       \
+    X(httpd_request)                                                                               \
+    X(httpd_answer)                                                                                \
+    X(websocket)                                                                                   \
     X(poll)                                                                                        \
     X(socket)                                                                                      \
     X(socket_class)                                                                                \

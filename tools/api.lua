@@ -265,6 +265,7 @@ local function samples(mp)
     ["co.JoinableQueue"] = co.JoinableQueue(), ["co.Lock"] = co.Lock(), ["co.RLock"] = co.RLock(),
     ["co.Semaphore"] = co.Semaphore(1), ["co.Condition"] = co.Condition(), ["http.Session"] = mp.http.Session(),
     StreamServer = mp.server.StreamServer { handler = print },
+    ["http.ServerRequest"] = setmetatable({}, require "mpengine.http.request"),
     Socket = require("mpengine.core").listen("127.0.0.1", 0, 1),
     Listener = listener, Connection = client:get(),
     ["subprocess.Popen"] = program, ["subprocess.Pipe"] = program.stdin,

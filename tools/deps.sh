@@ -48,6 +48,8 @@ need_run() {
     need_build
     need "certificates to check HTTPS servers with" ca-certificates certificates
     need "hiredis and its headers, for managers of a URL" libhiredis-dev header hiredis/hiredis.h
+    need "libmicrohttpd and its headers, for http.serve" libmicrohttpd-dev header microhttpd.h
+    need "wslay and its headers, for WebSockets" libwslay-dev header wslay/wslay.h
 }
 
 need_test() {
@@ -61,6 +63,8 @@ need_test() {
     need "Python 3, for clients and servers that are not ours" python3 command -v /usr/bin/python3
     need "openssl, a client of TLS" openssl command -v openssl
     need "prlimit, setpriv and unshare" util-linux command -v setpriv
+    need "curl, a client of the servers" curl command -v curl
+    need "websockets, a client of the servers" python3-websockets python_module websockets
     need "script, which gives a program a terminal" bsdutils command -v script
 }
 

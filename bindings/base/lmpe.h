@@ -80,6 +80,7 @@ struct lmpe {
     int tells_ends;             /* a signal reports their exits */
     struct lmpe_output *output; /* loutput.c */
     struct lmpe_curl *curl;     /* lcurl.c */
+    struct lmpe_httpd *httpds;  /* lhttpd.c */
     struct lmpe_luv *luv;       /* lluv.c; NULL: it was not loaded, or has a loop of its own */
     struct lmpe_task_wait *main_wait; /* of the main task, whether it is in use or not */
     uint8_t *room, *room_end;         /* for lmpe_place */

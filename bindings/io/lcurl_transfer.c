@@ -4,8 +4,8 @@
  * transfer: they gather bytes and wake the tasks that wait for them. No Lua here.
  */
 #include "io/lcurl.h"
+#include "io/lload.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,50 +16,32 @@
 /* ---- the library ---- */
 
 lmpe_curl_api lmpe_libcurl;
-static const char *load_error;
-static char load_error_text[256];
+static char load_error[LMPE_LOAD_ERROR];
 static pthread_once_t loaded = PTHREAD_ONCE_INIT;
 
 static void
 load(void)
 {
-    static const struct {
-        const char *name;
-        size_t offset;
-    } names[] = {
+    static const struct lmpe_load_name names[] = {
 #define LMPE_CURL_NAME(name) {"curl_" #name, offsetof(lmpe_curl_api, name)},
         LMPE_CURL_MAP(LMPE_CURL_NAME)
 #undef LMPE_CURL_NAME
-    };
-    void *lib = dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
-    if (!lib) {
-        snprintf(load_error_text, sizeof load_error_text,
-                 "libcurl is needed for http, and cannot be opened: %s", dlerror());
-        load_error = load_error_text;
+            {NULL, 0}};
+    lmpe_load_library("libcurl.so.4", "http", names, &lmpe_libcurl, load_error);
+    if (load_error[0])
         return;
-    }
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        void *f = dlsym(lib, names[i].name);
-        if (!f) {
-            snprintf(load_error_text, sizeof load_error_text,
-                     "this libcurl is too old: it has no %s", names[i].name);
-            load_error = load_error_text;
-            return;
-        }
-        memcpy((char *)&lmpe_libcurl + names[i].offset, &f, sizeof f);
-    }
+    unsigned held = mpe_standard_hold();
     if (lmpe_libcurl.global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-        load_error = "libcurl cannot be initialised";
+        snprintf(load_error, sizeof load_error, "libcurl cannot be initialised");
+    mpe_standard_release(held);
 }
 
 const lmpe_curl_api *
 lmpe_curl_load(const char **why)
 {
-    unsigned held = mpe_standard_hold();
     pthread_once(&loaded, load);
-    mpe_standard_release(held);
-    *why = load_error;
-    return load_error ? NULL : &lmpe_libcurl;
+    *why = load_error[0] ? load_error : NULL;
+    return *why ? NULL : &lmpe_libcurl;
 }
 
 /* ---- what curl calls ---- */

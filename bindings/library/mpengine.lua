@@ -1270,6 +1270,43 @@ function http.head(url, opts) end
 ---@return string? message
 function http.request(request) end
 
+---@class mpengine.http.ServeSettings : mpengine.server.Settings
+---@field handler fun(req: mpengine.http.ServerRequest): integer, table?, any status, headers, and a body: a string, an iterator of strings, or an open file
+---@field port? integer 8080 when absent; 0: one that is free
+---@field max_body? integer bytes; a larger body is refused with 413. 16 MiB when absent, without a limit when it streams
+---@field timeout? number seconds to receive a request, and of an idle connection; 60 when absent
+---@field stream? boolean the handler runs when the header is there, and reads the body itself
+---@field tls? { cert: string, key: string } files in PEM form, or their text
+
+---@class mpengine.http.ServerRequest
+---@field method string
+---@field path string decoded
+---@field target string as it was sent
+---@field query table<string, string|string[]> decoded; several of one name are a list
+---@field headers table<string, string|string[]> by name in any case; a header of several lines is a list
+---@field body string? nil when it streams
+---@field peer string "ip:port"
+local ServerRequest = {}
+
+--- The next n bytes of a body that streams, fewer only at its end; without n what has arrived.
+---@async
+---@param n? integer
+---@return string? bytes nil at the end
+---@return string? reason why the rest is missing: "closed", "the body is too large"
+function ServerRequest:read(n) end
+--- The answer that is a file, or the part of it that the request asks for; 404 when there is none.
+---@param path string
+---@param headers? table<string, string>
+---@return integer status
+---@return table headers
+---@return any body
+function ServerRequest:file(path, headers) end
+
+--- A server of HTTP that was not started: see docs/servers.md.
+---@param settings mpengine.http.ServeSettings
+---@return mpengine.StreamServer
+function http.serve(settings) end
+
 --- Keeps connections, cookies and options. The calls are those of http, as methods.
 ---@class mpengine.http.Session
 local Session = {}

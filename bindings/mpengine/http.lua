@@ -31,13 +31,7 @@ local DEFAULT_REDIRECTS <const> = 30
 local DEFAULT_IDLE <const> = 60
 local TOKEN = "^[%w!#$%%&'*+%-.^_`|~]+$"
 
--- Headers of the response: keys are kept in lower case, and found in any case.
-local Headers = { __name = "mpengine.http.Headers" }
-http.Headers = Headers
-
-function Headers.__index(self, name)
-    return type(name) == "string" and rawget(self, name:lower()) or nil
-end
+http.Headers = require "mpengine.http.headers"
 
 -- ---- checking --------------------------------------------------------------------------------
 
@@ -164,7 +158,7 @@ local function parse(head)
             headers[last] = headers[last] .. " " .. line:match("^[ \t]+(.-)[ \t]*$")
         end
     end
-    return setmetatable(headers, Headers), cookies
+    return setmetatable(headers, http.Headers), cookies
 end
 
 -- ---- a request -------------------------------------------------------------------------------
@@ -468,6 +462,14 @@ function http.Session(opts)
     local self = setmetatable({}, Session)
     state[self] = { opts = own, pools = {} }
     return self
+end
+
+--- A server of HTTP: see docs/servers.md.
+---@param settings table
+---@return mpengine.server.Server
+function http.serve(settings)
+    local made = require "mpengine.http.serve".serve(settings)
+    return made
 end
 
 return http

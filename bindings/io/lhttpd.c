@@ -1,0 +1,662 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lhttpd.c - a daemon of libmicrohttpd: its descriptor and its timers on the loop, and the
+ * connections that it is given.
+ *
+ * The library has an epoll set of its own, which is watched like any descriptor; its deadline and
+ * that of the connections are one timer. Both post the job, which runs the library until it has
+ * nothing to do at once.
+ *
+ * Deadlines of connections are in the order in which they were set, since all have the same time. A
+ * connection that is late is shut down: the library then sees its end, and closes it.
+ *
+ * The library does not shut a socket down before it closes it (TURBO), so that an answer can still be
+ * sent where it sends none. A socket that is closed with unread input resets the connection, and the peer may lose the answer.
+ * So a connection whose request was refused is not just closed: a copy of its socket is given to
+ * next(), and what is still sent is read for a while.
+ *
+ * Fork: all of it belongs to the parent. The child closes its copies of the descriptors, and
+ * leaves the memory alone.
+ */
+#include "base/lfinalize.h"
+#include "io/lhttpd.h"
+
+#ifdef LMPE_MHD
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/tcp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define FROM_JOB(j) ((lmpe_httpd *)((char *)(j)-offsetof(lmpe_httpd, job)))
+#define FROM_READABLE(w) ((lmpe_httpd *)((char *)(w)-offsetof(lmpe_httpd, readable)))
+#define FROM_TIMER(w) ((lmpe_httpd *)((char *)(w)-offsetof(lmpe_httpd, timer)))
+#define NS_PER_MS (MPE_NS_PER_S / 1000)
+#define ROUNDS 8 /* of the library, before the others run */
+#define FDINFO_LINE 160
+
+/* ---- deadlines of connections ---- */
+
+void
+lmpe_connection_not_due(struct lmpe_connection *c)
+{
+    if (!c->due_link)
+        return;
+    *c->due_link = c->later;
+    if (c->later)
+        c->later->due_link = c->due_link;
+    else
+        c->h->last_due = c->due_link;
+    c->due_link = NULL;
+}
+
+void
+lmpe_connection_due(struct lmpe_connection *c)
+{
+    lmpe_httpd *h = c->h;
+    lmpe_connection_not_due(c);
+    if (h->timeout_ns == MPE_FOREVER)
+        return;
+    c->deadline = mpe_now() + h->timeout_ns;
+    c->later = NULL;
+    c->due_link = h->last_due;
+    *h->last_due = c;
+    h->last_due = &c->later;
+}
+
+void
+lmpe_connection_shut(struct lmpe_connection *c, int how)
+{
+    c->ending = 1;
+    shutdown(c->fd, how);
+}
+
+static void
+shut_down_late_ones(lmpe_httpd *h)
+{
+    uint64_t now = h->first_due ? mpe_now() : 0;
+    while (h->first_due && h->first_due->deadline <= now) {
+        struct lmpe_connection *c = h->first_due;
+        lmpe_connection_not_due(c);
+        lmpe_connection_shut(c, SHUT_RDWR);
+    }
+}
+
+/* ---- what the library calls ---- */
+
+static void
+add_lingering(lmpe_httpd *h, int fd)
+{
+    if (h->lingering_count == h->lingering_room) {
+        uint32_t room = h->lingering_room ? h->lingering_room * 2 : 8;
+        int *fds = realloc(h->lingering, room * sizeof *fds);
+        if (!fds) {
+            close(fd);
+            return;
+        }
+        h->lingering = fds;
+        h->lingering_room = room;
+    }
+    h->lingering[h->lingering_count++] = fd;
+}
+
+static int
+has_sent(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t size = sizeof info;
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 || info.tcpi_data_segs_out > 0;
+}
+
+/* The library closes without an answer when the first line that it reads is none of a request. */
+static void
+answer_bad_line(const struct lmpe_connection *c)
+{
+    static const char answer[] = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n"
+                                 "Content-Length: 16\r\n\r\n400 Bad Request\n";
+    char byte;
+    if (c->request || c->answers || c->ending || c->h->cert || has_sent(c->fd) ||
+        recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+        return;
+    if (send(c->fd, answer, sizeof answer - 1, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
+        shutdown(c->fd, SHUT_WR);
+}
+
+/* The library is about to close the socket. */
+static void
+connection_ends(struct lmpe_connection *c)
+{
+    lmpe_httpd *h = c->h;
+    int unread = 0, copy = -1;
+    lmpe_connection_not_due(c);
+    answer_bad_line(c);
+    if (c->lingers || (ioctl(c->fd, FIONREAD, &unread) == 0 && unread > 0))
+        copy = h->draining > 1 ? -1 : fcntl(c->fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (copy >= 0) {
+        shutdown(copy, SHUT_WR);
+        add_lingering(h, copy);
+    } else {
+        h->ended++;
+    }
+    *c->link = c->next;
+    if (c->next)
+        c->next->link = c->link;
+    if (c->request) /* its lines were no request */
+        lmpe_request_drop(c->request);
+    free(c);
+}
+
+static void
+on_connection(void *cls, struct MHD_Connection *mhd, void **socket_context,
+              enum MHD_ConnectionNotificationCode what)
+{
+    lmpe_httpd *h = cls;
+    if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+        if (*socket_context)
+            connection_ends(*socket_context);
+        else
+            h->ended++;
+        return;
+    }
+    struct lmpe_connection *c = calloc(1, sizeof *c);
+    *socket_context = c;
+    if (!c)
+        return; /* its request is refused */
+    c->h = h;
+    c->fd = lmpe_mhd.get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    c->peer = h->adding;
+    c->link = &h->connections;
+    c->next = h->connections;
+    if (c->next)
+        c->next->link = &c->next;
+    h->connections = c;
+    lmpe_connection_due(c);
+}
+
+static void
+on_log(void *cls, const char *format, va_list args)
+{
+    lmpe_httpd *h = cls;
+    vsnprintf(h->log, sizeof h->log, format, args);
+}
+
+static size_t
+leave_escaped(void *cls, struct MHD_Connection *mhd, char *text)
+{
+    (void)cls, (void)mhd;
+    return strlen(text);
+}
+
+/* ---- the job ---- */
+
+void
+lmpe_httpd_post(lmpe_httpd *h)
+{
+    if (lmpe_httpd_is_open(h))
+        mpe_post(h->S->e, &h->job);
+}
+
+int
+lmpe_httpd_is_open(const lmpe_httpd *h)
+{
+    return h->mhd && h->S->e && h->owner == getpid();
+}
+
+static void
+on_readable(mpe_engine *e, mpe_waiter *w, int status)
+{
+    lmpe_httpd *h = FROM_READABLE(w);
+    (void)status;
+    h->readable_filed = 0;
+    mpe_post(e, &h->job);
+}
+
+static void
+on_timer(mpe_engine *e, mpe_waiter *w, int status)
+{
+    lmpe_httpd *h = FROM_TIMER(w);
+    (void)status;
+    h->timer_at = MPE_FOREVER;
+    mpe_post(e, &h->job);
+}
+
+/* sendfile to a socket without a reader raises SIGPIPE. */
+static void
+run_without_sigpipe(lmpe_httpd *h)
+{
+    sigset_t pipe, before, pending;
+    struct timespec now = {0, 0};
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    sigpending(&pending);
+    pthread_sigmask(SIG_BLOCK, &pipe, &before);
+    lmpe_mhd.run(h->mhd);
+    if (!sigismember(&pending, SIGPIPE))
+        while (sigtimedwait(&pipe, NULL, &now) < 0 && errno == EINTR)
+            ;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/* Milliseconds until the library wants to be run; UINT64_MAX: only when something arrives. */
+static uint64_t
+run_library(lmpe_httpd *h)
+{
+    MHD_UNSIGNED_LONG_LONG ms = 0;
+    h->running = 1;
+    for (int i = 0; i < ROUNDS; i++) {
+        if (h->files)
+            run_without_sigpipe(h);
+        else
+            lmpe_mhd.run(h->mhd);
+        if (lmpe_mhd.get_timeout(h->mhd, &ms) == MHD_NO)
+            ms = UINT64_MAX;
+        if (ms > 0)
+            break;
+    }
+    h->running = 0;
+    return ms;
+}
+
+static void
+file_timer(lmpe_httpd *h, uint64_t ms)
+{
+    uint64_t at = ms == UINT64_MAX ? MPE_FOREVER : mpe_now() + (ms + 1) * NS_PER_MS;
+    if (h->first_due && h->first_due->deadline < at)
+        at = h->first_due->deadline;
+    if (at >= h->timer_at)
+        return; /* one that comes early files it again */
+    mpe_wait_stop(h->S->e, &h->timer);
+    h->timer_at = mpe_wait_timer_aside(h->S->e, &h->timer, at) == MPE_OK ? at : MPE_FOREVER;
+}
+
+/* The library has read its epoll set until it was empty: an edge comes with what arrives next. */
+static void
+file_readable(lmpe_httpd *h)
+{
+    if (!h->readable_filed)
+        h->readable_filed = mpe_wait_fd(h->S->e, &h->readable, h->epoll, MPE_READABLE | MPE_EDGE,
+                                        MPE_FOREVER) == MPE_OK;
+}
+
+static void
+run(mpe_engine *e, mpe_job *job)
+{
+    lmpe_httpd *h = FROM_JOB(job);
+    if (!h->mhd) {
+        h->refs++;
+        lmpe_httpd_drop(h);
+        return;
+    }
+    uint64_t ms = run_library(h);
+    shut_down_late_ones(h);
+    if (ms == 0)
+        mpe_post(e, &h->job);
+    file_timer(h, ms);
+    file_readable(h);
+    if (h->first || h->ended || h->lingering_count)
+        mpe_waitlist_wake(e, &h->takers, 1);
+}
+
+/* ---- a daemon ---- */
+
+void
+lmpe_httpd_drop(lmpe_httpd *h)
+{
+    if (--h->refs > 0 || h->job.queued)
+        return;
+    free(h->lingering);
+    free(h->cert);
+    free(h->key);
+    free(h);
+}
+
+static lmpe_httpd *
+check_httpd(lua_State *L)
+{
+    lmpe_httpd *h = *(lmpe_httpd **)luaL_checkudata(L, 1, LMPE_HTTPD);
+    luaL_argcheck(L, lmpe_httpd_is_open(h), 1, "the server is closed");
+    return h;
+}
+
+/* The library must find no connection suspended when it stops. */
+static void
+let_go(lmpe_httpd *h)
+{
+    for (struct lmpe_connection *c = h->connections; c; c = c->next) {
+        lmpe_request *r = c->request;
+        if (r && r->upgrade) {
+            mpe_fd_closing(h->S->e, r->fd);
+            lmpe_mhd.upgrade_action(r->upgrade, MHD_UPGRADE_ACTION_CLOSE);
+            r->upgrade = NULL;
+            r->fd = -1;
+        } else if (r) {
+            lmpe_request_resume(r);
+        }
+    }
+}
+
+static void
+close_httpd(lmpe_httpd *h)
+{
+    struct MHD_Daemon *mhd = h->mhd;
+    lmpe_httpd **p = &h->S->httpds;
+    while (*p != h)
+        p = &(*p)->next;
+    *p = h->next;
+    h->draining = 2;
+    run_library(h); /* answers that were given last */
+    let_go(h);
+    h->mhd = NULL;
+    mpe_wait_stop(h->S->e, &h->timer);
+    mpe_wait_stop(h->S->e, &h->readable);
+    mpe_fd_closing(h->S->e, h->epoll);
+    lmpe_mhd.stop_daemon(mhd);
+    while (h->first) {
+        lmpe_request *r = h->first;
+        h->first = r->next;
+        lmpe_request_drop(r);
+    }
+    h->last = &h->first;
+    while (h->lingering_count)
+        close(h->lingering[--h->lingering_count]);
+    mpe_waitlist_wake(h->S->e, &h->takers, UINT32_MAX);
+}
+
+/* httpd:close(): ends all connections at once */
+static int
+httpd_close(lua_State *L)
+{
+    lmpe_httpd *h = *(lmpe_httpd **)luaL_checkudata(L, 1, LMPE_HTTPD);
+    if (lmpe_httpd_is_open(h))
+        close_httpd(h);
+    return 0;
+}
+
+static int
+httpd_gc(lua_State *L)
+{
+    lmpe_httpd **box = lmpe_finalized(L, LMPE_HTTPD, sizeof *box);
+    if (!box || !*box)
+        return 0;
+    lmpe_httpd *h = *box;
+    *box = NULL;
+    if (lmpe_httpd_is_open(h))
+        close_httpd(h);
+    if (h->owner == getpid())
+        lmpe_httpd_drop(h);
+    return 0;
+}
+
+static char *
+copy_field(lua_State *L, const char *name)
+{
+    lua_getfield(L, 1, name);
+    const char *text = lua_tostring(L, -1);
+    char *copy = text ? strdup(text) : NULL;
+    lua_pop(L, 1);
+    return copy;
+}
+
+static uint64_t
+count_field(lua_State *L, const char *name)
+{
+    lua_getfield(L, 1, name);
+    uint64_t n = lua_isnil(L, -1) ? UINT64_MAX : (uint64_t)lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    return n;
+}
+
+static void
+read_settings(lua_State *L, lmpe_httpd *h)
+{
+    lua_getfield(L, 1, "timeout");
+    h->timeout_ns = lua_isnil(L, -1) ? MPE_FOREVER
+                                     : lmpe_deadline_in(lua_tonumber(L, -1)) - mpe_now();
+    lua_getfield(L, 1, "streams");
+    h->streams = lua_toboolean(L, -1) != 0;
+    lua_pop(L, 2);
+    h->max_body = count_field(L, "max_body");
+    h->cert = copy_field(L, "cert");
+    h->key = copy_field(L, "key");
+}
+
+/* In whole seconds, for a peer that does not read its answer. */
+static unsigned
+idle_seconds(const lmpe_httpd *h)
+{
+    if (h->timeout_ns == MPE_FOREVER || h->timeout_ns > UINT32_MAX * (uint64_t)MPE_NS_PER_S)
+        return 0;
+    return (unsigned)(h->timeout_ns / MPE_NS_PER_S) + 1;
+}
+
+static struct MHD_Daemon *
+start_library(lmpe_httpd *h)
+{
+    unsigned flags = MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME |
+                     MHD_ALLOW_UPGRADE | MHD_USE_ERROR_LOG | MHD_USE_TURBO;
+    struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, h->cert},
+                                   {MHD_OPTION_HTTPS_MEM_KEY, 0, h->key},
+                                   {MHD_OPTION_END, 0, NULL}};
+    struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
+    unsigned held = mpe_standard_hold();
+    struct MHD_Daemon *mhd = lmpe_mhd.start_daemon(
+        flags | (h->cert ? MHD_USE_TLS : 0), 0, NULL, NULL, lmpe_request_arrives, h,
+        MHD_OPTION_EXTERNAL_LOGGER, on_log, (void *)h, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
+        (void *)h, MHD_OPTION_NOTIFY_COMPLETED, lmpe_request_ends, (void *)h,
+        MHD_OPTION_URI_LOG_CALLBACK, lmpe_request_begins, (void *)h, MHD_OPTION_UNESCAPE_CALLBACK,
+        leave_escaped, (void *)h, MHD_OPTION_CONNECTION_TIMEOUT, idle_seconds(h),
+        MHD_OPTION_CONNECTION_LIMIT, UINT32_MAX >> 1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+        MHD_OPTION_ARRAY, h->cert ? tls : none, MHD_OPTION_END);
+    mpe_standard_release(held);
+    return mhd;
+}
+
+/* httpd{ timeout =, max_body =, streams =, cert =, key = } -> a daemon without connections | nil,
+ * message. Numbers that are absent are no limits. */
+static int
+new_httpd(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    luaL_checktype(L, 1, LUA_TTABLE);
+    const char *why = lmpe_mhd_load();
+    if (why)
+        return luaL_error(L, "%s", why);
+    lmpe_httpd **box = lua_newuserdatauv(L, sizeof *box, 0);
+    lmpe_httpd *h = *box = calloc(1, sizeof *h);
+    if (!h)
+        return luaL_error(L, "out of memory");
+    h->S = S;
+    h->refs = 1;
+    h->owner = getpid();
+    h->job.run = run;
+    h->readable.fire = on_readable;
+    h->timer.fire = on_timer;
+    h->timer_at = MPE_FOREVER;
+    h->last = &h->first;
+    h->last_due = &h->first_due;
+    luaL_setmetatable(L, LMPE_HTTPD);
+    read_settings(L, h);
+    h->mhd = start_library(h);
+    if (!h->mhd) {
+        luaL_pushfail(L);
+        lua_pushstring(L, h->log[0] ? h->log : strerror(errno));
+        return 2;
+    }
+    h->epoll = lmpe_mhd.get_daemon_info(h->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+    h->next = S->httpds;
+    S->httpds = h;
+    mpe_post(S->e, &h->job);
+    return 1;
+}
+
+/* httpd:add(fd) -> whether it has become a connection; it is closed in any case */
+static int
+httpd_add(lua_State *L)
+{
+    lmpe_httpd *h = check_httpd(L);
+    int fd = (int)luaL_checkinteger(L, 2);
+    socklen_t size = sizeof h->adding;
+    uint32_t ended = h->ended;
+    memset(&h->adding, 0, sizeof h->adding);
+    getpeername(fd, (struct sockaddr *)&h->adding, &size);
+    int added = lmpe_mhd.add_connection(h->mhd, fd, (struct sockaddr *)&h->adding, size) == MHD_YES;
+    h->ended = added ? h->ended : ended; /* the caller knows */
+    mpe_post(h->S->e, &h->job);
+    lua_pushboolean(L, added);
+    return 1;
+}
+
+/* httpd:drain(): ends the connections without a request, and each other one after its answer */
+static int
+httpd_drain(lua_State *L)
+{
+    lmpe_httpd *h = check_httpd(L);
+    run_library(h); /* requests that have arrived are answered */
+    h->draining = 1;
+    for (struct lmpe_connection *c = h->connections; c; c = c->next)
+        if (!c->request)
+            lmpe_connection_shut(c, SHUT_RDWR);
+    mpe_post(h->S->e, &h->job);
+    return 0;
+}
+
+static int
+attempt_next(lmpe *S, lmpe_await *a)
+{
+    lmpe_httpd *h = (lmpe_httpd *)(uintptr_t)a->scratch[0];
+    (void)S;
+    a->source = LMPE_LIST;
+    a->on.list = &h->takers;
+    return !h->mhd || h->first || h->ended || h->lingering_count ? MPE_OK : MPE_EAGAIN;
+}
+
+static int
+finish_next(lua_State *L, lmpe *S, lmpe_await *a, int status)
+{
+    lmpe_httpd *h = (lmpe_httpd *)(uintptr_t)a->scratch[0];
+    (void)S;
+    if (status != MPE_OK)
+        return lmpe_outcome(L, status, "timeout");
+    if (!h->mhd)
+        return 0;
+    if (h->first) {
+        lmpe_request *r = h->first;
+        h->first = r->next;
+        if (!h->first)
+            h->last = &h->first;
+        return lmpe_request_push(L, r);
+    }
+    if (h->ended) {
+        lua_pushinteger(L, h->ended);
+        h->ended = 0;
+        return 1;
+    }
+    lua_pushboolean(L, 0);
+    lua_pushinteger(L, h->lingering[--h->lingering_count]);
+    return 2;
+}
+
+/* httpd:next() -> a request, its method, target, path, body or nil | a count of connections that
+ * have ended | false, the socket of one whose input is to be read to its end | nothing: closed */
+static int
+httpd_next(lua_State *L)
+{
+    lmpe_httpd *h = *(lmpe_httpd **)luaL_checkudata(L, 1, LMPE_HTTPD);
+    if (!lmpe_httpd_is_open(h))
+        return 0;
+    lmpe_await *a = lmpe_await_new(h->S, MPE_FOREVER, "timeout");
+    a->scratch[0] = (uintptr_t)h;
+    a->attempt = attempt_next;
+    a->finish = finish_next;
+    a->stays = 1;
+    return lmpe_await_run(L, h->S, a);
+}
+
+/* ---- the module ---- */
+
+/* The descriptors in an epoll set of the library that are its own. */
+static void
+close_copies_of_set(int epoll)
+{
+    char name[48], line[FDINFO_LINE];
+    snprintf(name, sizeof name, "/proc/self/fdinfo/%d", epoll);
+    FILE *f = fopen(name, "re");
+    while (f && fgets(line, sizeof line, f)) {
+        int fd;
+        if (sscanf(line, "tfd: %d", &fd) == 1)
+            close(fd);
+    }
+    if (f)
+        fclose(f);
+    close(epoll);
+}
+
+static void
+on_fork(lua_State *L, lmpe *S)
+{
+    (void)L;
+    for (lmpe_httpd *h = S->httpds; h; h = h->next) {
+        for (struct lmpe_connection *c = h->connections; c; c = c->next)
+            close(c->fd);
+        for (uint32_t i = 0; i < h->lingering_count; i++)
+            close(h->lingering[i]);
+        close_copies_of_set(h->epoll);
+    }
+    S->httpds = NULL;
+}
+
+static void
+on_close(lua_State *L, lmpe *S)
+{
+    (void)L;
+    while (S->httpds)
+        close_httpd(S->httpds);
+}
+
+static void
+on_open(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg functions[] = {{"httpd", new_httpd}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__gc", httpd_gc}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"add", httpd_add},
+                                       {"next", httpd_next},
+                                       {"drain", httpd_drain},
+                                       {"close", httpd_close},
+                                       {NULL, NULL}};
+    lmpe_setfuncs(L, S, functions);
+    luaL_newmetatable(L, LMPE_HTTPD);
+    lmpe_setfuncs(L, S, meta);
+    lua_newtable(L);
+    lmpe_setfuncs(L, S, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+}
+
+const lmpe_module lmpe_httpd_module = {.open = on_open, .forked = on_fork, .close = on_close};
+
+#else
+
+static int
+no_httpd(lua_State *L)
+{
+    return luaL_error(L, "http.serve needs libmicrohttpd (Debian package libmicrohttpd-dev), which "
+                         "was not there when mpengine was built");
+}
+
+static void
+on_open(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg functions[] = {{"httpd", no_httpd}, {NULL, NULL}};
+    lmpe_setfuncs(L, S, functions);
+}
+
+const lmpe_module lmpe_httpd_module = {.open = on_open};
+
+#endif
