@@ -50,6 +50,13 @@ _Noreturn void mpe_test_stop(void);
 /* Ends the case as neither passed nor failed: this machine lacks what it needs. */
 _Noreturn void mpe_test_skip(const char *why);
 
+/* 1 under the thread sanitizer, which needs memory of its own and must see each thread end. */
+#ifdef __SANITIZE_THREAD__
+#define MPE_TEST_TSAN 1
+#else
+#define MPE_TEST_TSAN 0
+#endif
+
 /* The checks behind the macros: each reports and returns false when its condition does not hold. */
 bool mpe_test_true(const char *file, int line, bool is_true, const char *text);
 bool mpe_test_int(const char *file, int line, intmax_t got, intmax_t want, const char *text);
