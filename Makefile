@@ -47,12 +47,13 @@ TESTING_SRC := $(filter-out %_test.c,$(wildcard engine/testing/*.c))
 TEST_SRC    := $(wildcard engine/*/*_test.c)
 BINDING_SRC := $(filter-out bindings/host.c,$(wildcard bindings/*.c)) \
 	$(foreach r,$(ROOMS),$(wildcard bindings/$(r)/*.c))
-HOST_SRC    := $(wildcard engine/examples/*.c engine/hosts/*.c bindings/examples/*.c bindings/hosts/*.c)
+HOST_SRC    := $(filter-out %_module.c,$(wildcard engine/examples/*.c engine/hosts/*.c \
+	bindings/examples/*.c bindings/hosts/*.c))
 # Tests that look behind the public headers are built once.
 HOST_TEST   := $(wildcard bindings/testing/*_host.c)
 LUA_SRC     := $(sort $(shell find bindings/mpengine -name '*.lua' 2>/dev/null))
 C_SRC       := $(ENGINE_SRC) $(TESTING_SRC) $(TEST_SRC) $(BINDING_SRC) bindings/host.c $(HOST_SRC) $(HOST_TEST) \
-	$(wildcard bindings/testing/*_module.c) $(wildcard bindings/fuzz/*.c) $(wildcard tools/*.c)
+	$(wildcard bindings/examples/*_module.c) $(wildcard bindings/fuzz/*.c) $(wildcard tools/*.c)
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 ENGINE_OBJ  := $(call objects,$(ENGINE_SRC))
@@ -185,10 +186,9 @@ $(BUILD)/lua/mpengine/core.so: $(BUILD)/libmpengine_lua.so
 	@mkdir -p $(@D)
 	$(Q)ln -sf ../../libmpengine_lua.so.$(MAJOR) $@
 
-# C modules of Lua for the specs, as others would link them.
-MODULE_TEST := $(wildcard bindings/testing/*_module.c)
-MODULES_SO  := $(patsubst bindings/testing/%_module.c,$(BUILD)/modules/%.so,$(MODULE_TEST))
-$(BUILD)/modules/%.so: $(BUILD)/obj/bindings/testing/%_module.o $(BUILD)/libmpengine_lua.so $(BUILD)/libmpengine.so
+# The examples of C modules of Lua, as others would link them; the specs load them.
+MODULES_SO  := $(patsubst bindings/examples/%_module.c,$(BUILD)/modules/%.so,$(wildcard bindings/examples/*_module.c))
+$(BUILD)/modules/%.so: $(BUILD)/obj/bindings/examples/%_module.o $(BUILD)/libmpengine_lua.so $(BUILD)/libmpengine.so
 	$(call say,LINK)
 	@mkdir -p $(@D)
 	$(Q)$(link) -shared -o $@ $< -L$(BUILD) -lmpengine_lua -lmpengine -Wl,-rpath,$(abspath $(BUILD))

@@ -227,3 +227,13 @@ describe("a script", function()
     assert.is_true(count >= 9)
   end)
 end)
+
+describe("the smallest C program", function()
+  it("is in the README as it is run, and has less than 45 lines", function()
+    local text = support.read_file(support.root .. "/engine/examples/smallest.c")
+    local _, lines = text:gsub("\n", "")
+    assert.is_true(lines < 45, lines .. " lines")
+    local shown = support.read_file(support.root .. "/README.md")
+    assert.truthy(shown:find((text:gsub("^[^\n]*\n", "", 1)), 1, true)) -- without the licence
+  end)
+end)
