@@ -207,6 +207,7 @@ local INTERNAL = {
   ["co.Group"] = set_of "discard",
   ["co.Pool"] = set_of "discard free_count wait_available",
   http = set_of "Headers",
+  ["http.WebSocket"] = set_of "drop",
 }
 
 local function compare(class, found, has)
@@ -265,6 +266,7 @@ local function samples(mp)
     ["co.JoinableQueue"] = co.JoinableQueue(), ["co.Lock"] = co.Lock(), ["co.RLock"] = co.RLock(),
     ["co.Semaphore"] = co.Semaphore(1), ["co.Condition"] = co.Condition(), ["http.Session"] = mp.http.Session(),
     StreamServer = mp.server.StreamServer { handler = print },
+    ["http.WebSocket"] = setmetatable({}, require("mpengine.core").WebSocket),
     ["http.ServerRequest"] = setmetatable({}, require "mpengine.http.request"),
     Socket = require("mpengine.core").listen("127.0.0.1", 0, 1),
     Listener = listener, Connection = client:get(),

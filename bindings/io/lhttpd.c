@@ -330,15 +330,10 @@ static void
 let_go(lmpe_httpd *h)
 {
     for (struct lmpe_connection *c = h->connections; c; c = c->next) {
-        lmpe_request *r = c->request;
-        if (r && r->upgrade) {
-            mpe_fd_closing(h->S->e, r->fd);
-            lmpe_mhd.upgrade_action(r->upgrade, MHD_UPGRADE_ACTION_CLOSE);
-            r->upgrade = NULL;
-            r->fd = -1;
-        } else if (r) {
-            lmpe_request_resume(r);
-        }
+        if (c->request && c->request->fd >= 0)
+            lmpe_request_end_upgrade(c->request);
+        else if (c->request)
+            lmpe_request_resume(c->request);
     }
 }
 

@@ -93,9 +93,9 @@ struct lmpe_request {
     size_t piece_size;
     uint8_t hungry, last, failed; /* a piece is waited for; there is no other; nor will there be */
     uint8_t is_file;
-    struct MHD_UpgradeResponseHandle *upgrade;
-    int fd;        /* of the upgraded connection; -1 */
-    mpe_buf extra; /* what had arrived behind its request */
+    struct MHD_UpgradeResponseHandle *upgrade; /* NULL with TLS */
+    int fd;                                    /* of the connection that was handed over; -1 */
+    mpe_buf extra;                             /* what had arrived behind its request */
 };
 
 #define LMPE_HTTPD "mpengine.httpd"

@@ -159,7 +159,7 @@ check_answer(lua_State *L)
 static int
 can_answer(const lmpe_request *r)
 {
-    return r->c && r->phase != LMPE_ANSWERED && !r->response;
+    return r->c && r->phase != LMPE_ANSWERED && !r->response && r->fd < 0;
 }
 
 static void
@@ -375,13 +375,30 @@ void
 lmpe_request_end_upgrade(lmpe_request *r)
 {
     struct MHD_UpgradeResponseHandle *upgrade = r->upgrade;
-    r->upgrade = NULL;
-    if (!upgrade)
+    if (r->fd < 0)
         return;
+    r->upgrade = NULL;
     mpe_fd_closing(r->h->S->e, r->fd);
     r->fd = -1;
-    lmpe_mhd.upgrade_action(upgrade, MHD_UPGRADE_ACTION_CLOSE);
+    if (upgrade)
+        lmpe_mhd.upgrade_action(upgrade, MHD_UPGRADE_ACTION_CLOSE);
+    else
+        lmpe_request_resume(r);
     lmpe_httpd_post(r->h);
+}
+
+/* request:take_over() -> whether the connection is this task's now: with TLS, where the library hands
+ * over a pair of sockets with a few bytes of room between. It stays suspended instead, and its owner
+ * reads and writes by its session; 101 is not sent. */
+static int
+request_take_over(lua_State *L)
+{
+    lmpe_request *r = lmpe_check_request(L);
+    luaL_argcheck(L, can_answer(r) && r->phase == LMPE_COMPLETE, 1, "it cannot be handed over");
+    if (r->h->cert)
+        r->fd = r->c->fd;
+    lua_pushboolean(L, r->fd >= 0);
+    return 1;
 }
 
 static int
@@ -433,6 +450,7 @@ on_open(lua_State *L, lmpe *S)
                                        {"answer_pieces", request_answer_pieces},
                                        {"piece", request_piece},
                                        {"upgrade", request_upgrade},
+                                       {"take_over", request_take_over},
                                        {NULL, NULL}};
     static const luaL_Reg functions[] = {{"file_part", file_part}, {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);

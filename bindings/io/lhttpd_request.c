@@ -88,6 +88,7 @@ lmpe_request_ends(void *ud, struct MHD_Connection *mhd, void **request,
     r->c = NULL;
     r->mhd = NULL;
     r->upgrade = NULL;
+    r->fd = -1;
     c->request = NULL;
     if (h->S->e)
         mpe_waitlist_wake(h->S->e, &r->waiters, UINT32_MAX);
@@ -299,7 +300,7 @@ lmpe_request_arrives(void *ud, struct MHD_Connection *mhd, const char *url, cons
         return MHD_YES;
     case LMPE_BODY:
         return *size > 0 ? take_body(r, bytes, size) : complete(r);
-    case LMPE_COMPLETE: /* resumed without an answer: the daemon ends */
+    case LMPE_COMPLETE: /* resumed without an answer: it was handed over, or the daemon ends */
     case LMPE_ANSWERED:
         break;
     }

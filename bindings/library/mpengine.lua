@@ -1294,6 +1294,14 @@ local ServerRequest = {}
 ---@return string? bytes nil at the end
 ---@return string? reason why the rest is missing: "closed", "the body is too large"
 function ServerRequest:read(n) end
+--- Hands the connection over: runs f(ws) in this task, whose end closes the WebSocket. Its results are
+--- what the handler returns: 426 or 400 when the request asks for no WebSocket, else nothing.
+---@async
+---@param f fun(ws: mpengine.http.WebSocket)
+---@return integer? status
+---@return table? headers
+---@return string? body
+function ServerRequest:websocket(f) end
 --- The answer that is a file, or the part of it that the request asks for; 404 when there is none.
 ---@param path string
 ---@param headers? table<string, string>
@@ -1301,6 +1309,32 @@ function ServerRequest:read(n) end
 ---@return table headers
 ---@return any body
 function ServerRequest:file(path, headers) end
+
+---@class mpengine.http.WebSocket
+local WebSocket = {}
+
+--- The next message. Pings are answered, and closes, while a task waits here.
+---@async
+---@param timeout? number
+---@return string? message nil when there is none
+---@return "text"|"binary"|"timeout"|"closed" kind
+---@return integer? code of the close; 1006 when there was none
+function WebSocket:recv(timeout) end
+--- Sends a message, and waits until the system has it. A text must be UTF-8.
+---@async
+---@param s string
+---@param kind? "text"|"binary" "text" when absent
+---@return true? sent
+---@return "closed"? reason
+---@return integer? code
+function WebSocket:send(s, kind) end
+--- Sends a close frame. The peer's own ends the next recv.
+---@async
+---@param code? integer 1000 when absent
+---@param reason? string
+---@return true? sent
+---@return "closed"? why
+function WebSocket:close(code, reason) end
 
 --- A server of HTTP that was not started: see docs/servers.md.
 ---@param settings mpengine.http.ServeSettings

@@ -67,6 +67,16 @@ function methods:read(n)
     return raw:read(n)
 end
 
+--- Hands the connection over: f(ws) runs in this task with a WebSocket, whose end closes it. Its result
+--- is what the handler returns. A request that asks for no WebSocket is answered with 426.
+---@param f fun(ws: mpengine.http.WebSocket)
+---@return integer? status
+---@return table? headers
+---@return string? body
+function methods:websocket(f)
+    return require "mpengine.http.websocket".hand_over(self, f)
+end
+
 --- An answer that is a file, or the part of it that is asked for; 404 when there is none.
 ---@param path string
 ---@param headers? table<string, string>
