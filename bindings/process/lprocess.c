@@ -36,6 +36,25 @@ file_end(lua_State *L, lmpe *S, int idx, mpe_waiter *w)
     return mpe_process_wait(S->e, (*c)->p, w, MPE_FOREVER);
 }
 
+static int
+is_near(const lmpe *S, const lmpe_child *c)
+{
+    return (const uint8_t *)c > (const uint8_t *)S && (const uint8_t *)c < S->room_end;
+}
+
+/* Notes are kept for the next child, until the library is closed. */
+static void
+free_child(lmpe *S, lmpe_child *c)
+{
+    if (!S->e) {
+        if (!is_near(S, c))
+            free(c);
+        return;
+    }
+    c->next = S->spare_children;
+    S->spare_children = c;
+}
+
 void
 lmpe_child_ended(lmpe *S, lmpe_child *c)
 {
@@ -48,6 +67,8 @@ lmpe_child_ended(lmpe *S, lmpe_child *c)
     S->ended_children++;
     mpe_process_free(S->e, c->p);
     c->p = NULL;
+    if (c->dropped)
+        free_child(S, c);
 }
 
 int
@@ -61,21 +82,12 @@ lmpe_poll_child(lmpe *S, lmpe_child *c)
     return c->ended;
 }
 
-/* Notes are kept for the next child. */
-static void
-free_child(lmpe *S, lmpe_child *c)
-{
-    c->next = S->spare_children;
-    S->spare_children = c;
-}
-
 void
 lmpe_reap_children(lmpe *S)
 {
     for (lmpe_child *c = S->children, *next; c; c = next) {
         next = c->next;
-        if (lmpe_poll_child(S, c) && c->dropped)
-            free_child(S, c);
+        lmpe_poll_child(S, c);
     }
 }
 
@@ -113,7 +125,7 @@ child_gc(lua_State *L)
     if (!c)
         return 0;
     *box = NULL;
-    if (S->e && (c->ended || !c->p))
+    if (c->ended || !c->p)
         free_child(S, c);
     else
         c->dropped = 1; /* it stays on the list */
@@ -321,4 +333,16 @@ on_open(lua_State *L, lmpe *S)
     lua_pop(L, 1);
 }
 
-const lmpe_module lmpe_process_module = {.open = on_open, .forked = on_fork};
+/* All children have ended. */
+static void
+on_close(lua_State *L, lmpe *S)
+{
+    (void)L;
+    for (lmpe_child *c; (c = S->spare_children) != NULL;) {
+        S->spare_children = c->next;
+        if (!is_near(S, c))
+            free(c);
+    }
+}
+
+const lmpe_module lmpe_process_module = {.open = on_open, .forked = on_fork, .close = on_close};
