@@ -2,11 +2,11 @@
 /*
 ** buf.c - a growable byte buffer with room for a small message inside itself.
 **
+** It takes memory from malloc, or from the allocator that mpe__buf_adopt gave it while it had none.
 ** Owns the memory at `data` unless that is `small`.  Invariant: len <= cap, and data is `small`
 ** exactly when cap is MPE_BUF_INLINE.  Growth doubles, so appending is amortised constant.
 ** It does not know what the bytes mean (wire.c does) and is not safe for two threads at once.
 */
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
@@ -17,13 +17,22 @@ mpe_buf_init(mpe_buf *b)
     b->data = b->small;
     b->len = 0;
     b->cap = MPE_BUF_INLINE;
+    b->alloc = NULL;
+}
+
+static struct mpe__memory
+memory_of(const mpe_buf *b)
+{
+    return (struct mpe__memory){b->alloc, b->alloc_ud};
 }
 
 void
 mpe_buf_free(mpe_buf *b)
 {
-    if (b->data != b->small)
-        free(b->data);
+    if (b->data != b->small) {
+        struct mpe__memory m = memory_of(b);
+        mpe__delete(&m, b->data, b->cap);
+    }
     mpe_buf_init(b);
 }
 
@@ -56,7 +65,11 @@ mpe_buf_grow(mpe_buf *b, size_t n)
     if (n > SIZE_MAX / 2 - b->len)
         return MPE_ENOMEM;
     cap = grown_cap(b, b->len + n);
-    data = realloc(b->data == b->small ? NULL : b->data, cap);
+    struct mpe__memory m = memory_of(b);
+    if (b->data == b->small)
+        data = mpe__new(&m, cap);
+    else
+        data = mpe__renew(&m, b->data, b->cap, cap);
     if (data == NULL)
         return MPE_ENOMEM;
     if (b->data == b->small)

@@ -1,8 +1,6 @@
 /* The deadline heap: sift up, sift down, nothing else. */
 #include "base/heap.h"
 
-#include <stdlib.h>
-
 static void
 place(struct mpe__heap *h, uint32_t i, mpe_waiter *w)
 {
@@ -38,11 +36,11 @@ sift_down(struct mpe__heap *h, uint32_t i)
 }
 
 int
-mpe__heap_push(struct mpe__heap *h, mpe_waiter *w)
+mpe__heap_push(struct mpe__heap *h, const struct mpe__memory *m, mpe_waiter *w)
 {
     if (h->count + 1 >= h->capacity) {
         uint32_t capacity = h->capacity ? h->capacity * 2 : 64;
-        mpe_waiter **at = realloc(h->at, capacity * sizeof *at);
+        mpe_waiter **at = mpe__renew(m, h->at, h->capacity * sizeof *at, capacity * sizeof *at);
         if (!at)
             return MPE_ENOMEM;
         h->at = at;
@@ -69,8 +67,8 @@ mpe__heap_remove(struct mpe__heap *h, mpe_waiter *w)
 }
 
 void
-mpe__heap_free(struct mpe__heap *h)
+mpe__heap_free(struct mpe__heap *h, const struct mpe__memory *m)
 {
-    free(h->at);
+    mpe__delete(m, h->at, h->capacity * sizeof *h->at);
     *h = (struct mpe__heap){0};
 }

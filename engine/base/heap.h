@@ -3,6 +3,7 @@
 #ifndef MPE_BASE_HEAP_H
 #define MPE_BASE_HEAP_H
 
+#include "base/memory.h"
 #include "mpengine_core.h"
 
 struct mpe__heap {
@@ -11,9 +12,9 @@ struct mpe__heap {
 };
 
 /* Errors: ENOMEM. */
-int mpe__heap_push(struct mpe__heap *h, mpe_waiter *w);
+int mpe__heap_push(struct mpe__heap *h, const struct mpe__memory *m, mpe_waiter *w);
 void mpe__heap_remove(struct mpe__heap *h, mpe_waiter *w);
-void mpe__heap_free(struct mpe__heap *h);
+void mpe__heap_free(struct mpe__heap *h, const struct mpe__memory *m);
 
 static inline mpe_waiter *
 mpe__heap_first(const struct mpe__heap *h)

@@ -8,6 +8,7 @@
 
 static mpe_waiter waiters[COUNT];
 static struct mpe__heap heap;
+static const struct mpe__memory memory;
 static uint32_t seed = 7;
 
 static uint32_t
@@ -22,7 +23,7 @@ push_all(uint32_t range)
 {
     for (int i = 0; i < COUNT; i++) {
         waiters[i].deadline = random_number() % range;
-        REQUIRE_OK(mpe__heap_push(&heap, &waiters[i]));
+        REQUIRE_OK(mpe__heap_push(&heap, &memory, &waiters[i]));
     }
 }
 
@@ -45,21 +46,21 @@ TEST(is_empty_at_first)
 {
     EXPECT(mpe__heap_first(&heap) == NULL);
     mpe__heap_remove(&heap, &waiters[0]);
-    mpe__heap_free(&heap);
+    mpe__heap_free(&heap, &memory);
 }
 
 TEST(gives_the_earliest_deadline_first)
 {
     push_all(UINT32_MAX);
     EXPECT_EQ(drain(), COUNT);
-    mpe__heap_free(&heap);
+    mpe__heap_free(&heap, &memory);
 }
 
 TEST(keeps_all_of_many_equal_deadlines)
 {
     push_all(3);
     EXPECT_EQ(drain(), COUNT);
-    mpe__heap_free(&heap);
+    mpe__heap_free(&heap, &memory);
 }
 
 TEST(removes_from_the_middle)
@@ -71,7 +72,7 @@ TEST(removes_from_the_middle)
     for (uint32_t i = 1; i <= heap.count; i++)
         EXPECT_EQ(heap.at[i]->heap_index, i);
     EXPECT_EQ(drain(), COUNT / 2);
-    mpe__heap_free(&heap);
+    mpe__heap_free(&heap, &memory);
 }
 
 TEST(removing_twice_changes_nothing)
@@ -80,5 +81,5 @@ TEST(removing_twice_changes_nothing)
     mpe__heap_remove(&heap, &waiters[3]);
     mpe__heap_remove(&heap, &waiters[3]);
     EXPECT_EQ(drain(), COUNT - 1);
-    mpe__heap_free(&heap);
+    mpe__heap_free(&heap, &memory);
 }

@@ -5,6 +5,7 @@
 #define MPE_CORE_ENGINE_H
 
 #include "mpengine_core.h"
+#include "base/buf.h"
 #include "core/kind.h"
 #include "core/layout.h"
 
@@ -20,6 +21,7 @@ struct mpe_engine {
     uint64_t objects_bytes;               /* of the whole table */
     uint64_t seal;                        /* of the arena, in each of its handles: object.c */
     uint64_t thread;                      /* door.c: the number of the thread that has it */
+    struct mpe__memory memory;            /* for all that is private */
     uint32_t forks;                       /* door.c: the forks before it was opened */
     uint32_t owners;                      /* numbers of owners given */
     const struct mpe__kind *const *kinds; /* by enum mpe_kind */
@@ -48,7 +50,17 @@ struct mpe_engine {
     struct mpe__loop *loop;                  /* loop/ */
     struct mpe__proc *proc;                  /* proc/ */
     struct mpe_guest *guest;                 /* proc/guest.c; NULL: none */
+    void *block;                             /* of memory, which this struct is in */
+    size_t block_bytes;
 };
+
+/* Frees the struct itself. */
+static inline void
+mpe__engine_release(mpe_engine *e)
+{
+    struct mpe__memory m = e->memory;
+    mpe__delete(&m, e->block, e->block_bytes);
+}
 
 static inline void *
 mpe__at(const mpe_engine *e, uint64_t off)

@@ -4,8 +4,6 @@
 #include "core/arena.h"
 #include "core/door.h"
 
-#include <stdlib.h>
-
 uint32_t
 mpe_pin_mark(mpe_engine *e)
 {
@@ -30,7 +28,8 @@ pin(void *ud, uint64_t handle)
     mpe_object *o;
     if (e->pins_count == e->pins_capacity) {
         uint32_t capacity = e->pins_capacity ? e->pins_capacity * 2 : 16;
-        mpe_object **pins = realloc(e->pins, capacity * sizeof *pins);
+        mpe_object **pins = mpe__renew(&e->memory, e->pins, e->pins_capacity * sizeof *pins,
+                                       capacity * sizeof *pins);
         if (!pins)
             return 0; /* at worst the receiver finds a stale handle */
         e->pins = pins;

@@ -25,7 +25,6 @@
 #include "core/ilock.h"
 
 #include <sched.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define COMMIT_OBJECTS 512u
@@ -159,7 +158,8 @@ holds_reach(mpe_engine *e, uint32_t index)
     uint32_t capacity = e->holds_capacity ? e->holds_capacity : 256;
     while (capacity <= index)
         capacity *= 2;
-    uint32_t *holds = realloc(e->holds, capacity * sizeof *holds);
+    uint32_t *holds = mpe__renew(&e->memory, e->holds, e->holds_capacity * sizeof *holds,
+                                 capacity * sizeof *holds);
     if (!holds)
         return MPE_ENOMEM;
     memset(holds + e->holds_capacity, 0, (capacity - e->holds_capacity) * sizeof *holds);

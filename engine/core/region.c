@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -75,28 +74,29 @@ struct mpe__mapping {
     uint64_t bytes;
 };
 
-static struct mpe__mapping *
-new_mapping(int fd, uint64_t bytes)
+static int
+new_mapping(const mpe_engine *e, int fd, uint64_t bytes, struct mpe__mapping **out)
 {
-    struct mpe__mapping *m = malloc(sizeof *m);
+    struct mpe__mapping *m = mpe__new(&e->memory, sizeof *m);
     if (!m)
-        return NULL;
+        return MPE_ENOMEM;
     *m = (struct mpe__mapping){.engines = 1, .fd = fd, .bytes = bytes};
     m->base = mpe__memfd_map(fd, bytes);
+    *out = m;
     if (m->base)
-        return m;
+        return MPE_OK;
     int saved = errno;
-    free(m);
+    mpe__delete(&e->memory, m, sizeof *m);
     errno = saved;
-    return NULL;
+    return MPE_ESYS;
 }
 
 static void
-free_mapping(struct mpe__mapping *m)
+free_mapping(const mpe_engine *e, struct mpe__mapping *m)
 {
     int saved = errno;
     mpe__memfd_unmap(m->base, m->bytes);
-    free(m);
+    mpe__delete(&e->memory, m, sizeof *m);
     errno = saved;
 }
 
@@ -120,13 +120,16 @@ map_new(mpe_engine *e, const struct mpe__header *h, const char *name)
     int fd = mpe__memfd_create(name, h->map_bytes);
     if (fd < 0)
         return MPE_ESYS;
-    struct mpe__mapping *m = new_mapping(fd, h->map_bytes);
-    if (!m || mpe__memfd_commit(fd, 0, sizeof *h) != 0 ||
-        mpe__memfd_commit(fd, h->objects_off, sizeof(mpe_object)) != 0) {
-        if (m)
-            free_mapping(m);
+    struct mpe__mapping *m;
+    int rc = new_mapping(e, fd, h->map_bytes, &m);
+    if (rc == MPE_OK && (mpe__memfd_commit(fd, 0, sizeof *h) != 0 ||
+                         mpe__memfd_commit(fd, h->objects_off, sizeof(mpe_object)) != 0)) {
+        free_mapping(e, m);
+        rc = MPE_ESYS;
+    }
+    if (rc != MPE_OK) {
         mpe__fd_close(fd);
-        return MPE_ESYS;
+        return rc;
     }
     memcpy(m->base, h, sizeof *h);
     use_mapping(e, m);
@@ -148,7 +151,7 @@ make(mpe_engine *e, struct mpe__header *h, uint64_t heap, const char *name)
     uint64_t file = mpe__limit_file_bytes(), addresses = mpe__limit_map_bytes();
     int rc = MPE_ESYS;
     errno = ENOMEM;
-    for (; heap > 0 && rc != MPE_OK; heap = smaller(heap)) {
+    for (; heap > 0 && rc != MPE_OK && rc != MPE_ENOMEM; heap = smaller(heap)) {
         lay_out(h, heap);
         if (h->limit_bytes > heap)
             h->limit_bytes = heap;
@@ -186,9 +189,10 @@ mpe__region_attach(mpe_engine *e, int fd)
         return MPE_ESYS;
     if (h.magic != MPE__MAGIC || h.format != format_word() || (uint64_t)st.st_size != h.map_bytes)
         return MPE_EVERSION;
-    struct mpe__mapping *m = new_mapping(fd, h.map_bytes);
-    if (!m)
-        return MPE_ESYS;
+    struct mpe__mapping *m;
+    int rc = new_mapping(e, fd, h.map_bytes, &m);
+    if (rc != MPE_OK)
+        return rc;
     use_mapping(e, m);
     return MPE_OK;
 }
@@ -208,7 +212,7 @@ mpe__region_unmap(mpe_engine *e)
     mpe__fd_close(e->bell_fd); /* not earlier: a detaching slot still rings the others */
     if (m && atomic_fetch_sub(&m->engines, 1) == 1) {
         mpe__fd_close(m->fd);
-        free_mapping(m);
+        free_mapping(e, m);
     }
     e->base = NULL;
     e->mapping = NULL;

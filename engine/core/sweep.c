@@ -26,8 +26,6 @@
 #include "core/slot.h"
 #include "core/door.h"
 
-#include <stdlib.h>
-
 #define SWEEP_AFTER 64u            /* dropped candidates that make a sweep worthwhile */
 #define SWEEP_NOW_BYTES (1u << 20) /* the limit of unfreed garbage */
 #define GROWN_PART 8u /* ... or this part of the arena, in the contents of containers */
@@ -169,15 +167,15 @@ static void
 sweep(mpe_engine *e)
 {
     struct sweep s = {.e = e, .top = mpe__load32(&e->header->objects_top)};
-    s.marked = calloc(s.top, 1);
-    s.todo = malloc(s.top * sizeof *s.todo);
+    s.marked = mpe__new_zeroed(&e->memory, s.top);
+    s.todo = mpe__new(&e->memory, s.top * sizeof *s.todo);
     if (s.marked && s.todo) {
         mark_reachable(&s);
         for (uint32_t i = 1; i < s.top; i++)
             settle(e, &e->objects[i], s.marked[i]);
     }
-    free(s.marked);
-    free(s.todo);
+    mpe__delete(&e->memory, s.marked, s.top);
+    mpe__delete(&e->memory, s.todo, s.top * sizeof *s.todo);
 }
 
 static void

@@ -163,7 +163,12 @@ typedef struct mpe_config {
      * name share it: made by the first, gone with the last. */
     const char *arena;
     const mpe_named_function *functions; /* up to one without a name; NULL: none */
-    /* All memory that is not shared, as lua_Alloc; NULL: malloc. Threads: the engine's. */
+    /* All memory that is not shared; NULL: malloc. As lua_Alloc: a new block has block NULL and
+     * old_size 0; size 0 frees; old_size is always the block's; making a block smaller may not
+     * fail. It must not call the engine. Also for buffers (mpe_buf) that a call with an engine
+     * fills, until they are freed; not for what the C library, libuv and a Lua state allocate, nor
+     * for mpe_offload and look-ups, whose threads are the process's.
+     * Threads: the engine's, and those of mpe_send and mpe_call_finish. */
     void *(*alloc)(void *ud, void *block, size_t old_size, size_t size);
     void *alloc_ud; /* the first argument of alloc */
     /* What the engine and the Lua library have to say: the error of a task that no call waits for,

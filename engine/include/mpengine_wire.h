@@ -43,12 +43,16 @@ extern "C" {
 /*
 ** A growable byte buffer.  The first MPE_BUF_INLINE bytes need no allocation, so it can live on
 ** the C stack for small messages; kept in a long-lived structure it is scratch space that stops
-** allocating once it has grown.  Never copy it by value: `data` may point into itself.
+** allocating once it has grown.  Never copy it by value: `data` may point into itself.  A call that
+** takes an engine and a buffer has the buffer grow by the allocator of the engine
+** (mpe_config.alloc), which is then needed until the buffer is freed; otherwise it is malloc.
 */
 struct mpe_buf {
     uint8_t *data;
     size_t len; /* bytes used */
     size_t cap; /* bytes available at data */
+    void *(*alloc)(void *ud, void *block, size_t old_size, size_t size); /* private; NULL: malloc */
+    void *alloc_ud;                                                      /* private */
     uint8_t small[MPE_BUF_INLINE];
 };
 

@@ -75,7 +75,7 @@ static int
 put(mpe_engine *e, const struct directory *d, mpe_bytes name, mpe_object *o)
 {
     mpe_buf b;
-    mpe_buf_init(&b);
+    mpe__buf_init(&b, &e->memory);
     int rc = mpe_wire_put_handle(&b, mpe_handle_of(e, o));
     if (rc == MPE_OK)
         rc = mpe_dict_put_new(e, d->dict, name, (mpe_bytes){b.data, b.len}, 1);
@@ -131,7 +131,7 @@ look(mpe_engine *e, mpe_object *changed, void *ud)
     if (!get_directory(e, &d))
         return MPE_EAGAIN;
     uint32_t mark = mpe_pin_mark(e);
-    mpe_buf_init(&b);
+    mpe__buf_init(&b, &e->memory);
     int rc = mpe_dict_get(e, d.dict, s->name, &b, NULL);
     if (rc == MPE_OK)
         rc = hold_first(e, &b, &s->found);

@@ -12,7 +12,6 @@
 #include "core/slot.h"
 
 #include <poll.h>
-#include <stdlib.h>
 
 #define ENDS_MAX 8u              /* more are better served by epoll */
 #define BACKSTOP_NS MPE_NS_PER_S /* between two checks when there is no descriptor for a doorbell */
@@ -28,11 +27,11 @@ on_event(uv_poll_t *handle, int status, int events)
 static int
 to_uv(mpe_engine *e, struct mpe__end *end, uv_loop_t *uv)
 {
-    uv_poll_t *poll = malloc(sizeof *poll);
+    uv_poll_t *poll = mpe__new(&e->memory, sizeof *poll);
     if (!poll)
         return MPE_ENOMEM;
     if (uv_poll_init(uv, poll, end->fd) != 0) {
-        free(poll);
+        mpe__delete(&e->memory, poll, sizeof *poll);
         return MPE_ESYS;
     }
     poll->data = end;
@@ -42,17 +41,14 @@ to_uv(mpe_engine *e, struct mpe__end *end, uv_loop_t *uv)
     return MPE_OK;
 }
 
-int
+void
 mpe__end_watch(mpe_engine *e, struct mpe__end *end)
 {
     struct mpe__loop *l = e->loop;
     if (end->at)
-        return MPE_OK;
-    if (end->fd >= 0 && l->uv && (!l->uv_is_own || uv_loop_alive(l->uv))) {
-        int rc = to_uv(e, end, l->uv);
-        if (rc != MPE_OK)
-            return rc;
-    } else {
+        return;
+    int polled = end->fd >= 0 && l->uv && (!l->uv_is_own || uv_loop_alive(l->uv));
+    if (!polled || to_uv(e, end, l->uv) != MPE_OK) { /* a later sleep tries it again */
         mpe__has_work(e);
         l->ends_apart++;
         l->ends_blind += end->fd < 0;
@@ -62,7 +58,6 @@ mpe__end_watch(mpe_engine *e, struct mpe__end *end)
     if (end->next)
         end->next->at = &end->next;
     l->ends = end;
-    return MPE_OK;
 }
 
 void
@@ -77,7 +72,7 @@ mpe__end_unwatch(mpe_engine *e, struct mpe__end *end)
     if (end->poll) {
         e->loop->own_active--;
         uv_poll_stop(end->poll);
-        mpe__uv_drop(e, (uv_handle_t *)end->poll);
+        mpe__uv_drop(e, end->poll);
         end->poll = NULL;
     } else {
         e->loop->ends_apart--;
@@ -110,7 +105,7 @@ mpe__ends_to_uv(mpe_engine *e)
     struct mpe__loop *l = e->loop;
     uv_loop_t *uv = l->ends_apart > l->ends_blind ? mpe_loop(e) : l->uv;
     if (l->ends_apart > l->ends_blind && !uv)
-        return MPE_ESYS;
+        return mpe__failure();
     for (struct mpe__end *end = l->ends; l->ends_apart > l->ends_blind; end = end->next) {
         if (end->poll || end->fd < 0)
             continue;

@@ -20,7 +20,6 @@
 #include "core/door.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -49,12 +48,14 @@ find(const struct mpe__fds *s, int fd)
 }
 
 static int
-grow(struct mpe__fds *s, uint32_t fd)
+grow(mpe_engine *e, uint32_t fd)
 {
+    struct mpe__fds *s = &e->loop->fds;
     uint32_t room = s->room ? s->room : 64;
     while (room <= fd)
         room *= 2;
-    struct mpe__fd **of = realloc(s->of, room * sizeof(struct mpe__fd *));
+    struct mpe__fd **of = mpe__renew(&e->memory, s->of, s->room * sizeof(struct mpe__fd *),
+                                     room * sizeof(struct mpe__fd *));
     if (!of)
         return -1;
     memset(of + s->room, 0, (room - s->room) * sizeof(struct mpe__fd *));
@@ -64,8 +65,9 @@ grow(struct mpe__fds *s, uint32_t fd)
 }
 
 static struct mpe__fd *
-find_or_make(struct mpe__fds *s, int fd)
+find_or_make(mpe_engine *e, int fd)
 {
+    struct mpe__fds *s = &e->loop->fds;
     struct mpe__fd *f = find(s, fd);
     if (f)
         return f;
@@ -73,9 +75,9 @@ find_or_make(struct mpe__fds *s, int fd)
         errno = EBADF;
         return NULL;
     }
-    if ((uint32_t)fd >= s->room && grow(s, (uint32_t)fd) != 0)
+    if ((uint32_t)fd >= s->room && grow(e, (uint32_t)fd) != 0)
         return NULL;
-    f = calloc(1, sizeof *f);
+    f = mpe__new_zeroed(&e->memory, sizeof *f);
     if (f)
         f->fd = fd;
     return s->of[fd] = f;
@@ -180,10 +182,10 @@ open_set(mpe_engine *e)
         return 0;
     if (!uv || mpe__fds_prepare(e) != 0)
         return -1;
-    uv_poll_t *poll = malloc(sizeof *poll);
+    uv_poll_t *poll = mpe__new(&e->memory, sizeof *poll);
     int rc = poll ? uv_poll_init(uv, poll, s->epoll) : UV_ENOMEM;
     if (rc != 0) {
-        free(poll);
+        mpe__delete(&e->memory, poll, sizeof *poll);
         errno = -rc;
         return -1;
     }
@@ -216,8 +218,8 @@ mpe_wait_fd(mpe_engine *e, mpe_waiter *w, int fd, int events, uint64_t deadline)
     int edge = (events & MPE_EDGE) != 0, writes = (events & MPE_WRITABLE) != 0;
     uint32_t wanted = writes ? WRITES : READS;
     struct mpe__fd *f;
-    if (open_set(e) != 0 || !(f = find_or_make(s, fd)))
-        return MPE_ESYS;
+    if (open_set(e) != 0 || !(f = find_or_make(e, fd)))
+        return mpe__failure();
     int known = edge && f->told && (f->set & wanted) == wanted && !(f->came & wanted);
     if (!known && watch(s, f, (edge ? f->set : waited_for(f)) | wanted) != 0)
         return MPE_ESYS;
@@ -252,7 +254,7 @@ mpe_fd_closing(mpe_engine *e, int fd)
     mpe_waitlist_wake(e, &f->readers, UINT32_MAX);
     mpe_waitlist_wake(e, &f->writers, UINT32_MAX);
     count(e, f);
-    free(f);
+    mpe__delete(&e->memory, f, sizeof *f);
 }
 
 /* ---- the end ---- */
@@ -262,11 +264,11 @@ mpe__fds_close(mpe_engine *e)
 {
     struct mpe__fds *s = &e->loop->fds;
     if (s->poll)
-        mpe__uv_drop(e, (uv_handle_t *)s->poll);
+        mpe__uv_drop(e, s->poll);
     mpe__fd_close(s->epoll);
     for (uint32_t i = 0; i < s->room; i++)
-        free(s->of[i]);
-    free(s->of);
+        mpe__delete(&e->memory, s->of[i], sizeof *s->of[i]);
+    mpe__delete(&e->memory, s->of, s->room * sizeof(struct mpe__fd *));
     *s = (struct mpe__fds){.epoll = -1};
 }
 

@@ -8,8 +8,6 @@
 #include "loop/loop.h"
 #include "os/os.h"
 
-#include <stdlib.h>
-
 static void
 on_closed(uv_handle_t *handle)
 {
@@ -34,7 +32,7 @@ leave_host_loop(mpe_engine *e)
     mpe__watch_stop(e);
     for (struct mpe__end *end = l->ends; end; end = end->next)
         if (end->poll)
-            mpe__uv_drop(e, (uv_handle_t *)end->poll);
+            mpe__uv_drop(e, end->poll);
     close_own(e, (uv_handle_t *)&l->before_poll);
     if (l->bell_ready) {
         close_own(e, (uv_handle_t *)&l->bell);

@@ -9,7 +9,6 @@
 #include "core/death.h"
 #include "core/door.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #define STRIDE_MAX 16u  /* jobs between two reads of the clock */
@@ -382,13 +381,12 @@ void
 mpe__loop_free(mpe_engine *e)
 {
     struct mpe__loop *l = e->loop;
-    mpe__heap_free(&l->timers);
+    mpe__heap_free(&l->timers, &e->memory);
     for (uint32_t i = 0; i <= MPE__BUCKETS; i++) {
         struct mpe__entry *n = i < MPE__BUCKETS ? l->buckets[i] : l->spare, *next;
         for (; n; n = next) {
             next = n->next;
-            free(n->clock);
-            free(n);
+            mpe__entry_free(e, n);
         }
     }
 }

@@ -132,6 +132,8 @@ void mpe__tell_turn(mpe_engine *e);
 
 /* waiter.c */
 void mpe__dispatch_bell(mpe_engine *e);
+/* Its waiters are gone with the engine. */
+void mpe__entry_free(mpe_engine *e, struct mpe__entry *n);
 void mpe__expire_timers(mpe_engine *e);
 /* The next deadline, or MPE_FOREVER; *awaited: the next one that a wait depends on, or
  * MPE_FOREVER. */
@@ -164,8 +166,8 @@ void mpe__uv_begin(mpe_engine *e);
 void mpe__uv_turn(mpe_engine *e);
 /* Time has passed in which the loop was not run: the next libuv timer counts from now. */
 void mpe__uv_passed(mpe_engine *e);
-/* Closes a handle allocated by malloc, and frees it when it is closed. */
-void mpe__uv_drop(mpe_engine *e, uv_handle_t *handle);
+/* Closes a handle that was allocated, and frees it when it is closed. */
+void mpe__uv_drop(mpe_engine *e, uv_poll_t *handle);
 /* The same, whatever is on the loop. After mpe__uv_arm. */
 void mpe__uv_turn_always(mpe_engine *e);
 /* This process is about to sleep in a poll of the loop's descriptors: its bell and the deaths of
@@ -195,8 +197,8 @@ void mpe__uv_close(mpe_engine *e);
 /* watch.c: in poll, pidfds report the deaths of other processes. */
 void mpe__watch_peers(mpe_engine *e);
 void mpe__watch_stop(mpe_engine *e);
-/* exits.c. Watching twice is harmless, and so is unwatching. Errors: ENOMEM, ESYS. */
-int mpe__end_watch(mpe_engine *e, struct mpe__end *end);
+/* exits.c. Watching twice is harmless, and so is unwatching. */
+void mpe__end_watch(mpe_engine *e, struct mpe__end *end);
 void mpe__end_unwatch(mpe_engine *e, struct mpe__end *end);
 /* Settle: moves the ends to where this process will sleep; 1 when some will not be seen there,
  * for lack of descriptors, so that they must be checked. To uv: to the libuv loop. Errors:

@@ -235,11 +235,11 @@ mpe_lookup_start(mpe_engine *e, enum mpe_lookup_kind kind, const char *name, con
     if (!mpe__is_ours(e))
         return mpe__refusal(e, NULL, 0);
     struct mpe__question *q = find(e, kind, name, service);
-    mpe_lookup *l = calloc(1, sizeof *l);
+    mpe_lookup *l = mpe__new_zeroed(&e->memory, sizeof *l);
     int rc = !l ? MPE_ENOMEM : q ? MPE_OK : ask(e, kind, name, service, &q);
     if (rc != MPE_OK) {
         int saved = errno;
-        free(l);
+        mpe__delete(&e->memory, l, sizeof *l);
         errno = saved;
         return rc;
     }
@@ -284,7 +284,7 @@ mpe_lookup_free(mpe_engine *e, mpe_lookup *l)
     while (*p != l)
         p = &(*p)->next;
     *p = l->next;
-    free(l);
+    mpe__delete(&e->memory, l, sizeof *l);
     if (atomic_load(&q->state) != DONE)
         mpe_keep_alive(e, -1); /* an abandoned question is not waited for */
     if (!q->askers)

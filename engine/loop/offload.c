@@ -5,11 +5,11 @@
  * work is on a list of its engine, whose bell is rung for everything; the loop takes it from
  * there.
  *
- * The threads belong to the process, not to an engine, under one lock. Closing an engine disowns
- * its work: queued work is not run, running work is freed by its thread, and a program that
- * exits does not wait for it. A forked child begins without threads and without work. The lock
- * is taken around the fork, and the threads hold no other lock, so they do not prevent a fork
- * (proc/fork.c counts them).
+ * The threads and the memory of the work belong to the process, not to an engine, under one lock.
+ * Closing an engine disowns its work: queued work is not run, running work is freed by its thread,
+ * and a program that exits does not wait for it. A forked child begins without threads and without
+ * work. The lock is taken around the fork, and the threads hold no other lock, so they do not
+ * prevent a fork (proc/fork.c counts them).
  */
 #include "loop/loop.h"
 #include "os/os.h"

@@ -11,8 +11,6 @@
 #include "loop/loop.h"
 #include "core/door.h"
 
-#include <stdlib.h>
-
 #define PER_TURN 64
 
 struct mpe__call {
@@ -31,7 +29,7 @@ mpe_send(mpe_engine *e, void (*run)(mpe_engine *e, void *ud), void *ud)
     struct mpe__loop *l = e->loop;
     if (mpe__load32(&l->closing))
         return MPE_ECLOSED;
-    struct mpe__call *c = malloc(sizeof *c);
+    struct mpe__call *c = mpe__new(&e->memory, sizeof *c);
     if (!c)
         return MPE_ENOMEM;
     *c = (struct mpe__call){.next = atomic_load(&l->sent), .run = run, .ud = ud};
@@ -70,7 +68,7 @@ run_first(mpe_engine *e)
 {
     struct mpe__loop *l = e->loop;
     struct mpe__call c = *l->calls;
-    free(l->calls);
+    mpe__delete(&e->memory, l->calls, sizeof *l->calls);
     l->calls = c.next;
     if (l->calls)
         mpe_post(e, &l->send_job);
@@ -112,6 +110,6 @@ mpe__send_forget(mpe_engine *e)
     for (take(l); l->calls;) {
         struct mpe__call *c = l->calls;
         l->calls = c->next;
-        free(c);
+        mpe__delete(&e->memory, c, sizeof *c);
     }
 }

@@ -175,7 +175,9 @@ mpe_poll_begin(mpe_engine *e, int *fd, uint64_t *deadline)
     if (!mpe__is_ours(e))
         return mpe__refusal(e, NULL, 0);
     uv_loop_t *uv = mpe_loop(e);
-    if (!uv || mpe__uv_arm(e) != MPE_OK)
+    if (!uv)
+        return mpe__failure();
+    if (mpe__uv_arm(e) != MPE_OK)
         return MPE_ESYS;
     if (has_untold(uv))
         mpe__uv_turn_always(e);

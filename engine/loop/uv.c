@@ -19,7 +19,6 @@
 #include "core/door.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #define UV_DESCRIPTORS 7             /* that a loop, libuv itself and the set of fd.c start with */
@@ -94,12 +93,12 @@ mpe_loop(mpe_engine *e)
     if (mpe__fd_room(e->fd, UV_DESCRIPTORS) != 0) /* libuv aborts without the descriptors of its
                                                    * signals */
         return NULL;
-    uv_loop_t *uv = malloc(sizeof *uv);
+    uv_loop_t *uv = mpe__new(&e->memory, sizeof *uv);
     unsigned held = mpe_standard_hold();
     int rc = uv ? uv_loop_init(uv) : UV_ENOMEM;
     mpe_standard_release(held);
     if (rc != 0) {
-        free(uv);
+        mpe__delete(&e->memory, uv, sizeof *uv);
         errno = -rc;
         return NULL;
     }
@@ -244,23 +243,23 @@ void
 mpe__uv_closed(mpe_engine *e)
 {
     if (--e->loop->own_closing == 0 && e->loop->is_forgotten)
-        free(e); /* the first of all its memory */
+        mpe__engine_release(e);
 }
 
 static void
 on_closed(uv_handle_t *handle)
 {
     mpe_engine *e = handle->data;
-    free(handle);
+    mpe__delete(&e->memory, handle, sizeof(uv_poll_t));
     mpe__uv_closed(e);
 }
 
 void
-mpe__uv_drop(mpe_engine *e, uv_handle_t *handle)
+mpe__uv_drop(mpe_engine *e, uv_poll_t *handle)
 {
     handle->data = e;
     e->loop->own_closing++;
-    uv_close(handle, on_closed);
+    uv_close((uv_handle_t *)handle, on_closed);
 }
 
 uint64_t
@@ -325,6 +324,6 @@ mpe__uv_close(mpe_engine *e)
             uv_walk(l->uv, close_handle, NULL);
         uv_run(l->uv, l->uv_is_own ? UV_RUN_DEFAULT : UV_RUN_NOWAIT);
         if (l->uv_is_own && uv_loop_close(l->uv) == 0)
-            free(l->uv);
+            mpe__delete(&e->memory, l->uv, sizeof *l->uv);
     }
 }

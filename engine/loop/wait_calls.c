@@ -12,8 +12,6 @@
 #include "objects/doors.h"
 #include "objects/lock.h"
 
-#include <stdlib.h>
-
 typedef int (*step)(mpe_engine *e, mpe_object *o, void *ud);
 
 /* Tries and waits; MPE_NOW says EAGAIN. */
@@ -405,7 +403,8 @@ mpe_wait_any(mpe_engine *e, mpe_object *const *objects, size_t n, uint64_t deadl
     size_t i = first_ready(e, objects, n);
     if (i == n && deadline != MPE_NOW && (rc = mpe__may_wait(e, deadline)) != MPE_OK)
         return rc;
-    if (i == n && deadline != MPE_NOW && n > 8 && !(choices = calloc(n, sizeof *choices)))
+    if (i == n && deadline != MPE_NOW && n > 8 &&
+        !(choices = mpe__new_zeroed(&e->memory, n * sizeof *choices)))
         return MPE_ENOMEM;
     for (int late = 0; rc == MPE_OK && i == n; i = first_ready(e, objects, n)) {
         if (deadline == MPE_NOW || late) {
@@ -417,7 +416,7 @@ mpe_wait_any(mpe_engine *e, mpe_object *const *objects, size_t n, uint64_t deadl
         late = deadline != MPE_FOREVER && mpe_now() >= deadline;
     }
     if (choices != few)
-        free(choices);
+        mpe__delete(&e->memory, choices, n * sizeof *choices);
     if (rc == MPE_OK && index)
         *index = i;
     return rc;

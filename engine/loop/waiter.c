@@ -19,8 +19,6 @@
 #include "loop/loop.h"
 #include "core/door.h"
 
-#include <stdlib.h>
-
 #define SPIN_NS 2000u
 
 /* ---- lists ---- */
@@ -75,7 +73,7 @@ set_deadline(mpe_engine *e, mpe_waiter *w, uint64_t deadline)
     w->heap_index = 0;
     w->is_aside = 0;
     mpe__has_work(e);
-    return deadline == MPE_FOREVER ? MPE_OK : mpe__heap_push(&e->loop->timers, w);
+    return deadline == MPE_FOREVER ? MPE_OK : mpe__heap_push(&e->loop->timers, &e->memory, w);
 }
 
 /* ---- entries ---- */
@@ -95,7 +93,7 @@ make_entry(mpe_engine *e, mpe_object *o, int event, struct mpe__entry **at)
     struct mpe__entry *n = e->loop->spare;
     if (n)
         e->loop->spare = n->next;
-    else if (!(n = malloc(sizeof *n)))
+    else if (!(n = mpe__new(&e->memory, sizeof *n)))
         return NULL;
     *n = (struct mpe__entry){.object = o, .event = event};
     *at = n;
@@ -109,6 +107,13 @@ struct mpe__clock {
     struct mpe__entry *entry;
 };
 
+void
+mpe__entry_free(mpe_engine *e, struct mpe__entry *n)
+{
+    mpe__delete(&e->memory, n->clock, sizeof *n->clock);
+    mpe__delete(&e->memory, n, sizeof *n);
+}
+
 static void
 free_if_unused(mpe_engine *e, struct mpe__entry **at)
 {
@@ -117,7 +122,7 @@ free_if_unused(mpe_engine *e, struct mpe__entry **at)
         return;
     if (n->clock) {
         mpe__heap_remove(&e->loop->timers, &n->clock->timer);
-        free(n->clock);
+        mpe__delete(&e->memory, n->clock, sizeof *n->clock);
         n->clock = NULL;
     }
     *at = n->next;
@@ -195,7 +200,7 @@ set_clock(mpe_engine *e, struct mpe__entry *n)
     const struct mpe__wake *wake = wake_of(e, n);
     if (!wake->due || !n->list.head)
         return MPE_OK;
-    if (!n->clock && !(n->clock = calloc(1, sizeof *n->clock)))
+    if (!n->clock && !(n->clock = mpe__new_zeroed(&e->memory, sizeof *n->clock)))
         return MPE_ENOMEM;
     n->clock->entry = n;
     n->clock->timer.fire = on_clock;

@@ -8,7 +8,6 @@
 #include "core/death.h"
 #include "core/slot.h"
 
-#include <stdlib.h>
 #include <unistd.h>
 
 static void
@@ -18,7 +17,7 @@ unwatch(mpe_engine *e, uint32_t slot)
     uv_poll_t *w = l->watches[slot];
     int fd = w->io_watcher.fd;
     l->watches[slot] = NULL;
-    mpe__uv_drop(e, (uv_handle_t *)w);
+    mpe__uv_drop(e, w);
     close(fd);
 }
 
@@ -36,14 +35,14 @@ on_death(uv_poll_t *handle, int status, int events)
 static void
 watch(mpe_engine *e, uint32_t slot)
 {
-    uv_poll_t *w = malloc(sizeof *w);
+    uv_poll_t *w = mpe__new(&e->memory, sizeof *w);
     struct mpe__slot *s = &e->slots[slot];
     pid_t pid = (pid_t)mpe__load32(&s->pid), thread = (pid_t)mpe__slot_thread(s);
     int fd = w && thread ? mpe__pidfd_open_thread(pid, thread) : -1;
     if (fd < 0 || uv_poll_init(e->loop->uv, w, fd) != 0) {
         if (fd >= 0)
             close(fd);
-        free(w);
+        mpe__delete(&e->memory, w, sizeof *w);
         if (!mpe__is_dead(s))
             e->loop->blind = 1;
         return;

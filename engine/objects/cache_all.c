@@ -100,6 +100,7 @@ mpe_cache_keys(mpe_engine *e, mpe_object *o, uint64_t max, mpe_buf *out, uint64_
         return MPE_EINVAL;
     if (!mpe__admits(e, o, MPE__KIND(CACHE)))
         return mpe__refusal(e, o, MPE__KIND(CACHE));
+    mpe__buf_adopt(out, &e->memory);
     struct listing l = {.out = out, .max = max, .now = mpe_now()};
     int rc = each_shard(e, o, list_key, &l);
     if (rc < 0)

@@ -223,6 +223,7 @@ mpe_cache_fetch(mpe_engine *e, mpe_object *o, mpe_bytes key, uint32_t task, uint
         return MPE_EINVAL;
     if (!mpe__admits(e, o, MPE__KIND(CACHE)))
         return mpe__refusal(e, o, MPE__KIND(CACHE));
+    mpe__buf_adopt(out, &e->memory);
     if (key.size > INT32_MAX)
         return MPE_ERANGE;
     key = mpe__key_of(key, small);
@@ -287,6 +288,7 @@ mpe_cache_fetch_again(mpe_engine *e, mpe_object *o, mpe_cache_flight *flight, mp
         return MPE_EINVAL;
     if (!mpe__admits(e, o, MPE__KIND(CACHE)))
         return mpe__refusal(e, o, MPE__KIND(CACHE));
+    mpe__buf_adopt(out, &e->memory);
     struct mpe__flight *f = own_flight(e, flight);
     if (!f || !flight->event)
         return MPE_EINVAL;

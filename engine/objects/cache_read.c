@@ -142,6 +142,7 @@ mpe_cache_get(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out)
         return MPE_EINVAL;
     if (!mpe__admits(e, o, MPE__KIND(CACHE)))
         return mpe__refusal(e, o, MPE__KIND(CACHE));
+    mpe__buf_adopt(out, &e->memory);
     key = mpe__key_of(key, small);
     mpe__cache_locate(e, o, key, &p);
     int rc = read_often(&p, key, out);

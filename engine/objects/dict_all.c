@@ -342,6 +342,7 @@ mpe_dict_snapshot(mpe_engine *e, mpe_object *o, mpe_buf *out, uint64_t *count)
         return MPE_EINVAL;
     if (!mpe__admits(e, o, MPE__KIND(DICT)))
         return mpe__refusal(e, o, MPE__KIND(DICT));
+    mpe__buf_adopt(out, &e->memory);
     struct snapshot s = {out, 0};
     int rc = each_stripe(e, o, copy_node, &s);
     if (rc == MPE_OK)

@@ -207,6 +207,7 @@ mpe_dict_get(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out, uint64_t
         return MPE_EINVAL;
     if (!mpe__admits(e, o, MPE__KIND(DICT)))
         return mpe__refusal(e, o, MPE__KIND(DICT));
+    mpe__buf_adopt(out, &e->memory);
     if (mpe__is_float_key(key))
         return read_float_key(e, o, key, out, version);
     return read_key(e, o, key, out, version);

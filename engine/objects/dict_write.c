@@ -320,6 +320,8 @@ mpe_dict_remove(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out)
         return MPE_EINVAL;
     if (!mpe__admits(e, o, MPE__KIND(DICT)))
         return mpe__refusal(e, o, MPE__KIND(DICT));
+    if (out)
+        mpe__buf_adopt(out, &e->memory);
     struct mpe__dict_place p;
     key = mpe__key_of(key, small);
     lock_key(e, o, key, &p);
@@ -371,6 +373,8 @@ mpe_dict_pop_any(mpe_engine *e, mpe_object *o, mpe_buf *key, mpe_buf *value)
         return MPE_EINVAL;
     if (!mpe__admits(e, o, MPE__KIND(DICT)))
         return mpe__refusal(e, o, MPE__KIND(DICT));
+    mpe__buf_adopt(key, &e->memory);
+    mpe__buf_adopt(value, &e->memory);
     struct mpe__dict *d = mpe__dict_body(e, o);
     if (mpe__load64(&d->pending))
         mpe__dict_settle(e, o);

@@ -29,7 +29,6 @@
 #include "objects/limiter.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 #define TICKS_PER_NS 64.0
 #define TICKS_PER_S (TICKS_PER_NS * (double)MPE_NS_PER_S)
@@ -235,11 +234,11 @@ static int
 join_line(mpe_engine *e, mpe_object *o, uint64_t cost, mpe_limiter_wait **out)
 {
     struct mpe__limiter_line **at = find_line(e, o), *line = *at;
-    mpe_limiter_wait *w = malloc(sizeof *w);
-    if (w && !line && (line = *at = calloc(1, sizeof *line)) != NULL)
+    mpe_limiter_wait *w = mpe__new(&e->memory, sizeof *w);
+    if (w && !line && (line = *at = mpe__new_zeroed(&e->memory, sizeof *line)) != NULL)
         line->object = o;
     if (!w || !line) {
-        free(w);
+        mpe__delete(&e->memory, w, sizeof *w);
         return MPE_ENOMEM;
     }
     mpe__a64 *tickets = &body(e, o)->tickets;
@@ -277,9 +276,9 @@ leave_line(mpe_engine *e, mpe_object *o, mpe_limiter_wait **wait)
     *(w->next ? &w->next->prev : &line->tail) = w->prev;
     if (!line->head) {
         *at = line->next;
-        free(line);
+        mpe__delete(&e->memory, line, sizeof *line);
     }
-    free(w);
+    mpe__delete(&e->memory, w, sizeof *w);
     *wait = NULL;
     show_first(e, o);
     look(e, o, NULL);
@@ -288,10 +287,13 @@ leave_line(mpe_engine *e, mpe_object *o, mpe_limiter_wait **wait)
 void
 mpe__limiter_lines_free(mpe_engine *e)
 {
-    for (struct mpe__limiter_line *line; (line = e->limiter_lines) != NULL; free(line)) {
+    for (struct mpe__limiter_line *line; (line = e->limiter_lines) != NULL;) {
         e->limiter_lines = line->next;
-        for (mpe_limiter_wait *w; (w = line->head) != NULL; free(w))
+        for (mpe_limiter_wait *w; (w = line->head) != NULL;) {
             line->head = w->next;
+            mpe__delete(&e->memory, w, sizeof *w);
+        }
+        mpe__delete(&e->memory, line, sizeof *line);
     }
 }
 

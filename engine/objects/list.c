@@ -10,7 +10,6 @@
 #include "core/ilock.h"
 #include "objects/doors.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #define FIRST_CAPACITY 8u
@@ -156,6 +155,7 @@ mpe_list_get(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out)
         return MPE_EINVAL;
     if (!mpe__admits(e, o, MPE__KIND(LIST)))
         return mpe__refusal(e, o, MPE__KIND(LIST));
+    mpe__buf_adopt(out, &e->memory);
     lock(e, o);
     struct items old = items_of(vector_of(e, o));
     int rc = MPE_ERANGE;
@@ -347,6 +347,8 @@ mpe_list_remove(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out)
 {
     if (!mpe__admits(e, o, MPE__KIND(LIST)))
         return mpe__refusal(e, o, MPE__KIND(LIST));
+    if (out)
+        mpe__buf_adopt(out, &e->memory);
     lock(e, o);
     int rc = remove_locked(e, o, index, out);
     mpe__iunlock(e, &o->ilock);
@@ -411,6 +413,8 @@ mpe_list_snapshot(mpe_engine *e, mpe_object *o, mpe_buf *out, uint64_t *count, u
 {
     if (!mpe__admits(e, o, MPE__KIND(LIST)))
         return mpe__refusal(e, o, MPE__KIND(LIST));
+    if (out)
+        mpe__buf_adopt(out, &e->memory);
     static const uint8_t zeros[8];
     int rc = MPE_OK;
     lock(e, o);
@@ -459,14 +463,15 @@ replace_locked(mpe_engine *e, mpe_object *o, uint64_t version, const uint64_t *o
 
 /* Each index once: a repeated item would be freed twice. */
 static int
-check_order(const uint64_t *order, uint64_t count)
+check_order(const mpe_engine *e, const uint64_t *order, uint64_t count)
 {
-    uint8_t *seen = calloc(count ? count : 1, 1);
+    size_t bytes = count ? count : 1;
+    uint8_t *seen = mpe__new_zeroed(&e->memory, bytes);
     int rc = seen ? MPE_OK : MPE_ENOMEM;
     for (uint64_t i = 0; i < count && rc == MPE_OK; i++)
         if (order[i] >= count || seen[order[i]]++)
             rc = MPE_ERANGE;
-    free(seen);
+    mpe__delete(&e->memory, seen, bytes);
     return rc;
 }
 
@@ -476,7 +481,7 @@ mpe_list_reorder(mpe_engine *e, mpe_object *o, uint64_t version, const uint64_t 
 {
     if (!mpe__admits(e, o, MPE__KIND(LIST)))
         return mpe__refusal(e, o, MPE__KIND(LIST));
-    int rc = check_order(order, count);
+    int rc = check_order(e, order, count);
     if (rc != MPE_OK)
         return rc;
     lock(e, o);

@@ -9,7 +9,6 @@
 
 #include <math.h>
 #include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- packing ---- */
@@ -68,6 +67,7 @@ mpe_pack(mpe_engine *e, mpe_buf *out, const char *format, ...)
         return MPE_EINVAL;
     if (!mpe__is_ours(e))
         return mpe__refusal(e, NULL, 0);
+    mpe__buf_adopt(out, &e->memory);
     if (format[strspn(format, "nbidzso")])
         return MPE_EINVAL;
     size_t before = out->len;
@@ -104,12 +104,12 @@ count_part(struct level *top, const mpe_wire_item *item)
 
 /* Reads the parts of the value whose first item is *item. */
 static int
-skip_parts(mpe_wire_reader *r, const mpe_wire_item *first)
+skip_parts(const mpe_engine *e, mpe_wire_reader *r, const mpe_wire_item *first)
 {
     mpe_wire_item item = *first;
     mpe_buf levels;
     int rc = MPE_OK;
-    mpe_buf_init(&levels);
+    mpe__buf_init(&levels, &e->memory);
     do {
         struct level l = {.parts = mpe__wire_parts(&item),
                           .open = item.kind == MPE_WIRE_TABLE && item.open};
@@ -162,14 +162,14 @@ resolve(const mpe_wire_reader *r, mpe_wire_item *item)
 
 /* Reads one value: its first item, a reference being that which it means. */
 static int
-read_value(mpe_wire_reader *r, mpe_wire_item *item)
+read_value(const mpe_engine *e, mpe_wire_reader *r, mpe_wire_item *item)
 {
     int rc = mpe_wire_read(r, item);
     if (rc <= 0)
         return rc < 0 ? rc : MPE_ETYPE;
     if (item->kind == MPE_WIRE_END || item->kind == MPE_WIRE_CELL || item->kind == MPE_WIRE_CELLREF)
         return MPE_ECORRUPT;
-    rc = skip_parts(r, item);
+    rc = skip_parts(e, r, item);
     if (rc == MPE_OK && (item->kind == MPE_WIRE_REF || item->kind == MPE_WIRE_REFNEW))
         rc = resolve(r, item);
     return rc;
@@ -316,10 +316,10 @@ unpack(struct unpacking *u, mpe_bytes message, const char *format, struct argume
     mpe_wire_open(&r, message.data, message.size);
     u->objects = 0;
     for (; *format && rc == MPE_OK; format++)
-        if ((rc = read_value(&r, &item)) == MPE_OK)
+        if ((rc = read_value(u->e, &r, &item)) == MPE_OK)
             rc = unpack_one(u, *format, &item, a);
     if (rc == MPE_OK && r.at != r.end) {
-        rc = read_value(&r, &item);
+        rc = read_value(u->e, &r, &item);
         rc = rc == MPE_OK ? MPE_ETYPE : rc; /* there are more */
     }
     return rc;
@@ -349,7 +349,7 @@ mpe_unpack(mpe_engine *e, const void *data, size_t size, const char *format, ...
     if (format[strspn(format, "nbidzso?")])
         return MPE_EINVAL;
     size_t objects = count_objects(format);
-    if (objects > 8 && !(u.held = malloc(objects * sizeof *u.held)))
+    if (objects > 8 && !(u.held = mpe__new(&e->memory, objects * sizeof *u.held)))
         return MPE_ENOMEM;
     va_start(a.list, format);
     int rc = unpack(&u, message, format, &a);
@@ -363,7 +363,7 @@ mpe_unpack(mpe_engine *e, const void *data, size_t size, const char *format, ...
         va_end(a.list);
     }
     if (u.held != few)
-        free(u.held);
+        mpe__delete(&e->memory, u.held, objects * sizeof *u.held);
     return rc;
 }
 

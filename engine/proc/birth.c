@@ -173,7 +173,7 @@ mpe_attach(const mpe_config *config, mpe_engine **out)
         return rc;
     snprintf(text, sizeof text, "%s", variable);
     unsetenv(MPE__CHILD_VARIABLE); /* it is for this process only, not for its children */
-    mpe_engine *e = mpe__engine_new();
+    mpe_engine *e = mpe__engine_new(&(struct mpe__memory){c.alloc, c.alloc_ud});
     if (!e)
         return MPE_ENOMEM;
     close_on_exec(MPE__ARENA_FD);

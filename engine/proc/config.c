@@ -42,8 +42,6 @@ mpe__config_read(const mpe_config *given, mpe_config *out)
         return MPE_EINVAL;
     if (c.arena ? !*c.arena || strnlen(c.arena, 256) > 255 : (c.flags & MPE_ARENA_EXISTING) != 0)
         return MPE_EINVAL;
-    if (c.alloc)
-        return MPE_EINVAL;
     *out = c;
     return MPE_OK;
 }

@@ -39,14 +39,19 @@ struct whole {
 };
 
 mpe_engine *
-mpe__engine_new(void)
+mpe__engine_new(const struct mpe__memory *m)
 {
-    struct whole *w = aligned_alloc(PAGE, (sizeof *w + PAGE - 1) / PAGE * PAGE);
-    if (!w)
+    size_t bytes = mpe__round_up(sizeof(struct whole), PAGE), more = m->call ? PAGE : 0;
+    char *block = m->call ? mpe__new(m, bytes + more) : aligned_alloc(PAGE, bytes);
+    if (!block)
         return NULL;
+    struct whole *w = (struct whole *)(block + (-(uintptr_t)block & (PAGE - 1)));
     memset(w, 0, sizeof *w);
     mpe__program_note();
     mpe_engine *e = &w->engine;
+    e->memory = *m;
+    e->block = block;
+    e->block_bytes = bytes + more;
     e->proc = &w->proc;
     e->loop = &w->loop;
     mpe__adopt(e);
@@ -57,15 +62,21 @@ mpe__engine_new(void)
     return e;
 }
 
+static void
+free_lists(mpe_engine *e)
+{
+    mpe__delete(&e->memory, e->holds, e->holds_capacity * sizeof *e->holds);
+    mpe__delete(&e->memory, e->pins, e->pins_capacity * sizeof *e->pins);
+    mpe__limiter_lines_free(e);
+}
+
 void
 mpe__engine_free(mpe_engine *e)
 {
     mpe__proc_close(e);
     mpe__region_unmap(e);
-    free(e->holds);
-    free(e->pins);
-    mpe__limiter_lines_free(e);
-    free(e); /* the first of the whole */
+    free_lists(e);
+    mpe__engine_release(e);
 }
 
 static int
@@ -88,7 +99,7 @@ mpe_open(const mpe_config *config, mpe_engine **out)
         rc = limit_of(&c, &limit);
     if (rc != MPE_OK)
         return rc;
-    mpe_engine *e = mpe__engine_new();
+    mpe_engine *e = mpe__engine_new(&(struct mpe__memory){c.alloc, c.alloc_ud});
     if (!e)
         return MPE_ENOMEM;
     mpe__config_keep(e, &c);
@@ -109,7 +120,7 @@ mpe_open_thread(mpe_engine *e, const char *name, mpe_engine **out)
         return MPE_EINVAL;
     if (mpe__is_inherited(e))
         return MPE_EPERM;
-    mpe_engine *own = mpe__engine_new();
+    mpe_engine *own = mpe__engine_new(&e->memory);
     if (!own)
         return MPE_ENOMEM;
     mpe__config_share(own, e);
@@ -141,11 +152,9 @@ forget(mpe_engine *e)
     int is_later = mpe__loop_forget(e);
     mpe__proc_close(e);
     mpe__region_unmap(e);
-    free(e->holds);
-    free(e->pins);
-    mpe__limiter_lines_free(e);
+    free_lists(e);
     if (!is_later)
-        free(e);
+        mpe__engine_release(e);
 }
 
 static void

@@ -56,7 +56,7 @@ run_role(mpe_engine *e, enum mpe__role role, const char *name, const void *args,
     if (!call)
         return EXIT_UNKNOWN;
     mpe_buf result;
-    mpe_buf_init(&result);
+    mpe__buf_init(&result, &e->memory);
     int code = call(e, args, size, &result);
     mpe_buf_free(&result);
     return code & 255;

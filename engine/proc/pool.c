@@ -14,7 +14,6 @@
 #include "core/door.h"
 
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define WORKERS_MAX 200u
@@ -50,6 +49,12 @@ mpe__pool_take_out(struct mpe__pool_list *l, struct mpe__pool_task *t)
 
 /* ---- the end of tasks ---- */
 
+static void
+free_task(struct mpe__pool_task *t)
+{
+    mpe__delete(&t->pool->e->memory, t, sizeof *t + t->size + strlen(t->name) + 1);
+}
+
 void
 mpe__pool_tell(struct mpe__pool_task *t, int status, const void *result, size_t size)
 {
@@ -73,7 +78,7 @@ mpe__pool_release(struct mpe__pool_task *t)
     mpe_pool *p = t->pool;
     mpe__pool_take_out(&p->sent, t);
     p->at[t->place] = NULL;
-    free(t);
+    free_task(t);
 }
 
 /* The worker that runs the task, or -1. */
@@ -114,7 +119,7 @@ on_deadline(mpe_engine *e, mpe_waiter *w, int status)
     } else {
         mpe__pool_take_out(&p->waiting, t);
         mpe__pool_tell(t, MPE_ETIMEDOUT, NULL, 0);
-        free(t);
+        free_task(t);
     }
     mpe__pool_end_use(p);
 }
@@ -161,7 +166,7 @@ mpe__pool_feed(mpe_pool *p)
         if (rc == MPE_OK)
             continue;
         mpe__pool_tell(t, rc, NULL, 0);
-        free(t);
+        free_task(t);
     }
 }
 
@@ -198,10 +203,9 @@ mpe__pool_arrival(mpe_engine *e, mpe_waiter *w, int status)
 {
     mpe_pool *p = (mpe_pool *)((char *)w - offsetof(mpe_pool, arrival));
     (void)status;
+    (void)e;
     p->users++;
-    p->listens = 0;
     mpe__pool_receive_all(p);
-    mpe_wait_done(e, w);
     mpe__pool_feed(p);
     mpe__pool_listen(p);
     mpe__pool_end_use(p);
@@ -209,14 +213,20 @@ mpe__pool_arrival(mpe_engine *e, mpe_waiter *w, int status)
 
 /* ---- opening ---- */
 
+static size_t
+pool_bytes(unsigned workers)
+{
+    return sizeof(mpe_pool) + workers * sizeof(struct mpe__pool_worker);
+}
+
 static void
 free_pool(mpe_pool *p)
 {
     mpe_drop(p->e, p->tasks);
     mpe_drop(p->e, p->results);
     mpe_drop(p->e, p->board);
-    free(p->at);
-    free(p);
+    mpe__delete(&p->e->memory, p->at, p->places * sizeof(struct mpe__pool_task *));
+    mpe__delete(&p->e->memory, p, pool_bytes(p->count));
 }
 
 void
@@ -266,15 +276,18 @@ mpe_pool_open(mpe_engine *e, int method, unsigned workers, mpe_pool **out)
         return mpe__refusal(e, NULL, 0);
     if (method < MPE_FORK || method > MPE_FORKSERVER || workers == 0 || workers > WORKERS_MAX)
         return MPE_EINVAL;
-    mpe_pool *p = calloc(1, sizeof *p + workers * sizeof p->workers[0]);
+    mpe_pool *p = mpe__new_zeroed(&e->memory, pool_bytes(workers));
     if (!p)
         return MPE_ENOMEM;
     p->e = e;
     p->method = method;
     p->count = workers;
     p->places = workers * PLACES_PER_WORKER;
-    p->at = calloc(p->places, sizeof(struct mpe__pool_task *));
+    p->at = mpe__new_zeroed(&e->memory, p->places * sizeof(struct mpe__pool_task *));
     int rc = p->at ? make_objects(p) : MPE_ENOMEM;
+    if (rc == MPE_OK) /* room for a timer, so that mpe_pool_close has one */
+        rc = mpe_wait_timer(e, &p->limit, mpe_now());
+    mpe_wait_stop(e, &p->limit);
     if (rc == MPE_OK)
         rc = start_all(p);
     if (rc != MPE_OK) {
@@ -293,7 +306,7 @@ static struct mpe__pool_task *
 new_task(mpe_pool *p, const char *function, mpe_bytes args)
 {
     size_t name_size = strlen(function) + 1;
-    struct mpe__pool_task *t = calloc(1, sizeof *t + args.size + name_size);
+    struct mpe__pool_task *t = mpe__new_zeroed(&p->e->memory, sizeof *t + args.size + name_size);
     if (!t)
         return NULL;
     t->pool = p;
@@ -324,20 +337,21 @@ mpe_pool_submit(mpe_pool *p, const char *function, const void *args, size_t size
     t->done = done;
     t->ud = ud;
     int rc = mpe_wait_timer(p->e, &t->timer, deadline);
+    if (p->pending++ == 0 && p->users == 0 && rc == MPE_OK)
+        rc = mpe__pool_listen(p);
     int place = p->waiting.head ? -1 : free_place(p);
     if (rc == MPE_OK && place >= 0)
         rc = send_task(p, t, (uint32_t)place);
     else if (rc == MPE_OK)
         mpe__pool_append(&p->waiting, t);
-    if (rc != MPE_OK) {
-        mpe_wait_stop(p->e, &t->timer);
-        free(t);
+    p->idle = p->idle && rc != MPE_OK;
+    if (rc == MPE_OK)
         return rc;
-    }
-    p->idle = 0;
-    if (p->pending++ == 0 && p->users == 0)
+    mpe_wait_stop(p->e, &t->timer);
+    free_task(t);
+    if (--p->pending == 0 && p->users == 0)
         mpe__pool_listen(p);
-    return MPE_OK;
+    return rc;
 }
 
 /* ---- closing ---- */
@@ -371,7 +385,7 @@ stop_tasks(mpe_pool *p)
     while ((t = p->waiting.head)) {
         mpe__pool_take_out(&p->waiting, t);
         mpe__pool_tell(t, MPE_ECLOSED, NULL, 0);
-        free(t);
+        free_task(t);
     }
     for (t = p->sent.head; t; t = t->next)
         stop(t, MPE_ECLOSED);

@@ -39,7 +39,7 @@ struct mpe_pool {
     mpe_object *tasks, *results, *board;
     mpe_leases leases;
     mpe_waiter arrival; /* of results */
-    int listens;
+    int listens;        /* the waiter is filed, or has fired and will be filed again */
     struct mpe__pool_list waiting, sent;
     struct mpe__pool_task **at; /* by place */
     uint64_t pending;           /* tasks that were not told */
@@ -67,7 +67,7 @@ void mpe__pool_arrival(mpe_engine *e, mpe_waiter *w, int status);
 /* pool_workers.c. Errors: those of a start. */
 int mpe__pool_start_worker(struct mpe__pool_worker *w);
 /* While tasks are pending, results and ends of workers are waited for; an idle pool keeps no loop
- * alive. */
-void mpe__pool_listen(mpe_pool *p);
+ * alive. Errors: ENOMEM, not when it listened until now. */
+int mpe__pool_listen(mpe_pool *p);
 
 #endif

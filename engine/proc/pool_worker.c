@@ -53,7 +53,7 @@ run(mpe_engine *e, struct worker *w)
     size_t size = m->size - sizeof head - head.name_size;
     mpe_function call = mpe__function_find(e, (const char *)m->data + size);
     int status = mpe_lease_begin(&w->leases, w->index, head.place, m->seq, 0);
-    mpe_buf_init(&result);
+    mpe__buf_init(&result, &e->memory);
     if (status == MPE_OK) {
         status = call ? call(e, m->data, size, &result) : MPE_ENOENT;
         int ended = mpe_lease_end(&w->leases, w->index);

@@ -81,7 +81,7 @@ bury(struct mpe__pool_worker *w, int code)
         mpe__pool_append(&p->waiting, t);
         return;
     }
-    mpe_buf_init(&result);
+    mpe__buf_init(&result, &p->e->memory);
     mpe_wire_put_int(&result, code);
     mpe__pool_tell(t, MPE_EBROKEN, result.data, result.len);
     mpe_buf_free(&result);
@@ -115,32 +115,38 @@ on_end(mpe_engine *e, mpe_waiter *waiter, int status)
     mpe__pool_end_use(p);
 }
 
-void
+static void
+stop_listening(mpe_pool *p)
+{
+    if (p->listens)
+        mpe_wait_stop(p->e, &p->arrival);
+    p->listens = 0;
+    for (uint32_t i = 0; i < p->count; i++) {
+        if (p->workers[i].filed)
+            mpe_wait_stop(p->e, &p->workers[i].end);
+        p->workers[i].filed = 0;
+    }
+}
+
+/* A waiter that has fired is filed again without memory. */
+int
 mpe__pool_listen(mpe_pool *p)
 {
     if (p->is_freed)
-        return;
+        return MPE_OK;
     if (p->pending == 0) {
-        if (p->listens)
-            mpe_wait_stop(p->e, &p->arrival);
-        p->listens = 0;
-        for (uint32_t i = 0; i < p->count; i++) {
-            if (p->workers[i].filed)
-                mpe_wait_stop(p->e, &p->workers[i].end);
-            p->workers[i].filed = 0;
-        }
-        return;
+        stop_listening(p);
+        return MPE_OK;
     }
     for (uint32_t i = 0; i < p->count; i++)
         if (p->workers[i].process || !p->closing)
             watch(&p->workers[i]);
-    if (p->listens)
-        return;
+    if (p->listens && !p->arrival.fired)
+        return MPE_OK;
     p->arrival.fire = mpe__pool_arrival;
     int rc = mpe_wait_object(p->e, &p->arrival, p->results, MPE_EVENT_READY, MPE_FOREVER);
-    if (rc == MPE_OK && mpe_queue_size(p->e, p->results) > 0) { /* one came before that */
-        mpe_wait_stop(p->e, &p->arrival);
-        rc = mpe_wait_timer(p->e, &p->arrival, mpe_now());
-    }
     p->listens = rc == MPE_OK;
+    if (rc == MPE_OK && mpe_queue_size(p->e, p->results) > 0) /* one came before that */
+        mpe__wake_one(p->e, p->results, MPE_EVENT_READY);
+    return rc;
 }

@@ -89,7 +89,7 @@ void mpe__process_forget(mpe_engine *e, mpe_process *p);
 void mpe__process_started(mpe_process *p, pid_t pid);
 
 /* engine.c */
-mpe_engine *mpe__engine_new(void);
+mpe_engine *mpe__engine_new(const struct mpe__memory *m);
 void mpe__engine_free(mpe_engine *e);
 
 /* named.c: enters or makes the arena of c->arena, and takes a slot there. Errors: ESYS, EPERM,

@@ -18,7 +18,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -36,7 +35,7 @@ new_note(mpe_engine *e)
         memset(p, 0, sizeof *p);
         return p;
     }
-    return calloc(1, sizeof(mpe_process));
+    return mpe__new_zeroed(&e->memory, sizeof(mpe_process));
 }
 
 static void
@@ -55,7 +54,7 @@ free_note(mpe_engine *e, mpe_process *p)
     if (p >= e->proc->near_notes && p < e->proc->near_notes + MPE__NEAR_NOTES)
         p->e = NULL;
     else
-        free(p);
+        mpe__delete(&e->memory, p, sizeof *p);
 }
 
 int
@@ -284,7 +283,7 @@ on_over(struct mpe__end *end)
     mpe_process_poll(p->e, p, &code);
 }
 
-static int
+static void
 start_watching(mpe_process *p)
 {
     if (!p->end.at && p->end.fd < 0)
@@ -292,7 +291,7 @@ start_watching(mpe_process *p)
     p->end.over = on_over;
     p->end.slot = p->slot;
     p->end.generation = p->generation;
-    return mpe__end_watch(p->e, &p->end);
+    mpe__end_watch(p->e, &p->end);
 }
 
 int
@@ -306,8 +305,8 @@ mpe_process_wait(mpe_engine *e, mpe_process *p, mpe_waiter *w, uint64_t deadline
         return MPE_EPERM;
     if (p->ended)
         return mpe_wait_timer(e, w, mpe_now());
-    int rc = start_watching(p);
-    return rc == MPE_OK ? mpe_wait_list(e, w, &p->waiters, deadline) : rc;
+    start_watching(p);
+    return mpe_wait_list(e, w, &p->waiters, deadline);
 }
 
 /* Through the pipe, for a child that the fork server has started; the server must not get our

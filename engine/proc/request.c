@@ -17,7 +17,6 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -37,12 +36,12 @@ mpe__server_address(const mpe_engine *e, struct sockaddr_un *a)
 }
 
 char *
-mpe__environment_text(uint32_t *size)
+mpe__environment_text(const mpe_engine *e, uint32_t *size)
 {
     size_t total = 0;
     for (char **v = environ; v && *v; v++)
         total += strlen(*v) + 1;
-    char *text = malloc(total + 1), *at = text;
+    char *text = mpe__new(&e->memory, total + 1), *at = text;
     if (!text)
         return NULL;
     for (char **v = environ; v && *v; v++)
@@ -148,7 +147,7 @@ fill(mpe_engine *e, struct outgoing *o, const mpe_start *s, const mpe_process *p
     if (!getcwd(o->directory, sizeof o->directory)) /* removed meanwhile: the server's is used */
         o->directory[0] = '\0';
     o->request.directory_size = (uint32_t)strlen(o->directory) + 1;
-    o->environment = mpe__environment_text(&o->request.environment_size);
+    o->environment = mpe__environment_text(e, &o->request.environment_size);
     if (!o->environment)
         return MPE_ENOMEM;
     add_fds(o, status_fd, life);
@@ -234,7 +233,7 @@ ask_once(mpe_engine *e, const mpe_start *s, mpe_process *p, pid_t *pid)
     int rc = mpe__life_open(e, p, s->flags, &lines);
     if (rc == MPE_OK && (rc = fill(e, &o, s, p, status[1], lines.life)) == MPE_OK) {
         rc = deliver(e, s, &o);
-        free(o.environment);
+        mpe__delete(&e->memory, o.environment, o.request.environment_size + 1);
     }
     mpe__lines_close(e, &lines);
     mpe__fd_close(status[1]);

@@ -30,7 +30,7 @@ struct server {
     mpe_engine *e;
     struct pollfd *watched; /* the socket, then a pidfd per client */
     pid_t *clients;         /* by index in watched */
-    uint32_t watched_count, watched_capacity;
+    uint32_t watched_count, watched_capacity, clients_capacity;
     struct child *children;
     uint32_t children_count, children_capacity;
     sigset_t mask; /* the one to wait with, and of children */
@@ -54,12 +54,12 @@ on_child_end(int sig)
 
 /* Room for one more; 0 when there is none. */
 static int
-reach(void **list, uint32_t *capacity, uint32_t count, size_t item)
+reach(mpe_engine *e, void **list, uint32_t *capacity, uint32_t count, size_t item)
 {
     if (count < *capacity)
         return 1;
     uint32_t more = *capacity ? *capacity * 2 : 16;
-    void *larger = realloc(*list, more * item);
+    void *larger = mpe__renew(&e->memory, *list, *capacity * item, more * item);
     if (!larger)
         return 0;
     *list = larger;
@@ -70,9 +70,10 @@ reach(void **list, uint32_t *capacity, uint32_t count, size_t item)
 static int
 watch(struct server *v, int fd, pid_t pid)
 {
-    uint32_t capacity = v->watched_capacity;
-    if (!reach((void **)&v->watched, &v->watched_capacity, v->watched_count, sizeof *v->watched) ||
-        !reach((void **)&v->clients, &capacity, v->watched_count, sizeof *v->clients))
+    if (!reach(v->e, (void **)&v->watched, &v->watched_capacity, v->watched_count,
+               sizeof *v->watched) ||
+        !reach(v->e, (void **)&v->clients, &v->clients_capacity, v->watched_count,
+               sizeof *v->clients))
         return 0;
     v->watched[v->watched_count] = (struct pollfd){.fd = fd, .events = POLLIN};
     v->clients[v->watched_count++] = pid;
@@ -212,7 +213,7 @@ use_environment(const struct server *v, const struct incoming *in)
     uint32_t size = in->request.environment_size;
     if (size == v->environment_size && memcmp(in->environment, v->environment, size) == 0)
         return;
-    char *copy = malloc(size + 1);
+    char *copy = malloc(size + 1); /* the process's from now on, and not the engine's */
     if (!copy)
         return;
     memcpy(copy, in->environment, size);
@@ -265,11 +266,12 @@ become_child(struct server *v, const struct incoming *in)
 static void
 free_server(struct server *v)
 {
-    free(v->watched);
-    free(v->clients);
-    free(v->children);
-    free(v->environment);
-    free(v->buffer);
+    const struct mpe__memory *m = &v->e->memory;
+    mpe__delete(m, v->watched, v->watched_capacity * sizeof *v->watched);
+    mpe__delete(m, v->clients, v->clients_capacity * sizeof *v->clients);
+    mpe__delete(m, v->children, v->children_capacity * sizeof *v->children);
+    mpe__delete(m, v->environment, v->environment_size + 1);
+    mpe__delete(m, v->buffer, MPE__REQUEST_MAX);
 }
 
 /* 1 in the child, with the status of its beginning. */
@@ -277,7 +279,7 @@ static int
 serve_one(struct server *v, const struct incoming *in, int *status)
 {
     int ready = know_client(v, in->sender.pid) &&
-                reach((void **)&v->children, &v->children_capacity, v->children_count,
+                reach(v->e, (void **)&v->children, &v->children_capacity, v->children_count,
                       sizeof *v->children);
     pid_t pid = ready ? fork() : -1;
     if (pid == 0) {
@@ -303,8 +305,8 @@ prepare(struct server *v, mpe_engine *e)
     sigset_t blocked;
     struct sigaction a = {.sa_handler = on_child_end};
     v->e = e;
-    v->buffer = malloc(MPE__REQUEST_MAX);
-    v->environment = mpe__environment_text(&v->environment_size);
+    v->buffer = mpe__new(&e->memory, MPE__REQUEST_MAX);
+    v->environment = mpe__environment_text(e, &v->environment_size);
     if (!v->buffer || !v->environment || !watch(v, e->proc->server_fd, 0))
         return MPE_ENOMEM;
     if (!know_client(v, e->proc->server_client))

@@ -21,7 +21,7 @@ struct mpe__request {
 };
 
 socklen_t mpe__server_address(const mpe_engine *e, struct sockaddr_un *a);
-/* The environment as one text; the caller frees it. */
-char *mpe__environment_text(uint32_t *size);
+/* The environment as one text; the caller deletes its size + 1 bytes. */
+char *mpe__environment_text(const mpe_engine *e, uint32_t *size);
 
 #endif

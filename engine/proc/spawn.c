@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <spawn.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -22,14 +21,15 @@ extern char **environ;
 
 enum { ARENA, SECOND, TAIL, SILENCE, GIVEN };
 
-/* The environment with one variable more; one block, the caller frees it. */
+/* The environment with one variable more; one block, the caller deletes it. */
 static char **
-environment_with(const char *text)
+environment_with(const mpe_engine *e, const char *text, size_t *bytes)
 {
     size_t n = 0, size = sizeof MPE__CHILD_VARIABLE + strlen(text) + 1;
     while (environ && environ[n])
         n++;
-    char **block = malloc((n + 2) * sizeof *block + size);
+    *bytes = (n + 2) * sizeof(char *) + size;
+    char **block = mpe__new(&e->memory, *bytes);
     if (!block)
         return NULL;
     block[0] = (char *)(block + n + 2);
@@ -103,7 +103,8 @@ mpe__spawn(mpe_engine *e, const struct mpe__program *p, pid_t *pid)
 {
     const int from[GIVEN] = {e->fd, p->second_fd, p->tail_fd, p->quiet ? open_silence() : -1};
     int moved[GIVEN] = {-1, -1, -1, -1}, rc = MPE_ENOMEM, error = ENOMEM;
-    char **environment = environment_with(p->text);
+    size_t bytes;
+    char **environment = environment_with(e, p->text, &bytes);
     if (environment)
         rc = p->quiet && from[SILENCE] < 0 ? MPE_ESYS : move_up(from, moved);
     if (rc == MPE_ESYS)
@@ -113,7 +114,7 @@ mpe__spawn(mpe_engine *e, const struct mpe__program *p, pid_t *pid)
     for (int i = 0; i < GIVEN; i++)
         mpe__fd_close(moved[i]);
     mpe__fd_close(from[SILENCE]);
-    free(environment);
+    mpe__delete(&e->memory, environment, bytes);
     errno = error;
     return rc;
 }
