@@ -64,6 +64,8 @@ struct lmpe {
     mpe_buf *scratch; /* the last encoding; used before anything can allocate Lua memory */
     mpe_buf scratches[LMPE_SCRATCHES]; /* one for each nested encoding */
     int encoding;
+    mpe_object **passed; /* descriptors in the last messages, held: ldescriptor.c */
+    uint32_t passed_count, passed_room;
     uint8_t header[MPE_WIRE_STR_HEADER]; /* of a string that is put without a copy */
     size_t header_len;
     mpe_message message; /* between attempt and finish of a get */

@@ -16,4 +16,9 @@ int lmpe_lock_locked(lua_State *L, lmpe_box *lock);
 /* Does a get of the queue return at once, with an item or because it is closed? lqueue.c */
 int lmpe_queue_is_ready(const lmpe_box *queue);
 
+/* Files, sockets and pipes in messages, as lcodec.h describes its hooks: ldescriptor.c */
+int lmpe_descriptor_pass(lua_State *L, int idx, int once, uint64_t *h);
+void lmpe_descriptor_take_back(lua_State *L, size_t n);
+int lmpe_descriptor_receive(lua_State *L, uint64_t h);
+
 #endif

@@ -50,13 +50,21 @@ mpe__pin_handles(mpe_engine *e, const void *bytes, size_t size)
     mpe_wire_scan_handles(bytes, size, pin, e);
 }
 
+struct storing {
+    mpe_engine *e;
+    mpe_object *into;
+};
+
 static int
 mark_stored(void *ud, uint64_t handle)
 {
-    mpe_engine *e = ud;
+    const struct storing *s = ud;
+    mpe_engine *e = s->e;
     uint32_t index = mpe__handle_index(e, handle);
     if (index && index < mpe__load32(&e->header->objects_top))
         atomic_fetch_or(&e->objects[index].flags, MPE__OBJECT_STORED);
+    if (mpe__kind_named(e, handle)->is_urgent)
+        atomic_fetch_or(&s->into->flags, MPE__OBJECT_URGENT);
     return 0;
 }
 
@@ -64,7 +72,8 @@ int
 mpe__note_stored(mpe_engine *e, mpe_object *o, const void *bytes, size_t size)
 {
     atomic_fetch_or(&o->flags, MPE__OBJECT_CONTAINS);
-    return mpe_wire_scan_handles(bytes, size, mark_stored, e);
+    struct storing s = {e, o};
+    return mpe_wire_scan_handles(bytes, size, mark_stored, &s);
 }
 
 static int
@@ -74,8 +83,13 @@ add_removed(void *ud, uint64_t handle)
     uint32_t index = mpe__handle_index(e, handle);
     if (index == 0 || index >= mpe__load32(&e->header->objects_top))
         return 0;
-    uint64_t body = mpe__load64(&e->objects[index].body);
+    mpe_object *o = &e->objects[index];
+    uint64_t body = mpe__load64(&o->body);
+    const struct mpe__kind *kind = mpe__kind_named(e, handle);
     mpe__sweep_note(e, body ? mpe__block_bytes(e, body) : 0);
+    if (body && kind->is_urgent && mpe_kind_of(o) == mpe_handle_kind(handle) &&
+        kind->is_urgent(e, o, 1))
+        mpe__sweep_soon(e);
     return 0;
 }
 

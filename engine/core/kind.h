@@ -44,6 +44,9 @@ struct mpe__kind {
     /* Is (o, event) worth a try? A hint without locks; a false "no" must be impossible. */
     int (*ready)(mpe_engine *e, mpe_object *o, int event);
     struct mpe__wake wake[MPE__EVENTS]; /* by event */
+    /* Should an object that may have become garbage be swept at once? removed: a container mentions it
+     * no longer; else the last process has dropped it. */
+    int (*is_urgent)(mpe_engine *e, const mpe_object *o, int removed);
     /* Frees the blocks of an object that no process holds. */
     void (*destroy)(mpe_engine *e, mpe_object *o);
     /* Calls visit for each handle inside; locks what it needs. */

@@ -30,8 +30,10 @@ void mpe__pin_handles(mpe_engine *e, const void *bytes, size_t size);
 /* Marks a reserved slot as a holder of everything this process holds; the child that takes the
  * slot inherits the local counts by fork. */
 void mpe__holds_copy_bits(mpe_engine *e, uint32_t to_slot);
-/* Something may have become garbage, with so many bytes in its body. */
+/* Something may have become garbage, with so many bytes in its body; the garbage is to be swept at
+ * once. */
 void mpe__sweep_note(mpe_engine *e, uint64_t bytes);
+void mpe__sweep_soon(mpe_engine *e);
 /* At a point where no lock is held: frees unreachable objects, when it is time. */
 void mpe__sweep_if_wanted(mpe_engine *e);
 /* Frees an object unless a slot holds it or it has one of the flags that spare it. 1 when it is

@@ -50,6 +50,12 @@ mpe__sweep_note(mpe_engine *e, uint64_t bytes)
     atomic_fetch_add(&e->header->candidates, weight < SWEEP_AFTER ? (uint32_t)weight : SWEEP_AFTER);
 }
 
+void
+mpe__sweep_soon(mpe_engine *e)
+{
+    atomic_fetch_add(&e->header->candidates, SWEEP_AFTER);
+}
+
 enum { MARKED = 1, PART_MENTIONED = 2 }; /* for part 0 of an object; the next bits for others */
 
 struct sweep {

@@ -438,7 +438,8 @@ MPE_API int mpe_next(const mpe_buf *snapshot, size_t *at, mpe_bytes *key, mpe_by
     X(JOINABLE, 17, "JoinableQueue", queue)                                                        \
     X(BOUNDED, 18, "BoundedSemaphore", semaphore)                                                  \
     X(RATE_LIMITER, 19, "RateLimiter", limiter)                                                    \
-    X(CACHE, 20, "Cache", cache)
+    X(CACHE, 20, "Cache", cache)                                                                   \
+    X(DESCRIPTOR, 21, "Descriptor", descriptor)
 
 /* The kinds of objects. */
 enum mpe_kind {
@@ -564,6 +565,36 @@ MPE_API int mpe_array_exchange(mpe_engine *e, mpe_object *array, uint64_t index,
 MPE_API int mpe_blob_create(mpe_engine *e, mpe_bytes bytes, mpe_object **out);
 /* Returns the bytes.  Ownership: valid while the object is held. */
 MPE_API mpe_bytes mpe_blob_bytes(mpe_engine *e, const mpe_object *o);
+
+/* ---- objects: descriptors ----------------------------------------------------------------- */
+
+/* A descriptor for another process of the program, whatever started that. The object's handle goes
+ * into a message; the receiver holds the object and takes a descriptor of the same open file or socket.
+ *
+ *     mpe_descriptor_create(e, fd, note, MPE_DESCRIPTOR_ONCE, &o);
+ *     mpe_pack(e, &item, "o", o);
+ *     ...                                  put it on a queue, mpe_drop(e, o), close(fd)
+ *     rc = mpe_descriptor_take(e, same, &fd);
+ */
+#define MPE_DESCRIPTOR_ONCE 1u /* the first that takes it has it */
+
+/* Makes one. The calling process keeps a copy of fd until it is taken for good, or the object is
+ * freed; a thread of it answers, also while it computes. With its exit the descriptor is closed on its
+ * way. fd -1: it is closed from the start. note: bytes for the receiver.
+ * Ownership: fd stays the caller's; the object is held, and must be dropped.
+ * Errors: EARENA, ENOMEM, ESYS (errno: EMFILE, EBADF; EAGAIN, there is no thread). */
+MPE_API int mpe_descriptor_create(mpe_engine *e, int fd, mpe_bytes note, unsigned flags,
+                                  mpe_object **out);
+/* Gives a descriptor, closed by exec. Without MPE_DESCRIPTOR_ONCE it can be taken again and again.
+ * Ownership: fd is the caller's.
+ * Blocks: for an answer of the maker's thread; no task or I/O goes on meanwhile.
+ * Errors: ECLOSED (taken, withdrawn, or its maker has exited), ESYS (errno: EMFILE; it is not lost),
+ * ETIMEDOUT (its maker has been stopped for ten seconds). */
+MPE_API int mpe_descriptor_take(mpe_engine *e, mpe_object *descriptor, int *fd);
+/* Closes it on its way. */
+MPE_API void mpe_descriptor_withdraw(mpe_engine *e, mpe_object *descriptor);
+/* Returns the note.  Ownership: valid while the object is held. */
+MPE_API mpe_bytes mpe_descriptor_note(mpe_engine *e, const mpe_object *descriptor);
 
 /* ---- objects: dicts ----------------------------------------------------------------------- */
 

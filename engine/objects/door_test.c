@@ -15,6 +15,7 @@ static mpe_message message;
 static uint64_t many;
 static mpe_limiter_wait *limiter_wait;
 static uint32_t few, more;
+static int taken;
 static mpe_waiter waiter;
 
 static int
@@ -41,6 +42,7 @@ try_again(mpe_engine *e, mpe_object *o, void *ud)
     X(mpe_condition_enlist, MPE__KIND(CONDITION), &few)                                            \
     X(mpe_condition_notified, MPE__KIND(CONDITION), 0)                                             \
     X(mpe_condition_leave, MPE__KIND(CONDITION), 0)                                                \
+    X(mpe_descriptor_take, MPE__KIND(DESCRIPTOR), &taken)                                          \
     X(mpe_dict_get, MPE__KIND(DICT), text, &buf, NULL)                                             \
     X(mpe_dict_put, MPE__KIND(DICT), text, text, 0)                                                \
     X(mpe_dict_put_new, MPE__KIND(DICT), text, text, 0)                                            \
@@ -118,6 +120,7 @@ silent(mpe_engine *e, mpe_object *o)
     mpe_rlock_set_levels(e, o, 3);
     mpe_lock_state_get(e, o, &state);
     mpe_limiter_state_get(e, o, &limiter);
+    mpe_descriptor_withdraw(e, o);
     mpe_pipe_use(e, o, 0);
     mpe_pipe_close(e, o, 0);
     mpe_queue_close(e, o);
@@ -125,14 +128,15 @@ silent(mpe_engine *e, mpe_object *o)
     mpe_object_info_get(e, o, &info);
     return broken == 7 && limiter.rate == 7 && !state.locked && !mpe_array_data(e, o, NULL, NULL) &&
            !mpe_barrier_settings(e, o).data && !mpe_blob_bytes(e, o).data &&
-           !mpe_condition_lock(e, o) && !mpe_dict_count(e, o) && !mpe_dict_has(e, o, text) &&
-           !mpe_event_is_set(e, o) && !mpe_list_count(e, o) && !mpe_lock_facet(e, o) &&
-           !mpe_pipe_handle(e, o, 0) && !mpe_pipe_queue(e, o, 0) && !mpe_queue_size(e, o) &&
-           !mpe_queue_bound(e, o) && !mpe_queue_is_closed(e, o) && !mpe_semaphore_value(e, o) &&
+           !mpe_descriptor_note(e, o).data && !mpe_condition_lock(e, o) && !mpe_dict_count(e, o) &&
+           !mpe_dict_has(e, o, text) && !mpe_event_is_set(e, o) && !mpe_list_count(e, o) &&
+           !mpe_lock_facet(e, o) && !mpe_pipe_handle(e, o, 0) && !mpe_pipe_queue(e, o, 0) &&
+           !mpe_queue_size(e, o) && !mpe_queue_bound(e, o) && !mpe_queue_is_closed(e, o) &&
+           !mpe_semaphore_value(e, o) &&
            info.kind == (o && mpe__is_ours(e) && mpe__is_in_arena(e, o) ? mpe_kind_of(o) : 77);
 }
 
-#define OBJECTS 15
+#define OBJECTS 16
 static mpe_object *objects[OBJECTS];
 
 static mpe_engine *
@@ -155,6 +159,7 @@ begin(void)
     REQUIRE_OK(mpe_barrier_create(e, 2, (mpe_bytes){NULL, 0}, o++));
     REQUIRE_OK(mpe_pipe_create(e, 1, o++));
     REQUIRE_OK(mpe_blob_create(e, text, o++));
+    REQUIRE_OK(mpe_descriptor_create(e, 2, text, 0, o++));
     mpe_buf_init(&buf);
     return e;
 }

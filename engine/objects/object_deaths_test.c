@@ -58,6 +58,8 @@ make(mpe_engine *e, int kind, mpe_object **out)
         return mpe_dict_create(e, out);
     case MPE_KIND_LIST:
         return mpe_list_create(e, out);
+    case MPE_KIND_DESCRIPTOR:
+        return mpe_descriptor_create(e, 2, (mpe_bytes){NULL, 0}, 0, out);
     default:
         return mpe_pipe_create(e, 1, out);
     }
@@ -66,7 +68,7 @@ make(mpe_engine *e, int kind, mpe_object **out)
 static const int kinds[] = {MPE_KIND_LOCK,    MPE_KIND_SEMAPHORE, MPE_KIND_EVENT,
                             MPE_KIND_BARRIER, MPE_KIND_CONDITION, MPE_KIND_QUEUE,
                             MPE_KIND_ARRAY,   MPE_KIND_RAW_ARRAY, MPE_KIND_DICT,
-                            MPE_KIND_LIST,    MPE_KIND_PIPE};
+                            MPE_KIND_LIST,    MPE_KIND_PIPE,      MPE_KIND_DESCRIPTOR};
 static int kind;
 
 static void

@@ -164,6 +164,7 @@ close_now(mpe_engine *e)
     mpe_end_server(e);
     mpe__loop_close(e);
     mpe__slot_detach(e);
+    mpe__tickets_release_of(e);
     mpe__daemons_end(e);
     mpe__engine_free(e);
 }

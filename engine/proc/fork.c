@@ -33,7 +33,7 @@ has_foreign_threads(mpe_engine *e)
     if (stat("/proc/self/task", &st) != 0 || st.st_nlink <= 3)
         return 0;
     unsigned long others = st.st_nlink - 3, pool = mpe__pool_threads();
-    unsigned long known = e->proc->threads + mpe__offload_threads();
+    unsigned long known = e->proc->threads + mpe__offload_threads() + mpe__ticket_threads();
     if (others <= known + OF_CHECKERS)
         return 0;
     return others < pool || others - pool > known;
