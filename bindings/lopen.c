@@ -46,6 +46,7 @@
     X(socket_class)                                                                                \
     X(socket_patched)                                                                              \
     X(subprocess)                                                                                  \
+    X(passing)                                                                                     \
     X(hmac)                                                                                        \
     X(link)                                                                                        \
     X(connect)                                                                                     \

@@ -66,7 +66,11 @@ describe("a wrong argument", function()
     { "Queue of a string", { "Queue", { "maxsize", "#1" } }, function() mp.Queue("large") end },
     { "Queue of NaN", { "Queue", { "maxsize", "#1" } }, function() mp.Queue(NAN) end },
     { "put of a coroutine", { "put", "cannot send a coroutine" }, function() mp.Queue():put(thread) end },
-    { "put of an open file", { "put", "file" }, function() mp.Queue():put(io.stdout) end },
+    { "put of a closed file", { "put", "item", "closed file" }, function()
+      local f = io.tmpfile()
+      f:close()
+      mp.Queue():put(f)
+    end },
     { "put deep inside names the path", { ".conn", "cannot send a coroutine" },
       function() mp.Queue():put{ conn = thread } end },
     { "put with a dot", { "put" }, function() mp.Queue().put(1) end },
@@ -177,8 +181,8 @@ describe("a wrong argument", function()
       local q, d, a = mp.Queue(2), mp.Dict{ x = 1 }, mp.Array("b", { 1, 2, 3 })
       for _ = 1, 50 do
         pcall(q.put, q, { ("x"):rep(5000), coroutine.create(print) })
-        pcall(d.set, d, "x", { ("x"):rep(5000), io.stdout })
-        pcall(d.update, d, { y = 1, z = io.stdout })
+        pcall(d.set, d, "x", { ("x"):rep(5000), coroutine.create(print) })
+        pcall(d.update, d, { y = 1, z = coroutine.create(print) })
         pcall(a.set, a, { 5, 6, 700 })
         pcall(mp.Array, "d", 1 << 50)
         pcall(mp.Array, "b", { 1, 2, 1000 })

@@ -178,7 +178,10 @@ encode_all(lua_State *L, int first, int n, mpe_buf *out, lmpe_encode_opts *opts)
     lua_pop(L, 1);
     e->names = lmpe_names_get(L, e->keep);
     e->names_fresh = 0;
+    e->passed = 0;
     rc = lmpe_write_values(e);
+    if (rc != MPE_OK)
+        lmpe_encode_take_back(e);
     encoder_give_back(e);
     if (rc == MPE_OK) {
         lua_settop(L, top);

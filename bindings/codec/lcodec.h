@@ -30,6 +30,8 @@ typedef struct lmpe_encode_opts {
     /* The reader is another program: functions, shared objects and what belongs to a module are
      * refused. */
     int outside;
+    /* What becomes of files, sockets and pipes among the values. */
+    enum { LMPE_PASS_NONE, LMPE_PASS_ONCE, LMPE_PASS_KEPT } passes;
     /* Set by the encoder: the message holds handles of shared objects. */
     int has_handles;
 } lmpe_encode_opts;
@@ -80,6 +82,13 @@ typedef struct lmpe_codec_hooks {
     int (*share)(lua_State *L, const void *bytes, size_t n);
     /* The bytes of the blob at idx; NULL when it is none. */
     const void *(*shared)(lua_State *L, int idx, size_t *n);
+    /* 1 and *h, of a new Descriptor that the hook holds, when the value at idx has a descriptor; 0
+     * when it has none; negative, with a message pushed, when it cannot be sent. */
+    int (*pass)(lua_State *L, int idx, int once, uint64_t *h);
+    /* The last n of them are in no message. */
+    void (*take_back)(lua_State *L, size_t n);
+    /* Pushes the value of a Descriptor and returns 0, or a message and returns a negative code. */
+    int (*receive)(lua_State *L, uint64_t h);
 } lmpe_codec_hooks;
 void lmpe_codec_set_hooks(const lmpe_codec_hooks *hooks);
 

@@ -235,7 +235,7 @@ push_value(lmpe_decoder *d)
     case MPE_WIRE_MODULE:
         return whole(lmpe_decode_module(d, &item));
     case MPE_WIRE_HANDLE:
-        return whole(lmpe_decode_handle(d, item.u.h));
+        return whole(lmpe_decode_handle(d, &item));
     case MPE_WIRE_TABLE:
         return begin_table(d, &item, 0, 0);
     case MPE_WIRE_META:

@@ -394,11 +394,20 @@ run(lmpe_encoder *e)
     return rc;
 }
 
+void
+lmpe_encode_take_back(lmpe_encoder *e)
+{
+    if (e->passed > 0)
+        lmpe_codec_hooks_now()->take_back(e->L, e->passed);
+    e->passed = 0;
+}
+
 static int
 run_all(lmpe_encoder *e)
 {
     int rc = lmpe_memo_start(&e->memo);
 
+    lmpe_encode_take_back(e);
     e->depth = 0;
     e->cells = 0;
     e->has_handles = 0;

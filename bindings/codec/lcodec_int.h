@@ -83,6 +83,7 @@ typedef struct lmpe_encoder {
     int names_fresh;  /* rebuilt for this message */
     int may_be_plain; /* plain tables take the short way */
     int has_handles;
+    size_t passed; /* descriptors in the message */
     uint32_t cells;
     lmpe_memo memo;
     lmpe_frame *frames;
@@ -100,6 +101,9 @@ lmpe_codec_hooks_now(void)
 {
     return atomic_load_explicit(&lmpe_codec_hooks_set, memory_order_acquire);
 }
+
+/* The descriptors that were passed are in no message. */
+void lmpe_encode_take_back(lmpe_encoder *e);
 
 /* Writes e->n values.  0, or negative with a message pushed, as all that follow do. */
 int lmpe_write_values(lmpe_encoder *e);
@@ -213,8 +217,8 @@ int lmpe_decode_module(lmpe_decoder *d, const mpe_wire_item *item);
 /* Whether the item pushed a value from a module: nothing else in a message is a metatable. */
 int lmpe_decode_is_module(const lmpe_decoder *d, const mpe_wire_item *item);
 int lmpe_decode_object(lmpe_decoder *d, uint64_t h); /* the object of a handle, of any kind */
-int lmpe_decode_handle(lmpe_decoder *d, uint64_t h); /* the same as a value */
-int lmpe_decode_code(lmpe_decoder *d);               /* of the function that comes next */
+int lmpe_decode_handle(lmpe_decoder *d, const mpe_wire_item *item); /* the same as a value */
+int lmpe_decode_code(lmpe_decoder *d); /* of the function that comes next */
 /* Pushes the class registered with the name at the top, or the one in this message; its type. */
 int lmpe_decode_class(lmpe_decoder *d);
 /* The table at the top is the class with the name at that index, which is unknown here. */

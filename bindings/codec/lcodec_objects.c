@@ -89,6 +89,36 @@ put_class(lmpe_encoder *e)
     return lmpe_encode_checked(e, rc);
 }
 
+#define PASSED 1
+
+/*
+** The value at idx as a handle, if it has a descriptor and such may travel: PASSED; 0 otherwise, and
+** nothing is written.
+*/
+static int
+put_descriptor(lmpe_encoder *e, int idx)
+{
+    lua_State *L = e->L;
+    uint64_t h;
+    int rc;
+
+    if (e->opts == NULL || e->opts->passes == LMPE_PASS_NONE ||
+        lmpe_codec_hooks_now()->pass == NULL)
+        return 0;
+    rc = lmpe_codec_hooks_now()->pass(L, idx, e->opts->passes == LMPE_PASS_ONCE, &h);
+    if (rc < 0)
+        return lmpe_encode_fail(e, MPE_ETYPE, lua_tostring(L, -1));
+    if (rc == 0)
+        return 0;
+    e->passed++;
+    rc = lmpe_encode_remember(e, lua_topointer(L, idx));
+    if (rc != MPE_OK)
+        return rc;
+    e->has_handles = 1;
+    rc = lmpe_encode_checked(e, mpe_wire_put_handle(e->out, h));
+    return rc == MPE_OK ? PASSED : rc;
+}
+
 /* Fails for the table whose metatable is at the top, and names it as that says. */
 static int
 fail_metatable(lmpe_encoder *e)
@@ -107,7 +137,10 @@ fail_metatable(lmpe_encoder *e)
     return lmpe_encode_fail(e, MPE_ETYPE, text);
 }
 
-/* Writes how the receiver finds the metatable at the top; it stays there. */
+/*
+** Writes how the receiver finds the metatable at the top; it stays there. PASSED: the table below it is
+** written instead, since it has a descriptor.
+*/
 static int
 put_metatable(lmpe_encoder *e)
 {
@@ -126,9 +159,11 @@ put_metatable(lmpe_encoder *e)
     rc = lmpe_names_has(e->names, mt) == LMPE_NAMED ? lmpe_encode_met(e, mt) : 0;
     if (rc == 0)
         rc = put_named(e, mt);
-    if (rc == 0)
-        return fail_metatable(e);
-    return rc < 0 ? rc : MPE_OK;
+    if (rc != 0)
+        return rc < 0 ? rc : MPE_OK;
+    e->out->len--; /* the tag */
+    rc = put_descriptor(e, lua_absindex(L, -2));
+    return rc != 0 ? rc : fail_metatable(e);
 }
 
 int
@@ -163,7 +198,9 @@ lmpe_encode_table(lmpe_encoder *e)
         rc = put_metatable(e);
         if (rc < 0)
             return rc;
-        lua_pop(L, 1);
+        lua_pop(L, rc == PASSED ? 2 : 1);
+        if (rc == PASSED)
+            return MPE_OK;
     }
     rc = lmpe_encode_remember(e, object);
     if (rc != MPE_OK)
@@ -237,30 +274,46 @@ lmpe_encode_function(lmpe_encoder *e)
     return rc == MPE_OK ? lmpe_encode_push(e, LMPE_FRAME_FUNC, (size_t)nups) : rc;
 }
 
+/* Fails for the userdata at the top. */
+static int
+fail_userdata(lmpe_encoder *e)
+{
+    lua_State *L = e->L;
+    const char *name;
+    char text[96];
+
+    if (luaL_getmetafield(L, -1, "__name") != LUA_TSTRING)
+        return lmpe_encode_fail(e, MPE_ETYPE, "cannot send a userdata");
+    name = lua_tostring(L, -1);
+    snprintf(text, sizeof text, "cannot send a %.40s%s", name,
+             strcmp(name, LUA_FILEHANDLE) == 0 ? " (open file)" : "");
+    return lmpe_encode_fail(e, MPE_ETYPE, text);
+}
+
 int
 lmpe_encode_userdata(lmpe_encoder *e)
 {
     lua_State *L = e->L;
-    char text[96];
     uint64_t h;
+    int rc;
 
     if (lmpe_codec_hooks_now()->to_handle != NULL &&
         lmpe_codec_hooks_now()->to_handle(L, lua_gettop(L), &h) == 1) {
-        int rc = refuse_outside(e, "a shared object");
+        rc = refuse_outside(e, "a shared object");
         if (rc != MPE_OK)
             return rc;
         lua_pop(L, 1);
         e->has_handles = 1;
         return lmpe_encode_checked(e, mpe_wire_put_handle(e->out, h));
     }
-    if (luaL_getmetafield(L, -1, "__name") == LUA_TSTRING) {
-        const char *name = lua_tostring(L, -1);
-        snprintf(text, sizeof text, "cannot send a %.40s%s", name,
-                 strcmp(name, LUA_FILEHANDLE) == 0 ? " (open file)" : "");
-    } else {
-        snprintf(text, sizeof text, "cannot send a userdata");
-    }
-    return lmpe_encode_fail(e, MPE_ETYPE, text);
+    rc = lmpe_encode_met(e, lua_topointer(L, -1));
+    if (rc == 0)
+        rc = put_descriptor(e, lua_gettop(L));
+    if (rc == 0)
+        return fail_userdata(e);
+    if (rc > 0)
+        lua_pop(L, 1);
+    return rc > 0 ? MPE_OK : rc;
 }
 
 int

@@ -321,11 +321,16 @@ lmpe_decode_object(lmpe_decoder *d, uint64_t h)
 }
 
 int
-lmpe_decode_handle(lmpe_decoder *d, uint64_t h)
+lmpe_decode_handle(lmpe_decoder *d, const mpe_wire_item *item)
 {
+    int rc, kind = mpe_handle_kind(item->u.h);
+
     if (d->flags & LMPE_DECODE_OUTSIDE)
         return lmpe_decode_fail(d->L, MPE_EPERM, "the message has a shared object");
-    if (mpe_handle_kind(h) == MPE_KIND_BLOB) /* never a value, only a part of one */
+    if (kind == MPE_KIND_BLOB) /* never a value, only a part of one */
         return lmpe_decode_damaged(d);
-    return lmpe_decode_object(d, h);
+    rc = kind == MPE_KIND_DESCRIPTOR && lmpe_codec_hooks_now()->receive != NULL
+             ? lmpe_codec_hooks_now()->receive(d->L, item->u.h)
+             : lmpe_decode_object(d, item->u.h);
+    return rc == MPE_OK && item->marked ? mark(d, item->at) : rc;
 }

@@ -6,8 +6,20 @@
 #include "base/lsite.h"
 #include "codec/lmessage.h"
 #include "codec/lcodec.h"
+#include "base/lfinalize.h"
+#include "base/lobject.h"
 
 #include <string.h>
+
+/* Not those of a message that a finalizer has interrupted. */
+void
+lmpe_drop_passed(lua_State *L, lmpe *S)
+{
+    if (S->encoding > 0 || lmpe_is_finalizing(L))
+        return;
+    while (S->passed_count > 0)
+        mpe_drop(S->e, S->passed[--S->passed_count]);
+}
 
 /* Into separate scratch: a finalizer may encode in the meantime. */
 int
@@ -18,6 +30,8 @@ lmpe_try_encode(lua_State *L, lmpe *S, int first, int n, lmpe_encode_opts *opts,
         lua_pushliteral(L, "too many nested finalizers are encoding values");
         return MPE_ENOMEM;
     }
+    if (opts->passes != LMPE_PASS_NONE)
+        lmpe_sent(L, S);
     mpe_buf *out = &S->scratches[S->encoding++];
     mpe_buf_reset(out, 1 << 16);
     int rc = lmpe_encode(L, first, n, out, opts);
@@ -40,7 +54,11 @@ int
 lmpe_encode_values(lua_State *L, lmpe *S, int first, int n, int leading, const char *where)
 {
     static const char *const names[] = {"target", "shared", "mode", "task"};
-    lmpe_encode_opts opts = {.root = "args", .names = names, .nnames = leading, .in_program = 1};
+    lmpe_encode_opts opts = {.root = "args",
+                             .names = names,
+                             .nnames = leading,
+                             .in_program = 1,
+                             .passes = LMPE_PASS_ONCE};
     return encode(L, S, first, n, &opts, where);
 }
 
@@ -55,8 +73,36 @@ lmpe_encode_whole(lua_State *L, lmpe *S, int first, int n, const char *where)
 int
 lmpe_encode_value(lua_State *L, lmpe *S, int idx, const char *root, const char *where)
 {
-    lmpe_encode_opts opts = {.names = &root, .nnames = 1, .in_program = 1};
+    lmpe_encode_opts opts = {
+        .names = &root, .nnames = 1, .in_program = 1, .passes = LMPE_PASS_KEPT};
     return encode(L, S, idx, 1, &opts, where);
+}
+
+int
+lmpe_encode_item(lua_State *L, lmpe *S, int idx, const char *where)
+{
+    static const char *const name = "item";
+    lmpe_encode_opts opts = {
+        .names = &name, .nnames = 1, .in_program = 1, .passes = LMPE_PASS_ONCE};
+    return encode(L, S, idx, 1, &opts, where);
+}
+
+static int
+withdraw(void *ud, uint64_t handle)
+{
+    mpe_engine *e = ud;
+    mpe_object *o;
+    if (mpe_handle_kind(handle) != MPE_KIND_DESCRIPTOR || mpe_hold(e, handle, &o) != MPE_OK)
+        return 0;
+    mpe_descriptor_withdraw(e, o);
+    mpe_drop(e, o);
+    return 0;
+}
+
+void
+lmpe_unsent(lmpe *S, const void *bytes, size_t size)
+{
+    mpe_wire_scan_handles(bytes, size, withdraw, S->e);
 }
 
 int
@@ -115,7 +161,38 @@ lmpe_push_message(lua_State *L, lmpe *S)
     return lmpe_decode_values(L, S, own.data, own.size, own.pins);
 }
 
-/* encode_args(where, leading, ...) -> bytes: the encoded argument list, for calls in Lua. */
+static int
+count_descriptor(void *ud, uint64_t handle)
+{
+    *(int *)ud |= mpe_handle_kind(handle) == MPE_KIND_DESCRIPTOR;
+    return 0;
+}
+
+int
+lmpe_has_descriptors(const void *bytes, size_t size)
+{
+    int found = 0;
+    mpe_wire_scan_handles(bytes, size, count_descriptor, &found);
+    return found;
+}
+
+/* The objects that S->passed holds, as a list that keeps them. */
+static void
+push_passed(lua_State *L, lmpe *S)
+{
+    lua_newtable(L);
+    for (uint32_t i = 0; i < S->passed_count; i++) {
+        mpe_object *o;
+        mpe_handle h = mpe_handle_of(S->e, S->passed[i]);
+        if (mpe_hold(S->e, h, &o) != MPE_OK)
+            continue;
+        lmpe_push_object(L, S, o, h);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+}
+
+/* encode_args(where, leading, ...) -> bytes [, what keeps the descriptors in them]: the encoded
+ * argument list, for calls in Lua. */
 static int
 encode_args(lua_State *L)
 {
@@ -124,8 +201,22 @@ encode_args(lua_State *L)
     int leading = (int)luaL_checkinteger(L, 2);
     luaL_argcheck(L, leading >= 0 && leading <= LMPE_LEADING_MAX, 2, "out of range");
     lmpe_encode_values(L, S, 3, lua_gettop(L) - 2, leading, where);
+    int passes = S->passed_count > 0 && lmpe_has_descriptors(S->scratch->data, S->scratch->len);
     lua_pushlstring(L, (const char *)S->scratch->data, S->scratch->len);
-    return 1;
+    if (!passes)
+        return 1;
+    push_passed(L, S);
+    return 2;
+}
+
+/* unsent(bytes): of encode_args; they were not sent */
+static int
+unsent(lua_State *L)
+{
+    size_t size;
+    const char *bytes = luaL_checklstring(L, 1, &size);
+    lmpe_unsent(lmpe_self(L), bytes, size);
+    return 0;
 }
 
 static int
@@ -142,7 +233,9 @@ encode_value(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
     lua_settop(L, 3);
-    lmpe_encode_value(L, S, 3, luaL_checkstring(L, 2), luaL_checkstring(L, 1));
+    const char *where = luaL_checkstring(L, 1), *name = luaL_checkstring(L, 2);
+    lmpe_encode_opts opts = {.names = &name, .nnames = 1, .in_program = 1};
+    encode(L, S, 3, 1, &opts, where);
     lua_pushlstring(L, (const char *)S->scratch->data, S->scratch->len);
     lua_pushboolean(L,
                     mpe_wire_scan_handles(S->scratch->data, S->scratch->len, is_no_blob, NULL) > 0);
@@ -193,10 +286,13 @@ decode_args(lua_State *L)
 static void
 on_open(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg functions[] = {
-        {"encode_args", encode_args},       {"encode_value", encode_value},
-        {"encode_outside", encode_outside}, {"decode_outside", decode_outside},
-        {"decode_args", decode_args},       {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"encode_args", encode_args},
+                                         {"encode_value", encode_value},
+                                         {"encode_outside", encode_outside},
+                                         {"decode_outside", decode_outside},
+                                         {"decode_args", decode_args},
+                                         {"unsent", unsent},
+                                         {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
 }
 

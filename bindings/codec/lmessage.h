@@ -10,7 +10,20 @@
 /* Encodes the value at idx into *S->scratch; raises with the path to a value that cannot be
  * sent. Returns whether it holds handles. */
 int lmpe_encode_value(lua_State *L, lmpe *S, int idx, const char *root, const char *where);
-/* The same for an argument list; the first leading values (at most LMPE_LEADING_MAX) accompany
+/* The same for an item of a queue or pipe, which is received once: its descriptors too. */
+int lmpe_encode_item(lua_State *L, lmpe *S, int idx, const char *where);
+/* The bytes were not sent, so descriptors in them are closed on their way. */
+void lmpe_unsent(lmpe *S, const void *bytes, size_t size);
+/* The message that was encoded last was put, or was not sent: its descriptors are held no longer. */
+void lmpe_drop_passed(lua_State *L, lmpe *S);
+static inline void
+lmpe_sent(lua_State *L, lmpe *S)
+{
+    if (S->passed_count > 0)
+        lmpe_drop_passed(L, S);
+}
+int lmpe_has_descriptors(const void *bytes, size_t size);
+/* The same as lmpe_encode_value for an argument list; the first leading values (at most LMPE_LEADING_MAX) accompany
  * it and are not called args[1] and so on in messages. */
 #define LMPE_LEADING_MAX 4
 int lmpe_encode_values(lua_State *L, lmpe *S, int first, int n, int leading, const char *where);

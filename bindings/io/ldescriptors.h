@@ -9,7 +9,11 @@
 
 #include "base/lmpe.h"
 
+#include <stdio.h>
+
 /* fd is a pipe to a program, or is not any more. */
 void lmpe_note_pipe(int fd, int is_open);
+/* What the C library has read from a file and was not taken: lsubprocess.c */
+size_t lmpe_bytes_buffered(FILE *f);
 
 #endif

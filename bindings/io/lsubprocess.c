@@ -324,14 +324,14 @@ fd_file(lua_State *L)
 }
 
 #if defined(__GLIBC__)
-static size_t
-bytes_buffered(FILE *f)
+size_t
+lmpe_bytes_buffered(FILE *f)
 {
     return (size_t)(f->_IO_read_end - f->_IO_read_ptr);
 }
 #else
-static size_t
-bytes_buffered(FILE *f)
+size_t
+lmpe_bytes_buffered(FILE *f)
 {
     (void)f;
     return 0;
@@ -375,7 +375,7 @@ static int
 buffered(lua_State *L)
 {
     luaL_Stream *s = luaL_checkudata(L, 1, LUA_FILEHANDLE);
-    size_t n = s->closef ? bytes_buffered(s->f) : 0;
+    size_t n = s->closef ? lmpe_bytes_buffered(s->f) : 0;
     luaL_Buffer b;
     if (n == 0)
         return 0;

@@ -1506,6 +1506,8 @@ function Pipe:close() end
 --- A program that runs beside this one. A <close> variable of it ends the program with its scope.
 ---@class mpengine.subprocess.Popen
 ---@field pid integer
+---@field program string its name, as it was given
+---@field starter integer the pid of the process that has started it, and alone may wait for it or kill it
 ---@field status integer? nil while it runs; -n: ended by signal n
 ---@field stdin mpengine.subprocess.Pipe? those that are pipes
 ---@field stdout mpengine.subprocess.Pipe?

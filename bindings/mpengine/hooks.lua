@@ -40,4 +40,12 @@ function hooks.deadlock() return require("mpengine.deadlock").describe() end
 --- c:fetch(k, f, opts) of a key that is not there. Called by lcache_fetch.c.
 function hooks.cache_fetch(...) return require("mpengine.cache").fetch(...) end
 
+--- A value may have a descriptor, and is sent to another process: passing.lua. Called by ldescriptor.c, in
+--- the middle of a message; its error is that of the message.
+function hooks.pass(value) return require("mpengine.passing").pass(value) end
+
+--- A descriptor has arrived with its note, or nil, when it was closed on its way. Called by ldescriptor.c; an
+--- error leaves the descriptor to it.
+function hooks.receive(fd, note) return require("mpengine.passing").receive(fd, note) end
+
 return hooks

@@ -177,6 +177,7 @@ function methods:start()
         return
     end
     s.child, children[self] = nil, nil
+    core.unsent(bytes)
     error(why, 2)
 end
 

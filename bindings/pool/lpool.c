@@ -107,7 +107,8 @@ encode_items(lua_State *L, lmpe *S, int idx, uint32_t mode, const char *where)
     int base = lua_gettop(L) + 1;
     for (int i = 0; i < n; i++)
         lua_geti(L, idx, first + i);
-    lmpe_encode_opts opts = {.root = mode & MODE_APPLY ? "args" : "items", .in_program = 1};
+    lmpe_encode_opts opts = {
+        .root = mode & MODE_APPLY ? "args" : "items", .in_program = 1, .passes = LMPE_PASS_ONCE};
     if (!(mode & MODE_APPLY) && n == 1) {
         snprintf(name, sizeof name, "items[%lld]", (long long)first);
         opts.names = names;
@@ -121,14 +122,16 @@ encode_items(lua_State *L, lmpe *S, int idx, uint32_t mode, const char *where)
 #define KEPT_MOST 256 /* bytes of scalars that are kept encoded */
 
 /* For a call, the data to put it again with the arguments as they are now: the bytes, and
- * whether objects in them must be kept alive; or nothing for long scalars. */
+ * whether objects in them must be kept alive; or nothing for long scalars, and for descriptors, which
+ * these bytes have sent. */
 static int
 push_kept(lua_State *L, int first, const mpe_bytes *bytes, int handles)
 {
     int scalars = 1;
     for (int i = first; scalars && i < lua_gettop(L); i++)
         scalars = is_scalar(L, i);
-    if (scalars && bytes->size > KEPT_MOST)
+    if (scalars ? bytes->size > KEPT_MOST
+                : handles && lmpe_has_descriptors(bytes->data, bytes->size))
         return 0;
     lua_pushlstring(L, bytes->data, bytes->size);
     lua_pushboolean(L, handles);
@@ -167,6 +170,9 @@ pool_put(lua_State *L)
         mpe_lease_offer(&b, place);
         rc = mpe_queue_put(S->e, q->o, parts, 2, handles);
     } while (lmpe_try_again(L, S, rc, &tries));
+    if (rc != MPE_OK && handles)
+        lmpe_unsent(S, parts[1].data, parts[1].size);
+    lmpe_sent(L, S);
     if (rc == MPE_ECLOSED)
         return luaL_error(L, "%s: the pool is closed", where);
     if (rc != MPE_OK)

@@ -209,6 +209,9 @@ post(struct lmpe_result_head *h, const void *data, size_t size, int handles)
     h->elapsed_ns = now - self.since_ns;
     mpe_bytes parts[2] = {{bytes, lmpe_pool_head(bytes, h, sizeof *h)}, {data, size}};
     int rc = mpe_queue_put(self.S->e, self.results, parts, 2, handles);
+    if (rc != MPE_OK && handles)
+        lmpe_unsent(self.S, data, size);
+    lmpe_sent(self.S->main, self.S);
     if (rc != MPE_OK)
         return rc == MPE_ECLOSED ? MPE_OK : rc; /* the pool has ended */
     self.since_ns = now;
@@ -264,7 +267,7 @@ push_report(lua_State *L, const char *format, const char *why)
 static int
 encode_result(lua_State *L, int first, int n, int failed, int *handles)
 {
-    lmpe_encode_opts opts = {.root = "results", .in_program = 1};
+    lmpe_encode_opts opts = {.root = "results", .in_program = 1, .passes = LMPE_PASS_ONCE};
     if (!failed && lmpe_try_encode(L, self.S, first, n, &opts, handles) >= 0)
         return 0;
     if (!failed)

@@ -79,6 +79,7 @@ flush_output(lmpe *S)
 static int
 started(lua_State *L, lmpe *S, mpe_process *p, int daemon, int status)
 {
+    lmpe_sent(L, S);
     if (status != MPE_OK)
         return start_error(L, status);
     lmpe_child *c = lmpe_check_child(L, 1);

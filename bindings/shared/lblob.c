@@ -3,7 +3,7 @@
  * lblob.c - the codec's access to shared objects: the handle of an object, the object of a
  * handle, and blobs, the objects of bytes that carry the code of functions.
  */
-#include "base/lobject.h"
+#include "shared/lshared.h"
 #include "codec/lcodec.h"
 
 static int
@@ -54,7 +54,13 @@ shared(lua_State *L, int idx, size_t *n)
 static void
 on_open(lua_State *L, lmpe *S)
 {
-    static const lmpe_codec_hooks hooks = {to_handle, from_handle, share, shared};
+    static const lmpe_codec_hooks hooks = {.to_handle = to_handle,
+                                           .from_handle = from_handle,
+                                           .share = share,
+                                           .shared = shared,
+                                           .pass = lmpe_descriptor_pass,
+                                           .take_back = lmpe_descriptor_take_back,
+                                           .receive = lmpe_descriptor_receive};
     lmpe_codec_set_hooks(&hooks);
     lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_BLOB});
 }

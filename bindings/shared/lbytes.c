@@ -87,7 +87,8 @@ lmpe_store_check(lua_State *L, lmpe_store *s, int status)
 size_t
 lmpe_store_encode(lua_State *L, lmpe_store *s, int idx, const char *root)
 {
-    lmpe_encode_opts opts = {.names = &root, .nnames = 1, .in_program = 1};
+    lmpe_encode_opts opts = {
+        .names = &root, .nnames = 1, .in_program = 1, .passes = LMPE_PASS_KEPT};
     size_t before = s->buf.len;
     if (lmpe_encode(L, idx, 1, &s->buf, &opts) < 0)
         lmpe_store_error(L, "%s: %s", s->call, lua_tostring(L, -1));

@@ -41,6 +41,7 @@ put(lua_State *L, lmpe_box *b, const char *call)
     do
         rc = mpe_dict_put(S->e, b->o, k.bytes, value, handles);
     while (lmpe_try_again(L, S, rc, &tries));
+    lmpe_sent(L, S);
     return rc == MPE_OK ? 0 : lmpe_raise(L, rc, call);
 }
 
@@ -145,6 +146,7 @@ dict_setdefault(lua_State *L)
         mpe_bytes value = {S->scratch->data, S->scratch->len};
         rc = mpe_dict_put_new(S->e, b->o, k.bytes, value, handles);
     }
+    lmpe_sent(L, S);
     if (rc != MPE_OK && rc != MPE_EEXIST)
         return lmpe_raise(L, rc, "Dict:setdefault");
     lua_pushvalue(L, 3);

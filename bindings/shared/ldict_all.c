@@ -3,6 +3,7 @@
  * ldict_all.c - operations on all entries of a dict. Reading works on a snapshot. An update
  * encodes all entries, and passes them to the engine in the form of a snapshot.
  */
+#include "codec/lmessage.h"
 #include "shared/ldict.h"
 
 #include <stdio.h>
@@ -170,6 +171,7 @@ put_records(lua_State *L, lmpe_store *s, uint64_t count)
     do
         rc = mpe_dict_update(s->S->e, s->o, s->buf.data, count, s->handles);
     while (lmpe_try_again(L, s->S, rc, &tries));
+    lmpe_sent(L, s->S);
     lmpe_store_check(L, s, rc);
 }
 

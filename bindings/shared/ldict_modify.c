@@ -83,6 +83,7 @@ modify_store(lua_State *L, lmpe_box *b)
                      : mpe_dict_put_if(S->e, b->o, k.bytes, version, value, handles);
     } while ((rc == MPE_EAGAIN && is_unchanged(L, b, k.bytes, &version)) ||
              lmpe_try_again(L, S, rc, &tries));
+    lmpe_sent(L, S);
     if (rc != MPE_OK && rc != MPE_EAGAIN)
         lmpe_raise(L, rc, "Dict:modify");
     return rc == MPE_OK;

@@ -101,6 +101,7 @@ list_newindex(lua_State *L)
     do
         rc = mpe_list_set(b->S->e, b->o, i, item, handles);
     while (lmpe_try_again(L, b->S, rc, &tries));
+    lmpe_sent(L, b->S);
     if (rc == MPE_ERANGE)
         return refuse_index(L, 2, count_of(b) + 1, "List");
     return rc == MPE_OK ? 0 : lmpe_raise(L, rc, "List");
@@ -122,6 +123,7 @@ insert(lua_State *L, lmpe_box *b, uint64_t index, int idx, const char *call)
     do
         rc = mpe_list_insert(b->S->e, b->o, index, item, handles);
     while (lmpe_try_again(L, b->S, rc, &tries));
+    lmpe_sent(L, b->S);
     return rc == MPE_OK ? 0 : lmpe_raise(L, rc, call);
 }
 
@@ -350,6 +352,7 @@ extend_protected(lua_State *L)
     do
         rc = mpe_list_extend(s->S->e, s->o, items, (size_t)n, s->handles);
     while (lmpe_try_again(L, s->S, rc, &tries));
+    lmpe_sent(L, s->S);
     lmpe_store_check(L, s, rc);
     return 0;
 }

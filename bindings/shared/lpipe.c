@@ -84,6 +84,9 @@ send_parts(lua_State *L, lmpe_box *q, const mpe_bytes *parts, int count, int han
     do
         rc = mpe_queue_put(q->S->e, q->o, parts, count, handles);
     while (lmpe_try_again(L, q->S, rc, &tries));
+    if (rc != MPE_OK && handles)
+        lmpe_unsent(q->S, parts->data, parts->size);
+    lmpe_sent(L, q->S);
     if (rc == MPE_ECLOSED)
         return lmpe_outcome(L, rc, NULL);
     if (rc != MPE_OK)
@@ -113,7 +116,7 @@ pipe_send(lua_State *L)
     lmpe_box *q = outgoing(L, b, "send");
     if (lua_type(L, 2) == LUA_TSTRING)
         return send_string(L, q, "send");
-    int handles = lmpe_encode_value(L, b->S, 2, "item", "send");
+    int handles = lmpe_encode_item(L, b->S, 2, "send");
     mpe_bytes bytes = {b->S->scratch->data, b->S->scratch->len};
     return send_parts(L, q, &bytes, 1, handles, "send");
 }

@@ -33,6 +33,8 @@ attempt_put(lmpe *S, lmpe_await *a)
 static int
 finish_put(lua_State *L, lmpe *S, lmpe_await *a, int status)
 {
+    if (status != MPE_OK && a->scratch[2] & HANDLES)
+        lmpe_unsent(S, (const void *)a->scratch[0], a->scratch[1]);
     if (status < 0 && status != MPE_ETIMEDOUT && status != MPE_ECLOSED && status != MPE_EAGAIN)
         return lmpe_raise(L, status, "put");
     return lmpe_finish_true(L, S, a, status);
@@ -83,7 +85,7 @@ put_with(lua_State *L, lmpe *S, lmpe_box *b, uint64_t deadline)
     size_t n;
     uint64_t flags = 0;
     if (!lmpe_encode_is_bytes(L, 2, &bytes, &n, S->header, &S->header_len)) {
-        flags = WHOLE | (lmpe_encode_value(L, S, 2, "item", "put") ? HANDLES : 0);
+        flags = WHOLE | (lmpe_encode_item(L, S, 2, "put") ? HANDLES : 0);
         bytes = (const char *)S->scratch->data;
         n = S->scratch->len;
     }
@@ -96,13 +98,15 @@ put_with(lua_State *L, lmpe *S, lmpe_box *b, uint64_t deadline)
     a->finish = finish_put;
     int rc = attempt_put(S, a);
     if (rc == MPE_OK) {
+        lmpe_sent(L, S);
         lua_pushboolean(L, 1);
         return lmpe_did(L, S, LMPE_DID, 1);
     }
     if (rc != MPE_EAGAIN && rc != MPE_EARENA)
         return lmpe_did(L, S, LMPE_DID, finish_put(L, S, a, rc));
-    if (deadline != MPE_NOW)
+    if (deadline != MPE_NOW || a->scratch[2] & HANDLES)
         keep_bytes(L, S, a);
+    lmpe_sent(L, S); /* what was kept holds them now */
     return lmpe_await_run(L, S, a);
 }
 

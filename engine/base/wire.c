@@ -273,9 +273,8 @@ read_tagged(mpe_wire_reader *r, mpe_wire_item *item, uint8_t tag)
     case MPE_TAG_CLASS:
         return read_plain(item, MPE_WIRE_CLASS, 0);
     case MPE_TAG_HANDLE:
+    case MPE_TAG_HANDLE_MARKED:
         return read_u64(r, item, MPE_WIRE_HANDLE);
-    case MPE_TAG_NONE:
-        return MPE_ECORRUPT;
     case MPE_TAG_END:
         return read_plain(item, MPE_WIRE_END, 0);
     default:
@@ -304,7 +303,8 @@ mpe_wire_read(mpe_wire_reader *r, mpe_wire_item *item)
         item->n = tag - MPE_TAG_REF0;
         return 1;
     }
-    item->marked = tag > MPE_TAG_STR && tag < MPE_TAG_CELL && (tag & 1);
+    item->marked = (tag > MPE_TAG_STR && tag < MPE_TAG_CELL && (tag & 1)) ||
+                   tag == MPE_TAG_HANDLE_MARKED;
     return read_tagged(r, item, tag);
 }
 

@@ -210,7 +210,7 @@ enum mpe_wire_tag {
     MPE_TAG_GLOBALS,
     MPE_TAG_META,   /* name or MODULE, table */
     MPE_TAG_HANDLE, /* 8 bytes */
-    MPE_TAG_NONE,   /* stands for nothing */
+    MPE_TAG_HANDLE_MARKED,
     MPE_TAG_END,
     MPE_TAG_CLASS /* name, table */
 };

@@ -50,6 +50,9 @@ local function more(self, wanted)
     return self.data ~= ""
 end
 
+--- Are there bytes that the source has given and no call has taken?
+function Reader:has_data() return self.at <= #self.data or self.taken ~= nil and self.taken[1] ~= nil end
+
 --- Undoes the reads of the current call.
 local function put_back(self)
     local pieces = self.taken or {}

@@ -43,7 +43,7 @@ function jobs.keep(job, bytes, has_objects)
     if not bytes or has_objects then args = { table.unpack(args, 1, job.item_count) } end
     if has_objects then -- which live as long as these do
         job.kept = args
-        bytes = core.encode_args(job.where, 0, table.unpack(args, 1, job.item_count))
+        bytes, job.passed = core.encode_args(job.where, 0, table.unpack(args, 1, job.item_count))
     end
     job.items = bytes or args
 end
@@ -60,6 +60,7 @@ function Call.hand_out(job, pool)
     job.open = false
     local ok, why = schedule.put(pool, job, 1, 1)
     if not ok then Call.failed(job, 1, errors.new{ kind = "error", message = errors.message(why), value = why }) end
+    if job.passed then job.items, job.passed = job.kept, nil end -- these descriptors were sent
     return true
 end
 

@@ -149,9 +149,10 @@ end
 --- A pipe that owns fd.
 ---@param fd integer
 ---@param name "stdin"|"stdout"|"stderr"
+---@param lent boolean? another program has it too
 ---@return mpengine.subprocess.Pipe
-function pipe.new(fd, name)
-    local s = setmetatable({ fd = fd, name = name }, State)
+function pipe.new(fd, name, lent)
+    local s = setmetatable({ fd = fd, name = name, lent = lent or nil }, State)
     if name == "stdin" then
         s.writing = order.new()
     else
@@ -160,6 +161,15 @@ function pipe.new(fd, name)
     local self = setmetatable({}, Pipe)
     state[self] = s
     return self
+end
+
+function pipe.is(value) return state[value] ~= nil end
+
+--- For another process: its descriptor or nil, its name, whether a program has it too, and whether it has bytes
+--- that were read and not taken.
+function pipe.pass(self)
+    local s = state[self]
+    return s.fd, s.name, s.lent, s.reader and s.reader:has_data()
 end
 
 --- For another program: its descriptor and "r" or "w", what can be done with it; false when it is closed.

@@ -56,7 +56,8 @@ end
 
 -- ---- the object ------------------------------------------------------------------------------
 
-local state = setmetatable({}, { __mode = "k" }) -- Popen -> its child
+local state = setmetatable({}, { __mode = "k" })   -- Popen -> its child
+local started = setmetatable({}, { __mode = "v" }) -- of this process: pid -> child
 
 ---@class mpengine.subprocess.Popen
 ---@field pid integer
@@ -64,13 +65,29 @@ local state = setmetatable({}, { __mode = "k" }) -- Popen -> its child
 ---@field stdout mpengine.subprocess.Pipe?
 ---@field stderr mpengine.subprocess.Pipe?
 ---@field status integer?
+---@field program string its name, as it was given
+---@field starter integer the process that has started it
 local Popen = { __name = "mp.subprocess.Popen" }
+
+core.register("mpengine.subprocess:Popen", Popen)
 
 local methods = {}
 Popen.methods = methods
 
+--- One that has arrived from another process has no child here, unless this process has started it.
+local function arrived(self)
+    local pid, starter = rawget(self, "pid"), rawget(self, "starter")
+    local c = starter == core.pid() and started[pid]
+    c = c or { owner = starter, pid = pid, program = rawget(self, "program") }
+    state[self] = c
+    return c
+end
+
 local function check_self(self, call)
-    return state[self] or check.bad_self("Popen:" .. call, "mp.subprocess.Popen", self)
+    local c = state[self]
+    if c then return c end
+    if debug.getmetatable(self) == Popen then return arrived(self) end
+    return check.bad_self("Popen:" .. call, "mp.subprocess.Popen", self)
 end
 
 --- The child, of which this process is the parent.
@@ -191,12 +208,13 @@ return function(opts)
     local c, why = child.launch(spec)
     if not c then return nil, why end
     c.program = spec.argv[1]
-    local self = { pid = c.pid }
+    local self = { pid = c.pid, program = c.program, starter = c.owner }
     for _, name in ipairs(STREAMS) do
         local fd = c[name]
         c[name] = nil
         if fd then self[name] = pipe.new(fd, name) end
     end
-    state[self] = c
+    state[self], started[c.pid] = c, c
     return setmetatable(self, Popen)
 end
+
