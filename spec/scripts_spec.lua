@@ -34,6 +34,17 @@ for _, mode in ipairs{ "command", "stock" } do
       end)
     end
 
+    it("supervisor.lua keeps its processes running", function()
+      local r = support.run(nil, { file = "scripts/supervisor.lua", mode = mode })
+      assert.equal(0, r.status, r.stderr)
+      for _, line in ipairs(lines_of(r.stderr)) do
+        assert.truthy(line:find "^supervisor: .- ended %(.-%); it starts again", line)
+      end
+      assert.same({ "store is ready", "web is up, after 2 crashes", "web has been started again\t2", "worker says\t49",
+        "the next worker says\t64", "store is stopped", "store is ready", "web is stopped", "store is stopped" },
+        lines_of(r.stdout))
+    end)
+
     it("server.lua is answered by its workers", function()
       local lines = script "server"
       assert.equal(11, #lines)

@@ -195,7 +195,7 @@ end
 
 -- Methods that the library uses itself and a script does not.
 local INTERNAL = {
-  server = set_of "check_settings new work",
+  server = set_of "new work",
   AsyncResult = set_of "cancel_with class of set set_error",
   Barrier = set_of "meet open settings state",
   Condition = set_of "is_mine",
@@ -268,6 +268,7 @@ local function samples(mp)
     StreamServer = mp.server.StreamServer { handler = print },
     ["http.WebSocket"] = setmetatable({}, require("mpengine.core").WebSocket),
     ["http.ServerRequest"] = setmetatable({}, require "mpengine.http.request"),
+    Supervisor = mp.Supervisor { { name = "sample", target = print } },
     Socket = require("mpengine.core").listen("127.0.0.1", 0, 1),
     Listener = listener, Connection = client:get(),
     ["subprocess.Popen"] = program, ["subprocess.Pipe"] = program.stdin,

@@ -57,6 +57,61 @@ function Process:kill() end
 --- Gives the object up. Raises while the process runs.
 function Process:close() end
 
+---@class mpengine.Supervisor.ChildOptions
+---@field name string of the process; each once
+---@field target function
+---@field args? table as those of a process
+---@field restart? "always"|"on_error"|"never" default "always"; on_error: unless it ends with exit code 0
+---@field ready? boolean|number it calls mp.ready(), after so many seconds at most
+---@field stop? number seconds from SIGTERM to SIGKILL, default 10
+---@field method? mpengine.StartMethod
+
+---@class mpengine.Supervisor.Settings
+---@field [integer] mpengine.Supervisor.ChildOptions
+---@field max_restarts? integer of one child within the window, default 5
+---@field window? number seconds, default 60
+---@field backoff? { [1]: number, [2]: number } the shortest and the longest pause before a restart, default 0.1 and 30 seconds
+---@field name? string in reports
+
+---@class mpengine.Supervisor.Status
+---@field pid integer? of its process, while there is one
+---@field state "new"|"starting"|"running"|"backoff"|"stopping"|"stopped"|"exited"|"failed"
+---@field restarts integer how often it was started again
+---@field exitcode integer? of the last process that has ended; -signal
+
+--- Keeps processes running: those that end are started again. They are daemons, and may have children.
+---@class mpengine.Supervisor
+local Supervisor = {}
+
+---@param settings mpengine.Supervisor.Settings
+---@return mpengine.Supervisor
+function mp.Supervisor(settings) end
+--- Starts the children in order; waits for one with `ready` before the next one. Raises when a child cannot be
+--- started, or has ended too often meanwhile.
+---@async
+---@return mpengine.Supervisor? self
+---@return "closed"? reason it was stopped meanwhile
+function Supervisor:start() end
+--- Starts them if that was not done; returns when all have ended: by stop, by SIGTERM, or since no child is to
+--- run again. Raises when a child has ended too often.
+---@async
+function Supervisor:run() end
+--- Ends the children, the last one first: SIGTERM, then SIGKILL.
+---@async
+---@param seconds? number for each child, from one to the other
+---@return true
+function Supervisor:stop(seconds) end
+--- Ends a child and starts it again, also one that waits for its next start or has ended for good.
+---@async
+---@param name string
+---@return true? started
+---@return "closed"? reason the supervisor was stopped meanwhile
+function Supervisor:restart(name) end
+---@return table<string, mpengine.Supervisor.Status>
+function Supervisor:status() end
+--- In a child of a supervisor: it is ready. Elsewhere nothing.
+function mp.ready() end
+
 ---@return mpengine.Process
 function mp.current_process() end
 ---@return mpengine.Process? parent nil in the first process
@@ -71,7 +126,7 @@ function mp.set_start_method(name) end
 function mp.get_start_method() end
 ---@return mpengine.StartMethod[]
 function mp.get_all_start_methods() end
---- The whole API, with Process and Pool bound to one start method.
+--- The whole API, with Process, Pool and Supervisor bound to one start method.
 ---@param method? mpengine.StartMethod
 ---@return mpengine
 function mp.get_context(method) end
@@ -807,6 +862,7 @@ function mp.find(name, timeout) end
 ---@field objects { kind: string, handle: integer, holders: integer, waiters: integer, bytes: integer, depth: integer }[]
 ---@field processes { pid: integer, name: string, sleeping: boolean }[]
 ---@field arena { limit: integer, committed: integer, used: integer } bytes
+---@field supervisors { name: string, state: string, children: table<string, mpengine.Supervisor.Status> }[] of this process
 
 ---@return mpengine.Stats
 function mp.stats() end

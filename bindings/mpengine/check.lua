@@ -101,4 +101,20 @@ function check.fields(call, fields, first, ...)
     return table.unpack(values, 1, n)
 end
 
+--- Raises for the first field of a table that is unknown, or whose value is refused: known has for each a
+--- function that accepts a value, and what was expected.
+---@param call string
+---@param t table
+---@param known table<string, { [1]: fun(v: any): any, [2]: string }>
+function check.settings(call, t, known)
+    for name, value in pairs(t) do
+        local field = known[name]
+        if not field then error(("%s: unknown field '%s'"):format(call, tostring(name))) end
+        if not field[1](value) then
+            error(("%s: field '%s' must be %s, got %s"):format(call, name, field[2],
+                type(value) == "number" and tostring(value) or check.kind(value)))
+        end
+    end
+end
+
 return check

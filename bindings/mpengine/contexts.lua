@@ -15,6 +15,7 @@ local function new(name)
     end
     function ctx.Process(...) return context.with(name, process.Process, ...) end
     function ctx.Pool(...) return context.with(name, mp.Pool, ...) end
+    function ctx.Supervisor(...) return context.with(name, mp.Supervisor, ...) end
     function ctx.get_context(other) return contexts.get_context(other or name) end
     return setmetatable(ctx, { __index = mp })
 end

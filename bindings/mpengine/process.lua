@@ -18,6 +18,8 @@ local seen = 0           -- exits of children that the table below no longer has
 local children = {}      -- started and not known to have ended: object -> true
 local current            -- this process's own object
 local is_daemon = false
+local is_supervised = false -- a daemon that may have children, as a pool worker may
+local ready_event        -- what its supervisor waits for
 
 local Process = { __name = "mp.Process" }
 local state = setmetatable({}, { __mode = "k" }) -- object -> private fields
@@ -109,6 +111,8 @@ local function become(settings)
     started, children, current = 0, {}, nil
     process.identity = {}
     is_daemon, process.is_worker = settings.daemon, settings.worker
+    is_supervised = settings.supervised ~= nil
+    ready_event = is_supervised and settings.supervised ~= true and settings.supervised or nil
 end
 
 --- The main function of a child in a new program: target and settings arrive in two messages.
@@ -127,7 +131,7 @@ end
 local function settings_of(s)
     local log = core.modules["mpengine.log"]
     return {
-        daemon = s.daemon, worker = s.worker, method = context.get_start_method(),
+        daemon = s.daemon, worker = s.worker, supervised = s.supervised, method = context.get_start_method(),
         path = package.path, cpath = package.cpath, executable = process.executable,
         log = log and log.shown_level(), arg = context.plain_arg(),
     }
@@ -161,7 +165,7 @@ function methods:start()
     local s = check_self(self, "start")
     if s.child then error("Process:start: a process can be started only once", 2) end
     if s.remote then error("Process:start: this process runs already", 2) end
-    if is_daemon and not process.is_worker then
+    if is_daemon and not process.is_worker and not is_supervised then
         error("Process:start: a daemon process may not have children", 2)
     end
     local method = s.method or context.get_start_method()
@@ -310,7 +314,7 @@ local function new(target, args, name, daemon, worker, method)
         local prefix = core.parent() and core.process_name() .. ":" or "Process-"
         name = prefix .. started
     end
-    if daemon == nil then daemon = is_daemon and not process.is_worker end
+    if daemon == nil then daemon = is_daemon and not process.is_worker and not is_supervised end
     local self = setmetatable({}, Process)
     state[self] = {
         target = target, args = args, name = name, daemon = daemon, worker = worker,
@@ -329,6 +333,21 @@ function process.Process(first, ...)
     local args = first.args and table.move(first.args, 1, first.args.n or #first.args, 1, {}) or {}
     args.n = first.args and first.args.n or #args
     return new(first.target, args, first.name, first.daemon, first.worker, first.method)
+end
+
+--- The same for the child of a supervisor, which may have children itself. ready: the event that
+--- mp.ready sets there, if its supervisor waits for that.
+---@param options table
+---@param ready userdata?
+function process.supervised(options, ready)
+    local self = process.Process(options)
+    state[self].supervised = ready or true
+    return self
+end
+
+--- In the child of a supervisor: it is ready. Elsewhere nothing.
+function process.ready()
+    if ready_event then ready_event:set() end
 end
 
 --- The object of the running process.

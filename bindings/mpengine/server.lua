@@ -308,21 +308,6 @@ server.fields = {
     name = { type_of "string" },
 }
 
---- Raises for the first field that is unknown or wrong, where the caller of the caller was called.
----@param call string
----@param settings table
----@param known table<string, { [1]: fun(v: any): boolean, [2]: string }>
-function server.check_settings(call, settings, known)
-    for name, value in pairs(settings) do
-        local field = known[name]
-        if not field then error(("%s: unknown field '%s'"):format(call, tostring(name)), 4) end
-        if not field[1](value) then
-            error(("%s: field '%s' must be %s, got %s"):format(call, name, field[2],
-                type(value) == "number" and tostring(value) or check.kind(value)), 4)
-        end
-    end
-end
-
 --- Checks the settings that all servers have, and makes a server that was not started.
 ---@param module string that has its Acceptor
 ---@param call string the name of the call, in messages
@@ -332,7 +317,7 @@ end
 ---@return mpengine.server.Server
 function server.new(module, call, settings, known, all)
     check.type(call, 1, settings, "table")
-    server.check_settings(call, settings, known)
+    check.settings(call, settings, known)
     if settings.handler == nil then
         error(("%s: field 'handler' must be a function, got no value"):format(call), 3)
     end
