@@ -45,31 +45,33 @@ describe("a StreamServer", function()
       eq(s:stats().failed, 0)]]
   end)
 
-  it("has workers that share the listener, and the main process serves nothing", function()
-    ok[[
-      local s <close> = serve { workers = 2, handler = function(c)
-        echo(c)
-        c:send(mp.current_process().pid .. "\n")
-      end }
-      local function pid_of_server()
-        local c = connect(s)
-        c:shutdown "send"
-        return tonumber(c:receive())
-      end
-      local pids = {}
-      until_true(function()
-        local asked = {}
-        for i = 1, 20 do asked[i] = co.spawn(pid_of_server) end
-        for i = 1, 20 do pids[asked[i]:get()] = true end
-        local n = 0
-        for _ in pairs(pids) do n = n + 1 end
-        return n == 2
-      end)
-      assert(not pids[mp.current_process().pid])
-      local stats = s:stats()
-      eq(#stats.workers, 2)
-      assert(pids[stats.workers[1].pid] and pids[stats.workers[2].pid])]]
-  end)
+  for _, method in ipairs { "fork", "spawn", "forkserver" } do
+    it("has workers by " .. method .. " that share the listener, and the main process serves nothing", function()
+      ok(("mp.set_start_method '%s'"):format(method) .. [[
+        local s <close> = serve { workers = 2, handler = function(c)
+          echo(c)
+          c:send(mp.current_process().pid .. "\n")
+        end }
+        local function pid_of_server()
+          local c = connect(s)
+          c:shutdown "send"
+          return tonumber(c:receive())
+        end
+        local pids = {}
+        until_true(function()
+          local asked = {}
+          for i = 1, 20 do asked[i] = co.spawn(pid_of_server) end
+          for i = 1, 20 do pids[asked[i]:get()] = true end
+          local n = 0
+          for _ in pairs(pids) do n = n + 1 end
+          return n == 2
+        end)
+        assert(not pids[mp.current_process().pid])
+        local stats = s:stats()
+        eq(#stats.workers, 2)
+        assert(pids[stats.workers[1].pid] and pids[stats.workers[2].pid])]])
+    end)
+  end
 
   it("replaces a worker that dies, and says so", function()
     local r = run[[

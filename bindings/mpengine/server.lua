@@ -148,10 +148,9 @@ end
 
 -- ---- a worker ---------------------------------------------------------------------------------
 
---- The main function of a worker, which has the descriptor of the listener from its parent: serves
---- until `stop` is set.
-function server.work(fd, settings, counts, at, stop, seconds)
-    local acceptor = new_acceptor(core.socket_copy(fd), settings, counts, at)
+--- The main function of a worker, which has the listener from its parent: serves until `stop` is set.
+function server.work(listener, settings, counts, at, stop, seconds)
+    local acceptor = new_acceptor(listener, settings, counts, at)
     local accepting = core.spawn_task(acceptor.accept_all, acceptor)
     local ready = waiting.wait({ stop, accepting }, nil, 1)
     acceptor:stop(seconds.value)
@@ -176,7 +175,7 @@ local function keep_worker(self, i)
         local began = core.now()
         local worker = self.context.Process {
             name = ("%s-%d"):format(self.name, i), daemon = true, target = server.work,
-            args = { self.listener:getfd(), self.settings, self.counts, i * COUNTS, self.stopping, self.seconds },
+            args = { self.listener, self.settings, self.counts, i * COUNTS, self.stopping, self.seconds },
         }
         worker:start()
         self.workers[i] = worker
@@ -329,7 +328,7 @@ function server.new(module, call, settings, known, all)
         host = settings.host or "127.0.0.1", name = settings.name or "server", settings = all,
         call = call, kind = call, counted = FAILED, state = "new", workers = {},
         counts = mp.RawArray("q", (all.workers + 1) * COUNTS), stopping = mp.Event(), seconds = mp.RawValue("d", 0),
-        stopped = events.Event(), context = context.get_context "fork",
+        stopped = events.Event(), context = context.get_context(),
     }, Server)
 end
 
