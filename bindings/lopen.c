@@ -45,6 +45,7 @@
     X(socket)                                                                                      \
     X(socket_class)                                                                                \
     X(socket_patched)                                                                              \
+    X(select)                                                                                      \
     X(subprocess)                                                                                  \
     X(passing)                                                                                     \
     X(hmac)                                                                                        \

@@ -4,8 +4,9 @@
  * after a wait that timed out, and is dropped by its scope, or when it is collected.
  */
 #include "base/lfinalize.h"
-#include "task/ltask.h"
+#include "io/lsocket.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <string.h>
@@ -173,10 +174,27 @@ lookup_wait(lua_State *L)
     return lmpe_await_run(L, x->S, a);
 }
 
+/* An IPv6 address may have a scope, which is anything. */
+int
+lmpe_is_address(const char *host)
+{
+    struct in_addr a;
+    return strchr(host, ':') || inet_pton(AF_INET, host, &a) == 1;
+}
+
+/* is_address(host): it needs no look-up */
+static int
+is_address(lua_State *L)
+{
+    lua_pushboolean(L, lmpe_is_address(luaL_checkstring(L, 1)));
+    return 1;
+}
+
 static void
 on_open(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg functions[] = {{"lookup", new_lookup}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"lookup", new_lookup}, {"is_address", is_address}, {NULL, NULL}};
     static const luaL_Reg methods[] = {
         {"wait", lookup_wait}, {"close", lookup_close}, {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__close", lookup_close}, {"__gc", lookup_gc}, {NULL, NULL}};

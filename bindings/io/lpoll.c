@@ -8,11 +8,10 @@
  * the userdata.
  */
 #include "base/lfinalize.h"
-#include "task/ltask.h"
 #include "io/ldescriptors.h"
+#include "io/lpoll.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -23,26 +22,12 @@
 
 /* ---- waiting for several ---- */
 
-struct part {
-    mpe_waiter w; /* first: a fire finds its part by it */
-    struct pollset *set;
-    int filed;
-};
-
-typedef struct pollset {
-    lmpe *S;
-    lmpe_await *await;
-    nfds_t count;
-    struct pollfd *fds; /* behind the parts */
-    struct part parts[];
-} pollset;
-
 static int attempt_poll(lmpe *S, lmpe_await *a);
 
 static void
 on_fire(mpe_engine *e, mpe_waiter *w, int status)
 {
-    struct part *p = (struct part *)w;
+    lmpe_poll_part *p = (lmpe_poll_part *)w;
     lmpe_await *a = p->set->await;
     (void)status;
     p->filed = 0;
@@ -52,11 +37,11 @@ on_fire(mpe_engine *e, mpe_waiter *w, int status)
     a->w.fire(e, &a->w, MPE_OK);
 }
 
-static void
-unfile(pollset *set)
+void
+lmpe_pollset_unfile(lmpe_pollset *set)
 {
     for (nfds_t i = 0; i < set->count; i++) {
-        struct part *p = &set->parts[i];
+        lmpe_poll_part *p = &set->parts[i];
         if (!p->filed)
             continue;
         p->filed = 0;
@@ -66,10 +51,10 @@ unfile(pollset *set)
 }
 
 static int
-file(pollset *set)
+file(lmpe_pollset *set)
 {
     for (nfds_t i = 0; i < set->count; i++) {
-        struct part *p = &set->parts[i];
+        lmpe_poll_part *p = &set->parts[i];
         int events = set->fds[i].events == POLLOUT ? MPE_WRITABLE : MPE_READABLE;
         int rc = mpe_wait_fd(set->S->e, &p->w, set->fds[i].fd, events, MPE_FOREVER);
         if (rc != MPE_OK)
@@ -82,10 +67,10 @@ file(pollset *set)
 static int
 attempt_poll(lmpe *S, lmpe_await *a)
 {
-    pollset *set = (pollset *)(uintptr_t)a->scratch[0];
+    lmpe_pollset *set = (lmpe_pollset *)(uintptr_t)a->scratch[0];
     (void)S;
     a->source = LMPE_TIMER;
-    unfile(set);
+    lmpe_pollset_unfile(set);
     if (a->ending == LMPE_KILLED || poll(set->fds, set->count, 0) > 0)
         return MPE_OK;
     return a->ending == LMPE_GOES_ON ? file(set) : MPE_EAGAIN;
@@ -93,7 +78,7 @@ attempt_poll(lmpe *S, lmpe_await *a)
 
 /* The descriptors of one kind that are ready, as keys of a table. */
 static void
-push_ready(lua_State *L, pollset *set, int events)
+push_ready(lua_State *L, lmpe_pollset *set, int events)
 {
     lua_newtable(L);
     for (nfds_t i = 0; i < set->count; i++) {
@@ -107,9 +92,9 @@ push_ready(lua_State *L, pollset *set, int events)
 static int
 finish_poll(lua_State *L, lmpe *S, lmpe_await *a, int status)
 {
-    pollset *set = (pollset *)(uintptr_t)a->scratch[0];
+    lmpe_pollset *set = (lmpe_pollset *)(uintptr_t)a->scratch[0];
     (void)S;
-    unfile(set);
+    lmpe_pollset_unfile(set);
     if (status != MPE_OK)
         return lmpe_outcome(L, status, "timeout");
     push_ready(L, set, POLLIN);
@@ -120,22 +105,55 @@ finish_poll(lua_State *L, lmpe *S, lmpe_await *a, int status)
 static int
 pollset_gc(lua_State *L)
 {
-    pollset *set = luaL_testudata(L, 1, POLLSET);
+    lmpe_pollset *set = luaL_testudata(L, 1, POLLSET);
     if (set && set->S->e && lmpe_is_finalizing(L))
-        unfile(set);
+        lmpe_pollset_unfile(set);
     return 0;
 }
 
+lmpe_pollset *
+lmpe_pollset_new(lua_State *L, lmpe *S, size_t room)
+{
+    size_t size = sizeof(lmpe_pollset) + room * (sizeof(lmpe_poll_part) + sizeof(struct pollfd));
+    lmpe_pollset *set = lua_newuserdatauv(L, size, 1);
+    memset(set, 0, size);
+    set->S = S;
+    set->fds = (struct pollfd *)(set->parts + room);
+    luaL_setmetatable(L, POLLSET);
+    return set;
+}
+
+void
+lmpe_pollset_add(lmpe_pollset *set, int fd, short events, uint32_t at)
+{
+    lmpe_poll_part *p = &set->parts[set->count];
+    set->fds[set->count].fd = fd;
+    set->fds[set->count].events = events;
+    p->w.fire = on_fire;
+    p->set = set;
+    p->at = at;
+    set->count++;
+}
+
+int
+lmpe_pollset_wait(lua_State *L, lmpe *S, lmpe_pollset *set, uint64_t deadline,
+                  int (*finish)(lua_State *L, lmpe *S, lmpe_await *a, int status))
+{
+    lmpe_await *a = lmpe_await_new(S, deadline, "timeout");
+    set->await = a;
+    a->scratch[0] = (uintptr_t)set;
+    a->attempt = attempt_poll;
+    a->finish = finish;
+    a->cleans_up = 1;
+    return lmpe_await_run(L, S, a);
+}
+
 static void
-add(lua_State *L, pollset *set, int idx, short events)
+add_all(lua_State *L, lmpe_pollset *set, int idx, short events)
 {
     for (lua_Integer i = 1, n = (lua_Integer)lua_rawlen(L, idx); i <= n; i++) {
         lua_rawgeti(L, idx, i);
-        set->fds[set->count].fd = (int)luaL_checkinteger(L, -1);
-        set->fds[set->count].events = events;
-        set->parts[set->count].w.fire = on_fire;
-        set->parts[set->count].set = set;
-        set->count++;
+        lmpe_pollset_add(set, (int)luaL_checkinteger(L, -1), events, 0);
         lua_pop(L, 1);
     }
 }
@@ -149,22 +167,10 @@ poll_any(lua_State *L)
     luaL_checktype(L, 1, LUA_TTABLE);
     luaL_checktype(L, 2, LUA_TTABLE);
     uint64_t deadline = lmpe_check_deadline(L, 3);
-    size_t n = lua_rawlen(L, 1) + lua_rawlen(L, 2);
-    size_t size = sizeof(pollset) + n * (sizeof(struct part) + sizeof(struct pollfd));
-    pollset *set = lua_newuserdatauv(L, size, 0);
-    memset(set, 0, size);
-    set->S = S;
-    set->fds = (struct pollfd *)(set->parts + n);
-    luaL_setmetatable(L, POLLSET);
-    add(L, set, 1, POLLIN);
-    add(L, set, 2, POLLOUT);
-    lmpe_await *a = lmpe_await_new(S, deadline, "timeout");
-    set->await = a;
-    a->scratch[0] = (uintptr_t)set;
-    a->attempt = attempt_poll;
-    a->finish = finish_poll;
-    a->cleans_up = 1;
-    return lmpe_await_run(L, S, a);
+    lmpe_pollset *set = lmpe_pollset_new(L, S, lua_rawlen(L, 1) + lua_rawlen(L, 2));
+    add_all(L, set, 1, POLLIN);
+    add_all(L, set, 2, POLLOUT);
+    return lmpe_pollset_wait(L, S, set, deadline, finish_poll);
 }
 
 /* ---- reading and writing ---- */

@@ -58,6 +58,12 @@ lmpe_socket_available(const lmpe_socket *s)
     return s->end - s->first;
 }
 
+uint64_t
+lmpe_socket_taken(const lmpe_socket *s)
+{
+    return s->received + (s->reading.owner ? lmpe_socket_available(s) : 0);
+}
+
 static void
 drop_input(lmpe_socket *s)
 {
@@ -108,7 +114,6 @@ fill(lmpe_socket *s)
         return errno == EAGAIN ? MPE_EAGAIN : MPE_ESYS;
     }
     s->end += (size_t)n;
-    s->received += (uint64_t)n;
     return MPE_OK;
 }
 
@@ -152,7 +157,7 @@ attempt_receive(lmpe *S, lmpe_await *a)
     lmpe_socket *s = (lmpe_socket *)(uintptr_t)a->scratch[0];
     enum wanted what = (enum wanted)(a->scratch[1] >> WANTED_SHIFT);
     size_t count = (size_t)(a->scratch[1] << 2 >> 2);
-    uint64_t before = s->received;
+    size_t got = 0;
     (void)S;
     if (a->ending == LMPE_KILLED)
         return MPE_EAGAIN;
@@ -163,9 +168,11 @@ attempt_receive(lmpe *S, lmpe_await *a)
             return MPE_ECLOSED;
         if (s->drained && a->ending == LMPE_GOES_ON && a->deadline != MPE_NOW)
             return wait_for_input(s, a);
-        if (s->received - before >= TURN_BYTES)
+        if (got >= TURN_BYTES)
             return wait_at(s, a, MPE_READABLE); /* it goes on when the others have run */
+        size_t had = lmpe_socket_available(s);
         int rc = fill(s);
+        got += lmpe_socket_available(s) - had;
         if (rc == MPE_EAGAIN)
             return wait_for_input(s, a);
         if (rc != MPE_OK)
@@ -238,6 +245,7 @@ push_input(lua_State *L, lmpe_socket *s, enum wanted what, size_t size)
         luaL_pushresult(&b);
     }
     s->first += size;
+    s->received += size;
     s->scanned = 0;
     if (s->first == s->end)
         drop_input(s);
@@ -277,8 +285,10 @@ finish_receive(lua_State *L, lmpe *S, lmpe_await *a, int status)
                    what == COUNT  ? count
                    : what == LINE ? s->scanned
                                   : lmpe_socket_available(s));
-        if (what == LINE)
-            s->first++; /* the end of the line */
+        if (what == LINE) { /* the end of the line */
+            s->first++;
+            s->received++;
+        }
         if (s->first >= s->end)
             drop_input(s);
         lua_pushnil(L);

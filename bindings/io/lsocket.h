@@ -21,6 +21,7 @@ typedef struct lmpe_socket {
     int fd;                /* -1: closed */
     double block, total;   /* seconds, negative: no limit */
     uint8_t owns_fd;       /* a socket of this library, which closes it */
+    uint8_t is_stream;     /* of LuaSocket's: it is read and written here */
     uint8_t tells_elapsed; /* LuaSocket has a further result: the seconds it took */
     uint8_t drained;       /* nothing was left by the last recv */
     int error;             /* errno of a call that failed */
@@ -28,8 +29,8 @@ typedef struct lmpe_socket {
     struct lmpe_turns reading, writing;
     char *bytes; /* input: from first to end */
     size_t first, end, room;
-    size_t scanned; /* bytes without the end of a line */
-    uint64_t received, sent;
+    size_t scanned;          /* bytes without the end of a line */
+    uint64_t received, sent; /* bytes that calls have taken, and sent */
 } lmpe_socket;
 
 /* Pushes a new one, which is zeroed but for what a closed socket has. */
@@ -37,8 +38,12 @@ lmpe_socket *lmpe_socket_new(lua_State *L);
 /* Appends input that was received elsewhere.  Errors: ENOMEM. */
 int lmpe_socket_append(lmpe_socket *s, const char *bytes, size_t size);
 size_t lmpe_socket_available(const lmpe_socket *s);
+/* The bytes that calls have taken, those of a call that waits for more included. */
+uint64_t lmpe_socket_taken(const lmpe_socket *s);
 /* The descriptor is no longer this stream's: wakes the tasks in its calls, and drops the input. */
 void lmpe_socket_closing(lmpe *S, lmpe_socket *s);
+/* Is it an address, which needs no look-up (lnames.c)? */
+int lmpe_is_address(const char *host);
 /* LuaSocket's words for an errno. */
 const char *lmpe_socket_word(int error);
 /* The absolute deadline of a call that begins now. */

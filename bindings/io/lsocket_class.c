@@ -329,7 +329,7 @@ static int
 socket_getstats(lua_State *L)
 {
     lmpe_socket *s = check_socket(L);
-    lua_pushinteger(L, (lua_Integer)s->received);
+    lua_pushinteger(L, (lua_Integer)lmpe_socket_taken(s));
     lua_pushinteger(L, (lua_Integer)s->sent);
     return 2;
 }

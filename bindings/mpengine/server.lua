@@ -191,7 +191,7 @@ local function keep_worker(self, i)
 end
 
 local function numeric(host)
-    if host == "*" or host:find "^[%d%.]+$" or host:find(":", 1, true) then return host end
+    if host == "*" or core.is_address(host) then return host end
     local list, why = names.dns.getaddrinfo(host)
     if not list then return nil, why end
     return list[1].addr

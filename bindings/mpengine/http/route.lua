@@ -62,13 +62,9 @@ local function keep(host, list)
     cache[host] = { list = list, till = now() + CACHE_SECONDS }
 end
 
-local function is_numeric(host)
-    return number_of(host) ~= nil or host:find(":", 1, true) ~= nil
-end
-
 --- A line for CURLOPT_RESOLVE, false when there is no name to look up, or nil and a message.
 local function resolve(host, port, seconds)
-    if is_numeric(host) then return false end
+    if core.is_address(host) then return false end
     local known = cache[host]
     local list = known and known.till > now() and known.list
     if not list then

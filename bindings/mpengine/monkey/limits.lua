@@ -8,7 +8,8 @@ local limits = {}
 ---@class mpengine.monkey.limits what is known of a socket
 ---@field b number? seconds for one call
 ---@field t number? seconds in all
----@field stream userdata? of a stream socket: its input, and its turns (lsocket.c)
+---@field state userdata of the methods in C (lsocket.h)
+---@field is_stream boolean? it is read and written in C
 ---@field asked { host: string, lookup: userdata }? what there was no time for
 ---@field reading mpengine.order?
 ---@field writing mpengine.order?
@@ -18,7 +19,7 @@ local known = setmetatable({}, { __mode = "k" }) -- socket -> its timeouts
 
 local function seconds(value) return value and value >= 0 and value or nil end
 
-limits.streams = setmetatable({}, { __mode = "k" }) -- stream socket -> its stream: lsocket.c
+limits.states = setmetatable({}, { __mode = "k" }) -- socket -> its state in C
 
 --- The timeouts of a socket. At its first use here the socket is made non-blocking.
 function limits.of(s, class)
@@ -29,8 +30,10 @@ function limits.of(s, class)
         local b, t = class.gettimeout(s)
         l.b, l.t = seconds(b), seconds(t)
     end
-    known[s] = l
     class.settimeout(s, 0)
+    l.state = core.stream_new()
+    core.stream_limits(l.state, l.b, l.t)
+    known[s], limits.states[s] = l, l.state
     return l
 end
 
@@ -41,16 +44,15 @@ local function buffered(s, class)
     return table.concat(bytes)
 end
 
---- The stream of a socket: see lsocket.c.
-function limits.stream(s, class)
+--- The state of a socket in C. A stream is read and written there from then on.
+function limits.adopt(s, class, is_stream)
     local l = limits.of(s, class)
-    if not l.stream then
+    if is_stream and not l.is_stream then
         local tells_elapsed = select("#", class.send(s, "")) > 3 -- LuaSocket built for debugging
-        l.stream = core.stream_new(buffered(s, class), tells_elapsed)
-        limits.streams[s] = l.stream
-        core.stream_limits(l.stream, l.b, l.t)
+        core.stream_adopt(l.state, buffered(s, class), tells_elapsed)
+        l.is_stream = true
     end
-    return l.stream
+    return l.state
 end
 
 --- The methods settimeout and gettimeout of a class.
@@ -60,7 +62,7 @@ function limits.settimeout(class)
         local results = table.pack(class.settimeout(s, value, mode, ...)) -- checks its arguments
         local name = mode == "t" or mode == "r" or mode == "total"
         l[name and "t" or "b"] = seconds(tonumber(value))
-        if l.stream then core.stream_limits(l.stream, l.b, l.t) end
+        core.stream_limits(l.state, l.b, l.t)
         class.settimeout(s, -1, "t")
         class.settimeout(s, 0)
         return table.unpack(results, 1, results.n)
@@ -117,7 +119,7 @@ end
 function limits.closing(s, class)
     local l, fd = known[s], class.getfd(s)
     if fd >= 0 then core.fd_closing(fd) end
-    if l and l.stream then core.stream_closing(l.stream) end
+    if l then core.stream_closing(l.state) end
     return l
 end
 

@@ -39,13 +39,17 @@ function relay.method(name, f)
     return function(...) return deliver(name, 1, 2, core.call(f, ...)) end
 end
 
---- A method of a library for a C function of ours, which calls it with wrong arguments.
-function relay.misused(name, f)
+--- A method of a library for a C function of ours, which calls it with wrong arguments. A function that is no
+--- method has no object before its arguments.
+---@param name string
+---@param f function
+---@param shift? integer 0 for a function, 1 for a method
+function relay.misused(name, f, shift)
     local function call(...)
         local a, b, c, d = f(...) -- no tail call: the message is to name this line
         return a, b, c, d
     end
-    return function(...) return deliver(name, 1, 3, core.call(call, ...)) end
+    return function(...) return deliver(name, shift or 1, 3, core.call(call, ...)) end
 end
 
 return relay

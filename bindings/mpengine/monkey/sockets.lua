@@ -12,28 +12,11 @@ local streams = require "mpengine.monkey.streams"
 
 local sockets = {}
 
-local RETRY_SECONDS = 0.005 -- when a descriptor is reported as ready and is not
-
--- ---- waiting ---------------------------------------------------------------------------------
-
---- A method, of at most three arguments, that is called again until it succeeds.
-local function again(class, name, usual)
-    local method = class[name]
-    local function finish(s, l, start, a, b, c, ok, err, ...)
-        if ok or not limits.wait(s, class, l, start, err, usual) then return ok, err, ... end
-        return finish(s, l, start, a, b, c, method(s, a, b, c))
-    end
-    return function(s, a, b, c)
-        local l, start = limits.enter(s, class)
-        return finish(s, l, start, a, b, c, method(s, a, b, c))
-    end
-end
+local RETRY_SECONDS = 0.005 -- when a unix socket is writable, and its listener has no room
 
 -- ---- names -----------------------------------------------------------------------------------
 
-local function is_numeric(host)
-    return type(host) ~= "string" or host:find "^%d+%.%d+%.%d+%.%d+$" or host:find(":", 1, true) or host == "*"
-end
+local function is_numeric(host) return type(host) ~= "string" or host == "*" or core.is_address(host) end
 
 --- Looks up a host for a socket, within its timeouts. A call that timed out leaves the look-up, or
 --- its result, to the next one, so that calls which may not wait succeed eventually too.
@@ -101,6 +84,7 @@ local function family_of(s, class)
     return class.getfamily(s) == "inet6" and "inet6" or "inet"
 end
 
+--- To a host with a name.
 local function connect(class)
     return function(s, host, ...)
         local l, start = limits.enter(s, class)
@@ -124,11 +108,10 @@ local function connect_local(class)
     end
 end
 
---- A method whose first argument is a host, and that waits only for the look-up.
+--- A method whose first argument is the name of a host, and that waits only for the look-up.
 local function with_host(class, name)
     local method = class[name]
     return function(s, host, ...)
-        if is_numeric(host) then return method(s, host, ...) end
         local l, start = limits.enter(s, class)
         local list, err = addresses(host, family_of(s, class), l, start)
         local ok
@@ -151,24 +134,23 @@ end
 
 -- ---- classes ---------------------------------------------------------------------------------
 
-local function of(f, ...)
-    local args = table.pack(...)
-    return function(class) return f(class, table.unpack(args, 1, args.n)) end
-end
+-- Per kind of socket, what replaces a method: a function that makes it of its class; or the class's own
+-- method, called from C, which waits until the socket can be read or written. A method with a host has
+-- a function that makes the one for names.
+local function own(event, by_name) return { event = event, by_name = by_name } end
 
 local common = {
     settimeout = limits.settimeout, gettimeout = limits.gettimeout, close = close, dirty = streams.dirty,
 }
-local stream = { connect = connect, accept = of(again, "accept", "r"), bind = of(with_host, "bind") }
-local unix_stream = { connect = connect_local, accept = stream.accept }
-local datagram = {
-    receive = of(again, "receive", "r"), receivefrom = of(again, "receivefrom", "r"),
-    send = of(again, "send", "w"), sendto = of(again, "sendto", "w"),
-    setpeername = of(with_host, "setpeername"), setsockname = of(with_host, "setsockname"),
+local stream = { connect = own("w", connect), accept = own "r", bind = own("w", with_host) }
+local unix_stream = { connect = connect_local, accept = own "r" }
+local unix_datagram = {
+    connect = connect_local,
+    receive = own "r", receivefrom = own "r", send = own "w", sendto = own "w",
 }
-local unix_datagram = { connect = connect_local }
-for _, name in ipairs { "receive", "receivefrom", "send", "sendto" } do unix_datagram[name] = datagram[name] end
-local tls = { receive = streams.receive, send = streams.send, dohandshake = of(again, "dohandshake", "r") }
+local datagram = { setpeername = own("w", with_host), setsockname = own("w", with_host) }
+for _, name in ipairs { "receive", "receivefrom", "send", "sendto" } do datagram[name] = unix_datagram[name] end
+local tls = { receive = streams.receive, send = streams.send, dohandshake = own "r" }
 
 local kinds = { -- kind of socket -> what is replaced, is it a stream's
     tcp = { stream, true },
@@ -183,14 +165,13 @@ local patched = {} -- table of methods -> true
 
 --- The methods of a stream that lsocket.c has, and those that concern its state.
 local function patch_stream(methods, class, meta)
-    local function adopt(s) return limits.stream(s, class) end
-    for _, name in ipairs { "receive", "send" } do
-        local stock = relay.misused(name, class[name])
-        methods[name] = core.stream_method(name, meta, limits.streams, adopt, stock, class.getfd)
+    local function adopt(s) return limits.adopt(s, class, true) end
+    for name, make in pairs { receive = core.receive_method, send = core.send_method } do
+        methods[name] = make(meta, limits.states, adopt, relay.misused(name, class[name]), class.getfd)
     end
     function methods.dirty(s)
-        local stream_of = limits.streams[s]
-        return stream_of ~= nil and core.stream_input(stream_of) ~= "" or class.dirty(s)
+        local state = limits.states[s]
+        return state ~= nil and core.stream_input(state) ~= "" or class.dirty(s)
     end
     methods.setfd = relay.method("setfd", function(s, ...)
         limits.closing(s, class)
@@ -207,6 +188,14 @@ local function patch_stream(methods, class, meta)
     end)
 end
 
+--- The method that calls the class's own and waits, in C.
+local function waiting(meta, class, name, how)
+    local function adopt(s) return limits.adopt(s, class) end
+    local by_name = how.by_name and relay.method(name, how.by_name(class, name))
+    local raise = relay.misused(name, class[name])
+    return core.method_of_own(meta, limits.states, adopt, raise, class.getfd, class[name], how.event, by_name)
+end
+
 local function patch_class(meta, replacements, is_stream)
     local methods = meta.__index
     if patched[methods] then return end
@@ -215,7 +204,11 @@ local function patch_class(meta, replacements, is_stream)
     for name, f in pairs(methods) do class[name] = f end
     for _, set in ipairs { common, replacements } do
         for name, make in pairs(set) do
-            if class[name] then methods[name] = relay.method(name, make(class)) end
+            if class[name] and type(make) == "table" then
+                methods[name] = waiting(meta, class, name, make)
+            elseif class[name] then
+                methods[name] = relay.method(name, make(class))
+            end
         end
     end
     if is_stream and class.receive then patch_stream(methods, class, meta) end
@@ -236,70 +229,6 @@ local function patch_classes()
 end
 
 -- ---- functions of the module -----------------------------------------------------------------
-
---- The descriptor of an object of a list; -1: the object is left out.
-local function fd_of(object)
-    local getfd = object.getfd
-    return getfd and getfd(object) or -1
-end
-
---- The objects to wait for, with their descriptors.
-local function watched(list)
-    local objects, fds = {}, {}
-    for _, object in ipairs(list or {}) do
-        local fd = fd_of(object)
-        if fd >= 0 then
-            objects[#objects + 1] = object
-            fds[#fds + 1] = fd
-        end
-    end
-    return objects, fds
-end
-
-local function add(result, object)
-    result[#result + 1] = object
-    result[object] = #result
-end
-
---- The objects that already have input in their buffer; the others are waited for.
-local function take_dirty(result, list)
-    local others = {}
-    for _, object in ipairs(list or {}) do
-        local dirty = object.dirty
-        if dirty and dirty(object) then add(result, object) else others[#others + 1] = object end
-    end
-    return others
-end
-
-local function add_ready(result, objects, fds, ready)
-    for i, object in ipairs(ready and objects or {}) do
-        if ready[fds[i]] then add(result, object) end
-    end
-end
-
-local function check_list(index, list)
-    if list == nil or type(list) == "table" then return end
-    check.fail("select", index, "table", list)
-end
-
-local function select_ready(recvt, sendt, timeout)
-    check_list(1, recvt)
-    check_list(2, sendt)
-    if timeout ~= nil and type(timeout) ~= "number" then
-        check.fail("select", 3, "number", timeout)
-    end
-    local readable, writable = {}, {}
-    local readers, rfds = watched(take_dirty(readable, recvt))
-    local writers, wfds = watched(sendt)
-    local limit = timeout and timeout >= 0 and timeout or nil
-    if #readable > 0 then limit = 0 end
-    if limit == 0 then core.sleep(0) end
-    local r, w = core.poll(rfds, wfds, limit)
-    add_ready(readable, readers, rfds, r)
-    add_ready(writable, writers, wfds, r and w)
-    if #readable == 0 and #writable == 0 then return readable, writable, "timeout" end
-    return readable, writable
-end
 
 local function sleep(n)
     if type(n) ~= "number" then
@@ -329,11 +258,11 @@ end
 
 local function patch_dns(dns)
     for name, ask in pairs(names.dns) do
-        local own = dns[name]
-        if own then
+        local stock = dns[name]
+        if stock then
             dns[name] = relay.call(name, function(host, ...)
                 local asks_for_name = name == "tohostname" or name == "getnameinfo"
-                if type(host) ~= "string" or is_numeric(host) and not asks_for_name then return own(host, ...) end
+                if type(host) ~= "string" or is_numeric(host) and not asks_for_name then return stock(host, ...) end
                 return ask(host, ...)
             end)
         end
@@ -345,7 +274,7 @@ local function patch_module(socket)
     patched[socket] = true
     if socket.dns then originals.keep("socket.dns.", socket.dns, function() patch_dns(socket.dns) end) end
     originals.keep("socket.", socket, function()
-        socket.select = relay.call("select", select_ready)
+        socket.select = core.select_function(limits.states, relay.misused("select", socket.select, 0))
         socket.sleep = relay.call("sleep", sleep)
         if socket.connect then socket.connect = relay.call("connect", connected(socket)) end
     end)
