@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * lhmac.c - what authentication needs: HMAC-SHA256 of OpenSSL's libcrypto, a comparison that takes
- * the same time whatever differs, and random bytes. The library is opened at the first use, so that
+ * the same time whatever differs, random bytes, and the mode of a file with a key. The library is opened at the first use, so that
  * a program which authenticates nothing does without it.
  */
 #include "base/lmpe.h"
@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 
 #define DIGEST_SIZE 32
 #define RANDOM_MAX 256 /* what getrandom gives whole */
@@ -108,12 +109,27 @@ random_bytes(lua_State *L)
     return 1;
 }
 
+/* file_mode(path) -> its permission bits | nil, message */
+static int
+file_mode(lua_State *L)
+{
+    struct stat st;
+    if (stat(luaL_checkstring(L, 1), &st) != 0) {
+        luaL_pushfail(L);
+        lua_pushstring(L, strerror(errno));
+        return 2;
+    }
+    lua_pushinteger(L, st.st_mode & 07777);
+    return 1;
+}
+
 static void
 on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"hmac_sha256", hmac_sha256},
                                          {"same_bytes", same_bytes},
                                          {"random_bytes", random_bytes},
+                                         {"file_mode", file_mode},
                                          {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
 }

@@ -15,6 +15,7 @@ end
 
 local USAGE = [=[
 usage: mpengine [options] [script.lua [args]]
+       mpengine worker [options] URL             run tasks of remote pools; worker --help
   -e code         run code
   -i              enter interactive mode after the script
   -l mod          require module 'mod' into global 'mod'
@@ -187,9 +188,18 @@ end
 
 local function show_version() print("mpengine " .. core.version .. "  (" .. _VERSION .. ")") end
 
+--- What the command does besides running scripts; a script of such a name is run as ./worker.
+local verbs = {
+    worker = function(args) return require("mpengine.remote.command").worker(args) end,
+}
+
 --- Carries out the options; returns the exit code of the main chunk.
 local function run(argv, todo)
     local script = argv[todo.script]
+    if verbs[script] and todo.script == 1 then
+        local code, status = call(verbs[script], table.move(argv, 2, #argv, 1, {}))
+        return code == 0 and status or code
+    end
     set_arg(argv, script and todo.script or 0)
     if not script and #todo.steps == 0 and not todo.version and not todo.interactive then
         todo.interactive = core.is_terminal(0)

@@ -29,6 +29,7 @@ end
 -- ---- connecting ------------------------------------------------------------------------------
 
 local function failed(self, why)
+    if self.address.path then why = why:match "%(([^()]+)%)$" or why end -- libcurl names a host and a port
     return ("cannot connect to %s: %s"):format(self.address.shown, why)
 end
 

@@ -6,6 +6,7 @@
 --- the same answer for the same token.
 local core = require "mpengine.core"
 local client = require "mpengine.remote.client"
+local errors = require "mpengine.errors"
 local Event = require("mpengine.co").Event
 
 local Client = client.Client
@@ -17,6 +18,7 @@ local COUNT <const> = 256 -- messages of one read
 ---@field token string
 ---@field mail table<string, string>? the fields of the message that has come
 ---@field event mp.co.Event?
+---@field deliver fun(fields: table<string, string>)? gets the messages, however many
 
 local function left(deadline) return deadline and math.max(0, deadline - core.now()) end
 
@@ -45,21 +47,33 @@ local function hand_out(self, entries)
         for i = 1, #list, 2 do fields[list[i]] = list[i + 1] end
         self.mail_id = entry[1]
         local wait = self.waits[fields.w]
-        if wait then
+        if wait and wait.deliver then
+            wait.deliver(fields)
+        elseif wait then
             wait.mail = fields
             if wait.event then wait.event:set() end
-        elseif self.on_mail then
-            self.on_mail(fields)
         end
     end
+end
+
+--- The connection, or nil when there is none by the deadline; raises once there was none for `timeout`.
+local function connect(self, deadline)
+    local ok, conn = pcall(self.connected, self, "mail", math.min(deadline or math.huge, core.now() + self.timeout))
+    if ok then
+        self.away_since = nil
+        return conn
+    end
+    self.away_since = self.away_since or core.now()
+    local is_away = errors.is(conn) and conn.kind == "disconnected"
+    if not is_away or not deadline or core.now() - self.away_since >= self.timeout then error(conn, 0) end
 end
 
 local function stream_of(self) return self.prefix .. "mail:" .. self.id end
 
 --- One read of the stream, or the rest of one that another task began.
 local function read(self, wait, deadline)
-    local limit = math.min(deadline or math.huge, core.now() + self.timeout)
-    local conn = self:connected("mail", limit)
+    local conn = connect(self, deadline)
+    if not conn then return end
     if self.mail_of ~= conn then self.mail_of, self.mail_reply = conn, nil end
     if not self.mail_reply then
         self.mail_reply = conn:ask(core.redis_command { "XREAD", "COUNT", COUNT, "BLOCK", BLOCK * 1000 // 1 | 0,
@@ -102,6 +116,13 @@ function Client:await(wait, deadline)
         end
     end
     return true
+end
+
+--- Messages with that token go to a function, while some task waits.
+---@param token string
+---@param deliver fun(fields: table<string, string>)
+function Client:listen(token, deliver)
+    self.waits[token] = { token = token, deliver = deliver }
 end
 
 ---@class mpengine.remote.Source what a task waits for

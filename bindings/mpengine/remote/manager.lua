@@ -74,6 +74,14 @@ for name, module in pairs(classes) do
     end
 end
 
+--- m:Pool{ queue = "default", … }: tasks for the workers of that queue.
+---@param options table?
+function makers:Pool(options)
+    if getmetatable(self) ~= Manager then check.bad_self("Manager:Pool", "mp.Manager", self) end
+    if self.is_shut_down then error("Manager:Pool: the manager is shut down") end
+    return require("mpengine.remote.pool").Pool.open(self, options)
+end
+
 --- The manager makes no more handles; those it has made stay usable.
 function makers:shutdown()
     if getmetatable(self) ~= Manager then check.bad_self("Manager:shutdown", "mp.Manager", self) end

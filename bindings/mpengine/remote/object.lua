@@ -116,6 +116,15 @@ local function hide(manager)
     return hidden
 end
 
+--- No part of it can be a handle: a list of plain values is the usual case.
+local function is_plain(value)
+    if getmetatable(value) then return false end
+    for _, v in next, value do
+        if type(v) == "table" then return false end
+    end
+    return true
+end
+
 --- The bytes of a value; raises with the path to what cannot be stored.
 ---@param manager mpengine.remote.Manager
 ---@param call string for messages
@@ -124,7 +133,9 @@ end
 ---@return string
 function object.encode(manager, call, value, what)
     if math.type(value) == "integer" then return tostring(value) end
-    if type(value) ~= "table" then return "\0" .. core.encode_outside(call, what or "value", value) end
+    if type(value) ~= "table" or is_plain(value) then
+        return "\0" .. core.encode_outside(call, what or "value", value)
+    end
     local hidden = hide(manager)
     local ok, bytes = pcall(core.encode_outside, call, what or "value", value)
     for other, url in pairs(hidden) do other.url = url end
@@ -148,6 +159,16 @@ local function adopt(manager, value, seen)
     end
 end
 
+local CLASSES <const> = { manager = true, dict = true, list = true, array = true, lock = true, semaphore = true,
+    event = true, condition = true, barrier = true, queue = true, cache = true, limiter = true }
+
+--- Loads the modules of the classes that are named in a message.
+local function load_classes(bytes)
+    for module in bytes:gmatch "mpengine%.remote%.(%l+):" do
+        if CLASSES[module] then require("mpengine.remote." .. module) end
+    end
+end
+
 --- The value of bytes; raises for damaged ones.
 function object.decode(manager, call, bytes)
     if not bytes then return nil end
@@ -156,9 +177,11 @@ function object.decode(manager, call, bytes)
         if not n then error(("%s: damaged data"):format(call), 0) end
         return n
     end
+    local has_handles = bytes:find("mpengine.remote.", 1, true)
+    if has_handles then load_classes(bytes) end
     local ok, value = core.decode_outside(bytes:sub(2))
     if not ok then error(("%s: cannot decode: %s"):format(call, value), 0) end
-    if type(value) == "table" and bytes:find("mpengine.remote.", 1, true) then adopt(manager, value, {}) end
+    if has_handles then adopt(manager, value, {}) end
     return value
 end
 

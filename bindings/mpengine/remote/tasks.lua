@@ -1,0 +1,248 @@
+--- The scripts of pools. The tasks of a client are in a hash, by their numbers; the ready ones are in three
+--- lists by priority, the delayed ones in a sorted set. A worker claims as many as it has room for, and those
+--- that it runs are in a hash of its own, until it says how they ended: that moves the result to the stream of
+--- the client, in the same step. A worker with room that found no task is in the list of idle ones, and a
+--- task that comes is given to it at once.
+---
+--- A task is named "client number". What is known of its runs goes with the name: how often its worker died,
+--- how often that may be, the same for errors, and its priority.
+local client = require "mpengine.remote.client"
+
+local tasks = {}
+
+-- ARGV: queue, client, lease
+local COMMON <const> = [[
+local queue, me, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local at = now()
+local IDLE, ROOM, LATER = P .. 'idle:' .. queue, P .. 'room:' .. queue, P .. 'later:' .. queue
+local DEAD, WORKERS = P .. 'dead:' .. queue, P .. 'workers:' .. queue
+local function ready(priority) return P .. 'ready:' .. queue .. ':' .. priority end
+local function parts(entry)
+    return entry:match('^(%S+ %d+) (%d+) (%d+) (%d+) (%d+) (%d)$')
+end
+local function of(id) return id:match('^(%S+) (%d+)$') end
+local function payload(id)
+    local owner, number = of(id)
+    return call('HGET', P .. 'tasks:' .. owner, number)
+end
+-- Messages are gathered, and go with one entry of a stream for each reader and kind.
+local post = {}
+local function send(to, kind, key, value)
+    local name = to .. ' ' .. kind
+    local list = post[name]
+    if not list then
+        list = {to, 'w', kind}
+        post[name] = list
+    end
+    list[#list + 1] = key
+    list[#list + 1] = value
+    if #list > 500 then
+        mail(unpack(list))
+        post[name] = nil
+    end
+end
+local function send_all()
+    for _, list in pairs(post) do mail(unpack(list)) end
+end
+-- Without a payload the task was cancelled.
+local function claim(worker, entry)
+    local id = parts(entry)
+    local bytes = payload(id)
+    if bytes then call('HSET', P .. 'runs:' .. worker, id, entry) end
+    return bytes, id
+end
+local function give_idle(entry)
+    while true do
+        local worker = call('LINDEX', IDLE, 0)
+        if not worker then return false end
+        if deadline(worker) > at then
+            local bytes, id = claim(worker, entry)
+            if bytes then send(worker, 'task:' .. queue, id, bytes) end
+            if call('HINCRBY', ROOM, worker, -1) <= 0 then
+                call('LPOP', IDLE)
+                call('HDEL', ROOM, worker)
+            else
+                call('RPUSH', IDLE, call('LPOP', IDLE))
+            end
+            return true
+        end
+        call('LPOP', IDLE)
+        call('HDEL', ROOM, worker)
+    end
+end
+local function put(entry, again)
+    if give_idle(entry) then return end
+    local list = ready(entry:sub(-1))
+    if again then call('LPUSH', list, entry) else call('RPUSH', list, entry) end
+end
+-- The result is 'v' and bytes, or 'd': its worker is not heard of any more.
+local function finish(id, result)
+    local owner, number = of(id)
+    if call('HDEL', P .. 'tasks:' .. owner, number) == 1 then send(owner, 'result', number, result) end
+end
+local function bury(id, why)
+    local bytes = payload(id)
+    if not bytes then return end
+    call('LPUSH', DEAD, cmsgpack.pack({id = id, at = at, why = why, bytes = bytes}))
+    call('LTRIM', DEAD, 0, 9999)
+end
+-- The worker died in the task: it runs again, or has failed.
+local function crashed(entry, result)
+    local id, crashes, retries, errors, more, priority = parts(entry)
+    crashes = tonumber(crashes) + 1
+    if crashes <= tonumber(retries) then
+        put(table.concat({id, crashes, retries, errors, more, priority}, ' '), true)
+        return
+    end
+    bury(id, result:sub(1, 1))
+    finish(id, result)
+end
+local function failed(entry, bytes)
+    local id, crashes, retries, errors, more, priority = parts(entry)
+    errors = tonumber(errors) + 1
+    if errors <= tonumber(more) then
+        local pause = math.min(300000, 1000 * 2 ^ (errors - 1)) * (0.5 + (at % 1000) / 1000)
+        call('ZADD', LATER, at + pause, table.concat({id, crashes, retries, errors, more, priority}, ' '))
+        return
+    end
+    finish(id, 'v' .. bytes)
+end
+local function reap()
+    local last = tonumber(call('GET', P .. 'reaped') or 0)
+    if at - last < lease / 3 then return end
+    call('SET', P .. 'reaped', at)
+    for _, gone in ipairs(call('ZRANGEBYSCORE', P .. 'live', '-inf', at, 'LIMIT', 0, 64)) do
+        if deadline(gone) <= at then
+            local runs = call('HVALS', P .. 'runs:' .. gone)
+            call('DEL', P .. 'runs:' .. gone, P .. 'tasks:' .. gone)
+            for _, entry in ipairs(runs) do crashed(entry, 'd') end
+            call('HDEL', WORKERS, gone)
+            call('ZREM', P .. 'live', gone)
+            call('ZADD', P .. 'gone', at, gone)
+        end
+    end
+end
+local function promote()
+    for _, entry in ipairs(call('ZRANGEBYSCORE', LATER, '-inf', at, 'LIMIT', 0, 256)) do
+        call('ZREM', LATER, entry)
+        put(entry)
+    end
+end
+local function claims(room)
+    local out = {0}
+    for priority = 0, 2 do
+        local list = ready(priority)
+        while #out <= 2 * room do
+            local entry = call('LPOP', list)
+            if not entry then break end
+            local bytes, id = claim(me, entry)
+            if bytes then
+                out[#out + 1] = id
+                out[#out + 1] = bytes
+            end
+        end
+    end
+    room = room - (#out - 1) / 2
+    if room > 0 then
+        call('HSET', ROOM, me, room)
+        join(IDLE, me)
+    else
+        call('HDEL', ROOM, me)
+        call('LREM', IDLE, 1, me)
+    end
+    local first = call('ZRANGE', LATER, 0, 0, 'WITHSCORES')
+    out[1] = first[2] and math.max(1, math.ceil(first[2] - at)) or -1
+    return out
+end
+]]
+
+-- ARGV: then number, priority, delay in ms, retries, retries of errors, payload of each task. A task that is there
+-- already was submitted by a call whose reply was lost.
+tasks.SUBMIT = client.script(COMMON .. [[
+beat(me, lease, at)
+for i = 4, #ARGV, 6 do
+    if call('HSETNX', P .. 'tasks:' .. me, ARGV[i], ARGV[i + 5]) == 1 then
+        local entry = table.concat({me, ARGV[i], 0, ARGV[i + 3], 0, ARGV[i + 4], ARGV[i + 1]}, ' ')
+        local delay = tonumber(ARGV[i + 2])
+        if delay > 0 then
+            call('ZADD', LATER, at + delay, entry)
+            local idle = call('LINDEX', IDLE, 0)
+            if idle then send(idle, 'task:' .. queue, 'look', '') end
+        else
+            put(entry)
+        end
+    end
+end
+send_all()
+return 1
+]])
+
+-- ARGV: the worker's room, its number of processes, then what has ended: kind, id, bytes. Kinds: v a result, e an
+-- error, x its process died, b it is to be given back. {ms until a delayed task, id, payload, …}
+tasks.WORK = client.script(COMMON .. [[
+local room = tonumber(ARGV[4])
+beat(me, lease, at)
+call('HSET', WORKERS, me, ARGV[5])
+for i = 6, #ARGV, 3 do
+    local kind, id, bytes = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+    local entry = call('HGET', P .. 'runs:' .. me, id)
+    if entry then
+        call('HDEL', P .. 'runs:' .. me, id)
+        if kind == 'v' then finish(id, 'v' .. bytes)
+        elseif kind == 'e' then failed(entry, bytes)
+        elseif kind == 'x' then crashed(entry, 'v' .. bytes)
+        else put(entry, true) end
+    end
+end
+reap()
+promote()
+if room < 0 then
+    call('HDEL', ROOM, me)
+    call('HDEL', WORKERS, me)
+    call('LREM', IDLE, 1, me)
+    send_all()
+    return {-1}
+end
+local out = claims(room)
+send_all()
+return out
+]])
+
+-- ARGV: numbers. 0 for each that is neither waiting nor running.
+tasks.CHECK = client.script(COMMON .. [[
+beat(me, lease, at)
+local out = {}
+for i = 4, #ARGV do out[#out + 1] = call('HEXISTS', P .. 'tasks:' .. me, ARGV[i]) end
+return out
+]])
+
+-- ARGV: numbers. The tasks have no result; workers that run them are told.
+tasks.CANCEL = client.script(COMMON .. [[
+for i = 4, #ARGV do
+    if call('HDEL', P .. 'tasks:' .. me, ARGV[i]) == 1 then
+        for _, worker in ipairs(call('HKEYS', WORKERS)) do
+            if call('HEXISTS', P .. 'runs:' .. worker, me .. ' ' .. ARGV[i]) == 1 then
+                send(worker, 'cancel', me .. ' ' .. ARGV[i], '')
+            end
+        end
+    end
+end
+send_all()
+return 1
+]])
+
+-- {processes of all workers, workers, ready, delayed, dead}
+tasks.STATE = client.script(COMMON .. [[
+local processes, workers = 0, 0
+local all = call('HGETALL', WORKERS)
+for i = 1, #all, 2 do
+    if deadline(all[i]) > at then
+        processes, workers = processes + all[i + 1], workers + 1
+    end
+end
+local waiting = 0
+for priority = 0, 2 do waiting = waiting + call('LLEN', ready(priority)) end
+return {processes, workers, waiting, call('ZCARD', LATER), call('LLEN', DEAD)}
+]])
+
+return tasks

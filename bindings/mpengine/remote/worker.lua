@@ -1,0 +1,245 @@
+--- mpengine worker: runs the tasks of queues in processes of a local pool. This process speaks to the server
+--- and runs nothing of the tasks, so it is heard of whatever they do. It asks for as many tasks as it has
+--- room for, and says how they ended with its next question.
+local co = require "mpengine.co"
+local core = require "mpengine.core"
+local client = require "mpengine.remote.client"
+local envelope = require "mpengine.remote.envelope"
+local errors = require "mpengine.errors"
+local job = require "mpengine.remote.job"
+local Manager = require("mpengine.remote.manager").Manager
+local outcome = require "mpengine.remote.outcome"
+local Pool = require("mpengine.pool").Pool
+local scripts = require "mpengine.remote.tasks"
+
+local worker = {}
+
+local BATCH <const> = 64 -- ends of tasks in one script
+local AHEAD <const> = 0.02 -- seconds of work that are asked for in advance, for each process
+local MOST <const> = 64 -- tasks in advance for each process
+
+---@class mpengine.remote.worker.Options
+---@field processes integer
+---@field queues string[]
+---@field allow string[]? patterns of names, with '*'
+---@field grace number seconds for what runs at the end
+---@field manager mpengine.remote.Options
+
+-- ---- which functions -------------------------------------------------------------------------
+
+local function pattern_of(text)
+    return "^" .. text:gsub("[%^%$%(%)%%%.%[%]%+%-%?]", "%%%0"):gsub("%*", ".*") .. "$"
+end
+
+local function is_allowed(w, name)
+    if not w.allow then return true end
+    for _, pattern in ipairs(w.allow) do
+        if name:find(pattern) then return true end
+    end
+    return false
+end
+
+-- ---- the ends of tasks -----------------------------------------------------------------------
+
+local function report(line) core.report(3, "mpengine worker: " .. line) end
+
+--- Tells the queue's loop how a task ended.
+local function ended(q, id, kind, bytes)
+    q.running = q.running - 1
+    q.runs[id] = nil
+    q.ended[#q.ended + 1] = { kind, id, envelope.seal(q.w.key, q.place .. id, bytes) }
+    q.stir:set()
+end
+
+local function refuse(q, id, message)
+    q.running = q.running + 1
+    ended(q, id, "v", outcome.of_error(q.w.manager, { message = message }))
+end
+
+--- The kind of an end for an error of the local pool.
+local function kind_of(err)
+    if err.kind == "worker_died" then return "x" end
+    return "v"
+end
+
+-- ---- running ---------------------------------------------------------------------------------
+
+--- The task in a message, or nil and why it is refused.
+local function read(q, id, sealed)
+    local bytes, why = envelope.open(q.w.key, q.place .. id, sealed)
+    local task = bytes and envelope.read_task(bytes)
+    if not task then return nil, "the task is refused: " .. (why or "it is damaged") end
+    if task.expires > 0 and task.expires < os.time() then return nil, "the task has expired" end
+    if not is_allowed(q.w, task.name) then
+        return nil, ("the worker does not allow '%s' (--allow)"):format(task.name)
+    end
+    return task
+end
+
+local function start(q, id, sealed)
+    if q.runs[id] then return end
+    local task, why = read(q, id, sealed)
+    if not task then return refuse(q, id, why) end
+    q.running = q.running + 1
+    local ok, result = pcall(q.w.pool.apply_async, q.w.pool, job.run, { q.w.manager, task }, {
+        timeout = task.timeout > 0 and task.timeout or nil,
+        callback = function(bytes, well, took)
+            q.took = (q.took or took) * 0.8 + took * 0.2
+            ended(q, id, well and "v" or "e", bytes)
+        end,
+        error_callback = function(err)
+            if q.runs[id] then ended(q, id, kind_of(err), outcome.of_error(q.w.manager, err)) end
+        end,
+    })
+    if ok then
+        q.runs[id] = result
+    else
+        ended(q, id, "v", outcome.of_error(q.w.manager, { message = tostring(result) }))
+    end
+end
+
+--- How many more tasks it may have: one for each process, and in advance what is short.
+local function room(q)
+    if q.w.stopping then return -1 end
+    local ahead = q.took and math.min(MOST, AHEAD / q.took // 1 | 0) or 0
+    return math.max(0, q.w.processes * (1 + ahead) - q.running)
+end
+
+--- Says what has ended, and asks for tasks. Returns when to ask again.
+local function exchange(q)
+    local words, n = {}, math.min(#q.ended, BATCH)
+    for i = 1, n do table.move(q.ended[i], 1, 3, #words + 1, words) end
+    local c = q.w.client
+    local tasks = c:run(true, scripts.WORK, q.name, c.id, c:lease_ms(), room(q), q.w.processes, table.unpack(words))
+    q.ended = table.move(q.ended, n + 1, #q.ended, 1, {})
+    for i = 2, #tasks, 2 do start(q, tasks[i], tasks[i + 1]) end
+    local period = c.lease / 3
+    return tasks[1] >= 0 and math.min(period, tasks[1] / 1000) or period
+end
+
+local function is_idle(q) return q.w.stopping and q.running == 0 and #q.ended == 0 end
+
+--- The loop of a queue. An outage of the server ends nothing: it is asked again.
+local function serve(q)
+    while not is_idle(q) do
+        q.stir:clear()
+        local ok, again = pcall(exchange, q)
+        if not ok then
+            if not errors.is(again) or again.kind ~= "disconnected" and again.kind ~= "refused" then error(again, 0) end
+            report(again.message)
+            again = 0
+        end
+        if #q.ended < BATCH and not is_idle(q) then q.stir:wait(again) end
+    end
+    pcall(exchange, q) -- no more tasks for this one
+end
+
+-- ---- messages --------------------------------------------------------------------------------
+
+local function listen(w)
+    local c = w.client
+    for _, q in ipairs(w.queues) do
+        c:listen("task:" .. q.name, function(fields)
+            fields.w = nil
+            if fields.look then
+                fields.look = nil
+                q.stir:set()
+            end
+            for id, sealed in pairs(fields) do start(q, id, sealed) end
+        end)
+    end
+    c:listen("cancel", function(fields)
+        for _, q in ipairs(w.queues) do
+            for id in pairs(fields) do
+                local result = q.runs[id]
+                if result then
+                    ended(q, id, "v", "")
+                    result:cancel()
+                end
+            end
+        end
+    end)
+end
+
+--- Reads messages, also after an outage.
+local function read_messages(w)
+    local wait <close> = w.client:wait()
+    while true do
+        local ok, err = pcall(w.client.await, w.client, wait)
+        if not ok and not (errors.is(err) and err.kind == "disconnected") then error(err, 0) end
+    end
+end
+
+-- ---- the worker ------------------------------------------------------------------------------
+
+--- A manager of the server; one that cannot be reached is tried for ever.
+local function connect(url, options)
+    local told
+    while true do
+        local ok, manager = pcall(Manager, url, options)
+        if ok then return manager end
+        if not (errors.is(manager) and manager.kind == "disconnected") then error(manager, 0) end
+        if not told then core.report(2, "mpengine worker: " .. manager.message .. "; trying again") end
+        told = true
+        co.sleep(1)
+    end
+end
+
+--- What runs at the end of the grace is stopped, and given back.
+local function stop_late(w)
+    for _, q in ipairs(w.queues) do
+        for id, result in pairs(q.runs) do
+            ended(q, id, "b", "")
+            result:cancel()
+        end
+    end
+end
+
+--- Takes no more tasks, ends those that run, and returns from run.
+function worker.stop(w)
+    if w.stopping then return end
+    w.stopping = true
+    for _, q in ipairs(w.queues) do q.stir:set() end
+    w.late = co.spawn_later(w.grace, stop_late, w)
+end
+
+--- Runs tasks until stop is called.
+---@param url string
+---@param options mpengine.remote.worker.Options
+---@param started fun(w: table)? is called when it is ready
+function worker.run(url, options, started)
+    local manager = connect(url, options.manager)
+    local c = client.of(manager)
+    local key = envelope.key(manager.key_file)
+    if not c.address.path and not options.allow then
+        error("--allow is expected for TCP: which functions may be run, such as 'jobs.*'", 0)
+    end
+    if not key and not c.address.is_local then
+        error(("%s is no server of this machine: --key-file is expected"):format(c.address.shown), 0)
+    end
+    c.timeout = math.huge -- a worker outlasts every outage
+    local w = { manager = manager, client = c, key = key, processes = options.processes, grace = options.grace,
+        queues = {} }
+    for i, text in ipairs(options.allow or {}) do
+        w.allow = w.allow or {}
+        w.allow[i] = pattern_of(text)
+    end
+    w.pool = Pool(options.processes)
+    for i, name in ipairs(options.queues) do
+        w.queues[i] = { w = w, name = name, running = 0, runs = {}, ended = {}, stir = co.Event(),
+            place = ("%s/%s "):format(manager.namespace, name) }
+    end
+    listen(w)
+    c:keep_alive()
+    local reader = co.spawn(read_messages, w)
+    local loops = {}
+    for i, q in ipairs(w.queues) do loops[i] = co.spawn(serve, q) end
+    if started then started(w) end
+    co.joinall(loops, nil, { raise_error = true })
+    reader:kill()
+    if w.late then w.late:kill() end
+    w.pool:terminate()
+    w.pool:join()
+end
+
+return worker

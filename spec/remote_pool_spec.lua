@@ -1,0 +1,309 @@
+-- The pool of a manager of a URL, and its workers.
+local support = require "spec.support"
+local redis = require "spec.support.redis"
+
+local server
+
+setup(function()
+  server = redis.start()
+  support.write_file(server.dir .. "/jobs.lua", [[
+    local jobs = {}
+    function jobs.add(a, b) return a + b end
+    function jobs.twice(x) return x * 2 end
+    function jobs.bad(x) error({ what = x }) end
+    function jobs.odd(x) if x % 2 == 0 then error("even " .. x, 0) end return x end
+    function jobs.exit(code) os.exit(code) end
+    function jobs.kill() require "mpengine.core" os.execute("kill -9 $PPID") end
+    function jobs.sleep(s) require "mpengine".sleep(s) return s end
+    function jobs.many() return 1, nil, 3, nil end
+    function jobs.none() end
+    function jobs.incr(d, k) return d:incr(k) end
+    function jobs.crash_once(d) if d:incr "runs" == 1 then os.exit(7) end return "second" end
+    function jobs.fail_twice(d) if d:incr "runs" < 3 then error "not yet" end return d.runs end
+    function jobs.pid() return require "mpengine".current_process().pid end
+    function jobs.unsendable() return coroutine.create(print) end
+    return jobs
+  ]])
+end)
+teardown(function() redis.remove(server) end)
+
+local HEAD = [[
+local co = mp.co
+package.path = %q .. "/?.lua;" .. package.path
+local URL, NAMESPACE, COMMAND, DIR = %q, %q, %q, %q
+local m = mp.Manager(URL, { namespace = NAMESPACE, lease = 2 })
+local pool = m:Pool()
+local jobs = require "jobs"
+local function matches(text, pattern) raises(pattern, error, tostring(text), 0) end
+-- A worker, once it is there; it ends with the scope.
+local function worker(...)
+  local before = pool:stats().workers
+  local p = mp.subprocess.Popen{ "env", "LUA_PATH=" .. DIR .. "/?.lua;;", COMMAND, "worker", "--namespace", NAMESPACE,
+    "--lease", "2", "-j", "2", URL, stderr = "pipe", ... }
+  local line = p:read_err "l"
+  matches(line, "2 processes")
+  until_true(function() co.sleep(0.01) return pool:stats().workers > before end)
+  return p
+end
+-- The pids of a process's children.
+local function children(pid)
+  local list = {}
+  for child in io.popen("ps -o pid= --ppid " .. pid):lines() do list[#list + 1] = tonumber(child) end
+  return list
+end
+]]
+
+local spaces = 0
+
+local function ok(code, opts)
+  spaces = spaces + 1
+  return support.ok(HEAD:format(server.dir, server.url, "spec" .. spaces, support.command, server.dir) .. code, opts)
+end
+
+describe("a remote pool", function()
+  it("runs functions by name, and gives their results and errors", function()
+    ok [[
+      local w <close> = worker()
+      eq({ pool:apply("jobs.add", { 1, 2 }), pool:apply(jobs.add, { 3, 4 }) }, { 3, 7 })
+      eq(table.pack(pool:apply(jobs.many)), { 1, nil, 3, nil, n = 4 })
+      eq(select("#", pool:apply(jobs.none)), 0)
+      local done, err = pcall(pool.apply, pool, jobs.bad, { 7 })
+      eq({ done, err.kind, err.value.what, err.pid > 0 }, { false, "error", 7, true })
+      matches(err.traceback, "jobs.lua:4")
+      matches(select(2, pcall(pool.apply, pool, "jobs.nothing")), "module 'jobs' has no function 'nothing'")
+      matches(select(2, pcall(pool.apply, pool, jobs.unsendable)), "cannot send a coroutine")
+      local d = m:dict "d"
+      eq({ pool:apply(jobs.incr, { d, "n" }), d.n }, { 1, 1 })
+      local called
+      local r = pool:apply_async(jobs.twice, { 4 }, { callback = function(v) called = v end })
+      eq({ r:get(), r:ready(), r:successful() }, { 8, true, true })
+      co.sleep(0)
+      eq(called, 8)
+    ]]
+  end)
+
+  it("refuses closures, shared objects and wrong options at the call", function()
+    ok [[
+      local x = 1
+      raises("this one is of no module, which closes over 'x'", function() pool:apply(function() return x end) end)
+      raises("args[1]: cannot send a shared object", function() pool:apply(jobs.add, { mp.Lock() }) end)
+      raises("'no name' is no name of a function", function() pool:apply "no name" end)
+      raises("unknown option 'nonsense'", function() pool:apply_async(jobs.add, {}, { nonsense = 1 }) end)
+      raises("option 'retries' must be an integer, 0 or more, got -1", function()
+        pool:apply_async(jobs.add, {}, { retries = -1 })
+      end)
+      raises("the pool is still open", function() pool:join() end)
+      pool:close()
+      raises("Pool:apply: the pool is closed", function() pool:apply(jobs.add) end)
+      eq(pool:join(), true)
+    ]]
+  end)
+
+  it("maps lists and iterators in order, and names the item that failed", function()
+    ok [[
+      local w <close> = worker()
+      local list, twice = {}, {}
+      for i = 1, 1000 do list[i], twice[i] = i, 2 * i end
+      eq(pool:map(jobs.twice, list), twice)
+      eq(pool:map(jobs.twice, list, { chunksize = 7 }), twice)
+      eq(pool:starmap(jobs.add, { { 1, 2 }, { 3, 4 } }), { 3, 7 })
+      eq(pool:map_async(jobs.twice, { 5 }):get(), { 10 })
+      eq(pool:map(jobs.twice, {}), {})
+      local seen = {}
+      for i, v in pool:imap(jobs.twice, list) do seen[i] = v end
+      eq(seen, twice)
+      local n, sum = 0, 0
+      local function source() n = n + 1 return n <= 100 and n or nil end
+      for _, v in pool:imap_unordered(jobs.twice, source) do sum = sum + v end
+      eq(sum, 10100)
+      local done, err = pcall(pool.map, pool, jobs.odd, { 1, 3, 4, 6 })
+      eq({ done, err.index, err.item, err.value }, { false, 3, 4, "even 4" })
+      local mixed = pool:map(jobs.odd, { 1, 2 }, { return_exceptions = true })
+      eq({ mixed[1], mixed[2].message }, { 1, "even 2" })
+      local endless, last = 0, nil
+      for i in pool:imap(jobs.twice, function() endless = endless + 1 return endless end, { ahead = 50 }) do
+        last = i
+        if i == 10 then break end
+      end
+      eq({ last, endless < 100 }, { 10, true })
+    ]]
+  end)
+
+  it("fails the task whose process dies, or runs it again, and buries one that always dies", function()
+    ok [[
+      local w <close> = worker()
+      local _, err = pcall(pool.apply, pool, jobs.exit, { 3 })
+      eq({ err.kind, err.exitcode }, { "worker_died", 3 })
+      _, err = pcall(pool.apply, pool, jobs.kill)
+      eq({ err.kind, err.signal }, { "worker_died", 9 })
+      eq(pool:apply_async(jobs.crash_once, { m:dict "c" }, { retries = 1 }):get(), "second")
+      _, err = pcall(function() return pool:apply_async(jobs.exit, { 3 }, { retries = 2 }):get() end)
+      eq({ err.kind, pool:stats().dead, pool:apply(jobs.add, { 1, 1 }) }, { "worker_died", 3, 2 })
+    ]]
+  end)
+
+  it("repeats errors only when it is asked to", function()
+    ok [[
+      local w <close> = worker()
+      local d = m:dict "d"
+      eq(pool:apply_async(jobs.fail_twice, { d }, { retry_errors = 3 }):get(), 3)
+      d:clear()
+      matches(select(2, pcall(pool.apply, pool, jobs.fail_twice, { d })), "not yet")
+      eq(d.runs, 1)
+    ]]
+  end)
+
+  it("stops tasks at their timeouts and when they are cancelled, and delays them", function()
+    ok [[
+      local w <close> = worker()
+      local _, err = pcall(function() return pool:apply_async(jobs.sleep, { 30 }, { timeout = 0.1 }):get() end)
+      eq(err.kind, "timeout")
+      local r = pool:apply_async(jobs.sleep, { 30 })
+      co.sleep(0.1)
+      eq({ r:cancel(), select(2, pcall(r.get, r)).kind }, { true, "cancelled" })
+      eq({ pool:apply(jobs.add, { 1, 1 }), pool:apply(jobs.add, { 1, 2 }) }, { 2, 3 })
+      local from = mp.now()
+      eq(pool:apply_async(jobs.add, { 1, 1 }, { delay = 0.3 }):get(), 2)
+      late(from, 0.3)
+    ]]
+  end)
+
+  it("gives what a lost worker ran to another one", function()
+    ok [[
+      local w = worker()
+      local r = pool:apply_async(jobs.sleep, { 0.5 }, { retries = 1 })
+      local lost = pool:apply_async(jobs.sleep, { 30 })
+      until_true(function() co.sleep(0.01) return pool:stats().ready == 0 end)
+      co.sleep(0.1)
+      w:kill()
+      w:wait()
+      local second <close> = worker()
+      eq(r:get(20), 0.5)
+      local _, err = pcall(lost.get, lost, 20)
+      eq({ err.kind, err.message }, { "worker_died", "the worker is not heard of any more" })
+    ]]
+  end)
+
+  it("loses no task and doubles no result when workers are killed again and again", function()
+    ok([[
+      local d = m:dict "d"
+      local results = {}
+      for i = 1, 300 do results[i] = pool:apply_async(jobs.incr, { d, i }, { retries = 50 }) end
+      local w = worker()
+      for round = 1, 3 do
+        co.sleep(0.05)
+        w:kill()
+        w:wait()
+        w = worker()
+      end
+      for i, r in ipairs(results) do eq(r:get(20) >= 1, true) end
+      eq({ #d, pool:stats().outstanding, pool:stats().ready }, { 300, 0, 0 })
+      w:kill()
+    ]], { timeout = 60 })
+  end)
+
+  it("goes on when the server is killed and started again with its file", function()
+    local own = redis.start("--appendonly yes")
+    support.ok(HEAD:format(server.dir, own.url, "s", support.command, server.dir) .. ([[
+      local w <close> = worker()
+      local results = {}
+      for i = 1, 200 do results[i] = pool:apply_async(jobs.sleep, { 0.01 }, { retries = 5 }) end
+      co.sleep(0.2)
+      os.execute("kill -9 %d")
+      co.sleep(0.3)
+      local again = mp.subprocess.Popen{ "redis-server", "--port", "0", "--unixsocket", %q .. "/socket", "--dir", %q,
+        "--save", "", "--appendonly", "yes", stdout = "null" }
+      for i, r in ipairs(results) do eq(r:get(20), 0.01) end
+      eq(pool:apply(jobs.add, { 1, 2 }), 3)
+      again:kill()
+    ]]):format(own.pid, own.dir, own.dir), { timeout = 60 })
+    redis.remove(own)
+  end)
+
+  it("fails outstanding tasks when it is terminated", function()
+    ok [[
+      local r = pool:apply_async(jobs.add, { 1, 2 })
+      pool:terminate()
+      local _, err = pcall(r.get, r)
+      eq({ err.kind, pool:join(5) }, { "terminated", true })
+    ]]
+  end)
+end)
+
+describe("mpengine worker", function()
+  it("ends what runs on SIGTERM, takes no more, and exits with 0", function()
+    ok [[
+      local w = worker()
+      local r = pool:apply_async(jobs.sleep, { 0.4 })
+      co.sleep(0.1)
+      w:kill "TERM"
+      eq({ r:get(10), w:wait(10) }, { 0.4, 0 })
+      eq(pool:stats().workers, 0)
+    ]]
+  end)
+
+  it("gives back at the end of the grace what still runs", function()
+    ok [[
+      local w = worker("--grace", "0.2")
+      local r = pool:apply_async(jobs.sleep, { 1 })
+      co.sleep(0.1)
+      w:kill "TERM"
+      eq(w:wait(10), 0)
+      local second <close> = worker()
+      eq(r:get(20), 1)
+    ]]
+  end)
+
+  it("runs only what it allows", function()
+    ok [[
+      local w <close> = worker("--allow", "jobs.a*")
+      eq(pool:apply(jobs.add, { 1, 2 }), 3)
+      matches(select(2, pcall(pool.apply, pool, jobs.twice, { 1 })), "the worker does not allow 'jobs.twice' (--allow)")
+    ]]
+  end)
+
+  it("runs only what is signed with its key", function()
+    ok [[
+      local file, other = DIR .. "/key", DIR .. "/other"
+      for name, text in pairs{ [file] = "the key", [other] = "another" } do
+        local f = io.open(name, "w")
+        f:write(text)
+        f:close()
+        os.execute("chmod 600 " .. name)
+      end
+      local w <close> = worker("--key-file", file)
+      local function with(key) return mp.Manager(URL, { namespace = NAMESPACE, lease = 2, key_file = key }):Pool() end
+      eq(with(file):apply(jobs.add, { 1, 2 }), 3)
+      matches(select(2, pcall(function() with(other):apply(jobs.add, { 1, 2 }) end)), "the result is refused")
+      os.execute("chmod 644 " .. file)
+      raises("can be read by others", function() with(file) end)
+      raises("is empty", function()
+        io.open(other, "w"):close()
+        with(other)
+      end)
+      raises("No such file", function() with(DIR .. "/absent") end)
+    ]]
+  end)
+
+  it("says what is wrong with its arguments", function()
+    ok [[
+      local function said(...)
+        local r, why = mp.subprocess.run{ COMMAND, "worker", ... }
+        return r.status, r.stderr
+      end
+      local status, text = said()
+      eq(status, 2)
+      matches(text, "a URL is expected")
+      status, text = said("--nonsense", URL)
+      eq(status, 2)
+      matches(text, "unrecognized option '--nonsense'")
+      status, text = said("-j", "0", URL)
+      matches(text, "'-j' needs a number of processes")
+      status, text = said "http://x"
+      eq(status, 1)
+      matches(text, "'http://x' is no URL of a server")
+      status, text = said("--help")
+      eq(status, 0)
+    ]]
+  end)
+end)
