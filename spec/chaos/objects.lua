@@ -25,7 +25,7 @@ local function storm()
   local was_put, was_got = mp.RawArray("B", IDS), mp.RawArray("B", IDS)
   local queues = { mp.Queue(64), mp.SimpleQueue(), mp.JoinableQueue(64) }
   local left_end, right_end = mp.Pipe()
-  local dict, list = mp.Dict(), mp.List()
+  local dict, list, cache = mp.Dict(), mp.List(), mp.Cache{ size = "256K", ttl = 0.5 }
   local locks = { mp.Lock(), mp.RLock() }
   local pairs_of = { mp.RawArray("q", 2), mp.RawArray("q", 2) }
   local array, told = mp.Array("q", 8), mp.Value("i", 0)
@@ -69,6 +69,7 @@ local function storm()
     function() return mp.Array("d", 100) end, function() return mp.Array("B", 200000) end,
     function() return mp.Value("i", 1) end, function() return mp.Barrier(2) end,
     function() return mp.Semaphore(1) end, function() return mp.List{ 1, { 2 }, "three" } end,
+    function() return mp.Cache{ size = "16K" } end,
     function() -- two that refer to each other
       local a, b = mp.Dict(), mp.List()
       a.b, b[1] = b, a
@@ -109,6 +110,26 @@ local function storm()
       local v = dict.pair
       check(v == nil or v[1] == v[2], "a half modified dict value")
       if math.random(50) == 1 then dict:clear() end
+    end,
+    function() -- items of all sizes, more than there is room for
+      local key = math.random(4 * KEYS)
+      cache:set(key, { key, ("c"):rep(math.random(20) == 1 and math.random(60000) or math.random(500)), key })
+      local v = cache:get(math.random(4 * KEYS))
+      check(v == nil or v[1] == v[3], "a torn value in a cache")
+    end,
+    function()
+      cache:delete(math.random(4 * KEYS))
+      cache:incr("count", 1, 0)
+      if math.random(100) == 1 then cache:clear() end
+    end,
+    function() -- one computes, the others wait, and any of them may die
+      local key = "computed" .. math.random(3)
+      local ok, v = pcall(cache.fetch, cache, key, function()
+        if math.random(3) == 1 then mp.sleep(0.001) end
+        if math.random(5) == 1 then error("no value", 0) end
+        return { key, makers[math.random(#makers)](), key }
+      end, { ttl = 0.002, timeout = PATIENCE })
+      check(ok and v and v[1] == key and v[3] == key or v == "no value", "a fetch without a result: " .. tostring(v))
     end,
     function()
       if #list < 200 then list:append{ math.random(100) } else list:pop(math.random(100)) end
@@ -241,6 +262,13 @@ local function storm()
   dict:clear()
   list:clear()
   list:append(1)
+  for _, k in ipairs(cache:keys()) do cache:delete(k) end
+  cache:touch "none"
+  mp.sleep(0.6) -- what is left has expired
+  assert(cache:stats().entries == 0, "a cache counts what is not there")
+  cache:clear()
+  assert(cache:stats().bytes == 0 and cache:set("k", ("x"):rep(200000)), "a cache has lost memory")
+  assert(cache:fetch("f", function() return 1 end, { timeout = 0 }) == 1, "a flight has been left by the dead")
   assert(#dict == 0 and #list == 1 and list[1] == 1)
 
   print(("%d kills, %d items, %d left, %d lost with their taker, %d put by one that could not say so")
