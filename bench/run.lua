@@ -117,6 +117,17 @@ local rows = {
   { "dict set in C", c("", "dict set"), { c("LMDB", "lmdb set", 1) } },
   { "dict 2 processes", "dict.lua scale", {}, c("compute", "scale"), at_least = 1.6, unit = "x" },
 
+  { "cache get", "cache.lua get",
+    { py("memcached", "cached.py memcached get"), py("lru_cache", "cached.py lru_cache get") },
+    ours("Dict:get", "cache.lua dict_get", 1.2) },
+  { "cache set", "cache.lua set", { py("memcached", "cached.py memcached set") },
+    ours("Dict:set", "cache.lua dict_set") },
+  { "cache get, 1,000 keys", "cache.lua get 1000", { py("memcached", "cached.py memcached get") },
+    ours("Dict:get", "cache.lua dict_get 1000", 1.2) },
+  { "cache fetch of a hit", "cache.lua fetch", {}, ours("Cache:get", "cache.lua get", 1.3) },
+  { "cache 2 processes", "cache.lua scale", {}, c("compute", "scale"), at_least = 1.6, unit = "x" },
+  { "cache of 256 MiB, churned", "cache.lua churn 256", {}, nil, at_most = 1, unit = "%" },
+
   { "lock pair alone", "lock.lua alone", { py("Lock", "lock.py alone", { 1, 1.3 }) },
     lua("2 C methods", "raw/methods.lua") },
   { "lock pair contended", "lock.lua contended", { py("Lock", "lock.py contended", 1) } },

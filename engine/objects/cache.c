@@ -29,7 +29,7 @@ static uint64_t
 lay_out(struct mpe__cache *c, uint32_t cells)
 {
     c->cells = cells;
-    c->buckets = cells / 12 + 1;
+    c->buckets = cells / 16 + 1;
     c->ghosts = cells / 4 + 1;
     c->ghosts_at = (uint64_t)c->buckets * sizeof(struct mpe__cache_bucket);
     c->map_at = mpe__round_up(c->ghosts_at + c->ghosts * sizeof(uint32_t), 64);

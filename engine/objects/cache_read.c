@@ -54,6 +54,7 @@ copy_unlocked(const struct mpe__cache_view *v, uint64_t word, mpe_bytes key, mpe
     if (MPE__ENTRY_CELL(word) >= v->cache->cells)
         return UNSURE;
     const struct mpe__cache_item *item = mpe__cell_at(v, MPE__ENTRY_CELL(word));
+    __builtin_prefetch((const char *)item + MPE__CELL_BYTES); /* usually the value */
     if (!mpe__cache_is_key(v, item, key))
         return MPE_ENOENT;
     uint32_t size = item->value_size;
@@ -145,6 +146,7 @@ mpe_cache_get(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out)
     mpe__buf_adopt(out, &e->memory);
     key = mpe__key_of(key, small);
     mpe__cache_locate(e, o, key, &p);
+    __builtin_prefetch(&p.v.buckets[p.bucket]);
     int rc = read_often(&p, key, out);
     if (MPE__UNLIKELY(rc == UNSURE))
         rc = read_locked(e, o, &p, key, out);
