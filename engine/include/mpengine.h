@@ -916,6 +916,7 @@ MPE_API int mpe_process_wait(mpe_engine *e, mpe_process *p, mpe_waiter *w, uint6
 /* Sends a signal to a child; harmless when it has exited.  Errors: ESYS (errno). */
 MPE_API int mpe_process_signal(mpe_engine *e, mpe_process *p, int sig);
 /* Frees the parent's view of a child; a child that has not exited goes on, a daemon until mpe_close.
+ * (mpe_close frees that of a daemon, too.)
  * Allowed when it is called from the fire of a wait for the same child. */
 MPE_API void mpe_process_free(mpe_engine *e, mpe_process *p);
 /* Returns the pid of the process that started this one, 0 in the first; *alive is 1 while it

@@ -365,8 +365,9 @@ mpe__daemons_end(mpe_engine *e)
             while (waitpid(p->pid, NULL, 0) < 0 && errno == EINTR)
                 ;
         }
-        if (p->is_freed)
-            free_note(e, p);
+        mpe__life_let_go(e, p);
+        mpe__fd_close(p->end.fd); /* its watch has ended with the loop */
+        free_note(e, p);
     }
     e->proc->daemons = NULL;
 }

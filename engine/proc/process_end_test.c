@@ -6,6 +6,7 @@
 #include "testing/procs.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -183,15 +184,29 @@ start_daemon(mpe_engine *e)
     return p;
 }
 
+static int
+open_descriptors(void)
+{
+    int n = 0;
+    for (int fd = 0; fd < 1024; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
 TEST(closing_ends_and_reaps_daemons_whether_freed_or_not)
 {
+    int before = open_descriptors();
     mpe_engine *e = mpe_test_engine(0);
+    struct mpe_test_waiter w = mpe_test_waiter_new();
     for (int i = 0; i < 10; i++) {
         mpe_process *p = start_daemon(e);
+        if (i == 6)
+            EXPECT_OK(mpe_process_wait(e, p, &w.w, MPE_FOREVER));
         if (i % 2)
             mpe_process_free(e, p);
     }
     mpe_close(e);
+    EXPECT_EQ(open_descriptors(), before);
     EXPECT_EQ(waitpid(-1, NULL, WNOHANG), -1);
     EXPECT_EQ(errno, ECHILD);
 }
