@@ -30,6 +30,7 @@ TEST(an_object_has_the_name_that_its_maker_gave)
     REQUIRE_OK(mpe_object_label(e, o, (mpe_bytes){NULL, 0}, 3));
     EXPECT(mpe_object_name(e, o).data == NULL);
     EXPECT_EQ(mpe_object_label(e, NULL, mpe_test_bytes("x"), 0), MPE_EINVAL);
+    mpe_close(e);
 }
 
 TEST(a_name_is_freed_with_its_object)
@@ -44,6 +45,7 @@ TEST(a_name_is_freed_with_its_object)
     }
     EXPECT_EQ(mpe_test_used(e), before);
     mpe_test_check(e);
+    mpe_close(e);
 }
 
 TEST(a_new_object_in_a_used_entry_has_no_label)
@@ -57,6 +59,7 @@ TEST(a_new_object_in_a_used_entry_has_no_label)
     EXPECT(next == o);
     EXPECT(mpe_object_name(e, next).data == NULL);
     EXPECT_EQ(mpe__load64(&next->label), 0);
+    mpe_close(e);
 }
 
 TEST(a_place_is_kept_once)
@@ -74,6 +77,7 @@ TEST(a_place_is_kept_once)
     uint32_t longest = mpe_place_note(e, text);
     EXPECT_EQ(strlen(mpe__place_text(e, longest)), MPE__PLACE_BYTES - 1);
     EXPECT_EQ(mpe_place_note(e, text), longest);
+    mpe_close(e);
 }
 
 TEST(places_that_find_no_room_have_no_number)
@@ -87,4 +91,5 @@ TEST(places_that_find_no_room_have_no_number)
     EXPECT_EQ(mpe_place_note(e, "one more"), 0);
     EXPECT_EQ(mpe_place_note(e, "script.lua:7"), 7);
     mpe_test_check(e);
+    mpe_close(e);
 }

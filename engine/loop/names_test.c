@@ -73,6 +73,7 @@ TEST(a_forked_child_begins_without_look_ups_and_can_make_its_own)
     REQUIRE_OK(mpe_process_join(e, p, MPE_FOREVER, &code));
     EXPECT_EQ(code, 0);
     EXPECT_EQ(answer_of(e, l)->error, 0);
+    mpe_lookup_free(e, l);
     mpe_process_free(e, p);
     mpe_close(e);
 }

@@ -57,6 +57,7 @@ TEST(a_recursive_lock_has_levels_and_an_owner_that_no_task_is)
     EXPECT_OK(mpe_rlock_acquire(e, lock, 1));
     EXPECT_EQ(mpe_acquire(e, lock, MPE_NOW), MPE_EAGAIN);
     EXPECT_EQ(mpe_release(e, lock), MPE_EPERM);
+    mpe_close(e);
 }
 
 TEST(the_death_of_an_owner_is_told)
@@ -85,6 +86,7 @@ TEST(a_semaphore_gives_its_permits)
     EXPECT_EQ(mpe_acquire(e, s, SOON), MPE_ETIMEDOUT);
     EXPECT_OK(mpe_release(e, s));
     EXPECT_EQ(mpe_release(e, s), MPE_EOVER);
+    mpe_close(e);
 }
 
 static void
@@ -145,6 +147,7 @@ TEST(a_joinable_queue_is_waited_for_and_another_is_of_the_wrong_kind)
     EXPECT_OK(mpe_wait(e, q, MPE_FOREVER));
     mpe_message_free(e, &m);
     EXPECT_EQ(mpe_wait(e, plain, MPE_NOW), MPE_ETYPE);
+    mpe_close(e);
 }
 
 static void
@@ -219,6 +222,7 @@ TEST(a_queue_says_when_it_is_full_empty_and_closed)
     EXPECT(m.size == 3 && memcmp(m.data, "one", 3) == 0);
     mpe_message_free(e, &m);
     EXPECT_EQ(mpe_get(e, q, &m, MPE_FOREVER), MPE_ECLOSED);
+    mpe_close(e);
 }
 
 TEST(an_object_in_a_message_is_kept_alive)
@@ -235,6 +239,7 @@ TEST(an_object_in_a_message_is_kept_alive)
     mpe_drop(e, named);
     mpe_sweep(e);
     EXPECT_OK(mpe_hold(e, h, &named));
+    mpe_close(e);
 }
 
 static void
@@ -271,6 +276,7 @@ TEST(the_first_of_several_that_is_ready_is_found)
     EXPECT_EQ(mpe_wait_any(e, &d, 1, MPE_NOW, &i), MPE_ETYPE);
     EXPECT_EQ(mpe_wait_any(e, (mpe_object *[]){d, NULL}, 2, MPE_NOW, &i), MPE_EINVAL);
     EXPECT_EQ(mpe_wait_any(NULL, all, 1, MPE_NOW, &i), MPE_EINVAL);
+    mpe_close(e);
 }
 
 TEST(refusals_come_in_their_order)
@@ -291,4 +297,6 @@ TEST(refusals_come_in_their_order)
     EXPECT_EQ(mpe_get(e, theirs, &m, MPE_NOW), MPE_ESTALE);
     EXPECT_EQ(mpe_put(e, mine, "", 0, MPE_NOW), MPE_ETYPE);
     EXPECT_EQ(mpe_wait_any(e, (mpe_object *[]){mine, theirs}, 2, MPE_NOW, NULL), MPE_ESTALE);
+    mpe_close(far);
+    mpe_close(e);
 }

@@ -23,6 +23,7 @@ TEST(add_gives_the_sum_and_refuses_one_that_does_not_fit)
     EXPECT_OK(mpe_array_add(e, a, 0, &by, &now));
     EXPECT_EQ(now, -128);
     EXPECT_EQ(mpe_array_add(e, a, 0, &by, &now), MPE_ERANGE);
+    mpe_close(e);
 }
 
 TEST(add_knows_unsigned_numbers_and_floats)
@@ -39,6 +40,7 @@ TEST(add_knows_unsigned_numbers_and_floats)
     EXPECT_OK(mpe_array_add(e, d, 0, &half, NULL));
     EXPECT_OK(mpe_array_add(e, d, 0, &half, &sum));
     EXPECT(sum == 1.0);
+    mpe_close(e);
 }
 
 static void
@@ -72,4 +74,5 @@ TEST(exchange_takes_the_expected_value_alone)
     EXPECT_EQ(now, -5);
     EXPECT_EQ(mpe_array_exchange(e, a, 1, &expected, &desired, &now), MPE_ERANGE);
     EXPECT_EQ(mpe_array_exchange(e, a, 0, NULL, &desired, &now), MPE_EINVAL);
+    mpe_close(e);
 }

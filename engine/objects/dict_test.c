@@ -430,4 +430,5 @@ TEST(a_packed_float_that_is_whole_is_the_key_of_the_integer)
     EXPECT(mpe_dict_has(e, d, i));
     mpe_buf_free(&record);
     mpe_test_check(e);
+    mpe_close(e);
 }

@@ -81,14 +81,25 @@ end(int how)
     pthread_testcancel();
 }
 
+/* What such threads leave is lost until the process ends. */
+static mpe_engine *lost[2 * WAYS];
+
+static void
+own_the_lock(struct shared *s)
+{
+    static int count;
+    mpe_engine *mine;
+    REQUIRE_OK(mpe_open_thread(s->e, "owner", &mine));
+    lost[count++] = mine;
+    EXPECT_OK(mpe_lock_acquire(mine, held(mine, s->lock), 1));
+    mpe_test_gate_open(s->gate);
+}
+
 static void *
 end_with_the_lock(void *ud)
 {
     struct shared *s = ud;
-    mpe_engine *mine;
-    REQUIRE_OK(mpe_open_thread(s->e, "owner", &mine));
-    EXPECT_OK(mpe_lock_acquire(mine, held(mine, s->lock), 1));
-    mpe_test_gate_open(s->gate);
+    own_the_lock(s);
     while (mpe__load32(&s->e->self->sleep) == MPE__AWAKE)
         sched_yield();
     end(s->ends_how);
@@ -156,10 +167,7 @@ static void *
 own_until_others_sleep(void *ud)
 {
     struct shared *s = ud;
-    mpe_engine *mine;
-    REQUIRE_OK(mpe_open_thread(s->e, "owner", &mine));
-    EXPECT_OK(mpe_lock_acquire(mine, held(mine, s->lock), 1));
-    mpe_test_gate_open(s->gate);
+    own_the_lock(s);
     while (mpe__load32(&s->e->slots[1].sleep) != MPE__IN_POLL)
         sched_yield();
     return NULL;

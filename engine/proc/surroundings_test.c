@@ -100,8 +100,8 @@ TEST(limits_that_leave_no_room_have_statuses_of_their_own)
 {
     mpe_engine *e;
     struct rlimit addresses;
-    if (MPE_TEST_TSAN)
-        mpe_test_skip("the thread sanitizer itself needs addresses");
+    if (MPE_TEST_SANITIZED)
+        mpe_test_skip("the sanitizer itself needs addresses");
     REQUIRE(getrlimit(RLIMIT_AS, &addresses) == 0);
     addresses.rlim_cur = 1;
     REQUIRE(setrlimit(RLIMIT_AS, &addresses) == 0);

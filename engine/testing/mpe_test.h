@@ -50,11 +50,17 @@ _Noreturn void mpe_test_stop(void);
 /* Ends the case as neither passed nor failed: this machine lacks what it needs. */
 _Noreturn void mpe_test_skip(const char *why);
 
-/* 1 under the thread sanitizer, which needs memory of its own and must see each thread end. */
+/* 1 under a sanitizer, which needs addresses and threads of its own; and under that of threads,
+ * which must see each thread end. */
 #ifdef __SANITIZE_THREAD__
 #define MPE_TEST_TSAN 1
 #else
 #define MPE_TEST_TSAN 0
+#endif
+#if MPE_TEST_TSAN || defined __SANITIZE_ADDRESS__
+#define MPE_TEST_SANITIZED 1
+#else
+#define MPE_TEST_SANITIZED 0
 #endif
 
 /* The checks behind the macros: each reports and returns false when its condition does not hold. */
