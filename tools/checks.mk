@@ -64,6 +64,7 @@ lint:
 	lua5.4 tools/layers.lua $(LAYERS) : $(ROOMS)
 	BUILD=$(BUILD) lua5.4 tools/rooms.lua $(LAYERS) : $(ROOMS)
 	BUILD=$(BUILD) lua5.4 tools/api.lua
+	lua5.4 tools/memory.lua
 	lua5.4 tools/words.lua
 	lua5.4 tools/commits.lua
 	@echo clang-format --dry-run -Werror ...

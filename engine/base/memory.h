@@ -4,7 +4,8 @@
  * or thread that has the same allocator.
  *
  * Not from here, since it is not one engine's or ends with the process: what threads of the pool
- * for work use (offload.c, names.c), and an environment that becomes that of the process.
+ * for work use (offload.c, names.c), the table of passing.c, and an environment that becomes that of
+ * the process. tools/memory.lua has the list.
  */
 #ifndef MPE_BASE_MEMORY_H
 #define MPE_BASE_MEMORY_H

@@ -195,7 +195,8 @@ typedef struct mpe_config {
  * Errors: ENOENT (MPE_ARENA_EXISTING), EPERM (the name is in use by another user), ESLOTS,
  * ENOMEM, ESYS (errno), EFILESIZE, EADDRESSES, EVARIABLE (mpe_variables_check tells more),
  * EVERSION (config is larger than the library knows, and asks for something there), EINVAL (a flag
- * or a field that this library does not serve). */
+ * that the library does not know; an arena without a name or with one over 255 bytes;
+ * MPE_ARENA_EXISTING without an arena). */
 MPE_API int mpe_open(const mpe_config *config, mpe_engine **out);
 
 /* Another thread joins in: makes an engine of its own in the arena of e, with a slot of its own, so

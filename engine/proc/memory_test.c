@@ -575,6 +575,49 @@ TEST(an_engine_of_a_thread_has_the_allocator)
     close_whole(e);
 }
 
+/* Functions, allocator and arena, also from an engine that has them so. */
+static void *
+start_from_a_chain(void *ud)
+{
+    mpe_engine *mine, *next;
+    mpe_object *named = NULL;
+    mpe_process *p;
+    int code = -1;
+    int64_t three = 3;
+    mpe_buf b;
+    REQUIRE_OK(mpe_open_thread(ud, "thread", &mine));
+    REQUIRE_OK(mpe_open_thread(mine, "next", &next));
+    mpe_buf_init(&b);
+    EXPECT_OK(mpe_pack(next, &b, "i", three));
+    EXPECT_EQ(mpe_start_function(next, MPE_SPAWN, "nothing", b.data, b.len, 0, &p), MPE_ENOENT);
+    REQUIRE_OK(mpe_start_function(next, MPE_SPAWN, "square", b.data, b.len, 0, &p));
+    EXPECT_OK(mpe_process_join(next, p, MPE_FOREVER, &code));
+    EXPECT_EQ(code, 0);
+    mpe_process_free(next, p);
+    mpe_buf_free(&b);
+    EXPECT_OK(mpe_find(next, "of the first", MPE_NOW, &named));
+    mpe_drop(next, named);
+    mpe_close(mine);
+    REQUIRE_OK(objects(next));
+    mpe_close(next);
+    return NULL;
+}
+
+TEST(an_engine_of_a_thread_has_functions_allocator_and_arena)
+{
+    mpe_engine *e = opened();
+    mpe_object *o;
+    pthread_t thread;
+    REQUIRE_OK(mpe_event_create(e, &o));
+    REQUIRE_OK(mpe_name(e, "of the first", o));
+    size_t before = host.blocks;
+    pthread_create(&thread, NULL, start_from_a_chain, e);
+    pthread_join(thread, NULL);
+    EXPECT_EQ(host.blocks, before);
+    mpe_drop(e, o);
+    close_whole(e);
+}
+
 TEST(the_last_engine_of_an_arena_frees_the_mapping)
 {
     mpe_engine *e = opened(), *mine;
