@@ -174,6 +174,8 @@ local rows = {
 
   { "popen true", "popen.lua true", { py("Popen", "popen.py true", 1) } },
   { "popen 1 GB through cat", "popen.lua cat", { py("Popen", "popen.py cat", 1) } },
+  { "socket to a worker and answer", "passing.lua", { py("send_handle", "passing.py") }, nil,
+    at_most = 6e4, unit = "ns" },
   echo("echo 1 connection", 1, 0, 0.77, 1.5),
   echo("echo 100 connections", 100, 0, 0.77, 1.5),
   echo("echo 1,000 connections", 1000, 0, 0.77, 1.5),
