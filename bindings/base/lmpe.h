@@ -66,6 +66,9 @@ struct lmpe {
     int encoding;
     mpe_object **passed; /* descriptors in the last messages, held: ldescriptor.c */
     uint32_t passed_count, passed_room;
+    uint64_t *kept; /* queues of items that could not be received: lmessage_kept.c */
+    uint32_t kept_count, kept_room;
+    int item_is_kept;                    /* between attempt and finish of a get */
     uint8_t header[MPE_WIRE_STR_HEADER]; /* of a string that is put without a copy */
     size_t header_len;
     mpe_message message; /* between attempt and finish of a get */

@@ -119,6 +119,7 @@ lmpe_decode_values(lua_State *L, lmpe *S, const void *data, size_t size, uint32_
 struct large {
     lmpe *S;
     mpe_message *m;
+    mpe_object *queue; /* NULL: it is no item of one */
 };
 
 /* Decodes a message that is stored outside the struct or pins objects, which must be freed in
@@ -128,14 +129,18 @@ decode_protected(lua_State *L)
 {
     struct large *l = lua_touserdata(L, 1);
     lua_settop(L, 0);
+    if (l->queue && !lmpe_has_room(L, l->m->data, l->m->size)) {
+        lmpe_keep_item(L, l->S, l->queue, l->m->data, l->m->size);
+        return luaL_error(L, LMPE_NO_ROOM);
+    }
     return lmpe_decode_values(L, l->S, l->m->data, l->m->size, mpe_pin_mark(l->S->e));
 }
 
 static int
-push_large(lua_State *L, lmpe *S, mpe_message *m)
+push_large(lua_State *L, lmpe *S, mpe_message *m, mpe_object *queue)
 {
     int top = lua_gettop(L);
-    struct large l = {S, m};
+    struct large l = {S, m, queue};
     lua_pushcfunction(L, decode_protected);
     lua_pushlightuserdata(L, &l);
     int status = lua_pcall(L, 1, LUA_MULTRET, 0);
@@ -145,8 +150,8 @@ push_large(lua_State *L, lmpe *S, mpe_message *m)
     return lua_gettop(L) - top;
 }
 
-int
-lmpe_push_message(lua_State *L, lmpe *S)
+static int
+push_message(lua_State *L, lmpe *S, mpe_object *queue)
 {
     mpe_message *m = &S->message;
     int plain = !m->block && m->pins == mpe_pin_mark(S->e);
@@ -157,38 +162,22 @@ lmpe_push_message(lua_State *L, lmpe *S)
     if (!own.block)
         own.data = own.small;
     if (!plain)
-        return push_large(L, S, &own);
+        return push_large(L, S, &own, queue);
     return lmpe_decode_values(L, S, own.data, own.size, own.pins);
 }
 
-static int
-count_descriptor(void *ud, uint64_t handle)
+int
+lmpe_push_message(lua_State *L, lmpe *S)
 {
-    *(int *)ud |= mpe_handle_kind(handle) == MPE_KIND_DESCRIPTOR;
-    return 0;
+    return push_message(L, S, NULL);
 }
 
 int
-lmpe_has_descriptors(const void *bytes, size_t size)
+lmpe_push_item(lua_State *L, lmpe *S, mpe_object *queue)
 {
-    int found = 0;
-    mpe_wire_scan_handles(bytes, size, count_descriptor, &found);
-    return found;
-}
-
-/* The objects that S->passed holds, as a list that keeps them. */
-static void
-push_passed(lua_State *L, lmpe *S)
-{
-    lua_newtable(L);
-    for (uint32_t i = 0; i < S->passed_count; i++) {
-        mpe_object *o;
-        mpe_handle h = mpe_handle_of(S->e, S->passed[i]);
-        if (mpe_hold(S->e, h, &o) != MPE_OK)
-            continue;
-        lmpe_push_object(L, S, o, h);
-        lua_rawseti(L, -2, (lua_Integer)i + 1);
-    }
+    int is_kept = S->item_is_kept;
+    S->item_is_kept = 0;
+    return is_kept ? lmpe_push_kept_item(L, S, queue) : push_message(L, S, queue);
 }
 
 /* encode_args(where, leading, ...) -> bytes [, what keeps the descriptors in them]: the encoded
@@ -201,11 +190,12 @@ encode_args(lua_State *L)
     int leading = (int)luaL_checkinteger(L, 2);
     luaL_argcheck(L, leading >= 0 && leading <= LMPE_LEADING_MAX, 2, "out of range");
     lmpe_encode_values(L, S, 3, lua_gettop(L) - 2, leading, where);
-    int passes = S->passed_count > 0 && lmpe_has_descriptors(S->scratch->data, S->scratch->len);
     lua_pushlstring(L, (const char *)S->scratch->data, S->scratch->len);
-    if (!passes)
+    size_t size;
+    const char *bytes = lua_tolstring(L, -1, &size);
+    if (S->passed_count == 0 || lmpe_count_descriptors(bytes, size) == 0)
         return 1;
-    push_passed(L, S);
+    lmpe_push_holds(L, S, bytes, size);
     return 2;
 }
 

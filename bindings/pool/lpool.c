@@ -131,7 +131,7 @@ push_kept(lua_State *L, int first, const mpe_bytes *bytes, int handles)
     for (int i = first; scalars && i < lua_gettop(L); i++)
         scalars = is_scalar(L, i);
     if (scalars ? bytes->size > KEPT_MOST
-                : handles && lmpe_has_descriptors(bytes->data, bytes->size))
+                : handles && lmpe_count_descriptors(bytes->data, bytes->size) > 0)
         return 0;
     lua_pushlstring(L, bytes->data, bytes->size);
     lua_pushboolean(L, handles);

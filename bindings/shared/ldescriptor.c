@@ -162,7 +162,10 @@ on_close(lua_State *L, lmpe *S)
 {
     (void)L;
     free(S->passed);
+    free(S->kept);
     S->passed = NULL;
+    S->kept = NULL;
+    S->kept_count = S->kept_room = 0;
     S->passed_count = S->passed_room = 0;
 }
 

@@ -139,7 +139,7 @@ attempt_recv(lmpe *S, lmpe_await *a)
     a->source = LMPE_OBJECT;
     a->on.object = a->object;
     a->event = MPE_EVENT_READY;
-    return mpe_queue_get(S->e, a->object, &S->message);
+    return lmpe_get_item(S, a->object);
 }
 
 static int
@@ -147,7 +147,7 @@ finish_recv(lua_State *L, lmpe *S, lmpe_await *a, int status)
 {
     if (status != MPE_OK)
         return lmpe_outcome(L, status, a->reason);
-    int n = lmpe_push_message(L, S);
+    int n = lmpe_push_item(L, S, a->object);
     if (a->scratch[0] && lua_type(L, -1) != LUA_TSTRING)
         return luaL_error(L, "recv_bytes: a %s was sent, not bytes", luaL_typename(L, -1));
     return n;
@@ -186,8 +186,9 @@ attempt_poll(lmpe *S, lmpe_await *a)
     a->source = LMPE_OBJECT;
     a->on.object = a->object;
     a->event = MPE_EVENT_READY;
-    return mpe_queue_size(S->e, a->object) > 0 || mpe_queue_is_closed(S->e, a->object) ? MPE_OK
-                                                                                       : MPE_EAGAIN;
+    int is_ready = mpe_queue_size(S->e, a->object) > 0 || mpe_queue_is_closed(S->e, a->object) ||
+                   (S->kept_count && lmpe_kept_items(S, a->object) > 0);
+    return is_ready ? MPE_OK : MPE_EAGAIN;
 }
 
 static int

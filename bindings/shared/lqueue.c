@@ -40,20 +40,6 @@ finish_put(lua_State *L, lmpe *S, lmpe_await *a, int status)
     return lmpe_finish_true(L, S, a, status);
 }
 
-struct kept {
-    lua_State *L;
-    lmpe *S;
-};
-
-static int
-keep_object(void *ud, uint64_t h)
-{
-    const struct kept *k = ud;
-    if (lmpe_push_handle(k->L, k->S, h) == MPE_OK)
-        lua_rawseti(k->L, -2, (lua_Integer)lua_rawlen(k->L, -2) + 1);
-    return 0;
-}
-
 /* The bytes must outlive the call when it waits: other calls use buffer and header then. So must
  * the objects that they name, even if the value is dropped. */
 static void
@@ -72,9 +58,7 @@ keep_bytes(lua_State *L, lmpe *S, lmpe_await *a)
     a->scratch[2] |= WHOLE;
     if (!(a->scratch[2] & HANDLES))
         return;
-    struct kept k = {L, S};
-    lua_newtable(L);
-    mpe_wire_scan_handles((const void *)a->scratch[0], n, keep_object, &k);
+    lmpe_push_holds(L, S, (const void *)a->scratch[0], n);
 }
 
 /* The value to put is at index 2. */
@@ -138,7 +122,7 @@ attempt_get(lmpe *S, lmpe_await *a)
     a->source = LMPE_OBJECT;
     a->on.object = a->object;
     a->event = MPE_EVENT_READY;
-    return mpe_queue_get(S->e, a->object, &S->message);
+    return lmpe_get_item(S, a->object);
 }
 
 static int
@@ -146,16 +130,16 @@ finish_get(lua_State *L, lmpe *S, lmpe_await *a, int status)
 {
     if (status != MPE_OK)
         return lmpe_outcome(L, status, a->reason);
-    return lmpe_push_message(L, S);
+    return lmpe_push_item(L, S, a->object);
 }
 
 static int
 get_with(lua_State *L, lmpe_box *b, uint64_t deadline)
 {
     lmpe *S = b->S;
-    if (!lmpe_may_be_cancelled(S->current) && mpe_queue_get(S->e, b->o, &S->message) == MPE_OK)
+    if (!lmpe_may_be_cancelled(S->current) && lmpe_get_item(S, b->o) == MPE_OK)
         return lmpe_did(L, S, LMPE_DID,
-                        lmpe_push_message(L, S)); /* the common case: there is one */
+                        lmpe_push_item(L, S, b->o)); /* the common case: there is one */
     lmpe_await *a = lmpe_await_new(S, deadline, "empty");
     a->object = b->o;
     a->attempt = attempt_get;
@@ -224,17 +208,24 @@ queue_iter(lua_State *L)
 
 /* ---- state ---- */
 
+/* With the items that this process has and could not receive. */
+static uint32_t
+size_of(const lmpe_box *b)
+{
+    return mpe_queue_size(b->S->e, b->o) + (b->S->kept_count ? lmpe_kept_items(b->S, b->o) : 0);
+}
+
 int
 lmpe_queue_is_ready(const lmpe_box *b)
 {
-    return mpe_queue_size(b->S->e, b->o) > 0 || mpe_queue_is_closed(b->S->e, b->o);
+    return size_of(b) > 0 || mpe_queue_is_closed(b->S->e, b->o);
 }
 
 static int
 size_now(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
-    lua_pushinteger(L, mpe_queue_size(b->S->e, b->o));
+    lua_pushinteger(L, size_of(b));
     return 1;
 }
 
@@ -248,7 +239,7 @@ static int
 empty_now(lua_State *L)
 {
     lmpe_box *b = lmpe_check_kinds(L, 1, QUEUE);
-    lua_pushboolean(L, mpe_queue_size(b->S->e, b->o) == 0);
+    lua_pushboolean(L, size_of(b) == 0);
     return 1;
 }
 
