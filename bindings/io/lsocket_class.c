@@ -245,6 +245,14 @@ socket_setfd(lua_State *L)
     return 0;
 }
 
+/* socket_lend(socket): another object closes its descriptor */
+static int
+socket_lend(lua_State *L)
+{
+    check_socket(L)->owns_fd = 0;
+    return 0;
+}
+
 static int
 push_address(lua_State *L, int (*get)(int, struct sockaddr *, socklen_t *))
 {
@@ -348,8 +356,10 @@ socket_tostring(lua_State *L)
 static void
 on_open(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg functions[] = {
-        {"listen", listen_at}, {"socket_copy", socket_copy}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"listen", listen_at},
+                                         {"socket_lend", socket_lend},
+                                         {"socket_copy", socket_copy},
+                                         {NULL, NULL}};
     static const luaL_Reg methods[] = {{"accept", socket_accept},
                                        {"receive", socket_receive},
                                        {"send", socket_send},

@@ -198,7 +198,7 @@ call_own(lua_State *L, lmpe *S, lmpe_socket *s, uint64_t deadline, int count)
         lua_settop(L, count);
         return call_stock(L);
     }
-    int n = lua_gettop(L) - count, failed = n > 0 && lua_isnil(L, count + 1);
+    int n = lua_gettop(L) - count, failed = n > 0 && !lua_toboolean(L, count + 1);
     int event = failed ? event_after(L, count + 2) : 0;
     if (event && deadline != MPE_NOW && update_fd(L, s) && s->fd >= 0)
         return wait_ready(L, S, s, deadline, count, event);

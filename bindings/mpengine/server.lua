@@ -33,6 +33,8 @@ server.ACCEPTED, server.OPEN, server.FAILED, server.REQUESTS = ACCEPTED, OPEN, F
 ---@field listener userdata
 ---@field handler fun(socket: userdata, peer: string)
 ---@field room mpengine.co.Semaphore? connections that may be opened
+---@field context userdata? of TLS
+---@field handshake number? seconds
 ---@field running table<mp.Task, table> the connection of each task
 ---@field ended mpengine.co.Event set when a connection ends
 ---@field counts userdata shared array
@@ -42,7 +44,9 @@ Acceptor.__index = Acceptor
 server.Acceptor = Acceptor
 
 function Acceptor.new(class, listener, settings, counts, at)
+    local tls = settings.tls and require "mpengine.server.tls"
     return setmetatable({
+        context = tls and tls.context("StreamServer", settings.tls), handshake = tls and settings.tls.timeout,
         listener = listener, handler = settings.handler, running = {},
         ended = events.Event(), counts = counts, at = at,
         room = settings.max_connections and locks.Semaphore(settings.max_connections),
@@ -75,11 +79,24 @@ local function peer_of(socket)
     return (address:find(":", 1, true) and "[" .. address .. "]:" or address .. ":") .. port
 end
 
+--- A connection that does not shake hands, or not in time, is closed and counts as failed.
+local function start_tls(connection)
+    local tls, acceptor = require "mpengine.server.tls", connection.acceptor
+    local socket = tls.wrap(connection.socket, acceptor.context)
+    if socket then
+        connection.socket = socket
+        if tls.shake_hands(socket, acceptor.handshake) then return true end
+    end
+    acceptor:count(FAILED, 1)
+    return false
+end
+
 local function serve_connection(connected)
     local connection <close> = connected
     local peer = peer_of(connection.socket)
     connection.task.name = "connection of " .. peer
     connection.socket:setoption "tcp-nodelay"
+    if connection.acceptor.context and not start_tls(connection) then return end
     connection.acceptor.handler(connection.socket, peer)
 end
 
@@ -307,6 +324,10 @@ server.fields = {
     name = { type_of "string" },
 }
 
+local stream_fields = { tls = { function(v) return type(v) == "table" or type(v) == "userdata" end,
+    "a table with the fields cert and key, or a context of LuaSec" } }
+for name, field in pairs(server.fields) do stream_fields[name] = field end
+
 --- Checks the settings that all servers have, and makes a server that was not started.
 ---@param module string that has its Acceptor
 ---@param call string the name of the call, in messages
@@ -337,8 +358,11 @@ end
 ---@param settings table see docs/servers.md
 ---@return mpengine.server.Server
 function server.StreamServer(settings)
-    local new = server.new("mpengine.server", "StreamServer", settings, server.fields, {})
+    local new = server.new("mpengine.server", "StreamServer", settings, stream_fields, {})
     new.kind = "server.StreamServer"
+    if settings.tls then
+        new.settings.tls = require "mpengine.server.tls".prepare("StreamServer", settings.tls, new.settings.workers > 0)
+    end
     return new
 end
 
