@@ -122,3 +122,42 @@ TEST(the_death_of_a_thread_is_that_of_its_slot)
     mpe_test_twin_free(w.twin);
     mpe_close(e);
 }
+
+/* What is there is gone at once: nearly every call waits in the line of all threads. */
+static void *
+take_tokens(void *arg)
+{
+    struct work *w = arg;
+    mpe_engine *e = mpe_test_twin(w->e);
+    mpe_object *limiter = held(e, w->objects[0]);
+    for (int i = 0; i < w->rounds; i++) {
+        int rc = mpe_limiter_take(e, limiter, 1, i % 5 ? MPE_FOREVER : mpe_now() + 1000);
+        EXPECT(rc == MPE_OK || (i % 5 == 0 && rc == MPE_ETIMEDOUT));
+        if (rc == MPE_OK)
+            __atomic_add_fetch(w->count, 1, __ATOMIC_RELAXED);
+    }
+    mpe_drop(e, limiter);
+    mpe_test_twin_close(e);
+    return NULL;
+}
+
+TEST_LIMIT(threads_stand_in_line_for_tokens, 60)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *limiter;
+    long count = 0;
+    pthread_t threads[4];
+    REQUIRE_OK(mpe_limiter_create(e, 5000, 1, &limiter));
+    struct work w = {e, {mpe_handle_of(e, limiter)}, &count, NULL, 100};
+    uint64_t began = mpe_now();
+    for (size_t i = 0; i < 4; i++)
+        pthread_create(&threads[i], NULL, take_tokens, &w);
+    for (size_t i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    EXPECT(count >= 4 * 80);
+    EXPECT(mpe_now() - began >= (uint64_t)(count - 1) * MPE_NS_PER_S / 5000);
+    EXPECT_OK(mpe_limiter_take(e, limiter, 1, MPE_FOREVER));
+    mpe_drop(e, limiter);
+    mpe_test_check(e);
+    mpe_close(e);
+}

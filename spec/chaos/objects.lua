@@ -31,6 +31,7 @@ local function storm()
   local array, told = mp.Array("q", 8), mp.Value("i", 0)
   local semaphores = { mp.Semaphore(3), mp.BoundedSemaphore(2) }
   local event, condition, barrier = mp.Event(), mp.Condition(), mp.Barrier(2)
+  local limiter, passed, began = mp.RateLimiter { rate = 5000, burst = 20 }, mp.Value("q", 0), mp.now()
 
   local function check(ok, what)
     if not ok then failures:put(what) end
@@ -68,8 +69,8 @@ local function storm()
     mp.Lock, mp.RLock, mp.Event, mp.Condition, mp.Dict, mp.SimpleQueue, mp.JoinableQueue, mp.Pipe,
     function() return mp.Array("d", 100) end, function() return mp.Array("B", 200000) end,
     function() return mp.Value("i", 1) end, function() return mp.Barrier(2) end,
-    function() return mp.Semaphore(1) end, function() return mp.List{ 1, { 2 }, "three" } end,
-    function() return mp.Cache{ size = "16K" } end,
+    function() return mp.Semaphore(1) end, function() return mp.RateLimiter(5) end,
+    function() return mp.List{ 1, { 2 }, "three" } end, function() return mp.Cache{ size = "16K" } end,
     function() -- two that refer to each other
       local a, b = mp.Dict(), mp.List()
       a.b, b[1] = b, a
@@ -153,6 +154,10 @@ local function storm()
     function()
       local s = semaphores[math.random(#semaphores)]
       if s:acquire(0.01) then s:release() end
+    end,
+    function()
+      local n = math.random(20)
+      if limiter:acquire(n, 0.01) then passed:add(n) end
     end,
     function() if math.random(2) == 1 then event:set() else event:clear() end end,
     function() event:wait(0.002) end,
@@ -242,6 +247,8 @@ local function storm()
   assert(array:get_lock():acquire(PATIENCE), "the lock of an array is lost")
   array:get_lock():release()
   assert(semaphores[1]:get_value() == 3 and semaphores[2]:get_value() == 2, "permits are lost")
+  assert(limiter:acquire(20, PATIENCE), "the dead still wait for a limiter")
+  assert(passed.value <= (mp.now() - began) * 5000, "a limiter let through more than its rate")
   assert(condition:acquire(PATIENCE), "the lock of a condition is lost")
   local waiter = mp.co.spawn(function()
     condition:acquire()
