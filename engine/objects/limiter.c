@@ -318,11 +318,19 @@ check_tokens(mpe_engine *e, const mpe_object *o, double tokens, uint64_t *cost)
     return MPE_OK;
 }
 
+/* Does a task of this process wait that its place does not show, since the first has a grant? */
+static int
+hides_waiters(mpe_engine *e, const mpe_object *o)
+{
+    const struct mpe__limiter_line *line = *find_line(e, o);
+    return line && line->head->next;
+}
+
 /* Takes what no waiter is before. */
 static int
 take_freely(mpe_engine *e, mpe_object *o, uint64_t cost)
 {
-    return head_of(e, body(e, o)) < 0 && take(body(e, o), o, cost);
+    return head_of(e, body(e, o)) < 0 && !hides_waiters(e, o) && take(body(e, o), o, cost);
 }
 
 int

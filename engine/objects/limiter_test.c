@@ -143,6 +143,25 @@ TEST(a_head_that_does_not_look_is_granted_its_tokens_and_the_line_moves_on)
     mpe_close(e);
 }
 
+TEST(a_task_does_not_pass_the_others_of_its_process_while_the_first_has_a_grant)
+{
+    mpe_engine *e = mpe_test_engine(0), *twin = mpe_test_twin(e);
+    mpe_object *o = new_limiter(e, NEVER, 5);
+    mpe_limiter_wait *first = NULL, *second = NULL, *third = NULL;
+    EXPECT_OK(mpe_limiter_try(e, o, 5));
+    EXPECT_EQ(mpe_limiter_acquire(twin, o, 1, &first), MPE_EAGAIN);
+    EXPECT_EQ(mpe_limiter_acquire(twin, o, 1, &second), MPE_EAGAIN);
+    EXPECT_OK(mpe_limiter_put_back(e, o, 2));
+    EXPECT_EQ(mpe_limiter_try(twin, o, 1), MPE_EAGAIN);
+    EXPECT_EQ(mpe_limiter_acquire(twin, o, 1, &third), MPE_EAGAIN);
+    EXPECT_EQ(mpe_limiter_acquire(twin, o, 1, &second), MPE_EAGAIN);
+    EXPECT_OK(mpe_limiter_acquire(twin, o, 1, &first));
+    EXPECT_OK(mpe_limiter_acquire(twin, o, 1, &second));
+    EXPECT_EQ(mpe_limiter_leave(twin, o, &third), MPE_ETIMEDOUT);
+    mpe_test_twin_close(twin);
+    mpe_close(e);
+}
+
 static void
 take_one(mpe_engine *e, void *arg)
 {
