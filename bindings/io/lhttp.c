@@ -84,7 +84,8 @@ read_upload(char *to, size_t size, size_t count, void *ud)
         return CURL_READFUNC_PAUSE;
     }
     n = n < size * count ? n : size * count;
-    memcpy(to, r->upload + r->upload_at, n);
+    if (n > 0) /* without a body there is no memory either */
+        memcpy(to, r->upload + r->upload_at, n);
     r->upload_at += n;
     return n;
 }
