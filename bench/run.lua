@@ -59,6 +59,16 @@ local function echo(name, connections, idle, luv_goal, gevent_goal)
     idle ~= "bytes" and c("epoll in C", load .. env("RAW", "build/bench") .. "/echo serve") or nil }
 end
 
+-- A row of a server of HTTP or of WebSockets, with 100 connections: the load is that of the echo rows.
+local function served(name, protocol, workers, peers, raw)
+  local load = ("echo 100 %s "):format(protocol)
+  for i, peer in ipairs(peers) do peers[i] = c(peer[1], load .. peer[2], peer[3]) end
+  return { name, c("", ("%s%s bench/rows/serve.lua %s %d"):format(load, mpengine, protocol, workers)), peers,
+    raw and c(raw[1], load .. raw[2]) }
+end
+local serve_py = env("PYTHON", "/usr/bin/python3") .. " -B bench/peers/serve_"
+local nginx = "sh bench/peers/serve_nginx.sh "
+
 -- A program that gets the URL of the server of the http rows.
 local function of_http(name, command, goal) return c(name, "http " .. command, goal) end
 local our_http = mpengine .. " bench/rows/http.lua "
@@ -188,6 +198,12 @@ local rows = {
   { "http 100 MB, sink", of_http("", our_http .. "sink"), { of_http("curl", "bench/peers/http_curl.sh", 0.9) } },
   { "http 100 MB, string", of_http("", our_http .. "body"),
     { http_py("aiohttp", "body"), http_py("gevent", "body") } },
+
+  served("http server, hello", "http", 0, { { "pywsgi", serve_py .. "gevent.py", 5 },
+    { "aiohttp", serve_py .. "aiohttp.py" }, { "node", "node bench/peers/serve_node.js", 1 } }, { "nginx", nginx .. "1" }),
+  served("http server, 2 workers", "http", 2, { { "node", "node bench/peers/serve_node.js" } },
+    { "nginx", nginx .. "2" }),
+  served("websocket echo", "ws", 0, { { "websockets", serve_py .. "websockets.py", 5 } }),
 
   { "codec encode ints", "codec.lua encode ints", codec("encode ints", 1.5) },
   { "codec decode ints", "codec.lua decode ints", codec("decode ints", 1.5) },

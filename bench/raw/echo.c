@@ -1,7 +1,8 @@
 /* The load of the echo rows, and their limit.
  *   echo CONNECTIONS IDLE COMMAND...   starts a server, which prints its port; CONNECTIONS clients send 64
  *       bytes each as soon as the answer to the last ones is there, beside IDLE ones that only
- *       are connected. Wall time of an answer. IDLE "bytes": what an idle connection costs the server.
+ *       are connected. Wall time of an answer. IDLE "bytes": what an idle connection costs the server;
+ *       "http": they send requests of HTTP instead, "ws": messages of 58 bytes to a WebSocket.
  *   echo serve                         the server of a C program with epoll
  */
 #include "bench.h"
@@ -117,11 +118,63 @@ connect_client(void)
     return fd;
 }
 
+/* What is asked, how long its answer is, and how far that of each connection has arrived. */
+static char question[256];
+static size_t question_size = SIZE, answer_size = SIZE;
+static size_t *arrived;
+
 static void
 ask(int fd)
 {
-    static const char bytes[SIZE];
-    bench_check(write(fd, bytes, SIZE) == SIZE, "write");
+    bench_check(write(fd, question, question_size) == (ssize_t)question_size, "write");
+}
+
+/* All answers of a server are of one length, that of the first. */
+static void
+speak_http(int fd)
+{
+    char bytes[4096];
+    size_t n = 0;
+    question_size = (size_t)sprintf(question, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    ask(fd);
+    while (n < 5 || memcmp(bytes + n - 5, "hello", 5) != 0) {
+        ssize_t part = read(fd, bytes + n, sizeof bytes - n);
+        bench_check(part > 0, "no answer");
+        n += (size_t)part;
+    }
+    answer_size = n;
+}
+
+/* The handshake, byte by byte, since a frame may be behind it. The zero mask changes nothing. */
+static void
+speak_websocket(int fd)
+{
+    static const char handshake[] =
+        "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    char last[4] = {0};
+    bench_check(write(fd, handshake, sizeof handshake - 1) == sizeof handshake - 1, "write");
+    while (memcmp(last, "\r\n\r\n", 4) != 0) {
+        memmove(last, last + 1, 3);
+        bench_check(read(fd, last + 3, 1) == 1, "no answer");
+    }
+    question[0] = (char)0x82;
+    question[1] = (char)(0x80 | (SIZE - 6));
+    answer_size = SIZE - 4;
+}
+
+/* Reads a part of an answer: 1 when it is whole. */
+static int
+receive(int fd)
+{
+    char bytes[4096];
+    ssize_t n = read(fd, bytes, answer_size - arrived[fd]);
+    bench_check(n > 0, "an answer is missing");
+    arrived[fd] += (size_t)n;
+    if (arrived[fd] < answer_size)
+        return 0;
+    arrived[fd] = 0;
+    return 1;
 }
 
 static int *clients;
@@ -131,14 +184,14 @@ static void
 load(long n)
 {
     struct epoll_event events[EVENTS];
-    char bytes[SIZE];
     long asked = 0, answered = 0;
     for (int i = 0; i < connections && asked < n; i++, asked++)
         ask(clients[i]);
     while (answered < n) {
         int ready = epoll_wait(epoll, events, EVENTS, -1);
         for (int i = 0; i < ready; i++) {
-            bench_check(read(events[i].data.fd, bytes, SIZE) == SIZE, "an answer is missing");
+            if (!receive(events[i].data.fd))
+                continue;
             answered++;
             if (asked < n) {
                 ask(events[i].data.fd);
@@ -180,8 +233,14 @@ main(int argc, char **argv)
     connections = atoi(argv[1]);
     start_server(argv + 3);
     clients = calloc((size_t)connections, sizeof *clients);
-    for (int i = 0; i < connections; i++)
+    arrived = calloc(files.rlim_max, sizeof *arrived);
+    for (int i = 0; i < connections; i++) {
         watch(clients[i] = connect_client());
+        if (strcmp(argv[2], "http") == 0 && i == 0)
+            speak_http(clients[i]);
+        else if (strcmp(argv[2], "ws") == 0)
+            speak_websocket(clients[i]);
+    }
     load(connections * 10L);
     long before = resident();
     int idle = strcmp(argv[2], "bytes") == 0 ? 5000 : atoi(argv[2]);
