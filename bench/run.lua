@@ -200,7 +200,8 @@ local rows = {
     { http_py("aiohttp", "body"), http_py("gevent", "body") } },
 
   served("http server, hello", "http", 0, { { "pywsgi", serve_py .. "gevent.py", 5 },
-    { "aiohttp", serve_py .. "aiohttp.py" }, { "node", "node bench/peers/serve_node.js", 1 } }, { "nginx", nginx .. "1" }),
+    { "aiohttp", serve_py .. "aiohttp.py" }, { "node", "node bench/peers/serve_node.js", 1 } },
+    { "nginx", nginx .. "1" }),
   served("http server, 2 workers", "http", 2, { { "node", "node bench/peers/serve_node.js" } },
     { "nginx", nginx .. "2" }),
   served("websocket echo", "ws", 0, { { "websockets", serve_py .. "websockets.py", 5 } }),

@@ -52,6 +52,10 @@ for _, mode in ipairs{ "command", "stock" } do
       assert.equal("stopped", lines[11])
     end)
 
+    it("web.lua answers in JSON", function()
+      assert.same({ '{"count":3,"name":"apples"}', '{"count":5,"name":"apples"}' }, script "web")
+    end)
+
     it("cache.lua calls the expensive function once", function()
       local lines = script "cache"
       assert.equal(5, #lines)

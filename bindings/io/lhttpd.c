@@ -41,7 +41,7 @@
 #define NS_PER_MS (MPE_NS_PER_S / 1000)
 #define ROUNDS 8 /* of the library, before the others run */
 #define FDINFO_LINE 160
-#define CONNECTION_MEMORY ((size_t)16 << 10) /* for a header; the library clears it for each request */
+#define CONNECTION_MEMORY ((size_t)16 << 10) /* for a header; cleared for each request */
 
 /* ---- deadlines of connections ---- */
 

@@ -40,6 +40,7 @@ function Request.__close(self, err)
     local acceptor, raw = self.acceptor, self.raw
     acceptor.running[self.task] = nil
     if err == nil then return end
+    self.task.name = self.method .. " " .. self.target -- for the report
     if not self.stopped then acceptor:count(server.FAILED, 1) end
     local is_open, is_answered = raw:is_open()
     if not is_open then return end
