@@ -10,6 +10,7 @@
 #   make spec-api     specs of what is sent, in a build that reads no private memory of Lua (PLAIN=0)
 #   make asan tsan valgrind              the tests under a checker, each in a tree of its own
 #   make chaos fuzz   kill storms; damaged messages                   (SECONDS=, TASKS=, KILLS=, WAITS=)
+#   make soak         many connections to a server, and flat memory    (CONNECTIONS=, WORKERS=)
 #   make model        protocols of shared memory, every order of their steps (spin)
 #   make bench        numbers beside Python's and the raw limits            (ROW=)
 #   make install uninstall               PREFIX=/usr/local LIBDIR=PREFIX/lib DESTDIR=

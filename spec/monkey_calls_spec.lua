@@ -228,6 +228,25 @@ describe("a patched call", function()
       other:kill()]], { before = "ulimit -n 60" })
   end)
 
+  it("takes no descriptor but its own, however many wait", function()
+    ok([[
+      local sockets, waiting, number = {}, {}, 0
+      for i = 1, 80 do
+        local u = assert(socket.udp())
+        assert(u:setsockname("127.0.0.1", 0))
+        sockets[i], waiting[i] = u, co.spawn(u.receive, u)
+      end
+      local all = co.spawn(socket.select, sockets)
+      co.sleep(0.02)
+      eq(all:ready(), false)
+      local sender = socket.udp()
+      for i = 1, 80 do sender:sendto("x" .. i, sockets[i]:getsockname()) end
+      for i = 1, 80 do eq(waiting[i]:get(10), "x" .. i) number = number + 1 end
+      eq(number, 80)
+      sender:sendto("last", sockets[80]:getsockname())
+      eq(all:get(10)[1], sockets[80])]], { before = "ulimit -n 110" })
+  end)
+
   it("makes no garbage but its results", function()
     ok[[
       local l, port = listen()

@@ -231,6 +231,15 @@ describe("a StreamServer", function()
       assert(descriptors() <= before + 1)]]
   end)
 
+  for _, workers in ipairs { 0, 2 } do
+    it(("stays as it is over many connections, also broken ones (%d workers)"):format(workers), function()
+      local r = support.run(nil, { file = "tools/soak.lua", args = { 5000, workers }, timeout = 60 })
+      assert.equal("soak: flat\n", r.stdout:match "[^\n]*\n$", r.stdout .. r.stderr)
+      assert.equal("", r.stderr)
+      assert.equal(0, r.status)
+    end)
+  end
+
   it("says what is wrong with its settings", function()
     ok[[
       local S = mp.server.StreamServer

@@ -1,7 +1,7 @@
 # The checks beside the tests, included by the Makefile: checkers of memory and threads, storms, models,
 # benchmarks, style. docs/testing.md says what each one finds.
 
-.PHONY: asan tsan valgrind chaos fuzz model bench lint format tidy
+.PHONY: asan tsan valgrind chaos soak fuzz model bench lint format tidy
 
 # Sanitizers change what is compiled, so they have trees of their own. The Lua that loads core.so is
 # not instrumented: the run-time library must then come before it.
@@ -32,6 +32,10 @@ chaos: all
 	timeout 600 $(BUILD)/mpengine spec/chaos/objects.lua $(or $(SECONDS),60) $(KILLS)
 	timeout 1200 $(BUILD)/mpengine spec/chaos/pool.lua $(or $(TASKS),100000) $(or $(KILLS),1000)
 	timeout 1200 $(BUILD)/mpengine spec/chaos/waits.lua $(or $(WAITS),1000000)
+
+# So many CONNECTIONS, one after another, to a server with WORKERS, and nothing grows.
+soak: all
+	timeout 3600 $(BUILD)/mpengine tools/soak.lua $(or $(CONNECTIONS),200000) $(or $(WORKERS),2)
 
 # Damaged messages, for SECONDS; a finding is left in build/fuzz.
 fuzz:
