@@ -502,3 +502,170 @@ describe("a remote queue", function()
     ]]
   end)
 end)
+
+describe("a remote list", function()
+  it("does what a list does", function()
+    ok [[
+      local l = m:list("l", { 1, "two", { 3 } })
+      eq({ #l, l[1], l[2], l[3][1], l[4], l[0] }, { 3, 1, "two", 3 })
+      l[1], l[#l + 1] = 10, "end"
+      raises("out of range", function() l[9] = 1 end)
+      raises("an item cannot be nil", function() l[1] = nil end)
+      l:append(5)
+      l:extend{ 6, 7 }
+      l:insert(1, "first")
+      l:insert(-1, "last but one")
+      l:insert(100, "far")
+      eq(l:copy(), { "first", 10, "two", { 3 }, "end", 5, 6, "last but one", 7, "far" })
+      eq({ l:pop(), l:pop(1), l:pop(-1), l:index "end", l:index "none" }, { "far", "first", 7, 4 })
+      l:remove "two"
+      raises("no item is equal", function() l:remove "two" end)
+      l:clear()
+      eq({ #l, l:pop() }, { 0 })
+      l:extend{ 3, 1.5, 2 }
+      l:sort()
+      eq(l:copy(), { 1.5, 2, 3 })
+      l:sort(function(a, b) return a > b end)
+      l:reverse()
+      eq(l:copy(), { 1.5, 2, 3 })
+      local seen = {}
+      for i, v in ipairs(l) do seen[i] = v end
+      eq(seen, l:copy())
+      eq(#m:list("l", { 9, 9, 9, 9 }), 3)
+    ]]
+  end)
+end)
+
+describe("a remote array", function()
+  it("has the elements of its type, and refuses what does not fit", function()
+    ok [[
+      local a = m:Array("a", "i", { 1, 2, 3 })
+      eq({ #a, a[1], a[3], a[4], a[0] }, { 3, 1, 3 })
+      a[2] = 2.0 + 5
+      eq(a:totable(), { 1, 7, 3 })
+      raises("", function() a[1] = 1.5 end)
+      raises("", function() a[1] = 1 << 40 end)
+      raises("index 4 is out of range", function() a[4] = 1 end)
+      a:set({ 8, 9 }, 2)
+      eq({ a:totable(2), a:add(1, 5), a:compare_exchange(1, 6, 0), a:compare_exchange(1, 6, 1) },
+        { { 8, 9 }, 6, true, false, 0 })
+      a:fill(4)
+      eq(a:totable(), { 4, 4, 4 })
+      eq({ m:Array "a"[1], m:Array("d", "d", 2):totable() }, { 4, { 0.0, 0.0 } })
+      raises("exists with other parameters: i 3, not i 5", function() m:Array("a", "i", 5) end)
+      local text = m:Array("t", "c", "hello")
+      text:set_string("J", 1)
+      eq({ text:string(), text[2], m:Array("u", "u", { "é" })[1] }, { "Jello", "e", "é" })
+      local v = m:Value("v", "d", 0.5)
+      v.value = v.value + 1
+      eq({ v.value, v:add(1), v:compare_exchange(2.5, 3), m:Value "v".value }, { 1.5, 2.5, true, 3.0 })
+      eq({ m:Value("q", "q", math.mininteger).value, m:Value("n", "i").value }, { math.mininteger, 0 })
+      v:with(function() eq(v:get_lock():locked(), true) end)
+      local all = {}
+      for i = 1, 2 do all[i] = P(function() for j = 1, 100 do m:Value "n":add(1) end end) end
+      for _, p in ipairs(all) do p:join() end
+      eq(m:Value "n".value, 200)
+    ]]
+  end)
+end)
+
+describe("a remote cache", function()
+  it("does what a cache does", function()
+    ok [[
+      local c = m:Cache("c", { size = "1M", ttl = 60 })
+      eq({ c:get "k", c:set("k", { 1 }), c:get "k"[1] }, { nil, nil, 1 })
+      eq({ c:add("k", 2), c:add("new", 2), c:replace("k", 3), c:replace("none", 3) }, { false, true, true, false })
+      eq({ c:get "k", c:delete "k", c:delete "k", c:ttl "k" }, { 3, true, false })
+      eq({ c:incr("n", 5, 10), c:incr("n", 1), c:get "n" }, { 15, 16, 16 })
+      raises("the key is absent, and there is no init", function() c:incr("absent", 1) end)
+      raises("a cache stores no nil", function() c:set("k", nil) end)
+      raises("ttl must be a number of seconds above 0", function() c:set("k", 1, 0) end)
+      raises("the value is larger than the cache", function() c:set("k", ("x"):rep(2 << 20)) end)
+      c:set("short", 1, 0.05)
+      c:set("ever", 1, math.huge)
+      eq({ c:get "short", c:ttl "ever", c:touch "ever", c:ttl "ever" > 50, c:touch "none" },
+        { 1, math.huge, true, true, false })
+      until_true(function() return c:get "short" == nil end)
+      local s = c:stats()
+      eq({ s.entries, s.expired, s.bytes < 1 << 20 }, { 3, 1, true })
+      eq(#c:keys(), 3)
+      c:clear()
+      eq({ c:get "n", c:stats().entries, c:stats().bytes }, { nil, 0, 0 })
+      raises("'x' is new: its size is expected", function() m:Cache "x" end)
+    ]]
+  end)
+
+  it("is never larger than its size, and keeps what is read again in a scan", function()
+    ok [[
+      local c = m:Cache("c", { size = 100000 })
+      c:set("hot", "value")
+      eq(c:get "hot", "value")
+      for i = 1, 400 do
+        c:set(i, ("x"):rep(100 + i * 10))
+        if i % 50 == 0 then eq({ c:get "hot", c:stats().bytes <= 100000 }, { "value", true }) end
+      end
+      eq(c:stats().evictions > 100, true)
+    ]]
+  end)
+
+  it("computes a value once, whichever tasks and processes ask", function()
+    ok [[
+      local c, d = m:Cache("c", { size = "1M" }), m:dict "d"
+      local function compute(k) d:incr "calls" co.sleep(0.2) return k .. "!" end
+      local all = {}
+      for i = 1, 2 do
+        all[i] = P(function()
+          local tasks = {}
+          for j = 1, 3 do tasks[j] = co.spawn(function() eq(c:fetch("k", compute), "k!") end) end
+          co.joinall(tasks, nil, { raise_error = true })
+        end)
+      end
+      for _, p in ipairs(all) do p:join() eq(p.exitcode, 0) end
+      eq({ d.calls, c:stats().computed, c:fetch("k", error) }, { 1, 1, "k!" })
+      local calls = 0
+      local function fail() calls = calls + 1 co.sleep(0.1) error("no value", 0) end
+      local tasks = {}
+      for j = 1, 3 do tasks[j] = co.spawn(function() return pcall(c.fetch, c, "bad", fail) end) end
+      for j = 1, 3 do eq({ tasks[j]:get() }, { false, "no value" }) end
+      eq({ calls, c:get "bad" }, { 1 })
+      raises("the function returned nil", function() c:fetch("nothing", function() end) end)
+      raises("by this very call", function() c:fetch("self", function() return c:fetch("self", print) end) end)
+      local slow = co.spawn(function() c:fetch("slow", function() co.sleep(10) end) end)
+      co.sleep(0.1)
+      eq({ c:fetch("slow", error, { timeout = 0.05 }) }, { nil, "timeout" })
+      slow:kill()
+      eq(c:fetch("slow", function() return 1 end), 1)
+    ]]
+  end)
+
+  it("lets another compute when the process that computes is killed", function()
+    ok [[
+      local c = m:Cache("c", { size = "1M" })
+      killed(function() co.spawn(c.fetch, c, "k", function() co.sleep(60) end) co.sleep(0.2) end)
+      eq(c:fetch("k", function() return "mine" end, { timeout = 10 }), "mine")
+    ]]
+  end)
+end)
+
+describe("a remote rate limiter", function()
+  it("gives tokens in turn, at its rate", function()
+    ok [[
+      local r = m:RateLimiter("r", { rate = 20, burst = 2 })
+      eq({ r:try(), r:try(), r:try() }, { true, true, false })
+      local from = mp.now()
+      local order, tasks = {}, {}
+      for i = 1, 4 do
+        tasks[i] = co.spawn(function() r:acquire() order[#order + 1] = i end)
+        co.sleep(0.005)
+      end
+      co.joinall(tasks)
+      eq(order, { 1, 2, 3, 4 })
+      late(from, 0.15)
+      eq({ r:acquire(2, 0) }, { nil, "timeout" })
+      eq({ r:acquire(2, 0.01) }, { nil, "timeout" })
+      raises("n must be at most the burst, 2, got 3", function() r:acquire(3) end)
+      raises("n must be a number above 0", function() r:try(0) end)
+      raises("rate must be a number above 0", function() m:RateLimiter("x", { rate = 0 }) end)
+    ]]
+  end)
+end)

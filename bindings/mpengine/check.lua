@@ -64,6 +64,9 @@ function check.callable(call, n, value)
     if not check.is_callable(value) then check.fail(call, n, "function", value) end
 end
 
+--- True for a number above 0, which NaN is not.
+function check.is_positive(value) return type(value) == "number" and value > 0 end
+
 --- Seconds to wait: a number that is not negative.
 function check.seconds(call, n, value)
     if type(value) == "number" and value >= 0 then return end

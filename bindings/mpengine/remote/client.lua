@@ -256,7 +256,7 @@ local function new(manager, address)
         address = address, prefix = ("mp:{%s}:"):format(manager.namespace), ca = manager.ca,
         timeout = manager.timeout, connect_timeout = math.min(3, manager.timeout), lease = manager.lease,
         id = ("%d-%016x"):format(core.pid(), random(0)),
-        connections = {}, opening = {}, waits = {}, last_wait = 0, held = {}, owned = {}, permits = {},
+        connections = {}, opening = {}, waits = {}, last_wait = 0, held = {}, owned = {}, permits = {}, fetching = {},
     }, Client)
 end
 

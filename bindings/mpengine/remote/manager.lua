@@ -50,7 +50,8 @@ end
 local classes = { -- by the name of the maker: the module that has it
     dict = "dict", Namespace = "dict", Lock = "lock", RLock = "lock", Semaphore = "semaphore",
     BoundedSemaphore = "semaphore", Event = "event", Condition = "condition", Barrier = "barrier", Queue = "queue",
-    JoinableQueue = "queue", SimpleQueue = "queue",
+    JoinableQueue = "queue", SimpleQueue = "queue", list = "list", Array = "array", Value = "array",
+    Cache = "cache", RateLimiter = "limiter",
 }
 
 local makers = {}

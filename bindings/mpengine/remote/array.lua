@@ -1,0 +1,258 @@
+--- Array and Value of a remote manager: numbers of a C type, packed in a string of the server's. A number that
+--- does not fit is refused as a local array refuses it.
+local mp = require "mpengine"
+local check = require "mpengine.check"
+local client = require "mpengine.remote.client"
+local lock = require "mpengine.remote.lock"
+local object = require "mpengine.remote.object"
+
+-- The format of string.pack for each type code, and its size.
+local FORMATS <const> = { c = "c1", u = "<I4", b = "<i1", B = "<I1", h = "<i2", H = "<I2", i = "<i4", I = "<I4",
+    l = "<i8", L = "<i8", q = "<i8", Q = "<i8", f = "<f", d = "<d" }
+
+-- ARGV: name, bytes
+local INIT = client.script [[
+return call('SETNX', P .. 'array:' .. ARGV[1], ARGV[2])
+]]
+
+-- ARGV: name, offset, expected, new: false when it is stored, else what is there
+local EXCHANGE = client.script [[
+local K = P .. 'array:' .. ARGV[1]
+local there = call('GETRANGE', K, ARGV[2], ARGV[2] + #ARGV[3] - 1)
+if there ~= ARGV[3] then return there end
+call('SETRANGE', K, ARGV[2], ARGV[4])
+return false
+]]
+
+-- ---- elements --------------------------------------------------------------------------------
+
+local shapes = setmetatable({}, { __mode = "k" }) -- handle -> code, count, format, size of an element
+
+local function shape(self)
+    local known = shapes[self]
+    if known then return known end
+    local text = object.agree(object.manager_of(self), getmetatable(self).kind, object.name(self), nil, "")
+    local code, count = text:match "^(%a) (%d+)$"
+    if not code then error(("%s: '%s' does not exist"):format(getmetatable(self).kind, object.name(self))) end
+    known = { code = code, count = math.tointeger(tonumber(count)), format = FORMATS[code],
+        size = string.packsize(FORMATS[code]), scratch = mp.RawArray(code, 1) }
+    shapes[self] = known
+    return known
+end
+
+--- The bytes of an element; raises for one that does not fit.
+local function pack(s, value)
+    s.scratch[1] = value
+    local fitted = s.scratch[1]
+    if s.code == "u" then fitted = utf8.codepoint(fitted) end
+    return string.pack(s.format, fitted)
+end
+
+local function unpack_at(s, bytes, at)
+    local value = string.unpack(s.format, bytes, at)
+    if s.code == "u" then return utf8.char(value) end
+    return value
+end
+
+local function key_of(c, self) return c.prefix .. "array:" .. getmetatable(self).kind .. ":" .. object.name(self) end
+local function name_of(self) return getmetatable(self).kind .. ":" .. object.name(self) end
+
+local function read(c, self, s, first, last)
+    return c:command(true, { "GETRANGE", key_of(c, self), (first - 1) * s.size, last * s.size - 1 })
+end
+
+local function write(c, self, s, first, bytes)
+    c:command(true, { "SETRANGE", key_of(c, self), (first - 1) * s.size, bytes })
+end
+
+--- Adds to an element as one step: the new value.
+local function add(c, self, s, i, delta)
+    if type(delta) ~= "number" then check.fail(getmetatable(self).kind .. ":add", 2, "number", delta) end
+    local old = read(c, self, s, i, i)
+    while old do
+        local sum = unpack_at(s, old, 1) + delta
+        local new = pack(s, sum)
+        local there = c:run(false, EXCHANGE, name_of(self), (i - 1) * s.size, old, new)
+        if not there then return unpack_at(s, new, 1) end
+        old = there
+    end
+end
+
+--- Stores a value where the expected one is: true, or false and what is there.
+local function exchange(c, self, s, i, expected, desired)
+    local there = c:run(false, EXCHANGE, name_of(self), (i - 1) * s.size, pack(s, expected), pack(s, desired))
+    if not there then return true end
+    return false, unpack_at(s, there, 1)
+end
+
+--- Makes the bytes, unless they exist; the parameters are the type and the number of elements.
+local function open(class, manager, name, code, values, count)
+    local self = object.new(class, manager, name)
+    if code == nil then
+        shape(self)
+        return self
+    end
+    if not FORMATS[code] then
+        check.wrong("Manager:" .. class.kind, 2, ("a type code expected, got %s"):format(tostring(code)))
+    end
+    object.agree(manager, class.kind, name, ("%s %d"):format(code, count), "")
+    local s, bytes = shape(self), {}
+    for i = 1, #values do bytes[i] = pack(s, values[i]) end
+    bytes = table.concat(bytes)
+    client.of(manager):run(true, INIT, name_of(self), bytes .. ("\0"):rep(count * s.size - #bytes))
+    return self
+end
+
+-- ---- Array -----------------------------------------------------------------------------------
+
+local Array = object.class("Array", "array")
+local methods = Array.methods
+
+local function within(call, s, i)
+    local n = math.type(i) and math.tointeger(i)
+    if not n or n < 1 or n > s.count then
+        error(("Array%s: index %s is out of range (1 to %d)"):format(call, tostring(i), s.count))
+    end
+    return n
+end
+
+function methods:totable(first, last)
+    local c, s = object.check(self, Array, "totable"), shape(self)
+    first, last = math.max(1, first or 1), math.min(s.count, last or s.count)
+    local list = {}
+    if first > last then return list end
+    local bytes = read(c, self, s, first, last)
+    for i = 1, last - first + 1 do list[i] = unpack_at(s, bytes, (i - 1) * s.size + 1) end
+    return list
+end
+
+--- Stores the items of a list from place `at` (1) on, in one step.
+function methods:set(list, at)
+    local c, s = object.check(self, Array, "set"), shape(self)
+    check.type("Array:set", 1, list, "table")
+    at = at or 1
+    if #list == 0 then return end
+    within(":set", s, at)
+    within(":set", s, at + #list - 1)
+    local bytes = {}
+    for i = 1, #list do bytes[i] = pack(s, list[i]) end
+    write(c, self, s, at, table.concat(bytes))
+end
+
+function methods:fill(value)
+    local c, s = object.check(self, Array, "fill"), shape(self)
+    write(c, self, s, 1, pack(s, value):rep(s.count))
+end
+
+local function check_text(call, s)
+    if s.code == "c" then return end
+    error(("Array:%s: an array of type 'c' expected, this one is of '%s'"):format(call, s.code))
+end
+
+--- The bytes of an array of characters.
+function methods:string(first, last)
+    local c, s = object.check(self, Array, "string"), shape(self)
+    check_text("string", s)
+    first, last = math.max(1, first or 1), math.min(s.count, last or s.count)
+    return first > last and "" or read(c, self, s, first, last)
+end
+
+function methods:set_string(bytes, at)
+    local c, s = object.check(self, Array, "set_string"), shape(self)
+    check_text("set_string", s)
+    check.type("Array:set_string", 1, bytes, "string")
+    if bytes == "" then return end
+    at = at or 1
+    within(":set_string", s, at)
+    within(":set_string", s, at + #bytes - 1)
+    write(c, self, s, at, bytes)
+end
+
+--- Adds to an element, as one step: the new value.
+function methods:add(i, delta)
+    local c, s = object.check(self, Array, "add"), shape(self)
+    return add(c, self, s, within(":add", s, i), delta)
+end
+
+--- Stores `desired` where `expected` is: true, or false and what is there.
+function methods:compare_exchange(i, expected, desired)
+    local c, s = object.check(self, Array, "compare_exchange"), shape(self)
+    return exchange(c, self, s, within(":compare_exchange", s, i), expected, desired)
+end
+
+function Array.__index(self, key)
+    local method = methods[key]
+    if method then return method end
+    local i = math.type(key) and math.tointeger(key)
+    local c, s = object.check(self, Array, "__index"), shape(self)
+    if not i or i < 1 or i > s.count then return nil end
+    return unpack_at(s, read(c, self, s, i, i), 1)
+end
+
+function Array.__newindex(self, key, value)
+    local c, s = object.check(self, Array, "__newindex"), shape(self)
+    write(c, self, s, within("", s, key), pack(s, value))
+end
+
+function Array.__len(self) return shape(self).count end
+
+--- Makes a handle: type code, and a size or the elements.
+function Array.open(manager, name, code, contents)
+    if type(contents) == "string" and code == "c" then
+        local list = {}
+        for i = 1, #contents do list[i] = contents:sub(i, i) end
+        contents = list
+    end
+    if code ~= nil and type(contents) ~= "table" and (math.type(contents) ~= "integer" or contents < 1) then
+        check.fail("Manager:Array", 3, "a size, 1 or more, or a table of elements", contents)
+    end
+    local list = type(contents) == "table" and contents or {}
+    return open(Array, manager, name, code, list, type(contents) == "table" and #list or contents)
+end
+
+-- ---- Value -----------------------------------------------------------------------------------
+
+local Value = object.class("Value", "array")
+
+--- Adds to it, as one step: the new value.
+function Value.methods:add(delta)
+    local c = object.check(self, Value, "add")
+    return add(c, self, shape(self), 1, delta)
+end
+
+function Value.methods:compare_exchange(expected, desired)
+    local c = object.check(self, Value, "compare_exchange")
+    return exchange(c, self, shape(self), 1, expected, desired)
+end
+
+function Value.fields:value()
+    local c, s = object.check(self, Value, "value"), shape(self)
+    return unpack_at(s, read(c, self, s, 1, 1), 1)
+end
+
+function Value.__newindex(self, key, value)
+    local c, s = object.check(self, Value, "__newindex"), shape(self)
+    if key ~= "value" then error(("Value: there is no field '%s' to assign to"):format(tostring(key))) end
+    write(c, self, s, 1, pack(s, value))
+end
+
+--- Makes a handle: type code, and what it begins with (0).
+function Value.open(manager, name, code, initial)
+    return open(Value, manager, name, code, initial ~= nil and { initial } or {}, 1)
+end
+
+-- ---- their lock ------------------------------------------------------------------------------
+
+for _, class in ipairs { Array, Value } do
+    --- The RLock that belongs to it.
+    function class.methods:get_lock()
+        object.check(self, class, "get_lock")
+        return object.new(lock.RLock, object.manager_of(self), class.kind .. " " .. object.name(self))
+    end
+
+    function class.methods:guard(timeout) return self:get_lock():guard(timeout) end
+
+    function class.methods:with(f, ...) return self:get_lock():with(f, ...) end
+end
+
+return { Array = Array, Value = Value }
