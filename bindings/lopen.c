@@ -54,7 +54,10 @@
     X(beat)                                                                                        \
     X(redis)                                                                                       \
     X(luv)                                                                                         \
-    X(signal) /* process */                                                                        \
+    X(view) /* process */                                                                          \
+    X(ask)                                                                                         \
+    X(answer)                                                                                      \
+    X(signal)                                                                                      \
     X(process)                                                                                     \
     X(spawn)                                                                                       \
     X(shutdown)                                                                                    \

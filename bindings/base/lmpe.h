@@ -40,6 +40,9 @@ struct lmpe {
     lmpe_task *callback; /* current while the loop runs what is no task: the host's callbacks */
     lua_State *driver;   /* the thread that drives the loop now; tasks are resumed from it */
     struct lmpe_turn turn;
+    const uint64_t *clock; /* mpe_loop_clock */
+    uint32_t unseen_tasks; /* for a process without such a word */
+    uint32_t *shown_tasks; /* mpe_self_tasks: the main one, and the script's that have not ended */
     uint32_t live_tasks;
     uint32_t anchor_free; /* first free place for a task, see ltask.c */
     uint32_t anchor_top;
@@ -57,6 +60,7 @@ struct lmpe {
     struct lmpe_places *places; /* llabel.c; the same */
     struct lmpe_ticker *ticker; /* lcancel.c */
     uint32_t switches;          /* how often a task was run */
+    int pauses;                 /* an answer goes on after LMPE_TICK_INSTRUCTIONS: lanswer.c */
     int yielded;                /* a task is yielding to the scheduler */
     int drive_depth;
     int resetting; /* lua_resetthread runs close handlers */

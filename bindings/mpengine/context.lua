@@ -105,6 +105,12 @@ function context.plain_arg()
     return copy
 end
 
+-- For SIGQUIT: what writes the dump of a program of stock Lua.
+if core.is_program() then
+    core.reader_code(([[package.path, package.cpath = %q, %q
+        os.exit(require("mpengine.look.command").run("dump", { "PID       " }))]]):format(package.path, package.cpath))
+end
+
 default = core.variable "START_METHOD" or core.is_host() and "forkserver" or "fork"
 
 return context

@@ -16,6 +16,7 @@ end
 local USAGE = [=[
 usage: mpengine [options] [script.lua [args]]
        mpengine worker [options] URL             run tasks of remote pools; worker --help
+       mpengine ps | dump [PID] [--json]
   -e code         run code
   -i              enter interactive mode after the script
   -l mod          require module 'mod' into global 'mod'
@@ -191,6 +192,8 @@ local function show_version() print("mpengine " .. core.version .. "  (" .. _VER
 --- What the command does besides running scripts; a script of such a name is run as ./worker.
 local verbs = {
     worker = function(args) return require("mpengine.remote.command").worker(args) end,
+    ps = function(args) return require("mpengine.look.command").run("ps", args) end,
+    dump = function(args) return require("mpengine.look.command").run("dump", args) end,
 }
 
 --- Carries out the options; returns the exit code of the main chunk.

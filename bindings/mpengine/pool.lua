@@ -224,6 +224,8 @@ end
 
 -- ---- making ----
 
+local running = setmetatable({}, { __mode = "k" }) -- for readers: look/answer.lua
+
 local UPPER = { start_more = workers.start_more, news = workers.news, watch_timeout = stop.watch_timeout }
 
 --- mp.Pool(n) or mp.Pool{ processes =, initializer =, initargs =, maxtasksperchild =, name = }
@@ -237,9 +239,10 @@ local function new(first, ...)
         changed = core.waitlist(), owner = process.identity, method = mp.get_start_method(),
         name = opts.name,
     }, UPPER)
+    running[pool] = true
     workers.start(pool, 1)
     core.spawn(schedule.pump, pool)
     return setmetatable({ pool = pool }, Pool)
 end
 
-return { Pool = new }
+return { Pool = new, running = running }

@@ -10,7 +10,7 @@
 
 #include <signal.h>
 
-static const int used[] = {SIGINT, SIGTERM, SIGCHLD, SIGALRM};
+static const int used[] = {SIGINT, SIGTERM, SIGCHLD, SIGALRM, SIGQUIT, MPE_ASK_SIGNAL};
 
 void
 lmpe_signals_inherited(void)

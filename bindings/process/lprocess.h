@@ -66,6 +66,9 @@ int lmpe_signal_children(lmpe *S);
 /* lprocess.c: reaps the children that have exited, so that nothing of them is left in the
  * system. */
 void lmpe_reap_children(lmpe *S);
+/* Makes the running code reach a point soon where signals are looked at, after so many instructions
+ * at the latest, and the loop check. For handlers. */
+void lmpe_alert(lmpe *S, int instructions);
 /* The signal that ended, or is about to end, the main chunk; 0. */
 int lmpe_signal_raised(void);
 

@@ -17,6 +17,7 @@
 #include "base/lmodules.h"
 #include "base/lsystem.h"
 #include "process/lprocess.h"
+#include "process/lview.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -125,7 +126,7 @@ wants(lmpe *S)
         return 0;
     if (sig.fatal)
         die(S, sig.fatal);
-    return sig.any_noted || sig.child_ended || raises_here(S);
+    return sig.any_noted || sig.child_ended || raises_here(S) || lmpe_is_asked(S);
 }
 
 static void
@@ -162,6 +163,8 @@ act(lua_State *L, lmpe *S)
         look_at_children(S);
     if (sig.any_noted)
         start_tasks(L, 1);
+    if (lmpe_is_asked(S))
+        lmpe_answer(L, S);
     if (!raises_here(S))
         return;
     signal_take(L, S);
@@ -181,6 +184,9 @@ pending(lua_State *L, lmpe *S)
         look_at_children(S);
     if (sig.any_noted)
         start_tasks(L, 0);
+    S->pauses = 0;
+    if (lmpe_is_asked(S))
+        lmpe_answer(L, S);
     return raises(S);
 }
 
@@ -220,15 +226,18 @@ sent_on(int number)
     return 1;
 }
 
-/* Makes the running code reach a safe point soon, and the loop check. */
+void
+lmpe_alert(lmpe *S, int instructions)
+{
+    lmpe_hook(S, instructions);
+    mpe_interrupt(S->e);
+}
+
 static void
 alert(int instructions)
 {
-    lmpe *S = sig.S;
-    if (!S || !S->e)
-        return;
-    lmpe_hook(S, instructions);
-    mpe_interrupt(S->e);
+    if (sig.S && sig.S->e)
+        lmpe_alert(sig.S, instructions);
 }
 
 /* The next one ends the program. */
@@ -315,6 +324,7 @@ lmpe_signals_open(lmpe *S)
     take(SIGINT, on_program_signal, 0);
     if (!is_ignored(SIGTERM))
         take(SIGTERM, on_program_signal, 0);
+    lmpe_answers_open(S);
 }
 
 int
@@ -343,6 +353,7 @@ lmpe_signals_child(lmpe *S)
         die(S, raised);
     take(SIGINT, on_child_signal, 0);
     take(SIGTERM, on_child_signal, 0);
+    lmpe_answers_open(S);
 }
 
 void
@@ -387,7 +398,9 @@ static void
 install_default(lmpe *S, int number)
 {
     int is_ours = sig.S == S && (number == SIGINT || number == SIGTERM), alive;
-    if (!is_ours)
+    if (sig.S == S && number == SIGQUIT)
+        lmpe_quit_install();
+    else if (!is_ours)
         signal(number, SIG_DFL);
     else if (mpe_parent_pid(S->e, &alive))
         take(number, on_child_signal, 0);

@@ -124,6 +124,15 @@ lmpe_is_heard(const mpe_waitlist *joiners)
     return 0;
 }
 
+/* A wait begins. The main task may have run for long since the loop has read the clock. */
+static inline void
+note_beginning(lmpe *S, lmpe_task *t)
+{
+    if (t == S->main_task)
+        mpe_loop_look(S->e);
+    t->since = lmpe_moment(*S->clock);
+}
+
 static void
 file_simple(lua_State *L, lmpe *S, lmpe_task *t, mpe_waitlist *list, uint64_t deadline)
 {
@@ -185,6 +194,7 @@ lmpe_wait(lua_State *L, lmpe *S, mpe_waitlist *list, uint64_t deadline, lmpe_fin
         return lmpe_did(L, S, LMPE_LOOKED, finish(L, S, MPE_ETIMEDOUT));
     if (cannot_wait(L, S))
         return lua_error(L);
+    note_beginning(S, t);
     t->shielded = 0;
     file_simple(L, S, t, list, lmpe_effective_deadline(L, S, t, deadline));
     if (lmpe_can_yield(L, S))
@@ -208,6 +218,7 @@ lmpe_wait_shielded(lua_State *L, lmpe *S, mpe_waitlist *list, lmpe_finish_fn fin
     lmpe_task *t = S->current;
     if (cannot_wait(L, S))
         return lua_error(L);
+    note_beginning(S, t);
     t->shielded = 1;
     file_simple(L, S, t, list, MPE_FOREVER);
     if (lmpe_can_yield(L, S))
@@ -379,6 +390,9 @@ go_on(lua_State *L, lmpe *S, lmpe_await *a, int *rc)
             *rc = refuse(L, S, a);
             continue;
         }
+        if (!a->has_begun)
+            note_beginning(S, t);
+        a->has_begun = 1;
         t->uses_await = 1;
         t->fired = a->timed_out = 0;
         t->shielded = a->shielded;

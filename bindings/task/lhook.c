@@ -57,11 +57,13 @@ on_instruction(lua_State *L, lua_Debug *ar)
         return;
     }
     int is_looked_at = lmpe_is_looked_at(S);
+    if (lua_gethookcount(L) >= LMPE_TICK_INSTRUCTIONS)
+        S->pauses = 0;
     if (is_looked_at)
         lmpe_tick(S);
     lmpe_report_overdue(L, S);
     if (!S->signals->wants(S) && !is_stopped(S) && !lmpe_cancel_wants(L, S)) {
-        if (is_looked_at)
+        if (is_looked_at || S->pauses)
             lua_sethook(L, on_instruction, LUA_MASKCOUNT, LMPE_TICK_INSTRUCTIONS);
         else
             unhook(S->ticker, L);

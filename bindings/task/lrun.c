@@ -136,6 +136,7 @@ task_ended(lmpe_task *t, lua_State *L, int nresults)
     t->co = NULL;
     t->state = LMPE_DONE;
     S->live_tasks--;
+    *S->shown_tasks -= !t->background;
     lmpe_drop_anchor(L, S, t);
     t->anchor = ++S->ended_tasks;
     lmpe_forget_scopes(L, t);
@@ -259,6 +260,7 @@ new_task(lua_State *L, int background)
     lua_xmove(L, co, 1);
     lua_xmove(L, co, n);
     S->live_tasks++;
+    *S->shown_tasks += !background;
     return t;
 }
 

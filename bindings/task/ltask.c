@@ -208,6 +208,12 @@ static void
 begin_main_task(lmpe *S, lmpe_task *t)
 {
     memset(t, 0, sizeof *t);
+    S->clock = mpe_loop_clock(S->e);
+    mpe_loop_look(S->e);
+    S->shown_tasks = mpe_self_tasks(S->e);
+    if (!S->shown_tasks)
+        S->shown_tasks = &S->unseen_tasks;
+    *S->shown_tasks = 1;
     t->S = S;
     t->id = mpe_owner_new(S->e);
     t->state = LMPE_RUNNING;
@@ -339,6 +345,7 @@ on_open(lua_State *L, lmpe *S)
     lua_setfield(L, -2, "Task");
     lmpe_open_methods(L, S);
     lmpe_open_report(L, S);
+    lmpe_open_describe(L, S);
     new_main_task(L, S);
     new_callback_task(L, S);
     lmpe_open_cancel(L, S);

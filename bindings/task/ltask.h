@@ -47,6 +47,7 @@ struct lmpe_await {
     uint8_t cleans_up; /* attempt wants to be called when the wait is killed */
     uint8_t timed_out;
     uint8_t stays;     /* an immediate success is handled before the others run */
+    uint8_t has_begun; /* it has waited before */
     uint8_t collected; /* shared memory was short, and garbage has been collected for it */
     lua_State *L;      /* where it waits */
 };
@@ -117,6 +118,7 @@ struct lmpe_task {
     uint32_t anchor; /* place in the table that keeps it alive; ended: the number of its end */
     int fired;       /* a wait in place has ended */
     int32_t nresults;
+    uint32_t since; /* when its wait began: lmpe_moment */
     uint8_t state;
     int8_t outcome; /* 1 returned, 0 raised, -1 killed; when DONE */
     uint8_t killed;
@@ -135,6 +137,13 @@ struct lmpe_task {
     uint8_t of_host;  /* the host hears its error: lhost_tasks.c */
     uint8_t recorded; /* which is told its end */
 };
+
+/* A time of mpe_now as a number of about a millisecond each, of which a difference counts. */
+static inline uint32_t
+lmpe_moment(uint64_t now)
+{
+    return (uint32_t)(now >> 20);
+}
 
 /* The number of a task as scripts see it: they count from 1. */
 static inline lua_Integer
@@ -165,6 +174,10 @@ int lmpe_is_cancelled(lua_State *L, lmpe *S, lmpe_task *t);
 int lmpe_raise_cancelled(lua_State *L, lmpe *S, lmpe_task *t);
 /* lticker.c: looks for code that runs without waiting, as long as there may be any. */
 void lmpe_start_ticking(lmpe *S);
+/* lticker.c: takes the signal of its timer, which readers use as well (lanswer.c); what does not come
+ * from the timer is passed on. */
+void lmpe_urgent_install(void);
+extern void (*lmpe_urgent)(const void *siginfo);
 /* lhook.c: soon, and after so many instructions at the latest, asks everything that may
  * interrupt the running code. May be called by a signal handler that blocks all signals. */
 void lmpe_hook(lmpe *S, int instructions);

@@ -32,6 +32,9 @@ void lmpe_open_spawn(lua_State *L, lmpe *S);
 /* The core module is on top. */
 void lmpe_open_methods(lua_State *L, lmpe *S);
 void lmpe_open_report(lua_State *L, lmpe *S);
+void lmpe_open_describe(lua_State *L, lmpe *S);
+/* ltask_report.c: sets the fields of the table at an index that say what a waiting task waits for. */
+void lmpe_describe_wait(lua_State *L, lmpe_task *t, int table);
 /* joinall(tasks [, timeout]) -> those that have ended, in the order in which they ended */
 int lmpe_joinall(lua_State *L);
 
@@ -55,6 +58,9 @@ int lmpe_is_heard(const mpe_waitlist *joiners);
 void lmpe_unfile(lmpe *S, lmpe_task *t);
 /* In a child: a task of the parent no longer waits. */
 void lmpe_wait_forked(lmpe *S, lmpe_task *t);
+/* lwaitlist.c: the slot and the task number of the owner of the lock that a task waits for, -1 for an
+ * owner that is not a task of Lua; the slot and 0 of the process whose exit it waits for; or 0. */
+int lmpe_find_owner(lmpe_task *t, uint32_t *slot, lua_Integer *number);
 /* ldrive.c: drives the loop until the wait of the current task has ended, or the loop has ended
  * it. */
 void lmpe_wait_in_place(lua_State *L, lmpe *S, lmpe_task *t);

@@ -127,6 +127,15 @@ heavy_target(lua_State *L, lmpe_task *t)
     }
 }
 
+static void
+push_target(lua_State *L, lmpe_task *t)
+{
+    if (t->uses_await)
+        lua_pushstring(L, heavy_target(L, t));
+    else
+        lua_pushstring(L, t->w.list ? describe_subject(L, t) : "the end of its sleep");
+}
+
 /* waits_for(task) -> what it waits for, in words | nil */
 static int
 waits_for(lua_State *L)
@@ -134,11 +143,64 @@ waits_for(lua_State *L)
     lmpe_task *t = lmpe_check_task(L, 1);
     if (t->state != LMPE_WAITING)
         return 0;
-    if (t->uses_await)
-        lua_pushstring(L, heavy_target(L, t));
-    else
-        lua_pushstring(L, t->w.list ? describe_subject(L, t) : "the end of its sleep");
+    push_target(L, t);
     return 1;
+}
+
+#define NONE (-2)
+
+/* The number of the task of this process that a simple wait depends on: one that is joined, or the owner
+ * of a lock of mp.co; NONE. */
+static lua_Integer
+holder_within(lua_State *L, lmpe_task *t)
+{
+    int top = lua_gettop(L);
+    lua_Integer number = NONE;
+    if (t->uses_await || !t->w.list || !push_subject(L, t))
+        return number;
+    resolve(L);
+    lmpe_task *other = lmpe_test_task(L, -1);
+    if (other && other->state != LMPE_DONE) {
+        number = lmpe_task_number(other);
+    } else if (lua_istable(L, -1) && luaL_getmetafield(L, -1, "__name") != LUA_TNIL) {
+        lua_pop(L, 1);
+        lua_pushliteral(L, "owner");
+        lua_rawget(L, -2);
+        number = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : NONE;
+    }
+    lua_settop(L, top);
+    return number;
+}
+
+/* The task that must go on first, in this process or another: that of a lock's owner, or one that is
+ * joined. Sets slot and holder. */
+static void
+describe_holder(lua_State *L, lmpe_task *t, int table)
+{
+    uint32_t slot = mpe_self_slot(t->S->e);
+    lua_Integer holder = holder_within(L, t);
+    if (holder == NONE && !lmpe_find_owner(t, &slot, &holder))
+        return;
+    lua_pushinteger(L, slot);
+    lua_setfield(L, table, "slot");
+    lua_pushinteger(L, holder);
+    lua_setfield(L, table, "holder");
+}
+
+void
+lmpe_describe_wait(lua_State *L, lmpe_task *t, int table)
+{
+    int top = lua_gettop(L);
+    push_target(L, t);
+    lua_setfield(L, table, "waits_for");
+    lua_settop(L, top);
+    if (t->uses_await && t->wait->await.source == LMPE_OBJECT) {
+        mpe_handle h = mpe_handle_of(t->S->e, t->wait->await.on.object);
+        lua_pushinteger(L, (lua_Integer)h);
+        lua_setfield(L, table, "object");
+    }
+    describe_holder(L, t, table);
+    lua_settop(L, top);
 }
 
 void

@@ -22,11 +22,13 @@
 
 #define TICK_NS 10000000
 #define IDLE_TICKS 20 /* with nothing to look for, before the timer is stopped */
-#define TICK_SIGNAL SIGURG
+#define TICK_SIGNAL MPE_ASK_SIGNAL
 
 #ifndef sigev_notify_thread_id
 #define sigev_notify_thread_id _sigev_un._tid
 #endif
+
+void (*lmpe_urgent)(const void *siginfo);
 
 static lmpe *profiled; /* the state that the timer of the process is for */
 
@@ -86,8 +88,14 @@ static void
 on_tick(int sig, siginfo_t *info, void *context)
 {
     int saved = errno;
+    (void)context;
+    if (sig == TICK_SIGNAL && info->si_code != SI_TIMER) {
+        if (lmpe_urgent)
+            lmpe_urgent(info);
+        errno = saved;
+        return;
+    }
     lmpe *S = info->si_code == SI_TIMER ? info->si_value.sival_ptr : profiled;
-    (void)sig, (void)context;
     if (S && S->ticker && S->ticker->ticking)
         tick(S);
     errno = saved;
@@ -103,16 +111,30 @@ lmpe_tick(lmpe *S)
     tick(S);
 }
 
+static struct sigaction
+tick_action(void)
+{
+    struct sigaction action = {.sa_sigaction = on_tick, .sa_flags = SA_RESTART | SA_SIGINFO};
+    sigfillset(&action.sa_mask);
+    return action;
+}
+
+void
+lmpe_urgent_install(void)
+{
+    struct sigaction action = tick_action();
+    sigaction(TICK_SIGNAL, &action, NULL);
+}
+
 /* With no room for a signal in the queue (ulimit -i) there is only the timer of the process. */
 static void
 make_timer(lmpe *S)
 {
     struct lmpe_ticker *k = S->ticker;
-    struct sigaction action = {.sa_sigaction = on_tick, .sa_flags = SA_RESTART | SA_SIGINFO};
+    struct sigaction action = tick_action();
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = TICK_SIGNAL};
     event.sigev_value.sival_ptr = S;
     event.sigev_notify_thread_id = gettid();
-    sigfillset(&action.sa_mask);
     sigaction(TICK_SIGNAL, &action, NULL);
     lmpe_signal_unblock(TICK_SIGNAL);
     k->made = LMPE_OWN_TIMER;

@@ -301,40 +301,49 @@ wait_any(lua_State *L)
 /* ---- which task waits for which ---- */
 
 static int
-push_slot_of(lua_State *L, mpe_engine *e, int pid)
+find_slot_of(mpe_engine *e, int pid, uint32_t *slot)
 {
     mpe_slot_info info;
     for (uint32_t at = 0; mpe_slot_next(e, &at, &info) == MPE_OK;) {
         if (info.pid != pid)
             continue;
-        lua_pushinteger(L, info.slot);
-        lua_pushinteger(L, 0);
-        return 2;
+        *slot = info.slot;
+        return 1;
     }
     return 0;
 }
 
-/* waits_on(task) -> the slot and the task number of the owner of the lock that it waits for, with
- * -1 for an owner that is not a task of Lua; the slot and 0 of the process whose exit it waits for;
- * else nothing */
-static int
-waits_on(lua_State *L)
+int
+lmpe_find_owner(lmpe_task *t, uint32_t *slot, lua_Integer *number)
 {
-    lmpe_task *t = lmpe_check_task(L, 1);
     lmpe_await *a = t->uses_await ? &t->wait->await : NULL;
     mpe_lock_state state;
     if (t->state != LMPE_WAITING || !a)
         return 0;
+    *number = 0;
     if (a->source == LMPE_PROCESS)
-        return push_slot_of(L, t->S->e, mpe_process_pid(a->on.process));
+        return find_slot_of(t->S->e, mpe_process_pid(a->on.process), slot);
     if (a->source != LMPE_OBJECT || a->event != MPE_EVENT_READY)
         return 0;
     mpe_lock_state_get(t->S->e, a->on.object, &state);
     if (!state.locked)
         return 0;
-    lua_pushinteger(L, state.slot);
-    uint32_t number = state.task - MPE_OWNER_FIRST; /* otherwise a host owns it */
-    lua_pushinteger(L, number < MPE_OWNER_FIRST ? (lua_Integer)number : -1);
+    *slot = state.slot;
+    uint32_t owner = state.task - MPE_OWNER_FIRST; /* otherwise a host owns it */
+    *number = owner < MPE_OWNER_FIRST ? (lua_Integer)owner : -1;
+    return 1;
+}
+
+/* waits_on(task) -> what lmpe_find_owner finds | nothing */
+static int
+waits_on(lua_State *L)
+{
+    uint32_t slot;
+    lua_Integer number;
+    if (!lmpe_find_owner(lmpe_check_task(L, 1), &slot, &number))
+        return 0;
+    lua_pushinteger(L, slot);
+    lua_pushinteger(L, number);
     return 2;
 }
 

@@ -118,6 +118,7 @@ enum {
 #define MPE__OBJECT_BY(state, slot) ((state) | ((slot) + 1) << 8)
 #define MPE__OBJECT_STORED 1u   /* its handle may be in a container */
 #define MPE__OBJECT_CONTAINS 2u /* its contents may hold handles */
+#define MPE__OBJECT_BOARD 8u    /* a raw array that is the board of a pool: lease.c */
 #define MPE__OBJECT_TOUCHED 4u  /* got a holder since the last sweep began */
 #define MPE__OBJECT_URGENT 8u   /* its contents may hold such as are swept at once: kind.h */
 #define MPE__OBJECT_LEFT 0x100u /* << part: that part lost a user since the last sweep began */

@@ -101,16 +101,22 @@ free_mapping(const mpe_engine *e, struct mpe__mapping *m)
 }
 
 static void
-use_mapping(mpe_engine *e, struct mpe__mapping *m)
+use_base(mpe_engine *e, uint8_t *base)
 {
-    e->mapping = m;
-    e->fd = m->fd;
-    e->base = m->base;
+    e->base = base;
     e->header = (struct mpe__header *)e->base;
     e->slots = (struct mpe__slot *)(e->base + mpe__round_up(sizeof(struct mpe__header), PAGE));
     e->objects = (mpe_object *)(e->base + e->header->objects_off);
     e->objects_bytes = (uint64_t)e->header->objects_max * sizeof(mpe_object);
     e->seal = e->header->nonce & MPE__HANDLE_SEAL;
+}
+
+static void
+use_mapping(mpe_engine *e, struct mpe__mapping *m)
+{
+    e->mapping = m;
+    e->fd = m->fd;
+    use_base(e, m->base);
     e->spare_fd = mpe__fd_copy(e->fd);
 }
 
@@ -169,6 +175,8 @@ int
 mpe__region_create(mpe_engine *e, uint64_t limit_bytes, const char *name)
 {
     struct mpe__header h = {.magic = MPE__MAGIC, .format = format_word()};
+    h.created = mpe__wall_now();
+    mpe__process_command(h.command, sizeof h.command);
     h.nonce = mpe__random64();
     h.limit_bytes = limit_bytes;
     uint64_t heap = limit_bytes < MAP_MAX ? mpe__round_up(limit_bytes, MPE__CHUNK_BYTES) : MAP_MAX;
@@ -180,17 +188,26 @@ mpe__region_create(mpe_engine *e, uint64_t limit_bytes, const char *name)
     return MPE_OK;
 }
 
+static int
+read_header(int fd, struct mpe__header *h)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0 || pread(fd, h, sizeof *h, 0) != (ssize_t)sizeof *h)
+        return MPE_ESYS;
+    int is_ours = h->magic == MPE__MAGIC && h->format == format_word() &&
+                  (uint64_t)st.st_size == h->map_bytes;
+    return is_ours ? MPE_OK : MPE_EVERSION;
+}
+
 int
 mpe__region_attach(mpe_engine *e, int fd)
 {
     struct mpe__header h;
-    struct stat st;
-    if (fstat(fd, &st) != 0 || pread(fd, &h, sizeof h, 0) != (ssize_t)sizeof h)
-        return MPE_ESYS;
-    if (h.magic != MPE__MAGIC || h.format != format_word() || (uint64_t)st.st_size != h.map_bytes)
-        return MPE_EVERSION;
+    int rc = read_header(fd, &h);
+    if (rc != MPE_OK)
+        return rc;
     struct mpe__mapping *m;
-    int rc = new_mapping(e, fd, h.map_bytes, &m);
+    rc = new_mapping(e, fd, h.map_bytes, &m);
     if (rc != MPE_OK)
         return rc;
     use_mapping(e, m);
@@ -217,4 +234,25 @@ mpe__region_unmap(mpe_engine *e)
     e->base = NULL;
     e->mapping = NULL;
     e->fd = e->spare_fd = e->bell_fd = -1;
+}
+
+int
+mpe__region_view(mpe_engine *e, int fd)
+{
+    struct mpe__header h;
+    int rc = read_header(fd, &h);
+    if (rc != MPE_OK)
+        return rc;
+    uint8_t *base = mpe__memfd_view(fd, h.map_bytes);
+    if (!base)
+        return MPE_ESYS;
+    e->fd = e->bell_fd = e->spare_fd = -1;
+    use_base(e, base);
+    return MPE_OK;
+}
+
+void
+mpe__region_view_end(mpe_engine *e)
+{
+    mpe__memfd_unmap(e->base, e->header->map_bytes);
 }

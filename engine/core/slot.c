@@ -146,6 +146,8 @@ become_owner(mpe_engine *e, uint32_t slot)
     e->self = s;
     e->depth = 0;
     mpe__store32(&s->pid, (uint32_t)getpid());
+    mpe__store32(&s->tasks, 0);
+    mpe__store32(&s->answers, 0);
     mpe__store32(&s->bell, 0);
     mpe__store32(&s->sleep, MPE__AWAKE);
     mpe__store32(&s->quiet, 0);

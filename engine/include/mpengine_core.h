@@ -102,6 +102,99 @@ MPE_API mpe_bytes mpe_object_name(mpe_engine *e, const mpe_object *o);
  * Blocks: until the lock of the arena is free, briefly, for a place that is new. */
 MPE_API uint32_t mpe_place_note(mpe_engine *e, const char *text);
 
+/* ---- readers ------------------------------------------------------------------------------ */
+
+/* A view of a program, from outside or from one of its processes: its shared memory, mapped so that
+ * nothing can be written. Reading takes no lock and makes no process wait; a program that runs
+ * changes meanwhile, so what is read at one time need not fit together. A view is used by the
+ * thread that opened it. */
+typedef struct mpe_view mpe_view;
+/* What a program is. */
+typedef struct mpe_view_info {
+    uint64_t created_ns; /* by the wall clock */
+    uint64_t nonce;      /* names the program as long as it runs */
+    uint64_t limit_bytes, committed_bytes;
+    uint32_t processes, tasks, objects;
+    int is_reader;       /* it looks at programs: mpe_view_hide */
+    const char *command; /* the arguments of its first process, each with its 0, an empty one at the
+                          * end. Ownership: the view's */
+} mpe_view_info;
+/* One process of a program. */
+typedef struct mpe_view_process {
+    uint32_t slot, generation;
+    int pid;
+    int parent_slot; /* -1: it is the first one */
+    int sleeps;      /* it waits in the engine, for anything */
+    int answers;     /* it can be asked: mpe_view_ask */
+    uint32_t tasks;
+    char name[48];
+} mpe_view_process;
+/* One object of a program. */
+typedef struct mpe_view_object {
+    mpe_handle handle;
+    int kind;
+    mpe_bytes name;      /* data NULL: none. Ownership: the view's; the bytes may change */
+    const char *place;   /* where it was made; NULL: unknown. Ownership: the view's */
+    uint32_t holders;    /* processes that hold it */
+    uint32_t waiters;    /* processes with a task that waits for it */
+    uint64_t depth;      /* items, entries, elements, free permits, parties that wait */
+    uint64_t bound;      /* of a queue or barrier; 0: none */
+    uint32_t puts, gets; /* of a queue, since it was made, modulo 2^32 */
+    int is_set;          /* an event */
+    int is_closed;       /* a queue */
+    int is_board;        /* the board of a pool: mpe_view_worker_next */
+    mpe_lock_state lock; /* of a lock, and of what has one */
+} mpe_view_object;
+/* A worker of a pool. */
+typedef struct mpe_view_worker {
+    uint64_t worker;
+    int pid;
+    int is_running;        /* it runs an item */
+    uint32_t number, item; /* of the task that it took last */
+    uint64_t since;        /* when it took that, or began the timed item, by mpe_now */
+    uint64_t items, busy_ns;
+} mpe_view_worker;
+
+/* Opens a view of the program that a process belongs to.
+ * Ownership: the caller must mpe_view_close it.
+ * Errors: ENOENT (there is no such process), ETYPE (it belongs to no program), EPERM (it is another
+ * user's, or may not be looked at), EVERSION (it runs another version), ESYS, ENOMEM. */
+MPE_API int mpe_view_open(int pid, mpe_view **out);
+/* The same, of the engine's own program.
+ * Errors: EINVAL, EPERM (thread), ENOMEM. */
+MPE_API int mpe_view_own(mpe_engine *e, mpe_view **out);
+/* Closes a view; NULL is allowed. */
+MPE_API void mpe_view_close(mpe_view *v);
+/* Calls visit once for each program of this user: with a view, which it must close, or, when the
+ * program cannot be read, with NULL and the status of mpe_view_open; pid is one of its processes.
+ * Errors: ESYS (there is no /proc). */
+MPE_API int mpe_views_each(void (*visit)(void *ud, int pid, int status, mpe_view *v), void *ud);
+/* Describes the program. */
+MPE_API void mpe_view_info_get(mpe_view *v, mpe_view_info *out);
+/* Walks the processes: *slot starts at 0 and is advanced.  Errors: ENOENT (no more). */
+MPE_API int mpe_view_process_next(mpe_view *v, uint32_t *slot, mpe_view_process *out);
+/* Walks the objects: *index starts at 0 and becomes that of the object.  Errors: ENOENT (no more). */
+MPE_API int mpe_view_object_next(mpe_view *v, uint32_t *index, mpe_view_object *out);
+/* Has a process a task that waits for the object of that index? 1 or 0. */
+MPE_API int mpe_view_waits(mpe_view *v, uint32_t index, uint32_t slot);
+/* Walks the workers of a pool that have started; index is the board's, *worker starts at 0 and is
+ * advanced.  Errors: ENOENT (no more). */
+MPE_API int mpe_view_worker_next(mpe_view *v, uint32_t index, uint64_t *worker,
+                                 mpe_view_worker *out);
+/* Asks a process: it gets MPE_ASK_SIGNAL with the value. The signal does nothing to a process that
+ * does not answer.
+ * Errors: ENOENT (it is gone), ETYPE (it does not answer), ESYS (errno). */
+#define MPE_ASK_SIGNAL 23 /* SIGURG */
+MPE_API int mpe_view_ask(mpe_view *v, uint32_t slot, int value);
+/* Says whether this process answers, when it is asked. */
+MPE_API void mpe_self_answers(mpe_engine *e, int answers);
+/* Returns the word in which readers see the number of tasks of this process; its owner stores there.
+ * A child has another one, a fork server none: NULL.
+ * Ownership: the arena's. */
+MPE_API uint32_t *mpe_self_tasks(mpe_engine *e);
+/* The engine's own program is a reader, which others leave out of their lists. */
+MPE_API void mpe_view_hide(mpe_engine *e);
+
 /* ---- the run queue ------------------------------------------------------------------------ */
 
 /* A job is one entry of the run queue; the caller embeds it and owns its memory. */
@@ -114,6 +207,14 @@ typedef struct mpe_job {
 MPE_API void mpe_post(mpe_engine *e, mpe_job *job);
 /* Runs a job that is not on the queue at once: for a callback of libuv that must not be late. */
 MPE_API void mpe_run_now(mpe_engine *e, mpe_job *job);
+
+/* Returns the place of the time that the loop has read last, by mpe_now: while jobs run it is a tenth
+ * of a millisecond old at most, or as old as the job that runs. For notes of when something began
+ * that must cost nothing.
+ * Ownership: the engine's. */
+MPE_API const uint64_t *mpe_loop_clock(mpe_engine *e);
+/* Sets it to the time it is. */
+MPE_API void mpe_loop_look(mpe_engine *e);
 
 /* ---- waiters ------------------------------------------------------------------------------ */
 

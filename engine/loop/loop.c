@@ -78,7 +78,20 @@ set_stride(struct mpe__loop *l, uint64_t now)
     if (l->stride == 0)
         l->stride = 1;
     l->until_look = l->stride;
-    l->looked = now;
+    l->looked = l->clock = now;
+}
+
+const uint64_t *
+mpe_loop_clock(mpe_engine *e)
+{
+    return mpe__is_ours(e) ? &e->loop->clock : NULL;
+}
+
+void
+mpe_loop_look(mpe_engine *e)
+{
+    if (mpe__is_ours(e))
+        e->loop->clock = mpe_now();
 }
 
 /* Deaths wake sleepers; a process that does not sleep checks for them here. */

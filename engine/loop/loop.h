@@ -59,6 +59,7 @@ struct mpe__loop {
     uint32_t stride;          /* jobs between two looks at the clock, see loop.c */
     uint32_t until_look;      /* jobs until the next read */
     uint64_t looked;          /* time of that read, 0: it has slept since */
+    uint64_t clock;           /* the last time that was read, for readers */
     uint64_t polled;          /* when descriptors were last polled */
     uint32_t spin_score;      /* how often spinning has paid lately, up to MPE__SPIN_SCORE_MAX */
     uint32_t quiet;           /* deadlock.c: the last mark, 0: something has been done since */

@@ -141,7 +141,7 @@ mpe__sleep(mpe_engine *e, const int *done)
     }
     if (mpe__quiet_begin(e, awaited))
         return MPE_EDEADLK;
-    uint64_t from = mpe_now();
+    uint64_t from = l->clock = mpe_now();
     if (unseen && deadline > from + MPE__ENDS_LOOK_NS)
         deadline = from + MPE__ENDS_LOOK_NS;
     if (polls)
@@ -156,8 +156,8 @@ mpe__sleep(mpe_engine *e, const int *done)
         mpe__uv_passed(e);
     l->looked = 0; /* everything was checked just now */
     l->until_look = l->stride;
-    if (mpe_now() - from < SHORT_SLEEP_NS && l->spin_score < MPE__SPIN_SCORE_MAX &&
-        mpe__may_spin(e))
+    l->clock = mpe_now();
+    if (l->clock - from < SHORT_SLEEP_NS && l->spin_score < MPE__SPIN_SCORE_MAX && mpe__may_spin(e))
         l->spin_score++; /* so short that most of it was the wake-up: spinning may pay */
     if (mpe__quiet_end(e))
         return MPE_EDEADLK;

@@ -24,6 +24,7 @@
  */
 #include "objects/dict_int.h"
 #include "objects/doors.h"
+#include "objects/seen.h"
 
 #include <string.h>
 
@@ -42,10 +43,16 @@ mpe_dict_count(mpe_engine *e, mpe_object *o)
 {
     if (!mpe__admits(e, o, MPE__KIND(DICT)))
         return 0;
+    if (mpe__load64(&mpe__dict_body(e, o)->pending) & MPE__DICT_DUE)
+        mpe__dict_settle(e, o);
+    return mpe__dict_count_seen(e, o);
+}
+
+uint64_t
+mpe__dict_count_seen(mpe_engine *e, const mpe_object *o)
+{
     struct mpe__dict *d = mpe__dict_body(e, o);
     uint64_t sum = 0;
-    if (mpe__load64(&d->pending) & MPE__DICT_DUE)
-        mpe__dict_settle(e, o);
     for (uint32_t i = 0; i < MPE__DICT_STRIPES; i++)
         sum += mpe__load32(&d->stripes[i].count);
     return sum;

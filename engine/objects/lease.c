@@ -14,6 +14,7 @@
  *   RETIRE  take no more tasks
  *   ITEMS, BUSY   the counters
  *   READY   the worker has started
+ *   PID     its process, for readers
  *
  * Then each place has one: how many items of its task are claimed. RUN is stored before the claim,
  * so a claimed item is running or has run. The owner sets CLAIM_ALL, after which no claim succeeds.
@@ -30,11 +31,12 @@
 #include "base/defs.h"
 #include "mpengine_core.h"
 #include "objects/doors.h"
+#include "objects/lease.h"
 
 #include <string.h>
 #include <unistd.h>
 
-enum word { LEASE, SINCE, RUN, RETIRE, ITEMS, BUSY, READY, WORDS = 8 };
+enum word { LEASE, SINCE, RUN, RETIRE, ITEMS, BUSY, READY, PID, WORDS = 8 };
 
 #define CLAIM_ALL (1ull << 32)
 #define ITEM_SHIFT 34 /* a number and 1 may be 2^32 */
@@ -78,6 +80,7 @@ mpe_lease_create(mpe_engine *e, uint32_t workers, uint32_t places, mpe_object **
         return rc;
     words = mpe_array_data(e, *out, &type, &length);
     words[0] = workers; /* no other process has the board yet */
+    atomic_fetch_or(&(*out)->flags, MPE__OBJECT_BOARD);
     return MPE_OK;
 }
 
@@ -184,6 +187,7 @@ mpe_lease_counts(const mpe_leases *b, uint64_t worker, uint64_t *items, uint64_t
 void
 mpe_lease_ready(const mpe_leases *b, uint64_t worker)
 {
+    mpe__store64(word_of(b, worker, PID), (uint64_t)getpid());
     mpe__store64(word_of(b, worker, READY), 1);
 }
 
@@ -255,6 +259,18 @@ mpe_lease_count(const mpe_leases *b, uint64_t worker, uint64_t items, uint64_t b
 {
     add(word_of(b, worker, ITEMS), items);
     add(word_of(b, worker, BUSY), busy_ns);
+}
+
+uint32_t
+mpe__lease_pid(const mpe_leases *b, uint64_t worker)
+{
+    return (uint32_t)mpe__load64(word_of(b, worker, PID));
+}
+
+uint64_t
+mpe__lease_since(const mpe_leases *b, uint64_t worker)
+{
+    return mpe__load64(word_of(b, worker, SINCE));
 }
 
 /* ---- results ---- */

@@ -9,6 +9,7 @@
 #include "core/death.h"
 #include "core/ilock.h"
 #include "objects/doors.h"
+#include "objects/seen.h"
 
 #include <string.h>
 
@@ -126,6 +127,12 @@ mpe_list_count(mpe_engine *e, mpe_object *o)
     uint64_t n = items_of(vector_of(e, o)).count;
     mpe__iunlock(e, &o->ilock);
     return n;
+}
+
+uint64_t
+mpe__list_count_seen(mpe_engine *e, const mpe_object *o)
+{
+    return items_of(vector_of(e, o)).count;
 }
 
 /* Copies an item to the end of out, which may be NULL. Locked. */

@@ -54,6 +54,13 @@ mpe__memfd_map(int fd, uint64_t bytes)
     return base;
 }
 
+void *
+mpe__memfd_view(int fd, uint64_t bytes)
+{
+    void *base = mmap(NULL, bytes, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    return base == MAP_FAILED ? NULL : base;
+}
+
 void
 mpe__memfd_unmap(void *base, uint64_t bytes)
 {

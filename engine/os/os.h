@@ -25,6 +25,8 @@ uint64_t mpe__limit_map_bytes(void);
 /* memfd.c: a memory file that can grow but never shrink, mapped once at its full size. */
 int mpe__memfd_create(const char *name, uint64_t bytes);
 void *mpe__memfd_map(int fd, uint64_t bytes);
+/* A mapping that can only be read, or NULL (errno). */
+void *mpe__memfd_view(int fd, uint64_t bytes);
 void mpe__memfd_unmap(void *base, uint64_t bytes);
 /* Makes [offset, offset + bytes) backed by memory now, so that touching it cannot fail. */
 int mpe__memfd_commit(int fd, uint64_t offset, uint64_t bytes);
@@ -60,6 +62,22 @@ int mpe__gate_enter(const char *name);
 /* Opens the memory files of that name that processes of this user have open, one after the other,
  * until visit takes one and returns 1; so does this. 0: none was taken. */
 int mpe__memfd_find(const char *name, int (*visit)(void *ud, int fd), void *ud);
+
+/* procfs.c: processes and memory files as a reader finds them. The owner of a process; -1: there is no
+ * such process. */
+long mpe__process_user(pid_t pid);
+/* Opens, to be read, each memory file whose name begins so and that the process has open, until visit
+ * returns 1, which it then has taken. 1; 0: none was taken; -1 (errno): its files cannot be seen. */
+int mpe__process_files(pid_t pid, const char *name, int (*visit)(void *ud, int fd), void *ud);
+/* Calls visit for each process of this user. -1: there is no /proc. */
+int mpe__processes_each(void (*visit)(void *ud, pid_t pid), void *ud);
+/* The arguments of this process, each with its 0, as far as they fit. */
+void mpe__process_command(char *out, size_t size);
+/* Sends a signal with a value to a thread. Errors: errno. */
+int mpe__thread_signal(pid_t pid, pid_t thread, int number, int value);
+
+/* The wall clock, ns. */
+uint64_t mpe__wall_now(void);
 
 /* program.c: call it before the working directory can change. */
 void mpe__program_note(void);

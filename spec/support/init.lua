@@ -193,6 +193,11 @@ local function prelude_for(code)
   return table.concat(parts, " ")
 end
 
+--- The beginning of a shell command that runs a script under stock Lua.
+function support.stock_command()
+  return ("env LUA_INIT= LUA_PATH=%s LUA_CPATH=%s lua5.4"):format(quote(lua_path), quote(lua_cpath))
+end
+
 local counter = 0
 
 --- Runs a script as a program and waits for it.

@@ -47,7 +47,8 @@ end
 --- count and bytes cover all entries; at the limits they are examined.
 function publish.new()
     return {
-        by_bytes = {}, by_function = setmetatable({}, { __mode = "k" }), streams = setmetatable({}, { __mode = "k" }),
+        by_bytes = {}, names = {}, by_function = setmetatable({}, { __mode = "k" }),
+        streams = setmetatable({}, { __mode = "k" }),
         count = 0, bytes = 0, objects = 0, count_limit = KEPT_MAX, bytes_limit = KEPT_BYTES,
         next_number = 1, clock = 0, generation = 0,
     }
@@ -71,7 +72,7 @@ end
 
 local function drop(pool, entry)
     local known = pool.published
-    known.by_bytes[entry.bytes] = nil
+    known.by_bytes[entry.bytes], known.names[entry.id] = nil, nil
     known.count, known.bytes = known.count - 1, known.bytes - entry.weight
     known.objects = known.objects - entry.id % 2
     entry.bytes, entry.dropped = nil, true
@@ -158,6 +159,8 @@ function publish.func(pool, call, f, shared_id)
         return use(pool, seen.entry)
     end
     local entry = entry_of(pool, call, "function", f, shared_id or 0)
+    local names = pool.published.names -- for readers
+    names[entry.id] = names[entry.id] or core.function_name(f)
     local upvalues = upvalues_of(f)
     pool.published.by_function[f] = upvalues and { entry = entry, upvalues = upvalues }
     return use(pool, entry)

@@ -34,6 +34,7 @@ local function limit_of(pool) return 64 + 16 * pool.size end
 function schedule.new(pool, upper)
     pool.upper = upper
     pool.tasks, pool.outstanding, pool.several, pool.completed = {}, 0, 0, 0
+    pool.failed = 0
     pool.jobs, pool.first_job, pool.last_job = {}, 1, 0
     return pool
 end
@@ -172,6 +173,12 @@ local function arrived_without(void, job, first, values, reasons, from, count, e
     end
 end
 
+--- Of a call there is one report; of items, one by the index of each that failed.
+local function count_failures(pool, reports)
+    if reports.message then pool.failed = pool.failed + 1 return end
+    for _ in pairs(reports) do pool.failed = pool.failed + 1 end
+end
+
 --- Handles a message of the workers; returns whether there was one.
 function schedule.handle(pool, task, worker, from, count, elapsed, last, reports, ...)
     if not task then
@@ -187,6 +194,7 @@ function schedule.handle(pool, task, worker, from, count, elapsed, last, reports
         schedule.forget(pool, task)
     end
     if count == 0 or from < got then return true end -- or it has arrived before
+    if reports then count_failures(pool, reports) end
     task.got = from + count
     if void == nil then
         job.ops.arrived(job, first + from, count, reports, elapsed, ...)
@@ -220,7 +228,10 @@ end
 --- An item that began has no result: it runs again, if its job allows it, or fails with that error.
 function schedule.lose(pool, job, index, fields)
     local tries = job.tries and job.tries[index] or 0
-    if tries >= job.retries then return job.ops.failed(job, index, errors.new(fields)) end
+    if tries >= job.retries then
+        pool.failed = pool.failed + 1
+        return job.ops.failed(job, index, errors.new(fields))
+    end
     job.tries = job.tries or {}
     job.tries[index] = tries + 1
     job.ops.give_back(job, index, index)

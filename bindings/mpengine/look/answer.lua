@@ -1,0 +1,94 @@
+--- The answers of this process to readers. A question names a handler; the handler returns a
+--- function that is called again and again: it returns bytes, or nil, and whether there is more.
+--- Each call is made where a signal may have interrupted the script: it must not wait, must end
+--- within SLICE seconds or little more, and may use nothing that the script could have changed.
+local core = require "mpengine.core"
+local _ENV <const> = core.globals -- luacheck: ignore
+
+local answer = {}
+
+--- Seconds for one piece: so long the program is held at a time.
+answer.SLICE = 0.02
+
+--- By the name of the question: function(text) -> function() -> bytes?, more
+---@type table<string, fun(text: string): fun(): string?, boolean?>
+answer.handlers = {}
+
+--- A piece as it is sent: the reader gets the values back from pieces_of.
+function answer.piece(value)
+    return string.pack("<s4", core.codec.encode(value))
+end
+
+--- The values of the pieces of an answer.
+function answer.pieces_of(bytes)
+    local list, at = {}, 1
+    while at + 3 <= #bytes do
+        local ok, piece, next_at = pcall(string.unpack, "<s4", bytes, at)
+        if not ok then break end
+        list[#list + 1] = core.codec.decode(piece)
+        at = next_at
+    end
+    return list
+end
+
+local step -- of the question that is being answered
+
+--- hooks.answer: begins with the question, or goes on.
+function answer.go_on(question)
+    if question then
+        local what, text = question:match("^(%S+) ?(.*)$")
+        local handler = what and answer.handlers[what]
+        step = handler and handler(text) or function() end
+    end
+    return step()
+end
+
+-- ---- what a dump wants to know ----
+
+local function pool_of(pool)
+    local workers, names = {}, pool.published.names
+    for _, w in ipairs(core.modules["mpengine.pool.workers"].stats(pool)) do
+        local task = w.task and core.modules["mpengine.pool.schedule"].find(pool, w.task)
+        workers[#workers + 1] = {
+            pid = w.pid, name = w.name, state = w.state, seconds = w.seconds, tasks = w.tasks, busy = w.busy,
+            runs = task and task.job and names[task.job.f_id] or nil,
+            item = task and task.count and task.count > 1 and task.first or nil,
+        }
+    end
+    return {
+        control = core.handle(pool.control), name = pool.name, workers = workers, queued = pool.inbox:qsize(),
+        outstanding = pool.outstanding, completed = pool.completed, failed = pool.failed, closed = pool.closed or false,
+    }
+end
+
+local function pools()
+    local list, module = {}, core.modules["mpengine.pool"]
+    for pool in pairs(module and module.running or {}) do
+        if not pool.terminated and pool.owner == core.modules["mpengine.process"].identity then
+            list[#list + 1] = pool_of(pool)
+        end
+    end
+    return list
+end
+
+local function begin_dump()
+    local place, known, sent = 0, { texts = {} }, 0
+    return function()
+        if place == 0 then
+            place = 1
+            local ok, list = pcall(pools)
+            return answer.piece {
+                heap = collectgarbage("count") * 1024, running_for = core.running_for(), pools = ok and list or {},
+            }, true
+        end
+        local texts = {}
+        local tasks, next_place = core.describe_tasks(place, answer.SLICE, known)
+        for n = sent + 1, #known.texts do texts[n] = known.texts[n] end
+        sent, place = #known.texts, next_place
+        return answer.piece { tasks = tasks, texts = texts }, next_place ~= nil
+    end
+end
+
+answer.handlers.dump = begin_dump
+
+return answer

@@ -1,0 +1,214 @@
+--- Programs and dumps as text, for people. Tasks that are alike are shown once, with their number.
+local core = require "mpengine.core"
+local _ENV <const> = core.globals -- luacheck: ignore
+
+local text = {}
+
+local CENSUS <const> = 12 -- lines of objects by place
+
+local function bytes_text(n)
+    for _, unit in ipairs { "B", "KiB", "MiB", "GiB" } do
+        if n < 1024 or unit == "GiB" then
+            return (unit == "B" or n >= 100) and ("%.0f %s"):format(n, unit) or ("%.1f %s"):format(n, unit)
+        end
+        n = n / 1024
+    end
+end
+
+local function time_text(seconds)
+    if seconds < 60 then return ("%.1f s"):format(seconds) end
+    if seconds < 3600 then return ("%d min %02d s"):format(seconds // 60, seconds % 60 // 1) end
+    return ("%d h %02d min"):format(seconds // 3600, seconds % 3600 // 60)
+end
+
+local function plural(n, word) return ("%d %s%s"):format(n, word, n == 1 and "" or "s") end
+
+-- ---- ps ----
+
+local function row(program)
+    local info = program.info
+    return {
+        tostring(program.pid), tostring(info.processes), tostring(info.tasks), tostring(info.objects),
+        bytes_text(info.committed), os.date("%Y-%m-%d %H:%M:%S", info.created // 1 | 0),
+        core.escaped(program.script) .. (program.main_ended and " (its main process has ended)" or ""),
+    }
+end
+
+--- The list of programs, as ps prints it.
+function text.programs(programs, unreadable)
+    local rows = { { "PID", "PROCESSES", "TASKS", "OBJECTS", "MEMORY", "SINCE", "SCRIPT" } }
+    for _, program in ipairs(programs) do rows[#rows + 1] = row(program) end
+    for _, pid in ipairs(unreadable or {}) do
+        rows[#rows + 1] = { tostring(pid), "?", "?", "?", "?", "?", "(of another version of mpengine)" }
+    end
+    local widths, lines = {}, {}
+    for _, r in ipairs(rows) do
+        for i, cell in ipairs(r) do widths[i] = math.max(widths[i] or 0, #cell) end
+    end
+    for _, r in ipairs(rows) do
+        local cells = {}
+        for i, cell in ipairs(r) do
+            local pad = (" "):rep(widths[i] - #cell)
+            cells[i] = i == #r and cell or i < 6 and pad .. cell or cell .. pad
+        end
+        lines[#lines + 1] = table.concat(cells, "  ")
+    end
+    return table.concat(lines, "\n") .. "\n"
+end
+
+-- ---- dump ----
+
+local function add(out, format, ...) out[#out + 1] = format:format(...) end
+
+local function state_of(task)
+    if task.state ~= "waiting" then return task.state end
+    return "waits for " .. (task.waits_for or "something")
+end
+
+--- What is the same in tasks that are shown together.
+local function key_of(task)
+    local holder = task.holder
+    return table.concat({ task.name, state_of(task), holder and holder.pid or "", holder and holder.id or "",
+        table.concat(task.holds or {}, ","), table.concat(task.stack, "\n"), table.concat(task.spawned, "\n") }, "\0")
+end
+
+local function groups_of(tasks)
+    local list, by_key = {}, {}
+    for _, task in ipairs(tasks) do
+        local key = key_of(task)
+        local group = by_key[key]
+        if not group then
+            group = { task = task, count = 0, least = math.huge, most = 0 }
+            by_key[key], list[#list + 1] = group, group
+        end
+        group.count = group.count + 1
+        group.least, group.most = math.min(group.least, task.seconds or 0), math.max(group.most, task.seconds or 0)
+    end
+    return list
+end
+
+local function duration(group)
+    if not group.task.seconds then return "" end
+    local least, most = time_text(group.least), time_text(group.most)
+    return least == most and (" for %s"):format(most) or (" for %s to %s"):format(least, most)
+end
+
+local function add_task(out, group)
+    local task = group.task
+    local count = group.count > 1 and ("%d tasks "):format(group.count) or "task "
+    local number = group.count == 1 and (" #%d"):format(task.id) or ""
+    local holder = task.holder and task.holder.task
+        and (", which depends on %s of %s"):format(task.holder.task, task.holder.process) or ""
+    add(out, "  %s%s%s: %s%s%s", count, core.escaped(task.name), number, state_of(task), duration(group), holder)
+    if task.holds then add(out, "      holds %s", table.concat(task.holds, ", ")) end
+    for _, line in ipairs(task.stack) do add(out, "      %s", line) end
+    if #task.spawned > 0 then add(out, "      spawned by %s", table.concat(task.spawned, ", ")) end
+end
+
+local function add_process(out, process)
+    local parts = { process.state }
+    if process.cpu then parts[#parts + 1] = ("CPU %.2f s"):format(process.cpu) end
+    if process.memory then parts[#parts + 1] = "memory " .. bytes_text(process.memory) end
+    if process.heap then parts[#parts + 1] = "Lua heap " .. bytes_text(process.heap) end
+    parts[#parts + 1] = plural(process.answered and #process.tasks or process.task_count, "task")
+    add(out, "\nprocess %s (pid %d%s): %s", core.escaped(process.name), process.pid,
+        process.parent and ", of " .. process.parent or "", table.concat(parts, ", "))
+    if process.pool_task then
+        add(out, "  runs %s of its pool for %s", process.pool_task.runs or "a task",
+            time_text(process.pool_task.seconds or 0))
+    end
+    if not process.answered then
+        local kernel = process.kernel or {}
+        add(out, "  does not answer: %s (the kernel says: %s%s)", process.reason or "?", kernel.state or "?",
+            kernel.wchan and ", in " .. kernel.wchan or "")
+        if #process.holds > 0 then add(out, "  holds %s", table.concat(process.holds, ", ")) end
+        if #process.waits > 0 then add(out, "  waits for %s", table.concat(process.waits, ", ")) end
+    end
+    for _, group in ipairs(groups_of(process.tasks)) do add_task(out, group) end
+end
+
+local function state_of_object(object)
+    local parts = {}
+    if object.items then
+        parts[#parts + 1] = object.bound and ("%d of %d items"):format(object.items, object.bound)
+            or plural(object.items, "item")
+    end
+    if object.permits then parts[#parts + 1] = plural(object.permits, "free permit") end
+    if object.set ~= nil then parts[#parts + 1] = object.set and "set" or "not set" end
+    if object.arrived then parts[#parts + 1] = ("%d of %d waiting"):format(object.arrived, object.bound) end
+    if object.closed then parts[#parts + 1] = "closed" end
+    if object.broken then parts[#parts + 1] = "broken" end
+    if object.abandoned then parts[#parts + 1] = "its owner died" end
+    return #parts > 0 and ": " .. table.concat(parts, ", ") or ""
+end
+
+local function person_text(p)
+    local task = p.task and core.escaped(p.task) .. " of " or ""
+    return ("%s%s (pid %d)"):format(task, core.escaped(p.process), p.pid)
+end
+
+--- Waiters that are alike, with their number.
+local function add_waiters(out, waiting)
+    local list, count, most = {}, {}, {}
+    for _, waiter in ipairs(waiting) do
+        local who = person_text(waiter)
+        if not count[who] then list[#list + 1] = who end
+        count[who] = (count[who] or 0) + 1
+        most[who] = math.max(most[who] or 0, waiter.seconds or 0)
+    end
+    for _, who in ipairs(list) do
+        add(out, "      waited for by %s%s, for %s", count[who] > 1 and plural(count[who], "task") .. " " or "", who,
+            time_text(most[who]))
+    end
+end
+
+local function add_objects(out, objects)
+    if #objects == 0 then return end
+    out[#out + 1] = "\nobjects that are held, waited for, or have items:"
+    for _, object in ipairs(objects) do
+        add(out, "  mp.%s %s%s%s%s", object.kind, object.address, object.name and " '" .. object.name .. "'" or "",
+            state_of_object(object), object.place and ", made at " .. object.place or "")
+        if object.holder then add(out, "      held by %s", person_text(object.holder)) end
+        add_waiters(out, object.waiting)
+    end
+end
+
+local function add_pool(out, pool)
+    local counts = pool.told and ("%d queued, %d outstanding, %d completed, %d failed"):format(pool.queued,
+        pool.outstanding, pool.completed, pool.failed) or "its process does not answer"
+    add(out, "\npool%s, made at %s: %s, %s", pool.name and " '" .. pool.name .. "'" or "", pool.place or "?",
+        plural(#pool.workers, "worker"), counts)
+    for _, w in ipairs(pool.workers) do
+        local what = w.state == "busy" and ("runs %s for %s"):format(w.runs or "a task", time_text(w.seconds or 0))
+            or w.state
+        add(out, "  %s (pid %d): %s, %s so far", w.name or "?", w.pid or 0, what, plural(w.tasks or 0, "task"))
+    end
+end
+
+local function add_census(out, census)
+    if #census == 0 then return end
+    out[#out + 1] = "\nobjects by the place where they were made:"
+    for i = 1, math.min(#census, CENSUS) do
+        local c = census[i]
+        add(out, "  %6d mp.%s made at %s%s", c.count, c.kind, c.place,
+            c.items > 0 and (", with %d items in all"):format(c.items) or "")
+    end
+    if #census > CENSUS then add(out, "  and %d more places", #census - CENSUS) end
+end
+
+--- A dump as text.
+function text.dump(dump)
+    local program, out = dump.program, {}
+    add(out, "program %d: %s, %s, %s, %s, shared memory %s, running for %s%s", program.pid,
+        core.escaped(program.script), plural(program.processes, program.processes == 1 and "process" or "processe"),
+        plural(program.tasks, "task"), plural(program.objects, "object"), bytes_text(program.committed),
+        time_text(program.seconds), program.main_ended and ", its main process has ended" or "")
+    for _, mark in ipairs(dump.marks) do add(out, "! %s", mark.text) end
+    for _, process in ipairs(dump.processes) do add_process(out, process) end
+    add_objects(out, dump.objects)
+    for _, pool in ipairs(dump.pools) do add_pool(out, pool) end
+    add_census(out, dump.census)
+    return table.concat(out, "\n") .. "\n"
+end
+
+return text

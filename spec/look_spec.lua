@@ -1,0 +1,417 @@
+-- Looking into programs from outside: real programs that hang, compute, block, are stopped or die.
+local support = require "spec.support"
+local quote, shell = support.quote, support.shell
+
+-- Runs the code as a program. Once it has printed a line, calls look(pid, the program's directory, line);
+-- then it is killed with all its processes. Its standard error goes into the file `stderr` there.
+local function with_program(code, look, opts)
+  opts = opts or {}
+  local dir = shell("mktemp -d"):gsub("\n", "")
+  support.write_file(dir .. "/script.lua", "local mp = require 'mpengine' local co = mp.co " .. code)
+  local command = opts.stock and support.stock_command() or quote(support.command)
+  local program <close> = setmetatable({}, {
+    __close = function()
+      shell(("kill -KILL -$(cat %s/pid) 2>/dev/null; rm -rf %s"):format(quote(dir), quote(dir)))
+    end,
+  })
+  local pipe = io.popen(("cd %s && exec setsid sh -c 'echo $$ >pid; exec %s script.lua 2>stderr'"):format(quote(dir),
+    (command:gsub("'", "'\\''"))))
+  local line = pipe:read()
+  local pid = tonumber((support.read_file(dir .. "/pid")))
+  look(pid, dir, line, pipe)
+  return program
+end
+
+local function mpengine(...)
+  local words = { "timeout 20", quote(support.command), ... }
+  local err = os.tmpname()
+  local out = shell(table.concat(words, " ") .. " 2>" .. err .. "; echo $?")
+  local errors = support.read_file(err)
+  os.remove(err)
+  local stdout, status = out:match("^(.-)(%d+)\n$")
+  return { status = tonumber(status), stdout = stdout, stderr = errors }
+end
+
+local function dump(pid, ...)
+  local r = mpengine("dump", tostring(pid), ...)
+  assert.equal("", r.stderr)
+  assert.equal(0, r.status)
+  return r.stdout
+end
+
+local function says(text, ...)
+  for _, part in ipairs { ... } do
+    assert.truthy(text:find(part, 1, true), ("'%s' is not in\n%s"):format(part, text))
+  end
+end
+
+-- JSON as Lua values, strictly.
+local function json(text)
+  local at = 1
+  local value
+  local function fail(what) error(("JSON: %s at %d: %s"):format(what, at, text:sub(at, at + 40)), 0) end
+  local function take(pattern)
+    local found, stop = text:match("^(" .. pattern .. ")()", at)
+    if found then at = stop end
+    return found
+  end
+  local function string_value()
+    local s = take('"[^"\\%c]*"') or fail "string"
+    return s:sub(2, -2)
+  end
+  local function any_string()
+    local whole = text:match('^"([^"\\%c]*)"', at)
+    if whole then return string_value() end
+    local stop = at + 1
+    while text:sub(stop, stop) ~= '"' do
+      if text:sub(stop, stop) == "" then fail "open string" end
+      stop = stop + (text:sub(stop, stop) == "\\" and 2 or 1)
+    end
+    local s = text:sub(at + 1, stop - 1)
+    at = stop + 1
+    return (s:gsub('\\(["\\/])', "%1"))
+  end
+  local function list(close, item)
+    local t = {}
+    take "%s*"
+    if take(close) then return t end
+    repeat item(t) take "%s*" until not take ","
+    if not take(close) then fail("expected " .. close) end
+    return t
+  end
+  function value()
+    take "%s*"
+    if take "%[" then return list("%]", function(t) t[#t + 1] = value() end) end
+    if take "{" then
+      return list("}", function(t)
+        take "%s*"
+        local key = any_string()
+        if not take "%s*:" then fail "colon" end
+        t[key] = value()
+      end)
+    end
+    if text:sub(at, at) == '"' then return any_string() end
+    local word = take "true" or take "false" or take "null"
+    if word then return ({ ["true"] = true, ["false"] = false })[word] end
+    return tonumber(take "%-?%d+%.?%d*[eE]?[+-]?%d*") or fail "value"
+  end
+  local result = value()
+  take "%s*"
+  if at <= #text then fail "rest" end
+  return result
+end
+
+local HANG <const> = [[
+  local a, b, ready = mp.Lock{ name = "till" }, mp.Lock{ name = "safe" }, mp.Barrier(2)
+  local function transfer(first, second)
+    first:acquire()
+    ready:wait()
+    second:acquire()
+  end
+  co.spawn(function() co.sleep(1000) end)
+  local p = mp.Process{ target = function() co.spawn(co.sleep, 1000) transfer(b, a) end, name = "teller" }
+  p:start()
+  co.spawn(function() io.stdout:write("ready\n") io.stdout:flush() end)
+  transfer(a, b)
+]]
+
+local READY <const> = "io.stdout:write('ready\\n') io.stdout:flush()\n"
+
+describe("mpengine ps", function()
+  it("lists the programs that run, with their scripts and numbers", function()
+    with_program("local q = mp.Queue() local p = mp.Process(function() q:get() end) p:start()\n" .. READY
+      .. "mp.sleep(1000)", function(pid)
+        local r = mpengine "ps"
+        assert.equal(0, r.status)
+        assert.equal("", r.stderr)
+        local line = r.stdout:match("\n(%s*" .. pid .. " [^\n]*)")
+        assert.truthy(line, r.stdout)
+        local processes, _, objects = line:match("^%s*%d+%s+(%d+)%s+(%d+)%s+(%d+)")
+        assert.equal("2", processes)
+        assert.truthy(tonumber(objects) >= 1)
+        says(line, "script.lua")
+      end)
+  end)
+
+  it("refuses arguments", function()
+    assert.equal(2, mpengine("ps", "--no").status)
+    assert.equal(2, mpengine("ps", "1").status)
+  end)
+end)
+
+describe("mpengine dump", function()
+  it("shows which task waits for which, and marks a cycle", function()
+    with_program(HANG, function(pid)
+      local text
+      for _ = 1, 200 do -- until both of them wait
+        text = dump(pid)
+        if text:find("tasks wait for each other", 1, true) then break end
+      end
+      says(text, "tasks wait for each other", "main of MainProcess", "main of teller", "mp.Lock 'till'",
+        "in upvalue 'transfer'", "held by main of teller", "script.lua:5")
+    end)
+  end)
+
+  it("gives the same as JSON", function()
+    with_program(HANG, function(pid)
+      local d
+      for _ = 1, 200 do
+        d = json(dump(pid, "--json"))
+        if d.marks[1] then break end
+      end
+      assert.equal(1, d.version)
+      assert.equal(pid, d.program.pid)
+      assert.equal(2, d.program.processes)
+      assert.equal("cycle", d.marks[1].kind)
+      local main, teller = d.processes[1], d.processes[2]
+      assert.equal("teller", teller.name)
+      assert.equal(pid, teller.parent)
+      assert.equal("main", main.tasks[1].name)
+      assert.equal("waiting", main.tasks[1].state)
+      assert.equal("mp.Lock 'safe'", main.tasks[1].object)
+      assert.equal(teller.pid, main.tasks[1].holder.pid)
+      assert.truthy(main.tasks[1].seconds >= 0)
+      assert.truthy(main.tasks[1].stack[1])
+      assert.truthy(main.heap > 0 and main.memory > 0)
+      local till
+      for _, o in ipairs(d.objects) do till = o.name == "till" and o or till end
+      assert.equal(pid, till.holder.pid)
+      assert.equal(teller.pid, till.waiting[1].pid)
+      says(till.place, "script.lua:1")
+    end)
+  end)
+
+  it("of a child is that of its program", function()
+    with_program(HANG, function(pid)
+      local child
+      for _ = 1, 200 do
+        child = json(dump(pid, "--json")).processes[2]
+        if child then break end
+      end
+      child = child.pid
+      assert.equal(pid, json(dump(child, "--json")).program.pid)
+    end)
+  end)
+
+  it("is answered by an endless loop, whose own hook stays", function()
+    with_program([[
+      local hooked = 0
+      debug.sethook(function() hooked = hooked + 1 end, "", 1000)
+      local function spin()
+        local before
+        while true do
+          if hooked ~= before then before = hooked end
+          if hooked == 20000 then io.stdout:write(tostring(debug.gethook() ~= nil), "\n") io.stdout:flush() end
+        end
+      end
+      co.spawn(function() co.sleep(0) end)
+      ]] .. READY .. "spin()", function(pid, _, _, pipe)
+      local d = json(dump(pid, "--json"))
+      local main = d.processes[1].tasks[1]
+      assert.equal("running", main.state)
+      says(main.stack[1], "script.lua")
+      assert.equal("ready", d.processes[1].tasks[2].state)
+      assert.equal("true", pipe:read())
+    end)
+  end)
+
+  it("says of a process that blocks in C what the kernel and shared memory tell", function()
+    with_program([[
+      local lock = mp.Lock{ name = "kept" }
+      lock:acquire()
+    ]] .. READY .. "os.execute('exec sleep 1000')", function(pid)
+      says(dump(pid), "does not answer: it runs C code, or is blocked in the system", "the kernel says: sleeping",
+        "holds mp.Lock 'kept'")
+      local process = json(dump(pid, "--json")).processes[1]
+      assert.equal(false, process.answered)
+      assert.equal("mp.Lock 'kept'", process.holds[1])
+    end)
+  end)
+
+  it("says of a stopped process that it is stopped, and of its pool task since when", function()
+    with_program([[
+      local function crunch() mp.sleep(1000) end
+      local pool = mp.Pool{ processes = 1, name = "crunchers" }
+      pool:apply_async(crunch)
+      local function busy() return pool:stats().workers[1].state == "busy" end
+      while not busy() do mp.sleep(0.001) end
+    ]] .. READY .. "mp.sleep(1000)", function(pid)
+      local before = json(dump(pid, "--json"))
+      assert.equal("crunchers", before.pools[1].name)
+      assert.equal("crunch", before.pools[1].workers[1].runs)
+      local worker = before.pools[1].workers[1].pid
+      shell(("kill -STOP %d %d"):format(pid, worker))
+      local text = dump(pid)
+      says(text, "does not answer: it is stopped", "the kernel says: stopped", "pool 'crunchers'",
+        "its process does not answer", "runs a task for")
+      shell(("kill -CONT %d %d"):format(pid, worker))
+      says(dump(pid), "runs crunch for")
+    end)
+  end)
+
+  it("works when the main process is dead", function()
+    with_program([[
+      local q, pids = mp.Queue{ name = "never" }, mp.Queue()
+      local p = mp.Process{ target = function() co.spawn(co.sleep, 1000) q:get() end, name = "orphan" }
+      p:start()
+      io.stdout:write(p.pid, "\n") io.stdout:flush()
+      mp.sleep(1000)
+    ]], function(pid, _, line)
+      shell("kill -KILL " .. pid)
+      local text = dump(tonumber(line))
+      says(text, "its main process has ended", "process orphan", "mp.Queue")
+      says(mpengine("ps").stdout, "its main process has ended")
+    end)
+  end)
+
+  it("marks a queue that only grows, a lock that is held long, and code that does not wait", function()
+    with_program([[
+      local q, lock = mp.Queue{ name = "backlog" }, mp.Lock{ name = "long" }
+      for i = 1, 500 do q:put(i) end
+      lock:acquire()
+      local waiter = co.spawn(function() lock:acquire() end)
+      local p = mp.Process{ target = function() while true do end end, name = "spinner" }
+      p:start()
+      co.sleep(1.3)
+    ]] .. READY .. "waiter:join()", function(pid)
+      says(dump(pid), "'backlog'", "has 500 items, and none was ever taken", "mp.Lock 'long'",
+        "has been waited for for 1.", "main of spinner", "without waiting")
+    end)
+  end)
+
+  it("counts objects by the place where they were made", function()
+    with_program("local kept = {}\nfor i = 1, 50 do kept[i] = mp.Queue() end\n" .. READY
+      .. "mp.sleep(1000) print(kept)", function(pid) says(dump(pid), "50 mp.Queue made at script.lua:2") end)
+  end)
+
+  it("shows names as they are, escaped", function()
+    with_program([[local l = mp.Lock{ name = "a\nb\xff\27[31m" } l:acquire()
+      local p = mp.Process{ target = function() ]] .. READY .. [[ mp.sleep(1000) end, name = "od\nd" }
+      p:start() mp.sleep(1000)]], function(pid)
+        says(dump(pid), [['a\nb\xff\x1b[31m']], [[process od\nd (pid]])
+        local d = json(dump(pid, "--json"))
+        assert.equal([[a\nb\xff\x1b[31m]], d.objects[1].name)
+      end)
+  end)
+
+  it("of many tasks that are alike is short, and whole as JSON", function()
+    with_program([[
+      local e = co.Event()
+      local function wait() e:wait() end
+      for i = 1, 20000 do co.spawn(wait) end
+      co.sleep(0)
+    ]] .. READY .. "mp.sleep(1000)", function(pid)
+      local text = dump(pid)
+      says(text, "20000 tasks wait: waits for mp.co.Event")
+      assert.truthy(#text < 4000)
+      assert.equal(20001, #json(dump(pid, "--json")).processes[1].tasks)
+    end)
+  end)
+
+  it("asks programs of stock Lua too", function()
+    with_program(READY .. "mp.sleep(1000)", function(pid)
+      says(dump(pid), "task main #1: waits for the end of its sleep")
+    end, { stock = true })
+  end)
+
+  it("refuses what it cannot show, on stderr alone", function()
+    for pid, why in pairs { ["1"] = "pid 1 ", ["4999999"] = "there is no process", ["x"] = "'x' is no pid",
+      ["0"] = "'0' is no pid" } do
+      local r = mpengine("dump", pid)
+      assert.equal(1, r.status, pid)
+      assert.equal("", r.stdout)
+      says(r.stderr, "mpengine dump: ", why)
+    end
+    assert.equal(2, mpengine("dump", "--what").status)
+  end)
+
+  it("refuses a program that has ended", function()
+    local pid
+    with_program(READY .. "mp.sleep(1000)", function(p) pid = p end)
+    local r
+    for _ = 1, 200 do
+      r = mpengine("dump", tostring(pid))
+      if r.status ~= 0 then break end
+    end
+    assert.equal(1, r.status)
+    assert.equal("", r.stdout)
+  end)
+
+  it("lists the programs when several run and none is named", function()
+    with_program(READY .. "mp.sleep(1000)", function(first)
+      with_program(READY .. "mp.sleep(1000)", function(second)
+        local r = mpengine "dump"
+        assert.equal(2, r.status)
+        says(r.stdout, "SCRIPT", first .. " ", second .. " ")
+        says(r.stderr, "give the pid of one")
+      end)
+    end)
+  end)
+
+  it("says when it cannot write", function()
+    with_program(READY .. "mp.sleep(1000)", function(pid)
+      local r = mpengine("dump", tostring(pid), ">/dev/full")
+      assert.equal(1, r.status)
+      says(r.stderr, "cannot write: No space left on device")
+    end)
+  end)
+end)
+
+describe("SIGQUIT", function()
+  -- Until the file has a whole dump, whose last part is the table of places.
+  local function dump_in(path)
+    local text
+    for _ = 1, 1000 do
+      text = support.read_file(path)
+      if text:find("\nobjects by the place", 1, true) then return text end
+      shell("sleep 0.01")
+    end
+    error("no dump was written: " .. text)
+  end
+
+  local END <const> = "co.spawn(function() co.sleep(0.2) io.stdout:write('goes on\\n') io.stdout:flush() end)\n"
+
+  it("has a process write the dump of its program to stderr, and it goes on", function()
+    local code = "local q = mp.Queue{ name = 'q' } co.spawn(co.sleep, 1000)\n" .. READY .. END .. "q:get()"
+    with_program(code, function(pid, dir, _, pipe)
+      shell("kill -QUIT " .. pid)
+      says(dump_in(dir .. "/stderr"), "program " .. pid .. ":", "task main #1: waits for mp.Queue", "'q'")
+      assert.equal("goes on", pipe:read())
+    end)
+  end)
+
+  it("is answered by a child, by an endless loop and by code that blocks", function()
+    with_program([[
+      local q = mp.Queue{ name = "q" }
+      local spinner = mp.Process{ target = function() while true do end end, name = "spinner" }
+      local blocker = mp.Process{ target = function() io.popen("exec sleep 1000"):read() end, name = "blocker" }
+      spinner:start() blocker:start()
+      io.stdout:write(spinner.pid, " ", blocker.pid, "\n") io.stdout:flush()
+      q:get()
+    ]], function(_, dir, line)
+      for pid in line:gmatch("%d+") do
+        support.write_file(dir .. "/stderr", "")
+        shell("kill -QUIT " .. pid)
+        says(dump_in(dir .. "/stderr"), "task main #1: waits for mp.Queue", "process spinner", "process blocker",
+          "it runs C code, or is blocked in the system")
+      end
+    end)
+  end)
+
+  it("is the script's own when the script catches it", function()
+    with_program([[
+      mp.signal("QUIT", function() io.stdout:write("caught\n") io.stdout:flush() end)
+    ]] .. READY .. "mp.sleep(1000)", function(pid, dir, _, pipe)
+      shell("kill -QUIT " .. pid)
+      assert.equal("caught", pipe:read())
+      assert.equal("", support.read_file(dir .. "/stderr"))
+    end)
+  end)
+
+  it("works in a program of stock Lua", function()
+    with_program("local q = mp.Queue{ name = 'q' } co.spawn(co.sleep, 1000)\n" .. READY .. "q:get()", function(pid, dir)
+      shell("kill -QUIT " .. pid)
+      says(dump_in(dir .. "/stderr"), "task main #1: waits for mp.Queue")
+    end, { stock = true })
+  end)
+end)
