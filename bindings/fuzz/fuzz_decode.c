@@ -233,7 +233,8 @@ new_state(void)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    static const lmpe_codec_hooks hooks = {to_handle, from_handle, share, shared};
+    static const lmpe_codec_hooks hooks = {
+        .to_handle = to_handle, .from_handle = from_handle, .share = share, .shared = shared};
     static lua_State *L;
     static int runs;
 
