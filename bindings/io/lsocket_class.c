@@ -5,6 +5,7 @@
  * buffer while nothing has arrived.
  */
 #include "base/lfinalize.h"
+#include "io/llisten.h"
 #include "io/lsocket.h"
 #include "task/lturn.h"
 
@@ -52,37 +53,18 @@ push_socket(lua_State *L, int fd)
     s->owns_fd = 1;
 }
 
-static int
-open_listener(const struct addrinfo *a, int backlog)
-{
-    int on = 1;
-    int fd = mpe_fd_lift(socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    if (fd < 0)
-        return -1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, backlog) == 0)
-        return fd;
-    int error = errno;
-    close(fd);
-    errno = error;
-    return -1;
-}
-
 /* listen(address, port, backlog) -> a listening socket | nil, message, errno. The address is
  * numeric, or "*". */
 static int
 listen_at(lua_State *L)
 {
-    char port[16];
-    const char *address = luaL_checkstring(L, 1);
-    struct addrinfo *found, hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
-                                     .ai_socktype = SOCK_STREAM};
-    snprintf(port, sizeof port, "%d", (int)luaL_checkinteger(L, 2));
-    int rc = getaddrinfo(strcmp(address, "*") == 0 ? NULL : address, port, &hints, &found);
-    if (rc != 0)
-        return fail(L, EADDRNOTAVAIL);
-    int fd = open_listener(found, (int)luaL_checkinteger(L, 3));
-    freeaddrinfo(found);
+    lmpe_address a;
+    size_t size;
+    const char *text = luaL_checklstring(L, 1, &size);
+    int error = lmpe_address_of(&a, text, size, (int)luaL_checkinteger(L, 2));
+    if (error)
+        return fail(L, error);
+    int fd = lmpe_listen_at(&a, (int)luaL_checkinteger(L, 3));
     if (fd < 0)
         return fail(L, errno);
     push_socket(L, fd);
@@ -109,12 +91,12 @@ attempt_accept(lmpe *S, lmpe_await *a)
     (void)S;
     if (s->fd < 0)
         return MPE_ECLOSED;
-    int fd = accept4(s->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = lmpe_accept_next(s->fd);
     if (fd >= 0) {
-        a->scratch[1] = (uint64_t)mpe_fd_lift(fd);
+        a->scratch[1] = (uint64_t)fd;
         return MPE_OK;
     }
-    if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) {
+    if (errno == EAGAIN) {
         a->source = LMPE_FD;
         a->on.fd = s->fd;
         a->event = MPE_READABLE; /* others may accept here too: no edge */

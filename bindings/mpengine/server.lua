@@ -95,7 +95,6 @@ local function serve_connection(connected)
     local connection <close> = connected
     local peer = peer_of(connection.socket)
     connection.task.name = "connection of " .. peer
-    connection.socket:setoption "tcp-nodelay"
     if connection.acceptor.context and not start_tls(connection) then return end
     connection.acceptor.handler(connection.socket, peer)
 end
