@@ -14,6 +14,8 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
+#define LINGER_NS MPE_NS_PER_S /* most of an exit, for the takers of files and sockets */
+
 #define GRACE_NS (MPE_NS_PER_S / 2)  /* from SIGTERM to SIGKILL, for daemons at the end */
 #define ROUND_NS (MPE_NS_PER_S / 20) /* between two checks of a program that is being stopped */
 
@@ -165,6 +167,7 @@ lmpe_process_end(lmpe *S, int code)
     fflush(NULL);
     mpe_report_exit(S->e, code);
     mpe_leave(S->e);
+    mpe_descriptor_linger(S->e, mpe_now() + LINGER_NS);
     _exit(code);
 }
 

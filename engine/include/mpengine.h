@@ -216,7 +216,7 @@ MPE_API int mpe_open_thread(mpe_engine *e, const char *name, mpe_engine **out);
  * Blocks: until its daemons have ended. */
 MPE_API void mpe_close(mpe_engine *e);
 /* Detaches without freeing memory, for a process that is about to exit: releases what it holds and
- * its slot. No other call on the engine may follow. */
+ * its slot. No other call on the engine may follow but mpe_descriptor_linger. */
 MPE_API void mpe_leave(mpe_engine *e);
 
 /* ---- being driven ------------------------------------------------------------------------- */
@@ -594,6 +594,10 @@ MPE_API int mpe_descriptor_create(mpe_engine *e, int fd, mpe_bytes note, unsigne
 MPE_API int mpe_descriptor_take(mpe_engine *e, mpe_object *descriptor, int *fd);
 /* Closes it on its way. */
 MPE_API void mpe_descriptor_withdraw(mpe_engine *e, mpe_object *descriptor);
+/* For a process that is about to exit, after mpe_leave: lets others take what it has sent with
+ * MPE_DESCRIPTOR_ONCE, since its exit closes what is still on its way.
+ * Blocks: until all of them were taken, freed or withdrawn, up to the deadline. */
+MPE_API void mpe_descriptor_linger(mpe_engine *e, uint64_t deadline);
 /* Returns the note.  Ownership: valid while the object is held. */
 MPE_API mpe_bytes mpe_descriptor_note(mpe_engine *e, const mpe_object *descriptor);
 

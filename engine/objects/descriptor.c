@@ -27,15 +27,15 @@ struct descriptor {
 };
 
 static int
-keep(mpe_engine *e, int fd, struct mpe__ticket *t)
+keep(mpe_engine *e, int fd, int once, struct mpe__ticket *t)
 {
     *t = (struct mpe__ticket){0, 0};
-    if (fd < 0 || mpe__ticket_new(e, e->header->nonce, fd, t) == 0)
+    if (fd < 0 || mpe__ticket_new(e, e->header->nonce, fd, once, t) == 0)
         return MPE_OK;
     if (errno != EMFILE)
         return MPE_ESYS;
     mpe_sweep(e); /* which releases what was dropped */
-    return mpe__ticket_new(e, e->header->nonce, fd, t) == 0 ? MPE_OK : MPE_ESYS;
+    return mpe__ticket_new(e, e->header->nonce, fd, once, t) == 0 ? MPE_OK : MPE_ESYS;
 }
 
 static void
@@ -55,7 +55,7 @@ mpe_descriptor_create(mpe_engine *e, int fd, mpe_bytes note, unsigned flags, mpe
         return mpe__refusal(e, NULL, 0);
     struct mpe__ticket t;
     mpe_object *o;
-    int rc = keep(e, fd, &t);
+    int rc = keep(e, fd, (flags & MPE_DESCRIPTOR_ONCE) != 0, &t);
     if (rc != MPE_OK)
         return rc;
     rc = mpe__object_begin(e, MPE_KIND_DESCRIPTOR, note.size, &o);
@@ -122,6 +122,23 @@ mpe_descriptor_withdraw(mpe_engine *e, mpe_object *o)
 {
     if (mpe__admits(e, o, MPE__KIND(DESCRIPTOR)))
         release(e, o);
+}
+
+static int
+others_live(const mpe_engine *e)
+{
+    uint32_t top = mpe__load32(&e->header->slots_top);
+    for (uint32_t i = 0; i < top; i++)
+        if (mpe__load32(&e->slots[i].state) != MPE__SLOT_FREE)
+            return 1;
+    return 0;
+}
+
+void
+mpe_descriptor_linger(mpe_engine *e, uint64_t deadline)
+{
+    if (mpe__is_ours(e) && others_live(e))
+        mpe__tickets_wait(e, deadline);
 }
 
 /* One that stays with its keeper is dropped by each process that has read it. */

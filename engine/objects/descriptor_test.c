@@ -221,6 +221,34 @@ TEST(with_its_maker_it_is_closed_on_its_way)
 }
 
 static void
+send_and_end(mpe_engine *e, void *queue)
+{
+    put(e, queue, sent(e, MPE_DESCRIPTOR_ONCE));
+    sent(e, 0);
+    mpe_leave(e);
+    mpe_descriptor_linger(e, MPE_FOREVER / 2);
+    _exit(7);
+}
+
+TEST(a_maker_can_wait_until_it_was_taken)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *queue, *o;
+    int fd;
+    REQUIRE_OK(mpe_queue_create(e, 0, 0, &queue));
+    mpe_process *p = mpe_test_start(e, send_and_end, queue);
+    REQUIRE_OK(get(e, queue, &o));
+    REQUIRE_OK(mpe_descriptor_take(e, o, &fd));
+    EXPECT_EQ(mpe_test_join(e, p), 7);
+    close(fd);
+    p = mpe_test_start(e, send_and_end, queue);
+    REQUIRE_OK(get(e, queue, &o));
+    mpe_drop(e, o); /* unread, and swept when that is due */
+    EXPECT_EQ(mpe_test_join(e, p), 7);
+    mpe_close(e);
+}
+
+static void
 wait_with_a_copy(mpe_engine *e, void *gate)
 {
     (void)e;

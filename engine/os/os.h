@@ -110,14 +110,16 @@ struct mpe__ticket {
     uint64_t keeper, number;
 };
 /* Keeps a copy of fd, until it is taken or released, or its owner is. Starts a thread at first. */
-int mpe__ticket_new(const void *owner, uint64_t arena, int fd, struct mpe__ticket *out);
-/* A copy of what is kept, closed by exec. takes: it is kept no longer. Blocks for a moment, also while
+int mpe__ticket_new(const void *owner, uint64_t arena, int fd, int once, struct mpe__ticket *out);
+/* A copy of what is kept, closed by exec. once: as when it was kept; it is kept no longer. Blocks for a moment, also while
  * the keeper computes; EAGAIN after ten seconds, when it is stopped. ESTALE: it is not kept any more, or
  * its keeper has exited. */
 int mpe__ticket_fetch(uint64_t arena, const struct mpe__ticket *t, int takes, int *fd);
 /* by: any datagram socket of this kind, since there may be no descriptor for a new one. */
 void mpe__ticket_release(uint64_t arena, const struct mpe__ticket *t, int by);
 void mpe__tickets_release_of(const void *owner);
+/* Sleeps until none of its owner's is left that is taken once. */
+void mpe__tickets_wait(const void *owner, uint64_t deadline);
 uint32_t mpe__ticket_threads(void); /* of this process */
 
 #endif

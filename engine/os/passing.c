@@ -41,7 +41,8 @@
 struct kept {
     const void *owner; /* NULL: the entry is free */
     uint64_t arena, number;
-    int fd; /* of a free entry: the next free one, or -1 */
+    int once; /* the first taker has it */
+    int fd;   /* of a free entry: the next free one, or -1 */
 };
 
 /* FETCH leaves the descriptor with the keeper, TAKE does not; RELEASE is not answered. */
@@ -54,6 +55,7 @@ struct question {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t released; /* a ticket was */
 static pthread_once_t prepared = PTHREAD_ONCE_INIT;
 static struct {
     int socket; /* -1: there is no keeper yet */
@@ -84,6 +86,7 @@ release(struct kept *k)
     k->owner = NULL;
     k->fd = keeper.free;
     keeper.free = (int)(k - keeper.all);
+    pthread_cond_signal(&released);
 }
 
 static struct kept *
@@ -233,9 +236,20 @@ after_fork(void)
 }
 
 static void
+make_signal(void)
+{
+    pthread_condattr_t a;
+    pthread_condattr_init(&a);
+    pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
+    pthread_cond_init(&released, &a);
+    pthread_condattr_destroy(&a);
+}
+
+static void
 begin(void)
 {
     pthread_mutex_init(&lock, NULL);
+    make_signal();
     for (uint32_t i = 0; i < keeper.top; i++)
         if (keeper.all[i].owner)
             close(keeper.all[i].fd);
@@ -248,6 +262,7 @@ static void
 prepare(void)
 {
     keeper.socket = keeper.free = -1;
+    make_signal();
     pthread_atfork(before_fork, after_fork, begin);
 }
 
@@ -288,7 +303,7 @@ open_keeper(void)
 
 /* Under the lock. */
 static int
-keep(const void *owner, uint64_t arena, int fd, struct mpe__ticket *out)
+keep(const void *owner, uint64_t arena, int fd, int once, struct mpe__ticket *out)
 {
     struct kept *k;
     if (open_keeper() != 0)
@@ -301,17 +316,17 @@ keep(const void *owner, uint64_t arena, int fd, struct mpe__ticket *out)
         return -1;
     }
     uint64_t number = ++keeper.count << INDEX_BITS | (uint64_t)(k - keeper.all);
-    *k = (struct kept){owner, arena, number, copy};
+    *k = (struct kept){owner, arena, number, once, copy};
     *out = (struct mpe__ticket){keeper.name, number};
     return 0;
 }
 
 int
-mpe__ticket_new(const void *owner, uint64_t arena, int fd, struct mpe__ticket *out)
+mpe__ticket_new(const void *owner, uint64_t arena, int fd, int once, struct mpe__ticket *out)
 {
     pthread_once(&prepared, prepare);
     pthread_mutex_lock(&lock);
-    int rc = keep(owner, arena, fd, out);
+    int rc = keep(owner, arena, fd, once, out);
     pthread_mutex_unlock(&lock);
     return rc;
 }
@@ -324,6 +339,27 @@ mpe__tickets_release_of(const void *owner)
     for (uint32_t i = 0; i < keeper.top; i++)
         if (keeper.all[i].owner == owner)
             release(&keeper.all[i]);
+    pthread_mutex_unlock(&lock);
+}
+
+/* Under the lock. */
+static int
+has_awaited(const void *owner)
+{
+    for (uint32_t i = 0; i < keeper.top; i++)
+        if (keeper.all[i].owner == owner && keeper.all[i].once)
+            return 1;
+    return 0;
+}
+
+void
+mpe__tickets_wait(const void *owner, uint64_t deadline)
+{
+    struct timespec t = {(time_t)(deadline / MPE_NS_PER_S), (long)(deadline % MPE_NS_PER_S)};
+    pthread_once(&prepared, prepare);
+    pthread_mutex_lock(&lock);
+    while (has_awaited(owner) && pthread_cond_timedwait(&released, &lock, &t) == 0)
+        ;
     pthread_mutex_unlock(&lock);
 }
 
@@ -415,9 +451,9 @@ hear(int from, int *fd)
 }
 
 int
-mpe__ticket_fetch(uint64_t arena, const struct mpe__ticket *t, int takes, int *fd)
+mpe__ticket_fetch(uint64_t arena, const struct mpe__ticket *t, int once, int *fd)
 {
-    struct question q = {arena, t->number, takes ? TAKE : FETCH, 0};
+    struct question q = {arena, t->number, once ? TAKE : FETCH, 0};
     int pair[2];
     if (serve_own(arena, t, q.what, fd))
         return *fd < 0 ? -1 : 0;
