@@ -195,6 +195,16 @@ describe("a cache", function()
     for _, name in ipairs { "evictions", "expired", "computed", "waited" } do assert.equal(0, s[name]) end
   end)
 
+  it("is in the statistics of the program", function()
+    ok[[
+      local c = mp.Cache{ size = "1M" }
+      for i = 1, 5 do c:set(i, i) end
+      local found
+      for _, o in ipairs(mp.stats().objects) do if o.kind == "Cache" then found = o end end
+      eq(found.depth, 5)
+      assert(found.bytes >= 1 << 20 and found.bytes < (1 << 20) + 1000)]]
+  end)
+
   it("keeps the shared objects in its values, until they leave", function()
     ok[[
       local c = mp.Cache{ size = "64K" }

@@ -685,8 +685,8 @@ MPE_API int mpe_cache_get(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *
 enum mpe_cache_put { MPE_CACHE_SET, MPE_CACHE_ADD, MPE_CACHE_REPLACE };
 /* Puts a key and its value. handles 1: the value contains handles of objects, which then stay alive
  * while stored.
- * Errors: EEXIST (ADD), ENOENT (REPLACE), ERANGE (larger than the cache, or than a part of it that
- * is 4 MiB or more; nothing has changed). */
+ * Errors: EEXIST (ADD), ENOENT (REPLACE), ERANGE (larger than the cache, or than a part of it, which is
+ * a quarter or 16 MiB at least; nothing has changed). */
 MPE_API int mpe_cache_put(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_bytes value, int handles,
                           uint64_t ttl, enum mpe_cache_put how);
 /* Removes a key.  Errors: ENOENT. */

@@ -37,12 +37,13 @@ lay_out(struct mpe__cache *c, uint32_t cells)
     return c->cells_at + (uint64_t)cells * MPE__CELL_BYTES;
 }
 
-/* One shard for each 4 MiB, so that a large value fits into one and writers rarely meet. */
+/* So few that a value of a quarter of the cache fits into one, or of 16 MiB; so many that writers
+ * rarely meet. */
 static uint32_t
 shards_for(uint64_t bytes)
 {
-    uint32_t shards = 1;
-    while (shards < MPE__CACHE_SHARDS && bytes / shards >= 8u << 20)
+    uint32_t shards = bytes < 4u << 20 ? 1 : bytes < 16u << 20 ? 2 : 4;
+    while (shards < MPE__CACHE_SHARDS && bytes / shards >= 32u << 20)
         shards *= 2;
     return shards;
 }

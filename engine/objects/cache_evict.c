@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Caches: what leaves, in the manner of S3-FIFO (Yang et al., SOSP 2023). A new item enters the
- * small queue, which has a tenth of the shard. At the old end of it, an item that was read enters
+ * small queue, which has a fifth of the shard. At the old end of it, an item that was read enters
  * the main queue, and one that was not leaves the cache: so a scan passes through the small queue
  * only. At the old end of the main queue an item that was read enters it again at the new end, with
  * one use less. A key that has left the small queue is remembered for a while, as a number of 32
@@ -13,7 +13,7 @@
  */
 #include "objects/cache_int.h"
 
-#define SMALL_PART 10u /* of the cells of a shard */
+#define SMALL_PART 5u /* of the cells of a shard: what comes again later than that is new */
 
 /* ---- queues ---- */
 

@@ -258,4 +258,5 @@ TEST_LIMIT(flights_of_a_locked_shard_are_settled_when_it_is_unlocked, 60)
     EXPECT(mpe__load64(&v.shard->flights) != 0);
     mpe__cache_unlock(e, mpe_test_it, &v);
     expect_no_flight(e);
+    mpe_close(e);
 }

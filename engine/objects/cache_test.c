@@ -116,6 +116,7 @@ TEST(a_key_has_the_value_that_was_put_last)
     EXPECT_EQ(mpe_cache_remove(e, c, mpe_test_bytes("a")), MPE_ENOENT);
     EXPECT(!get(e, c, "a"));
     mpe_test_check(e);
+    mpe_close(e);
 }
 
 TEST(add_and_replace_look_whether_the_key_is_there)
@@ -127,6 +128,7 @@ TEST(add_and_replace_look_whether_the_key_is_there)
     EXPECT_OK(mpe_cache_put(e, c, k, v, 0, 0, MPE_CACHE_ADD));
     EXPECT_EQ(mpe_cache_put(e, c, k, v, 0, 0, MPE_CACHE_ADD), MPE_EEXIST);
     EXPECT_OK(mpe_cache_put(e, c, k, v, 0, 0, MPE_CACHE_REPLACE));
+    mpe_close(e);
 }
 
 TEST(an_item_expires)
@@ -154,6 +156,7 @@ TEST(an_item_expires)
     EXPECT_OK(mpe_cache_touch(e, c, k, 0));
     EXPECT_OK(mpe_cache_ttl(e, c, k, &ttl));
     EXPECT(ttl == MPE_FOREVER);
+    mpe_close(e);
 }
 
 TEST(counts_what_expires_though_it_is_never_read)
@@ -169,6 +172,7 @@ TEST(counts_what_expires_though_it_is_never_read)
     EXPECT_EQ(stats_of(e, c).entries, 10);
     EXPECT_EQ(stats_of(e, c).expired, 10);
     EXPECT_EQ(stats_of(e, c).expired, 10);
+    mpe_close(e);
 }
 
 TEST(a_value_larger_than_the_cache_changes_nothing)
@@ -183,6 +187,7 @@ TEST(a_value_larger_than_the_cache_changes_nothing)
         EXPECT(has_whole(e, c, i));
     EXPECT_OK(mpe_cache_put(e, c, number_key(0), value_of(50000), 0, 0, MPE_CACHE_SET));
     EXPECT(has_whole(e, c, 0));
+    mpe_close(e);
 }
 
 /* With every mix of sizes, the items take what the cache has, but for a few cells. */
@@ -206,6 +211,7 @@ TEST_LIMIT(no_memory_belongs_to_a_size, 60)
     }
     expect_no_cell_lost(e, c);
     mpe_test_check(e);
+    mpe_close(e);
 }
 
 TEST(an_item_that_is_read_outlives_any_number_that_are_not)
@@ -219,6 +225,7 @@ TEST(an_item_that_is_read_outlives_any_number_that_are_not)
             EXPECT(has_whole(e, c, 0));
     }
     EXPECT(stats_of(e, c).evictions > 40000);
+    mpe_close(e);
 }
 
 TEST(long_chains_of_the_index_grow_and_shrink)
@@ -234,6 +241,7 @@ TEST(long_chains_of_the_index_grow_and_shrink)
         EXPECT_EQ(found, stats_of(e, c).entries);
         expect_no_cell_lost(e, c);
     }
+    mpe_close(e);
 }
 
 TEST(clears)
@@ -250,6 +258,7 @@ TEST(clears)
         EXPECT(!has_whole(e, c, i));
     put_sized(e, c, 1, 100);
     EXPECT(has_whole(e, c, 1));
+    mpe_close(e);
 }
 
 TEST(lists_at_most_so_many_keys)
@@ -266,6 +275,7 @@ TEST(lists_at_most_so_many_keys)
     EXPECT_OK(mpe_cache_keys(e, c, 0, &b, &count));
     EXPECT_EQ(count, 0);
     mpe_buf_free(&b);
+    mpe_close(e);
 }
 
 static int
@@ -292,6 +302,7 @@ TEST(an_edit_keeps_the_time_to_live)
     EXPECT_STR(get(e, c, "k"), "vx");
     EXPECT_OK(mpe_cache_ttl(e, c, k, &ttl));
     EXPECT(ttl <= 1000 * MS);
+    mpe_close(e);
 }
 
 TEST(an_object_in_a_value_lives_as_long_as_the_item)
@@ -317,6 +328,7 @@ TEST(an_object_in_a_value_lives_as_long_as_the_item)
     mpe_sweep(e);
     EXPECT_EQ(mpe_hold(e, h, &same), MPE_ESTALE);
     mpe_buf_free(&b);
+    mpe_close(e);
 }
 
 struct crowd {
@@ -364,6 +376,7 @@ TEST_LIMIT(readers_never_see_half_an_item, 60)
         EXPECT_EQ(mpe_test_join(e, p[i]), 0);
     expect_no_cell_lost(e, c);
     mpe_test_check(e);
+    mpe_close(e);
 }
 
 TEST(refuses_what_is_no_cache_or_too_small)
@@ -376,4 +389,5 @@ TEST(refuses_what_is_no_cache_or_too_small)
     EXPECT_OK(put(e, o, "k", "v"));
     EXPECT_STR(get(e, o, "k"), "v");
     EXPECT_EQ(put(e, mpe_test_event(e), "k", "v"), MPE_ETYPE);
+    mpe_close(e);
 }

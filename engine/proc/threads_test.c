@@ -9,7 +9,7 @@
 
 struct work {
     mpe_engine *e;
-    mpe_handle objects[4]; /* lock, queue, dict, list */
+    mpe_handle objects[5]; /* lock, queue, dict, list, cache */
     long *count;
     mpe_engine *twin;
     int rounds;
@@ -46,7 +46,35 @@ use_list(mpe_engine *e, mpe_object *l, int i)
         mpe_list_remove(e, l, 0, NULL);
 }
 
-/* Counts under the lock, sends and receives, changes dict and list, makes and drops an object. */
+/* More than there is room for; and a computation, in which the other threads have a part. */
+static void
+use_cache(mpe_engine *e, mpe_object *c, int i)
+{
+    static const char large[3000];
+    mpe_cache_flight flight;
+    char key[16];
+    mpe_buf b;
+    mpe_buf_init(&b);
+    snprintf(key, sizeof key, "%d", i * 7 % 300);
+    mpe_bytes k = mpe_test_bytes(key), v = {large, (size_t)(i % 10 ? i % 200 : 3000)};
+    REQUIRE_OK(mpe_cache_put(e, c, k, v, 0, i % 3 ? 0 : 1000, MPE_CACHE_SET));
+    mpe_cache_get(e, c, k, &b);
+    if (i % 11 == 0)
+        mpe_cache_remove(e, c, k);
+    if (i % 500 == 0)
+        mpe_cache_clear(e, c);
+    int rc = mpe_cache_fetch(e, c, mpe_test_bytes("fetched"), 1, 0, &b, &flight);
+    if (rc == MPE_EAGAIN)
+        rc = mpe_cache_fetch_again(e, c, &flight, &b);
+    if (rc == MPE_EAGAIN)
+        mpe_cache_fetch_leave(e, c, &flight);
+    else if (rc == MPE_ENOENT)
+        REQUIRE_OK(mpe_cache_fetch_end(e, c, &flight, v, 0, 1000));
+    mpe_buf_free(&b);
+}
+
+/* Counts under the lock, sends and receives, changes dict, list and cache, makes and drops an
+ * object. */
 static void *
 work(void *arg)
 {
@@ -54,6 +82,7 @@ work(void *arg)
     mpe_engine *e = mpe_test_twin(w->e);
     mpe_object *lock = held(e, w->objects[0]), *queue = held(e, w->objects[1]);
     mpe_object *dict = held(e, w->objects[2]), *list = held(e, w->objects[3]), *own;
+    mpe_object *cache = held(e, w->objects[4]);
     static char large[4000];
     mpe_message m;
     for (int i = 0; i < w->rounds; i++) {
@@ -65,6 +94,7 @@ work(void *arg)
         mpe_message_free(e, &m);
         use_dict(e, dict, i);
         use_list(e, list, i);
+        use_cache(e, cache, i);
         REQUIRE_OK(mpe_array_create(e, 'i', 10, 0, &own));
         mpe_drop(e, own);
     }
@@ -72,6 +102,7 @@ work(void *arg)
     mpe_drop(e, queue);
     mpe_drop(e, dict);
     mpe_drop(e, list);
+    mpe_drop(e, cache);
     mpe_test_twin_close(e);
     return NULL;
 }
@@ -79,16 +110,17 @@ work(void *arg)
 TEST_LIMIT(threads_share_all_kinds_of_objects, 60)
 {
     mpe_engine *e = mpe_test_engine(0);
-    mpe_object *lock, *queue, *dict, *list;
+    mpe_object *lock, *queue, *dict, *list, *cache;
     long count = 0;
     pthread_t threads[3];
     REQUIRE_OK(mpe_lock_create(e, 0, &lock));
     REQUIRE_OK(mpe_queue_create(e, 4, 0, &queue));
     REQUIRE_OK(mpe_dict_create(e, &dict));
     REQUIRE_OK(mpe_list_create(e, &list));
+    REQUIRE_OK(mpe_cache_create(e, 64 << 10, MPE_FOREVER, &cache));
     struct work w = {.e = e, .count = &count, .rounds = 2000};
-    mpe_object *all[] = {lock, queue, dict, list};
-    for (int i = 0; i < 4; i++)
+    mpe_object *all[] = {lock, queue, dict, list, cache};
+    for (int i = 0; i < 5; i++)
         w.objects[i] = mpe_handle_of(e, all[i]);
     for (int i = 0; i < 3; i++)
         REQUIRE(pthread_create(&threads[i], NULL, work, &w) == 0);
