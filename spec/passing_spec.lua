@@ -173,6 +173,25 @@ for _, method in ipairs { "fork", "spawn", "forkserver" } do
         all { p }]]
     end)
 
+    it("a file of popen crosses, patched or not", function()
+      for _, patch in ipairs { "", "mp.monkey.patch_all()\n" } do
+        with(patch .. ("local PATCH = %q\n"):format(patch) .. [[
+          local back = mp.Queue()
+          local f = io.popen "echo one; sleep 0.1; echo two; read answer"
+          local w = io.popen("cat; echo end", "w")
+          local p = ctx.Process(function(back, f, w)
+            load("local mp = ... " .. PATCH)(mp)
+            back:put { f:read(), f:read(), f:read() }
+            w:write "from the child\n"
+            eq(f:close(), true) eq(w:close(), true)
+          end, back, f, w)
+          p:start()
+          eq(back:get(), { "one", "two" })
+          all { p }
+          eq(w:close(), true)]])
+      end
+    end)
+
     it("a program's pipes and its object cross; only its starter waits for it", function()
       with [[
         local prog = assert(mp.subprocess.Popen { "cat", stdin = "pipe", stdout = "pipe" })
@@ -435,6 +454,15 @@ describe("what cannot be sent", function()
       eq(r:read(), "a")
       raises({ "read ahead" }, q.put, q, r)
       eq(q:qsize(), 1)
+      mp.monkey.patch_all()
+      r = io.popen "printf 'a\\nb\\n'"
+      eq(r:read(), "a")
+      raises({ "item[1]", "file", "not read yet" }, q.put, q, { r })
+      c, s = pair()
+      c:send "two\nlines\n"
+      eq(s:receive(), "two")
+      raises({ "not read yet" }, q.put, q, s)
+      s:close()
       raises({ "start", "args[1]", "closed socket" }, P, print, s)]]
   end)
 

@@ -72,6 +72,23 @@ passed_file(lua_State *L)
     return 1;
 }
 
+/* passing_is_nonblocking(fd) */
+static int
+passing_is_nonblocking(lua_State *L)
+{
+    lua_pushboolean(L, (fcntl((int)luaL_checkinteger(L, 1), F_GETFL) & O_NONBLOCK) != 0);
+    return 1;
+}
+
+/* passing_block(fd): it blocks from now on, wherever it is open */
+static int
+passing_block(lua_State *L)
+{
+    int fd = (int)luaL_checkinteger(L, 1);
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+    return 0;
+}
+
 /* passed_socket(fd | nil) -> a stream socket of this library that owns the descriptor */
 static int
 passed_socket(lua_State *L)
@@ -100,6 +117,8 @@ on_open(lua_State *L, lmpe *S)
     static const luaL_Reg functions[] = {{"passing_file", passing_file},
                                          {"passed_file", passed_file},
                                          {"passed_socket", passed_socket},
+                                         {"passing_is_nonblocking", passing_is_nonblocking},
+                                         {"passing_block", passing_block},
                                          {"passing_is_v6", passing_is_v6},
                                          {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);

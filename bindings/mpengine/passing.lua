@@ -18,14 +18,28 @@ local UNREAD = "cannot send a %s: bytes that were received are not read yet"
 
 -- ---- files -----------------------------------------------------------------------------------
 
+--- Files of a patched popen do not block, and are read here; without a patch they have to block.
+local function adopt(file, fd, mode)
+    if not core.passing_is_nonblocking(fd) then return end
+    local files = core.modules["mpengine.monkey.files"]
+    if not files or not files.adopt(file, fd, mode) then core.passing_block(fd) end
+end
+
 kinds.f = {
     pass = function(file)
         if io.type(file) ~= "file" then return false, "cannot send a closed file" end
+        local files = core.modules["mpengine.monkey.files"]
+        if files and files.has_unread(file) then return false, UNREAD:format "file" end
         local fd, mode = core.passing_file(file)
         if not fd then return false, "cannot send a file: " .. mode end
         return fd, mode
     end,
-    receive = function(fd, note, at) return core.passed_file(fd, note:sub(at)) end,
+    receive = function(fd, note, at)
+        local mode = note:sub(at)
+        local file = core.passed_file(fd, mode)
+        if fd then adopt(file, fd, mode) end
+        return file
+    end,
 }
 
 -- ---- the sockets of this library -------------------------------------------------------------

@@ -119,6 +119,7 @@ local function close(file, state)
     ours[file] = nil
     core.fd_closing(state.fd)
     methods.close(file)
+    if not state.child then return true end -- another process has started the program
     return result(state.child:wait())
 end
 
@@ -228,8 +229,24 @@ local function patch_functions()
     end)
 end
 
+--- Has a file bytes that were read from its program and not taken?
+function files.has_unread(file)
+    local from = ours[file] and ours[file].reader
+    return from ~= nil and from:has_data()
+end
+
+--- A file of popen from another process, over a descriptor that does not block; false: files are not patched.
+function files.adopt(file, fd, mode)
+    if not files.are_patched then return false end
+    local state = { fd = fd, writing = order.new() }
+    if mode == "r" then state.reader = reader.new(function() return fill_from(state) end) end
+    ours[file] = state
+    return true
+end
+
 --- Replaces io.popen, io.read, io.lines, io.close and the methods of files.
 function files.patch_io()
+    files.are_patched = true
     originals.keep("file:", meta.__index, patch_methods)
     originals.keep("io.", io, patch_functions)
 end
