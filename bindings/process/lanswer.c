@@ -316,6 +316,8 @@ lmpe_answers_open(lmpe *S)
         set_argument(2, PID_PLACE);
     }
     lmpe_urgent = on_urgent;
+    lmpe_signal_keep(MPE_ASK_SIGNAL);
+    lmpe_signal_keep(SIGQUIT);
     lmpe_urgent_install();
     lmpe_quit_install();
     mpe_self_answers(S->e, 1);

@@ -54,6 +54,8 @@ void lmpe_output_rescue(lmpe *S);
 
 /* This universe is the program: it takes SIGINT and SIGTERM. */
 void lmpe_signals_open(lmpe *S);
+/* A signal is about to be taken: a host gets it back, as it is now, when its state is closed. */
+void lmpe_signal_keep(int number);
 /* In a child. Between the fork and this, signals are held back. */
 void lmpe_signals_child(lmpe *S);
 void lmpe_signals_hold(sigset_t *before);

@@ -198,14 +198,20 @@ lmpe_signal_raised(void)
 
 /* ---- handlers ---- */
 
+void
+lmpe_signal_keep(int number)
+{
+    if (!sig.taken[number] && sig.S && sig.S->is_host)
+        sig.taken[number] = sigaction(number, NULL, &sig.before[number]) == 0;
+}
+
 /* No two handlers run at a time: they set hooks. */
 static void
 install(int number, void (*handler)(int), int flags)
 {
     struct sigaction a = {.sa_handler = handler, .sa_flags = flags};
     sigfillset(&a.sa_mask);
-    if (!sig.taken[number] && sig.S && sig.S->is_host)
-        sig.taken[number] = sigaction(number, NULL, &sig.before[number]) == 0;
+    lmpe_signal_keep(number);
     sigaction(number, &a, NULL);
 }
 
