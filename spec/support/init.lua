@@ -149,6 +149,14 @@ local function asleep(pid)
     return quiet >= 4
   end)
 end
+local function descriptors(pid)
+  local n = 0
+  for i = 0, 1023 do
+    local f = io.open(("/proc/%s/fdinfo/%d"):format(pid or "self", i))
+    if f then f:close() n = n + 1 end
+  end
+  return n
+end
 local function kill(pid, signal)
   os.execute("kill -" .. (signal or "KILL") .. " " .. (pid == 0 and "$PPID" or pid))
 end
@@ -160,7 +168,7 @@ end
 -- Long enough for the longest of them, on one line, and without unused helpers.
 local helpers = {}
 local order = { "same", "show", "eq", "raises", "P", "all", "state", "dead", "now", "until_true",
-  "wait_dead", "asleep", "kill", "late" }
+  "wait_dead", "asleep", "descriptors", "kill", "late" }
 do
   local name, text
   for line in PRELUDE:gmatch("[^\n]+") do
