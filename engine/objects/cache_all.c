@@ -144,11 +144,9 @@ add_shard(struct mpe__cache_view *v, uint64_t now, mpe_cache_stats *sum)
 void
 mpe_cache_stats_get(mpe_engine *e, mpe_object *o, mpe_cache_stats *out)
 {
-    if (!out)
+    if (!out || !mpe__admits(e, o, MPE__KIND(CACHE)))
         return;
     memset(out, 0, sizeof *out);
-    if (!mpe__admits(e, o, MPE__KIND(CACHE)))
-        return;
     struct mpe__cache *c = mpe__cache_body(e, o);
     uint64_t now = mpe_now();
     out->max_bytes = c->bytes;

@@ -212,6 +212,17 @@ fetch_locked(mpe_engine *e, mpe_object *o, struct mpe__cache_place *p, mpe_bytes
     return MPE_EAGAIN;
 }
 
+static int
+make_event(mpe_engine *e, mpe_object **out)
+{
+    static const char name[] = "Cache:fetch";
+    int rc = mpe_event_create(e, out);
+    if (rc != MPE_OK)
+        return rc;
+    mpe_object_label(e, *out, (mpe_bytes){name, sizeof name - 1}, 0); /* at worst it has none */
+    return NEEDS_EVENT;
+}
+
 int
 mpe_cache_fetch(mpe_engine *e, mpe_object *o, mpe_bytes key, uint32_t task, uint64_t stale,
                 mpe_buf *out, mpe_cache_flight *flight)
@@ -235,8 +246,8 @@ mpe_cache_fetch(mpe_engine *e, mpe_object *o, mpe_bytes key, uint32_t task, uint
         mpe__cache_lock(e, o, &p.v);
         rc = fetch_locked(e, o, &p, key, stale, event, out, flight);
         mpe__cache_unlock(e, o, &p.v);
-        if (rc == NEEDS_EVENT && mpe_event_create(e, &event) != MPE_OK)
-            rc = MPE_EARENA;
+        if (rc == NEEDS_EVENT)
+            rc = make_event(e, &event);
     } while (rc == NEEDS_EVENT);
     if (event)
         mpe_drop(e, event);

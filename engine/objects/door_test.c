@@ -14,6 +14,7 @@ static mpe_buf buf;
 static mpe_message message;
 static uint64_t many;
 static mpe_limiter_wait *limiter_wait;
+static mpe_cache_flight flight;
 static uint32_t few, more;
 static int taken;
 static mpe_waiter waiter;
@@ -39,6 +40,17 @@ try_again(mpe_engine *e, mpe_object *o, void *ud)
     X(mpe_barrier_arrive, MPE__KIND(BARRIER), &few, &more)                                         \
     X(mpe_barrier_open, MPE__KIND(BARRIER), 0)                                                     \
     X(mpe_barrier_poll, MPE__KIND(BARRIER), 0)                                                     \
+    X(mpe_cache_get, MPE__KIND(CACHE), text, &buf)                                                 \
+    X(mpe_cache_put, MPE__KIND(CACHE), text, text, 0, 0, MPE_CACHE_SET)                            \
+    X(mpe_cache_remove, MPE__KIND(CACHE), text)                                                    \
+    X(mpe_cache_touch, MPE__KIND(CACHE), text, 0)                                                  \
+    X(mpe_cache_ttl, MPE__KIND(CACHE), text, &many)                                                \
+    X(mpe_cache_edit, MPE__KIND(CACHE), text, 0, edit, NULL)                                       \
+    X(mpe_cache_keys, MPE__KIND(CACHE), 1, &buf, &many)                                            \
+    X(mpe_cache_fetch, MPE__KIND(CACHE), text, 1, 0, &buf, &flight)                                \
+    X(mpe_cache_fetch_again, MPE__KIND(CACHE), &flight, &buf)                                      \
+    X(mpe_cache_fetch_end, MPE__KIND(CACHE), &flight, text, 0, 0)                                  \
+    X(mpe_cache_fetch_fail, MPE__KIND(CACHE), &flight, text, 0)                                    \
     X(mpe_condition_enlist, MPE__KIND(CONDITION), &few)                                            \
     X(mpe_condition_notified, MPE__KIND(CONDITION), 0)                                             \
     X(mpe_condition_leave, MPE__KIND(CONDITION), 0)                                                \
@@ -108,10 +120,14 @@ silent(mpe_engine *e, mpe_object *o)
     int broken = 7;
     mpe_lock_state state = {.locked = 7};
     mpe_limiter_state limiter = {.rate = 7};
+    mpe_cache_stats cache = {.entries = 7};
     mpe_object_info info = {.kind = 77};
     mpe_barrier_abort(e, o);
     mpe_barrier_reset(e, o);
     mpe_barrier_state(e, o, NULL, NULL, &broken);
+    mpe_cache_clear(e, o);
+    mpe_cache_stats_get(e, o, &cache);
+    mpe_cache_fetch_leave(e, o, &flight);
     mpe_condition_notify(e, o, 1);
     mpe_dict_clear(e, o);
     mpe_event_set(e, o);
@@ -126,17 +142,17 @@ silent(mpe_engine *e, mpe_object *o)
     mpe_queue_close(e, o);
     mpe_queue_seqs(e, o, &few, &more);
     mpe_object_info_get(e, o, &info);
-    return broken == 7 && limiter.rate == 7 && !state.locked && !mpe_array_data(e, o, NULL, NULL) &&
-           !mpe_barrier_settings(e, o).data && !mpe_blob_bytes(e, o).data &&
-           !mpe_descriptor_note(e, o).data && !mpe_condition_lock(e, o) && !mpe_dict_count(e, o) &&
-           !mpe_dict_has(e, o, text) && !mpe_event_is_set(e, o) && !mpe_list_count(e, o) &&
-           !mpe_lock_facet(e, o) && !mpe_pipe_handle(e, o, 0) && !mpe_pipe_queue(e, o, 0) &&
-           !mpe_queue_size(e, o) && !mpe_queue_bound(e, o) && !mpe_queue_is_closed(e, o) &&
-           !mpe_semaphore_value(e, o) &&
+    return broken == 7 && limiter.rate == 7 && cache.entries == 7 && !state.locked &&
+           !mpe_array_data(e, o, NULL, NULL) && !mpe_barrier_settings(e, o).data &&
+           !mpe_blob_bytes(e, o).data && !mpe_descriptor_note(e, o).data &&
+           !mpe_condition_lock(e, o) && !mpe_dict_count(e, o) && !mpe_dict_has(e, o, text) &&
+           !mpe_event_is_set(e, o) && !mpe_list_count(e, o) && !mpe_lock_facet(e, o) &&
+           !mpe_pipe_handle(e, o, 0) && !mpe_pipe_queue(e, o, 0) && !mpe_queue_size(e, o) &&
+           !mpe_queue_bound(e, o) && !mpe_queue_is_closed(e, o) && !mpe_semaphore_value(e, o) &&
            info.kind == (o && mpe__is_ours(e) && mpe__is_in_arena(e, o) ? mpe_kind_of(o) : 77);
 }
 
-#define OBJECTS 16
+#define OBJECTS 17
 static mpe_object *objects[OBJECTS];
 
 static mpe_engine *
@@ -160,6 +176,7 @@ begin(void)
     REQUIRE_OK(mpe_pipe_create(e, 1, o++));
     REQUIRE_OK(mpe_blob_create(e, text, o++));
     REQUIRE_OK(mpe_descriptor_create(e, 2, text, 0, o++));
+    REQUIRE_OK(mpe_cache_create(e, MPE_CACHE_MIN_BYTES, MPE_FOREVER, o++));
     mpe_buf_init(&buf);
     return e;
 }
