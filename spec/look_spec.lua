@@ -260,7 +260,12 @@ describe("mpengine dump", function()
       shell("kill -KILL " .. pid)
       local text = dump(tonumber(line))
       says(text, "its main process has ended", "process orphan", "mp.Queue")
-      says(mpengine("ps").stdout, "its main process has ended")
+      local list
+      for _ = 1, 200 do
+        list = mpengine("ps").stdout
+        if list:find("its main process has ended", 1, true) then break end
+      end
+      says(list, "its main process has ended")
     end)
   end)
 
@@ -382,10 +387,13 @@ describe("SIGQUIT", function()
 
   it("is answered by a child, by an endless loop and by code that blocks", function()
     with_program([[
-      local q = mp.Queue{ name = "q" }
-      local spinner = mp.Process{ target = function() while true do end end, name = "spinner" }
-      local blocker = mp.Process{ target = function() io.popen("exec sleep 1000"):read() end, name = "blocker" }
+      local q, ready = mp.Queue{ name = "q" }, mp.Barrier(3)
+      local function spin() ready:wait() while true do end end
+      local function block() ready:wait() io.popen("exec sleep 1000"):read() end
+      local spinner = mp.Process{ target = spin, name = "spinner" }
+      local blocker = mp.Process{ target = block, name = "blocker" }
       spinner:start() blocker:start()
+      ready:wait()
       io.stdout:write(spinner.pid, " ", blocker.pid, "\n") io.stdout:flush()
       q:get()
     ]], function(_, dir, line)
@@ -413,5 +421,76 @@ describe("SIGQUIT", function()
       shell("kill -QUIT " .. pid)
       says(dump_in(dir .. "/stderr"), "task main #1: waits for mp.Queue")
     end, { stock = true })
+  end)
+end)
+
+describe("mp.dump", function()
+  it("is the dump of the own program, made while the others go on", function()
+    support.ok [[
+      local co, q = mp.co, mp.Queue{ name = "jobs" }
+      local ready = mp.Barrier(2)
+      local function serve(q, ready) ready:wait() q:get() end
+      local p = mp.Process{ target = serve, args = { q, ready }, name = "server" }
+      p:start()
+      ready:wait()
+      local turns = 0
+      local t = co.spawn(function() while true do turns = turns + 1 co.sleep(0) end end)
+      local text
+      local function shows(part) return text:find(part, 1, true) end
+      repeat text = mp.dump() until shows "task main #2: waits for mp.Queue"
+      assert(shows "process MainProcess" and shows "task main #1: running" and shows "process server", text)
+      assert(shows "'jobs'" and shows "in field 'dump'" == nil and shows "in local 'target'", text)
+      assert(turns > 0)
+      t:kill()
+      q:put(1)
+      all{ p }
+    ]]
+  end)
+
+  it("shows names of objects in mp.stats too", function()
+    support.ok [[
+      local q = mp.Queue{ name = "jobs" }
+      local o = mp.stats().objects[1]
+      eq(o.name, "jobs")
+      assert(o.place:find "script.lua:1$")
+      eq(q:empty(), true)
+    ]]
+  end)
+end)
+
+describe("mp.metrics", function()
+  it("is the text format of Prometheus", function()
+    support.ok [==[
+      local q = mp.Queue{ name = 'jo"bs\n' }
+      for i = 1, 5 do q:put(i) end
+      q:get()
+      local lock = mp.Lock{ name = "till" }
+      lock:acquire()
+      local pool = mp.Pool{ processes = 1, name = "crunchers" }
+      pool:map(math.abs, { 1, 2, 3 })
+      local text, families, samples = mp.metrics(), {}, {}
+      for line in text:gmatch "[^\n]+" do
+        local family, kind = line:match "^# TYPE ([%w_]+) (%a+)$"
+        if family then
+          assert(not families[family] and (kind == "gauge" or kind == "counter"), line)
+          families[family] = true
+        elseif not line:find "^# HELP [%w_]+ .+%.$" then
+          local name, labels, value = line:match "^([%w_]+)(%b{}) ([%d.e+-]+)$"
+          if not name then name, value = line:match "^([%w_]+) ([%d.e+-]+)$" end
+          assert(families[name] and tonumber(value), line)
+          labels = labels or ""
+          assert(not samples[name .. labels], line)
+          samples[name .. labels] = tonumber(value)
+          if labels ~= "" then samples[name] = (samples[name] or 0) + tonumber(value) end
+        end
+      end
+      assert(text:find([[mpengine_queue_items{kind="Queue",name="jo\"bs\\n",place="]], 1, true), text)
+      eq(samples.mpengine_processes, 2)
+      eq(samples.mpengine_locks_held, 1)
+      eq(samples.mpengine_pool_workers, 1)
+      eq(samples.mpengine_pool_tasks_total, 3)
+      assert(samples.mpengine_shared_memory_bytes > 0 and samples.mpengine_lua_heap_bytes > 0)
+      pool:terminate()
+    ]==]
   end)
 end)

@@ -45,6 +45,21 @@ for _, mode in ipairs{ "command", "stock" } do
         lines_of(r.stdout))
     end)
 
+    it("hang.lua shows which tasks wait for each other", function()
+      local lines = script "hang"
+      assert.truthy(lines[1]:find("tasks wait for each other: ", 1, true), lines[1])
+      for _, part in ipairs{ "transfer of MainProcess (pid N) waits at hang.lua:13 for mp.Lock: 0xN 'safe'",
+        "main of teller (pid N) waits at hang.lua:13 for mp.Lock: 0xN 'till'" } do
+        assert.truthy(lines[1]:find(part, 1, true), lines[1])
+      end
+    end)
+
+    it("leak.lua shows what grows, and where it was made", function()
+      assert.same({ "300 sessions", "! mp.Queue 'log' (0xN, made at leak.lua:6) has 300 items, and none was ever taken",
+        "     300 mp.Dict made at leak.lua:10, with 300 items in all",
+        "       1 mp.Queue made at leak.lua:6, with 300 items in all" }, script "leak")
+    end)
+
     it("server.lua is answered by its workers", function()
       local lines = script "server"
       assert.equal(11, #lines)

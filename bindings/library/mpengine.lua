@@ -859,13 +859,23 @@ function mp.name(name, object) end
 function mp.find(name, timeout) end
 
 ---@class mpengine.Stats
----@field objects { kind: string, handle: integer, holders: integer, waiters: integer, bytes: integer, depth: integer }[]
+---@field objects { kind: string, handle: integer, holders: integer, waiters: integer, bytes: integer, depth: integer, name?: string, place?: string }[]
 ---@field processes { pid: integer, name: string, sleeping: boolean }[]
 ---@field arena { limit: integer, committed: integer, used: integer } bytes
 ---@field supervisors { name: string, state: string, children: table<string, mpengine.Supervisor.Status> }[] of this process
 
 ---@return mpengine.Stats
 function mp.stats() end
+--- What `mpengine dump` prints of this program: every process and task, what it waits for and where, the
+--- objects and pools. The processes are asked; one that does not answer within a second is shown as the
+--- kernel and shared memory show it. The calling task waits meanwhile.
+---@async
+---@return string
+function mp.dump() end
+--- Numbers of the program in the text format of Prometheus: processes, tasks, memory, objects, queues, locks,
+--- pools. No process is asked, so it does not wait.
+---@return string
+function mp.metrics() end
 
 ---@class mpengine.Logger
 local Logger = {}

@@ -101,6 +101,18 @@ local function wait_for_news(question, seconds)
     return question:news()
 end
 
+--- The answer of this process, without a signal.
+local function answer_self(what, text)
+    local answer = require "mpengine.look.answer"
+    local step, pieces = answer.handlers[what](text), {}
+    repeat
+        local piece, more = step()
+        pieces[#pieces + 1] = piece
+        core.sleep(0)
+    until not more
+    return table.concat(pieces)
+end
+
 --- The bytes of the answer of one process; or nil and why there is none.
 local function ask(program, process, text)
     local kernel = proc.state(process.pid)
@@ -129,13 +141,18 @@ end
 ---@return table<integer, { bytes: string?, reason: string? }> answers  by slot; reason: "ended",
 ---  "stopped", "mute" (it does not answer: a host's), "silent" (in C code, say), or a message
 function Program:ask(what, text, processes)
-    local answers, tasks = {}, {}
+    local answers, tasks, own = {}, {}, nil
     for _, process in ipairs(processes or self.processes) do
-        tasks[#tasks + 1] = core.spawn(function()
-            local bytes, reason = ask(self, process, what .. " " .. (text or ""))
-            answers[process.slot] = { bytes = bytes, reason = reason }
-        end)
+        if process.pid == core.pid() then
+            own = process
+        else
+            tasks[#tasks + 1] = core.spawn(function()
+                local bytes, reason = ask(self, process, what .. " " .. (text or ""))
+                answers[process.slot] = { bytes = bytes, reason = reason }
+            end)
+        end
     end
+    if own then answers[own.slot] = { bytes = answer_self(what, text or "") } end
     for _, task in ipairs(tasks) do core.join(task) end
     return answers
 end

@@ -277,7 +277,8 @@ function dump.of(program)
         version = VERSION, time = time_text(now),
         program = {
             pid = program.pid, script = program.script, command = info.command, since = time_text(info.created),
-            seconds = now - info.created, main_ended = program.main_ended or nil, processes = #processes,
+            seconds = now - info.created, processes = #processes,
+            main_ended = (program.main_ended or not by_pid[program.pid]) or nil,
             tasks = info.tasks, objects = info.objects, committed = info.committed, limit = info.limit,
         },
         processes = processes, objects = objects, pools = pools, census = program.view:census(),
