@@ -435,6 +435,21 @@ describe("a descriptor on its way", function()
 end)
 
 describe("what cannot be sent", function()
+  it("is closed where it cannot be made, and the error says why", function()
+    ok[[
+      local q = mp.Queue()
+      local c, s = pair()
+      local p = mp.get_context "spawn".Process(function(q)
+        package.path, package.cpath = "", ""
+        raises("module 'socket' not found", q.get, q)
+      end, q)
+      p:start()
+      q:put(s)
+      s:close()
+      eq({ c:receive() }, { nil, "closed", "" })
+      all { p }]]
+  end)
+
   it("is a closed socket or file, or input that was received already; the error names the path", function()
     ok[[
       local q = mp.Queue()

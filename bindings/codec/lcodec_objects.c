@@ -107,7 +107,8 @@ put_descriptor(lmpe_encoder *e, int idx)
         return 0;
     rc = lmpe_codec_hooks_now()->pass(L, idx, e->opts->passes == LMPE_PASS_ONCE, &h);
     if (rc < 0)
-        return lmpe_encode_fail(e, MPE_ETYPE, lua_tostring(L, -1));
+        return lmpe_encode_fail(
+            e, MPE_ETYPE, lua_isstring(L, -1) ? lua_tostring(L, -1) : "cannot send a descriptor");
     if (rc == 0)
         return 0;
     e->passed++;

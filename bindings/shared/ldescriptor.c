@@ -143,8 +143,8 @@ lmpe_descriptor_receive(lua_State *L, uint64_t h)
             close(fd);
         rc = MPE_ETYPE;
     }
-    if (rc != MPE_OK) {
-        lua_replace(L, top + 1);
+    if (rc != MPE_OK) { /* only the message stays */
+        lua_insert(L, top + 1);
         lua_settop(L, top + 1);
     }
     return rc;

@@ -17,8 +17,13 @@ mpe_unpin(mpe_engine *e, uint32_t mark)
 {
     if (!mpe__is_ours(e))
         return;
-    while (e->pins_count > mark)
-        mpe_drop(e, e->pins[--e->pins_count]);
+    while (e->pins_count > mark) {
+        mpe_object *o = e->pins[--e->pins_count];
+        const struct mpe__kind *kind = mpe__kind_of(e, o);
+        if (kind->is_urgent && kind->is_urgent(e, o, 0))
+            mpe__sweep_soon(e);
+        mpe_drop(e, o);
+    }
 }
 
 static int

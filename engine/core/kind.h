@@ -45,7 +45,7 @@ struct mpe__kind {
     int (*ready)(mpe_engine *e, mpe_object *o, int event);
     struct mpe__wake wake[MPE__EVENTS]; /* by event */
     /* Should an object that may have become garbage be swept at once? removed: a container mentions it
-     * no longer; else the last process has dropped it. */
+     * no longer; else a message that has brought it is done with. */
     int (*is_urgent)(mpe_engine *e, const mpe_object *o, int removed);
     /* Frees the blocks of an object that no process holds. */
     void (*destroy)(mpe_engine *e, mpe_object *o);

@@ -345,9 +345,7 @@ mpe_drop(mpe_engine *e, mpe_object *o)
     uint32_t index = mpe__index_of(e, o);
     if (index >= e->holds_capacity || e->holds[index] == 0 || --e->holds[index] > 0)
         return;
-    const struct mpe__kind *kind = mpe__kind_of(e, o);
     uint64_t body = mpe__load64(&o->body), bytes = body ? mpe__block_bytes(e, body) : 0;
-    int urgent = kind->is_urgent && kind->is_urgent(e, o, 0);
     mpe__set_remove(&o->holders, e->slot);
     if (!mpe__set_empty(&o->holders))
         return;
@@ -356,7 +354,7 @@ mpe_drop(mpe_engine *e, mpe_object *o)
         mpe__object_destroy(e, o, MPE__OBJECT_STORED);
     if (flags & (MPE__OBJECT_STORED | MPE__OBJECT_CONTAINS))
         mpe__sweep_note(e, bytes);
-    if (urgent || flags & MPE__OBJECT_URGENT)
+    if (flags & MPE__OBJECT_URGENT)
         mpe__sweep_soon(e);
     mpe__sweep_if_wanted(e);
 }
