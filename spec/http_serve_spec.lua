@@ -172,6 +172,8 @@ describe("http.serve", function()
     ["a table as body"] = { "200, nil, {}", "the body of an answer must be a string, an iterator or a file" },
     ["a header of two lines"] = { "200, { A = 'b\\r\\nC: d' }", "header 'A' must be one line, or a list of them" },
     ["a header with a bad name"] = { "200, { ['A b'] = '' }", "'A b' is not a valid name of a header" },
+    ["too large headers"] = { "200, { A = ('a'):rep(5000), B = { ('b'):rep(5000) } }",
+      "the headers of an answer are more than 8 KiB" },
     ["a closed file"] = { "200, nil, closed", "the file of an answer is closed" },
     ["a pipe as body"] = { "200, nil, io.popen 'true'", "the file of an answer is no regular file" },
   }
@@ -280,6 +282,39 @@ describe("the protocol of http.serve", function()
       end
       c:send("HEAD /pieces HTTP/1.1\r\nHost: x\r\n\r\n" .. GET .. "Connection: close\r\n\r\n")
       assert(rest(c):find "^HTTP/1.1 200 OK.-\r\n\r\nHTTP/1.1 200 OK.-\r\n\r\n12345$")]]
+  end)
+
+  it("answers each header with a response, however large both are", function()
+    ok[[
+      local s <close> = serve(function() return 200, { A = ("a"):rep(8100) }, "x" end)
+      for _, name in ipairs { "one", "many", "target" } do
+        local last, seen = 200, {}
+        for size = 500, 24000, 500 do
+          local lines = {}
+          for i = 1, name == "many" and size // 25 or 0 do lines[i] = ("X-%05d: %s\r\n"):format(i, ("c"):rep(14)) end
+          if name == "one" then lines[1] = "A: " .. ("c"):rep(size) .. "\r\n" end
+          local target = name == "target" and ("t"):rep(size) or ""
+          local status = status_of(raw(s, "GET /" .. target .. " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            .. table.concat(lines) .. "\r\n"))
+          assert(status == 200 or status == 431 or status == 414, size)
+          assert(last == 200 or status ~= 200)
+          last = status
+          seen[status] = size
+        end
+        assert(seen[200] >= 4000 and seen[name == "target" and 414 or 431], seen[200])
+      end]]
+  end)
+
+  it("takes headers of 8 KiB, and answers with as many", function()
+    ok[[
+      local s <close> = serve(function(req) return 200, { ["X-Back"] = req.headers.cookie:sub(1, 4000) }, "x" end)
+      local cookie = ("c"):rep(8000)
+      local r = get(s, "/", { headers = { Cookie = cookie } })
+      eq({ r.status, #r.headers["x-back"] }, { 200, 4000 })
+      local many = {}
+      for i = 1, 60 do many["X-" .. i] = ("v"):rep(60) end
+      many.Cookie = "c"
+      eq(get(s, "/", { headers = many }).status, 200)]]
   end)
 
   it("takes bodies of any size, with a length or chunked, also byte by byte", function()
@@ -399,6 +434,16 @@ describe("the limits of http.serve", function()
       local from = now()
       eq(rest(c), "") -- idle
       late(from, 0.29)]]
+  end)
+
+  it("end a connection whose client does not read its answer", function()
+    ok[[
+      local s <close> = serve { timeout = 0.2, handler = function() return 200, nil, ("x"):rep(50000000) end }
+      local c = connect(s)
+      c:send(GET .. "\r\n")
+      until_true(function() return s:stats().open == 1 end)
+      until_true(function() return s:stats().open == 0 end)
+      assert(#rest(c) < 50000000)]]
   end)
 
   it("do not bound the handler", function()

@@ -41,7 +41,7 @@
 #define NS_PER_MS (MPE_NS_PER_S / 1000)
 #define ROUNDS 8 /* of the library, before the others run */
 #define FDINFO_LINE 160
-#define CONNECTION_MEMORY ((size_t)16 << 10) /* for a header; cleared for each request */
+#define CONNECTION_MEMORY ((size_t)32 << 10) /* for a header; cleared for each request */
 
 /* ---- deadlines of connections ---- */
 
@@ -448,8 +448,9 @@ start_library(lmpe_httpd *h)
         (void *)h, MHD_OPTION_NOTIFY_COMPLETED, lmpe_request_ends, (void *)h,
         MHD_OPTION_URI_LOG_CALLBACK, lmpe_request_begins, (void *)h, MHD_OPTION_UNESCAPE_CALLBACK,
         leave_escaped, (void *)h, MHD_OPTION_CONNECTION_TIMEOUT, idle_seconds(h),
-        MHD_OPTION_CONNECTION_LIMIT, UINT32_MAX >> 1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
-        MHD_OPTION_ARRAY, h->cert ? tls : none, MHD_OPTION_END);
+        MHD_OPTION_CONNECTION_LIMIT, UINT32_MAX >> 1, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        CONNECTION_MEMORY, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_ARRAY,
+        h->cert ? tls : none, MHD_OPTION_END);
     mpe_standard_release(held);
     return mhd;
 }

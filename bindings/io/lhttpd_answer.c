@@ -25,6 +25,8 @@
 
 #define PIECES_BLOCK ((size_t)16 << 10) /* of one copy */
 #define REFUSAL_MAX 64
+#define HEADERS_MAX ((size_t)8 << 10) /* what the memory of a connection has room for in any case */
+#define AROUND_LINE 4                 /* ": " and the end */
 
 /* ---- responses ---- */
 
@@ -75,31 +77,37 @@ lmpe_request_respond(lmpe_request *r, unsigned status, struct MHD_Response *resp
 
 /* ---- headers ---- */
 
-static int
-is_one_line(lua_State *L, int idx)
+/* The room that a line takes, without the name; 0: it is none. A number is written in at most 24. */
+static size_t
+size_of_line(lua_State *L, int idx)
 {
-    size_t n;
-    const char *text = lua_type(L, idx) == LUA_TSTRING ? lua_tolstring(L, idx, &n) : "";
-    return lua_type(L, idx) == LUA_TNUMBER ||
-           (lua_type(L, idx) == LUA_TSTRING && strcspn(text, "\r\n") == n);
+    size_t n = 24;
+    if (lua_type(L, idx) == LUA_TSTRING && strcspn(lua_tolstring(L, idx, &n), "\r\n") != n)
+        return 0;
+    return lua_type(L, idx) == LUA_TSTRING || lua_type(L, idx) == LUA_TNUMBER ? n + AROUND_LINE : 0;
 }
 
-static int
-is_list_of_lines(lua_State *L, int idx)
+/* The same of the value of a header, a line or a list of lines, with its name. */
+static size_t
+size_of_header(lua_State *L, int idx, size_t name)
 {
-    int ok = lua_type(L, idx) == LUA_TTABLE;
-    for (lua_Integer i = 1, n = ok ? (lua_Integer)lua_rawlen(L, idx) : 0; i <= n && ok; i++) {
+    size_t all = 0, line = 1;
+    if (!lua_istable(L, idx))
+        return (line = size_of_line(L, idx)) ? line + name : 0;
+    for (lua_Integer i = 1, n = (lua_Integer)lua_rawlen(L, idx); i <= n && line; i++) {
         lua_rawgeti(L, idx, i);
-        ok = is_one_line(L, -1);
+        line = size_of_line(L, -1);
+        all += line + name;
         lua_pop(L, 1);
     }
-    return ok;
+    return line ? all + 1 : 0;
 }
 
 /* Raises unless the value at idx is nil or a table of headers. */
 static void
 check_headers(lua_State *L, int idx)
 {
+    size_t all = 0;
     if (lua_isnoneornil(L, idx))
         return;
     if (!lua_istable(L, idx))
@@ -111,9 +119,13 @@ check_headers(lua_State *L, int idx)
         if (!name || n == 0 || strcspn(name, " \t\r\n:") != n)
             luaL_error(L, "http.serve: '%s' is not a valid name of a header",
                        name ? name : luaL_typename(L, -2));
-        if (!is_one_line(L, -1) && !is_list_of_lines(L, lua_gettop(L)))
+        size_t size = size_of_header(L, lua_gettop(L), n);
+        if (size == 0)
             luaL_error(L, "http.serve: header '%s' must be one line, or a list of them", name);
+        all += size;
     }
+    if (all > HEADERS_MAX)
+        luaL_error(L, "http.serve: the headers of an answer are more than 8 KiB");
 }
 
 /* The library writes these itself. */

@@ -26,6 +26,10 @@
 #include <sys/socket.h>
 
 #define HOLD_BACK ((size_t)64 << 10) /* bytes of a streamed body kept for its reader */
+/* Of a header, in bytes and lines: beside it an answer's must fit in the memory of the connection. */
+#define HEADER_MAX ((size_t)12 << 10)
+#define LINES_MAX 200
+#define TARGET_MAX ((size_t)8 << 10)
 
 /* ---- life ---- */
 
@@ -133,7 +137,7 @@ offer(lmpe_request *r)
 
 struct looked_at {
     mpe_buf *header; /* gets a copy */
-    int is_short, lengths, codings, hosts, is_bad, is_unknown, expects;
+    int is_short, lines, lengths, codings, hosts, is_bad, is_unknown, expects;
     uint64_t length;
 };
 
@@ -156,6 +160,7 @@ look_at(void *ud, enum MHD_ValueKind kind, const char *name, const char *value)
     value = value ? value : "";
     l->is_short |= mpe_buf_append(l->header, name, strlen(name) + 1) != MPE_OK ||
                    mpe_buf_append(l->header, value, strlen(value) + 1) != MPE_OK;
+    l->lines++;
     l->is_bad |= !*name || !is_token(name);
     if (strcasecmp(name, "content-length") == 0) {
         l->lengths++;
@@ -175,7 +180,12 @@ look_at(void *ud, enum MHD_ValueKind kind, const char *name, const char *value)
 static unsigned
 judge(const lmpe_request *r, const struct looked_at *l, const char *version)
 {
+    size_t size = l->header->len + 2 * (size_t)l->lines + strlen(r->target);
     int is_old = strcmp(version, MHD_HTTP_VERSION_1_1) != 0;
+    if (strlen(r->target) > TARGET_MAX)
+        return MHD_HTTP_URI_TOO_LONG;
+    if (size > HEADER_MAX || l->lines > LINES_MAX)
+        return MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE;
     if (l->is_bad || l->lengths + l->codings > 1 || l->hosts > 1 || strchr(r->target, ' '))
         return MHD_HTTP_BAD_REQUEST;
     if (is_old ? l->codings : !l->hosts)
