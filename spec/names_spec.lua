@@ -22,7 +22,9 @@ end)
 
 -- U is the address of the server by a name, PORT its port, GATE the FIFO; answer() lets slow names answer.
 local function with(code, env)
-  local all = { LD_PRELOAD = preload, SLOW_NAMES = dir .. "/gate", PORT = server.port, no_proxy = "*" }
+  local before = os.getenv "LD_PRELOAD" -- of a sanitizer, which must come first
+  local all = { LD_PRELOAD = (before and before .. ":" or "") .. preload, SLOW_NAMES = dir .. "/gate",
+    PORT = server.port, no_proxy = "*" }
   for k, v in pairs(env or {}) do all[k] = v end
   return support.ok([[
     local PORT, GATE, co, http = os.getenv "PORT", os.getenv "SLOW_NAMES", mp.co, mp.http
