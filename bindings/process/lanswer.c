@@ -317,9 +317,9 @@ lmpe_answers_open(lmpe *S)
     }
     lmpe_urgent = on_urgent;
     lmpe_signal_keep(MPE_ASK_SIGNAL);
-    lmpe_signal_keep(SIGQUIT);
     lmpe_urgent_install();
-    lmpe_quit_install();
+    if (!S->is_host) /* whose program is no reader */
+        lmpe_quit_install();
     mpe_self_answers(S->e, 1);
 }
 

@@ -404,7 +404,7 @@ static void
 install_default(lmpe *S, int number)
 {
     int is_ours = sig.S == S && (number == SIGINT || number == SIGTERM), alive;
-    if (sig.S == S && number == SIGQUIT)
+    if (sig.S == S && number == SIGQUIT && !S->is_host)
         lmpe_quit_install();
     else if (!is_ours)
         signal(number, SIG_DFL);

@@ -86,6 +86,7 @@ gives_the_script_what_it_is_asked_to(void)
     raise(SIGINT);
     FAIL(L, "while true do end", "interrupted");
     CHECK(signal(SIGINT, on_host_signal) != on_host_signal);
+    CHECK(signal(SIGQUIT, SIG_DFL) == SIG_DFL); /* it would start this program as a reader */
     lua_close(L);
     struct sigaction now;
     CHECK(sigaction(SIGTERM, NULL, &now) == 0 && now.sa_handler == SIG_DFL);
