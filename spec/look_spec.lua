@@ -249,6 +249,31 @@ describe("mpengine dump", function()
     end)
   end)
 
+  it("shows the supervisors of each process with their children, and what waits for a limiter", function()
+    with_program([[
+      local limit = mp.RateLimiter { rate = 1e-3, burst = 5, name = "requests" }
+      limit:acquire(5)
+      local s = mp.Supervisor { name = "shop", backoff = { 60, 60 },
+        { name = "web", target = function() limit:acquire(5) end },
+        { name = "crash", target = function() os.exit(3) end } }
+      s:start()
+      local function waits()
+        for _, o in ipairs(mp.stats().objects) do if o.kind == "RateLimiter" then return o.waiters == 1 end end
+      end
+      while s:status().crash.state ~= "backoff" or not waits() do mp.sleep(0.001) end
+    ]] .. READY .. "mp.sleep(1000)", function(pid)
+      local text = dump(pid)
+      says(text, "supervisor 'shop' of MainProcess", "web (pid ", ": running, 0 restarts",
+        "crash: backoff, 0 restarts, the last one ended with 3", "process web",
+        "waits for mp.RateLimiter", "'requests'")
+      local main = json(dump(pid, "--json")).processes[1]
+      assert.equal("shop", main.supervisors[1].name)
+      assert.equal("running", main.supervisors[1].state)
+      assert.same({ name = "crash", state = "backoff", restarts = 0, exitcode = 3 }, main.supervisors[1].children[1])
+      assert.equal("web", main.supervisors[1].children[2].name)
+    end)
+  end)
+
   it("works when the main process is dead", function()
     with_program([[
       local q, pids = mp.Queue{ name = "never" }, mp.Queue()

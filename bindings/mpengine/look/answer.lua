@@ -71,6 +71,22 @@ local function pools()
     return list
 end
 
+--- The children of each in the order of their names.
+local function supervisors()
+    local module = core.modules["mpengine.supervisor"]
+    local list = module and module.list() or {}
+    for _, supervisor in ipairs(list) do
+        local children = {}
+        for name, child in pairs(supervisor.children) do
+            child.name = name
+            children[#children + 1] = child
+        end
+        table.sort(children, function(a, b) return a.name < b.name end)
+        supervisor.children = children
+    end
+    return list
+end
+
 local function begin_dump()
     local place, known, sent = 0, { texts = {} }, 0
     return function()
@@ -79,6 +95,7 @@ local function begin_dump()
             local ok, list = pcall(pools)
             return answer.piece {
                 heap = collectgarbage("count") * 1024, running_for = core.running_for(), pools = ok and list or {},
+                supervisors = supervisors(),
             }, true
         end
         local texts = {}

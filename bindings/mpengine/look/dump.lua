@@ -47,6 +47,7 @@ local function take_answer(process, bytes, pools)
     for _, piece in ipairs(answer.pieces_of(bytes)) do
         process.heap = process.heap or piece.heap
         process.running_for = process.running_for or piece.running_for
+        process.supervisors = process.supervisors or piece.supervisors
         for _, pool in ipairs(piece.pools or {}) do
             pool.owner = process.pid
             pools[#pools + 1] = pool

@@ -185,6 +185,18 @@ local function add_pool(out, pool)
     end
 end
 
+local function add_supervisors(out, process)
+    for _, supervisor in ipairs(process.supervisors or {}) do
+        add(out, "\nsupervisor '%s' of %s (pid %d): %s", core.escaped(supervisor.name), core.escaped(process.name),
+            process.pid, supervisor.state)
+        for _, child in ipairs(supervisor.children) do
+            add(out, "  %s%s: %s, %s%s", core.escaped(child.name), child.pid and (" (pid %d)"):format(child.pid) or "",
+                child.state, plural(child.restarts, "restart"),
+                child.exitcode and (", the last one ended with %d"):format(child.exitcode) or "")
+        end
+    end
+end
+
 local function add_census(out, census)
     if #census == 0 then return end
     out[#out + 1] = "\nobjects by the place where they were made:"
@@ -207,6 +219,7 @@ function text.dump(dump)
     for _, process in ipairs(dump.processes) do add_process(out, process) end
     add_objects(out, dump.objects)
     for _, pool in ipairs(dump.pools) do add_pool(out, pool) end
+    for _, process in ipairs(dump.processes) do add_supervisors(out, process) end
     add_census(out, dump.census)
     return table.concat(out, "\n") .. "\n"
 end
