@@ -159,6 +159,15 @@ describe("a StreamServer with TLS", function()
       for i = 1, 10 do eq(asked[i]:get(), "TLSv1.2 n" .. i) end]]
   end)
 
+  it("takes the texts of the files, too", function()
+    ok[[
+      local function text(name) local f <close> = io.open(name) return f:read "a" end
+      local s <close> = serve { workers = 1, tls = { cert = text(files.cert), key = text(files.key) } }
+      eq(python(s, "f = connect().makefile('rw')\nf.write('x\\n'); f.flush()\nprint(f.readline(), end='')"), "X\n")
+      raises("StreamServer: field 'tls': ", mp.server.StreamServer,
+        { handler = print, tls = { cert = text(files.cert), key = text(TLS .. "other_key.pem") } })]]
+  end)
+
   it("leaves no descriptor and little memory behind", function()
     ok[[
       mp.monkey.patch_all()
@@ -193,8 +202,8 @@ describe("a StreamServer with TLS", function()
       end
       wrong("field 'tls' must be a table with the fields cert and key, or a context of LuaSec, got", "x")
       wrong("field 'tls' must be a table with the fields cert and key, or a context of LuaSec, got", io.stdout)
-      wrong("field 'tls.cert' must be the name of a file, got no value", { key = files.key })
-      wrong("field 'tls.key' must be the name of a file, got no value", { cert = files.cert })
+      wrong("field 'tls.cert' must be the name of a file in PEM form, or its text, got no value", { key = files.key })
+      wrong("field 'tls.key' must be the name of a file in PEM form, or its text, got no value", { cert = files.cert })
       wrong("field 'tls.cert': /no/such.pem: No such file or directory", with { cert = "/no/such.pem" })
       wrong("field 'tls.key': /no/such.pem: No such file or directory", with { key = "/no/such.pem" })
       wrong("field 'tls.key': Is a directory", with { key = "/" })

@@ -923,7 +923,7 @@ local server = {}
 ---@field backlog? integer 1024 when absent
 ---@field max_connections? integer open at once, in one process
 ---@field name? string of the workers, in reports
----@field tls? { cert: string, key: string, password: string?, timeout: number? }|userdata names of files, seconds for the handshake (10); or a context of LuaSec
+---@field tls? { cert: string, key: string, password: string?, timeout: number? }|userdata names of PEM files or their text, seconds for the handshake (10); or a context of LuaSec
 
 ---@class mpengine.StreamServer
 ---@field port integer after start

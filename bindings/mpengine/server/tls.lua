@@ -92,10 +92,14 @@ end
 
 -- ---- the context -----------------------------------------------------------------------------
 
+local function is_pem(value) return value:find("-----BEGIN", 1, true) ~= nil end
+
 local function check_file(call, name, value)
     if type(value) ~= "string" then
-        error(("%s: field 'tls.%s' must be the name of a file, got %s"):format(call, name, check.kind(value)))
+        error(("%s: field 'tls.%s' must be the name of a file in PEM form, or its text, got %s"):format(call, name,
+            check.kind(value)))
     end
+    if is_pem(value) then return end
     local file, why = io.open(value, "rb")
     if file then
         why = select(2, file:read(0)) -- a directory can be opened
@@ -146,15 +150,30 @@ function tls.prepare(call, setting, is_shared)
     return { context = setting }
 end
 
+-- A file that only this user can read, for a text: LuaSec takes names. It is gone with its scope.
+local File = { __close = function(self) if self.is_temporary then os.remove(self.name) end end }
+
+local function file_of(call, value)
+    if not is_pem(value) then return setmetatable({ name = value }, File) end
+    local self = setmetatable({ name = os.tmpname(), is_temporary = true }, File)
+    local file <close>, why = io.open(self.name, "wb")
+    if not file or not file:write(value) then error(("%s: field 'tls': %s"):format(call, why or "cannot write")) end
+    return self
+end
+
+local function told(value) return is_pem(value) and "as text" or value end
+
 --- The context of this process.
 function tls.context(call, prepared)
     if prepared.context then return prepared.context end
+    local cert <close> = file_of(call, prepared.cert)
+    local key <close> = file_of(call, prepared.key)
     local context, why = load_ssl(call).newcontext {
         mode = "server", protocol = "any", options = { "all", "no_sslv2", "no_sslv3", "no_tlsv1", "no_tlsv1_1" },
-        certificate = prepared.cert, key = prepared.key, password = prepared.password,
+        certificate = cert.name, key = key.name, password = prepared.password,
     }
     if context then return context end
-    error(("%s: field 'tls': %s (certificate %s, key %s)"):format(call, why, prepared.cert, prepared.key))
+    error(("%s: field 'tls': %s (certificate %s, key %s)"):format(call, why, told(prepared.cert), told(prepared.key)))
 end
 
 -- ---- a connection ----------------------------------------------------------------------------
