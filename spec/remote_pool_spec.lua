@@ -285,6 +285,25 @@ describe("mpengine worker", function()
     ]]
   end)
 
+  it("lists the tasks that killed their workers, runs them again and drops them", function()
+    ok [[
+      local w <close> = worker()
+      local function dead(...)
+        local r = mp.subprocess.run{ COMMAND, "dead", ... }
+        return r.status, r.stdout .. r.stderr
+      end
+      pcall(pool.apply, pool, jobs.exit, { 3 })
+      local status, text = dead("list", "--namespace", NAMESPACE, URL)
+      eq(status, 0)
+      matches(text, "its process died  jobs.exit")
+      status, text = dead("retry", "--namespace", NAMESPACE, URL)
+      eq({ status, text }, { 0, "1 tasks\n" })
+      until_true(function() co.sleep(0.01) return pool:stats().dead == 1 end)
+      eq({ dead("drop", "--namespace", NAMESPACE, URL) }, { 0, "1 tasks\n" })
+      eq({ pool:stats().dead, dead("nonsense") }, { 0, 2, select(2, dead("nonsense")) })
+    ]]
+  end)
+
   it("says what is wrong with its arguments", function()
     ok [[
       local function said(...)

@@ -60,6 +60,24 @@ for _, mode in ipairs{ "command", "stock" } do
         "       1 mp.Queue made at leak.lua:6, with 300 items in all" }, script "leak")
     end)
 
+    it("remote.lua speaks to a worker through Redis", function()
+      local redis = require "spec.support.redis"
+      local server = redis.start()
+      local url = server.url
+      local worker = io.popen(("echo $$; exec %s worker -j 2 --allow 'string.*' %s 2>&1"):format(
+        support.quote(support.command), url))
+      local pid = worker:read "l"
+      worker:read "l" -- it is ready
+      local done, lines = pcall(script, "remote", { url })
+      redis.remove(server)
+      os.execute("kill -9 " .. pid)
+      worker:close()
+      assert(done, lines)
+      assert.same({ "processes that work for us:\t2", "one call:\thahaha", "a map:   \tONE TWO THREE",
+        "as they come:\t1\tcba", "as they come:\t2\tfed", "an error:\tfalse\terror" }, table.move(lines, 1, 6, 1, {}))
+      assert.equal("this script has run before:\tfalse", lines[8])
+    end)
+
     it("server.lua is answered by its workers", function()
       local lines = script "server"
       assert.equal(11, #lines)

@@ -476,6 +476,40 @@ function List:copy() end
 ---@class mpengine.Manager
 local Manager = {}
 
+---@class mpengine.RemoteOptions
+---@field namespace? string "default"
+---@field key_file? string a file that only its owner can read: the key that signs tasks
+---@field ca? string a file of certificates, for rediss://
+---@field timeout? number seconds that a call outlasts an outage of the server, 30
+---@field lease? number seconds after which a process that is not heard of is dead, 15; 2 to 600
+
+--- The objects of a manager of a URL are made by name; the arguments of the local constructor follow it. Their
+--- methods are those of the local objects. Waits suspend only the task. Errors: kind "disconnected",
+--- "maybe_applied" (docs/remote.md).
+---@class mpengine.RemoteManager
+---@field dict fun(self, name: string, t?: table): mpengine.Dict
+---@field Namespace fun(self, name: string, t?: table): mpengine.Dict
+---@field list fun(self, name: string, t?: table): mpengine.List
+---@field Queue fun(self, name: string, maxsize?: integer): mpengine.Queue
+---@field SimpleQueue fun(self, name: string): mpengine.Queue
+---@field JoinableQueue fun(self, name: string, maxsize?: integer): mpengine.JoinableQueue
+---@field Lock fun(self, name: string): mpengine.Lock its field fence grows with each grant
+---@field RLock fun(self, name: string): mpengine.RLock
+---@field Semaphore fun(self, name: string, n?: integer): mpengine.Semaphore
+---@field BoundedSemaphore fun(self, name: string, n?: integer): mpengine.Semaphore
+---@field Event fun(self, name: string): mpengine.Event
+---@field Condition fun(self, name: string, lock?: mpengine.Lock|mpengine.RLock): mpengine.Condition
+---@field Barrier fun(self, name: string, parties?: integer, action?: function|string, timeout?: number): mpengine.Barrier
+---@field Array fun(self, name: string, code?: string, init?: integer|table|string): mpengine.Array
+---@field Value fun(self, name: string, code?: string, init?: any): mpengine.Value
+---@field Cache fun(self, name: string, options?: { size: integer|string, ttl: number? }): mpengine.Cache
+---@field RateLimiter fun(self, name: string, options?: { rate: number, burst: number? }): mpengine.RateLimiter
+---@field Pool fun(self, options?: table): mpengine.Pool
+---@field shutdown fun(self) nothing more is handed out
+
+--- Without a URL the shared objects of this program; with one the objects of a Redis server, for programs on any
+--- machine. Raises when it cannot connect.
+---@overload fun(url: string, options?: mpengine.RemoteOptions): mpengine.RemoteManager
 ---@return mpengine.Manager
 function mp.Manager() end
 ---@return mpengine.Dict

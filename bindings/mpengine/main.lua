@@ -15,7 +15,7 @@ end
 
 local USAGE = [=[
 usage: mpengine [options] [script.lua [args]]
-       mpengine worker [options] URL             run tasks of remote pools; worker --help
+       mpengine worker|dead|acl …                tasks of remote pools; worker --help
        mpengine ps | dump [PID] [--json]
   -e code         run code
   -i              enter interactive mode after the script
@@ -191,10 +191,12 @@ local function show_version() print("mpengine " .. core.version .. "  (" .. _VER
 
 --- What the command does besides running scripts; a script of such a name is run as ./worker.
 local verbs = {
-    worker = function(args) return require("mpengine.remote.command").worker(args) end,
     ps = function(args) return require("mpengine.look.command").run("ps", args) end,
     dump = function(args) return require("mpengine.look.command").run("dump", args) end,
 }
+for _, name in ipairs { "worker", "dead", "acl" } do
+    verbs[name] = function(args) return require("mpengine.remote.command")[name](args) end
+end
 
 --- Carries out the options; returns the exit code of the main chunk.
 local function run(argv, todo)

@@ -1,9 +1,11 @@
---- The command `mpengine worker`: its options, and the signals that end it.
+--- What the command does with a server: `mpengine worker`, `dead` and `acl`.
 local core = require "mpengine.core"
 local mp = require "mpengine"
 local errors = require "mpengine.errors"
 
-local USAGE <const> = [=[
+local USAGE <const> = {}
+
+USAGE.worker = [=[
 usage: mpengine worker [options] URL
   -j N                 processes (as many as the machine has processors)
   --queue NAME         a queue whose tasks are run (default); may be repeated
@@ -15,6 +17,19 @@ usage: mpengine worker [options] URL
   --grace S            seconds that tasks have to end after SIGTERM, 30
   -h, --help           show this text
 The URL may also be in MPENGINE_URL.
+]=]
+
+USAGE.dead = [=[
+usage: mpengine dead list|retry|drop [options] URL [ID...]
+Tasks whose worker died each time they ran: lists them, runs them again, or forgets them; without an ID all.
+  --queue NAME         the queue (default)
+  --namespace NAME     of the manager (default)
+  --ca FILE            certificates, for rediss://
+]=]
+
+USAGE.acl = [=[
+usage: mpengine acl NAMESPACE [USER]
+Prints the command that makes a user of the server who can use this namespace and nothing else.
 ]=]
 
 local function number(text, least)
@@ -38,9 +53,9 @@ local OPTIONS <const> = {
     ["--grace"] = { "grace", seconds, "a number of seconds" },
 }
 
---- The options, or nil and what is wrong.
+--- The options and the other arguments, or nil and what is wrong.
 local function parse(args)
-    local o, i = {}, 1
+    local o, i = { rest = {} }, 1
     while args[i] do
         local name, value = args[i]:match "^(%-%-[^=]+)=(.*)$"
         name = name or args[i]
@@ -48,8 +63,7 @@ local function parse(args)
         if name == "-h" or name == "--help" then return { help = true } end
         if not option then
             if name:sub(1, 1) == "-" then return nil, ("unrecognized option '%s'"):format(name) end
-            if o.url then return nil, ("one URL expected, and there is also '%s'"):format(name) end
-            o.url = name
+            table.insert(o.rest, name)
         else
             if not value then
                 i = i + 1
@@ -66,9 +80,33 @@ local function parse(args)
         end
         i = i + 1
     end
-    o.url = o.url or os.getenv "MPENGINE_URL"
+    return o
+end
+
+--- Takes the URL from the arguments, or the environment.
+local function take_url(o)
+    o.url = table.remove(o.rest, 1) or os.getenv "MPENGINE_URL"
     if not o.url then return nil, "a URL is expected" end
     return o
+end
+
+local function manager_options(o)
+    return { namespace = o.namespace, key_file = o.key_file, ca = o.ca, lease = o.lease }
+end
+
+local function wrong(verb, why)
+    core.write_error(("mpengine %s: %s\n%s"):format(verb, why, USAGE[verb]))
+    return 2
+end
+
+local function failed(verb, err)
+    core.write_error(("mpengine %s: %s\n"):format(verb, errors.message(err)))
+    return 1
+end
+
+local function help(verb)
+    io.write(USAGE[verb])
+    return 0
 end
 
 local command = {}
@@ -78,26 +116,78 @@ local command = {}
 ---@return integer
 function command.worker(args)
     local o, why = parse(args)
-    if not o then
-        core.write_error(("mpengine worker: %s\n%s"):format(why, USAGE))
-        return 2
-    end
-    if o.help then
-        io.write(USAGE)
-        return 0
-    end
+    if o and o.help then return help "worker" end
+    if o then o, why = take_url(o) end
+    if o and #o.rest > 0 then o, why = nil, ("one URL expected, and there is also '%s'"):format(o.rest[1]) end
+    if not o then return wrong("worker", why) end
     local worker = require "mpengine.remote.worker"
     local ok, err = pcall(worker.run, o.url, {
         processes = o.processes or mp.cpu_count(), queues = o.queues or { "default" }, allow = o.allow,
-        grace = o.grace or 30,
-        manager = { namespace = o.namespace, key_file = o.key_file, ca = o.ca, lease = o.lease },
+        grace = o.grace or 30, manager = manager_options(o),
     }, function(w)
         for _, name in ipairs { "TERM", "INT" } do mp.signal(name, function() worker.stop(w) end) end
         core.report(3, ("mpengine worker: %d processes, %s"):format(w.processes, w.client.address.shown))
     end)
-    if ok then return 0 end
-    core.write_error("mpengine worker: " .. errors.message(err) .. "\n")
-    return 1
+    return ok and 0 or failed("worker", err)
+end
+
+-- ---- dead letters ----------------------------------------------------------------------------
+
+local HOW <const> = { v = "its process died", d = "its worker died" }
+
+local function list_dead(run)
+    local envelope = require "mpengine.remote.envelope"
+    for _, letter in ipairs(run "DEAD") do
+        local id, at, how, sealed = table.unpack(letter)
+        local task = envelope.peek(sealed)
+        io.write(("%s  %s  %s  %s\n"):format(id:gsub(" ", "/"), os.date("%Y-%m-%d %H:%M:%S", at // 1000),
+            HOW[how] or how, task and task.name or "?"))
+    end
+end
+
+--- Lists, repeats or drops the tasks that killed their workers: the exit status.
+---@param args string[]
+---@return integer
+function command.dead(args)
+    local o, why = parse(args)
+    if o and o.help then return help "dead" end
+    local what = o and table.remove(o.rest, 1)
+    if o and what ~= "list" and what ~= "retry" and what ~= "drop" then o, why = nil, "list, retry or drop expected" end
+    if o then o, why = take_url(o) end
+    if not o then return wrong("dead", why) end
+    local ok, err = pcall(function()
+        local manager = mp.Manager(o.url, manager_options(o))
+        local c, scripts = require("mpengine.remote.client").of(manager), require "mpengine.remote.tasks"
+        local function run(name, ...)
+            return c:run(false, scripts[name], o.queues and o.queues[1] or "default", c.id, c:lease_ms(), ...)
+        end
+        if what == "list" then return list_dead(run) end
+        for i, id in ipairs(o.rest) do o.rest[i] = id:gsub("/", " ") end
+        io.write(("%d tasks\n"):format(run("BURIED", what, table.unpack(o.rest))))
+    end)
+    return ok and 0 or failed("dead", err)
+end
+
+-- ---- access ----------------------------------------------------------------------------------
+
+local COMMANDS <const> = "auth ping select echo client|setname eval evalsha script|load time get set setnx del exists "
+    .. "incr decr pexpire getrange setrange hget hset hsetnx hdel hexists hlen hgetall hmget hvals hkeys hincrby "
+    .. "hrandfield lpush rpush lpop lindex lpos lrange ltrim lset lrem llen zadd zrem zscore zrange zrangebyscore "
+    .. "zremrangebyscore zcard zpopmin xadd xread xtrim"
+
+--- Prints the command that makes a user for one namespace: the exit status.
+---@param args string[]
+---@return integer
+function command.acl(args)
+    local o, why = parse(args)
+    if o and o.help then return help "acl" end
+    local namespace = o and o.rest[1]
+    if not o or not namespace then return wrong("acl", why or "a namespace is expected") end
+    if not namespace:find "^[%w_.-]+$" then return wrong("acl", "a namespace has letters, digits, '_', '.' and '-'") end
+    local allowed = COMMANDS:gsub("%S+", "+%0")
+    io.write(("ACL SETUSER %s on >PASSWORD resetkeys ~mp:{%s}:* resetchannels -@all %s\n"):format(
+        o.rest[2] or "mpengine-" .. namespace, namespace, allowed))
+    return 0
 end
 
 return command

@@ -245,4 +245,34 @@ for priority = 0, 2 do waiting = waiting + call('LLEN', ready(priority)) end
 return {processes, workers, waiting, call('ZCARD', LATER), call('LLEN', DEAD)}
 ]])
 
+-- The dead letters, the newest first: {id, when in ms, how: v its process died, d its worker, payload} each.
+tasks.DEAD = client.script(COMMON .. [[
+local out = {}
+for _, packed in ipairs(call('LRANGE', DEAD, 0, 999)) do
+    local letter = cmsgpack.unpack(packed)
+    out[#out + 1] = {letter.id, letter.at, letter.why, letter.bytes}
+end
+return out
+]])
+
+-- ARGV: retry or drop, then ids; without any all of them. How many there were.
+tasks.BURIED = client.script(COMMON .. [[
+local wanted, n = {}, 0
+for i = 5, #ARGV do wanted[ARGV[i] ] = true end
+for _, packed in ipairs(call('LRANGE', DEAD, 0, -1)) do
+    local letter = cmsgpack.unpack(packed)
+    if #ARGV == 4 or wanted[letter.id] then
+        n = n + 1
+        call('LREM', DEAD, 1, packed)
+        if ARGV[4] == 'retry' then
+            local owner, number = of(letter.id)
+            call('HSET', P .. 'tasks:' .. owner, number, letter.bytes)
+            put(letter.id .. ' 0 0 0 0 1')
+        end
+    end
+end
+send_all()
+return n
+]])
+
 return tasks

@@ -1,0 +1,185 @@
+-- Managers of a URL when the server or the way to it fails; passwords, users and TLS.
+local support = require "spec.support"
+local redis = require "spec.support.redis"
+
+local HEAD = [[
+local co = mp.co
+local URL, DIR, PID = %q, %q, %d
+local function open(options)
+  local all = { lease = 2 }
+  for k, v in pairs(options or {}) do all[k] = v end
+  return mp.Manager(URL, all)
+end
+local function matches(text, pattern) raises(pattern, error, tostring(text), 0) end
+-- Commands of the server's own tool.
+local function cli(...)
+  local r = assert(mp.subprocess.run{ "redis-cli", "-s", DIR .. "/socket", ... })
+  return r.stdout
+end
+-- A server of the same directory, once it answers.
+local function start_again(...)
+  local p = mp.subprocess.Popen{ "redis-server", "--port", "0", "--unixsocket", DIR .. "/socket", "--dir", DIR,
+    "--save", "", stdout = "pipe", ... }
+  repeat local line = p:read "l" until line:find "[Rr]eady to accept"
+  return p
+end
+]]
+
+local function with_server(arguments, code, opts)
+  local server = redis.start(arguments)
+  local ok, err = pcall(support.ok, HEAD:format(server.url, server.dir, server.pid) .. code, opts)
+  redis.remove(server)
+  if not ok then error(err, 0) end
+end
+
+describe("a manager", function()
+  it("goes on when its connections are cut and its scripts are forgotten", function()
+    with_server("", [[
+      local m = open()
+      local d, l, q = m:dict "d", m:Lock "l", m:Queue "q"
+      local t = co.spawn(function() return q:get() end)
+      for i = 1, 20 do
+        d[i] = i
+        l:acquire()
+        cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        cli("SCRIPT", "FLUSH")
+        l:release()
+        eq(d[i], i)
+      end
+      eq(t:ready(), false)
+      q:put "item"
+      eq(t:get(10), "item")
+    ]])
+  end)
+
+  it("keeps locks, items and waits over a server that is killed and has its file", function()
+    with_server("--appendonly yes --appendfsync always", [[
+      local m = open()
+      local d, l, q = m:dict "d", m:Lock "l", m:Queue "q"
+      d.x = 1
+      q:put(1)
+      l:acquire()
+      local fence = l.fence
+      local waits = co.spawn(function() return l:acquire() end)
+      local item = co.spawn(function() return m:Queue "other":get() end)
+      co.sleep(0.1)
+      os.execute("kill -9 " .. PID)
+      local again <close> = start_again("--appendonly", "yes")
+      eq({ d.x, q:get(), l:locked(), waits:ready() }, { 1, 1, true, false })
+      l:release()
+      eq(waits:get(10), true)
+      eq(l.fence > fence, true)
+      m:Queue "other":put "late"
+      eq(item:get(10), "late")
+    ]], { timeout = 40 })
+  end)
+
+  it("says that it is disconnected when an outage is longer than its timeout", function()
+    with_server("", [[
+      local m = open{ timeout = 0.3 }
+      local d = m:dict "d"
+      d.x = 1
+      os.execute("kill -9 " .. PID)
+      local err = select(2, pcall(d.get, d, "x"))
+      eq(err.kind, "disconnected")
+      matches(err, "cannot connect to unix://")
+      err = select(2, pcall(m:Lock "l".acquire, m:Lock "l"))
+      eq(err.kind, "disconnected")
+    ]])
+  end)
+
+  it("says that a change may have been made whose reply is lost", function()
+    with_server("", [[
+      local m = open{ timeout = 5 }
+      local d = m:dict "d"
+      d:incr "n"
+      local t = co.spawn(function() return pcall(d.incr, d, "n") end)
+      os.execute("kill -STOP " .. PID)
+      co.sleep(0.1)
+      os.execute("kill -9 " .. PID)
+      local ok, err = t:get(10)
+      eq({ ok, err.kind }, { false, "maybe_applied" })
+    ]])
+  end)
+
+  it("waits for a server that is stopped for a time", function()
+    with_server("", [[
+      local m = open()
+      local d = m:dict "d"
+      d.x = 5
+      os.execute("kill -STOP " .. PID)
+      co.spawn_later(0.5, os.execute, "kill -CONT " .. PID)
+      eq(d.x, 5)
+    ]])
+  end)
+
+  it("is refused with a wrong password, which no message shows", function()
+    with_server("--requirepass right", [[
+      local address = URL:gsub("//", "//:wrong@")
+      local err = select(2, pcall(mp.Manager, address))
+      eq(err.kind, "refused")
+      matches(err, "WRONGPASS")
+      eq(tostring(err):find("wrong@", 1, true), nil)
+      err = select(2, pcall(mp.Manager, URL))
+      matches(err, "NOAUTH")
+      local m = mp.Manager((URL:gsub("//", "//:right@")))
+      m:dict "d".x = 1
+      eq(m:dict "d".x, 1)
+      eq(tostring(m):find("right", 1, true), nil)
+    ]])
+  end)
+
+  it("needs no more than the user of its namespace may do", function()
+    with_server("", [[
+      local run = mp.subprocess.run
+      local line = run{ arg[-1] or "mpengine", "acl", "app", "app" }
+      local words = { "redis-cli", "-s", DIR .. "/socket" }
+      for word in line.stdout:gsub(">PASSWORD", ">pw"):gmatch "%S+" do words[#words + 1] = word end
+      eq(run(words).stdout, "OK\n")
+      local m = mp.Manager((URL:gsub("//", "//app:pw@")), { namespace = "app", lease = 2 })
+      local d, l, q, s, e = m:dict "d", m:Lock "l", m:Queue "q", m:Semaphore "s", m:Event "e"
+      d.x = 1
+      eq({ d:incr "x", d:popitem() }, { 2, "x", 2 })
+      local t = co.spawn(function() e:wait() return q:get() end)
+      eq({ l:acquire(), s:acquire() }, { true, true })
+      e:set()
+      q:put(1)
+      eq(t:get(5), 1)
+      l:release()
+      s:release()
+      m:list("li", { 3, 1 }):sort()
+      m:Cache("c", { size = "1M" }):set("k", 1, 5)
+      m:Array("a", "i", 3):fill(1)
+      eq(m:RateLimiter("r", { rate = 5 }):try(), true)
+      eq(m:Pool():stats().workers, 0)
+      local other = mp.Manager((URL:gsub("//", "//app:pw@")), { namespace = "other" })
+      matches(select(2, pcall(function() return other:dict "d".x end)), "NOPERM")
+    ]])
+  end)
+
+  it("speaks TLS, and verifies the server", function()
+    local dir = support.shell "mktemp -d":gsub("%s", "")
+    os.execute(("cd %s && openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 "
+      .. "-subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 >/dev/null 2>&1"):format(dir))
+    local port = 20000 + math.random(20000)
+    local server = redis.start(("--tls-port %d --tls-cert-file %s/cert.pem --tls-key-file %s/key.pem "
+      .. "--tls-ca-cert-file %s/cert.pem --tls-auth-clients no"):format(port, dir, dir, dir), dir)
+    local done, err = pcall(support.ok, (HEAD .. [[
+      local url = "rediss://localhost:%d/1"
+      matches(select(2, pcall(mp.Manager, url)), "certificate")
+      matches(select(2, pcall(mp.Manager, url, { ca = "/nonexistent" })), "a file of certificates that can be read")
+      local m = mp.Manager(url, { ca = DIR .. "/cert.pem", lease = 2 })
+      local d = m:dict "d"
+      d.big = ("x"):rep(1 << 20)
+      eq(#d.big, 1 << 20)
+      local l = m:Lock "l"
+      l:acquire()
+      local till = mp.now() + 2.5
+      while mp.now() < till do end
+      eq({ l:locked(), d.none }, { true })
+      l:release()
+    ]]):format(server.url, server.dir, server.pid, port))
+    redis.remove(server)
+    if not done then error(err, 0) end
+  end)
+end)
