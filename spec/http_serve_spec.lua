@@ -759,6 +759,32 @@ describe("the workers of http.serve", function()
       eq(p.exitcode, 0)]]
   end)
 
+  for _, ending in ipairs { "", "os.exit(0, true)", "error 'at the end'" } do
+    it("end with the program while requests run: " .. (ending == "" and "its last line" or ending), function()
+      local r = run([[
+        local started = 0
+        local s = serve(function(req)
+          started = started + 1
+          if req.path == "/ws" then return req:websocket(function(ws) ws:recv() end) end
+          co.sleep(60)
+        end)
+        local clients = {}
+        for i = 1, 3 do
+          clients[i] = connect(s)
+          clients[i]:send(i < 3 and GET .. "\r\n" or "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+            .. "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            .. "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+        end
+        until_true(function() return started == 3 end)
+        io.write "served"
+        io.stdout:flush()
+      ]] .. ending)
+      assert.equal("served", r.stdout)
+      assert.equal(ending:find "error" and 1 or 0, r.status)
+      if not ending:find "error" then assert.equal("", r.stderr) end
+    end)
+  end
+
   it("leave the connections of a server to it when they are forked from it", function()
     ok[[
       local s <close> = serve(function(req)

@@ -207,7 +207,7 @@ lmpe_httpd_post(lmpe_httpd *h)
 int
 lmpe_httpd_is_open(const lmpe_httpd *h)
 {
-    return h->mhd && h->S->e && h->owner == getpid();
+    return h && h->mhd && h->S && h->S->e && h->owner == getpid();
 }
 
 static void
@@ -307,15 +307,47 @@ run(mpe_engine *e, mpe_job *job)
 
 /* ---- a daemon ---- */
 
-void
-lmpe_httpd_drop(lmpe_httpd *h)
+/* Those whose job was on the run queue when their state was closed: the queue knows them until its
+ * engine is gone, which it is when this thread opens the next state. */
+static __thread lmpe_httpd *unqueued;
+
+static void
+free_httpd(lmpe_httpd *h)
 {
-    if (--h->refs > 0 || h->job.queued)
-        return;
     free(h->lingering);
     free(h->cert);
     free(h->key);
     free(h);
+}
+
+/* A state has a list of its daemons until they are freed, or it is closed. */
+static void
+forget(lmpe_httpd *h)
+{
+    lmpe_httpd **p = h->S ? &h->S->httpds : NULL;
+    while (p && *p && *p != h)
+        p = &(*p)->next;
+    if (p && *p)
+        *p = h->next;
+}
+
+void
+lmpe_httpd_drop(lmpe_httpd *h)
+{
+    if (--h->refs > 0 || (h->job.queued && h->S))
+        return; /* its job frees it */
+    forget(h);
+    free_httpd(h);
+}
+
+static void
+free_unqueued(void)
+{
+    while (unqueued) {
+        lmpe_httpd *h = unqueued;
+        unqueued = h->next;
+        free_httpd(h);
+    }
 }
 
 static lmpe_httpd *
@@ -342,10 +374,6 @@ static void
 close_httpd(lmpe_httpd *h)
 {
     struct MHD_Daemon *mhd = h->mhd;
-    lmpe_httpd **p = &h->S->httpds;
-    while (*p != h)
-        p = &(*p)->next;
-    *p = h->next;
     h->draining = 2;
     run_library(h); /* answers that were given last */
     let_go(h);
@@ -600,11 +628,13 @@ on_fork(lua_State *L, lmpe *S)
 {
     (void)L;
     for (lmpe_httpd *h = S->httpds; h; h = h->next) {
+        if (!h->mhd)
+            continue;
+        close_copies_of_set(h->epoll); /* first: it opens a file, under a number of its own */
         for (struct lmpe_connection *c = h->connections; c; c = c->next)
             close(c->fd);
         for (uint32_t i = 0; i < h->lingering_count; i++)
             close(h->lingering[i]);
-        close_copies_of_set(h->epoll);
     }
     S->httpds = NULL;
 }
@@ -613,14 +643,25 @@ static void
 on_close(lua_State *L, lmpe *S)
 {
     (void)L;
-    while (S->httpds)
-        close_httpd(S->httpds);
+    for (lmpe_httpd *h = S->httpds; h; h = h->next)
+        if (h->mhd)
+            close_httpd(h);
+    while (S->httpds) {
+        lmpe_httpd *h = S->httpds;
+        S->httpds = h->next;
+        h->S = NULL;
+        if (h->refs == 0 && !S->is_guest) {
+            h->next = unqueued;
+            unqueued = h;
+        }
+    }
 }
 
 static void
 on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"httpd", new_httpd}, {NULL, NULL}};
+    free_unqueued();
     static const luaL_Reg meta[] = {{"__gc", httpd_gc}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"add", httpd_add},
                                        {"next", httpd_next},

@@ -319,6 +319,15 @@ lmpe_request_arrives(void *ud, struct MHD_Connection *mhd, const char *url, cons
 
 /* ---- the userdata ---- */
 
+/* For what it has kept; NULL is one that was finalized, when the program ends. */
+static lmpe_request *
+check_known(lua_State *L)
+{
+    lmpe_request *r = *(lmpe_request **)luaL_checkudata(L, 1, LMPE_REQUEST);
+    luaL_argcheck(L, r, 1, "the program ends");
+    return r;
+}
+
 lmpe_request *
 lmpe_check_request(lua_State *L)
 {
@@ -376,7 +385,7 @@ push_lower(lua_State *L, const char *name, size_t n)
 static int
 request_headers(lua_State *L)
 {
-    lmpe_request *r = *(lmpe_request **)luaL_checkudata(L, 1, LMPE_REQUEST);
+    lmpe_request *r = check_known(L);
     const char *at = (const char *)r->header.data, *end = at + r->header.len;
     lua_createtable(L, 0, 8);
     while (at < end) {
@@ -394,7 +403,7 @@ request_headers(lua_State *L)
 static int
 request_peer(lua_State *L)
 {
-    lmpe_request *r = *(lmpe_request **)luaL_checkudata(L, 1, LMPE_REQUEST);
+    lmpe_request *r = check_known(L);
     char host[NI_MAXHOST], port[NI_MAXSERV];
     if (getnameinfo((struct sockaddr *)&r->peer, sizeof r->peer, host, sizeof host, port,
                     sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)

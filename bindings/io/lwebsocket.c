@@ -57,7 +57,9 @@ typedef struct websocket {
 static websocket *
 check_websocket(lua_State *L)
 {
-    return luaL_checkudata(L, 1, WEBSOCKET);
+    websocket *ws = luaL_checkudata(L, 1, WEBSOCKET);
+    luaL_argcheck(L, ws->r, 1, "the program ends"); /* it was finalized */
+    return ws;
 }
 
 static int
@@ -484,7 +486,9 @@ drop(websocket *ws)
 static int
 websocket_drop(lua_State *L)
 {
-    drop(check_websocket(L));
+    websocket *ws = luaL_checkudata(L, 1, WEBSOCKET);
+    if (ws->r) /* else the program ends, and it was finalized */
+        drop(ws);
     return 0;
 }
 
