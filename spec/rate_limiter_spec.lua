@@ -246,6 +246,8 @@ describe("a RateLimiter", function()
       for _, o in ipairs(mp.stats().objects) do
         if o.kind == "RateLimiter" then eq(o.depth, 4) eq(o.waiters, 0) end
       end
+      local text = mp.metrics()
+      assert(text:find("mpengine_limiter_tokens{place=.-} 4\n"), text)
       local p = wait_in(r, 5)
       eq(waiters_of(r), 1)
       p:kill() p:join()]]

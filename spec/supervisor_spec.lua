@@ -578,6 +578,9 @@ describe("what a Supervisor tells", function()
       local pid = s:status().a.pid
       eq(mp.stats().supervisors,
         { { name = "shop", state = "running", children = { a = { pid = pid, state = "running", restarts = 0 } } } })
+      local text = mp.metrics()
+      assert(text:find('mpengine_supervised_running{supervisor="shop",child="a"} 1\n', 1, true), text)
+      assert(text:find('mpengine_supervised_restarts_total{supervisor="shop",child="a"} 0\n', 1, true), text)
       inherited = s
       local p = P(function()
         local s = inherited

@@ -20,11 +20,14 @@ local FAMILIES <const> = {
     { "mpengine_queue_puts_total", "counter", "Items put into a queue, modulo 2^32." },
     { "mpengine_queue_gets_total", "counter", "Items taken from a queue, modulo 2^32." },
     { "mpengine_locks_held", "gauge", "Locks that are held." },
+    { "mpengine_limiter_tokens", "gauge", "Whole tokens that a rate limiter has." },
     { "mpengine_waiting_processes", "gauge", "Processes with a task that waits for an object." },
     { "mpengine_pool_workers", "gauge", "Workers of a pool that have started." },
     { "mpengine_pool_busy_workers", "gauge", "Those that run a task." },
     { "mpengine_pool_tasks_total", "counter", "Items that the workers that live have run." },
     { "mpengine_pool_busy_seconds_total", "counter", "The time they took." },
+    { "mpengine_supervised_running", "gauge", "Whether a child of a supervisor runs, in the process that was asked." },
+    { "mpengine_supervised_restarts_total", "counter", "How often it was started again." },
 }
 
 local function label(value)
@@ -95,6 +98,29 @@ local function add_pools(add, program)
     end
 end
 
+local function add_limiters(add)
+    for _, object in ipairs(require("mpengine.stats").stats().objects) do
+        if object.kind == "RateLimiter" then
+            add("mpengine_limiter_tokens", object.depth, "name", object.name, "place", object.place)
+        end
+    end
+end
+
+local function add_supervisors(add)
+    local loaded = core.modules["mpengine.supervisor"]
+    for _, supervisor in ipairs(loaded and loaded.list() or {}) do
+        local names = {}
+        for name in pairs(supervisor.children) do names[#names + 1] = name end
+        table.sort(names)
+        for _, name in ipairs(names) do
+            local child = supervisor.children[name]
+            add("mpengine_supervised_running", child.state == "running" and 1 or 0, "supervisor", supervisor.name,
+                "child", name)
+            add("mpengine_supervised_restarts_total", child.restarts, "supervisor", supervisor.name, "child", name)
+        end
+    end
+end
+
 local function number(value)
     return math.type(value) == "integer" and tostring(value) or ("%.10g"):format(value)
 end
@@ -106,6 +132,8 @@ return function()
     add_processes(add, program)
     add_objects(add, program)
     add_pools(add, program)
+    add_limiters(add)
+    add_supervisors(add)
     local out = {}
     for _, family in ipairs(FAMILIES) do
         local name, kind, help = table.unpack(family)
