@@ -72,10 +72,10 @@ describe("a cache", function()
 
   it("forgets an item when its time is over, and not before", function()
     local c = mp.Cache{ size = "1M", ttl = 0.05 }
+    local from = mp.now()
     c:set("short", 1)
     c:set("long", 1, 100)
     c:set("ever", 1, math.huge)
-    local from = mp.now()
     local there = c:get "short"
     assert.is_true(there == 1 or mp.now() - from > 0.04)
     after(0.06)
@@ -202,7 +202,10 @@ describe("a cache", function()
       local found
       for _, o in ipairs(mp.stats().objects) do if o.kind == "Cache" then found = o end end
       eq(found.depth, 5)
-      assert(found.bytes >= 1 << 20 and found.bytes < (1 << 20) + 1000)]]
+      assert(found.bytes >= 1 << 20 and found.bytes < (1 << 20) + 1000)
+      c:get(1)
+      eq(mp.stats().objects[1].cache, c:stats())
+      eq(c:stats().hits, 1)]]
   end)
 
   it("keeps the shared objects in its values, until they leave", function()

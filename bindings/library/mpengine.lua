@@ -893,7 +893,7 @@ function mp.name(name, object) end
 function mp.find(name, timeout) end
 
 ---@class mpengine.Stats
----@field objects { kind: string, handle: integer, holders: integer, waiters: integer, bytes: integer, depth: integer, name?: string, place?: string }[]
+---@field objects { kind: string, handle: integer, holders: integer, waiters: integer, bytes: integer, depth: integer, name?: string, place?: string, cache?: table }[] cache: what the stats of a Cache say
 ---@field processes { pid: integer, name: string, sleeping: boolean }[]
 ---@field arena { limit: integer, committed: integer, used: integer } bytes
 ---@field supervisors { name: string, state: string, children: table<string, mpengine.Supervisor.Status> }[] of this process

@@ -3,6 +3,7 @@ local core = require "mpengine.core"
 
 --- mp.stats() -> {
 ---   objects = { { kind, handle, holders, waiters, bytes, depth, name, place }, ... },
+---                          -- and of a Cache its stats() in cache
 ---   processes = { { pid, name, sleeping }, ... },
 ---   arena = { limit, committed, used },  -- bytes
 ---   supervisors = { { name, state, children }, ... } } -- of this process; children as status() has them
@@ -16,6 +17,7 @@ local function stats()
     for _, object in ipairs(objects) do
         local seen = labels[object.handle]
         if seen then object.name, object.place = seen.name, seen.place end
+        if object.kind == "Cache" then object.cache = core.cache_stats(object.handle) end
     end
     local loaded = core.modules["mpengine.supervisor"]
     local supervisors = loaded and loaded.list() or {}

@@ -221,13 +221,11 @@ set_count(lua_State *L, const char *name, uint64_t n)
     lua_setfield(L, -2, name);
 }
 
-/* c:stats() -> a table of counts */
 static int
-cache_stats(lua_State *L)
+push_stats(lua_State *L, lmpe *S, mpe_object *o)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
     mpe_cache_stats s;
-    mpe_cache_stats_get(b->S->e, b->o, &s);
+    mpe_cache_stats_get(S->e, o, &s);
     lua_createtable(L, 0, 9);
     set_count(L, "size", s.max_bytes);
     set_count(L, "entries", s.entries);
@@ -238,6 +236,28 @@ cache_stats(lua_State *L)
     set_count(L, "expired", s.expired);
     set_count(L, "computed", s.computed);
     set_count(L, "waited", s.waited);
+    return 1;
+}
+
+/* c:stats() -> a table of counts */
+static int
+cache_stats(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    return push_stats(L, b->S, b->o);
+}
+
+/* cache_stats(handle) -> the same of any cache of the arena; nil: it is gone */
+static int
+stats_of_handle(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    mpe_handle h = (mpe_handle)luaL_checkinteger(L, 1);
+    mpe_object *o;
+    if (mpe_handle_kind(h) != MPE_KIND_CACHE || mpe_hold(S->e, h, &o) != MPE_OK)
+        return 0;
+    push_stats(L, S, o);
+    mpe_drop(S->e, o);
     return 1;
 }
 
@@ -330,8 +350,10 @@ on_open(lua_State *L, lmpe *S)
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__tostring", cache_tostring}, {NULL, NULL}};
     static const luaL_Reg makers[] = {{"Cache", new_cache}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"cache_stats", stats_of_handle}, {NULL, NULL}};
     lmpe_new_type(L, S, &(lmpe_type){.kind = MPE_KIND_CACHE, .methods = methods, .meta = meta});
     lmpe_set_makers(L, S, makers);
+    lmpe_setfuncs(L, S, functions);
     lmpe_cache_open_flights(L, S);
 }
 

@@ -227,9 +227,12 @@ lmpe_cache_fetch(lua_State *L)
     lmpe_box *b = lmpe_check_self(L, 1);
     lmpe_dict_key k;
     lmpe_store s;
+    lua_settop(L, 4);
     lmpe_dict_check_key(L, 2, &k, "Cache:fetch");
     if (lua_type(L, 3) != LUA_TFUNCTION && !luaL_getmetafield(L, 3, "__call"))
         return luaL_error(L, "Cache:fetch: f must be a function, got %s", luaL_typename(L, 3));
+    if (!lua_isnoneornil(L, 4))
+        luaL_checktype(L, 4, LUA_TTABLE);
     lmpe_store_open(&s, b, "Cache:fetch");
     int rc = mpe_cache_get(b->S->e, b->o, k.bytes, &s.buf);
     if (rc == MPE_OK)
