@@ -824,6 +824,15 @@ describe("TLS of http.serve", function()
         eq(http.get("http://localhost:" .. s.port), nil)
         eq(assert(http.get(u, { verify = dir .. "/cert" })).body, "GET0")
       end
+      local s <close> = serve { tls = files, timeout = 1.5, handler = function() return 200, nil, "x" end }
+      local half, nothing = connect(s), connect(s)
+      half:send "\22\3\1\2\0\1\0" -- the begin of a handshake
+      co.sleep(0.1)
+      local before = os.clock()
+      co.sleep(0.5)
+      assert(os.clock() - before < 0.2, "it is busy with half a handshake")
+      eq(assert(http.get("https://localhost:" .. s.port, { verify = dir .. "/cert" })).body, "x")
+      eq({ rest(half), rest(nothing) }, { "", "" }) -- their time is over
       local function wrong(message, tls) raises(message, http.serve, { handler = print, tls = tls }) end
       wrong("http.serve: field 'tls.cert' must be the name of a file in PEM form, or its text", {})
       wrong("http.serve: field 'tls.key': /no/such: No such file or directory", { cert = texts.cert, key = "/no/such" })

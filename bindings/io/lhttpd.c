@@ -11,9 +11,13 @@
  * connection that is late is shut down: the library then sees its end, and closes it.
  *
  * The library does not shut a socket down before it closes it (TURBO), so that an answer can still be
- * sent where it sends none. A socket that is closed with unread input resets the connection, and the peer may lose the answer.
- * So a connection whose request was refused is not just closed: a copy of its socket is given to
- * next(), and what is still sent is read for a while.
+ * sent where it sends none. A socket that is closed with unread input resets the connection, and
+ * the peer may lose the answer. So a connection whose request was refused is not just closed: a
+ * copy of its socket is given to next(), and what is still sent is read for a while.
+ *
+ * Half of a TLS handshake is for the library always something to do. While there are no requests, the
+ * daemon waits for the rest all the same: its epoll set tells it. HANDSHAKE_MS is the bound, should
+ * it be wrong.
  *
  * Fork: all of it belongs to the parent. The child closes its copies of the descriptors, and
  * leaves the memory alone.
@@ -40,6 +44,7 @@
 #define FROM_TIMER(w) ((lmpe_httpd *)((char *)(w)-offsetof(lmpe_httpd, timer)))
 #define NS_PER_MS (MPE_NS_PER_S / 1000)
 #define ROUNDS 8 /* of the library, before the others run */
+#define HANDSHAKE_MS 20
 #define FDINFO_LINE 160
 #define CONNECTION_MEMORY ((size_t)32 << 10) /* for a header; cleared for each request */
 
@@ -149,8 +154,10 @@ connection_ends(struct lmpe_connection *c)
     *c->link = c->next;
     if (c->next)
         c->next->link = c->link;
-    if (c->request) /* its lines were no request */
+    if (c->request) { /* its lines were no request */
+        h->active--;
         lmpe_request_drop(c->request);
+    }
     free(c);
 }
 
@@ -297,6 +304,8 @@ run(mpe_engine *e, mpe_job *job)
     }
     uint64_t ms = run_library(h);
     shut_down_late_ones(h);
+    if (ms == 0 && h->cert && h->active == 0)
+        ms = HANDSHAKE_MS;
     if (ms == 0)
         mpe_post(e, &h->job);
     file_timer(h, ms);
@@ -464,14 +473,14 @@ static struct MHD_Daemon *
 start_library(lmpe_httpd *h)
 {
     unsigned flags = MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME |
-                     MHD_ALLOW_UPGRADE | MHD_USE_ERROR_LOG | MHD_USE_TURBO;
+                     MHD_ALLOW_UPGRADE | MHD_USE_ERROR_LOG;
     struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, h->cert},
                                    {MHD_OPTION_HTTPS_MEM_KEY, 0, h->key},
                                    {MHD_OPTION_END, 0, NULL}};
     struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
     unsigned held = mpe_standard_hold();
     struct MHD_Daemon *mhd = lmpe_mhd.start_daemon(
-        flags | (h->cert ? MHD_USE_TLS : 0), 0, NULL, NULL, lmpe_request_arrives, h,
+        flags | (h->cert ? MHD_USE_TLS : MHD_USE_TURBO), 0, NULL, NULL, lmpe_request_arrives, h,
         MHD_OPTION_EXTERNAL_LOGGER, on_log, (void *)h, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
         (void *)h, MHD_OPTION_NOTIFY_COMPLETED, lmpe_request_ends, (void *)h,
         MHD_OPTION_URI_LOG_CALLBACK, lmpe_request_begins, (void *)h, MHD_OPTION_UNESCAPE_CALLBACK,

@@ -52,6 +52,7 @@ struct lmpe_httpd {
     struct lmpe_connection *connections;
     struct lmpe_connection *first_due, **last_due;
     lmpe_request *first, **last; /* requests for next() */
+    uint32_t active;             /* requests that are not over */
     uint32_t ended;              /* connections that have ended since next() told it */
     int *lingering;              /* sockets for next() */
     uint32_t lingering_count, lingering_room;

@@ -46,8 +46,11 @@ lmpe_request_begins(void *ud, const char *target, struct MHD_Connection *mhd)
         free(r);
         return NULL;
     }
-    if (c->request)
+    if (c->request) {
+        h->active--;
         lmpe_request_drop(c->request);
+    }
+    h->active++;
     r->h = h;
     r->c = c;
     r->mhd = mhd;
@@ -89,6 +92,7 @@ lmpe_request_ends(void *ud, struct MHD_Connection *mhd, void **request,
         return;
     struct lmpe_connection *c = r->c;
     h->files -= r->is_file;
+    h->active--;
     r->c = NULL;
     r->mhd = NULL;
     r->upgrade = NULL;
