@@ -43,6 +43,17 @@ ignores_environment(int argc, char **argv)
     return 0;
 }
 
+/* Is it a command that looks into other programs? */
+static int
+is_reader(int argc, char **argv)
+{
+    static const char *const readers[] = {"ps", "dump", "top", "trace", "profile"};
+    for (size_t i = 0; argc > 1 && i < sizeof readers / sizeof *readers; i++)
+        if (strcmp(argv[1], readers[i]) == 0)
+            return 1;
+    return 0;
+}
+
 /* Runs the code of a child. */
 static void
 run_child(lua_State *L, const char *code)
@@ -78,6 +89,10 @@ run(lua_State *L)
     luaL_openlibs(L);
     lua_pushboolean(L, 1);
     lua_setfield(L, LUA_REGISTRYINDEX, "mpengine.command");
+    if (is_reader(argc, argv)) {
+        lua_pushboolean(L, 1);
+        lua_setfield(L, LUA_REGISTRYINDEX, "mpengine.reader");
+    }
     lmpe_preload(L, luaopen_mpengine_core);
     if (is_child(argc, argv))
         run_child(L, argv[3]);

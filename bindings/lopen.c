@@ -129,12 +129,16 @@ check_libraries(lua_State *L)
     }
 }
 
+/* The command has left a mark for those of its commands that look into other programs. */
 static int
-open_engine(mpe_engine **out)
+open_engine(lua_State *L, mpe_engine **out)
 {
     mpe_config c = MPE_CONFIG_INIT;
     uint64_t value;
     const char *name;
+    if (lua_getfield(L, LUA_REGISTRYINDEX, "mpengine.reader") != LUA_TNIL)
+        c.flags |= MPE_READER;
+    lua_pop(L, 1);
     if (mpe_variable_get(MPE_VARIABLE_ARENA, &value, &name) == MPE_OK)
         c.arena = name;
     return mpe_open(&c, out);
@@ -169,7 +173,7 @@ new_state(lua_State *L)
     if (S->is_guest || rc == MPE_ENOENT)
         check_variables(L);
     if (rc == MPE_ENOENT) /* no other process of a program has started this one */
-        rc = open_engine(&S->e);
+        rc = open_engine(L, &S->e);
     if (rc != MPE_OK)
         lmpe_raise(L, rc, "mpengine: cannot make the shared arena, a file of memfd_create");
     lua_pushlightuserdata(L, S);

@@ -14,6 +14,7 @@ local function with_program(code, look, opts)
       shell(("kill -KILL -$(cat %s/pid) 2>/dev/null; rm -rf %s"):format(quote(dir), quote(dir)))
     end,
   })
+  if opts.env then command = "env " .. opts.env .. " " .. command end
   local pipe = io.popen(("cd %s && exec setsid sh -c 'echo $$ >pid; exec %s script.lua 2>stderr'"):format(quote(dir),
     (command:gsub("'", "'\\''"))))
   local line = pipe:read()
@@ -355,6 +356,32 @@ describe("mpengine dump", function()
     assert.equal(2, mpengine("dump", "--what").status)
   end)
 
+  it("refuses another user's program", function()
+    if shell("id -u") ~= "0\n" then pending("needs root, to be another user") return end
+    with_program(READY .. "mp.sleep(1000)", function(pid)
+      local r = mpengine("dump", tostring(pid))
+      assert.equal(0, r.status)
+      local err = os.tmpname()
+      shell(("cp %s %s.x; chmod 755 %s.x"):format(quote(support.command), err, err))
+      local out = shell(("cd /; setpriv --reuid 65534 --clear-groups %s.x dump %d 2>%s; echo $?"):format(err, pid, err))
+      assert.equal("1\n", out)
+      says(support.read_file(err), "belongs to another user")
+      os.remove(err)
+      os.remove(err .. ".x")
+    end)
+  end)
+
+  it("is no part of an arena with a name, which goes on", function()
+    local name = "MPENGINE_ARENA=look-" .. os.time()
+    with_program(READY .. "mp.sleep(1000)", function(pid)
+      for _ = 1, 2 do
+        local out = shell(("%s timeout 20 %s dump %d; echo $?"):format(name, quote(support.command), pid))
+        says(out, "program " .. pid, ", 1 process,")
+      end
+      says(mpengine("ps").stdout, tostring(pid))
+    end, { env = name })
+  end)
+
   it("refuses a program that has ended", function()
     local pid
     with_program(READY .. "mp.sleep(1000)", function(p) pid = p end)
@@ -493,6 +520,7 @@ describe("mp.metrics", function()
       lock:acquire()
       local pool = mp.Pool{ processes = 1, name = "crunchers" }
       pool:map(math.abs, { 1, 2, 3 })
+      until_true(function() return mp.metrics():find("mpengine_pool_tasks_total{[^}]*} 3\n") end)
       local text, families, samples = mp.metrics(), {}, {}
       for line in text:gmatch "[^\n]+" do
         local family, kind = line:match "^# TYPE ([%w_]+) (%a+)$"

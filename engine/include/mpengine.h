@@ -148,6 +148,7 @@ typedef struct mpe_named_function {
 #define MPE_SERVED_BY_LOOP 1u
 #define MPE_ARENA_EXISTING 2u /* with arena: ENOENT when no program has it open */
 #define MPE_LUA_PROGRAM 4u /* Lua takes print, io.write, os.exit and signals, as in the command */
+#define MPE_READER 8u      /* looks at other programs, and is not found as one; arena is ignored */
 
 struct uv_loop_s; /* libuv's loop; include <uv.h> to use it */
 

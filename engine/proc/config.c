@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#define KNOWN_FLAGS (MPE_SERVED_BY_LOOP | MPE_ARENA_EXISTING | MPE_LUA_PROGRAM)
+#define KNOWN_FLAGS (MPE_SERVED_BY_LOOP | MPE_ARENA_EXISTING | MPE_LUA_PROGRAM | MPE_READER)
 
 int
 mpe_version(void)

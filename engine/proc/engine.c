@@ -82,7 +82,7 @@ mpe__engine_free(mpe_engine *e)
 static int
 open_own(mpe_engine *e, const mpe_config *c, uint64_t limit)
 {
-    int rc = mpe__region_create(e, limit, "mpengine");
+    int rc = mpe__region_create(e, limit, c->flags & MPE_READER ? "reader" : "mpengine");
     if (rc != MPE_OK)
         return rc;
     mpe__output_create(e);
@@ -104,7 +104,8 @@ mpe_open(const mpe_config *config, mpe_engine **out)
         return MPE_ENOMEM;
     mpe__config_keep(e, &c);
     mpe__loop_open(e, c.loop, c.flags);
-    rc = c.arena ? mpe__named_open(e, &c, limit) : open_own(e, &c, limit);
+    rc = c.arena && !(c.flags & MPE_READER) ? mpe__named_open(e, &c, limit)
+                                            : open_own(e, &c, limit);
     if (rc != MPE_OK) {
         mpe__engine_free(e);
         return rc;

@@ -217,6 +217,18 @@ TEST(each_program_is_found_once_and_readers_are_not)
     mpe_view_close(v);
 }
 
+TEST(a_reader_is_no_program)
+{
+    mpe_config c = MPE_CONFIG_INIT;
+    mpe_engine *e;
+    mpe_view *v;
+    c.flags = MPE_READER;
+    c.arena = "an arena that is not entered";
+    REQUIRE_OK(mpe_open(&c, &e));
+    EXPECT_EQ(mpe_view_open(getpid(), &v), MPE_ETYPE);
+    mpe_close(e);
+}
+
 static volatile sig_atomic_t asked;
 
 static void
