@@ -15,7 +15,7 @@
  * Put, replace and remove: one store of an entry. Clear: one store of the cache's epoch. Recovery of
  * a shard's lock makes all else anew from the entries: the free cells, the queues (in another order),
  * the counts; and versions even. It reads only what a complete store has linked, so it may be
- * repeated. A bucket that was linked, and has no entry yet, stays in its chain.
+ * repeated. A bucket that was linked, and has no entry yet or any more, leaves its chain.
  */
 #include "objects/cache_int.h"
 
@@ -134,6 +134,7 @@ rebuild(struct mpe__cache_view *v)
     s->entries = s->items = s->handles = 0;
     s->soonest = MPE_FOREVER;
     memset(s->queues, 0, sizeof s->queues);
+    mpe__cache_unlink_empty(v);
     mpe__cache_space_begin(v);
     mark_buckets(v);
     mpe__cache_each(v, recount, NULL);

@@ -215,21 +215,37 @@ is_empty(const struct mpe__cache_bucket *b)
     return any == 0;
 }
 
-void
-mpe__cache_shorten(struct mpe__cache_view *v, uint32_t bucket)
+/* Takes the next bucket without entries out of a chain; 0: there is none. */
+static mpe__cell
+unlink_empty(struct mpe__cache_view *v, struct mpe__cache_bucket *first)
 {
-    struct mpe__cache_bucket *first = &v->buckets[bucket], *previous = first, *b;
-    while ((b = next_bucket(v, previous))) {
-        if (!is_empty(b)) {
-            previous = b;
+    struct mpe__cache_bucket *previous = first, *b;
+    for (; (b = next_bucket(v, previous)); previous = b) {
+        if (!is_empty(b))
             continue;
-        }
         mpe__cell cell = mpe__load32(&previous->next);
         mpe__cache_begin_change(first);
         mpe__store32(&previous->next, mpe__load32(&b->next));
         mpe__cache_end_change(first);
-        mpe__cache_space_give_one(v, cell);
+        return cell;
     }
+    return 0;
+}
+
+void
+mpe__cache_shorten(struct mpe__cache_view *v, uint32_t bucket)
+{
+    mpe__cell cell;
+    while ((cell = unlink_empty(v, &v->buckets[bucket])))
+        mpe__cache_space_give_one(v, cell);
+}
+
+void
+mpe__cache_unlink_empty(struct mpe__cache_view *v)
+{
+    for (uint32_t k = 0; k < v->cache->buckets; k++)
+        while (unlink_empty(v, &v->buckets[k]))
+            ;
 }
 
 int

@@ -236,6 +236,8 @@ void mpe__cache_end_change(struct mpe__cache_bucket *first);
 int mpe__cache_extend(struct mpe__cache_place *p);
 /* After an entry was cleared: drops a bucket without entries from its chain. */
 void mpe__cache_shorten(struct mpe__cache_view *v, uint32_t bucket);
+/* The same for all chains, before the map of free cells is made anew. */
+void mpe__cache_unlink_empty(struct mpe__cache_view *v);
 /* Calls f for each entry in use of a shard, until it fails. */
 typedef int mpe__cache_each_fn(struct mpe__cache_view *v, mpe__a64 *entry, void *ud);
 int mpe__cache_each(struct mpe__cache_view *v, mpe__cache_each_fn *f, void *ud);
