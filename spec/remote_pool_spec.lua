@@ -220,6 +220,18 @@ describe("a remote pool", function()
     redis.remove(own)
   end)
 
+  it("leaves no result behind when more end than go in one step", function()
+    ok [[
+      local w <close> = worker("--lease", "100") -- it would ask again in a third of that
+      local own = mp.Manager(URL, { namespace = NAMESPACE, lease = 100 }):Pool()
+      for round = 1, 3 do
+        local results = {}
+        for i = 1, 1500 do results[i] = own:apply_async(jobs.twice, { i }) end
+        for i, r in ipairs(results) do eq(r:get(), 2 * i) end
+      end
+    ]]
+  end)
+
   it("fails outstanding tasks when it is terminated", function()
     ok [[
       local r = pool:apply_async(jobs.add, { 1, 2 })

@@ -82,6 +82,9 @@ need_bench() {
     need "gevent" python3-gevent python_module gevent
     need "requests" python3-requests python_module requests
     need "aiohttp" python3-aiohttp python_module aiohttp
+    need "redis-server" redis-server command -v redis-server
+    need "redis-py" python3-redis python_module redis
+    need "RQ" python3-rq python_module rq
     need "curl" curl command -v curl
     need "LMDB and its headers" liblmdb-dev library lmdb
 }

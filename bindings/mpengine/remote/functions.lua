@@ -3,8 +3,9 @@ local check = require "mpengine.check"
 
 local functions = {}
 
---- The name by which a function of a loaded module is found, or nil.
-local function name_of(f)
+local names = setmetatable({}, { __mode = "k" }) -- function -> its name
+
+local function search(f)
     for module, value in pairs(package.loaded) do
         if type(value) == "table" and module ~= "_G" then
             for key, member in next, value do
@@ -14,6 +15,13 @@ local function name_of(f)
             return module
         end
     end
+end
+
+--- The name by which a function of a loaded module is found, or nil.
+local function name_of(f)
+    local name = names[f] or search(f)
+    names[f] = name
+    return name
 end
 
 --- What a closure closes over, for a message.

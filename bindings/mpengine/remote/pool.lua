@@ -14,7 +14,7 @@ local Result = require "mpengine.pool.result"
 local scripts = require "mpengine.remote.tasks"
 require "mpengine.remote.mail"
 
-local BATCH <const> = 64 -- tasks of one script
+local BATCH <const> = 256 -- tasks of one script
 
 ---@class mpengine.remote.Pool
 local Pool = { __name = "mp.remote.Pool" }
@@ -57,18 +57,19 @@ local of_map <const> = set("timeout", "retries", "retry_errors", "priority", "ex
 
 --- The options of a call on top of those of the pool.
 local function merged(pool, call, opts, allowed)
-    if opts ~= nil then check.type(call, 3, opts, "table") end
-    for name, value in pairs(opts or {}) do
+    if opts == nil then return pool.opts end
+    check.type(call, 3, opts, "table")
+    local all = {}
+    for name, value in pairs(pool.opts) do all[name] = value end
+    for name, value in pairs(opts) do
+        all[name] = value
         if not allowed[name] then errors.raise(("%s: unknown option '%s'"):format(call, tostring(name))) end
         if not OPTIONS[name][1](value) then
             errors.raise(("%s: option '%s' must be %s, got %s"):format(call, name, OPTIONS[name][2],
                 type(value) == "number" and value or check.kind(value)))
         end
     end
-    return setmetatable({}, { __index = function(_, name)
-        if opts and opts[name] ~= nil then return opts[name] end
-        return pool.opts[name]
-    end })
+    return all
 end
 
 -- ---- what is outstanding ---------------------------------------------------------------------

@@ -14,7 +14,7 @@ local scripts = require "mpengine.remote.tasks"
 
 local worker = {}
 
-local BATCH <const> = 64 -- ends of tasks in one script
+local BATCH <const> = 256 -- ends of tasks in one script
 local AHEAD <const> = 0.02 -- seconds of work that are asked for in advance, for each process
 local MOST <const> = 64 -- tasks in advance for each process
 
@@ -129,7 +129,7 @@ local function serve(q)
             report(again.message)
             again = 0
         end
-        if #q.ended < BATCH and not is_idle(q) then q.stir:wait(again) end
+        if #q.ended == 0 and not is_idle(q) then q.stir:wait(again) end
     end
     pcall(exchange, q) -- no more tasks for this one
 end
