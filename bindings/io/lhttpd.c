@@ -48,6 +48,8 @@
 #define FDINFO_LINE 160
 #define CONNECTION_MEMORY ((size_t)32 << 10) /* for a header; cleared for each request */
 
+static uint32_t forks; /* of this process */
+
 /* ---- deadlines of connections ---- */
 
 void
@@ -212,9 +214,15 @@ lmpe_httpd_post(lmpe_httpd *h)
 }
 
 int
+lmpe_httpd_is_ours(const lmpe_httpd *h)
+{
+    return h->forks == forks;
+}
+
+int
 lmpe_httpd_is_open(const lmpe_httpd *h)
 {
-    return h && h->mhd && h->S && h->S->e && h->owner == getpid();
+    return h && h->mhd && h->S && h->S->e && h->forks == forks;
 }
 
 static void
@@ -422,7 +430,7 @@ httpd_gc(lua_State *L)
     *box = NULL;
     if (lmpe_httpd_is_open(h))
         close_httpd(h);
-    if (h->owner == getpid())
+    if (lmpe_httpd_is_ours(h))
         lmpe_httpd_drop(h);
     return 0;
 }
@@ -508,7 +516,7 @@ new_httpd(lua_State *L)
         return luaL_error(L, "out of memory");
     h->S = S;
     h->refs = 1;
-    h->owner = getpid();
+    h->forks = forks;
     h->job.run = run;
     h->readable.fire = on_readable;
     h->timer.fire = on_timer;
@@ -646,6 +654,7 @@ on_fork(lua_State *L, lmpe *S)
             close(h->lingering[i]);
     }
     S->httpds = NULL;
+    forks++;
 }
 
 static void

@@ -17,7 +17,6 @@
 #ifdef LMPE_MHD
 
 #include <netinet/in.h>
-#include <sys/types.h>
 
 typedef struct lmpe_httpd lmpe_httpd;
 typedef struct lmpe_request lmpe_request;
@@ -40,7 +39,7 @@ struct lmpe_httpd {
     lmpe_httpd *next; /* of the state */
     lmpe *S;
     struct MHD_Daemon *mhd; /* NULL: closed */
-    pid_t owner;
+    uint32_t forks;         /* of this process, when it was made: it is of no use in a child */
     int epoll;
     uint32_t refs; /* the userdata, and each request */
     mpe_job job;
@@ -108,6 +107,8 @@ struct lmpe_request {
 void lmpe_httpd_post(lmpe_httpd *h);
 /* Is it this process's, and open? */
 int lmpe_httpd_is_open(const lmpe_httpd *h);
+/* Is it this process's, open or not, and not a copy of its parent's? */
+int lmpe_httpd_is_ours(const lmpe_httpd *h);
 void lmpe_httpd_drop(lmpe_httpd *h);
 /* The time to receive a request begins, or ends. */
 void lmpe_connection_due(struct lmpe_connection *c);

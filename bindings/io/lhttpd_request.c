@@ -366,7 +366,7 @@ request_gc(lua_State *L)
         return 0;
     lmpe_request *r = *box;
     *box = NULL;
-    if (r->h->owner != getpid())
+    if (!lmpe_httpd_is_ours(r->h))
         return 0;
     if (r->c && lmpe_httpd_is_open(r->h) && r->phase != LMPE_ANSWERED && !r->response)
         lmpe_request_respond(r, MHD_HTTP_INTERNAL_SERVER_ERROR,

@@ -498,7 +498,7 @@ websocket_gc(lua_State *L)
     websocket *ws = lmpe_finalized(L, WEBSOCKET, sizeof *ws);
     if (!ws || !ws->r)
         return 0;
-    if (ws->r->h->owner != getpid())
+    if (!lmpe_httpd_is_ours(ws->r->h))
         return 0;
     drop(ws);
     while (ws->first) {
