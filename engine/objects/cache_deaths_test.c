@@ -251,3 +251,41 @@ TEST_LIMIT(clearing_a_cache, 120)
     mpe_test_deaths_everywhere(
         (struct mpe_test_deaths){cache_of_30, NULL, clear_cache, check_cleared});
 }
+
+/* ---- long chains ---- */
+
+static void *
+cache_of_long_chains(mpe_engine *e)
+{
+    mpe_test_forget(e);
+    REQUIRE_OK(mpe_cache_create(e, MPE_CACHE_MIN_BYTES, MPE_FOREVER, &mpe_test_it));
+    for (int i = 0; i < 26; i++) /* in 3 first buckets of 7 entries */
+        REQUIRE_OK(
+            mpe_cache_put(e, mpe_test_it, key_of(i), mpe_test_bytes("v"), 0, 0, MPE_CACHE_SET));
+    return mpe_test_it;
+}
+
+static void
+take_out_all(mpe_engine *e, void *arg)
+{
+    for (int i = 0; i < 26; i++)
+        mpe_cache_remove(e, arg, key_of(i));
+}
+
+static void
+check_no_cell_is_used(mpe_engine *e, void *arg, bool has_ended)
+{
+    mpe_cache_stats s;
+    (void)has_ended;
+    mpe_test_reap(e);
+    take_out_all(e, arg);
+    mpe_cache_stats_get(e, arg, &s);
+    EXPECT_EQ(s.entries, 0);
+    EXPECT_EQ(s.bytes, 0);
+}
+
+TEST_LIMIT(emptying_long_chains_of_a_cache, 60)
+{
+    mpe_test_deaths_everywhere(
+        (struct mpe_test_deaths){cache_of_long_chains, NULL, take_out_all, check_no_cell_is_used});
+}
