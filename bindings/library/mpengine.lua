@@ -853,6 +853,24 @@ function Pool:stats() end
 function mp.sleep(seconds) end
 ---@return number seconds of the monotonic clock
 function mp.now() end
+
+---@class mpengine.RetryOptions
+---@field times? number how often f is called at most, default 3; math.huge: until it returns
+---@field backoff? number|{ [1]: number, [2]: number } the first pause in seconds, or the first and the longest one,
+---default 0.1 and 30; each is twice as long as the one before
+---@field jitter? number from 0 to 1, default 0.25: the part by which a pause varies
+---@field on? string|string[]|fun(err: any, attempt: integer): any which errors to call again for: a kind, kinds, or a
+---function that tells; default all. "error" is the kind of whatever is no error object
+
+--- Calls f() until it returns: its results. After an error it suspends the task for a pause and calls f again;
+--- raises the last error. Raises a kill and other cancellations of the task, and signals, at once.
+---@async
+---@generic T
+---@param f fun(): T...
+---@param options? mpengine.RetryOptions
+---@return T...
+function mp.retry(f, options) end
+
 --- Tables with this metatable can be sent, between processes that have registered it.
 ---@generic T: table
 ---@param name string

@@ -52,6 +52,7 @@ local lazy = {
     Client = "mpengine.link",
     log_to_stderr = "mpengine.log",
     get_logger = "mpengine.log",
+    retry = "mpengine.retry",
 }
 
 -- A luv that was loaded before this one has a loop of its own.

@@ -1,6 +1,6 @@
---- Pauses before something that has ended is started again: each is twice as long as the one before,
---- and they begin anew once it has run for a while. They vary by a quarter, so that many that ended
---- together do not start together.
+--- Pauses before something that has ended is started again, or has failed is called again: each is twice
+--- as long as the one before, and they begin anew once it has run for a while. They vary by a part, a
+--- quarter by default, so that many that ended together do not start together.
 local core = require "mpengine.core"
 
 local restart = {}
@@ -9,6 +9,7 @@ local restart = {}
 ---@field first number seconds
 ---@field most number seconds
 ---@field next_one number
+---@field jitter number the part by which they vary
 local Pauses = {}
 Pauses.__index = Pauses
 
@@ -24,7 +25,7 @@ end
 function Pauses:take()
     local pause = self.next_one
     self.next_one = math.min(pause * 2, self.most)
-    return math.max(self.first, math.min(self.most, pause * (0.75 + random() / 2)))
+    return math.max(self.first, math.min(self.most, pause * (1 + self.jitter * (2 * random() - 1))))
 end
 
 --- It has run well: the next pause is the first one again.
@@ -33,9 +34,10 @@ function Pauses:reset() self.next_one = self.first end
 --- Pauses from `first` to `most` seconds.
 ---@param first number
 ---@param most number
+---@param jitter? number from 0 to 1
 ---@return mpengine.restart.Pauses
-function restart.pauses(first, most)
-    return setmetatable({ first = first, most = most, next_one = first }, Pauses)
+function restart.pauses(first, most, jitter)
+    return setmetatable({ first = first, most = most, next_one = first, jitter = jitter or 0.25 }, Pauses)
 end
 
 return restart
