@@ -122,12 +122,16 @@ describe("mpengine ps", function()
   it("lists the programs that run, with their scripts and numbers", function()
     with_program("local q = mp.Queue() local p = mp.Process(function() q:get() end) p:start()\n" .. READY
       .. "mp.sleep(1000)", function(pid)
-        local r = mpengine "ps"
-        assert.equal(0, r.status)
-        assert.equal("", r.stderr)
-        local line = r.stdout:match("\n(%s*" .. pid .. " [^\n]*)")
-        assert.truthy(line, r.stdout)
-        local processes, _, objects = line:match("^%s*%d+%s+(%d+)%s+(%d+)%s+(%d+)")
+        local line, processes, objects
+        for _ = 1, 200 do -- until the child is there
+          local r = mpengine "ps"
+          assert.equal(0, r.status)
+          assert.equal("", r.stderr)
+          line = r.stdout:match("\n(%s*" .. pid .. " [^\n]*)")
+          assert.truthy(line, r.stdout)
+          processes, objects = line:match("^%s*%d+%s+(%d+)%s+%d+%s+(%d+)")
+          if processes == "2" then break end
+        end
         assert.equal("2", processes)
         assert.truthy(tonumber(objects) >= 1)
         says(line, "script.lua")
@@ -213,6 +217,30 @@ describe("mpengine dump", function()
       says(main.stack[1], "script.lua")
       assert.equal("ready", d.processes[1].tasks[2].state)
       assert.equal("true", pipe:read())
+    end)
+  end)
+
+  it("is answered when the loop comes to a task that computes, again and again", function()
+    with_program([[
+      local function spin() while true do end end
+      co.spawn(function()
+        while true do
+          local e = co.Event()
+          for i = 1, 50 do co.spawn(function() e:wait() end) end
+          co.sleep(0)
+          e:set()
+          if co.stop then spin() end
+        end
+      end)
+      co.spawn(function() co.sleep(0.3) co.stop = true end)
+    ]] .. READY .. "mp.sleep(1000)", function(pid)
+      local process
+      for _ = 1, 500 do
+        process = json(dump(pid, "--json")).processes[1]
+        assert.equal(true, process.answered)
+        if process.state == "running" then break end
+      end
+      assert.equal("running", process.state)
     end)
   end)
 

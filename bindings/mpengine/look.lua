@@ -15,7 +15,7 @@ local look = {}
 
 local BEGIN_SECONDS <const> = 1      -- after which a process that has not begun to answer is given up
 local AGAIN_SECONDS <const> = 0.3    -- after which it is asked once more
-local WHOLE_SECONDS <const> = 30     -- for an answer that has begun
+local NEXT_SECONDS <const> = 2       -- to the next piece of an answer that has begun
 
 local REASONS <const> = {
     gone = "there is no process with pid %d",
@@ -126,10 +126,8 @@ local function ask(program, process, text)
         begun = wait_for_news(question, BEGIN_SECONDS - AGAIN_SECONDS)
     end
     if not begun then return nil, "silent" end
-    local news, deadline = begun, core.now() + WHOLE_SECONDS
-    while news == "begun" do
-        news = wait_for_news(question, deadline - core.now()) or "silent"
-    end
+    local news = begun
+    while news == "begun" do news = wait_for_news(question, NEXT_SECONDS) or "silent" end
     if news == "done" then return question:answer() end
     return nil, news == "dead" and "ended" or news
 end

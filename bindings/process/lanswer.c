@@ -15,7 +15,7 @@
 #include "base/lsystem.h"
 #include "process/lprocess.h"
 #include "process/lview.h"
-#include "task/ltask.h"
+#include "task/lcancel.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -58,6 +58,7 @@ on_urgent(const void *siginfo)
     own.asked[own.count].pid = info->si_pid;
     own.asked[own.count].file = info->si_value.sival_int;
     own.count = own.count + 1;
+    own.S->answers = 1;
     lmpe_alert(own.S, 1);
 }
 
@@ -176,6 +177,7 @@ lmpe_answer(lua_State *L, lmpe *S)
         question = open_question(pid, file, text);
         if (!question) {
             close_question();
+            S->answers = own.count > 0;
             return;
         }
         tell(LMPE_ANSWER_BEGUN);
@@ -184,9 +186,14 @@ lmpe_answer(lua_State *L, lmpe *S)
         tell(LMPE_ANSWER_DONE);
         close_question();
     }
-    if (!lmpe_is_asked(S))
+    if (!lmpe_is_asked(S)) {
+        S->answers = 0;
         return;
-    S->pauses = 1; /* the code that runs goes on for a while */
+    }
+    if (own.news >= 0)
+        tell(LMPE_ANSWER_BEGUN);          /* and it goes on */
+    lmpe_hook(S, LMPE_TICK_INSTRUCTIONS); /* the loop may not be run again */
+    S->pauses = 1;                        /* the code that runs goes on for a while */
     own.job.run = go_on;
     mpe_post(S->e, &own.job); /* and others have their turn */
 }
@@ -306,6 +313,7 @@ lmpe_answers_open(lmpe *S)
     close_question();
     own.S = S;
     own.count = 0;
+    S->answers = S->pauses = 0;
     own.job.queued = 0; /* in a child: that of its parent */
     own.is_main = mpe_parent_pid(S->e, &alive) == 0;
     if (own.is_main && sigaction(SIGQUIT, NULL, &now) == 0 && !own.quit_ignored)

@@ -197,7 +197,7 @@ run(lmpe_task *t)
     S->switches++;
     lmpe_new_turn(S);
     t->state = LMPE_RUNNING;
-    if (lmpe_is_looked_at(S))
+    if (lmpe_is_looked_at(S) || S->answers)
         lmpe_hook(S, LMPE_TICK_INSTRUCTIONS);
     int status = lua_resume(co, L, is_new ? lua_gettop(co) - 1 : 0, &nresults);
     S->links = links;

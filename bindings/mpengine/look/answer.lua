@@ -88,21 +88,20 @@ local function supervisors()
 end
 
 local function begin_dump()
-    local place, known, sent = 0, { texts = {} }, 0
+    local place, known, sent = 1, { texts = {} }, 0
+    local piece = { -- the first, and mostly the only one
+        heap = collectgarbage("count") * 1024, running_for = core.running_for(), supervisors = supervisors(),
+    }
+    local ok, list = pcall(pools)
+    piece.pools = ok and list or {}
     return function()
-        if place == 0 then
-            place = 1
-            local ok, list = pcall(pools)
-            return answer.piece {
-                heap = collectgarbage("count") * 1024, running_for = core.running_for(), pools = ok and list or {},
-                supervisors = supervisors(),
-            }, true
-        end
-        local texts = {}
-        local tasks, next_place = core.describe_tasks(place, answer.SLICE, known)
-        for n = sent + 1, #known.texts do texts[n] = known.texts[n] end
-        sent, place = #known.texts, next_place
-        return answer.piece { tasks = tasks, texts = texts }, next_place ~= nil
+        piece.texts = {}
+        piece.tasks, place = core.describe_tasks(place, answer.SLICE, known)
+        for n = sent + 1, #known.texts do piece.texts[n] = known.texts[n] end
+        sent = #known.texts
+        local bytes = answer.piece(piece)
+        piece = {}
+        return bytes, place ~= nil
     end
 end
 
