@@ -17,6 +17,7 @@ local USAGE = [=[
 usage: mpengine [options] [script.lua [args]]
        mpengine worker|dead|acl …                tasks of remote pools; worker --help
        mpengine ps | dump [PID] [--json]
+       mpengine profile [PID] -o out.svg [--seconds 5]
   -e code         run code
   -i              enter interactive mode after the script
   -l mod          require module 'mod' into global 'mod'
@@ -190,10 +191,10 @@ end
 local function show_version() print("mpengine " .. core.version .. "  (" .. _VERSION .. ")") end
 
 --- What the command does besides running scripts; a script of such a name is run as ./worker.
-local verbs = {
-    ps = function(args) return require("mpengine.look.command").run("ps", args) end,
-    dump = function(args) return require("mpengine.look.command").run("dump", args) end,
-}
+local verbs = {}
+for _, name in ipairs { "ps", "dump", "profile" } do
+    verbs[name] = function(args) return require("mpengine.look.command").run(name, args) end
+end
 for _, name in ipairs { "worker", "dead", "acl" } do
     verbs[name] = function(args) return require("mpengine.remote.command")[name](args) end
 end

@@ -38,7 +38,9 @@ static struct {
     struct {
         pid_t pid;
         int file;
+        uint64_t at; /* when the signal arrived */
     } asked[QUESTIONS];
+    uint64_t arrived; /* of the one that is being answered */
     int file, news;   /* of the one that is being answered; -1: none */
     int is_main;      /* the first process of the program */
     int quit_ignored; /* when this program began: the terminal's SIGQUIT is not for it */
@@ -57,6 +59,7 @@ on_urgent(const void *siginfo)
         return;
     own.asked[own.count].pid = info->si_pid;
     own.asked[own.count].file = info->si_value.sival_int;
+    own.asked[own.count].at = mpe_now();
     own.count = own.count + 1;
     own.S->answers = 1;
     lmpe_alert(own.S, 1);
@@ -76,6 +79,7 @@ take_first(pid_t *pid, int *file)
     sigprocmask(SIG_BLOCK, &all, &before);
     *pid = own.asked[0].pid;
     *file = own.asked[0].file;
+    own.arrived = own.asked[0].at;
     own.count = own.count - 1;
     memmove(own.asked, own.asked + 1, (size_t)own.count * sizeof *own.asked);
     sigprocmask(SIG_SETMASK, &before, NULL);
@@ -303,6 +307,14 @@ reader_code(lua_State *L)
     return 0;
 }
 
+/* asked_for() -> seconds between the signal of the question and now: C code ran, or blocked */
+static int
+asked_for(lua_State *L)
+{
+    lua_pushnumber(L, (lua_Number)(mpe_now() - own.arrived) / MPE_NS_PER_S);
+    return 1;
+}
+
 /* ---- opening ---- */
 
 void
@@ -334,7 +346,8 @@ lmpe_answers_open(lmpe *S)
 static void
 on_open(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg functions[] = {{"reader_code", reader_code}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"reader_code", reader_code}, {"asked_for", asked_for}, {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
 }
 

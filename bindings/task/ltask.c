@@ -346,6 +346,7 @@ on_open(lua_State *L, lmpe *S)
     lmpe_open_methods(L, S);
     lmpe_open_report(L, S);
     lmpe_open_describe(L, S);
+    lmpe_open_sample(L, S);
     new_main_task(L, S);
     new_callback_task(L, S);
     lmpe_open_cancel(L, S);

@@ -42,9 +42,8 @@ add_line(lua_State *L, luaL_Buffer *b, lua_Debug *ar)
     luaL_addvalue(b);
 }
 
-/* Is it the script's? Of C functions those count that the script has called by a name. */
-static int
-is_shown(lua_State *co, lua_Debug *ar, int level)
+int
+lmpe_is_shown(lua_State *co, lua_Debug *ar, int level)
 {
     lua_Debug caller;
     lua_getinfo(co, "Sln", ar);
@@ -62,7 +61,7 @@ note_frames(lua_State *co, struct frame *f, int n)
 {
     lua_Debug ar;
     for (int level = 0; n < LEVELS && lua_getstack(co, level, &ar); level++)
-        if (is_shown(co, &ar, level))
+        if (lmpe_is_shown(co, &ar, level))
             f[n++] = (struct frame){ar.source, ar.currentline, ar.linedefined};
     return n;
 }
@@ -72,13 +71,12 @@ add_lines(lua_State *L, luaL_Buffer *b, lua_State *co)
 {
     lua_Debug ar;
     for (int level = 0; level < LEVELS && lua_getstack(co, level, &ar); level++)
-        if (is_shown(co, &ar, level))
+        if (lmpe_is_shown(co, &ar, level))
             add_line(L, b, &ar);
 }
 
-/* The coroutines of a task, from the innermost outwards; NULL behind the last. */
-static lua_State *
-next_coroutine(lua_State *L, lmpe_task *t, lua_State *co, lmpe_link **l)
+lua_State *
+lmpe_next_coroutine(lua_State *L, lmpe_task *t, lua_State *co, lmpe_link **l)
 {
     if (t->state == LMPE_RUNNING && t == t->S->current)
         return co ? lmpe_outwards(t->S, co, l) : L;
@@ -95,7 +93,7 @@ push_stack_number(lua_State *L, lmpe_task *t)
     memset(f, 0, sizeof f);
     int n = 0;
     lmpe_link *l = t->S->links;
-    for (lua_State *co = NULL; (co = next_coroutine(L, t, co, &l)) != NULL;)
+    for (lua_State *co = NULL; (co = lmpe_next_coroutine(L, t, co, &l)) != NULL;)
         n = note_frames(co, f, n);
     lua_pushlstring(L, (const char *)f, (size_t)n * sizeof *f);
     lua_pushvalue(L, -1);
@@ -107,7 +105,7 @@ push_stack_number(lua_State *L, lmpe_task *t)
     luaL_Buffer b;
     luaL_buffinit(L, &b);
     l = t->S->links;
-    for (lua_State *co = NULL; (co = next_coroutine(L, t, co, &l)) != NULL;)
+    for (lua_State *co = NULL; (co = lmpe_next_coroutine(L, t, co, &l)) != NULL;)
         add_lines(L, &b, co);
     luaL_pushresult(&b);
     lua_getfield(L, KNOWN, "texts");
@@ -123,8 +121,8 @@ push_stack_number(lua_State *L, lmpe_task *t)
 
 /* ---- tasks ---- */
 
-static void
-push_name(lua_State *L, lmpe_task *t)
+void
+lmpe_push_task_name(lua_State *L, lmpe_task *t)
 {
     lmpe_push_extra(L, -1);
     int has_name = lua_istable(L, -1) && lua_getfield(L, -1, "name") == LUA_TSTRING;
@@ -159,7 +157,7 @@ push_description(lua_State *L, lmpe_task *t)
     int task = lua_gettop(L);
     lua_createtable(L, 0, 12);
     lua_pushvalue(L, task);
-    push_name(L, t);
+    lmpe_push_task_name(L, t);
     lua_setfield(L, task + 1, "name");
     lua_settop(L, task + 1);
     lua_pushinteger(L, lmpe_task_number(t));

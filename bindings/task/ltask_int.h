@@ -33,6 +33,7 @@ void lmpe_open_spawn(lua_State *L, lmpe *S);
 void lmpe_open_methods(lua_State *L, lmpe *S);
 void lmpe_open_report(lua_State *L, lmpe *S);
 void lmpe_open_describe(lua_State *L, lmpe *S);
+void lmpe_open_sample(lua_State *L, lmpe *S);
 /* ltask_report.c: sets the fields of the table at an index that say what a waiting task waits for. */
 void lmpe_describe_wait(lua_State *L, lmpe_task *t, int table);
 /* joinall(tasks [, timeout]) -> those that have ended, in the order in which they ended */
@@ -84,6 +85,13 @@ typedef struct lmpe_link {
     lua_State *outer, *inner;
 } lmpe_link;
 
+/* ltask_describe.c: is the frame at that level the script's? Of C functions those count that the
+ * script has called by a name. Fills in ar, with what "Sln" gives. */
+int lmpe_is_shown(lua_State *co, lua_Debug *ar, int level);
+/* The coroutines of a task, from the innermost outwards, after co; NULL behind the last. */
+lua_State *lmpe_next_coroutine(lua_State *L, lmpe_task *t, lua_State *co, lmpe_link **l);
+/* Pushes the name of the task on top of the stack, and may leave more below it. */
+void lmpe_push_task_name(lua_State *L, lmpe_task *t);
 /* lcoroutine.c: does a suspended coroutine wait, rather than yield? */
 int lmpe_is_parked(lua_State *L, lua_State *co);
 /* If it waits in a coroutine that it resumed, that one; else NULL. */

@@ -107,4 +107,13 @@ end
 
 answer.handlers.dump = begin_dump
 
+--- What the process does at this moment: for profile.
+function answer.handlers.sample()
+    return function()
+        local held = core.asked_for()
+        local task, running, stack = core.sample()
+        return answer.piece { pid = core.pid(), held = held, task = task, running = running, stack = stack }
+    end
+end
+
 return answer

@@ -1,4 +1,4 @@
---- The commands that look into programs: mpengine ps, mpengine dump. A refusal is one line on
+--- The commands that look into programs: mpengine ps, dump, profile. A refusal is one line on
 --- standard error, with nothing on standard output, and status 1; a wrong option is status 2.
 local core = require "mpengine.core"
 local _ENV <const> = core.globals -- luacheck: ignore
@@ -51,29 +51,75 @@ local function choose(name, pid)
     return nil, refuse(name, "several programs run: give the pid of one", 2)
 end
 
---- Options and a pid: { json =, pid = }; or nil and the exit status.
+--- The value of an option that has one: in the same word or the next; and its place.
+local function value_of(argv, i)
+    local name, value = argv[i]:match("^(%-%-[%w-]+)=(.*)$")
+    if name then return name, value, i end
+    return argv[i], argv[i + 1], i + 1
+end
+
+local SECONDS <const> = 5
+local SECONDS_MAX <const> = 1e6
+
+local function seconds_of(word)
+    local seconds = tonumber(word)
+    return seconds and seconds > 0 and seconds <= SECONDS_MAX and seconds or nil
+end
+
+--- Options and a pid: { json =, pid = }; or nil and the exit status. Known options are a name, or for
+--- those with a value { name }.
 local function parse(name, argv, known)
-    local options = {}
-    for _, word in ipairs(argv) do
-        if known[word] then
-            options[known[word]] = true
+    local options, i = {}, 1
+    local function usage(message) return nil, refuse(name, message .. "\n" .. command.usage[name], 2) end
+    while argv[i] do
+        local word = argv[i]
+        local option = known[word] or known[word:match("^(%-%-[%w-]+)=") or ""]
+        if type(option) == "table" then
+            local value
+            word, value, i = value_of(argv, i)
+            if not value or value == "" then return usage(("'%s' needs an argument"):format(word)) end
+            options[option[1]] = value
+        elseif option and known[word] then
+            options[option] = true
         elseif word:sub(1, 1) == "-" then
-            return nil, refuse(name, ("unrecognized option '%s'\n%s"):format(word, command.usage[name]), 2)
+            return usage(("unrecognized option '%s'"):format(core.escaped(word)))
         elseif options.pid then
-            return nil, refuse(name, "more than one pid\n" .. command.usage[name], 2)
+            return usage "more than one pid"
         else
             options.pid = math.tointeger(tonumber(word))
             if not options.pid or options.pid < 1 then
                 return nil, refuse(name, ("'%s' is no pid"):format(core.escaped(word)))
             end
         end
+        i = i + 1
     end
+    if options.seconds and not seconds_of(options.seconds) then
+        return usage(("--seconds expects a number above 0, not '%s'"):format(core.escaped(options.seconds)))
+    end
+    options.seconds = seconds_of(options.seconds) or SECONDS
     return options
+end
+
+--- The form of the file that -o names, by the end of its name; or nil and the exit status.
+local function form_of(name, path, forms)
+    local form = path and forms[path:match("%.(%w+)$")]
+    if form then return form end
+    local message = path and ("'%s' is no name of an output"):format(core.escaped(path)) or "-o is missing"
+    return nil, refuse(name, message .. "\n" .. command.usage[name], 2)
+end
+
+--- Writes the file, and says when that cannot be done.
+local function finish_output(name, path, file, bytes)
+    local ok, why = file:write(bytes)
+    if ok then ok, why = file:close() end
+    if ok then return 0 end
+    return refuse(name, ("cannot write: %s: %s"):format(core.escaped(path), why))
 end
 
 command.usage = {
     ps = "usage: mpengine ps",
     dump = "usage: mpengine dump [PID] [--json]",
+    profile = "usage: mpengine profile [PID] -o FILE.folded|FILE.svg [--seconds 5]",
 }
 
 function command.ps(argv)
@@ -94,6 +140,41 @@ function command.dump(argv)
     local dump = require("mpengine.look.dump").of(program)
     if #dump.processes == 0 then return refuse("dump", ("the program with pid %d has ended"):format(program.pid)) end
     return output("dump", options.json and require("mpengine.look.json")(dump) or text.dump(dump))
+end
+
+local OUTPUT <const> = {
+    ["--help"] = "help", ["-h"] = "help", ["-o"] = { "output" }, ["--output"] = { "output" },
+    ["--seconds"] = { "seconds" },
+}
+
+--- A help, or the program and the file for what is found: { program, file, form, options }; or nil
+--- and the exit status.
+local function begin(name, argv, forms)
+    local options, code = parse(name, argv, OUTPUT)
+    if not options then return nil, code end
+    if options.help then return nil, output(name, command.usage[name] .. "\n") end
+    local form, wrong = form_of(name, options.output, forms)
+    if not form then return nil, wrong end
+    local program, status = choose(name, options.pid)
+    if not program then return nil, status end
+    local file, why = io.open(options.output, "wb")
+    if not file then return nil, refuse(name, "cannot write: " .. core.escaped(why)) end
+    return { program = program, file = file, form = form, options = options }
+end
+
+function command.profile(argv)
+    local begun, status = begin("profile", argv, { folded = "folded", txt = "folded", svg = "svg" })
+    if not begun then return status end
+    local profile = require "mpengine.look.profile"
+    local found = profile.of(begun.program, begun.options.seconds)
+    local path = begun.options.output
+    if found.samples == 0 then
+        begun.file:close()
+        os.remove(path)
+        return refuse("profile", ("the program with pid %d has ended"):format(begun.program.pid))
+    end
+    local bytes = begun.form == "svg" and require("mpengine.look.flame")(found) or profile.folded(found)
+    return finish_output("profile", path, begun.file, bytes)
 end
 
 --- Runs a command: its exit status.
