@@ -1,7 +1,8 @@
 -- Looking into programs from outside: real programs that hang, compute, block, are stopped or die.
 local support = require "spec.support"
 local look = require "spec.support.look"
-local shell, with_program, mpengine, says, json = support.shell, look.with_program, look.mpengine, look.says, look.json
+local quote, shell = support.quote, support.shell
+local with_program, mpengine, says, json = look.with_program, look.mpengine, look.says, look.json
 
 local function dump(pid, ...)
   local r = mpengine("dump", tostring(pid), ...)
