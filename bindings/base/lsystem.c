@@ -6,6 +6,7 @@
 #include "base/lsystem.h"
 
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 void
@@ -45,6 +46,18 @@ is_terminal(lua_State *L)
 {
     lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
     return 1;
+}
+
+/* terminal_size(fd) -> rows, columns; nothing when it is no terminal or has no size */
+static int
+terminal_size(lua_State *L)
+{
+    struct winsize size;
+    if (ioctl((int)luaL_checkinteger(L, 1), TIOCGWINSZ, &size) != 0 || size.ws_row == 0)
+        return 0;
+    lua_pushinteger(L, size.ws_row);
+    lua_pushinteger(L, size.ws_col);
+    return 2;
 }
 
 static void
@@ -132,10 +145,15 @@ variable(lua_State *L)
 static void
 on_open(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg functions[] = {
-        {"is_closed", is_closed},     {"now", now},     {"cpu_count", cpu_count},
-        {"variable", variable},       {"stats", stats}, {"isatty", is_terminal},
-        {"check_arena", check_arena}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"is_closed", is_closed},
+                                         {"now", now},
+                                         {"cpu_count", cpu_count},
+                                         {"variable", variable},
+                                         {"stats", stats},
+                                         {"isatty", is_terminal},
+                                         {"check_arena", check_arena},
+                                         {"terminal_size", terminal_size},
+                                         {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
 }
 

@@ -854,6 +854,19 @@ function mp.sleep(seconds) end
 ---@return number seconds of the monotonic clock
 function mp.now() end
 
+---@class mpengine.ProgressOptions
+---@field total? integer how many items there are; known for lists
+---@field label? string before the bar
+
+--- for x in mp.progress(items): shows on standard error how far the loop is. A bar in the last rows of a terminal, below
+--- whatever is printed; a line every 5 seconds elsewhere. Gives all values of an iterator, whose other values may come before the
+--- options, as in mp.progress(pairs(t)). The loop variable is an item, for lists as well.
+---@generic T
+---@param items T[]|mpengine.List|mpengine.Array|fun(state: any, control: any): T
+---@param options? mpengine.ProgressOptions
+---@return fun(): T
+function mp.progress(items, options) end
+
 ---@class mpengine.RetryOptions
 ---@field times? number how often f is called at most, default 3; math.huge: until it returns
 ---@field backoff? number|{ [1]: number, [2]: number } the first pause in seconds, or the first and the longest one,

@@ -52,6 +52,7 @@ local lazy = {
     Client = "mpengine.link",
     log_to_stderr = "mpengine.log",
     get_logger = "mpengine.log",
+    progress = "mpengine.progress",
     retry = "mpengine.retry",
 }
 

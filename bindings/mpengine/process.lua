@@ -416,6 +416,8 @@ function process.exit(code, close)
     end
     code = math.tointeger(code)
     if core.is_closed() then os_exit(code & 0xff) end -- in a finalizer
+    local bars = core.modules["mpengine.bars"]
+    if bars then bars.close_all() end
     if core.parent() then finish(code) end
     if close then -- close handlers and finalizers come first, as at the end of the script
         core.flush()

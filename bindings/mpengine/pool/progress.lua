@@ -1,5 +1,7 @@
---- The progress of a map: a bar on a terminal, lines elsewhere, or a callback.
+--- The progress of a map or a loop: a bar on a terminal, lines elsewhere, or a callback. The bar of a
+--- loop has a row of the terminal to itself if there is one, that of a map is in the current line.
 local core = require "mpengine.core"
+local bars = require "mpengine.bars"
 local errors = require "mpengine.errors"
 
 local progress = {}
@@ -21,14 +23,31 @@ local function describe(p)
     return text
 end
 
-local function draw_bar(p)
-    local part = p.total and p.total > 0 and p.done / p.total or 1
+-- Text that fits into a row, with whole characters.
+local function cut(text)
+    local columns = bars.columns()
+    if #text <= columns then return text end
+    local ends = utf8.offset(text, columns + 1)
+    return ends and string.sub(text, 1, ends - 1) or text
+end
+
+local function bar_text(p)
+    local part = p.total and p.total > 0 and math.min(1, p.done / p.total) or 1
     local full = math.floor(part * WIDTH)
-    core.write_error(("\r[%s%s] %s\27[K"):format(("#"):rep(full), ("."):rep(WIDTH - full), describe(p)))
+    return ("%s[%s%s] %s"):format(p.label, ("#"):rep(full), ("."):rep(WIDTH - full), describe(p))
+end
+
+local function draw_bar(p)
+    core.write_error(("\r%s\27[K"):format(bar_text(p)))
+end
+
+local function draw_row(p)
+    p.row:draw(cut(bar_text(p)))
 end
 
 local function draw_line(p)
-    core.write_error(describe(p) .. "\n")
+    p.has_line = true
+    core.write_error(p.label .. describe(p) .. "\n")
 end
 
 local function traceback(err) return (errors.traceback(err, 3)) end
@@ -66,7 +85,7 @@ end
 --- option: true for a bar or lines, "lines" for lines, a function (done, total, failed). nil: none.
 function progress.new(option, total)
     if not option then return nil end
-    local p = { done = 0, failed = 0, total = total, from = core.now() }
+    local p = { done = 0, failed = 0, total = total, label = "", from = core.now() }
     if type(option) == "function" then
         p.call, p.returned = option, core.waitlist()
     elseif core.isatty(2) and option ~= "lines" then
@@ -78,12 +97,30 @@ function progress.new(option, total)
     return p
 end
 
+--- The progress of a loop: lines, or a bar in a row of its own.
+---@param total? integer
+---@param label? string
+function progress.loop(total, label)
+    local p = progress.new(true, total)
+    p.label = label and label .. " " or ""
+    p.row = p.bar and bars.open()
+    if p.row then
+        p.draw = draw_row
+        draw_row(p)
+    end
+    return p
+end
+
 --- All items have ended: shows that, once.
 function progress.finish(p)
     local shown, unknown = p.finished, p.total == nil
     p.finished, p.total = true, p.total or p.done
     if shown then return end
-    if p.bar then
+    if p.row then
+        p.row:close(cut(bar_text(p)))
+    elseif p.has_line then
+        p.draw(p)
+    elseif p.bar then
         p.draw(p)
         core.write_error("\n")
     elseif p.call and unknown then

@@ -91,11 +91,18 @@ local function split(step, count, state, control, closing, opts)
     return state, control, closing, opts
 end
 
+local function is_list(value)
+    return reader_of(value) or type(value) == "table" and not is_callable(value)
+end
+
+--- Is the value one that source.of accepts?
+function source.is_one(value) return is_list(value) or is_callable(value) end
+
 --- source.of(call, value, ...) -> a source, and the options. source:next() -> true, item, or false
 --- at the end, and may wait; source.total, the number of items if it is known; source.spread, true
 --- if items are lists of several values, known after the first item.
 function source.of(call, value, ...)
-    if reader_of(value) or type(value) == "table" and not is_callable(value) then return of_list(value), (...) end
+    if is_list(value) then return of_list(value), (...) end
     if not is_callable(value) then check.fail(call, 2, "table, shared list or iterator", value) end
     local self = { next = next_of_iterator, step = value }
     local opts
