@@ -188,6 +188,24 @@ describe("a remote lock", function()
     ]]
   end)
 
+  it("is not disturbed by tasks that are cancelled while they ask", function()
+    ok [[
+      local d, asking = m:dict "d", {}
+      local steady = {}
+      for i = 1, 4 do
+        steady[i] = co.spawn(function() for j = 1, 200 do d:incr "n" end end)
+      end
+      for round = 1, 200 do
+        for i = 1, 5 do asking[i] = co.spawn(function() while true do local _ = d.x end end) end
+        co.sleep(0)
+        for i = 1, 5 do asking[i]:kill() end
+        co.joinall(asking)
+      end
+      co.joinall(steady, nil, { raise_error = true })
+      eq(d.n, 800)
+    ]]
+  end)
+
   it("excludes the others, over processes", function()
     ok [[
       local l, d = m:Lock "l", m:dict "d"

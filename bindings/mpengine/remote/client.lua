@@ -8,6 +8,8 @@ local Event = require("mpengine.co").Event
 
 local client = {}
 
+client.BLOCK = 10 -- seconds of one read of the mailbox
+
 local FIRST_PAUSE <const>, LAST_PAUSE <const> = 0.05, 2 -- seconds between attempts to connect
 
 ---@class mpengine.remote.Client
@@ -41,11 +43,12 @@ local function is_passing(text) return PASSING[text:match("^%u+") or ""] == true
 
 --- Opens a connection, with more and more time between attempts. Raises at the deadline, or when the server refuses
 --- name and password.
-local function open(self, deadline, once)
+local function open(self, name, deadline, once)
     local pause = FIRST_PAUSE
     while true do
         local limit = math.min(deadline, core.now() + math.max(0.1, self.connect_timeout))
-        local conn, why, refused = connection.open(self.address, { ca = self.ca, name = "mpengine-" .. self.id }, limit)
+        local conn, why, refused = connection.open(self.address,
+            { ca = self.ca, name = "mpengine-" .. self.id, silence = name == "mail" and client.BLOCK + 2 }, limit)
         if conn then return conn end
         if refused and not is_passing(why) then raise("refused", failed(self, why)) end
         if once and not refused or core.now() + pause >= deadline then raise("disconnected", failed(self, why)) end
@@ -74,7 +77,7 @@ function Client:connected(name, deadline, once)
         self.opening[name] = nil
         event:set()
     end })
-    local conn = open(self, deadline, once)
+    local conn = open(self, name, deadline, once)
     self.connections[name] = conn
     return conn
 end

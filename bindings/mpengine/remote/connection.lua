@@ -8,7 +8,8 @@ local route = require "mpengine.http.route"
 local connection = {}
 
 local SILENCE <const> = 5 -- seconds without a byte while a reply is owed, until a PING is sent
-local GONE <const> = 10 -- and until the connection is given up
+local MORE <const> = 5 -- and until the connection is given up
+local WRITES <const> = 10 -- seconds without room for what is written
 
 ---@class mpengine.remote.Reply one that is owed
 ---@field done boolean?
@@ -54,43 +55,41 @@ end
 
 -- ---- writing ---------------------------------------------------------------------------------
 
---- A task that is cancelled while it writes for all ends the connection.
+--- Writes what is asked for, and what is asked for meanwhile.
+local function write(self)
+    while not self.lost and (self.bytes or #self.out > 0) do
+        if not self.bytes then
+            self.bytes, self.written = table.concat(self.out), 0
+            for i = self.unsent, self.last do self[i].sent = true end
+            self.out, self.unsent = {}, self.last + 1
+        end
+        local n, why = self.stream:write(self.bytes, self.written + 1)
+        if n then
+            self.written = self.written + n
+            if self.written == #self.bytes then self.bytes = nil end
+        elseif why ~= "again" then
+            self:close(why)
+        elseif not core.wait_fd(self.fd, "w", WRITES, true) then
+            self:close("nothing can be written for " .. WRITES .. " seconds")
+        end
+    end
+end
+
+--- One task writes for all. When it is cancelled it still writes what there is, for the others.
 local Writing = {}
 function Writing.__close(writing)
     local self = writing.of
+    local ok, err = pcall(write, self)
     self.writing = false
-    if #self.out > 0 or writing.begun then self:close("a write was cut short") end
+    if not ok then self:close(tostring(err)) end
 end
 
-local function write(self, bytes)
-    local from = 1
-    while from <= #bytes do
-        local n, why = self.stream:write(bytes, from)
-        if n then
-            from = from + n
-        elseif why ~= "again" then
-            return self:close(why)
-        elseif not core.wait_fd(self.fd, "w", GONE, true) then
-            return self:close("nothing can be written for " .. GONE .. " seconds")
-        end
-        if self.lost then return end
-    end
-end
-
---- Writes what tasks have asked for. What is asked for meanwhile, by tasks that run now, goes along.
 local function flush(self)
     if self.writing or #self.out == 0 or self.lost then return end
-    local writing <close> = setmetatable({ of = self }, Writing)
+    local _ <close> = setmetatable({ of = self }, Writing)
     self.writing = true
-    if self.last > self.first then core.sleep(0) end
-    while not self.lost and #self.out > 0 do
-        local bytes = #self.out == 1 and self.out[1] or table.concat(self.out)
-        for i = self.unsent, self.last do self[i].sent = true end
-        self.out, self.unsent = {}, self.last + 1
-        writing.begun = true
-        write(self, bytes)
-        writing.begun = false
-    end
+    if self.last > self.first then core.sleep(0) end -- tasks that run now ask as well
+    write(self)
 end
 
 --- Asks for commands, in one piece: the reply to each, in a list.
@@ -155,15 +154,15 @@ end
 
 --- Waits for bytes, and for a short time only: the silence is looked at.
 local function wait_bytes(self, deadline)
-    local silent = core.now() - self.heard
-    if silent >= GONE then return self:close(("no answer for %d seconds"):format(GONE)) end
-    if silent >= SILENCE and not self.pinged then
+    local silent, limit = core.now() - self.heard, self.silence
+    if silent >= limit + MORE then return self:close(("no answer for %g seconds"):format(limit + MORE)) end
+    if silent >= limit and not self.pinged then
         self.pinged = true
         self:ask(PING, 1)[1].dropped = true
         flush(self)
     end
-    local limit = (silent < SILENCE and SILENCE or GONE) - silent
-    local wait = deadline and math.min(limit, left(deadline)) or limit
+    if silent >= limit then limit = limit + MORE end
+    local wait = math.min(limit - silent, left(deadline) or math.huge)
     core.wait_fd(self.fd, "r", wait, true)
 end
 
@@ -186,7 +185,7 @@ local function lead(self, reply, deadline)
             if deadline and core.now() >= deadline then return end
             wait_bytes(self, deadline)
         end
-        if core.now() - self.heard < SILENCE then self.pinged = false end
+        if core.now() - self.heard < self.silence then self.pinged = false end
     end
 end
 
@@ -262,7 +261,7 @@ end
 
 --- A new connection, or nil, what went wrong, and whether the server refuses it.
 ---@param address mpengine.remote.Address
----@param options { ca: string?, name: string }
+---@param options { ca: string?, name: string, silence: number? } silence: seconds without an answer that are usual
 ---@param deadline number
 ---@return mpengine.remote.Connection?
 ---@return string? why
@@ -282,7 +281,8 @@ function connection.open(address, options, deadline)
     local fd, why = stream:connect()
     if not fd then return nil, why end
     local self = setmetatable({ stream = stream, connections = connections, fd = fd, reader = core.redis_reader(),
-        out = {}, first = 1, last = 0, unsent = 1, heard = core.now(), leads = false, writing = false }, Connection)
+        out = {}, first = 1, last = 0, unsent = 1, heard = core.now(), leads = false, writing = false,
+        silence = options.silence or SILENCE }, Connection)
     opening[1] = nil
     local greeted, message, refused = greet(self, address, options.name, deadline)
     if greeted then return self end

@@ -11,7 +11,6 @@ local Event = require("mpengine.co").Event
 
 local Client = client.Client
 
-local BLOCK <const> = 4 -- seconds of one read, less than the silence that a connection allows
 local COUNT <const> = 256 -- messages of one read
 
 ---@class mpengine.remote.Wait
@@ -76,7 +75,7 @@ local function read(self, wait, deadline)
     if not conn then return end
     if self.mail_of ~= conn then self.mail_of, self.mail_reply = conn, nil end
     if not self.mail_reply then
-        self.mail_reply = conn:ask(core.redis_command { "XREAD", "COUNT", COUNT, "BLOCK", BLOCK * 1000 // 1 | 0,
+        self.mail_reply = conn:ask(core.redis_command { "XREAD", "COUNT", COUNT, "BLOCK", client.BLOCK * 1000,
             "STREAMS", stream_of(self), self.mail_id or "0" }, 1)[1]
     end
     local reply = self.mail_reply
