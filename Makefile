@@ -16,6 +16,7 @@
 #   make install uninstall               PREFIX=/usr/local LIBDIR=PREFIX/lib DESTDIR=
 #   make install-engine                  the libraries alone: needs no Lua
 #   make engine       the libraries alone: needs no Lua
+#   make dist         the sources of this commit as BUILD/mpengine-VERSION.tar.gz, the same bytes each time
 #   make clean compile_commands.json
 #
 # Sources are found by name: a new file needs no line here.
@@ -123,7 +124,7 @@ say = @$(if $(V),:,printf '  %-5s %s\n' $(1) $@)
 JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
 SUBMAKE = $(MAKE) --no-print-directory $(JOBS)
 
-.PHONY: all engine deps run test test-all unit hosts spec spec-api check install install-engine uninstall clean FORCE
+.PHONY: all engine deps run test test-all unit hosts spec spec-api check clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -317,43 +318,7 @@ $(BUILD)/hosts/fuzz/replay: $(call objects,$(wildcard bindings/fuzz/*.c)) $(BUIL
 
 include tools/checks.mk
 
-# ---- installing ----------------------------------------------------------------------------------
-
-BIN := $(DESTDIR)$(PREFIX)/bin
-LIB := $(DESTDIR)$(LIBDIR)
-INC := $(DESTDIR)$(PREFIX)/include
-LUA_SHARE := $(DESTDIR)$(PREFIX)/share/lua/5.4
-LUA_LIB   := $(LIB)/lua/5.4
-HEADERS   := $(wildcard engine/include/*.h bindings/mpengine_lua.h)
-
-pc = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' $(1).in \
-	> $(LIB)/pkgconfig/$(1)
-
-install-engine: engine
-	install -d $(LIB)/pkgconfig $(INC)
-	install -m 644 $(BUILD)/libmpengine.a $(BUILD)/libmpengine.so.$(MAJOR) $(LIB)/
-	ln -sf libmpengine.so.$(MAJOR) $(LIB)/libmpengine.so
-	install -m 644 $(wildcard engine/include/*.h) $(INC)/
-	$(call pc,mpengine.pc)
-	@$(if $(DESTDIR),,tools/ldconfig_hint.sh '$(LIBDIR)')
-
-install: all
-	+@$(SUBMAKE) install-engine
-	install -d $(BIN) $(LUA_LIB)/mpengine
-	install $(BUILD)/mpengine $(BIN)/
-	install -m 644 $(BUILD)/libmpengine_lua.a $(BUILD)/libmpengine_lua.so.$(MAJOR) $(LIB)/
-	ln -sf libmpengine_lua.so.$(MAJOR) $(LIB)/libmpengine_lua.so
-	ln -sf ../../../libmpengine_lua.so.$(MAJOR) $(LUA_LIB)/mpengine/core.so
-	install -m 644 bindings/mpengine_lua.h $(INC)/
-	cd bindings && find mpengine -name '*.lua' -exec install -m 644 -D {} '$(abspath $(LUA_SHARE))'/{} \;
-	$(call pc,mpengine-lua.pc)
-
-uninstall:
-	rm -f $(BIN)/mpengine $(LIB)/libmpengine.a $(LIB)/libmpengine_lua.a $(LIB)/libmpengine.so
-	rm -f $(LIB)/libmpengine_lua.so $(LIB)/libmpengine_lua.so.$(MAJOR)
-	rm -f $(LIB)/libmpengine.so.$(MAJOR) $(LIB)/pkgconfig/mpengine.pc $(LIB)/pkgconfig/mpengine-lua.pc
-	rm -f $(patsubst %,$(INC)/%,$(notdir $(HEADERS)))
-	rm -rf $(LUA_LIB)/mpengine $(LUA_SHARE)/mpengine
+include packaging/packaging.mk
 
 clean:
 	rm -rf $(BUILD) compile_commands.json
