@@ -1,0 +1,46 @@
+-- The programs of the manual print what its pages say; tools/manual.lua describes how they are marked.
+local manual = dofile "tools/manual.lua"
+
+for _, path in ipairs(manual.pages()) do
+  describe(path, function()
+    local session
+    setup(function() session = manual.open() end)
+    teardown(function() session:close() end)
+    for _, program in ipairs(manual.programs(path)) do
+      it(("line %d: %s"):format(program.line, program.action), function()
+        local ok, problem = session:run(program)
+        assert(ok, problem)
+      end)
+    end
+  end)
+end
+
+describe("the comparison", function()
+  it("tells a wrong output from a right one", function()
+    assert.is_true(manual.same("a 1\nb\n", "a …\nb\n"))
+    assert.is_true(manual.same("x\ny\nend\n", "…\nend\n"))
+    assert.is_true(manual.same("end\n", "…\nend\n"))
+    assert.is_true(manual.same("2\n1\n", "1\n2\n", true))
+    assert.is_false(manual.same("2\n1\n", "1\n2\n"))
+    assert.is_false(manual.same("a\nb\n", "a\n"))
+    assert.is_false(manual.same("a\n", "a\nb\n"))
+    assert.is_false(manual.same("a.b\n", "a…c\n"))
+    assert.is_false(manual.same("axb\n", "a.b\n"))
+  end)
+
+  it("finds the programs that are marked, and their output only", function()
+    local path = os.tmpname()
+    local f = assert(io.open(path, "w"))
+    f:write("```lua\nprint(0)\n```\n```text\n0\n```\n```lua run file=a.lua\nprint(1)\n```\n\n```text sorted\n1\n```\n",
+      "```sh run\ntrue\n```\nwords\n```text\nno output\n```\n```lua file=b.lua\nb = 1\n```\n")
+    f:close()
+    local programs = manual.programs(path)
+    os.remove(path)
+    assert.same({
+      { line = 7, language = "lua", action = "run", file = "a.lua", text = "print(1)\n",
+        output = "1\n", sorted = true },
+      { line = 14, language = "sh", action = "run", text = "true\n" },
+      { line = 20, language = "lua", action = "save", file = "b.lua", text = "b = 1\n" },
+    }, programs)
+  end)
+end)
