@@ -40,7 +40,7 @@ describe("the comparison", function()
       { line = 7, language = "lua", action = "run", file = "a.lua", text = "print(1)\n",
         output = "1\n", sorted = true },
       { line = 14, language = "sh", action = "run", text = "true\n" },
-      { line = 20, language = "lua", action = "save", file = "b.lua", text = "b = 1\n" },
+      { line = 21, language = "lua", action = "save", file = "b.lua", text = "b = 1\n" },
     }, programs)
   end)
 end)
