@@ -8,6 +8,7 @@
 #include "testing/mpe_test.h"
 #include "testing/procs.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -115,6 +116,47 @@ TEST(a_sleeper_on_an_intent_lock_may_die_too)
     EXPECT_OK(mpe_semaphore_acquire(e, s.o));
     mpe_test_join(e, owner);
     mpe_test_join(e, sleeper);
+    mpe_test_check(e);
+    mpe_close(e);
+}
+
+static void
+only_stay(mpe_engine *e, void *arg)
+{
+    (void)e, (void)arg;
+    stay();
+}
+
+static int
+has_process(mpe_engine *e, int pid)
+{
+    mpe_slot_info info;
+    for (uint32_t slot = 0; mpe_slot_next(e, &slot, &info) == MPE_OK;)
+        if (info.pid == pid)
+            return 1;
+    return 0;
+}
+
+TEST(a_process_runs_no_more_while_its_slot_is_reaped)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_process *p = mpe_test_start(e, only_stay, NULL);
+    int pid = mpe_process_pid(p);
+    while (!has_process(e, pid))
+        sched_yield();
+    struct mpe__slot *s = &e->slots[mpe_self_slot(e) + 1];
+    EXPECT_EQ(mpe__load32(&s->pid), pid);
+    EXPECT(mpe__is_running(s));
+    mpe_test_kill(p);
+    EXPECT(!mpe__is_running(s));
+    EXPECT_EQ(pthread_mutex_trylock(&s->life), EOWNERDEAD); /* as a reaper does first */
+    EXPECT_EQ(pthread_mutex_consistent(&s->life), 0);
+    EXPECT(mpe__is_live(s) && !mpe__is_dead(s));
+    EXPECT(!mpe__is_running(s));
+    EXPECT(!has_process(e, pid));
+    mpe__retire(e, mpe_self_slot(e) + 1);
+    pthread_mutex_unlock(&s->life);
+    mpe_test_join(e, p);
     mpe_test_check(e);
     mpe_close(e);
 }

@@ -74,6 +74,7 @@ struct mpe__slot {
     mpe__a32 making;                  /* index of the object being made or destroyed, 0: none */
     mpe__a32 unlisted;                /* more blocks than fit into inflight: search all blocks */
     mpe__a32 pid;
+    mpe__a32 thread; /* the owner of life, by its number in the system */
     char name[48];
     mpe__a32 tasks;   /* tasks of its script that have not ended, for readers */
     mpe__a32 answers; /* it answers the questions of readers: a signal asks */

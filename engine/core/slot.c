@@ -83,8 +83,7 @@ mpe__other_threads_attached(mpe_engine *e)
     uint32_t pid = mpe__load32(&e->self->pid);
     for (uint32_t i = 0; i < top; i++) {
         struct mpe__slot *s = &e->slots[i];
-        if (mpe__is_live(s) && !mpe__is_dead(s) && mpe__load32(&s->pid) == pid &&
-            mpe__slot_thread(s) != me)
+        if (mpe__is_running(s) && mpe__load32(&s->pid) == pid && mpe__load32(&s->thread) != me)
             return 1;
     }
     return 0;
@@ -146,6 +145,7 @@ become_owner(mpe_engine *e, uint32_t slot)
     e->self = s;
     e->depth = 0;
     mpe__store32(&s->pid, (uint32_t)getpid());
+    mpe__store32(&s->thread, mpe__slot_thread(s));
     mpe__store32(&s->tasks, 0);
     mpe__store32(&s->answers, 0);
     mpe__store32(&s->bell, 0);

@@ -35,6 +35,14 @@ mpe__slot_thread(struct mpe__slot *s)
     return mpe__load32(mpe__life_word(s)) & FUTEX_TID_MASK;
 }
 
+/* Does the thread that attached still run? While a slot is reaped its life is the reaper's, and the
+ * mutex says nothing of a death any more. */
+static inline int
+mpe__is_running(struct mpe__slot *s)
+{
+    return mpe__is_live(s) && mpe__slot_thread(s) == mpe__load32(&s->thread);
+}
+
 /* Has another thread of this process a slot? */
 int mpe__other_threads_attached(mpe_engine *e);
 /* Adds the life words of all others to the n words to be slept on, so that any death wakes a

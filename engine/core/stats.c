@@ -10,12 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static uint32_t
-is_there(struct mpe__slot *s)
-{
-    return mpe__is_live(s) && !mpe__is_dead(s);
-}
-
 /* Is it a live object, and none of the engine's own? */
 static int
 is_counted(mpe_engine *e, uint32_t index)
@@ -49,7 +43,7 @@ mpe_stats_get(mpe_engine *e, mpe_stats *out)
                        .arena_committed_bytes = mpe__load64(&h->committed_bytes)};
     out->arena_used_bytes = mpe__used_bytes(e) - directory_bytes(e);
     for (uint32_t i = 0; i < top; i++)
-        out->processes += is_there(&e->slots[i]);
+        out->processes += (uint32_t)mpe__is_running(&e->slots[i]);
     top = mpe__load32(&h->objects_top);
     for (uint32_t i = 1; i < top; i++)
         out->objects += is_counted(e, i);
@@ -72,7 +66,7 @@ mpe_slot_next(mpe_engine *e, uint32_t *slot, mpe_slot_info *out)
     uint32_t top = mpe__load32(&e->header->slots_top);
     for (uint32_t i = *slot; i < top; i++) {
         struct mpe__slot *s = &e->slots[i];
-        if (!is_there(s))
+        if (!mpe__is_running(s))
             continue;
         *out = (mpe_slot_info){.slot = i,
                                .pid = (int)mpe__load32(&s->pid),

@@ -75,12 +75,6 @@ answer_in(uint32_t round)
     return said_in(round) | 1;
 }
 
-static int
-is_here(struct mpe__slot *s)
-{
-    return mpe__is_live(s) && !mpe__is_dead(s);
-}
-
 /* 1 when every process is quiet and has no pending wake-up; how: whether each has answered. The
  * order makes the three checks consistent: a wake-up that was taken shows in quiet, one that was
  * not taken shows in the bell. */
@@ -95,7 +89,7 @@ all_quiet(mpe_engine *e, uint32_t round, int *answered)
         said[i] = 0;
         if (mpe__load32(&s->state) == MPE__SLOT_FREE)
             continue;
-        if (!is_here(s) || (said[i] = atomic_load(&s->quiet)) == 0)
+        if (!mpe__is_running(s) || (said[i] = atomic_load(&s->quiet)) == 0)
             return 0;
         *answered &= said[i] == answer_in(round);
     }
@@ -103,7 +97,8 @@ all_quiet(mpe_engine *e, uint32_t round, int *answered)
         if (said[i] && atomic_load(&e->slots[i].bell) != 0)
             return 0;
     for (uint32_t i = 0; i < top; i++)
-        if (said[i] && (atomic_load(&e->slots[i].quiet) != said[i] || !is_here(&e->slots[i])))
+        if (said[i] &&
+            (atomic_load(&e->slots[i].quiet) != said[i] || !mpe__is_running(&e->slots[i])))
             return 0;
     return mpe__load32(&e->header->live_epoch) == epoch &&
            mpe__load32(&e->header->quiet_round) == round;
@@ -179,7 +174,7 @@ tell_everybody(mpe_engine *e, uint32_t round)
     struct mpe__header *h = e->header;
     uint32_t count = 0, first = e->slot;
     for (uint32_t i = mpe__load32(&h->slots_top); i-- > 0;)
-        if (is_here(&e->slots[i]))
+        if (mpe__is_running(&e->slots[i]))
             first = i, count++;
     mpe__store64(&h->deadlock_queue, make_queue(e));
     mpe__store32(&h->deadlock_teller, first);

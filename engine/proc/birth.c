@@ -81,8 +81,7 @@ mpe_parent_pid(mpe_engine *e, int *alive)
     if (e->parent_pid == 0)
         return 0;
     struct mpe__slot *s = &e->slots[e->proc->parent_slot];
-    *alive = mpe__load32(&s->generation) == e->proc->parent_generation && mpe__is_live(s) &&
-             !mpe__is_dead(s);
+    *alive = mpe__is_running(s) && mpe__load32(&s->generation) == e->proc->parent_generation;
     return e->parent_pid;
 }
 

@@ -46,19 +46,14 @@ new_view(void)
     return v;
 }
 
-static int
-is_there(struct mpe__slot *s)
-{
-    return mpe__is_live(s) && !mpe__is_dead(s);
-}
-
 /* Has the program any process; one with that pid? */
 static int
 has_process(mpe_view *v, int pid)
 {
     uint32_t top = mpe__load32(&v->e.header->slots_top);
     for (uint32_t i = 0; i < top; i++)
-        if (is_there(&v->e.slots[i]) && (!pid || (int)mpe__load32(&v->e.slots[i].pid) == pid))
+        if (mpe__is_running(&v->e.slots[i]) &&
+            (!pid || (int)mpe__load32(&v->e.slots[i].pid) == pid))
             return 1;
     return 0;
 }
@@ -243,7 +238,7 @@ mpe_view_info_get(mpe_view *v, mpe_view_info *out)
                            .command = h->command};
     uint32_t top = mpe__load32(&h->slots_top);
     for (uint32_t i = 0; i < top; i++) {
-        int there = is_there(&e->slots[i]);
+        int there = mpe__is_running(&e->slots[i]);
         out->processes += (uint32_t)there;
         out->tasks += there ? mpe__load32(&e->slots[i].tasks) : 0;
     }
@@ -260,7 +255,7 @@ mpe_view_process_next(mpe_view *v, uint32_t *slot, mpe_view_process *out)
     uint32_t top = mpe__load32(&v->e.header->slots_top);
     for (uint32_t i = *slot; i < top; i++) {
         struct mpe__slot *s = &v->e.slots[i];
-        if (!is_there(s))
+        if (!mpe__is_running(s))
             continue;
         uint32_t sleep = mpe__load32(&s->sleep);
         *out = (mpe_view_process){.slot = i,
@@ -406,7 +401,7 @@ mpe_view_ask(mpe_view *v, uint32_t slot, int value)
     if (!v || slot >= mpe__load32(&v->e.header->slots_top))
         return MPE_ENOENT;
     struct mpe__slot *s = &v->e.slots[slot];
-    if (!is_there(s))
+    if (!mpe__is_running(s))
         return MPE_ENOENT;
     if (!mpe__load32(&s->answers))
         return MPE_ETYPE;
