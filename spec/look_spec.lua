@@ -4,6 +4,16 @@ local look = require "spec.support.look"
 local quote, shell = support.quote, support.shell
 local with_program, mpengine, says, json = look.with_program, look.mpengine, look.says, look.json
 
+-- Sends SIGSTOP, and returns once the kernel says of each that it is stopped.
+local function stop_by_signal(...)
+  for _, pid in ipairs { ... } do
+    shell(("kill -STOP %d"):format(pid))
+    assert.is_true(support.eventually(function()
+      return support.read_file(("/proc/%d/stat"):format(pid)):find("%) T ") ~= nil
+    end))
+  end
+end
+
 local function dump(pid, ...)
   local r = mpengine("dump", tostring(pid), ...)
   assert.equal("", r.stderr)
@@ -178,7 +188,7 @@ describe("mpengine dump", function()
       assert.equal("crunchers", before.pools[1].name)
       assert.equal("crunch", before.pools[1].workers[1].runs)
       local worker = before.pools[1].workers[1].pid
-      shell(("kill -STOP %d %d"):format(pid, worker))
+      stop_by_signal(pid, worker)
       local text = dump(pid)
       says(text, "does not answer: it is stopped", "the kernel says: stopped", "pool 'crunchers'",
         "its process does not answer", "runs a task for")

@@ -94,7 +94,7 @@ describe("a manager", function()
       local d = m:dict "d"
       d:incr "n"
       local t = co.spawn(function() return pcall(d.incr, d, "n") end)
-      os.execute("kill -STOP " .. PID)
+      kill(PID, "STOP")
       co.sleep(0.1)
       os.execute("kill -9 " .. PID)
       local ok, err = t:get(10)
@@ -107,7 +107,7 @@ describe("a manager", function()
       local m = open()
       local d = m:dict "d"
       d.x = 5
-      os.execute("kill -STOP " .. PID)
+      kill(PID, "STOP")
       co.spawn_later(0.5, os.execute, "kill -CONT " .. PID)
       eq(d.x, 5)
     ]])

@@ -499,7 +499,7 @@ describe("a remote queue", function()
       end, daemon = true }
       p:start()
       eq(told:recv(), "waits")
-      os.execute("kill -STOP " .. p.pid) -- it will not say that it has the item
+      kill(p.pid, "STOP") -- it will not say that it has the item
       q:put "item"
       eq({ q:get(10), told:poll() }, { "item", false })
       p:kill()

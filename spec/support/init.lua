@@ -69,7 +69,8 @@ lua_path, lua_cpath = absolute_path(lua_path), absolute_path(lua_cpath)
 --   dead(pid), wait_dead(pid)  no such process, or a zombie; waits for it, at most ten seconds
 --   asleep(pid)                returns once the process sleeps in the kernel
 --   until_true(f)              calls f again and again, at most ten seconds, until it is true
---   kill(pid [, signal])       sends a signal, KILL by default; 0 is the calling process
+--   kill(pid [, signal])       sends a signal, KILL by default; 0 is the calling process; with STOP it returns
+--                              once the process is stopped
 --   now()                      seconds, wall clock
 --   late(from, seconds)        at least that many seconds have passed since from
 local PRELUDE = [==[
@@ -159,6 +160,7 @@ local function descriptors(pid)
 end
 local function kill(pid, signal)
   os.execute("kill -" .. (signal or "KILL") .. " " .. (pid == 0 and "$PPID" or pid))
+  if signal == "STOP" and pid ~= 0 then until_true(function() return state(pid) == "T" or dead(pid) end) end
 end
 local function late(from, seconds)
   local passed = now() - from
