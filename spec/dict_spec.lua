@@ -82,10 +82,11 @@ describe("a dict", function()
   end)
 
   it("refuses a value that cannot be sent, and keeps the old one", function()
-    local d = mp.Dict{ a = 1 }
+    local d, closed = mp.Dict{ a = 1 }, io.tmpfile()
+    closed:close()
     misuse({ "coroutine" }, function() d.a = coroutine.create(print) end)
     misuse({ "coroutine" }, function() d.a = { { x = coroutine.create(print) } } end)
-    misuse({ "file" }, function() d.a = io.stdout end)
+    misuse({ "closed file" }, function() d.a = closed end)
     misuse({ "coroutine" }, d.update, d, { b = 1, c = coroutine.create(print) })
     assert.same({ a = 1 }, d:copy())
   end)

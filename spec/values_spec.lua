@@ -296,20 +296,22 @@ describe("what cannot be sent", function()
   it("raises in the sender, with the path to it, and nothing is sent", function()
     ok[[
       local q = mp.Queue()
-      local thread = coroutine.create(print)
+      local thread, closed = coroutine.create(print), io.tmpfile()
+      closed:close()
       raises({ "cannot send a coroutine" }, q.put, q, thread)
       raises({ ".conn", "cannot send a coroutine" }, q.put, q, { conn = thread })
       raises({ "[2].list[1]", "coroutine" }, q.put, q, { 1, { list = { thread } } })
       raises({ "a key" }, q.put, q, { ["a key"] = thread })
-      raises({ "file" }, q.put, q, io.stdout)
-      raises({ "file" }, q.put, q, { log = io.stderr })
+      raises({ "closed file" }, q.put, q, closed)
+      raises({ ".log", "closed file" }, q.put, q, { log = closed })
       eq(q:qsize(), 0)]]
   end)
 
   it("is found in upvalues and keys, and named", function()
     ok[[
       local q = mp.Queue()
-      local thread, log = coroutine.create(print), io.stdout
+      local thread, log = coroutine.create(print), io.tmpfile()
+      log:close()
       raises({ "thread", "coroutine" }, q.put, q, function() return thread end)
       raises({ "log" }, q.put, q, function() return { log } end)
       raises({ "coroutine" }, q.put, q, { [thread] = 1 })
