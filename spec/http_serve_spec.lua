@@ -44,11 +44,6 @@ local HEAD = [[
     local size = tonumber(headers["content-length"] or 0)
     return status, headers, size > 0 and c:receive(size) or ""
   end
-  local function descriptors()
-    local n = 0
-    for _ in io.popen("ls /proc/" .. mp.current_process().pid .. "/fd"):lines() do n = n + 1 end
-    return n
-  end
   local GET = "GET / HTTP/1.1\r\nHost: x\r\n"
 ]]
 local function ok(code, opts) return support.ok(HEAD .. code, opts) end

@@ -2,16 +2,9 @@
 -- it afterwards, as after dup.
 local support = require "spec.support"
 
--- count() -> descriptors of this process; echo(s) answers one line; pair() -> the two ends of a connection.
+-- echo(s) answers one line; pair() -> the two ends of a connection.
 local HEAD = [[
   local socket = require "socket"
-  local function count(pid)
-    local n = 0
-    local list = io.popen("ls /proc/" .. (pid or mp.current_process().pid) .. "/fd")
-    for _ in list:lines() do n = n + 1 end
-    list:close()
-    return n
-  end
   local function listen()
     local l = assert(socket.bind("127.0.0.1", 0))
     return l, select(2, l:getsockname())
@@ -389,15 +382,15 @@ describe("a descriptor on its way", function()
       local p = P(function()
         for i = 1, 10000 do
           q:get():close()
-          if i % 5000 == 100 then back:put(count()) end
+          if i % 5000 == 100 then back:put(descriptors()) end
         end
       end)
       local c, s = pair()
       q:put(s)
-      local before = count()
+      local before = descriptors()
       for i = 2, 10000 do q:put(s) end
       p:join()
-      assert(math.abs(count() - before) <= 4, count() .. " and before " .. before)
+      assert(math.abs(descriptors() - before) <= 4, descriptors() .. " and before " .. before)
       local first, second = back:get(), back:get()
       assert(math.abs(first - second) <= 2, first .. " and then " .. second)]]
   end)

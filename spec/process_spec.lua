@@ -313,12 +313,6 @@ describe("a child that ends and is not joined", function()
       for _, pid in ipairs(pids) do if state(pid) ~= "gone" then return false end end
       return true
     end
-    local function descriptors()
-      local list = io.popen("ls /proc/" .. require("mpengine.core").pid() .. "/fd")
-      local _, n = list:read("a"):gsub("\n", "")
-      list:close()
-      return n
-    end
     local function many(n, f)
       local pids = {}
       for i = 1, n do pids[i] = P(f).pid end
