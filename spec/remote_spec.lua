@@ -453,6 +453,16 @@ describe("a remote queue", function()
     ]]
   end)
 
+  it("takes its arguments as fields too", function()
+    ok [[
+      local q = m:Queue("q", { maxsize = 1 })
+      eq({ q:put(1), m:Queue("q", 1):get() }, { true, 1 })
+      eq(m:Semaphore("s", { value = 3 }):get_value(), 3)
+      eq(m:Array("a", { type = "i", size = 2 }):totable(), { 0, 0 })
+      raises("unknown field 'size'", function() m:Queue("x", { size = 1 }) end)
+    ]]
+  end)
+
   it("has room for so many items, and wakes the tasks that wait for room", function()
     ok [[
       local q = m:Queue("q", 2)

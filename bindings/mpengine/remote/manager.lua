@@ -54,6 +54,27 @@ local classes = { -- by the name of the maker: the module that has it
     Cache = "cache", RateLimiter = "limiter",
 }
 
+-- The fields of the table that a local constructor takes in place of its arguments, in their order.
+local FIELDS = {
+    Queue = { "maxsize" }, JoinableQueue = { "maxsize" }, Semaphore = { "value" }, BoundedSemaphore = { "value" },
+    Condition = { "lock" }, Barrier = { "parties", "action", "timeout" }, Array = { "type", "size" },
+    Value = { "type", "value" },
+}
+
+--- The arguments of a constructor, when a plain table has them.
+local function spread(kind, first, ...)
+    local names = FIELDS[kind]
+    if not names or type(first) ~= "table" or getmetatable(first) or select("#", ...) > 0 then return first, ... end
+    local args = {}
+    for i, name in ipairs(names) do args[i] = first[name] end
+    for name in pairs(first) do
+        local known = false
+        for _, field in ipairs(names) do known = known or field == name end
+        if not known then error(("Manager:%s: unknown field '%s'"):format(kind, tostring(name))) end
+    end
+    return table.unpack(args, 1, #names)
+end
+
 local makers = {}
 
 local function check_name(call, name)
@@ -70,7 +91,7 @@ for name, module in pairs(classes) do
         check_name("Manager:" .. name, object_name)
         local made = require("mpengine.remote." .. module)
         local class = made[name] or made.class
-        if class.open then return class.open(self, object_name, ...) end
+        if class.open then return class.open(self, object_name, spread(name, ...)) end
         return object.new(class, self, object_name)
     end
 end
@@ -106,6 +127,7 @@ local function open(text, options)
     if options ~= nil then check.type("Manager", 2, options, "table") end
     options = options or {}
     check_options(options)
+    require("mpengine.remote.envelope").key(options.key_file)
     local self = object.manager {
         url = text, namespace = options.namespace or "default", key_file = options.key_file, ca = options.ca,
         timeout = options.timeout or 30, lease = options.lease or 15,
