@@ -186,6 +186,15 @@ current_id(lua_State *L)
     return 1;
 }
 
+/* is_over() -> the task is killed, or the time of its block is over: its next wait will raise */
+static int
+is_over(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    lua_pushboolean(L, lmpe_is_over(L, S, S->current) || S->current->leaving);
+    return 1;
+}
+
 static int
 main_task(lua_State *L)
 {
@@ -250,6 +259,7 @@ lmpe_open_methods(lua_State *L, lmpe *S)
         {"extra", extra},
         {"current", current},
         {"current_id", current_id},
+        {"is_over", is_over},
         {"main_task", main_task},
         {"tasks", tasks},
         {"sleep", sleep_for},

@@ -294,6 +294,7 @@ local function compute(c, self, key, field, f, opts, fence)
         store(self, "fetch", key, value, opts.ttl, opts.stale)
         return value
     end
+    if core.is_over() then error(value, 0) end -- its task is cancelled: another one computes
     local sent, bytes = pcall(encode, self, "fetch", value)
     if not sent then bytes = encode(self, "fetch", tostring(value)) end
     c:run(true, FAILED, object.name(self), field, fence, bytes)
