@@ -49,6 +49,7 @@
     X(subprocess)                                                                                  \
     X(passing)                                                                                     \
     X(hmac)                                                                                        \
+    X(syslog)                                                                                      \
     X(link)                                                                                        \
     X(connect)                                                                                     \
     X(beat)                                                                                        \

@@ -261,6 +261,7 @@ local function samples(mp)
     Process = mp.Process { target = print }, Manager = mp.Manager(), Guard = mp.Lock():guard(),
     Pool = pool, AsyncResult = pool:apply_async(print),
     SharedMemory = mp.SharedMemory { create = true, size = 1 }, Logger = mp.get_logger(),
+    Handler = mp.get_logger():add_handler { to = print },
     Task = co.spawn(print), Scope = scope, ["co.AsyncResult"] = co.AsyncResult(), ["co.Group"] = group,
     ["co.Pool"] = co.Pool(1), ["co.Event"] = co.Event(), ["co.Queue"] = co.Queue(),
     ["co.JoinableQueue"] = co.JoinableQueue(), ["co.Lock"] = co.Lock(), ["co.RLock"] = co.RLock(),

@@ -951,14 +951,44 @@ function Logger:info(text, ...) end
 function Logger:warning(text, ...) end
 function Logger:error(text, ...) end
 function Logger:critical(text, ...) end
+---@param level? string|integer nil: that of the logger above
 function Logger:set_level(level) end
----@return integer
+---@return integer level its own, or that of the nearest logger above it that has one, or 30
 function Logger:get_level() end
+--- Adds a place where the records of this logger, and of those below it, go: those of this process, and of the processes that are
+--- started later. Raises for a wrong option, and when the file or the journal cannot be opened. A handler itself raises nothing.
+---@param options mpengine.HandlerOptions
+---@return mpengine.Handler
+function Logger:add_handler(options) end
 
----The logger of this process. Its messages go to standard error after log_to_stderr, and to the log of
----a C host that has one: all of them, until a level is set.
+---@class mpengine.Record
+---@field time number seconds since 1970
+---@field level integer 10 debug, 20 info, 30 warning, 40 error, 50 critical
+---@field level_name string
+---@field name string of the logger
+---@field message string
+---@field process string
+---@field pid integer
+
+---@class mpengine.HandlerOptions
+---@field to? "stderr"|"syslog"|"journald"|fun(record: mpengine.Record, line: string)
+---@field file? string a path; instead of `to`. Blocks while it is written
+---@field max_bytes? integer the file is renamed before it grows beyond that, and a new one begun
+---@field keep? integer renamed files that stay, default 5
+---@field ident? string the name of the program for syslog and the journal, default "mpengine"
+---@field format? "text"|"json"|fun(record: mpengine.Record): string
+---@field level? string|integer the lowest that it takes
+
+---@class mpengine.Handler
+local Handler = {}
+--- Takes it from its logger, and closes its file. A second call does nothing.
+function Handler:close() end
+
+---The logger of a dotted name, the same one at each call; "" when absent, which is above all. Can be sent. Its messages go to its handlers and
+---those above it, to standard error after log_to_stderr, and to the log of a C host that has one: all of them, until a level is set.
+---@param name? string
 ---@return mpengine.Logger
-function mp.get_logger() end
+function mp.get_logger(name) end
 ---@param level? string|integer
 ---@return mpengine.Logger
 function mp.log_to_stderr(level) end

@@ -122,7 +122,7 @@ function process.begin_child()
     _G.arg = settings.arg
     process.executable = settings.executable
     context.set_default(settings.method)
-    if settings.log then require("mpengine.log").log_to_stderr(settings.log) end
+    if settings.log then require("mpengine.log").become(settings.log) end
     become(settings)
     child_main(core.next_message)
 end
@@ -133,7 +133,7 @@ local function settings_of(s)
     return {
         daemon = s.daemon, worker = s.worker, supervised = s.supervised, method = context.get_start_method(),
         path = package.path, cpath = package.cpath, executable = process.executable,
-        log = log and log.shown_level(), arg = context.plain_arg(),
+        log = log and log.settings(), arg = context.plain_arg(),
     }
 end
 
@@ -392,6 +392,8 @@ function process.end_children()
         end
     end
     core.children_end(false)
+    local log = core.modules["mpengine.log"]
+    if log then log.rest() end
 end
 
 --- Ends every process of the program except this one, which was interrupted.

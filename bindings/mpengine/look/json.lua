@@ -2,20 +2,14 @@
 --- Texts are bytes of the program's: what is no UTF-8 is escaped as in the text form.
 local core = require "mpengine.core"
 local _ENV <const> = core.globals -- luacheck: ignore
-
-local ESCAPES <const> = {
-    ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t", ["\b"] = "\\b", ["\f"] = "\\f",
-}
+local json = require "mpengine.json"
 
 local known = setmetatable({}, { __mode = "k" }) -- texts that were encoded before
 
 local function text_of(s)
     local done = known[s]
     if done then return done end
-    local valid = utf8.len(s) and s or core.escaped(s)
-    done = '"' .. valid:gsub('[%c"\\\127]', function(c)
-        return ESCAPES[c] or ("\\u%04x"):format(c:byte())
-    end) .. '"'
+    done = json.quote(utf8.len(s) and s or core.escaped(s))
     known[s] = done
     return done
 end

@@ -1,0 +1,317 @@
+-- mp.get_logger: levels and handlers by name, forms, files, records of other processes.
+local support = require "spec.support"
+local ok = support.ok
+
+-- got is a list of what a handler of the root logger was given; names(got) its messages.
+local HEAD = [[
+  local co, got = mp.co, {}
+  local function keep(record) got[#got + 1] = record end
+  local function messages()
+    local list = {}
+    for i, record in ipairs(got) do list[i] = record.message end
+    return list
+  end
+]]
+local function holds(code, opts) return ok(HEAD:gsub("\n%s*", " ") .. code, opts) end
+
+-- A directory for the code, whose name it gets as DIR.
+local function in_directory(f)
+  local dir = os.tmpname()
+  support.shell("rm " .. dir .. "; mkdir " .. dir)
+  f(dir)
+  support.shell("rm -r " .. dir)
+end
+
+local METHODS = { "fork", "spawn", "forkserver" }
+
+describe("a logger of a name", function()
+  it("is the same at each call, and has the level of the nearest one above it", function()
+    ok[[
+      local root, a, abc = mp.get_logger(), mp.get_logger("a"), mp.get_logger("a.b.c")
+      eq(rawequal(mp.get_logger("a.b.c"), abc), true)
+      eq(rawequal(mp.get_logger(""), root), true)
+      eq(abc:get_level(), 30)
+      root:set_level("error")
+      eq(abc:get_level(), 40)
+      a:set_level("debug")
+      eq({ abc:get_level(), mp.get_logger("ab"):get_level() }, { 10, 40 })
+      abc:set_level(15)
+      eq(abc:get_level(), 15)
+      abc:set_level(nil)
+      eq(abc:get_level(), 10)]]
+  end)
+
+  it("gives its records to its handlers and to those above it, with time, level, name and process", function()
+    holds[[
+      mp.get_logger():add_handler { to = keep }
+      local of_a = {}
+      mp.get_logger("a"):add_handler { to = function(r) of_a[#of_a + 1] = r.message end }
+      mp.get_logger("a"):set_level("info")
+      mp.get_logger("a.b"):info("%d of %s", 1, "a.b")
+      mp.get_logger("a.b"):debug("too low")
+      mp.get_logger("ab"):error("of ab")
+      eq(messages(), { "1 of a.b", "of ab" })
+      eq(of_a, { "1 of a.b" })
+      local r = got[1]
+      eq({ r.name, r.level, r.level_name, r.process, r.pid },
+        { "a.b", 20, "INFO", "MainProcess", mp.current_process().pid })
+      if math.abs(r.time - os.time()) > 5 then error("time " .. r.time) end]]
+  end)
+
+  it("shows its name in lines", function()
+    local r = support.run[[mp.log_to_stderr() mp.get_logger("a.b"):error("text")]]
+    assert.truthy(r.stderr:find(" ERROR MainProcess%[%d+%] a%.b: text\n$"), r.stderr)
+  end)
+
+  it("refuses what is no name, no level and no handler", function()
+    ok[[
+      local log = mp.get_logger("a")
+      raises({ "get_logger", "string expected, got number" }, mp.get_logger, 5)
+      raises({ "Logger:set_level", "'loud'" }, log.set_level, log, "loud")
+      raises({ "Logger:add_handler", "table expected" }, log.add_handler, log, "stderr")
+      raises({ "Logger:add_handler: one of 'to' and 'file' is needed" }, log.add_handler, log, {})
+      raises({ "one of 'to' and 'file'" }, log.add_handler, log, { to = "stderr", file = "x" })
+      raises({ "field 'to' must be" }, log.add_handler, log, { to = "stdout" })
+      raises({ "field 'format' must be" }, log.add_handler, log, { to = "stderr", format = "xml" })
+      raises({ "field 'level' must be debug", "'loud'" }, log.add_handler, log, { to = "stderr", level = "loud" })
+      raises({ "field 'max_bytes' must be" }, log.add_handler, log, { file = "x", max_bytes = 0 })
+      raises({ "/no/such/directory" }, log.add_handler, log, { file = "/no/such/directory/x" })
+      raises({ "calling 'Handler:close' on bad self" }, log:add_handler { to = print }.close, {})]]
+  end)
+end)
+
+describe("a logger that is sent", function()
+  it("is the logger of its name there", function()
+    for _, method in ipairs(METHODS) do
+      ok(([[
+        mp.set_start_method(%q)
+        local log, q = mp.get_logger("a.b"), mp.Queue()
+        local got = {}
+        log:add_handler { to = function(r) got[#got + 1] = r.name .. ": " .. r.message end }
+        local p = mp.Process(function()
+          local own = require("mpengine").get_logger("a.b")
+          log:error("%%s %%s", own == log, own.name)
+          q:put(log)
+        end)
+        p:start() p:join()
+        eq(rawequal(q:get(), log), false)
+        eq(q:qsize(), 0)
+        until_true(function() return #got == 1 end)
+        eq(got, { "a.b: true a.b" })]]):format(method))
+    end
+  end)
+end)
+
+describe("a record", function()
+  it("whose arguments do not fit its format has the text as it is, with a note", function()
+    holds[[
+      local log = mp.get_logger()
+      log:add_handler { to = keep }
+      log:error("%d things", "no number")
+      log:error("%y")
+      log:error("%y", 5)
+      log:error("%s and %s", "one")
+      log:error({}, 5)
+      log:error("100%")
+      log:error(nil)
+      log:error("%s", setmetatable({}, { __tostring = function() error "no text" end }))
+      log:log("error", "%d", 1.5)
+      eq(#got, 9)
+      local texts = messages()
+      for i, part in pairs { "%d things (not formatted: ", "%y", "%y (not formatted: ", "%s and %s (not formatted: ",
+        [6] = "100%", [7] = "nil", [8] = "%s (not formatted: ", [9] = "%d (not formatted: " } do
+        if texts[i]:sub(1, #part) ~= part then error(i .. ": " .. texts[i]) end
+      end
+      eq(texts[1]:match("; arguments: (.*)%)$"), "no number")]]
+  end)
+
+  it("is an object of JSON when a handler asks for it", function()
+    local r = support.run[[
+      mp.get_logger("a"):add_handler { to = "stderr", format = "json" }
+      mp.get_logger("a"):warning('a "text"\nof two lines \255')]]
+    local pattern = '^{"time":"%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ","level":"WARNING","logger":"a",'
+      .. '"process":"MainProcess","pid":%d+,"message":"(.*)"}\n$'
+    local message = r.stderr:match(pattern)
+    assert.truthy(message, r.stderr)
+    assert.equal([[a \"text\"\nof two lines ]], message:sub(1, 25))
+    assert.equal("\u{FFFD}", message:sub(26))
+  end)
+end)
+
+describe("a handler", function()
+  it("takes records from its level on, in its form, until it is closed", function()
+    holds[[
+      local log, lines = mp.get_logger(), {}
+      log:set_level("debug")
+      local handler = log:add_handler {
+        level = "error", format = function(r) return r.level_name .. "!" .. r.message end,
+        to = function(_, line) lines[#lines + 1] = line end,
+      }
+      log:add_handler { to = keep }
+      log:info("one")
+      log:error("two")
+      handler:close()
+      handler:close()
+      log:error("three")
+      eq(lines, { "ERROR!two" })
+      eq(messages(), { "one", "two", "three" })]]
+  end)
+
+  it("that fails raises nothing, says so once, and does not keep the others from the record", function()
+    local r = support.run(HEAD:gsub("\n%s*", " ") .. [[
+      local log = mp.get_logger()
+      log:add_handler { to = function() error "of the handler" end }
+      log:add_handler { to = keep }
+      log:add_handler { to = keep, format = function() error "of the form" end }
+      log:error("one")
+      log:error("two")
+      eq(messages(), { "one", "one", "two", "two" })]])
+    assert.equal(0, r.status, r.stderr)
+    assert.truthy(r.stderr:find("^mpengine: a handler of the log failed: [^\n]*of the handler\n$"), r.stderr)
+  end)
+
+  it("may log itself, and does not get that", function()
+    holds[[
+      local log = mp.get_logger()
+      log:add_handler { to = keep }
+      log:add_handler { to = function(r) if r.name == "" then log:error("from the handler") end end }
+      log:error("one")
+      eq(messages(), { "one", "from the handler" })]]
+  end)
+
+  it("writes a file, which begins anew when it is full", function()
+    in_directory(function(dir)
+      ok(([[
+        local dir = %q
+        local log = mp.get_logger()
+        log:add_handler { file = dir .. "/log", max_bytes = 20, keep = 2, format = function(r) return r.message end }
+        for i = 1, 9 do log:error("record %%d", i) end
+        local function read(name)
+          local f <close> = io.open(dir .. "/" .. name)
+          return f and f:read("a")
+        end
+        eq({ read("log"), read("log.1"), read("log.2"), read("log.3") },
+          { "record 9\n", "record 7\nrecord 8\n", "record 5\nrecord 6\n" })
+        local function form(r) return r.message end
+        mp.get_logger("again"):add_handler { file = dir .. "/log", format = form }
+        mp.get_logger("again"):error("appended")
+        eq(read("log"), "record 9\nappended\nappended\n")
+        log:error("a record that is longer than the file may be")
+        eq(read("log.1"), "record 9\nappended\nappended\n")]]):format(dir))
+    end)
+  end)
+
+  it("says when its file is full, and goes on", function()
+    local r = support.run[[
+      local log = mp.get_logger()
+      log:add_handler { file = "/dev/full" }
+      log:error("one") log:error("two")]]
+    assert.equal(0, r.status, r.stderr)
+    assert.truthy(r.stderr:find("^mpengine: a handler of the log failed: No space left on device\n$"), r.stderr)
+  end)
+
+  it("writes to syslog and to the journal, whether or not they are there", function()
+    ok[[
+      mp.get_logger("a"):add_handler { to = "syslog", ident = "spec" }
+      mp.get_logger("a"):error("to syslog: %s", "%s%n")
+      local good, why = pcall(mp.get_logger("b").add_handler, mp.get_logger("b"), { to = "journald" })
+      if not good and not why:find("the journal needs libsystemd", 1, true) then error(why) end
+      mp.get_logger("b"):error("to the journal\nof two lines")]]
+  end)
+end)
+
+describe("the records of children", function()
+  it("come to the handlers of the process that started them, in their order", function()
+    for _, method in ipairs(METHODS) do
+      holds(([[
+        mp.set_start_method(%q)
+        local log = mp.get_logger()
+        log:add_handler { to = keep }
+        mp.get_logger("a.b"):set_level("debug")
+        local turns = { mp.Semaphore(1), mp.Semaphore(0) }
+        local list = {}
+        for i = 1, 2 do
+          list[i] = mp.Process { name = "w" .. i, args = { i, turns }, target = function(n, turn)
+            for k = 1, 50 do
+              turn[n]:acquire()
+              require("mpengine").get_logger("a.b"):debug("%%d of %%d", k, n)
+              turn[3 - n]:release()
+            end
+          end }
+          list[i]:start()
+        end
+        all(list)
+        until_true(function() return #got == 100 end)
+        for k = 1, 50 do
+          eq({ got[2 * k - 1].message, got[2 * k].message }, { k .. " of 1", k .. " of 2" })
+        end
+        local r = got[1]
+        eq({ r.process, r.pid, r.name, r.level }, { "w1", list[1].pid, "a.b", 10 })]]):format(method))
+    end
+  end)
+
+  it("are all there at the end of the program, also of daemons and of a child that ended by a signal", function()
+    in_directory(function(dir)
+      for _, mode in ipairs { "command", "stock" } do
+        local file = dir .. "/" .. mode
+        ok(([[
+          local log = mp.get_logger()
+          log:add_handler { file = %q, format = function(r) return r.message end }
+          for i = 1, 3 do
+            local said = mp.Event()
+            local p = mp.Process { daemon = i == 2, target = function()
+              log:error("from %%d", i)
+              said:set()
+              if i > 1 then mp.sleep(60) end
+            end }
+            p:start()
+            said:wait()
+            if i == 3 then p:kill() p:join() end
+          end]]):format(file), { mode = mode })
+        assert.equal("from 1\nfrom 2\nfrom 3\n", support.read_file(file), mode)
+      end
+    end)
+  end)
+
+  it("come from grandchildren and workers of pools too, through handlers in between", function()
+    holds[[
+      mp.get_logger():add_handler { to = keep }
+      local between = mp.List()
+      local p = P(function()
+        P(function() mp.get_logger():error("plain grandchild") end):join()
+        mp.get_logger():add_handler { to = function(r) between:append(r.message) end }
+        P(function() mp.get_logger():error("grandchild") end):join()
+      end)
+      p:join()
+      local pool <close> = mp.Pool(1)
+      pool:apply(function() mp.get_logger():error("worker") end)
+      until_true(function() return #got == 3 end)
+      eq(messages(), { "plain grandchild", "grandchild", "worker" })
+      eq(between:copy(), { "grandchild" })]]
+  end)
+
+  it("are written once by each process after log_to_stderr", function()
+    for _, method in ipairs(METHODS) do
+      local r = support.run(([[
+        mp.set_start_method(%q)
+        mp.log_to_stderr("info")
+        mp.get_logger("quiet"):set_level("error")
+        P(function()
+          local log = require("mpengine")
+          log.get_logger():info("child")
+          log.get_logger("quiet.one"):info("not this")
+        end):join()
+        mp.get_logger("a"):info("parent")]]):format(method))
+      assert.truthy(r.stderr:find("^[^\n]* child\n[^\n]* a: parent\n$"), r.stderr)
+    end
+  end)
+
+  it("keep no program from its end, and hide no deadlock", function()
+    ok[[mp.get_logger():add_handler { to = print }]]
+    local r = support.run[[
+      mp.get_logger():add_handler { to = print }
+      mp.co.Event():wait()]]
+    assert.equal(1, r.status)
+    assert.truthy(r.stderr:find("every task waits for something that can never come", 1, true), r.stderr)
+  end)
+end)
