@@ -8,6 +8,7 @@
 #   make check        lint and test
 #   make lint         what tools/checks.mk lists; `make format` mends, `make tidy` runs clang-tidy
 #   make spec-api     specs of what is sent, in a build that reads no private memory of Lua (PLAIN=0)
+#   make spec-lua     scenarios of the specs with the Lua of a source tree (LUA_DIR=)
 #   make asan tsan valgrind              the tests under a checker, each in a tree of its own
 #   make chaos fuzz   kill storms; damaged messages                   (SECONDS=, TASKS=, KILLS=, WAITS=)
 #   make soak         many connections to a server, and flat memory    (CONNECTIONS=, WORKERS=)
@@ -74,12 +75,28 @@ BINDING_OBJ += $(MODULES_OBJ)
 VERSION := $(shell sed -n 's/^.define MPE_VERSION "\([^"]*\)".*/\1/p' engine/include/mpengine.h)
 MAJOR   := $(firstword $(subst ., ,$(VERSION)))
 
+# LUA_DIR is a source tree of Lua 5.4 or 5.5, to build with instead of the system's. Each tree has its own
+# BUILD, for what is compiled against one release does not fit another.
+LUA_DIR    ?=
+ifeq ($(LUA_DIR),)
 LUA_CFLAGS := $(shell pkg-config --cflags lua5.4 2>/dev/null)
 LUA_LIBS   := $(shell pkg-config --libs lua5.4 2>/dev/null)
+LUA_V      := 5.4
 # The command has Lua inside, whole, as stock lua has: fewer mappings to set up and to fork. Where there
 # is only the shared library, that. libuv stays shared: luv must find the one that the engine uses, and
 # the static one hides its names.
 LUA_A      := $(wildcard $(shell pkg-config --variable=libdir lua5.4 2>/dev/null)/liblua5.4.a)
+else
+LUA_HOME   := $(patsubst %/lua.h,%,$(firstword $(wildcard $(LUA_DIR)/src/lua.h $(LUA_DIR)/lua.h)))
+$(if $(LUA_HOME),,$(error LUA_DIR is a source tree of Lua: there is no lua.h in $(LUA_DIR) or its src))
+LUA_CFLAGS := -I$(LUA_HOME)
+LUA_A      := $(BUILD)/liblua.a
+LUA_LIBS   := $(LUA_A) -ldl -lm
+LUA_V      := $(shell printf '\043include "lua.h"\nLUA_VERSION_MAJOR/LUA_VERSION_MINOR\n' | \
+	$(CC) -I$(LUA_HOME) -E -P - | sed -n '$$s/[^0-9/]//g;$$s|/|.|p')
+LUA_C      := $(filter-out lua.c luac.c ltests.c onelua.c,$(notdir $(wildcard $(LUA_HOME)/*.c)))
+LUA_OBJ    := $(patsubst %.c,$(BUILD)/lua-obj/%.o,$(LUA_C))
+endif
 LUA_STATIC  = $(if $(LUA_A),-Wl$(comma)--whole-archive $(LUA_A) -Wl$(comma)--no-whole-archive,$(LUA_LIBS))
 UV_CFLAGS  := $(shell pkg-config --cflags libuv 2>/dev/null)
 UV_LIBS    := $(shell pkg-config --libs libuv 2>/dev/null)
@@ -124,7 +141,7 @@ say = @$(if $(V),:,printf '  %-5s %s\n' $(1) $@)
 JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
 SUBMAKE = $(MAKE) --no-print-directory $(JOBS)
 
-.PHONY: all engine deps run test test-all unit hosts spec spec-api check clean FORCE
+.PHONY: all engine deps run test test-all unit hosts spec spec-api spec-lua check clean FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -148,6 +165,22 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags.stamp | deps
 	$(call say,CC)
 	@mkdir -p $(@D)
 	$(Q)$(call compile,$<) -MMD -MP -o $@
+
+# Lua itself, from LUA_DIR, as its own makefile builds it for Linux.
+$(BUILD)/lua-obj/%.o: $(LUA_HOME)/%.c $(BUILD)/flags.stamp
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu99 $(OPT) -g $(SAN) -fPIC -DLUA_USE_LINUX -DLUA_COMPAT_5_3 -c $< -o $@
+
+$(BUILD)/liblua.a: $(LUA_OBJ)
+	$(call say,AR)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $^
+
+# Its interpreter, for the specs.
+$(BUILD)/lua-stock: $(BUILD)/lua-obj/lua.o $(BUILD)/liblua.a
+	$(call say,LINK)
+	$(Q)$(link) -Wl,-E -o $@ $< -Wl,--whole-archive $(LUA_A) -Wl,--no-whole-archive -ldl -lm
 
 $(BUILD)/libmpengine.a: $(ENGINE_OBJ) $(BUILD)/sources.stamp
 	$(call say,AR)
@@ -200,7 +233,7 @@ $(BUILD)/lua/%.lua: bindings/%.lua
 	@mkdir -p $(@D)
 	$(Q)cp $< $@
 
-$(BUILD)/tools/embed: $(BUILD)/obj/tools/embed.o
+$(BUILD)/tools/embed: $(BUILD)/obj/tools/embed.o $(if $(LUA_DIR),$(LUA_A))
 	$(call say,LINK)
 	@mkdir -p $(@D)
 	$(Q)$(link) -o $@ $< $(LUA_LIBS)
@@ -251,6 +284,15 @@ spec: all $(MODULES_SO)
 spec-api:
 	+@$(SUBMAKE) BUILD=$(BUILD)/api PLAIN=0 spec \
 		SPEC='$(or $(SPEC),$(wildcard $(foreach s,codec* queue values dict list pool process metatables,spec/$(s)_spec.lua)))'
+
+# The scenarios of the specs with another Lua: `make spec-lua LUA_DIR=tree`. busted stays the system's, with
+# the ordinary tree.
+PROGRAMS := $(BUILD)/lua-$(LUA_V)
+spec-lua:
+	$(if $(LUA_DIR),,$(error LUA_DIR is missing: a source tree of Lua))
+	+@$(SUBMAKE) LUA_DIR= all $(MODULES_SO)
+	+@$(SUBMAKE) BUILD=$(PROGRAMS) all $(PROGRAMS)/lua-stock
+	@BUILD='$(BUILD)' PROGRAMS='$(PROGRAMS)' FILTER='$(FILTER)' SPEC='$(SPEC)' V='$(V)' tools/test.sh spec
 
 # The short one first; the counts of the tests come last.
 check:

@@ -178,7 +178,10 @@ describe("codec: functions", function()
     inc()
     assert.are.equal(2, get())
     local made = {}
-    for i = 1, 3 do made[i] = function() i = i + 1 return i end end
+    for i = 1, 3 do
+      local at = i
+      made[i] = function() at = at + 1 return at end
+    end
     made = through(made)
     assert.are.same({ 2, 3, 3, 4 }, { made[1](), made[1](), made[2](), made[3]() })
   end)

@@ -16,7 +16,8 @@
 #
 # Environment: BUILD (build) the tree to test; UNIT the sources of the unit tests; FILTER parts of the
 # names of C cases or of their files, or a Lua pattern for names of specs; SPEC the spec files; V=1 prints passing output too; RUNNER a command
-# put before each C test; PRELOAD a library for the lua5.4 of the specs; MPE_TEST_SLOW=n makes
+# put before each C test; PRELOAD a library for the lua5.4 of the specs; PROGRAMS a tree that is built with another
+# Lua, whose programs run the scenarios of the specs, while busted has the tree BUILD; MPE_TEST_SLOW=n makes
 # limits n times longer.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -28,6 +29,8 @@ program_limit=$((180 * slow))
 declare -A stage_limit=([unit]=$((400 * slow)) [hosts]=$((100 * slow)) [spec]=$((900 * slow)))
 
 export MPENGINE=$build/mpengine BUILD=$build
+[ -z "${PROGRAMS:-}" ] || MPENGINE=$(realpath -m "$PROGRAMS")/mpengine MPENGINE_PROGRAMS=$(realpath -m "$PROGRAMS")
+export MPENGINE_PROGRAMS=${MPENGINE_PROGRAMS:-}
 export LUA_PATH="$build/lua/?.lua;$build/lua/?/init.lua;;" LUA_CPATH="$build/lua/?.so;;"
 unset LUA_INIT LUA_PATH_5_4 LUA_CPATH_5_4 LUA_INIT_5_4
 

@@ -130,7 +130,7 @@ local function run_steps(steps)
 end
 
 local function run_init()
-    local name = "LUA_INIT_5_4"
+    local name = "LUA_INIT_" .. _VERSION:match("%d.*"):gsub("%.", "_")
     local init = os.getenv(name)
     if not init then name, init = "LUA_INIT", os.getenv("LUA_INIT") end
     if not init then return 0 end

@@ -8,6 +8,7 @@
 --   MPENGINE             the command           (build/mpengine)
 --   MPENGINE_SPEC_MODE   "command" | "stock"   how a scenario is run by default
 --   LUA_PATH, LUA_CPATH  where stock lua5.4 finds the module  (build/lua)
+--   MPENGINE_PROGRAMS    a tree that is built with LUA_DIR: its interpreter is the stock Lua of scenarios
 
 local support = {}
 
@@ -50,6 +51,13 @@ local build_lua = support.root .. "/build/lua"
 local lua_path = os.getenv("LUA_PATH_5_4") or os.getenv("LUA_PATH")
   or ("%s/?.lua;%s/?/init.lua;;"):format(build_lua, build_lua)
 local lua_cpath = os.getenv("LUA_CPATH_5_4") or os.getenv("LUA_CPATH") or build_lua .. "/?.so;;"
+
+local stock_lua = "lua5.4"
+local programs = os.getenv("MPENGINE_PROGRAMS")
+if programs and programs ~= "" then
+  stock_lua = programs .. "/lua-stock"
+  lua_path, lua_cpath = ("%s/lua/?.lua;%s/lua/?/init.lua;;"):format(programs, programs), programs .. "/lua/?.so;;"
+end
 
 -- A mistake in a relative LUA_PATH would show as "module not found" in programs
 -- that are started elsewhere, so each element is made absolute.
@@ -205,7 +213,7 @@ end
 
 --- The beginning of a shell command that runs a script under stock Lua.
 function support.stock_command()
-  return ("env LUA_INIT= LUA_PATH=%s LUA_CPATH=%s lua5.4"):format(quote(lua_path), quote(lua_cpath))
+  return ("env LUA_INIT= LUA_PATH=%s LUA_CPATH=%s %s"):format(quote(lua_path), quote(lua_cpath), quote(stock_lua))
 end
 
 local counter = 0
@@ -243,7 +251,7 @@ function support.run(code, opts)
   words[#words + 1] = "timeout -k 2 " .. (opts.timeout or 20)
   if opts.session then words[#words + 1] = "setsid -w" end
   if opts.under then words[#words + 1] = opts.under end
-  words[#words + 1] = stock and "lua5.4" or quote(support.command)
+  words[#words + 1] = stock and quote(stock_lua) or quote(support.command)
   for _, flag in ipairs(opts.flags or {}) do words[#words + 1] = quote(flag) end
   if script then words[#words + 1] = quote(script) end
   for _, a in ipairs(opts.args or {}) do words[#words + 1] = quote(a) end

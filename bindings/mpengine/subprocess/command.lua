@@ -46,8 +46,8 @@ end
 local function environment(call, env)
     if not env then return nil end
     local list = {}
-    for name, value in pairs(env) do
-        name = check_word(call, "a name in 'env'", name)
+    for key, value in pairs(env) do
+        local name = check_word(call, "a name in 'env'", key)
         if name == "" or name:find("=", 1, true) then
             error(("%s: a name in 'env' must not be '%s'"):format(call, name))
         end
