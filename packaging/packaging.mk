@@ -1,7 +1,7 @@
 # Installing and packaging, included by the Makefile. Every path is below DESTDIR, which is for the
 # makers of packages; PREFIX and LIBDIR are what the installed files say of themselves.
 
-.PHONY: install install-engine install-command uninstall dist
+.PHONY: install install-engine install-command uninstall dist rock install-rock
 
 BIN := $(DESTDIR)$(PREFIX)/bin
 LIB := $(DESTDIR)$(LIBDIR)
@@ -68,3 +68,15 @@ dist:
 	@git diff --quiet HEAD || echo "dist: what is not committed is left out" >&2
 	@mkdir -p $(BUILD)
 	git -c tar.umask=0022 archive --format=tar --prefix=$(DIST)/ HEAD | gzip -n -9 > $(BUILD)/$(DIST).tar.gz
+
+# ---- LuaRocks ------------------------------------------------------------------------------------
+
+# What the rockspec calls, with the directories of the rock. The module is a file, not a link: what packs
+# a rock follows none. tools/rock.sh builds and uses rocks.
+rock:
+	+@$(SUBMAKE) all
+
+install-rock:
+	install -m 755 -D $(BUILD)/libmpengine_lua.so.$(MAJOR) $(ROCK_LIB)/mpengine/core.so
+	install -m 755 -D $(BUILD)/mpengine $(ROCK_BIN)/mpengine
+	cd bindings && find mpengine -name '*.lua' -exec install -m 644 -D {} '$(abspath $(ROCK_LUA))'/{} \;

@@ -151,3 +151,13 @@ describe("make dist", function()
     shell("rm -r " .. quote(dir))
   end)
 end)
+
+describe("the packages", function()
+  local version = shell(quote(support.command) .. " -v"):match "mpengine ([%d.]+)"
+
+  it("have the version of the header", function()
+    local rockspec = read_file(("%s/mpengine-%s-1.rockspec"):format(support.root, version))
+    assert.truthy(rockspec:find(('version = "%s-1"'):format(version), 1, true))
+    assert.truthy(rockspec:find(("mpengine-%s.tar.gz"):format(version), 1, true))
+  end)
+end)

@@ -1,0 +1,57 @@
+#!/bin/sh
+# Builds the rock in a clean tree, packs it, installs what was packed into empty trees, and uses each.
+#
+#   tools/rock.sh       the committed sources; needs luarocks (Debian package luarocks)
+#
+# Three ways lead to an installed rock: `luarocks make` in the sources, the packed binary rock, and the
+# packed source rock, which is built anew. Prints `rock: ok` and ends with status 0 when all work.
+set -eu
+cd "$(dirname "$0")/.."
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+rocks="luarocks --lua-version 5.4"
+
+# use TREE: the module under stock Lua, and the command, as a user of this tree has them.
+use() {
+    (
+        cd "$work"
+        eval "$($rocks --tree "$1" path)"
+        lua5.4 "$scripts/pool.lua" >pool.txt
+        "$1/bin/mpengine" "$scripts/pool.lua" >command.txt
+        lua5.4 -e 'assert(package.loaded.mpengine == nil and require("mpengine").Value("q", 42).value == 42)
+            assert(package.searchpath("mpengine", package.path):find(arg[1], 1, true))' /dev/null "$1"
+        test -s pool.txt && test -s command.txt
+    )
+    echo "rock: $2: used"
+}
+
+make -s dist BUILD="$work"
+tar -xzf "$work"/mpengine-*.tar.gz -C "$work"
+sources=$(find "$work" -maxdepth 1 -type d -name 'mpengine-*')
+scripts=$sources/scripts
+
+(cd "$sources" && $rocks make --tree "$work/made" >"$work/log" 2>&1) || {
+    tail -30 "$work/log" >&2
+    exit 1
+}
+use "$work/made" "luarocks make"
+
+mkdir "$work/packed"
+cd "$work/packed"
+$rocks --tree "$work/made" pack mpengine >"$work/log"
+$rocks --tree "$work/binary" install ./mpengine-*.linux-*.rock >"$work/log"
+rm -r "$work/made"
+use "$work/binary" "packed binary"
+
+# A packed source rock has the archive inside; its address must be absolute.
+for rockspec in "$sources"/*.rockspec; do
+    sed "s|file://|&$work/|" "$rockspec" >"$(basename "$rockspec")"
+done
+$rocks pack ./*.rockspec >"$work/log"
+$rocks --tree "$work/source" install ./mpengine-*.src.rock >"$work/log" 2>&1 || {
+    tail -30 "$work/log" >&2
+    exit 1
+}
+use "$work/source" "packed sources"
+echo "rock: ok"
