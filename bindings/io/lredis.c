@@ -17,7 +17,7 @@
 #include <string.h>
 
 #define READER "mpengine.redis_reader"
-#define WORDS_MAX 4096 /* of one command */
+#define WORDS_MAX 1000000 /* of one command */
 
 #define QUOTE_(x) #x
 #define QUOTE(x) QUOTE_(x)

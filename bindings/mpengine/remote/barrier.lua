@@ -6,7 +6,8 @@ local client = require "mpengine.remote.client"
 local object = require "mpengine.remote.object"
 require "mpengine.remote.mail"
 
--- ARGV: name, client, lease, token. D keeps what each token was told, for a task whose message is lost.
+-- ARGV: name, client, lease, token. D keeps what each token was told, for a task whose message is lost, until the
+-- task says that it knows.
 local COMMON <const> = [[
 local name, me, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local B, Q, D = P .. 'bar:' .. name, P .. 'barq:' .. name, P .. 'bard:' .. name
@@ -119,9 +120,10 @@ end
 function methods:wait(timeout)
     local c = object.check(self, Barrier, "wait")
     check.timeout("Barrier:wait", 1, timeout)
-    local p = parameters(self)
+    local p, token = parameters(self), nil
     local index = c:obtain({
-        ask = function(token)
+        ask = function(of)
+            token = of
             local reply = run(c, self, true, ARRIVE, token, p.parties, p.action and 1 or 0)
             if reply[1] == 2 then return act(c, self, token, p.action) end
             if reply[1] == 1 then return reply[2] end
@@ -135,6 +137,7 @@ function methods:wait(timeout)
         self:abort()
         return nil, "broken"
     end
+    if token then c:tell { "HDEL", c.prefix .. "bard:" .. object.name(self), c.id .. " " .. token } end
     if index < 0 then return nil, "broken" end
     return index
 end

@@ -287,7 +287,7 @@ end
 
 --- Computes and stores the value; the lock of the key is held. An error is left for those that wait.
 local function compute(c, self, key, field, f, opts, fence)
-    c:run(false, COUNT, object.name(self), "computed")
+    c:run(true, COUNT, object.name(self), "computed")
     local ok, value = pcall(f, key)
     if ok and value == nil then ok, value = false, "Cache:fetch: the function returned nil" end
     if ok then
@@ -334,7 +334,7 @@ function methods:fetch(key, f, opts)
     local waited = not grant
     if waited then
         if opts.stale and found[2] then return decode(self, "fetch", found[2]) end
-        c:run(false, COUNT, object.name(self), "waited")
+        c:run(true, COUNT, object.name(self), "waited")
         grant = c:obtain(source, opts.timeout)
         if not grant then return nil, "timeout" end
     end

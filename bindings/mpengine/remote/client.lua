@@ -11,6 +11,7 @@ local client = {}
 client.BLOCK = 10 -- seconds of one read of the mailbox
 
 local FIRST_PAUSE <const>, LAST_PAUSE <const> = 0.05, 2 -- seconds between attempts to connect
+local OVER <const> = 200 -- numbers of changes that are over, told with one command
 
 ---@class mpengine.remote.Client
 ---@field address mpengine.remote.Address
@@ -28,6 +29,13 @@ local function raise(kind, message)
     error(errors.new { kind = kind, message = message }, 0)
 end
 
+local function is_away(err) return errors.is(err) and err.kind == "disconnected" end
+
+local function repeat_until_done(f)
+    local ok, err
+    repeat ok, err = pcall(f) until ok or not is_away(err)
+end
+
 -- ---- connecting ------------------------------------------------------------------------------
 
 local function failed(self, why)
@@ -40,6 +48,7 @@ local PASSING = { LOADING = true, BUSY = true, MASTERDOWN = true, TRYAGAIN = tru
     CLUSTERDOWN = true }
 
 local function is_passing(text) return PASSING[text:match("^%u+") or ""] == true end
+client.is_passing = is_passing
 
 --- Opens a connection, with more and more time between attempts. Raises at the deadline, or when the server refuses
 --- name and password.
@@ -103,8 +112,8 @@ function Client:command(safe, words, deadline)
     local limit = deadline or core.now() + self.timeout
     local pause = FIRST_PAUSE
     while true do
-        local reply = self:connected("commands", limit):ask(bytes, 1)[1]
-        local conn = self.connections.commands
+        local conn = self:connected("commands", limit)
+        local reply = conn:ask(bytes, 1)[1]
         local heard = conn:wait(reply, limit)
         if heard and not reply.lost then
             local ok, value = answer(self, reply)
@@ -115,17 +124,18 @@ function Client:command(safe, words, deadline)
         elseif reply.sent and not safe then
             raise("maybe_applied", ("the reply of %s is lost (%s): %s may have been carried out"):format(
                 self.address.shown, reply.lost or "timeout", words[1]))
-        elseif not heard then
+        elseif core.now() >= limit then
             raise("disconnected", ("%s: no answer in time"):format(self.address.shown))
         end
     end
 end
 
---- Sends a command whose reply no task waits for, and that may be lost with the connection. It is written with the
---- next command, at the latest when this task waits.
+--- Sends a command that is safe to repeat, and whose reply no task waits for. When the connection is lost it is sent
+--- again over the next one.
 function Client:tell(words)
+    local function again() core.spawn(repeat_until_done, function() self:command(true, words) end) end
     local conn = self.connections.commands
-    if conn and not conn.lost then conn:tell(core.redis_command(words)) end
+    if conn and not conn.lost then conn:tell(core.redis_command(words), again) else again() end
 end
 
 --- Several commands that are safe to repeat, in one piece: the list of their replies. Errors of single commands are
@@ -146,6 +156,7 @@ function Client:commands(list)
             for i, reply in ipairs(replies) do all[i] = reply.value end
             return all
         end
+        if core.now() >= limit then raise("disconnected", failed(self, "timeout")) end
     end
 end
 
@@ -184,9 +195,17 @@ end
 local function join(list, entry)
     if not call('LPOS', list, entry) then call('RPUSH', list, entry) end
 end
+-- A client that is forgotten gets no stream again.
 local function mail(client, ...)
-    call('XADD', P .. 'mail:' .. client, '*', ...)
+    if call('ZSCORE', P .. 'live', client) then call('XADD', P .. 'mail:' .. client, '*', ...) end
 end
+-- A change that must not be made twice has a number of its client's. It is known until the client says, with
+-- a later change, that the number is over.
+local function was_done(client, number, over)
+    for old in over:gmatch('%S+') do call('HDEL', P .. 'once:' .. client, old) end
+    return call('HEXISTS', P .. 'once:' .. client, number) == 1
+end
+local function note_done(client, number) call('HSET', P .. 'once:' .. client, number, 1) end
 ]]
 
 ---@class mpengine.remote.Script
@@ -200,11 +219,12 @@ function client.script(body)
     return { text = PRELUDE .. body }
 end
 
+-- What is left of a client that is dead for a day goes with it. One that comes back before finds its tasks.
 local BEAT = client.script [[
 local at = now()
 beat(ARGV[1], tonumber(ARGV[2]), at)
 for _, gone in ipairs(call('ZRANGEBYSCORE', P .. 'live', '-inf', at - 86400000, 'LIMIT', 0, 16)) do
-    call('DEL', P .. 'mail:' .. gone)
+    call('DEL', P .. 'mail:' .. gone, P .. 'tasks:' .. gone, P .. 'once:' .. gone)
     call('ZREM', P .. 'live', gone)
 end
 return 1
@@ -241,6 +261,40 @@ function Client:surely(...)
     return results[2]
 end
 
+--- A number for a change that must not be made twice.
+function Client:number()
+    self.last_wait = self.last_wait + 1
+    return tostring(self.last_wait)
+end
+
+--- The change with that number is over: it is not asked for again.
+function Client:over(number) self.ended[#self.ended + 1] = number end
+
+--- The result of f, which gets the numbers that are over and tells the server.
+---@param f fun(over: string): any
+function Client:telling_over(f)
+    local list = self.ended
+    local n = math.min(#list, OVER)
+    self.ended = table.move(list, n + 1, #list, 1, {})
+    local ok, value = pcall(f, table.concat(list, " ", 1, n))
+    if ok then return value end
+    table.move(list, 1, n, #self.ended + 1, self.ended)
+    error(value, 0)
+end
+
+--- Calls f, which gives something back by steps that may be repeated. When there is no server it is called again
+--- until there is one, by a task of its own: else the beats of this process would keep for ever what it does not want.
+---@param err any? an error for which there is no server, if that is known
+function Client:eventually(f, err)
+    if not is_away(err) then
+        local ok
+        ok, err = pcall(f)
+        if ok then return end
+    end
+    if is_away(err) then core.spawn(repeat_until_done, f) end
+    error(err, 0)
+end
+
 function Client:lease_ms() return self.lease * 1000 // 1 | 0 end
 
 --- From now on the server hears of this process, so that it keeps what it has acquired.
@@ -254,12 +308,19 @@ end
 
 local made, owner = {}, core.pid() -- what makes a client -> the client
 
+--- Children of one process have the same sequence of math.random.
+local function random_number()
+    local f <close> = assert(io.open("/dev/urandom", "rb"))
+    f:setvbuf "no"
+    return (string.unpack("<i8", f:read(8)))
+end
+
 local function new(manager, address)
     return setmetatable({
         address = address, prefix = ("mp:{%s}:"):format(manager.namespace), ca = manager.ca,
         timeout = manager.timeout, connect_timeout = math.min(3, manager.timeout), lease = manager.lease,
-        id = ("%d-%016x"):format(core.pid(), random(0)),
-        connections = {}, opening = {}, waits = {}, last_wait = 0, held = {}, owned = {}, permits = {}, fetching = {},
+        id = ("%d-%016x"):format(core.pid(), random_number()),
+        connections = {}, opening = {}, waits = {}, last_wait = 0, ended = {}, held = {}, owned = {}, permits = {}, fetching = {},
     }, Client)
 end
 

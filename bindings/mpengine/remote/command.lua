@@ -171,7 +171,7 @@ end
 -- ---- access ----------------------------------------------------------------------------------
 
 local COMMANDS <const> = "auth ping select echo client|setname eval evalsha script|load time get set setnx del exists "
-    .. "incr decr pexpire getrange setrange hget hset hsetnx hdel hexists hlen hgetall hmget hvals hkeys hincrby "
+    .. "incr decr pexpire persist getrange setrange hget hset hsetnx hdel hexists hlen hgetall hmget hvals hkeys hincrby "
     .. "hrandfield lpush rpush lpop lindex lpos lrange ltrim lset lrem llen zadd zrem zscore zrange zrangebyscore "
     .. "zremrangebyscore zcard zpopmin xadd xread xtrim"
 

@@ -18,6 +18,7 @@ local WRITES <const> = 10 -- seconds without room for what is written
 ---@field sent boolean? some of its command was written
 ---@field event mp.co.Event? set when a task waits for it and another one leads
 ---@field dropped boolean? no task waits for it
+---@field on_lost function? is called when it is lost
 
 local Reply = {}
 function Reply.__close(reply) reply.dropped = true end
@@ -44,9 +45,11 @@ function Connection:close(why)
     if self.lost then return end
     self.lost = why or "closed"
     for i = self.first, self.last do
-        self[i].lost = self.lost
-        tell(self[i])
+        local reply = self[i]
         self[i] = nil
+        reply.lost = self.lost
+        tell(reply)
+        if reply.on_lost then reply.on_lost() end
     end
     self.first, self.last = 1, 0
     self.stream:close()
@@ -111,9 +114,11 @@ function Connection:ask(bytes, count)
     return replies
 end
 
---- Writes a command whose reply no task waits for.
-function Connection:tell(bytes)
-    self:ask(bytes, 1)
+--- Writes a command whose reply no task waits for; `lost` is called if it does not come.
+function Connection:tell(bytes, lost)
+    local reply = self:ask(bytes, 1)[1]
+    reply.on_lost = lost
+    if reply.lost then return lost() end
     flush(self)
 end
 

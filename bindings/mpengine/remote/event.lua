@@ -11,10 +11,10 @@ local E, Q = P .. 'event:' .. ARGV[1], P .. 'eventq:' .. ARGV[1]
 -- Tells 256 tasks; 1: there are others.
 local SET = client.script(COMMON .. [[
 call('SET', E, 1)
+local at = now()
 for i = 1, 256 do
-    local entry = call('LPOP', Q)
-    if not entry then return 0 end
-    local client, token = entry:match('^(%S+) (%S+)$')
+    local client, token = pop_waiting(Q, at)
+    if not client then return call('EXISTS', Q) end
     mail(client, 'w', token, 'ok', 1)
 end
 return 1
@@ -26,7 +26,10 @@ if call('EXISTS', E) == 1 then
     call('LREM', Q, 1, entry)
     return 1
 end
-if ARGV[5] == '1' then join(Q, entry) end
+if ARGV[5] == '1' then
+    beat(me, tonumber(ARGV[3]), now())
+    join(Q, entry)
+end
 return 0
 ]])
 

@@ -78,8 +78,9 @@ local function check_n(self, call, n)
     return n
 end
 
+--- A step that is repeated, as its reply was lost, may take the tokens twice: the rate is never exceeded.
 local function ask(c, self, token, n, join)
-    return c:run(false, ACQUIRE, object.name(self), c.id, c:lease_ms(), token, ("%.17g"):format(n), join)
+    return c:run(true, ACQUIRE, object.name(self), c.id, c:lease_ms(), token, ("%.17g"):format(n), join)
 end
 
 --- Takes n (1) tokens, in turn: true, or nil and "timeout".
@@ -92,11 +93,12 @@ function methods:acquire(n, timeout)
     local deadline = timeout and core.now() + timeout
     local wait <close> = c:wait()
     c:keep_alive()
-    local reply = ask(c, self, wait.token, n, timeout == 0 and 0 or 1)
-    local left = reply[1] == 0 and timeout ~= 0
-    local _ <close> = setmetatable({}, { __close = function()
-        if left then c:run(true, LEAVE, object.name(self), c.id, c:lease_ms(), wait.token) end
+    local left = timeout ~= 0
+    local _ <close> = setmetatable({}, { __close = function(_, err)
+        if not left then return end
+        c:eventually(function() c:run(true, LEAVE, object.name(self), c.id, c:lease_ms(), wait.token) end, err)
     end })
+    local reply = ask(c, self, wait.token, n, timeout == 0 and 0 or 1)
     while reply[1] == 0 do
         if deadline and core.now() >= deadline then return nil, "timeout" end
         wait.mail = nil

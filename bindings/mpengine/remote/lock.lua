@@ -1,7 +1,7 @@
 --- Lock and RLock of a remote manager.
 ---
---- A lock is a hash: its owner, the token of the acquire, the fence, and the fence that was released
---- last. Waiting tasks are in a list, "client token" each, and a release gives the lock to the first
+--- A lock is a hash: its owner, the token of the acquire, the fence, the fence that was released last, and
+--- those that were lost. Waiting tasks are in a list, "client token" each, and a release gives the lock to the first
 --- whose client is alive. All is done in scripts, each a step of the server's. A script that is run again
 --- with the same token finds what it had done.
 local core = require "mpengine.core"
@@ -18,12 +18,20 @@ lock.SCRIPT = [[
 local name, me, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local L, Q = P .. 'lock:' .. name, P .. 'lockq:' .. name
 local at = now()
+-- The lock of a key of a cache goes when it is not used.
+local is_short = name:sub(1, 6) == 'cache '
 local function grant(client, token, died)
+    if is_short then call('PERSIST', L) end
     local t = call('TIME')
     local last = tonumber(call('HGET', L, 'fence') or 0)
     local fence = string.format('%.0f', math.max(last + 1, t[1] * 1000000 + t[2]))
     call('HSET', L, 'owner', client, 'token', token, 'fence', fence, 'died', died)
     return fence
+end
+-- The last fences whose owners have lost the lock: to others that released it, or with their leases.
+local function lose(fence)
+    local lost = (call('HGET', L, 'lost') or '') .. ' ' .. fence
+    call('HSET', L, 'lost', lost:sub(-1000):match(' .*'))
 end
 local function give_next(died)
     local client, token = pop_waiting(Q, at)
@@ -33,10 +41,12 @@ local function give_next(died)
     end
     call('HDEL', L, 'owner', 'token')
     if died == '1' then call('HSET', L, 'died', '1') end
+    if is_short then call('PEXPIRE', L, 60000) end
 end
 local function owner()
     local h = call('HMGET', L, 'owner', 'token', 'fence', 'died')
     if h[1] and deadline(h[1]) <= at then
+        lose(h[3])
         give_next('1')
         h = call('HMGET', L, 'owner', 'token', 'fence', 'died')
     end
@@ -69,14 +79,18 @@ return {0}
 -- ARGV[4]: the fence of the caller's own acquire, or ''.
 local RELEASE = client.script(lock.SCRIPT .. [[
 local fence = ARGV[4]
-local h = call('HMGET', L, 'owner', 'token', 'fence', 'released')
-if fence ~= '' and h[4] == fence then return 'OK' end
-if fence ~= '' and (h[3] ~= fence or h[1] ~= me) then return 'LOST' end
+local h = call('HMGET', L, 'owner', 'token', 'fence', 'lost')
+if fence ~= '' and (h[3] ~= fence or h[1] ~= me) then
+    if not h[3] or tonumber(h[3]) < tonumber(fence) then return 'LOST' end -- with the server
+    return ((h[4] or '') .. ' '):find(' ' .. fence .. ' ', 1, true) and 'LOST' or 'OK'
+end
 if not h[1] then return 'FREE' end
 if deadline(h[1]) <= at then
+    lose(h[3])
     give_next('1')
     return fence ~= '' and 'LOST' or 'FREE'
 end
+if fence == '' then lose(h[3]) end
 call('HSET', L, 'released', h[3], 'died', '0')
 give_next('0')
 beat(me, lease, at)
@@ -117,7 +131,9 @@ end
 lock.acquire = acquire
 
 local function release(c, call, name, fence)
-    local said = c:surely(fence ~= nil, RELEASE, name, c.id, c:lease_ms(), fence or "")
+    local said
+    local function give() said = c:surely(fence ~= nil, RELEASE, name, c.id, c:lease_ms(), fence or "") end
+    if fence then c:eventually(give) else give() end
     if said == "FREE" then check.misuse(call, "lock_not_held") end
     if said == "LOST" then error(call .. ": the lock is lost: its lease had ended", 0) end
 end

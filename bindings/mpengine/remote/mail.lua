@@ -12,6 +12,7 @@ local Event = require("mpengine.co").Event
 local Client = client.Client
 
 local COUNT <const> = 256 -- messages of one read
+local PAUSE <const> = 0.1 -- seconds until a read that the server refuses is tried again
 
 ---@class mpengine.remote.Wait
 ---@field token string
@@ -21,19 +22,10 @@ local COUNT <const> = 256 -- messages of one read
 
 local function left(deadline) return deadline and math.max(0, deadline - core.now()) end
 
---- The least token of those that are waited for: smaller ones are of the past.
-function Client:oldest_wait()
-    local n = self.oldest or 1
-    while n <= self.last_wait and not self.waits[tostring(n)] do n = n + 1 end
-    self.oldest = n
-    return n
-end
-
 --- A new wait, to be closed by the scope.
 ---@return mpengine.remote.Wait
 function Client:wait()
-    self.last_wait = self.last_wait + 1
-    local wait = setmetatable({ token = tostring(self.last_wait) }, { __close = function(wait)
+    local wait = setmetatable({ token = self:number() }, { __close = function(wait)
         self.waits[wait.token] = nil
     end })
     self.waits[wait.token] = wait
@@ -69,6 +61,12 @@ end
 
 local function stream_of(self) return self.prefix .. "mail:" .. self.id end
 
+--- The server refuses the read, some of its reasons for a short time.
+local function refused(self, why)
+    if not client.is_passing(why) then error(("%s: %s"):format(self.address.shown, why), 0) end
+    core.sleep(PAUSE)
+end
+
 --- One read of the stream, or the rest of one that another task began.
 local function read(self, wait, deadline)
     local conn = connect(self, deadline)
@@ -82,7 +80,7 @@ local function read(self, wait, deadline)
     if not conn:wait(reply, deadline) then return end
     self.mail_reply = nil
     if reply.lost or not reply.value then return end
-    if reply.value.err then error(("%s: %s"):format(self.address.shown, reply.value.err), 0) end
+    if reply.value.err then return refused(self, reply.value.err) end
     hand_out(self, reply.value[1][2])
     conn:ask(core.redis_command { "XTRIM", stream_of(self), "MINID", self.mail_id }, 1)
     return wait.mail
@@ -130,6 +128,16 @@ end
 ---@field leave fun(token: string): any waits no longer; what was given at that moment, or nil
 ---@field give_back fun(value: any, token: string)? the task is cancelled: it does not want what it has been given
 
+--- The task is killed, or there is an error, when it may have been given something. When there is no server it is
+--- given back as soon as there is one again.
+local function withdraw(self, source, wait, err)
+    self:eventually(function()
+        local given = wait.mail and source.given(wait.mail)
+        if given == nil then given = source.leave(wait.token) end
+        if given ~= nil and source.give_back then source.give_back(given, wait.token) end
+    end, err)
+end
+
 --- Waits for a source: what it gives, or nil at the end of the timeout.
 ---@param source mpengine.remote.Source
 ---@param timeout number?
@@ -137,15 +145,15 @@ function Client:obtain(source, timeout)
     local deadline = timeout and core.now() + timeout
     if timeout ~= 0 then self:keep_alive() end
     local wait <close> = self:wait()
-    local value, again = source.ask(wait.token, timeout ~= 0)
-    if value ~= nil or timeout == 0 then return value end
     local over = false
-    local _ <close> = setmetatable({}, { __close = function()
-        if over then return end
-        local given = wait.mail and source.given(wait.mail)
-        if given == nil then given = source.leave(wait.token) end
-        if given ~= nil and source.give_back then source.give_back(given, wait.token) end
+    local _ <close> = setmetatable({}, { __close = function(_, err)
+        if not over then withdraw(self, source, wait, err) end
     end })
+    local value, again = source.ask(wait.token, timeout ~= 0)
+    if value ~= nil or timeout == 0 then
+        over = true
+        return value
+    end
     while true do
         local soon = core.now() + math.min(again or math.huge, self.lease)
         if self:await(wait, math.min(deadline or math.huge, soon)) then

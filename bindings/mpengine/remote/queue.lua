@@ -50,16 +50,16 @@ local function sweep()
 end
 ]]
 
--- ARGV: item, may it wait, the oldest token of the client. 1: it is there, 0: no room, -1: closed
+-- ARGV: item, may it wait, numbers that are over. 1: it is there, 0: no room, -1: closed
 local PUT = client.script(COMMON .. [[
 beat(me, lease, at)
-local once = P .. 'once:' .. me
+local done = was_done(me, ARGV[4], ARGV[7])
 if call('HEXISTS', V, entry) == 1 then
     fill()
     if call('HEXISTS', V, entry) == 1 then return 0 end
     return 1
 end
-if call('ZSCORE', once, ARGV[4]) then return 1 end
+if done then return 1 end
 if call('HEXISTS', S, 'closed') == 1 then return -1 end
 local most, full = size(), false
 if most > 0 then
@@ -67,8 +67,7 @@ if most > 0 then
     full = call('LLEN', Q) >= most
 end
 if full and ARGV[6] == '0' then return 0 end
-call('ZREMRANGEBYSCORE', once, '-inf', '(' .. ARGV[7])
-call('ZADD', once, ARGV[4], ARGV[4])
+note_done(me, ARGV[4])
 call('HINCRBY', S, 'unfinished', 1)
 if full then
     call('HSET', V, entry, ARGV[5])
@@ -83,7 +82,7 @@ local LEAVE_PUT = client.script(COMMON .. [[
 if call('HDEL', V, entry) == 0 then return 1 end
 call('LREM', W, 1, entry)
 call('HINCRBY', S, 'unfinished', -1)
-call('ZREM', P .. 'once:' .. me, ARGV[4])
+call('HDEL', P .. 'once:' .. me, ARGV[4])
 return 0
 ]])
 
@@ -161,7 +160,10 @@ if tonumber(call('HGET', S, 'unfinished') or 0) <= 0 then
     call('LREM', J, 1, entry)
     return 1
 end
-if ARGV[5] == '1' then join(J, entry) end
+if ARGV[5] == '1' then
+    beat(me, lease, at)
+    join(J, entry)
+end
 return 0
 ]])
 
@@ -185,9 +187,14 @@ local function define(kind)
         local function said(reply)
             if reply ~= 0 then return reply end
         end
+        local number
+        local _ <close> = setmetatable({}, { __close = function() if number then c:over(number) end end })
         local reply = c:obtain({
             ask = function(token, join)
-                return said(run(c, self, true, PUT, token, bytes, join and 1 or 0, c:oldest_wait())), c.lease / 3
+                number = token
+                return said(c:telling_over(function(over)
+                    return run(c, self, true, PUT, token, bytes, join and 1 or 0, over)
+                end)), c.lease / 3
             end,
             given = function(mail) return mail.closed and -1 or 1 end,
             leave = function(token) return said(run(c, self, true, LEAVE_PUT, token)) end,

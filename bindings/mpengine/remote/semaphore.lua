@@ -61,10 +61,12 @@ call('LREM', Q, 1, entry)
 return call('HEXISTS', H, entry)
 ]])
 
--- ARGV[5]: the token of the caller's own permit, or ''. Another process's permit is released when it has none.
+-- ARGV[5]: the token of the caller's own permit, or ''. A permit that is no longer there was released by this script
+-- before, or is lost. Another process's permit is released when it has none.
 local RELEASE = client.script(COMMON .. [[
 local entry = me .. ' ' .. ARGV[5]
 if call('HDEL', H, entry) == 0 then
+    if ARGV[5] ~= '' then return 1 end
     local other = call('HKEYS', H)[1]
     if other then call('HDEL', H, other) elseif kind == 'BoundedSemaphore' then return 0 end
 end
@@ -97,7 +99,7 @@ local function source(c, class, name)
         ask = function(token, join) return given(run(true, ACQUIRE, token, join and 1 or 0), token) end,
         given = function(mail) return mail.w end,
         leave = function(token) if run(true, LEAVE, token) == 1 then return token end end,
-        give_back = function(token) run(false, RELEASE, token) end,
+        give_back = function(token) run(true, RELEASE, token) end,
     }
 end
 
@@ -123,7 +125,12 @@ local function define(kind)
         local c = object.check(self, class, "release")
         local name = object.name(self)
         local token = table.remove(permits(c, class, name)) or ""
-        if c:surely(false, RELEASE, kind, name, c.id, c:lease_ms(), token) == 0 then
+        local said
+        local function give()
+            said = c:surely(token ~= "", RELEASE, kind, name, c.id, c:lease_ms(), token)
+        end
+        if token ~= "" then c:eventually(give) else give() end
+        if said == 0 then
             check.misuse(kind .. ":release", "all_permits")
         end
     end
