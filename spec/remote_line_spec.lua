@@ -24,7 +24,8 @@ teardown(function() redis.remove(server) end)
 local HEAD = [[
 local co = mp.co
 local DIR, URL, NAMESPACE, COMMAND = %q, %q, %q, %q
-local proxy = mp.subprocess.Popen{ COMMAND, "spec/support/proxy.lua", DIR .. "/socket", stdin = "pipe", stdout = "pipe" }
+local proxy = mp.subprocess.Popen{ COMMAND, "spec/support/proxy.lua", DIR .. "/socket", stdin = "pipe",
+  stdout = "pipe" }
 local LINE = "redis://127.0.0.1:" .. proxy:read "l"
 local function line(words)
   proxy:write(words .. "\n")
@@ -46,7 +47,8 @@ local function counts(path)
 end
 -- Names of the namespace's keys.
 local function keys(pattern)
-  local r = mp.subprocess.run{ "redis-cli", "-s", DIR .. "/socket", "--raw", "KEYS", "mp:{" .. NAMESPACE .. "}:" .. pattern }
+  local r = mp.subprocess.run{ "redis-cli", "-s", DIR .. "/socket", "--raw", "KEYS",
+    "mp:{" .. NAMESPACE .. "}:" .. pattern }
   local list = {}
   for name in r.stdout:gmatch "[^\n]+" do list[#list + 1] = name end
   return list
@@ -66,6 +68,44 @@ local function ok(code, opts)
 end
 
 describe("over a bad line", function()
+  it("a worker loses no task and runs none twice", function()
+    ok([[
+      local w = worker(LINE)
+      line "every 3000"
+      local pool, results, path = sure:Pool(), {}, DIR .. "/ran_worker"
+      for i = 1, 400 do
+        results[i] = pool:apply_async("jobs.note", { path, i })
+        if i % 20 == 0 then co.sleep(0.05) end
+      end
+      for i, r in ipairs(results) do eq(r:get(60), i) end
+      for i = 1, 400 do eq(counts(path)[tostring(i)], 1, "task " .. i) end
+      line "calm"
+      w:kill "TERM"
+      eq(w:wait(20), 0)
+      eq(keys "runs:*", {})
+    ]], { timeout = 120 })
+  end)
+
+  it("a submitter loses no task, gets each result once and has none run twice", function()
+    ok([[
+      local w = worker(URL)
+      line "every 3000"
+      local pool, path, called = m:Pool(), DIR .. "/ran_submitter", {}
+      local results = {}
+      for i = 1, 400 do
+        results[i] = pool:apply_async("jobs.note", { path, i }, { callback = function(n)
+          called[n] = (called[n] or 0) + 1
+        end })
+        if i % 20 == 0 then co.sleep(0.05) end
+      end
+      for i, r in ipairs(results) do eq(r:get(60), i) end
+      co.sleep(0)
+      local n = counts(path)
+      for i = 1, 400 do eq({ n[tostring(i)], called[i] }, { 1, 1 }, "task " .. i) end
+      w:kill()
+    ]], { timeout = 120 })
+  end)
+
   it("locks exclude, and neither they nor semaphores lose anything", function()
     ok([[
       local l, s, d = m:Lock "l", m:Semaphore("s", 2), sure:dict "d"
@@ -158,17 +198,19 @@ describe("what is given to a task", function()
 
   it("is given back when the server comes back after the call has failed", function()
     ok([[
-      local short = mp.Manager(LINE, { namespace = NAMESPACE, lease = 2, timeout = 0.5 })
+      local short = mp.Manager(LINE, { namespace = NAMESPACE, lease = 2, timeout = 1 })
       local l, q = short:Lock "l", short:Queue "q"
-      q:put(1)
+      local function answers() return (pcall(q.qsize, q)) end
+      sure:Queue "q":put(1)
       for _, ask in ipairs{ function() return l:acquire() end, function() return q:get() end } do
-        line "delay 1000"
+        until_true(answers)
+        line "delay 1500"
         eq(select(2, pcall(ask)).kind, "disconnected")
         line "calm"
       end
       eq({ sure:Lock "l":acquire(10), sure:Queue "q":get(10) }, { true, 1 })
       sure:Lock "l":release()
-      l:acquire()
+      until_true(function() return (pcall(l.acquire, l)) end)
       line "hold"
       eq(select(2, pcall(l.release, l)).kind, "disconnected")
       line "calm"

@@ -124,13 +124,13 @@ function methods:wait(timeout)
     local index = c:obtain({
         ask = function(of)
             token = of
-            local reply = run(c, self, true, ARRIVE, token, p.parties, p.action and 1 or 0)
-            if reply[1] == 2 then return act(c, self, token, p.action) end
+            local reply = run(c, self, true, ARRIVE, of, p.parties, p.action and 1 or 0)
+            if reply[1] == 2 then return act(c, self, of, p.action) end
             if reply[1] == 1 then return reply[2] end
             return nil, c.lease / 3
         end,
         given = function(mail) return math.tointeger(tonumber(mail.index)) end,
-        leave = function(token) return run(c, self, true, LEAVE, token) end,
+        leave = function(of) return run(c, self, true, LEAVE, of) end,
     }, timeout or p.timeout)
     -- A timeout of 0 has asked once, and leaves.
     if index == nil then

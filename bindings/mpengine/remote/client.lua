@@ -320,7 +320,8 @@ local function new(manager, address)
         address = address, prefix = ("mp:{%s}:"):format(manager.namespace), ca = manager.ca,
         timeout = manager.timeout, connect_timeout = math.min(3, manager.timeout), lease = manager.lease,
         id = ("%d-%016x"):format(core.pid(), random_number()),
-        connections = {}, opening = {}, waits = {}, last_wait = 0, ended = {}, held = {}, owned = {}, permits = {}, fetching = {},
+        connections = {}, opening = {}, waits = {}, last_wait = 0, ended = {}, held = {}, owned = {}, permits = {},
+        fetching = {},
     }, Client)
 end
 

@@ -14,7 +14,7 @@ local Result = require "mpengine.pool.result"
 local scripts = require "mpengine.remote.tasks"
 require "mpengine.remote.mail"
 
-local BATCH <const> = 256 -- tasks of one script
+local BATCH <const>, BYTES <const> = 256, 1 << 20 -- tasks of one script, and bytes, unless one has more
 
 ---@class mpengine.remote.Pool
 local Pool = { __name = "mp.remote.Pool" }
@@ -90,7 +90,6 @@ end
 local function deliver(pool, token, text)
     local task = pool.tasks[token]
     ended(pool, token)
-    pool.heard = core.now()
     if text == "d" then
         return task.done(nil, errors.new { kind = "worker_died", message = "the worker is not heard of any more" })
     end
@@ -125,7 +124,11 @@ local function submit(pool, tokens)
             task.delay = 0
         end
     end
-    if #words > 0 then run(pool, true, scripts.SUBMIT, table.unpack(words)) end
+    if #words == 0 then return end
+    local c = pool.client
+    local number = c:number()
+    c:telling_over(function(over) run(pool, true, scripts.SUBMIT, number, over, table.unpack(words)) end)
+    c:over(number)
 end
 
 --- They cannot be submitted: each fails with the reason.
@@ -140,15 +143,29 @@ local function fail(pool, tokens, err)
     end
 end
 
+--- The next tasks that go in one step.
+local function batch_of(pool, tokens, first)
+    local batch, bytes = {}, 0
+    for i = first, math.min(#tokens, first + BATCH - 1) do
+        local task = pool.tasks[tokens[i]]
+        bytes = bytes + (task and #task.bytes or 0)
+        if i > first and bytes > BYTES then break end
+        batch[#batch + 1] = tokens[i]
+    end
+    return batch
+end
+
 --- A task that submits what calls have asked for before it runs.
 local function flush(pool)
     while #pool.out > 0 do
         local tokens = pool.out
         pool.out = {}
-        for first = 1, #tokens, BATCH do
-            local batch = table.move(tokens, first, math.min(#tokens, first + BATCH - 1), 1, {})
+        local first = 1
+        while first <= #tokens do
+            local batch = batch_of(pool, tokens, first)
             local ok, err = pcall(submit, pool, batch)
             if not ok then fail(pool, batch, err) end
+            first = first + #batch
         end
     end
     pool.flushing = false
@@ -156,13 +173,8 @@ end
 
 --- Submits again what the server does not know, and has not known one period ago: a result that was on its way has
 --- come meanwhile.
-local function look_for_lost(pool)
-    local tokens, lost = {}, {}
-    for token in pairs(pool.tasks) do
-        tokens[#tokens + 1] = token
-        if #tokens == 1000 then break end
-    end
-    if #tokens == 0 then return end
+local function look_for_lost(pool, tokens)
+    local lost = {}
     for i, known in ipairs(run(pool, true, scripts.CHECK, table.unpack(tokens))) do
         local task = pool.tasks[tokens[i]]
         if task and known == 1 then
@@ -176,16 +188,28 @@ local function look_for_lost(pool)
     if #lost > 0 then submit(pool, lost) end
 end
 
+--- Looks for all that are outstanding for a period.
+local function look_for_late(pool, period)
+    local tokens, before = {}, core.now() - period
+    for token, task in pairs(pool.tasks) do
+        if task.since < before then tokens[#tokens + 1] = token end
+    end
+    for first = 1, #tokens, BATCH do
+        look_for_lost(pool, table.move(tokens, first, math.min(#tokens, first + BATCH - 1), 1, {}))
+    end
+end
+
 --- The task that runs while any is outstanding.
 local function pump(pool)
     local wait <close> = pool.client:wait() -- no message has its token
     local period = pool.client.lease / 3
-    pool.heard = core.now()
+    local next_look = core.now() + period
     while pool.outstanding > 0 do
-        pool.client:await(wait, core.now() + period)
-        if core.now() - pool.heard >= period and pool.outstanding > 0 then
-            pool.heard = core.now()
-            pcall(look_for_lost, pool)
+        pool.client:await(wait, next_look)
+        if core.now() >= next_look and pool.outstanding > 0 then
+            local from = core.now()
+            pcall(look_for_late, pool, period)
+            next_look = core.now() + math.max(period, 10 * (core.now() - from))
         end
     end
 end
@@ -213,7 +237,7 @@ local function add(pool, call, name, args, opts, flags, done)
     pool.tasks[token] = {
         bytes = envelope.seal(pool.key, pool.place .. token, bytes), priority = PRIORITIES[opts.priority or "normal"],
         delay = (opts.delay or 0) * 1000 // 1 | 0, retries = opts.retries or 0, retry_errors = opts.retry_errors or 0,
-        done = done,
+        done = done, since = core.now(),
     }
     c.tasks[token] = pool
     pool.outstanding = pool.outstanding + 1
@@ -237,8 +261,11 @@ local function cancel(pool, tokens)
             ended(pool, token)
         end
     end
-    if #known > 0 then pool.client:surely(true, scripts.CANCEL, pool.queue, pool.client.id,
-        pool.client:lease_ms(), table.unpack(known)) end
+    local c = pool.client
+    for first = 1, #known, BATCH do
+        c:surely(true, scripts.CANCEL, pool.queue, c.id, c:lease_ms(),
+            table.unpack(known, first, math.min(#known, first + BATCH - 1)))
+    end
 end
 
 -- ---- calls -----------------------------------------------------------------------------------
@@ -330,10 +357,12 @@ function methods:terminate()
     for token in pairs(tasks) do tokens[#tokens + 1] = token end
     local kept = {}
     for i, token in ipairs(tokens) do kept[i] = tasks[token] end
+    local _ <close> = setmetatable({}, { __close = function() -- also without a server
+        for _, task in ipairs(kept) do
+            task.done(nil, errors.new { kind = "terminated", message = "the pool was terminated" })
+        end
+    end })
     cancel(pool, tokens)
-    for _, task in ipairs(kept) do
-        task.done(nil, errors.new { kind = "terminated", message = "the pool was terminated" })
-    end
 end
 
 --- Waits until all tasks have ended: true, or nil and "timeout". Raises before close or terminate.

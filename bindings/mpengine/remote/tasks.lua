@@ -1,8 +1,12 @@
 --- The scripts of pools. The tasks of a client are in a hash, by their numbers; the ready ones are in three
 --- lists by priority, the delayed ones in a sorted set. A worker claims as many as it has room for, and those
---- that it runs are in a hash of its own, until it says how they ended: that moves the result to the stream of
+--- that it has of a queue are in a hash, until it says how they ended: that moves the result to the stream of
 --- the client, in the same step. A worker with room that found no task is in the list of idle ones, and a
 --- task that comes is given to it at once.
+---
+--- What a worker was given in a reply that it never got stays in its hash: it asks for what it does not know
+--- (RESUME) after its connection was lost, and when the hash has more tasks than it has. Each queue has the list
+--- of its workers, and those that are alive, and submitters that hear nothing, look there for dead ones.
 ---
 --- A task is named "client number". What is known of its runs goes with the name: how often its worker died,
 --- how often that may be, the same for errors, and its priority.
@@ -16,6 +20,7 @@ local queue, me, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local at = now()
 local IDLE, ROOM, LATER = P .. 'idle:' .. queue, P .. 'room:' .. queue, P .. 'later:' .. queue
 local DEAD, WORKERS = P .. 'dead:' .. queue, P .. 'workers:' .. queue
+local function runs(worker) return P .. 'runs:' .. queue .. ':' .. worker end
 local function ready(priority) return P .. 'ready:' .. queue .. ':' .. priority end
 local function parts(entry)
     return entry:match('^(%S+ %d+) (%d+) (%d+) (%d+) (%d+) (%d)$')
@@ -48,7 +53,7 @@ end
 local function claim(worker, entry)
     local id = parts(entry)
     local bytes = payload(id)
-    if bytes then call('HSET', P .. 'runs:' .. worker, id, entry) end
+    if bytes then call('HSET', runs(worker), id, entry) end
     return bytes, id
 end
 local function give_idle(entry)
@@ -57,7 +62,8 @@ local function give_idle(entry)
         if not worker then return false end
         if deadline(worker) > at then
             local bytes, id = claim(worker, entry)
-            if bytes then send(worker, 'task:' .. queue, id, bytes) end
+            if not bytes then return true end
+            send(worker, 'task:' .. queue, id, bytes)
             if call('HINCRBY', ROOM, worker, -1) <= 0 then
                 call('LPOP', IDLE)
                 call('HDEL', ROOM, worker)
@@ -108,17 +114,15 @@ local function failed(entry, bytes)
     finish(id, 'v' .. bytes)
 end
 local function reap()
-    local last = tonumber(call('GET', P .. 'reaped') or 0)
+    local last = tonumber(call('HGET', P .. 'looked', queue) or 0)
     if at - last < lease / 3 then return end
-    call('SET', P .. 'reaped', at)
-    for _, gone in ipairs(call('ZRANGEBYSCORE', P .. 'live', '-inf', at, 'LIMIT', 0, 64)) do
+    call('HSET', P .. 'looked', queue, at)
+    for _, gone in ipairs(call('HKEYS', WORKERS)) do
         if deadline(gone) <= at then
-            local runs = call('HVALS', P .. 'runs:' .. gone)
-            call('DEL', P .. 'runs:' .. gone, P .. 'tasks:' .. gone)
-            for _, entry in ipairs(runs) do crashed(entry, 'd') end
+            local left = call('HVALS', runs(gone))
+            call('DEL', runs(gone))
             call('HDEL', WORKERS, gone)
-            call('ZREM', P .. 'live', gone)
-            call('ZADD', P .. 'gone', at, gone)
+            for _, entry in ipairs(left) do crashed(entry, 'd') end
         end
     end
 end
@@ -128,8 +132,9 @@ local function promote()
         put(entry)
     end
 end
-local function claims(room)
-    local out = {0}
+-- What the worker was given by messages that it has not read yet is in its hash, and takes room.
+local function claims(capacity)
+    local out, room = {0, 0}, capacity - call('HLEN', runs(me))
     for priority = 0, 2 do
         local list = ready(priority)
         while #out <= 2 * room do
@@ -142,7 +147,7 @@ local function claims(room)
             end
         end
     end
-    room = room - (#out - 1) / 2
+    room = room - (#out - 2) / 2
     if room > 0 then
         call('HSET', ROOM, me, room)
         join(IDLE, me)
@@ -152,15 +157,18 @@ local function claims(room)
     end
     local first = call('ZRANGE', LATER, 0, 0, 'WITHSCORES')
     out[1] = first[2] and math.max(1, math.ceil(first[2] - at)) or -1
+    out[2] = call('HLEN', runs(me))
     return out
 end
 ]]
 
--- ARGV: then number, priority, delay in ms, retries, retries of errors, payload of each task. A task that is there
--- already was submitted by a call whose reply was lost.
+-- ARGV: number of the step, numbers of steps that are over; then number, priority, delay in ms, retries, retries of
+-- errors, payload of each task.
 tasks.SUBMIT = client.script(COMMON .. [[
 beat(me, lease, at)
-for i = 4, #ARGV, 6 do
+if was_done(me, ARGV[4], ARGV[5]) then return 1 end
+note_done(me, ARGV[4])
+for i = 6, #ARGV, 6 do
     if call('HSETNX', P .. 'tasks:' .. me, ARGV[i], ARGV[i + 5]) == 1 then
         local entry = table.concat({me, ARGV[i], 0, ARGV[i + 3], 0, ARGV[i + 4], ARGV[i + 1]}, ' ')
         local delay = tonumber(ARGV[i + 2])
@@ -177,17 +185,18 @@ send_all()
 return 1
 ]])
 
--- ARGV: the worker's room, its number of processes, then what has ended: kind, id, bytes. Kinds: v a result, e an
--- error, x its process died, b it is to be given back. {ms until a delayed task, id, payload, …}
+-- ARGV: how many tasks the worker may have, its number of processes, then what has ended: kind, id, bytes. Kinds: v a
+-- result, e an error, x its process died, b it is to be given back. {ms until a delayed task, how many it has, id,
+-- payload, …}. It may have -1: no more, it ends what it has; -2: it goes, and has none.
 tasks.WORK = client.script(COMMON .. [[
-local room = tonumber(ARGV[4])
+local capacity = tonumber(ARGV[4])
 beat(me, lease, at)
-call('HSET', WORKERS, me, ARGV[5])
+call('HSET', WORKERS, me, capacity < 0 and 0 or ARGV[5])
 for i = 6, #ARGV, 3 do
     local kind, id, bytes = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-    local entry = call('HGET', P .. 'runs:' .. me, id)
+    local entry = call('HGET', runs(me), id)
     if entry then
-        call('HDEL', P .. 'runs:' .. me, id)
+        call('HDEL', runs(me), id)
         if kind == 'v' then finish(id, 'v' .. bytes)
         elseif kind == 'e' then failed(entry, bytes)
         elseif kind == 'x' then crashed(entry, 'v' .. bytes)
@@ -196,21 +205,45 @@ for i = 6, #ARGV, 3 do
 end
 reap()
 promote()
-if room < 0 then
+if capacity < 0 then
     call('HDEL', ROOM, me)
-    call('HDEL', WORKERS, me)
     call('LREM', IDLE, 1, me)
+    if capacity == -2 then
+        local left = call('HVALS', runs(me))
+        call('DEL', runs(me))
+        call('HDEL', WORKERS, me)
+        for _, entry in ipairs(left) do put(entry, true) end
+    end
     send_all()
-    return {-1}
+    return {-1, call('HLEN', runs(me))}
 end
-local out = claims(room)
+local out = claims(capacity)
 send_all()
+return out
+]])
+
+-- ARGV: the tasks that the worker knows. {id, payload, …} of the others that it has.
+tasks.RESUME = client.script(COMMON .. [[
+beat(me, lease, at)
+local known, out = {}, {}
+for i = 4, #ARGV do known[ARGV[i] ] = true end
+for _, id in ipairs(call('HKEYS', runs(me))) do
+    local bytes = not known[id] and payload(id)
+    if bytes then
+        out[#out + 1] = id
+        out[#out + 1] = bytes
+    elseif not known[id] then
+        call('HDEL', runs(me), id)
+    end
+end
 return out
 ]])
 
 -- ARGV: numbers. 0 for each that is neither waiting nor running.
 tasks.CHECK = client.script(COMMON .. [[
 beat(me, lease, at)
+reap()
+send_all()
 local out = {}
 for i = 4, #ARGV do out[#out + 1] = call('HEXISTS', P .. 'tasks:' .. me, ARGV[i]) end
 return out
@@ -218,10 +251,11 @@ return out
 
 -- ARGV: numbers. The tasks have no result; workers that run them are told.
 tasks.CANCEL = client.script(COMMON .. [[
+local workers = call('HKEYS', WORKERS)
 for i = 4, #ARGV do
     if call('HDEL', P .. 'tasks:' .. me, ARGV[i]) == 1 then
-        for _, worker in ipairs(call('HKEYS', WORKERS)) do
-            if call('HEXISTS', P .. 'runs:' .. worker, me .. ' ' .. ARGV[i]) == 1 then
+        for _, worker in ipairs(workers) do
+            if call('HEXISTS', runs(worker), me .. ' ' .. ARGV[i]) == 1 then
                 send(worker, 'cancel', me .. ' ' .. ARGV[i], '')
             end
         end
@@ -236,7 +270,7 @@ tasks.STATE = client.script(COMMON .. [[
 local processes, workers = 0, 0
 local all = call('HGETALL', WORKERS)
 for i = 1, #all, 2 do
-    if deadline(all[i]) > at then
+    if all[i + 1] ~= '0' and deadline(all[i]) > at then
         processes, workers = processes + all[i + 1], workers + 1
     end
 end

@@ -17,6 +17,9 @@ local worker = {}
 local BATCH <const> = 256 -- ends of tasks in one script
 local AHEAD <const> = 0.02 -- seconds of work that are asked for in advance, for each process
 local MOST <const> = 64 -- tasks in advance for each process
+local BYTES <const> = 1 << 20 -- of ends in one script, unless one has more
+local PAUSE <const> = 1 -- seconds until a server that refuses is asked again
+local FAREWELL <const> = 5 -- seconds to say goodbye to the server at the end
 
 ---@class mpengine.remote.worker.Options
 ---@field processes integer
@@ -85,7 +88,7 @@ local function start(q, id, sealed)
         timeout = task.timeout > 0 and task.timeout or nil,
         callback = function(bytes, well, took)
             q.took = (q.took or took) * 0.8 + took * 0.2
-            ended(q, id, well and "v" or "e", bytes)
+            if q.runs[id] then ended(q, id, well and "v" or "e", bytes) end
         end,
         error_callback = function(err)
             if q.runs[id] then ended(q, id, kind_of(err), outcome.of_error(q.w.manager, err)) end
@@ -98,40 +101,81 @@ local function start(q, id, sealed)
     end
 end
 
---- How many more tasks it may have: one for each process, and in advance what is short.
-local function room(q)
+--- How many tasks it may have: one for each process, and in advance what is short.
+local function capacity(q)
     if q.w.stopping then return -1 end
     local ahead = q.took and math.min(MOST, AHEAD / q.took // 1 | 0) or 0
-    return math.max(0, q.w.processes * (1 + ahead) - q.running)
+    return q.w.processes * (1 + ahead)
+end
+
+--- The words for the next ends of tasks, and how many they are.
+local function ends(q)
+    local words, n, bytes = {}, 0, 0
+    while n < math.min(#q.ended, BATCH) do
+        bytes = bytes + #q.ended[n + 1][3]
+        if n > 0 and bytes > BYTES then break end
+        n = n + 1
+        table.move(q.ended[n], 1, 3, #words + 1, words)
+    end
+    return words, n
+end
+
+--- The tasks that this process knows: they run, or have ended.
+local function known(q)
+    local list = {}
+    for id in pairs(q.runs) do list[#list + 1] = id end
+    for _, entry in ipairs(q.ended) do list[#list + 1] = entry[2] end
+    return list
+end
+
+--- Starts what the server has given without this process having heard of it. A message that comes late is then
+--- of a task that is known (q.resumed).
+local function resume(q)
+    local c = q.w.client
+    q.resumed_at = core.now()
+    local tasks = c:run(true, scripts.RESUME, q.name, c.id, c:lease_ms(), table.unpack(known(q)))
+    local heard = {}
+    for _, id in ipairs(known(q)) do heard[id] = true end
+    q.resumed = {}
+    for i = 1, #tasks, 2 do
+        if not heard[tasks[i]] then
+            start(q, tasks[i], tasks[i + 1])
+            q.resumed[tasks[i]] = true
+        end
+    end
 end
 
 --- Says what has ended, and asks for tasks. Returns when to ask again.
 local function exchange(q)
-    local words, n = {}, math.min(#q.ended, BATCH)
-    for i = 1, n do table.move(q.ended[i], 1, 3, #words + 1, words) end
+    local words, n = ends(q)
     local c = q.w.client
-    local tasks = c:run(true, scripts.WORK, q.name, c.id, c:lease_ms(), room(q), q.w.processes, table.unpack(words))
+    local tasks = c:run(true, scripts.WORK, q.name, c.id, c:lease_ms(), capacity(q), q.w.processes,
+        table.unpack(words))
     q.ended = table.move(q.ended, n + 1, #q.ended, 1, {})
-    for i = 2, #tasks, 2 do start(q, tasks[i], tasks[i + 1]) end
+    for i = 3, #tasks, 2 do start(q, tasks[i], tasks[i + 1]) end
     local period = c.lease / 3
+    local is_new = q.connection ~= c.connections.commands
+    q.connection = c.connections.commands
+    if is_new or tasks[2] > q.running + #q.ended and core.now() - q.resumed_at >= period then resume(q) end
     return tasks[1] >= 0 and math.min(period, tasks[1] / 1000) or period
 end
 
 local function is_idle(q) return q.w.stopping and q.running == 0 and #q.ended == 0 end
 
---- The loop of a queue. An outage of the server ends nothing: it is asked again.
+--- The loop of a queue. An outage of the server, and one that refuses, end nothing: it is asked again.
 local function serve(q)
     while not is_idle(q) do
         q.stir:clear()
         local ok, again = pcall(exchange, q)
         if not ok then
-            if not errors.is(again) or again.kind ~= "disconnected" and again.kind ~= "refused" then error(again, 0) end
-            report(again.message)
-            again = 0
+            report(errors.message(again))
+            co.sleep(PAUSE)
+        elseif #q.ended == 0 and not is_idle(q) then
+            q.stir:wait(again)
         end
-        if #q.ended == 0 and not is_idle(q) then q.stir:wait(again) end
     end
-    pcall(exchange, q) -- no more tasks for this one
+    local c = q.w.client
+    c:run(true, scripts.WORK, q.name, c.id, c:lease_ms(), -2, 0)
 end
 
 -- ---- messages --------------------------------------------------------------------------------
@@ -145,7 +189,10 @@ local function listen(w)
                 fields.look = nil
                 q.stir:set()
             end
-            for id, sealed in pairs(fields) do start(q, id, sealed) end
+            for id, sealed in pairs(fields) do
+                if not q.resumed[id] then start(q, id, sealed) end
+                q.resumed[id] = nil
+            end
         end)
     end
     c:listen("cancel", function(fields)
@@ -166,7 +213,10 @@ local function read_messages(w)
     local wait <close> = w.client:wait()
     while true do
         local ok, err = pcall(w.client.await, w.client, wait)
-        if not ok and not (errors.is(err) and err.kind == "disconnected") then error(err, 0) end
+        if not ok then
+            report(errors.message(err))
+            co.sleep(PAUSE)
+        end
     end
 end
 
@@ -200,7 +250,13 @@ function worker.stop(w)
     if w.stopping then return end
     w.stopping = true
     for _, q in ipairs(w.queues) do q.stir:set() end
-    w.late = co.spawn_later(w.grace, stop_late, w)
+    w.late = co.spawn(function()
+        co.joinall(w.loops, w.grace)
+        stop_late(w)
+        co.joinall(w.loops, FAREWELL)
+        w.is_silent = true
+        co.killall(w.loops)
+    end)
 end
 
 --- Runs tasks until stop is called.
@@ -227,19 +283,22 @@ function worker.run(url, options, started)
     w.pool = Pool(options.processes)
     for i, name in ipairs(options.queues) do
         w.queues[i] = { w = w, name = name, running = 0, runs = {}, ended = {}, stir = co.Event(),
+            resumed = {}, resumed_at = core.now(),
             place = ("%s/%s "):format(manager.namespace, name) }
     end
     listen(w)
     c:keep_alive()
     local reader = co.spawn(read_messages, w)
-    local loops = {}
-    for i, q in ipairs(w.queues) do loops[i] = co.spawn(serve, q) end
+    w.loops = {}
+    for i, q in ipairs(w.queues) do w.loops[i] = co.spawn(serve, q) end
     if started then started(w) end
-    co.joinall(loops, nil, { raise_error = true })
+    co.joinall(w.loops)
+    for _, loop in ipairs(w.is_silent and {} or w.loops) do loop:get() end
     reader:kill()
     if w.late then w.late:kill() end
     w.pool:terminate()
     w.pool:join()
+    if w.is_silent then error("the server cannot be told that this worker goes: what ran is found by its lease", 0) end
 end
 
 return worker
