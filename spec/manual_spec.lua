@@ -44,3 +44,15 @@ describe("the comparison", function()
     }, programs)
   end)
 end)
+
+it("the table of contents has each page once", function()
+  local f = assert(io.open "docs/README.md")
+  local contents = f:read "a"
+  f:close()
+  local pages = assert(io.popen "cd docs && ls *.md")
+  for page in pages:lines() do
+    local _, count = contents:gsub("%- %[" .. page:gsub("%p", "%%%0") .. "%]%(" .. page:gsub("%p", "%%%0"), "")
+    if page ~= "README.md" then assert.equal(1, count, page) end
+  end
+  pages:close()
+end)

@@ -8,13 +8,13 @@
 --   ```lua run file=NAME   the same, and it stays in the file NAME for the blocks after it
 --   ```lua file=NAME       only saved
 --   ```sh run              commands of the shell, where `mpengine` is the one that was built
---   ```sh start            one command that runs until the page ends; its first line is waited for
+--   ```sh start            one command that runs until the page ends; what it prints, or one line, is waited for
 --   ```text                directly after one of them: what it prints, errors too
 --   ```text sorted         the same, in any order of the lines
 --
 -- In an output `…` stands for any text within a line, and a line of `…` alone for any number of lines. The
--- blocks of a page run in order, in one directory of its own. In all of them 8080 and 8081 stand for free
--- ports, and 4711 and 4712 for the processes of the first and the second `sh start`.
+-- blocks of a page run in order, in one directory of its own. In all of them 8080, 8081 and 8082 stand for
+-- free ports, and 4711 and 4712 for the processes of the first and the second `sh start`.
 --
 -- MPENGINE is the command, build/mpengine when absent. Ends with status 1 if a program prints anything
 -- else, or ends with another status than 0. spec/manual_spec.lua does the same.
@@ -22,7 +22,7 @@
 local manual = {}
 
 local LIMIT = 60 * (tonumber(os.getenv "MPE_TEST_SLOW") or 1) -- seconds that a program may take
-local PORTS, PIDS = { "8080", "8081" }, { "4711", "4712" }
+local PORTS, PIDS = { "8080", "8081", "8082" }, { "4711", "4712" }
 
 local function write(path, text)
   local f <close> = assert(io.open(path, "w"))
@@ -167,12 +167,20 @@ function Session:script(program)
   return "exec mpengine -l mp=mpengine " .. file
 end
 
+-- Reads lines of the started program until they are what the page says.
 function Session:start(program)
-  local pipe = assert(io.popen(("%secho $$; exec %s"):format(self.prefix, self:script(program))))
+  local pipe = assert(io.popen(("%stimeout -k 5 %d sh -c %s"):format(self.prefix, 2 * LIMIT,
+    quote("echo $$; exec " .. self:script(program)))))
   local pid = pipe:read "l"
   table.insert(self.started, { pid = pid, pipe = pipe })
   self.real[assert(PIDS[#self.started], "too many started programs")] = pid
-  return (pipe:read "l" or "nothing") .. "\n", true
+  local expected = self:translate(program.output or "…\n")
+  local printed = ""
+  repeat
+    local line = pipe:read "L"
+    printed = printed .. (line or "(it has ended)\n")
+  until not line or manual.same(printed, expected)
+  return printed, true
 end
 
 --- Runs one of the blocks. Returns true, or nil and what is wrong.
