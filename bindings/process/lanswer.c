@@ -8,9 +8,10 @@
  * two of them the program goes on.
  *
  * SIGQUIT starts a reader, which writes to this process's standard error. It is started in the
- * handler itself, so that a process that blocks in C code shows where it is as well: by vfork in
- * a vfork, and execve, none of which touches what the process was doing. The process between the
- * two ends at once, so that no child is left. */
+ * handler itself, so that a process that blocks in C code shows where it is as well: by a child in
+ * a child, each as vfork makes them but on a stack of its own, and execve. None of them touches
+ * what the process was doing. (Of a vfork in a vfork the address sanitizer keeps one return address
+ * for both.) The process between the two ends at once, so that no child is left. */
 #include "base/lmodules.h"
 #include "base/lsystem.h"
 #include "process/lprocess.h"
@@ -19,6 +20,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,9 +28,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define QUESTIONS 8    /* that wait; further ones are not answered */
-#define TEXT_MAX 4096  /* of a question */
-#define VARIABLES 1000 /* of the environment, for a reader */
+#define QUESTIONS 8        /* that wait; further ones are not answered */
+#define TEXT_MAX 4096      /* of a question */
+#define VARIABLES 1000     /* of the environment, for a reader */
+#define READER_STACK 16384 /* bytes, of each of the two */
 #define PID_DIGITS 10
 #define PID_PLACE "PID       " /* so wide */
 
@@ -228,38 +231,52 @@ set_pid(void)
         own.pid[i] = i < n ? digits[n - 1 - i] : ' ';
 }
 
-/* In the grandchild, which shares the memory of this process until it has become the reader. */
-static void
-become_reader(char **variables)
+struct start {
+    char *variables[VARIABLES + 1];
+    _Alignas(16) char child[READER_STACK], grandchild[READER_STACK];
+};
+
+/* Runs f in a child that shares the memory of this process, which waits until the child has ended or
+ * is another program. Its number, or -1. */
+static pid_t
+borrow(int (*f)(void *start), char stack[READER_STACK], struct start *s)
 {
+    return clone(f, stack + READER_STACK, CLONE_VM | CLONE_VFORK | SIGCHLD, s);
+}
+
+/* In the grandchild. */
+static int
+become_reader(void *start)
+{
+    struct start *s = start;
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     dup2(STDERR_FILENO, STDOUT_FILENO);
-    execve("/proc/self/exe", own.reader, variables);
+    execve("/proc/self/exe", own.reader, s->variables);
     static const char message[] = "mpengine: cannot start a reader to write the dump\n";
-    if (write(STDERR_FILENO, message, sizeof message - 1) < 0)
-        _exit(127);
-    _exit(127);
+    return write(STDERR_FILENO, message, sizeof message - 1) < 0 ? 126 : 127;
+}
+
+static int
+start_and_end(void *start)
+{
+    struct start *s = start;
+    return borrow(become_reader, s->grandchild, s) < 0;
 }
 
 static void
 start_reader(void)
 {
     extern char **environ;
-    char *variables[VARIABLES + 1];
+    struct start s;
     int n = 0, status;
     for (char **v = environ; v && *v && n < VARIABLES; v++)
         if (strncmp(*v, "MPENGINE_", 9) != 0)
-            variables[n++] = *v;
-    variables[n] = NULL;
+            s.variables[n++] = *v;
+    s.variables[n] = NULL;
     set_pid();
-    pid_t pid = vfork();
-    if (pid == 0) {
-        if (vfork() == 0)
-            become_reader(variables);
-        _exit(0);
-    }
+    pid_t pid = borrow(start_and_end, s.child, &s);
     while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
 }
