@@ -14,6 +14,7 @@
 #   make soak         many connections to a server, and flat memory    (CONNECTIONS=, WORKERS=)
 #   make model        protocols of shared memory, every order of their steps (spin)
 #   make bench        numbers beside Python's and the raw limits            (ROW=)
+#   make docs         the manual as HTML, with search, in build/docs (pandoc)
 #   make install uninstall               PREFIX=/usr/local LIBDIR=PREFIX/lib DESTDIR=
 #   make install-engine                  the libraries alone: needs no Lua
 #   make engine       the libraries alone: needs no Lua

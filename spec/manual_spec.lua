@@ -56,3 +56,31 @@ it("the table of contents has each page once", function()
   end
   pages:close()
 end)
+
+describe("the book", function()
+  local book = dofile "tools/book.lua"
+
+  it("has each annotated function in its index", function()
+    local index, count = book.index(), 0
+    for _, f in ipairs(book.functions()) do
+      count = count + 1
+      assert.truthy(index:find(('<a id="%s.%s"></a>'):format(f.class, f.name), 1, true), f.signature)
+    end
+    local annotated = 0
+    for line in io.lines "bindings/library/mpengine.lua" do
+      if line:find "^function " then annotated = annotated + 1 end
+    end
+    assert.equal(annotated, count)
+  end)
+
+  it("has each page as a chapter, with a name of its own", function()
+    local names, paths = {}, {}
+    for _, chapter in ipairs(book.chapters()) do
+      assert.is_nil(names[chapter.html], chapter.html)
+      names[chapter.html], paths[chapter.path or ""] = true, true
+    end
+    local pages = assert(io.popen "ls docs/*.md")
+    for page in pages:lines() do assert.is_true(paths[page], page) end
+    pages:close()
+  end)
+end)

@@ -1,7 +1,7 @@
 # The checks beside the tests, included by the Makefile: checkers of memory and threads, storms, models,
 # benchmarks, style. docs/testing.md says what each one finds.
 
-.PHONY: asan tsan valgrind chaos soak fuzz model bench lint format tidy
+.PHONY: asan tsan valgrind chaos soak fuzz model bench lint format tidy docs
 
 # Sanitizers change what is compiled, so they have trees of their own. The Lua that loads core.so is
 # not instrumented: the run-time library must then come before it.
@@ -57,6 +57,11 @@ bench: all
 	@CC='$(CC)' tools/deps.sh install-bench || echo "bench: going on without these"
 	@CC='$(CC)' bench/build.sh $(BUILD)/bench
 	@MPENGINE=$(BUILD)/mpengine RAW=$(BUILD)/bench lua5.4 bench/run.lua $(ROW)
+
+# The manual as HTML, with search and an index of all functions.
+docs:
+	@tools/deps.sh check-docs
+	lua5.4 tools/book.lua $(BUILD)/docs
 
 # ---- style ---------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@
 #   tools/deps.sh install-SET   installs what is missing, and only that, with apt-get; without root
 #                               it prints the command to run and ends with status 1
 #
-# SET is engine, build, run, test, lint, bench, model or valgrind. With everything in place nothing is
+# SET is engine, build, run, test, lint, bench, model, docs or valgrind. With everything in place nothing is
 # printed and nothing is downloaded.
 set -u
 
@@ -94,6 +94,11 @@ need_model() {
     need "spin, which checks models" spin command -v spin
 }
 
+need_docs() {
+    need "the Lua 5.4 interpreter" lua5.4 command -v lua5.4
+    need "pandoc, which renders the manual" pandoc command -v pandoc
+}
+
 need_valgrind() {
     need_engine
     need "valgrind" valgrind command -v valgrind
@@ -135,9 +140,9 @@ request=${1:-}
 action=${request%%-*} set=${request#*-}
 case $action in check | install) ;; *) set='' ;; esac
 case $set in
-    engine | build | run | test | lint | bench | model | valgrind) ;;
+    engine | build | run | test | lint | bench | model | docs | valgrind) ;;
     *)
-        echo "usage: tools/deps.sh {check|install}-{engine|build|run|test|lint|bench|model|valgrind}" >&2
+        echo "usage: tools/deps.sh {check|install}-{engine|build|run|test|lint|bench|model|docs|valgrind}" >&2
         exit 2
         ;;
 esac
