@@ -106,6 +106,25 @@ describe("a StreamServer", function()
     assert.equal(0, r.status)
   end)
 
+  it("has its workers when start returns, also for a client that blocks the main process", function()
+    support.ok [[
+      local s = mp.server.StreamServer { workers = 2, handler = function(c) c:send(c:receive() .. "\n") end }
+      s:start()
+      local c = require "socket".connect("127.0.0.1", s.port)
+      c:settimeout(10)
+      c:send "hello\n"
+      eq(c:receive(), "hello")
+      s:stop(0)]]
+  end)
+
+  it("says why its workers cannot be started, and leaves nothing open", function()
+    support.ok [[
+      local s = mp.server.StreamServer { workers = 2, handler = print }
+      s.context = { Process = function() return { start = function() error("no process", 0) end } end }
+      raises("no process", s.start, s)
+      raises("refused", function() assert(require "socket".connect("127.0.0.1", s.port)) end)]]
+  end)
+
   for _, workers in ipairs { 0, 1 } do
     it(("stops: handlers end, those that do not are cancelled (%d workers)"):format(workers), function()
       ok([[

@@ -9,6 +9,7 @@ local tasks = require "mpengine.co.tasks"
 local waiting = require "mpengine.co.wait"
 local events = require "mpengine.co.events"
 local locks = require "mpengine.co.locks"
+local errors = require "mpengine.errors"
 local restart = require "mpengine.restart"
 
 local server = {}
@@ -184,17 +185,21 @@ function Server:__tostring()
     return ("mp.%s: %s:%s (%s)"):format(self.kind, self.host, tostring(self.port), self.state)
 end
 
---- Starts a worker, and others in its place, until the server stops.
-local function keep_worker(self, i)
+local function start_worker(self, i)
+    local worker = self.context.Process {
+        name = ("%s-%d"):format(self.name, i), daemon = true, target = server.work,
+        args = { self.listener, self.settings, self.counts, i * COUNTS, self.stopping, self.seconds },
+    }
+    worker:start()
+    self.workers[i] = worker
+    return core.now()
+end
+
+--- Starts others in the place of a worker, until the server stops.
+local function keep_worker(self, i, began)
     local pauses = restart.pauses(BACK_OFF_FIRST, BACK_OFF_MOST)
-    while self.state == "serving" do
-        local began = core.now()
-        local worker = self.context.Process {
-            name = ("%s-%d"):format(self.name, i), daemon = true, target = server.work,
-            args = { self.listener, self.settings, self.counts, i * COUNTS, self.stopping, self.seconds },
-        }
-        worker:start()
-        self.workers[i] = worker
+    while true do
+        local worker = self.workers[i]
         worker:join()
         if self.state ~= "serving" then return end
         self.counts[i * COUNTS + OPEN] = 0
@@ -203,6 +208,15 @@ local function keep_worker(self, i)
         core.report(1, ("%s: worker %s (pid %d) ended with %s; the next one starts in %.1f s"):format(
             self.name, worker.name, worker.pid, tostring(worker.exitcode), pause))
         self.stopping:wait(pause)
+        local ok, result
+        while not ok and self.state == "serving" do
+            ok, result = pcall(start_worker, self, i)
+            if ok then break end
+            core.report(1, ("%s: worker %d cannot be started: %s"):format(self.name, i, errors.message(result)))
+            self.stopping:wait(pauses:take())
+        end
+        if not ok then return end
+        began = result
     end
 end
 
@@ -231,7 +245,14 @@ function Server:start()
         return self
     end
     self.keepers = {}
-    for i = 1, self.settings.workers do self.keepers[i] = core.spawn_task(keep_worker, self, i) end
+    for i = 1, self.settings.workers do
+        local ok, began = pcall(start_worker, self, i)
+        if not ok then
+            self:stop(0)
+            error(began, 0)
+        end
+        self.keepers[i] = core.spawn_task(keep_worker, self, i, began)
+    end
     return self
 end
 
