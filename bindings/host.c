@@ -51,7 +51,7 @@ is_reader(int argc, char **argv)
     for (size_t i = 0; argc > 1 && i < sizeof readers / sizeof *readers; i++)
         if (strcmp(argv[1], readers[i]) == 0)
             return 1;
-    return 0;
+    return argc > 1 && strncmp(argv[1], "--trace=", 8) == 0;
 }
 
 /* Runs the code of a child. */

@@ -57,6 +57,7 @@
     X(luv)                                                                                         \
     X(view) /* process */                                                                          \
     X(ask)                                                                                         \
+    X(tracer)                                                                                      \
     X(answer)                                                                                      \
     X(signal)                                                                                      \
     X(process)                                                                                     \

@@ -15,6 +15,7 @@ local ALLOWED = {
   ["engine/loop/offload.c"] = true,           -- the work of threads, which may outlive the engine
   ["engine/loop/names.c"] = true,
   ["engine/proc/view.c"] = true,              -- readers, which have no engine
+  ["engine/proc/tracer.c"] = true,            -- the same
   ["engine/os/passing.c"] = "realloc",        -- descriptors that the process keeps for others
 }
 local CALLS = { "malloc", "calloc", "realloc", "reallocarray", "aligned_alloc", "free", "strdup", "strndup" }

@@ -40,9 +40,11 @@ struct lmpe {
     lmpe_task *callback; /* current while the loop runs what is no task: the host's callbacks */
     lua_State *driver;   /* the thread that drives the loop now; tasks are resumed from it */
     struct lmpe_turn turn;
-    const uint64_t *clock; /* mpe_loop_clock */
-    uint32_t unseen_tasks; /* for a process without such a word */
-    uint32_t *shown_tasks; /* mpe_self_tasks: the main one, and the script's that have not ended */
+    const uint64_t *clock;  /* mpe_loop_clock */
+    const uint64_t *trace;  /* mpe_trace_word */
+    struct lmpe_told *told; /* ltrace.c; NULL: nothing yet */
+    uint32_t unseen_tasks;  /* for a process without such a word */
+    uint32_t *shown_tasks;  /* mpe_self_tasks: the main one, and the script's that have not ended */
     uint32_t live_tasks;
     uint32_t anchor_free; /* first free place for a task, see ltask.c */
     uint32_t anchor_top;

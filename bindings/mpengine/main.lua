@@ -17,6 +17,7 @@ local USAGE = [=[
 usage: mpengine [options] [script.lua [args]]
        mpengine worker|dead|acl …                tasks of remote pools; worker --help
        mpengine ps | dump [PID] [--json]
+       mpengine trace [PID] -o out.json|out.html [--seconds 5]
        mpengine profile [PID] -o out.svg [--seconds 5]
   -e code         run code
   -i              enter interactive mode after the script
@@ -26,6 +27,7 @@ usage: mpengine [options] [script.lua [args]]
   -E              ignore the environment variables of Lua
   -               run standard input
   --              stop handling options
+  --trace=FILE    trace the script into FILE.json or FILE.html
   -v, --version   show the version
   -h, --help      show this text
 ]=]
@@ -87,7 +89,13 @@ local function parse(argv)
         local short = option:sub(1, 2)
         i = i + 1
         if option == "--" then break end
-        if flags[option] then
+        local trace = option:match "^%-%-trace=(.*)$"
+        local word = option:match "^%-%-traced=(%-?%d+)$"
+        if trace then
+            todo.trace, todo.trace_place = trace, i - 1
+        elseif word then
+            core.trace_begin(math.tointeger(word))
+        elseif flags[option] then
             todo[flags[option]] = true
         elseif short == "-e" or short == "-l" then
             local text = option:sub(3)
@@ -192,7 +200,7 @@ local function show_version() print("mpengine " .. core.version .. "  (" .. _VER
 
 --- What the command does besides running scripts; a script of such a name is run as ./worker.
 local verbs = {}
-for _, name in ipairs { "ps", "dump", "profile" } do
+for _, name in ipairs { "ps", "dump", "profile", "trace" } do
     verbs[name] = function(args) return require("mpengine.look.command").run(name, args) end
 end
 for _, name in ipairs { "worker", "dead", "acl" } do
@@ -230,6 +238,10 @@ return function(argv)
     if todo.help then
         io.write(USAGE)
         return 0
+    end
+    if todo.trace then
+        core.hide_reader()
+        return require("mpengine.look.traced")(argv, todo.trace_place, todo.trace)
     end
     if todo.version or todo.interactive then show_version() end
     return finish(run(argv, todo))

@@ -314,10 +314,18 @@ give(lua_State *L, int first, int n, int failed, uint32_t item)
 
 /* ---- running ---- */
 
+static void
+trace_item(uint32_t what, uint32_t item)
+{
+    if (*self.S->trace)
+        mpe_trace_add(self.S->e, what, self.number, 0, item);
+}
+
 /* Whether the item had been stopped. A stop recorded by the handler ends with the item. */
 static int
 end_item(void)
 {
+    trace_item(MPE_TRACE_ITEM_END, 0);
     if (mpe_lease_end(&self.control, self.worker) == MPE_OK)
         return 0;
     self.S->stopped = 0;
@@ -331,6 +339,8 @@ begin_item(uint32_t item)
         &self.control, self.worker, self.task.place, self.number, item);
     if (rc != MPE_OK)
         self.S->stopped = 0;
+    else
+        trace_item(MPE_TRACE_ITEM, item);
     return rc == MPE_OK;
 }
 

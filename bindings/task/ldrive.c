@@ -134,6 +134,8 @@ lmpe_wait_in_place(lua_State *L, lmpe *S, lmpe_task *t)
         lmpe_keep_failure(L, t);
     }
     t->state = LMPE_RUNNING;
+    if (lmpe_is_traced(S))
+        lmpe_trace_run(t);
     if (again)
         mpe_interrupt(S->e);
     if (S->signals->is_due(S))

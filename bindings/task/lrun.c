@@ -135,6 +135,8 @@ task_ended(lmpe_task *t, lua_State *L, int nresults)
     keep_results(L, t, co, nresults);
     t->co = NULL;
     t->state = LMPE_DONE;
+    if (lmpe_is_traced(S))
+        lmpe_trace_task(t, MPE_TRACE_END, 0, t->outcome == 1);
     S->live_tasks--;
     *S->shown_tasks -= !t->background;
     lmpe_drop_anchor(L, S, t);
@@ -199,12 +201,16 @@ run(lmpe_task *t)
     t->state = LMPE_RUNNING;
     if (lmpe_is_looked_at(S) || S->answers)
         lmpe_hook(S, LMPE_TICK_INSTRUCTIONS);
+    if (lmpe_is_traced(S))
+        lmpe_trace_run(t);
     int status = lua_resume(co, L, is_new ? lua_gettop(co) - 1 : 0, &nresults);
     S->links = links;
     S->resetting = resetting;
     S->current = previous;
     if (status == LUA_YIELD && S->yielded) {
         S->yielded = 0;
+        if (t->state == LMPE_READY && lmpe_is_traced(S))
+            lmpe_trace_task(t, MPE_TRACE_PAUSE, 0, 0);
         return;
     }
     if (status == LUA_YIELD) /* by the original function of coroutine.yield */
@@ -271,6 +277,8 @@ spawn_task(lua_State *L, int background)
     uint32_t site = lmpe_site_here(L, lmpe_self(L));
     lmpe_task *t = new_task(L, background);
     t->site = site;
+    if (lmpe_is_traced(t->S))
+        lmpe_trace_spawn(L, t);
     lmpe_make_ready(t);
     t->state = LMPE_NEW;
     return 1;
@@ -301,6 +309,8 @@ run_now(lua_State *L)
     uint32_t site = lmpe_site_here(L, S);
     lmpe_task *t = new_task(L, 1);
     t->site = site;
+    if (lmpe_is_traced(S))
+        lmpe_trace_spawn(L, t);
     S->driver = L;
     run(t);
     S->driver = driver;

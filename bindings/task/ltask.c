@@ -210,6 +210,7 @@ begin_main_task(lmpe *S, lmpe_task *t)
     memset(t, 0, sizeof *t);
     S->clock = mpe_loop_clock(S->e);
     mpe_loop_look(S->e);
+    S->trace = mpe_trace_word(S->e);
     S->shown_tasks = mpe_self_tasks(S->e);
     if (!S->shown_tasks)
         S->shown_tasks = &S->unseen_tasks;
@@ -217,6 +218,8 @@ begin_main_task(lmpe *S, lmpe_task *t)
     t->S = S;
     t->id = mpe_owner_new(S->e);
     t->state = LMPE_RUNNING;
+    if (lmpe_is_traced(S))
+        lmpe_trace_task(t, MPE_TRACE_RUN, 0, MPE_TRACE_MAIN);
 }
 
 static void

@@ -47,6 +47,18 @@ int lmpe_is_in_task(const lmpe *S);
 /* lhost_tasks.c: such a task has ended, and is on top of the stack. */
 void lmpe_host_task_ended(lua_State *L, lmpe_task *t);
 
+/* ---- ltrace.c: what a trace is told of tasks ---- */
+
+void lmpe_trace_task(lmpe_task *t, uint32_t what, uint64_t object, uint64_t more);
+void lmpe_trace_spawn(lua_State *L, lmpe_task *t);
+void lmpe_trace_run(lmpe_task *t);
+/* Is the program traced? */
+static inline int
+lmpe_is_traced(const lmpe *S)
+{
+    return *S->trace != 0;
+}
+
 /* ---- waits: lawait.c, lwaitlist.c ---- */
 
 /* lwaitlist.c: a list, whose user value is its owner or nil; waiting for any of a list, its user

@@ -12,6 +12,13 @@
 #define MPE__CLASSES 24u
 #define MPE__RECENT 8u
 
+/* Where this process notes what it does: core/trace.c. */
+struct mpe__trace {
+    uint64_t word; /* of the header, when it was looked at */
+    uint32_t slot; /* that the ring is of */
+    struct mpe__ring *ring;
+};
+
 struct mpe_engine {
     uint8_t *base;
     struct mpe__mapping *mapping; /* core/region.c */
@@ -46,6 +53,7 @@ struct mpe_engine {
     uint32_t holds_capacity;
     mpe_object **pins; /* core/handles.c: objects held for bytes not yet decoded */
     uint32_t pins_count, pins_capacity;
+    struct mpe__trace trace;
     struct mpe__limiter_line *limiter_lines; /* objects/limiter.c */
     struct mpe__loop *loop;                  /* loop/ */
     struct mpe__proc *proc;                  /* proc/ */

@@ -9,6 +9,7 @@
  * Death: the label is committed as every other change of an object (death.c), so a name is either
  * the object's or freed. A place counts once `places` says so; a text above it is written again.
  */
+#include "core/trace.h"
 #include "core/arena.h"
 #include "core/death.h"
 #include "core/door.h"
@@ -16,6 +17,7 @@
 #include "core/label.h"
 #include "os/os.h"
 
+#include <stdio.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -76,6 +78,21 @@ mpe__place_text(const mpe_engine *e, uint32_t number)
     return is_one ? place_at(e, number)->text : NULL;
 }
 
+/* A trace has the names of objects that are gone when it is read. */
+static void
+trace_label(mpe_engine *e, const mpe_object *o, mpe_bytes name, uint32_t place)
+{
+    char title[64 + MPE__PLACE_BYTES];
+    const char *where = mpe__place_text(e, place);
+    int shown = name.size < 64 ? (int)name.size : 64;
+    if (name.data)
+        snprintf(title, sizeof title, "'%.*s'", shown, (const char *)name.data);
+    else
+        snprintf(title, sizeof title, "(%s)", where ? where : "?");
+    mpe_trace_add(e, MPE_TRACE_OBJECT, 0, mpe_handle_of(e, o), 0);
+    mpe_trace_text(e, title, strlen(title));
+}
+
 int
 mpe_object_label(mpe_engine *e, mpe_object *o, mpe_bytes name, uint32_t place)
 {
@@ -99,6 +116,8 @@ mpe_object_label(mpe_engine *e, mpe_object *o, mpe_bytes name, uint32_t place)
         mpe__commit_change(e, &c);
     else
         mpe__store64(&o->label, c.value);
+    if (MPE__UNLIKELY(mpe__load64(&e->header->trace) != 0))
+        trace_label(e, o, name, place);
     return MPE_OK;
 }
 

@@ -19,6 +19,7 @@
 #include "os/os.h"
 #include "core/bell.h"
 #include "core/death.h"
+#include "core/trace.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -154,6 +155,7 @@ become_owner(mpe_engine *e, uint32_t slot)
     mpe__store32(&s->rung_on, 0);
     /* so that the kernel wakes a process that sleeps on the life word when this thread dies */
     atomic_fetch_or(mpe__life_word(s), FUTEX_WAITERS);
+    e->trace.word = 0; /* after a fork: the parent's */
 }
 
 int
@@ -169,6 +171,7 @@ mpe__slot_attach(mpe_engine *e, const char *name)
     become_owner(e, slot);
     mpe__store32(&s->state, MPE__SLOT_LIVE);
     mpe__announce_membership(e);
+    mpe__trace_enter(e);
     return MPE_OK;
 }
 
@@ -183,6 +186,7 @@ mpe__slot_reserve(mpe_engine *e, const char *name, uint32_t *slot)
     mpe__store32(&s->starter, e->slot + 1);
     mpe__store32(&s->state, MPE__SLOT_STARTING);
     pthread_mutex_unlock(&s->life);
+    mpe__trace(e, MPE_TRACE_START, *slot, NULL);
     return MPE_OK;
 }
 
@@ -220,6 +224,7 @@ mpe__slot_take_reserved(mpe_engine *e, uint32_t slot, uint32_t generation)
     become_owner(e, slot);
     mpe__store32(&s->state, MPE__SLOT_LIVE);
     mpe__announce_membership(e);
+    mpe__trace_enter(e);
     return MPE_OK;
 }
 
@@ -261,6 +266,7 @@ mpe__slots_free_unborn(mpe_engine *e)
 void
 mpe__slot_detach(mpe_engine *e)
 {
+    mpe__trace_leave(e);
     mpe__retire(e, e->slot);
     pthread_mutex_unlock(&e->slots[e->slot].life);
 }

@@ -195,6 +195,81 @@ MPE_API uint32_t *mpe_self_tasks(mpe_engine *e);
 /* The engine's own program is a reader, which others leave out of their lists. */
 MPE_API void mpe_view_hide(mpe_engine *e);
 
+/* ---- tracing ------------------------------------------------------------------------------ */
+
+/* What a process has done. */
+enum mpe_trace_what {
+    MPE_TRACE_TEXT = 1, /* a part of the text that belongs to the record before: number bytes */
+    MPE_TRACE_PROCESS, /* begins its notes: number is its pid, more the slot + 1 of its parent; its name
+                         * follows */
+    MPE_TRACE_EXIT,  /* number is its pid */
+    MPE_TRACE_START, /* starts a child in the slot number */
+    MPE_TRACE_PUT,   /* item number of a queue */
+    MPE_TRACE_GET,
+    MPE_TRACE_LOCK, /* number is the owner's */
+    MPE_TRACE_UNLOCK,
+    MPE_TRACE_SITE,  /* number is that of a function that is spawned; its name follows */
+    MPE_TRACE_SPAWN, /* task number, of the site in more */
+    MPE_TRACE_RUN,   /* task number, of the site in more, runs from now on */
+    MPE_TRACE_WAIT,  /* task number waits: for the object, or for what more says */
+    MPE_TRACE_PAUSE, /* task number lets others run */
+    MPE_TRACE_END,   /* of task number; more 0: by an error */
+    MPE_TRACE_ITEM,  /* begins item more of pool task number */
+    MPE_TRACE_ITEM_END,
+    MPE_TRACE_OBJECT /* the object has got its name, or place, which follows */
+};
+#define MPE_TRACE_MAIN UINT64_MAX /* the site of the main task */
+/* Of what is no object (more of MPE_TRACE_WAIT). */
+enum mpe_trace_source {
+    MPE_TRACE_OF_OBJECT,
+    MPE_TRACE_OF_TASKS, /* something of its own process */
+    MPE_TRACE_OF_TIME,
+    MPE_TRACE_OF_FD,
+    MPE_TRACE_OF_PROCESS,
+    MPE_TRACE_OF_MANY
+};
+typedef struct mpe_trace_record {
+    union {
+        struct {
+            uint64_t at; /* by mpe_now */
+            uint64_t object, more;
+        };
+        char text[24];
+    };
+    uint32_t number, what;
+} mpe_trace_record;
+
+/* Returns the place of a word that is not 0 while the program is traced: to be tested before
+ * mpe_trace_add, so that this costs nothing otherwise.
+ * Ownership: the arena's. */
+MPE_API const uint64_t *mpe_trace_word(mpe_engine *e);
+/* Notes an event of this process, with the time; does nothing while the program is not traced. */
+MPE_API void mpe_trace_add(mpe_engine *e, uint32_t what, uint32_t number, uint64_t object,
+                           uint64_t more);
+/* Adds a text to the event noted last. */
+MPE_API void mpe_trace_text(mpe_engine *e, const char *text, size_t size);
+/* Switches tracing on for the engine's own program, by the word of a tracer of the process that
+ * started this one.  Errors: EPERM (it is not that one's; thread). */
+MPE_API int mpe_trace_begin(mpe_engine *e, uint64_t word);
+
+/* A tracer has the memory in which the processes of a program note what they do: a ring of 65536
+ * records for each slot, which takes memory when its process first writes to it. */
+typedef struct mpe_tracer mpe_tracer;
+/* Makes a tracer. Ownership: the caller must mpe_tracer_free it.
+ * Errors: EINVAL, ENOMEM, ESYS. */
+MPE_API int mpe_tracer_new(mpe_tracer **out);
+/* Returns what mpe_trace_begin expects. */
+MPE_API uint64_t mpe_tracer_word(const mpe_tracer *t);
+/* Switches tracing on: the processes of the program note what they do from now on.
+ * Errors: EINVAL, ENOENT (it has ended), EAGAIN (process *by traces it). */
+MPE_API int mpe_tracer_start(mpe_tracer *t, mpe_view *v, int *by);
+/* Copies records of a slot that were not read yet, and says how many were overwritten before.
+ * Returns how many there are. */
+MPE_API size_t mpe_tracer_read(mpe_tracer *t, uint32_t slot, mpe_trace_record *out, size_t room,
+                               uint64_t *lost);
+/* Switches tracing off, and frees the memory; NULL is allowed. */
+MPE_API void mpe_tracer_free(mpe_tracer *t);
+
 /* ---- the run queue ------------------------------------------------------------------------ */
 
 /* A job is one entry of the run queue; the caller embeds it and owns its memory. */

@@ -16,6 +16,7 @@
 
 #include "core/bell.h"
 #include "core/object.h"
+#include "core/trace.h"
 #include "objects/doors.h"
 
 #define FREE 0ull
@@ -68,11 +69,16 @@ int
 mpe__lock_take(mpe_engine *e, mpe_object *o, uint32_t task)
 {
     uint64_t seen = FREE;
-    if (MPE__LIKELY(atomic_compare_exchange_strong(&o->word, &seen, owned(e, task))))
+    if (MPE__LIKELY(atomic_compare_exchange_strong(&o->word, &seen, owned(e, task)))) {
+        mpe__trace(e, MPE_TRACE_LOCK, task, o);
         return MPE_OK;
-    while (seen == FREE || seen == ABANDONED)
-        if (atomic_compare_exchange_weak(&o->word, &seen, owned(e, task)))
-            return seen == ABANDONED ? MPE_OWNER_DIED : MPE_OK;
+    }
+    while (seen == FREE || seen == ABANDONED) {
+        if (!atomic_compare_exchange_weak(&o->word, &seen, owned(e, task)))
+            continue;
+        mpe__trace(e, MPE_TRACE_LOCK, task, o);
+        return seen == ABANDONED ? MPE_OWNER_DIED : MPE_OK;
+    }
     return MPE_EAGAIN;
 }
 
@@ -92,6 +98,8 @@ int
 mpe__lock_give(mpe_engine *e, mpe_object *o)
 {
     uint64_t seen = mpe__load64(&o->word);
+    if (seen != FREE && seen != ABANDONED)
+        mpe__trace(e, MPE_TRACE_UNLOCK, (uint32_t)(seen >> 32), o); /* before the next owner's */
     do {
         if (seen == FREE || seen == ABANDONED)
             return MPE_EOVER;

@@ -22,6 +22,7 @@
 #include "core/bell.h"
 #include "core/death.h"
 #include "core/ilock.h"
+#include "core/trace.h"
 #include "objects/doors.h"
 
 #include <string.h>
@@ -160,6 +161,7 @@ append(mpe_engine *e, mpe_object *o, struct mpe__queue *q, const mpe_bytes *part
     else
         copy_parts(r->bytes, parts, count);
     uint64_t next = mpe__cursor_of((uint64_t)at + bytes, mpe__cursor_number(tail) + 1);
+    mpe__trace(e, MPE_TRACE_PUT, mpe__cursor_number(tail), o); /* before a consumer sees it */
     mpe__store32(&q->put_count, mpe__cursor_number(next));
     if (block) {
         struct mpe__change c = {.object = o, .link = &s->tail, .value = next, .new_block = {block}};
@@ -354,6 +356,8 @@ mpe_queue_get_leased(mpe_engine *e, mpe_object *o, uint64_t *lease, mpe_message 
     mpe__ilock(e, &q->head_lock, mpe__index_of(e, o));
     int rc = take_first(e, o, q, (mpe__a64 *)lease, out);
     mpe__iunlock(e, &q->head_lock);
+    if (rc == MPE_OK)
+        mpe__trace(e, MPE_TRACE_GET, out->seq, o);
     if (rc == MPE_OK && q->max_items)
         mpe__wake_one(e, o, MPE_EVENT_SPACE);
     return rc;

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -59,6 +60,34 @@ mpe__memfd_view(int fd, uint64_t bytes)
 {
     void *base = mmap(NULL, bytes, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
     return base == MAP_FAILED ? NULL : base;
+}
+
+void *
+mpe__memfd_part(int fd, uint64_t offset, uint64_t bytes)
+{
+    void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
+    if (base == MAP_FAILED)
+        return NULL;
+    madvise(base, bytes, MADV_DONTDUMP);
+    return base;
+}
+
+void *
+mpe__memfd_rewrite(int fd, uint64_t bytes)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int writable = open(path, O_RDWR | O_CLOEXEC);
+    void *base = writable < 0 ? NULL : mpe__memfd_part(writable, 0, bytes);
+    mpe__fd_close(writable);
+    return base;
+}
+
+void
+mpe__memfd_empty(int fd, uint64_t bytes)
+{
+    if (fd >= 0)
+        fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes);
 }
 
 void

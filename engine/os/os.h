@@ -27,6 +27,11 @@ int mpe__memfd_create(const char *name, uint64_t bytes);
 void *mpe__memfd_map(int fd, uint64_t bytes);
 /* A mapping that can only be read, or NULL (errno). */
 void *mpe__memfd_view(int fd, uint64_t bytes);
+/* Maps a part of a memory file, or the beginning of one that was opened to be read; NULL (errno). */
+void *mpe__memfd_part(int fd, uint64_t offset, uint64_t bytes);
+void *mpe__memfd_rewrite(int fd, uint64_t bytes);
+/* Gives its memory back; mappings of it read zeros. */
+void mpe__memfd_empty(int fd, uint64_t bytes);
 void mpe__memfd_unmap(void *base, uint64_t bytes);
 /* Makes [offset, offset + bytes) backed by memory now, so that touching it cannot fail. */
 int mpe__memfd_commit(int fd, uint64_t offset, uint64_t bytes);
@@ -69,6 +74,10 @@ long mpe__process_user(pid_t pid);
 /* Opens, to be read, each memory file whose name begins so and that the process has open, until visit
  * returns 1, which it then has taken. 1; 0: none was taken; -1 (errno): its files cannot be seen. */
 int mpe__process_files(pid_t pid, const char *name, int (*visit)(void *ud, int fd), void *ud);
+/* Opens a memory file of that name, by its number in another process, to be written. -1 (errno);
+ * MPE__NO_FILE: there is no such process, or file. */
+#define MPE__NO_FILE (-2)
+int mpe__process_file(pid_t pid, int number, const char *name);
 /* Calls visit for each process of this user. -1: there is no /proc. */
 int mpe__processes_each(void (*visit)(void *ud, pid_t pid), void *ud);
 /* The arguments of this process, each with its 0, as far as they fit. */

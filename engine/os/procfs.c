@@ -65,6 +65,21 @@ mpe__process_files(pid_t pid, const char *name, int (*visit)(void *ud, int fd), 
 }
 
 int
+mpe__process_file(pid_t pid, int number, const char *name)
+{
+    char path[48], link[300];
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)pid, number);
+    ssize_t n = readlink(path, link, sizeof link - 1);
+    if (n < 0)
+        return errno == ENOENT ? MPE__NO_FILE : -1;
+    link[n] = '\0';
+    if (strncmp(link, LINK, sizeof LINK - 1) != 0 ||
+        strncmp(link + sizeof LINK - 1, name, strlen(name)) != 0)
+        return MPE__NO_FILE;
+    return open(path, O_RDWR | O_CLOEXEC);
+}
+
+int
 mpe__processes_each(void (*visit)(void *ud, pid_t pid), void *ud)
 {
     struct dirent *entry;

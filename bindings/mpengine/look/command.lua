@@ -1,4 +1,4 @@
---- The commands that look into programs: mpengine ps, dump, profile. A refusal is one line on
+--- The commands that look into programs: mpengine ps, dump, profile, trace. A refusal is one line on
 --- standard error, with nothing on standard output, and status 1; a wrong option is status 2.
 local core = require "mpengine.core"
 local _ENV <const> = core.globals -- luacheck: ignore
@@ -119,6 +119,8 @@ end
 command.usage = {
     ps = "usage: mpengine ps",
     dump = "usage: mpengine dump [PID] [--json]",
+    trace = "usage: mpengine trace [PID] -o FILE.json|FILE.html [--seconds 5]",
+    ["--trace"] = "usage: mpengine --trace=FILE.json|FILE.html script.lua [args]",
     profile = "usage: mpengine profile [PID] -o FILE.folded|FILE.svg [--seconds 5]",
 }
 
@@ -175,6 +177,44 @@ function command.profile(argv)
     end
     local bytes = begun.form == "svg" and require("mpengine.look.flame")(found) or profile.folded(found)
     return finish_output("profile", path, begun.file, bytes)
+end
+
+command.refuse = refuse
+
+local TRACE_FORMS <const> = { json = "json", html = "html" }
+
+--- Writes what was traced; what was lost is said.
+local function write_trace(name, path, file, form, found)
+    local bytes = require("mpengine.look.trace").json(found)
+    if form == "html" then bytes = require "mpengine.look.page"(bytes) end
+    if found.dropped > 0 then
+        refuse(name, ("%d events were dropped: a ring was full, or the file"):format(found.dropped))
+    end
+    return finish_output(name, path, file, bytes)
+end
+
+function command.trace(argv)
+    local begun, status = begin("trace", argv, TRACE_FORMS)
+    if not begun then return status end
+    local tracer, why = core.tracer()
+    local found
+    if tracer then found, why = require("mpengine.look.trace").of(begun.program, tracer, begun.options.seconds) end
+    local path = begun.options.output
+    if not found then
+        begun.file:close()
+        os.remove(path)
+        return refuse("trace", why)
+    end
+    return write_trace("trace", path, begun.file, begun.form, found)
+end
+
+--- For mpengine --trace=path: a function that writes what was found; or nil and the exit status.
+function command.trace_output(path)
+    local form, wrong = form_of("--trace", path, TRACE_FORMS)
+    if not form then return nil, wrong end
+    local file, why = io.open(path, "wb")
+    if not file then return nil, refuse("--trace", "cannot write: " .. core.escaped(why)) end
+    return function(found) return write_trace("--trace", path, file, form, found) end
 end
 
 --- Runs a command: its exit status.

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * ltracer.c - the reader's side of a trace, for mpengine/look/trace.lua: a tracer as a userdata, whose
+ * records are given as strings of records.
+ */
+#include "process/lview.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define TRACER "mpengine.tracer"
+#define AT_ONCE 4096 /* records */
+
+static mpe_tracer *
+check_tracer(lua_State *L)
+{
+    mpe_tracer **box = luaL_checkudata(L, 1, TRACER);
+    luaL_argcheck(L, *box, 1, "the tracer is closed");
+    return *box;
+}
+
+/* tracer() -> a tracer | nil, message */
+static int
+tracer(lua_State *L)
+{
+    mpe_tracer **box = lua_newuserdatauv(L, sizeof *box, 0);
+    *box = NULL;
+    luaL_setmetatable(L, TRACER);
+    int rc = mpe_tracer_new(box);
+    if (rc == MPE_OK)
+        return 1;
+    luaL_pushfail(L);
+    lua_pushstring(L, rc == MPE_ESYS ? strerror(errno) : mpe_strerror(rc));
+    return 2;
+}
+
+/* t:word() -> the number for trace_begin */
+static int
+tracer_word(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)mpe_tracer_word(check_tracer(L)));
+    return 1;
+}
+
+/* t:start(view) -> true | nil, "gone" | the pid of another one */
+static int
+tracer_start(lua_State *L)
+{
+    int by = 0, rc = mpe_tracer_start(check_tracer(L), lmpe_check_view(L, 2), &by);
+    if (rc == MPE_OK) {
+        lua_pushboolean(L, 1);
+        return 1;
+    }
+    luaL_pushfail(L);
+    if (rc == MPE_EAGAIN)
+        lua_pushinteger(L, by);
+    else
+        lua_pushliteral(L, "gone");
+    return 2;
+}
+
+/* t:read(slot) -> records that were not read yet, as bytes, how many were lost before them */
+static int
+tracer_read(lua_State *L)
+{
+    mpe_tracer *t = check_tracer(L);
+    uint32_t slot = (uint32_t)luaL_checkinteger(L, 2);
+    uint64_t lost = 0, more;
+    luaL_Buffer b;
+    luaL_buffinit(L, &b);
+    for (size_t n = 1; n > 0;) {
+        void *room = luaL_prepbuffsize(&b, AT_ONCE * sizeof(mpe_trace_record));
+        n = mpe_tracer_read(t, slot, room, AT_ONCE, &more);
+        luaL_addsize(&b, n * sizeof(mpe_trace_record));
+        lost += more;
+        if (luaL_bufflen(&b) >= 16 * AT_ONCE * sizeof(mpe_trace_record))
+            break;
+    }
+    luaL_pushresult(&b);
+    lua_pushinteger(L, (lua_Integer)lost);
+    return 2;
+}
+
+static int
+tracer_close(lua_State *L)
+{
+    mpe_tracer **box = luaL_checkudata(L, 1, TRACER);
+    mpe_tracer_free(*box);
+    *box = NULL;
+    return 0;
+}
+
+/* kind_of(handle) -> the name of its kind */
+static int
+kind_of(lua_State *L)
+{
+    lua_pushstring(L, mpe_kind_name(mpe_handle_kind((mpe_handle)luaL_checkinteger(L, 1))));
+    return 1;
+}
+
+/* trace_begin(word): this program is traced by that tracer */
+static int
+trace_begin(lua_State *L)
+{
+    mpe_trace_begin(lmpe_self(L)->e, (uint64_t)luaL_checkinteger(L, 1));
+    return 0;
+}
+
+static void
+on_open(lua_State *L, lmpe *S)
+{
+    static const luaL_Reg functions[] = {
+        {"tracer", tracer}, {"trace_begin", trace_begin}, {"kind_of", kind_of}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"word", tracer_word},
+                                       {"start", tracer_start},
+                                       {"read", tracer_read},
+                                       {"close", tracer_close},
+                                       {NULL, NULL}};
+    lmpe_setfuncs(L, S, functions);
+    luaL_newmetatable(L, TRACER);
+    lua_createtable(L, 0, 4);
+    lmpe_setfuncs(L, S, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pushcfunction(L, tracer_close);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -3, "__gc");
+    lua_setfield(L, -2, "__close");
+    lua_pop(L, 1);
+}
+
+const lmpe_module lmpe_tracer_module = {.open = on_open};

@@ -1,0 +1,48 @@
+/* The trace of a program: what its processes do, noted in rings for a reader. See trace.c. */
+#ifndef MPE_CORE_TRACE_H
+#define MPE_CORE_TRACE_H
+
+#include "core/engine.h"
+
+#define MPE__TRACE_FILE "trace-mpengine" /* no arena: mpe__process_files compares beginnings */
+#define MPE__TRACE_RECORDS 65536u        /* of a ring: a power of two */
+#define MPE__TRACE_BYTES (sizeof(struct mpe__ring))
+
+/* One slot's. Only the process that has the slot writes; a record counts when count is above it. */
+struct mpe__ring {
+    mpe__a64 count; /* records ever written */
+    _Alignas(4096) mpe_trace_record records[MPE__TRACE_RECORDS];
+};
+
+/* The word in the header: the reader that traces. */
+static inline uint64_t
+mpe__trace_word_of(int pid, int fd, uint32_t number)
+{
+    return (uint64_t)(number & 0xffff) << 48 | (uint64_t)(fd & 0xffff) << 32 | (uint32_t)pid;
+}
+
+static inline int
+mpe__trace_pid(uint64_t word)
+{
+    return (int)(uint32_t)word;
+}
+
+static inline int
+mpe__trace_fd(uint64_t word)
+{
+    return (int)(word >> 32 & 0xffff);
+}
+
+/* Notes an event, if the program is traced. */
+static inline void
+mpe__trace(mpe_engine *e, uint32_t what, uint32_t number, const mpe_object *o)
+{
+    if (MPE__UNLIKELY(mpe__load64(&e->header->trace) != 0))
+        mpe_trace_add(e, what, number, o ? mpe_handle_of(e, o) : 0, 0);
+}
+
+/* This process, or thread, has got its slot, or leaves it. */
+void mpe__trace_enter(mpe_engine *e);
+void mpe__trace_leave(mpe_engine *e);
+
+#endif

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/* The reader's side of tracing: core/trace.c. A tracer has the memory file of the rings, and reads
+ * each from where it has read last. It writes one word of the program, the switch, through a mapping
+ * of the header alone.
+ */
+#include "core/door.h"
+#include "core/trace.h"
+#include "os/os.h"
+#include "proc/proc.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PAGE 4096u /* of the header: the word is in it */
+
+_Static_assert(offsetof(struct mpe__header, trace) + 8 <= PAGE, "the switch is in the first page");
+
+struct mpe_tracer {
+    int fd; /* of the rings */
+    uint64_t word;
+    struct mpe__header *header; /* the first page; NULL: not switched on yet */
+    struct mpe__ring *rings;
+    uint64_t read[MPE__SLOTS]; /* records read of each */
+};
+
+int
+mpe_tracer_new(mpe_tracer **out)
+{
+    if (!out)
+        return MPE_EINVAL;
+    mpe_tracer *t = calloc(1, sizeof *t);
+    if (!t)
+        return MPE_ENOMEM;
+    t->fd = mpe__memfd_create(MPE__TRACE_FILE, MPE__TRACE_BYTES * MPE__SLOTS);
+    t->rings = t->fd < 0 ? NULL : mpe__memfd_view(t->fd, MPE__TRACE_BYTES * MPE__SLOTS);
+    if (!t->rings || t->fd > 0xffff) {
+        mpe_tracer_free(t);
+        return MPE_ESYS;
+    }
+    t->word = mpe__trace_word_of(getpid(), t->fd, (uint32_t)(mpe_now() >> 16) | 1);
+    *out = t;
+    return MPE_OK;
+}
+
+uint64_t
+mpe_tracer_word(const mpe_tracer *t)
+{
+    return t->word;
+}
+
+/* The file of the arena that a view shows, among those of a process. */
+struct search {
+    uint64_t nonce;
+    struct mpe__header *found;
+};
+
+static int
+map_header(void *ud, int fd)
+{
+    struct search *s = ud;
+    struct mpe__header *h = mpe__memfd_rewrite(fd, PAGE);
+    if (!h)
+        return 0;
+    if (h->magic != MPE__MAGIC || h->nonce != s->nonce) {
+        mpe__memfd_unmap(h, PAGE);
+        return 0;
+    }
+    s->found = h;
+    mpe__fd_close(fd);
+    return 1;
+}
+
+/* A reader that was killed has left its word. */
+static int
+take_switch(mpe_tracer *t, int *by)
+{
+    uint64_t seen = 0;
+    while (!atomic_compare_exchange_strong(&t->header->trace, &seen, t->word)) {
+        *by = mpe__trace_pid(seen);
+        if (mpe__process_user(*by) >= 0)
+            return MPE_EAGAIN;
+    }
+    return MPE_OK;
+}
+
+int
+mpe_tracer_start(mpe_tracer *t, mpe_view *v, int *by)
+{
+    mpe_view_process p;
+    mpe_view_info info;
+    uint32_t slot = 0;
+    int other = 0;
+    if (!t || !v)
+        return MPE_EINVAL;
+    mpe_view_info_get(v, &info);
+    struct search s = {info.nonce, NULL};
+    while (!s.found && mpe_view_process_next(v, &slot, &p) == MPE_OK)
+        mpe__process_files(p.pid, "mpengine", map_header, &s);
+    if (!s.found)
+        return MPE_ENOENT;
+    t->header = s.found;
+    int rc = mpe__load64(&t->header->trace) == t->word ? MPE_OK : take_switch(t, by ? by : &other);
+    if (rc == MPE_OK)
+        return MPE_OK;
+    mpe__memfd_unmap(t->header, PAGE);
+    t->header = NULL;
+    return rc;
+}
+
+int
+mpe_trace_begin(mpe_engine *e, uint64_t word)
+{
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
+    if (getppid() != mpe__trace_pid(word))
+        return MPE_EPERM;
+    mpe__store64(&e->header->trace, word);
+    return MPE_OK;
+}
+
+size_t
+mpe_tracer_read(mpe_tracer *t, uint32_t slot, mpe_trace_record *out, size_t room, uint64_t *lost)
+{
+    if (!t || slot >= MPE__SLOTS || !out || !lost)
+        return 0;
+    struct mpe__ring *ring = &t->rings[slot];
+    uint64_t count = mpe__load64(&ring->count), from = t->read[slot];
+    if (count - from >= MPE__TRACE_RECORDS)
+        from = count - MPE__TRACE_RECORDS + 1;
+    uint64_t n = count - from < room ? count - from : room;
+    for (uint64_t i = 0; i < n; i++)
+        out[i] = ring->records[(from + i) % MPE__TRACE_RECORDS];
+    mpe__fence();
+    uint64_t now = mpe__load64(&ring->count), skip = 0; /* overwritten meanwhile */
+    if (now - from >= MPE__TRACE_RECORDS)
+        skip = now - MPE__TRACE_RECORDS + 1 - from;
+    skip = skip < n ? skip : n;
+    memmove(out, out + skip, (size_t)(n - skip) * sizeof *out);
+    *lost = from - t->read[slot] + skip;
+    t->read[slot] = from + n;
+    return (size_t)(n - skip);
+}
+
+void
+mpe_tracer_free(mpe_tracer *t)
+{
+    if (!t)
+        return;
+    if (t->header) {
+        uint64_t word = t->word;
+        atomic_compare_exchange_strong(&t->header->trace, &word, 0);
+        mpe__memfd_unmap(t->header, PAGE);
+    }
+    if (t->rings)
+        mpe__memfd_unmap(t->rings, MPE__TRACE_BYTES * MPE__SLOTS);
+    mpe__memfd_empty(t->fd, MPE__TRACE_BYTES * MPE__SLOTS);
+    mpe__fd_close(t->fd);
+    free(t);
+}

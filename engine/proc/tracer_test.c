@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/* Tracing: the rings of a tracer, and the switch in the arena. */
+#include "mpengine_core.h"
+#include "testing/mpe_test.h"
+#include "testing/procs.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#define ROOM 64
+#define RING 65536
+
+static mpe_trace_record got[ROOM];
+
+static mpe_tracer *
+start(mpe_view *v)
+{
+    mpe_tracer *t = NULL;
+    int by = 0;
+    REQUIRE_OK(mpe_tracer_new(&t));
+    REQUIRE_OK(mpe_tracer_start(t, v, &by));
+    return t;
+}
+
+static mpe_view *
+own_view(void)
+{
+    mpe_view *v = NULL;
+    REQUIRE_OK(mpe_view_open(getpid(), &v));
+    return v;
+}
+
+/* The records of slot 0 that were not read yet; none may be lost. */
+static size_t
+read_all(mpe_tracer *t)
+{
+    uint64_t lost = 1;
+    size_t n = mpe_tracer_read(t, 0, got, ROOM, &lost);
+    EXPECT_EQ(lost, 0);
+    return n;
+}
+
+TEST(items_and_locks_are_noted_while_a_tracer_wants_it)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *queue, *lock;
+    mpe_message m;
+    REQUIRE_OK(mpe_queue_create(e, 0, 0, &queue));
+    REQUIRE_OK(mpe_lock_create(e, 0, &lock));
+    REQUIRE_OK(mpe_test_put(e, queue, "x", 1));
+    EXPECT_EQ(*mpe_trace_word(e), 0);
+    mpe_view *v = own_view();
+    mpe_tracer *t = start(v);
+    EXPECT_EQ(*mpe_trace_word(e), mpe_tracer_word(t));
+    REQUIRE_OK(mpe_test_put(e, queue, "y", 1));
+    REQUIRE_OK(mpe_queue_get(e, queue, &m));
+    mpe_message_free(e, &m);
+    REQUIRE_OK(mpe_lock_acquire(e, lock, 5));
+    REQUIRE_OK(mpe_lock_release(e, lock));
+    REQUIRE_OK(mpe_object_label(e, lock, mpe_test_bytes("till"), 0));
+    EXPECT_EQ(read_all(t), 8);
+    EXPECT(got[0].what == MPE_TRACE_PROCESS && got[0].number == (uint32_t)getpid());
+    EXPECT(got[1].what == MPE_TRACE_TEXT && memcmp(got[1].text, "MainProcess", 11) == 0);
+    EXPECT(got[2].what == MPE_TRACE_PUT && got[2].number == 1);
+    EXPECT(got[3].what == MPE_TRACE_GET && got[3].number == 0);
+    EXPECT(got[3].object == mpe_handle_of(e, queue) && got[3].at >= got[2].at);
+    EXPECT(got[4].what == MPE_TRACE_LOCK && got[4].number == 5);
+    EXPECT(got[5].what == MPE_TRACE_UNLOCK && got[5].object == mpe_handle_of(e, lock));
+    EXPECT(got[6].what == MPE_TRACE_OBJECT && got[7].number == 6);
+    mpe_tracer_free(t);
+    EXPECT_EQ(*mpe_trace_word(e), 0);
+    REQUIRE_OK(mpe_test_put(e, queue, "z", 1));
+    mpe_view_close(v);
+}
+
+TEST(a_ring_that_is_full_counts_what_is_lost)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_view *v = own_view();
+    mpe_tracer *t = start(v);
+    uint64_t lost = 0, sum = 0, expected = RING - 10;
+    for (uint32_t i = 0; i < RING + 100; i++)
+        mpe_trace_add(e, MPE_TRACE_RUN, i, 0, 0);
+    for (size_t n = 1; n > 0; sum += lost) {
+        n = mpe_tracer_read(t, 0, got, ROOM, &lost);
+        for (size_t i = 0; i < n; i++, expected++)
+            if (sum + lost > 0 && expected == RING - 10)
+                expected = got[i].number; /* the first that is left */
+            else
+                EXPECT(got[i].number == expected);
+    }
+    EXPECT_EQ(expected, RING + 100);
+    EXPECT(sum >= 102 && sum <= 104); /* with the name of the process, and the one being written */
+    mpe_tracer_free(t);
+    mpe_view_close(v);
+}
+
+TEST(texts_follow_what_they_belong_to)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_view *v = own_view();
+    mpe_tracer *t = start(v);
+    mpe_trace_add(e, MPE_TRACE_SITE, 3, 0, 30);
+    mpe_trace_text(e, "abcdefghijklmnopqrstuvwxyz0123", 30);
+    EXPECT_EQ(read_all(t), 5);
+    EXPECT(got[2].what == MPE_TRACE_SITE && got[2].number == 3);
+    EXPECT(got[3].number == 24 && memcmp(got[3].text, "abcdefghijklmnopqrstuvwx", 24) == 0);
+    EXPECT(got[4].number == 6 && memcmp(got[4].text, "yz0123", 6) == 0);
+    mpe_tracer_free(t);
+    mpe_view_close(v);
+}
+
+TEST(one_tracer_at_a_time_has_the_program)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_view *v = own_view();
+    mpe_tracer *first = start(v), *second = NULL;
+    int by = 0;
+    REQUIRE_OK(mpe_tracer_new(&second));
+    EXPECT_EQ(mpe_tracer_start(second, v, &by), MPE_EAGAIN);
+    EXPECT_EQ(by, getpid());
+    mpe_tracer_free(first);
+    EXPECT_OK(mpe_tracer_start(second, v, &by));
+    mpe_trace_add(e, MPE_TRACE_RUN, 1, 0, 0);
+    EXPECT_EQ(read_all(second), 3);
+    mpe_tracer_free(second);
+    mpe_tracer_free(NULL);
+    mpe_view_close(v);
+}
+
+TEST(only_the_process_that_started_this_one_may_trace_it_from_the_first_line)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_tracer *t = NULL;
+    REQUIRE_OK(mpe_tracer_new(&t));
+    EXPECT_EQ(mpe_trace_begin(e, mpe_tracer_word(t)), MPE_EPERM);
+    EXPECT_EQ(*mpe_trace_word(e), 0);
+    mpe_tracer_free(t);
+    uint64_t gone = 1ull << 48 | 9ull << 32 | (uint32_t)getppid(); /* no file of a tracer */
+    EXPECT_OK(mpe_trace_begin(e, gone));
+    mpe_trace_add(e, MPE_TRACE_RUN, 1, 0, 0);
+    EXPECT_EQ(*mpe_trace_word(e), 0);
+}

@@ -1,0 +1,266 @@
+-- Traces of real programs, as JSON of Chrome's trace format, and as a page.
+local look = require "spec.support.look"
+local support = require "spec.support"
+local quote, shell = support.quote, support.shell
+local with_program, run, says, json = look.with_program, look.mpengine, look.says, look.json
+
+local READY <const> = "io.stdout:write('ready\\n') io.stdout:flush()\n"
+
+-- Checks what the format demands of each event, and returns the whole.
+local function check(text)
+  local t = json(text)
+  local starts, open, threads = {}, {}, {}
+  for _, e in ipairs(t.traceEvents) do
+    assert.truthy(("XiMsfbe"):find(e.ph, 1, true))
+    assert.equal("number", type(e.pid))
+    assert.equal("number", type(e.tid))
+    assert.equal("string", type(e.name))
+    assert.truthy(e.ph == "M" or e.ts >= 0, e.name)
+    if e.ph == "X" then
+      assert.truthy(e.dur >= 0)
+      local key = e.pid .. "/" .. e.tid
+      threads[key] = threads[key] or {}
+      table.insert(threads[key], e)
+    elseif e.ph == "s" then
+      starts[e.cat .. e.id] = e
+    elseif e.ph == "f" then
+      assert.truthy(starts[e.cat .. e.id].ts <= e.ts)
+    elseif e.ph == "b" then
+      open[e.id .. e.pid] = true
+    elseif e.ph == "e" then
+      assert.truthy(open[e.id .. e.pid])
+      open[e.id .. e.pid] = nil
+    end
+  end
+  assert.is_nil(next(open))
+  for _, list in pairs(threads) do -- slices of one thread are one in the other, or one after the other
+    table.sort(list, function(a, b) return a.ts < b.ts or a.ts == b.ts and a.dur > b.dur end)
+    local stack = {}
+    for _, e in ipairs(list) do
+      while #stack > 0 and stack[#stack].ts + stack[#stack].dur <= e.ts + 0.002 do stack[#stack] = nil end
+      assert.truthy(#stack == 0 or e.ts + e.dur <= stack[#stack].ts + stack[#stack].dur + 0.002, e.name)
+      stack[#stack + 1] = e
+    end
+  end
+  return t
+end
+
+-- The events of which all these fields are so.
+local function events(t, fields)
+  local list = {}
+  for _, e in ipairs(t.traceEvents) do
+    local same = true
+    for key, value in pairs(fields) do same = same and e[key] == value end
+    if same then list[#list + 1] = e end
+  end
+  return list
+end
+
+-- The process of a name.
+local function pid_of(t, name)
+  for _, e in ipairs(events(t, { ph = "M", name = "process_name" })) do
+    if e.args.name == name then return e.pid end
+  end
+  error("there is no process " .. name)
+end
+
+local function trace(pid, dir, seconds, form)
+  local path = dir .. "/out." .. (form or "json")
+  local r = run("trace", tostring(pid), "-o", quote(path), "--seconds", tostring(seconds))
+  assert.equal(0, r.status, r.stderr)
+  assert.equal("", r.stdout)
+  return support.read_file(path), r.stderr
+end
+
+-- Runs code with --trace: the file, the status, and what it printed.
+local function traced(code, form, args)
+  local dir = shell("mktemp -d"):gsub("\n", "")
+  local path = dir .. "/out." .. (form or "json")
+  support.write_file(dir .. "/script.lua", "local mp = require 'mpengine' local co = mp.co " .. code)
+  local out = shell(("cd %s && timeout 20 %s --trace=%s script.lua %s 2>err; echo $?"):format(quote(dir),
+    quote(support.command), quote(path), args or ""))
+  local text, err = support.read_file(path), support.read_file(dir .. "/err")
+  shell("rm -rf " .. quote(dir))
+  local printed, status = out:match("^(.-)(%d+)\n$")
+  return text, tonumber(status), printed, err
+end
+
+local WORK <const> = [[
+  local q, lock = mp.Queue{ name = "jobs" }, mp.Lock{ name = "till" }
+  local function eat() for v in q:iter() do lock:acquire() co.sleep(0.001) lock:release() end end
+  local function tick() for _ = 1, 3 do co.sleep(0.001) end end
+  local ps = {}
+  for i = 1, 2 do
+    ps[i] = mp.Process{ target = eat, name = "eater-" .. i }
+    ps[i]:start()
+  end
+  local t = co.spawn(tick)
+  for i = 1, 20 do q:put(i) co.sleep(0.001) end
+  q:close()
+  for i = 1, 2 do ps[i]:join() end
+  t:join()
+  print "done"
+]]
+
+describe("mpengine --trace", function()
+  it("writes tasks, waits, locks and the way of each item from its producer to its consumer", function()
+    local text, status, printed = traced(WORK)
+    assert.equal(0, status)
+    assert.equal("done\n", printed)
+    local t = check(text)
+    assert.equal(0, t.otherData.dropped)
+    local main, one, two = pid_of(t, "MainProcess"), pid_of(t, "eater-1"), pid_of(t, "eater-2")
+    assert.equal(20, #events(t, { ph = "X", name = "put mp.Queue 'jobs'", pid = main }))
+    local got = #events(t, { ph = "X", name = "get mp.Queue 'jobs'", pid = one })
+      + #events(t, { ph = "X", name = "get mp.Queue 'jobs'", pid = two })
+    assert.equal(20, got)
+    assert.equal(20, #events(t, { ph = "s", cat = "queue", pid = main }))
+    assert.equal(20, #events(t, { ph = "f", cat = "queue" }))
+    assert.equal(20, #events(t, { ph = "b", cat = "lock", name = "mp.Lock 'till'" }))
+    assert.equal(2, #events(t, { ph = "f", name = "start" }))
+    assert.truthy(#events(t, { ph = "X", cat = "wait", name = "waits for mp.Queue 'jobs'" }) > 0)
+    assert.equal(1, #events(t, { ph = "i", name = "spawn tick", pid = main }))
+    assert.truthy(#events(t, { ph = "X", cat = "task", name = "tick", pid = main }) >= 3)
+  end)
+
+  it("shows which lock its next owner has waited for, and the items of a pool", function()
+    local t = check((traced [[
+      local lock, held = mp.Lock{ name = "one" }, mp.Event()
+      local p = mp.Process{ target = function() held:wait() lock:acquire() lock:release() end, name = "later" }
+      p:start()
+      lock:acquire() held:set() co.sleep(0.05) lock:release() p:join()
+      local pool <close> = mp.Pool(1)
+      pool:map(function(v) return v end, { 1, 2, 3 })
+    ]]))
+    assert.equal(pid_of(t, "later"), events(t, { ph = "f", cat = "lock" })[1].pid)
+    assert.equal(pid_of(t, "MainProcess"), events(t, { ph = "s", cat = "lock" })[1].pid)
+    assert.truthy(#events(t, { ph = "X", cat = "pool" }) >= 1)
+  end)
+
+  it("has the script's output, arguments, errors, exit status and signals", function()
+    local text, status, printed = traced("print(arg[0], arg[1]) os.exit(7)", nil, "'a b'")
+    assert.equal(7, status)
+    assert.equal("script.lua\ta b\n", printed)
+    check(text)
+    local err
+    text, status, printed, err = traced "error('oh no')"
+    assert.equal(1, status)
+    assert.equal("", printed)
+    says(err, "oh no", "script.lua:1")
+    check(text)
+    text, status = traced [[
+      local p = mp.Process(function() mp.sleep(1000) end) p:start()
+      os.execute('kill -KILL ' .. mp.current_process().pid .. ' ' .. p.pid)
+      mp.sleep(1000)
+    ]]
+    assert.equal(137, status)
+    check(text)
+  end)
+
+  it("refuses a name that says no form, or cannot be written", function()
+    for path, code in pairs { ["x.png"] = 2, ["/nowhere/x.json"] = 1 } do
+      local r = run("--trace=" .. path, "-e", "'print(1)'")
+      assert.equal(code, r.status)
+      assert.equal("", r.stdout)
+      says(r.stderr, "mpengine --trace: ")
+    end
+  end)
+end)
+
+describe("mpengine trace", function()
+  it("is switched on while the program runs, and off again", function()
+    with_program([[
+      local q = mp.Queue{ name = "flow" }
+      local function take() while true do q:get() end end
+      mp.Process{ target = take, name = "taker" }:start()
+      mp.Process{ target = function() mp.Queue{ name = "never" }:get() end, name = "idle" }:start()
+      local function give() for i = 1, math.huge do q:put(i) co.sleep(0.002) end end
+      local t = co.spawn(give)
+    ]] .. READY .. "t:join()", function(pid, dir)
+      for _ = 1, 2 do -- the second one is a trace of its own
+        local t = check(trace(pid, dir, 0.4))
+        assert.truthy(#events(t, { ph = "s", cat = "queue", pid = pid }) > 10)
+        assert.truthy(#events(t, { ph = "f", cat = "queue", pid = pid_of(t, "taker") }) > 10)
+        assert.truthy(#events(t, { ph = "X", cat = "task", name = "give", pid = pid }) > 10)
+        assert.truthy(pid_of(t, "idle"))
+        assert.falsy(shell("ls -l /proc/" .. pid .. "/fd"):find("trace-mpengine", 1, true))
+      end
+    end)
+  end)
+
+  it("gives its file at once when the program ends", function()
+    with_program("co.spawn(function() co.sleep(0.5) os.exit(0) end)\n" .. READY .. "mp.sleep(1000)", function(pid, dir)
+      check(trace(pid, dir, 1000))
+    end)
+  end)
+
+  it("keeps what a process noted that was killed, and goes on", function()
+    with_program([[
+      local q, go = mp.Queue{ name = "q" }, mp.Event()
+      local p = mp.Process{ target = function() for i = 1, 50 do q:put(i) co.sleep(0.002) end mp.sleep(1000) end,
+        name = "victim" }
+      co.spawn(function() co.sleep(0.2) p:start() co.sleep(0.3) p:kill() end)
+    ]] .. READY .. "mp.sleep(1000)", function(pid, dir)
+      local t = check(trace(pid, dir, 1))
+      assert.truthy(#events(t, { ph = "X", name = "put mp.Queue 'q'", pid = pid_of(t, "victim") }) > 10)
+    end)
+  end)
+
+  it("says how much was dropped", function()
+    with_program([[
+      local q = mp.Queue()
+      local function spin() while true do q:put(1) q:get() end end
+    ]] .. READY .. "spin()", function(pid, dir)
+      local text, err = trace(pid, dir, 1.5)
+      says(err, "events were dropped")
+      assert.truthy(tonumber(text:match('"dropped":(%d+)')) > 0)
+    end)
+  end)
+
+  it("refuses a program that is being traced, and takes the place of a reader that was killed", function()
+    with_program("co.spawn(function() while true do co.sleep(0.01) end end)\n" .. READY .. "mp.sleep(1000)",
+      function(pid, dir)
+        local first = io.popen(("exec %s trace %d -o %s/first.json --seconds 1000 & echo $!; wait"):format(
+          quote(support.command), pid, quote(dir)))
+        local reader = first:read()
+        support.eventually(function()
+          local r = run("trace", tostring(pid), "-o", quote(dir .. "/x.json"), "--seconds", "0.01")
+          return r.status == 1 and r.stderr:find("is being traced by process " .. reader, 1, true)
+        end)
+        shell("kill -KILL " .. reader)
+        first:close()
+        check(trace(pid, dir, 0.1))
+      end)
+  end)
+
+  it("writes a page that loads nothing", function()
+    local text = traced(WORK, "html")
+    says(text, "<!DOCTYPE html>", '<script type="application/json" id="data">', "put mp.Queue 'jobs'", "</html>")
+    assert.falsy(text:find("https?://"))
+    local data = text:match('id="data">\n(.-)\n</script>')
+    check(data)
+    if shell("command -v chromium") == "" then return end
+    local dir = shell("mktemp -d"):gsub("\n", "")
+    support.write_file(dir .. "/out.html", text)
+    local dom = shell(("timeout 60 chromium --headless --no-sandbox --disable-gpu --dump-dom "
+      .. "'file://%s/out.html#till' 2>&1"):format(dir))
+    shell("rm -rf " .. quote(dir))
+    says(dom, " found</span>", "mp.Lock 'till'", "<b id=\"title\">script.lua (pid ")
+  end)
+
+  it("refuses what it cannot do, on stderr alone", function()
+    local function refuses(status, words, ...)
+      local r = run("trace", ...)
+      assert.equal(status, r.status)
+      assert.equal("", r.stdout)
+      says(r.stderr, "mpengine trace: ", words)
+    end
+    refuses(2, "-o is missing", "1")
+    refuses(2, "is no name of an output", "1", "-o", "x.svg")
+    refuses(2, "seconds", "1", "-o", "x.json", "--seconds", "0")
+    refuses(1, "there is no process", "4999999", "-o", "x.json")
+    with_program(READY .. "mp.sleep(1000)", function(pid)
+      refuses(1, "cannot write: /nowhere/x.json", tostring(pid), "-o", "/nowhere/x.json")
+    end)
+  end)
+end)
