@@ -104,9 +104,10 @@ end
 --- Traces a program that has just been started, until it ends.
 ---@param child mpengine.subprocess.Child
 ---@param script string
-function trace.whole(child, tracer, script)
+---@param from number when it was started
+function trace.whole(child, tracer, script, from)
     local self = new(tracer)
-    self.script, self.pid = script, child.pid
+    self.script, self.pid, self.from = script, child.pid, from
     repeat
         self.program = self.program or look.program(child.pid)
         go_on(self)

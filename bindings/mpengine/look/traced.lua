@@ -23,12 +23,13 @@ return function(argv, place, path)
     if not tracer then return command.refuse("--trace", why) end
     local words = table.move(argv, 0, #argv, 1, {})
     words[place + 1] = ("--traced=%d"):format(tracer:word())
+    local from = core.now()
     local child, message = require("mpengine.subprocess.child").launch {
         argv = words, stdin = "inherit", stdout = "inherit", stderr = "inherit",
     }
     if not child then return command.refuse("--trace", message) end
     forward(child)
-    local found = require("mpengine.look.trace").whole(child, tracer, argv[place + 1] or "?")
+    local found = require("mpengine.look.trace").whole(child, tracer, argv[place + 1] or "?", from)
     local failed = write(found)
     local status = child:status()
     if status < 0 then
