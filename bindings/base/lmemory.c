@@ -5,6 +5,7 @@
  * in any process. When a call finds no memory, all garbage is collected and swept, and the call
  * is made once more.
  */
+#include "base/lgc.h"
 #include "base/lobject.h"
 
 #include <string.h>
@@ -19,7 +20,7 @@ lmpe_weigh_growth(lua_State *L, lmpe *S)
         return;
     S->weighed = growth;
     if (lua_gc(L, LUA_GCISRUNNING) == 1)
-        lua_gc(L, LUA_GCSTEP, kib < WEIGHED_MAX ? (int)kib : (int)WEIGHED_MAX);
+        lmpe_gc_step(L, kib < WEIGHED_MAX ? (unsigned)kib : WEIGHED_MAX);
 }
 
 /* Finalizers may encode and send values: the data encoded by the current call is kept from them.

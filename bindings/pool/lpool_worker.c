@@ -7,6 +7,7 @@
  * Everything runs in the worker's main task: calls are protected here, and waits in them drive
  * the loop in place.
  */
+#include "base/lgc.h"
 #include "base/lobject.h"
 #include "base/lsystem.h"
 #include "codec/lmessage.h"
@@ -120,7 +121,7 @@ pool_release(lua_State *L)
     if (lua_gc(L, LUA_GCCOUNT) < HEAP_KIB_MOST)
         lua_gc(L, LUA_GCCOLLECT);
     else
-        lua_gc(L, LUA_GCSTEP, 0);
+        lmpe_gc_step(L, 0);
     uint64_t now = mpe_now();
     self.release_at = now + SHARE * (now - from) + PAUSE_NS;
     begin_growth(L);

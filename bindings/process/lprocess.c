@@ -179,12 +179,14 @@ child_is_mine(lua_State *L)
     return 1;
 }
 
+/* child_signal(child, number). A finalizer may come after the child's own, when the state is closed:
+ * then nothing, for the close ends the child. */
 static int
 child_signal(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
-    lmpe_child *c = lmpe_check_child(L, 1);
-    if (!lmpe_poll_child(S, c))
+    lmpe_child *c = *(lmpe_child **)luaL_checkudata(L, 1, LMPE_CHILD);
+    if (c && !lmpe_poll_child(S, c))
         mpe_process_signal(S->e, c->p, (int)luaL_checkinteger(L, 2));
     return 0;
 }

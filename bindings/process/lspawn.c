@@ -3,6 +3,7 @@
  * lspawn.c - starting children, and the first steps of a child. mpengine/process.lua decides
  * what is sent to it, and when.
  */
+#include "base/lgc.h"
 #include "base/lsystem.h"
 #include "codec/lmessage.h"
 #include "task/ltask.h"
@@ -39,8 +40,9 @@ void
 lmpe_put_off_collection(lua_State *L)
 {
     int kilobytes = lua_gc(L, LUA_GCCOUNT);
-    lua_gc(L, LUA_GCRESTART);
-    lua_gc(L, LUA_GCSTEP, -(kilobytes > HEAP_KB_MIN ? kilobytes : HEAP_KB_MIN));
+    if (LMPE_GC_GIVES_BACK || lua_gc(L, LUA_GCISRUNNING) != 1)
+        lua_gc(L, LUA_GCRESTART); /* which forgets what was allocated */
+    lmpe_gc_put_off(L, kilobytes > HEAP_KB_MIN ? kilobytes : HEAP_KB_MIN);
 }
 
 /* Runs the function and the n arguments on top of the stack on a thread of its own, so that

@@ -44,6 +44,7 @@ local function absolute(path)
 end
 
 support.command = absolute(os.getenv("MPENGINE") or "build/mpengine")
+support.lua_version = shell(quote(support.command) .. " -v"):match("%(Lua (%d+%.%d+)%)") -- in the command
 support.mode = os.getenv("MPENGINE_SPEC_MODE") or "command"
 support.quote, support.shell, support.read_file, support.write_file = quote, shell, read_file, write_file
 
