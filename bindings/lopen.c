@@ -50,6 +50,7 @@
     X(passing)                                                                                     \
     X(hmac)                                                                                        \
     X(syslog)                                                                                      \
+    X(notify)                                                                                      \
     X(link)                                                                                        \
     X(connect)                                                                                     \
     X(beat)                                                                                        \

@@ -93,7 +93,8 @@ function mp.Supervisor(settings) end
 ---@return "closed"? reason it was stopped meanwhile
 function Supervisor:start() end
 --- Starts them if that was not done; returns when all have ended: by stop, by SIGTERM, or since no child is to
---- run again. Raises when a child has ended too often.
+--- run again. Raises when a child has ended too often. Tells the service manager (NOTIFY_SOCKET) when all run and
+--- are ready, that it stops on SIGTERM, and by signs of life (WATCHDOG_USEC) that its tasks run.
 ---@async
 function Supervisor:run() end
 --- Ends the children, the last one first: SIGTERM, then SIGKILL.
@@ -1030,7 +1031,8 @@ function server.StreamServer(settings) end
 --- Listens, and serves from now on. Raises when the address cannot be had.
 ---@return mpengine.StreamServer self
 function StreamServer:start() end
---- Serves until it is stopped, by stop or by SIGTERM.
+--- Serves until it is stopped, by stop or by SIGTERM. Tells the service manager (NOTIFY_SOCKET) when it listens,
+--- that it stops on SIGTERM, and by signs of life (WATCHDOG_USEC) that its tasks run.
 ---@async
 function StreamServer:serve_forever() end
 --- Stops accepting, lets handlers end for so many seconds (10), then cancels them.

@@ -11,6 +11,7 @@ local events = require "mpengine.co.events"
 local locks = require "mpengine.co.locks"
 local errors = require "mpengine.errors"
 local restart = require "mpengine.restart"
+local notify = require "mpengine.notify"
 
 local server = {}
 
@@ -288,13 +289,20 @@ function Server:stop(seconds)
     return true
 end
 
---- Serves until the server is stopped, by stop or by SIGTERM.
+--- SIGTERM has come.
+local function terminate(self)
+    notify.stopping()
+    self:stop()
+end
+
+--- Serves until the server is stopped, by stop or by SIGTERM. A service manager is told when it listens.
 function Server:serve_forever()
     if self.state == "new" then self:start() end
     local signals = require "mpengine.signal"
-    local before = signals.signal("TERM", function() self:stop() end)
+    local before = signals.signal("TERM", function() terminate(self) end)
     local function restore() signals.signal("TERM", before) end
     local restored <close> = setmetatable({}, { __close = restore }) -- luacheck: ignore 211
+    local told <close> = notify.ready(("%s on %s:%d"):format(self.name, self.host, self.port)) -- luacheck: ignore 211
     if self.accepting then
         waiting.wait({ self.stopped, self.accepting }, nil, 1)
         if self.accepting:ready() and self.state == "serving" then self.accepting:get() end

@@ -7,6 +7,7 @@ local context = require "mpengine.context"
 local process = require "mpengine.process"
 local events = require "mpengine.co.events"
 local children = require "mpengine.supervisor.child"
+local notify = require "mpengine.notify"
 
 local supervisor = {}
 
@@ -125,16 +126,26 @@ local function is_at_work(self)
     return false
 end
 
+--- SIGTERM has come.
+local function terminate(self)
+    notify.stopping()
+    self:stop()
+end
+
 --- Starts the children if that was not done, and returns when all are stopped: by stop, by SIGTERM, or
---- because no child is to run again. Raises when a child was started too often.
+--- because no child is to run again. Raises when a child was started too often. A service manager is
+--- told when all children run, and are ready.
 function Supervisor:run()
     check_self(self, "run")
     local signals = require "mpengine.signal"
-    local before = signals.signal("TERM", function() self:stop() end)
+    local before = signals.signal("TERM", function() terminate(self) end)
     local function restore() signals.signal("TERM", before) end
     local _ <close> = setmetatable({}, { __close = restore })
     if self.state == "new" then start(self, "run") end
+    wait_until(self, function() return self.state ~= "starting" end)
     self.is_awaited = true
+    local told <close> = self.state == "running" -- luacheck: ignore 211
+        and notify.ready(("%s: %d children"):format(self.name, #self.children)) or nil
     wait_until(self, function() return has_ended(self) or self.state == "running" and not is_at_work(self) end)
     if self.state == "running" then self:stop() end
     if self.failure then error("Supervisor:run: " .. self.failure) end

@@ -120,14 +120,22 @@ function command.worker(args)
     if o then o, why = take_url(o) end
     if o and #o.rest > 0 then o, why = nil, ("one URL expected, and there is also '%s'"):format(o.rest[1]) end
     if not o then return wrong("worker", why) end
-    local worker = require "mpengine.remote.worker"
+    local worker, notify = require "mpengine.remote.worker", require "mpengine.notify"
+    local function stop(w)
+        notify.stopping()
+        worker.stop(w)
+    end
+    local told
     local ok, err = pcall(worker.run, o.url, {
         processes = o.processes or mp.cpu_count(), queues = o.queues or { "default" }, allow = o.allow,
         grace = o.grace or 30, manager = manager_options(o),
     }, function(w)
-        for _, name in ipairs { "TERM", "INT" } do mp.signal(name, function() worker.stop(w) end) end
-        core.report(3, ("mpengine worker: %d processes, %s"):format(w.processes, w.client.address.shown))
+        for _, name in ipairs { "TERM", "INT" } do mp.signal(name, function() stop(w) end) end
+        local shown = ("%d processes, %s"):format(w.processes, w.client.address.shown)
+        core.report(3, "mpengine worker: " .. shown)
+        told = notify.ready(shown)
     end)
+    if told then told:close() end
     return ok and 0 or failed("worker", err)
 end
 
