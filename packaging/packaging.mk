@@ -15,6 +15,8 @@ HEADERS   := $(wildcard engine/include/*.h bindings/mpengine_lua.h)
 MAN         := $(wildcard packaging/man/*.1)
 COMPLETIONS := mpengine.bash:bash-completion/completions/mpengine _mpengine:zsh/site-functions/_mpengine \
 	mpengine.fish:fish/vendor_completions.d/mpengine.fish
+UNITS       := $(patsubst packaging/systemd/%.in,%,$(wildcard packaging/systemd/*.in))
+SYSTEMD     := $(DESTDIR)$(PREFIX)/lib/systemd/system
 source = $(firstword $(subst :, ,$(1)))
 target = $(lastword $(subst :, ,$(1)))
 
@@ -29,13 +31,15 @@ install-engine: engine
 	$(call pc,mpengine.pc)
 	@$(if $(DESTDIR),,tools/ldconfig_hint.sh '$(LIBDIR)')
 
-# The command, its manual and completions, and the annotations for the Lua language server.
+# The command, its manual, completions and units of systemd, and the annotations for the Lua language
+# server.
 install-command: all
-	install -d $(BIN) $(SHARE)/man/man1 $(SHARE)/mpengine/library
+	install -d $(BIN) $(SHARE)/man/man1 $(SHARE)/mpengine/library $(SYSTEMD)
 	install $(BUILD)/mpengine $(BIN)/
 	install -m 644 $(MAN) $(SHARE)/man/man1/
 	@set -e; $(foreach c,$(COMPLETIONS),\
 		install -m 644 -D packaging/completions/$(call source,$(c)) $(SHARE)/$(call target,$(c));)
+	@set -e; $(foreach u,$(UNITS),$(call fill,packaging/systemd/$(u).in,$(SYSTEMD)/$(u));)
 	install -m 644 bindings/library/mpengine.lua $(SHARE)/mpengine/library/
 	$(call fill,packaging/luarc.json.in,$(SHARE)/mpengine/luarc.json)
 
@@ -55,6 +59,7 @@ uninstall:
 	rm -f $(LIB)/libmpengine.so.$(MAJOR) $(LIB)/pkgconfig/mpengine.pc $(LIB)/pkgconfig/mpengine-lua.pc
 	rm -f $(patsubst %,$(INC)/%,$(notdir $(HEADERS)))
 	rm -f $(patsubst packaging/man/%,$(SHARE)/man/man1/%,$(MAN))
+	rm -f $(patsubst %,$(SYSTEMD)/%,$(UNITS))
 	rm -f $(foreach c,$(COMPLETIONS),$(SHARE)/$(call target,$(c)))
 	rm -rf $(LUA_LIB)/mpengine $(LUA_SHARE)/mpengine $(SHARE)/mpengine
 

@@ -52,6 +52,21 @@ describe("the manual pages and completions", function()
     for _, verb in ipairs(verbs()) do expect("mpengine-" .. verb, help(verb)) end
   end)
 
+  it("have each environment variable that the sources read, and so has the help", function()
+    local names = shell(([[cd %s && grep -rhoE '"MPENGINE_[A-Z_]+"' engine/os bindings --include=*.c --include=*.lua \
+      | tr -d '"' | sort -u]]):format(quote(support.root)))
+    local count = 0
+    for name in names:gmatch "%u[%u_]+" do
+      if name ~= "MPENGINE_CHILD" then -- the engine's own
+        count = count + 1
+        assert.truthy(help():find("  " .. name .. "=", 1, true), name)
+        assert.truthy(page("mpengine"):find(".B " .. name .. "\n", 1, true), name)
+        assert.truthy(read_file(support.root .. "/docs/operating.md"):find("`" .. name .. "`", 1, true), name)
+      end
+    end
+    assert.truthy(count >= 6, names)
+  end)
+
   local function completed(...)
     local words = {}
     for i, word in ipairs { ... } do words[i] = quote(word) end
@@ -119,6 +134,10 @@ describe("make install", function()
         assert.truthy(text:find("prefix=" .. at[1] .. "\n", 1, true) and text:find("libdir=" .. at[2] .. "\n", 1, true))
       end
       assert.truthy(read_file(prefix .. "/share/mpengine/luarc.json"):find(at[1] .. "/share/mpengine/library", 1, true))
+      for _, unit in ipairs { "worker", "server" } do
+        local text = read_file(("%s/lib/systemd/system/mpengine-%s@.service"):format(prefix, unit))
+        assert.truthy(text:find("ExecStart=" .. at[1] .. "/bin/mpengine ", 1, true), text)
+      end
       local dangling = shell(("find %s -xtype l"):format(root))
       assert.equal("", dangling)
       shell(make .. "uninstall DESTDIR=" .. root .. " " .. settings)
@@ -159,5 +178,6 @@ describe("the packages", function()
     local rockspec = read_file(("%s/mpengine-%s-1.rockspec"):format(support.root, version))
     assert.truthy(rockspec:find(('version = "%s-1"'):format(version), 1, true))
     assert.truthy(rockspec:find(("mpengine-%s.tar.gz"):format(version), 1, true))
+    assert.equal(version, read_file(support.root .. "/debian/changelog"):match "^mpengine %(([%d.]+)%-")
   end)
 end)

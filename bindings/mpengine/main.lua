@@ -30,6 +30,14 @@ usage: mpengine [options] [script.lua [args]]
   --trace=FILE    trace the script into FILE.json or FILE.html
   -v, --version   show the version
   -h, --help      show this text
+environment:
+  LUA_INIT, LUA_PATH, LUA_CPATH     as in lua
+  MPENGINE_SHM_LIMIT=512M           the most shared memory
+  MPENGINE_START_METHOD=spawn       of processes: fork, spawn or forkserver
+  MPENGINE_DEADLOCK=off             do not report tasks that wait for each other
+  MPENGINE_EXECUTABLE=path          the program that spawn and forkserver start in a host
+  MPENGINE_ARENA=name               share named objects with programs of this name
+  MPENGINE_URL=redis://…            the server of worker and dead
 ]=]
 
 local function fail(message, code)
