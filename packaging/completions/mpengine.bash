@@ -16,11 +16,11 @@ _mpengine_words() {
 
 _mpengine() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
-    local verb=${COMP_WORDS[1]} verbs='ps dump profile worker dead acl'
+    local verb=${COMP_WORDS[1]} verbs='ps dump trace profile worker dead acl'
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
         case $current in
-            -*) _mpengine_words -e -i -l -W -E - -- -v --version -h --help ;;
+            -*) _mpengine_words -e -i -l -W -E --trace= - -- -v --version -h --help ;;
             *)
                 _mpengine_files '!*.lua'
                 COMPREPLY+=($(compgen -W "$verbs" -- "$current"))
@@ -35,7 +35,7 @@ _mpengine() {
     case $verb in
         ps) _mpengine_words -h --help ;;
         dump) _mpengine_words --json -h --help $(_mpengine_pids) ;;
-        profile) _mpengine_words -o --seconds -h --help $(_mpengine_pids) ;;
+        trace | profile) _mpengine_words -o --seconds -h --help $(_mpengine_pids) ;;
         worker)
             _mpengine_words -j --queue --allow --key-file --namespace --ca --lease --grace -h --help
             ;;
@@ -48,7 +48,7 @@ _mpengine() {
             ;;
         acl) _mpengine_words -h --help ;;
         -*) case $current in
-            -*) _mpengine_words -e -i -l -W -E - -- -v --version -h --help ;;
+            -*) _mpengine_words -e -i -l -W -E --trace= - -- -v --version -h --help ;;
             *) _mpengine_files '!*.lua' ;;
             esac ;;
         *) _mpengine_files '' ;;
