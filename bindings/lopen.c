@@ -59,6 +59,7 @@
     X(view) /* process */                                                                          \
     X(ask)                                                                                         \
     X(tracer)                                                                                      \
+    X(terminal)                                                                                    \
     X(answer)                                                                                      \
     X(signal)                                                                                      \
     X(process)                                                                                     \

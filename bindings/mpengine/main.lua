@@ -17,6 +17,7 @@ local USAGE = [=[
 usage: mpengine [options] [script.lua [args]]
        mpengine worker|dead|acl …                tasks of remote pools; worker --help
        mpengine ps | dump [PID] [--json]
+       mpengine top [PID]
        mpengine trace [PID] -o out.json|out.html [--seconds 5]
        mpengine profile [PID] -o out.svg [--seconds 5]
   -e code         run code
@@ -208,7 +209,7 @@ local function show_version() print("mpengine " .. core.version .. "  (" .. _VER
 
 --- What the command does besides running scripts; a script of such a name is run as ./worker.
 local verbs = {}
-for _, name in ipairs { "ps", "dump", "profile", "trace" } do
+for _, name in ipairs { "ps", "dump", "profile", "trace", "top" } do
     verbs[name] = function(args) return require("mpengine.look.command").run(name, args) end
 end
 for _, name in ipairs { "worker", "dead", "acl" } do

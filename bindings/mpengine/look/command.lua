@@ -119,6 +119,7 @@ end
 command.usage = {
     ps = "usage: mpengine ps",
     dump = "usage: mpengine dump [PID] [--json]",
+    top = "usage: mpengine top [PID]",
     trace = "usage: mpengine trace [PID] -o FILE.json|FILE.html [--seconds 5]",
     ["--trace"] = "usage: mpengine --trace=FILE.json|FILE.html script.lua [args]",
     profile = "usage: mpengine profile [PID] -o FILE.folded|FILE.svg [--seconds 5]",
@@ -177,6 +178,18 @@ function command.profile(argv)
     end
     local bytes = begun.form == "svg" and require("mpengine.look.flame")(found) or profile.folded(found)
     return finish_output("profile", path, begun.file, bytes)
+end
+
+--- The terminal is left as it was, whatever ends it.
+function command.top(argv)
+    local options, code = parse("top", argv, { ["--help"] = "help", ["-h"] = "help" })
+    if not options then return code end
+    if options.help then return output("top", command.usage.top .. "\n") end
+    local program, status = choose("top", options.pid)
+    if not program then return status end
+    local message, frame = require("mpengine.look.top").of(program)
+    if message then return refuse("top", message) end
+    return output("top", frame or "")
 end
 
 command.refuse = refuse
