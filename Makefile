@@ -162,6 +162,10 @@ $(BUILD)/%.stamp: FORCE
 	@mkdir -p $(@D)
 	@echo '$(STAMP_$*)' | cmp -s - $@ || echo '$(STAMP_$*)' > $@
 
+# Loops that a compiler turns into vector instructions.
+KERNELS := objects/array_kernels.o
+$(BUILD)/obj/engine/$(KERNELS) $(BUILD)/points/$(KERNELS): private FLAGS += -O3 -ffp-contract=off -fno-trapping-math
+
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags.stamp | deps
 	$(call say,CC)
 	@mkdir -p $(@D)

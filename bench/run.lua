@@ -77,6 +77,13 @@ local function http_py(name, variant, goal)
   return of_http(name, ("%s -B bench/peers/http_%s.py %s"):format(python, name, variant), goal)
 end
 
+-- A calculation with a million numbers, beside NumPy.
+local function calculated(name, type, code)
+  local args = ("%s %s 1000000"):format(name, code)
+  return { ("array %s of a million %s"):format(name, type), "array.lua " .. args,
+    { py("NumPy", "nparray.py " .. args, 0.5) } }
+end
+
 -- Each row: its name, our program, its peers, its raw limit; at_least and at_most bound our own figure, in `unit`;
 -- above bounds what it is more than the limit.
 -- stylua: ignore
@@ -118,6 +125,13 @@ local rows = {
   { "array set_string 1 MiB", "array.lua set_string",
     { py("RawArray", "mparray.py RawArray set_string") }, c("memcpy", "memcpy slice 1048576", 1.5) },
   { "array fill 1 MiB", "array.lua fill", {}, c("memcpy", "memcpy slice 1048576", 1.5) },
+  calculated("sum", "doubles", "d"),
+  calculated("sum", "ints", "i"),
+  calculated("min", "doubles", "d"),
+  calculated("dot", "doubles", "d"),
+  calculated("scale", "doubles", "d"),
+  calculated("axpy", "doubles", "d"),
+  calculated("axpy", "ints", "i"),
 
   { "dict get", "dict.lua get", { py("Manager", "mpdict.py get", { 100, 200 }), c("LMDB", "lmdb get", 1) } },
   { "dict set", "dict.lua set", { py("Manager", "mpdict.py set", { 100, 150 }), c("LMDB", "lmdb set") } },

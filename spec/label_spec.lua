@@ -97,7 +97,7 @@ describe("a table of fields", function()
     ok [[
       raises("Queue: unknown field 'maxsiz' (maxsize, name expected)", mp.Queue, { maxsiz = 2 })
       raises("Lock: unknown field '1' (name expected)", mp.Lock, { 2 })
-      raises("Array: unknown field 'length' (type, size, name expected)", mp.Array, { length = 2 })
+      raises("Array: unknown field 'length' (type, size, rows, cols, name expected)", mp.Array, { length = 2 })
       raises("Barrier: unknown field 'n' (parties, action, timeout, name expected)", mp.Barrier, { n = 2 })
       raises("List: unknown field 'x' (name expected)", mp.List, {}, { x = 1 })
       raises("Pool: unknown field 'x' (processes, initializer, initargs, maxtasksperchild or name expected)",

@@ -10,6 +10,7 @@ local KINDS <const> = {
   RateLimiter = "mp.RateLimiter(5)", Condition = "mp.Condition()", Barrier = "mp.Barrier(2)", Queue = "mp.Queue(4)",
   JoinableQueue = "mp.JoinableQueue()", Pipe = "mp.Pipe()", Array = "mp.Array('d', 20000)",
   Value = "mp.Value('i', 1)", RawArray = "mp.RawArray('B', 300000)",
+  ArrayView = "mp.Array('d', 20000):view(1, 20000, 2)",
   Dict = "mp.Dict{ a = 1, b = ('x'):rep(20000) }", List = "mp.List{ 1, ('x'):rep(20000) }",
 }
 local names = {}

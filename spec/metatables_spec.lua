@@ -17,6 +17,7 @@ local KINDS = [==[
   for _, name in ipairs{ "Manager", "get_logger", "current_process" } do make(name, mp[name]) end
   make("Array", mp.Array, "i", { 1, 2, 3 })
   make("RawArray", mp.RawArray, "d", 3)
+  make("ArrayView", function() return mp.Array("d", 9):reshape(3, 3):view(9, 1, -2) end)
   make("Value", mp.Value, "i", 1)
   make("RawValue", mp.RawValue, "c", "x")
   make("other end of a pipe", function() return (select(2, mp.Pipe(false))) end)

@@ -1,5 +1,6 @@
 -- Shared arrays: ns per element for get and set, ns per whole slice of 1 MiB for the rest.
--- usage: array.lua get|set|totable|settable|string|set_string|fill
+-- usage: array.lua get|set|totable|settable|string|set_string|fill, or sum|min|dot|scale|axpy code elements: ns per
+-- operation on all of them
 local mp = require "mpengine"
 local bench = dofile "bench/lib.lua"
 
@@ -55,5 +56,24 @@ function run.fill()
     for _ = 1, n do a:fill(1.5) end
   end, 10)
 end
+
+-- A method on all elements, with arguments.
+local function calculation(name, ...)
+  local code, n = arg[2], tonumber(arg[3])
+  local x, y = mp.RawArray(code, n), mp.RawArray(code, n)
+  x:fill(1)
+  y:fill(2)
+  local method, args = x[name], { ... }
+  for i, v in ipairs(args) do if v == "y" then args[i] = y end end
+  bench.ns(function(rounds)
+    for _ = 1, rounds do method(x, args[1], args[2]) end
+    if name == "axpy" then x:fill(1) end
+  end, 10)
+end
+function run.sum() calculation("sum") end
+function run.min() calculation("min") end
+function run.dot() calculation("dot", "y") end
+function run.scale() calculation("scale", 1) end
+function run.axpy() calculation("axpy", 1, "y") end
 
 run[arg[1]]()

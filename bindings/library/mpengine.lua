@@ -257,11 +257,16 @@ local RawArray = {}
 ---@class mpengine.Array : mpengine.RawArray, mpengine.Lockable
 local Array = {}
 
----@param code mpengine.TypeCode|{ type: mpengine.TypeCode, size: integer|table|string, name?: string }
+--- Some elements of an array, as an object that can be sent; it keeps the array. Its lock is the array's.
+---@class mpengine.ArrayView : mpengine.RawArray, mpengine.Lockable
+
+---@alias mpengine.ArrayFields { type: mpengine.TypeCode, size?: integer|table|string, rows?: integer, cols?: integer, name?: string }
+
+---@param code mpengine.TypeCode|mpengine.ArrayFields
 ---@param init? integer|table|string size (zeroed), elements, or for "c" and "u" a text
 ---@return mpengine.Array
 function mp.Array(code, init) end
----@param code mpengine.TypeCode|{ type: mpengine.TypeCode, size: integer|table|string, name?: string }
+---@param code mpengine.TypeCode|mpengine.ArrayFields
 ---@param init? integer|table|string
 ---@return mpengine.RawArray
 function mp.RawArray(code, init) end
@@ -272,7 +277,53 @@ function RawArray:totable(i, j) end
 --- All or nothing: everything is converted first.
 ---@param list table|mpengine.RawArray|mpengine.List
 ---@param at? integer default 1
+---@overload fun(self, i: integer, j: integer, v: number|string) the element in row i and column j
 function RawArray:set(list, at) end
+--- A view of the elements that `for k = i, j, step` names. Nothing is copied.
+---@param i? integer default 1
+---@param j? integer default #a
+---@param step? integer default 1; below 0: backwards
+---@return mpengine.ArrayView
+function RawArray:view(i, j, step) end
+--- A view of all elements as rows, which lie one after the other; without cols in one dimension.
+---@param rows integer
+---@param cols? integer
+---@return mpengine.ArrayView
+function RawArray:reshape(rows, cols) end
+---@return integer rows or the length of an array of one dimension
+---@return integer? cols
+function RawArray:shape() end
+---@param i integer
+---@return mpengine.ArrayView
+function RawArray:row(i) end
+---@param j integer
+---@return mpengine.ArrayView
+function RawArray:col(j) end
+--- The element in row i and column j; nil outside.
+---@param i integer
+---@param j integer
+---@return number|string|nil
+function RawArray:get(i, j) end
+--- Integers wrap around at 64 bits; floats are added as doubles.
+---@return number
+function RawArray:sum() end
+--- NaN when there is one; nil of no elements.
+---@return number?
+function RawArray:min() end
+--- NaN when there is one; nil of no elements.
+---@return number?
+function RawArray:max() end
+--- The sum of the products with an array of the same type and length; see sum.
+---@param b mpengine.RawArray
+---@return number
+function RawArray:dot(b) end
+--- Multiplies all elements by k. Raises, and changes nothing, when a product does not fit.
+---@param k number
+function RawArray:scale(k) end
+--- Adds k * x to all elements, with x as it was before. Raises, and changes nothing, when a result does not fit.
+---@param k number
+---@param x mpengine.RawArray of the same type and length
+function RawArray:axpy(k, x) end
 ---@param v number|string
 function RawArray:fill(v) end
 ---@param i? integer

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * larray.c - mp.Array, mp.Value, mp.RawArray, mp.RawValue: four forms of one shared object. An
- * element access is one load or store. Methods that take many elements convert all of them
+ * larray.c - mp.Array, mp.Value, mp.RawArray, mp.RawValue: four forms of one shared object; and
+ * their views, which have the methods of arrays. An element access is one load or store. Methods that take many elements convert all of them
  * first, so that an error changes nothing. The types of elements are in larray_element.c.
  */
 #include "shared/lshared.h"
@@ -22,9 +22,12 @@ name_of(const lmpe_box *b)
 static void
 held(lmpe_box *b)
 {
-    char code;
-    b->data = mpe_array_data(b->S->e, b->o, &code, &b->length);
-    b->extra = (unsigned char)code;
+    mpe_elements s;
+    if (mpe_array_elements(b->S->e, b->o, &s) != MPE_OK)
+        return;
+    b->data = s.first;
+    b->length = s.length;
+    b->extra = (unsigned char)s.type;
 }
 
 /* The receiver of a metamethod, without looking at its metatable. */
@@ -36,24 +39,39 @@ self(lua_State *L)
 
 /* ---- one element ---- */
 
-/* a[i] */
-static int
-array_index(lua_State *L)
+static inline int
+method(lua_State *L)
 {
-    lmpe_box *b = self(L);
-    if (lua_type(L, 2) != LUA_TNUMBER) {
-        lua_settop(L, 2);
-        lua_rawget(L, METHODS);
-        return 1;
-    }
+    lua_settop(L, 2);
+    lua_rawget(L, METHODS);
+    return 1;
+}
+
+static inline int
+index_in(lua_State *L, lmpe_array a)
+{
     int whole;
     uint64_t i = (uint64_t)lua_tointegerx(L, 2, &whole);
-    lmpe_array a = lmpe_array_of(b);
     if (i - 1 >= a.length || !whole)
         lua_pushnil(L);
     else
         lmpe_element_push(L, a.type, lmpe_array_at(&a, i));
     return 1;
+}
+
+/* a[i] */
+static int
+array_index(lua_State *L)
+{
+    lmpe_box *b = self(L);
+    return lua_type(L, 2) == LUA_TNUMBER ? index_in(L, lmpe_array_of(b)) : method(L);
+}
+
+static int
+view_index(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_kinds(L, 1, 1u << MPE_KIND_ARRAY_VIEW);
+    return lua_type(L, 2) == LUA_TNUMBER ? index_in(L, lmpe_array_of_view(b)) : method(L);
 }
 
 /* Raises for an index; call is how the message begins. */
@@ -70,12 +88,9 @@ refuse_index(lua_State *L, int idx, const lmpe_array *a, const char *call)
                       lua_tostring(L, -1), (lua_Integer)a->length);
 }
 
-/* a[i] = v */
-static int
-array_newindex(lua_State *L)
+static inline int
+newindex_in(lua_State *L, const lmpe_box *b, lmpe_array a)
 {
-    lmpe_box *b = self(L);
-    lmpe_array a = lmpe_array_of(b);
     int whole = lua_type(L, 2) == LUA_TNUMBER;
     uint64_t bits, i = whole ? (uint64_t)lua_tointegerx(L, 2, &whole) : 0;
     if (i - 1 >= a.length || !whole)
@@ -84,6 +99,21 @@ array_newindex(lua_State *L)
         return lmpe_array_refuse(L, 3, &a, name_of(b), (lua_Integer)i);
     lmpe_element_store(a.type, lmpe_array_at(&a, i), bits);
     return 0;
+}
+
+/* a[i] = v */
+static int
+array_newindex(lua_State *L)
+{
+    lmpe_box *b = self(L);
+    return newindex_in(L, b, lmpe_array_of(b));
+}
+
+static int
+view_newindex(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_kinds(L, 1, 1u << MPE_KIND_ARRAY_VIEW);
+    return newindex_in(L, b, lmpe_array_of_view(b));
 }
 
 /* v.value */
@@ -117,11 +147,11 @@ value_newindex(lua_State *L)
     return 0;
 }
 
+#define LENGTH_KINDS (LMPE_ARRAY_KINDS | 1u << MPE_KIND_ARRAY_VIEW)
 static int
 array_len(lua_State *L)
 {
-    lmpe_array a = lmpe_array_of(self(L));
-    lua_pushinteger(L, (lua_Integer)a.length);
+    lua_pushinteger(L, (lua_Integer)lmpe_check_kinds(L, 1, LENGTH_KINDS)->length);
     return 1;
 }
 
@@ -173,7 +203,7 @@ add_to(lua_State *L, const lmpe_array *a, uint8_t *p, int idx, const char *call)
 static int
 array_add(lua_State *L)
 {
-    lmpe_array a = lmpe_array_of(lmpe_check_self(L, 1));
+    lmpe_array a = lmpe_array_look(lmpe_check_self(L, 1));
     return add_to(L, &a, check_element(L, 2, &a, "Array:add"), 3, "Array:add");
 }
 
@@ -210,7 +240,7 @@ exchange_at(lua_State *L, const lmpe_array *a, uint8_t *p, int first, const char
 static int
 array_compare_exchange(lua_State *L)
 {
-    lmpe_array a = lmpe_array_of(lmpe_check_self(L, 1));
+    lmpe_array a = lmpe_array_look(lmpe_check_self(L, 1));
     uint8_t *p = check_element(L, 2, &a, "Array:compare_exchange");
     return exchange_at(L, &a, p, 3, "Array:compare_exchange");
 }
@@ -224,12 +254,27 @@ value_compare_exchange(lua_State *L)
 
 /* ---- its lock ---- */
 
+/* That of a view is the array's. */
 static int
 get_lock(lua_State *L)
 {
     lmpe_box *b = lmpe_check_self(L, 1);
+    int is_view = mpe_handle_kind(b->h) == MPE_KIND_ARRAY_VIEW;
+    if (is_view) {
+        int held = lmpe_push_handle(L, b->S, mpe_array_whole(b->S->e, b->o));
+        if (held != MPE_OK)
+            return lmpe_raise(L, held, "get_lock");
+        b = lua_touserdata(L, -1);
+        if (mpe_handle_kind(b->h) == MPE_KIND_RAW_ARRAY)
+            return luaL_error(
+                L, "ArrayView:get_lock: it must be a view of an Array: a RawArray has no lock");
+    }
     int rc = lmpe_push_handle(L, b->S, mpe_lock_facet(b->S->e, b->o));
-    return rc == MPE_OK ? 1 : lmpe_raise(L, rc, "get_lock");
+    if (rc != MPE_OK)
+        return lmpe_raise(L, rc, "get_lock");
+    if (is_view)
+        lua_remove(L, -2);
+    return 1;
 }
 
 static int
@@ -291,10 +336,10 @@ static int
 array_tostring(lua_State *L)
 {
     lmpe_box *b = lmpe_check_self(L, 1);
-    lmpe_array a = lmpe_array_of(b);
+    lmpe_array a = lmpe_array_look(b);
     int kind = mpe_handle_kind(b->h);
     lmpe_push_identity(L, b);
-    if (kind == MPE_KIND_ARRAY || kind == MPE_KIND_RAW_ARRAY)
+    if (kind == MPE_KIND_ARRAY || kind == MPE_KIND_RAW_ARRAY || kind == MPE_KIND_ARRAY_VIEW)
         lua_pushfstring(L, " ('%c', %I element%s", a.type->code, (lua_Integer)a.length,
                         a.length == 1 ? "" : "s");
     else
@@ -319,6 +364,18 @@ static const luaL_Reg array_methods[] = {{"get_lock", get_lock},
                                          {"set_string", lmpe_array_set_string},
                                          {"add", array_add},
                                          {"compare_exchange", array_compare_exchange},
+                                         {"view", lmpe_array_view},
+                                         {"reshape", lmpe_array_reshape},
+                                         {"shape", lmpe_array_shape},
+                                         {"row", lmpe_array_row},
+                                         {"col", lmpe_array_column},
+                                         {"get", lmpe_array_get},
+                                         {"sum", lmpe_array_sum},
+                                         {"min", lmpe_array_min},
+                                         {"max", lmpe_array_max},
+                                         {"dot", lmpe_array_dot},
+                                         {"scale", lmpe_array_scale},
+                                         {"axpy", lmpe_array_axpy},
                                          {NULL, NULL}};
 static const luaL_Reg value_methods[] = {{"get_lock", get_lock},
                                          {"guard", array_guard},
@@ -346,6 +403,7 @@ set_accessor(lua_State *L, lmpe *S, const char *event, lua_CFunction f)
 static void
 new_type(lua_State *L, lmpe *S, int kind, int is_value, int is_raw)
 {
+    int is_view = kind == MPE_KIND_ARRAY_VIEW;
     const luaL_Reg *methods = is_value ? value_methods : array_methods;
     static const lmpe_box_calls calls = {.held = held};
     lmpe_new_type(L, S,
@@ -354,8 +412,11 @@ new_type(lua_State *L, lmpe *S, int kind, int is_value, int is_raw)
                                .meta = is_value ? value_meta : array_meta,
                                .calls = &calls});
     lua_getfield(L, -1, mpe_kind_name(kind));
-    set_accessor(L, S, "__index", is_value ? value_index : array_index);
-    set_accessor(L, S, "__newindex", is_value ? value_newindex : array_newindex);
+    set_accessor(L, S, "__index", is_value ? value_index : is_view ? view_index : array_index);
+    set_accessor(L, S, "__newindex",
+                 is_value  ? value_newindex
+                 : is_view ? view_newindex
+                           : array_newindex);
     lua_pop(L, 1);
 }
 
@@ -379,5 +440,12 @@ on_open_raw(lua_State *L, lmpe *S)
     lmpe_set_makers(L, S, makers);
 }
 
+static void
+on_open_view(lua_State *L, lmpe *S)
+{
+    new_type(L, S, MPE_KIND_ARRAY_VIEW, 0, 0);
+}
+
+const lmpe_module lmpe_array_view_module = {.open = on_open_view};
 const lmpe_module lmpe_array_module = {.open = on_open};
 const lmpe_module lmpe_raw_array_module = {.open = on_open_raw};

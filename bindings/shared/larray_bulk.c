@@ -16,13 +16,17 @@ lmpe_array_refuse(lua_State *L, int idx, const lmpe_array *a, const char *name, 
     return lmpe_element_refuse(L, idx, a->type, lua_pushfstring(L, "%s: element %I", name, i));
 }
 
-/* An optional integer argument. */
-static lua_Integer
-opt_integer(lua_State *L, int idx, lua_Integer absent, const char *call, const char *name)
+lua_Integer
+lmpe_array_opt_integer(lua_State *L, int idx, lua_Integer absent, const char *call,
+                       const char *name)
+{
+    return lua_isnoneornil(L, idx) ? absent : lmpe_array_integer(L, idx, call, name);
+}
+
+lua_Integer
+lmpe_array_integer(lua_State *L, int idx, const char *call, const char *name)
 {
     int whole = lua_type(L, idx) == LUA_TNUMBER;
-    if (lua_isnoneornil(L, idx))
-        return absent;
     lua_Integer i = whole ? lua_tointegerx(L, idx, &whole) : 0;
     if (!whole)
         luaL_error(L, "%s: %s must be an integer, got %s", call, name,
@@ -36,7 +40,8 @@ static uint64_t
 check_part(lua_State *L, const lmpe_array *a, const char *call, uint64_t *first)
 {
     lua_Integer length = (lua_Integer)a->length;
-    lua_Integer i = opt_integer(L, 2, 1, call, "i"), j = opt_integer(L, 3, length, call, "j");
+    lua_Integer i = lmpe_array_opt_integer(L, 2, 1, call, "i");
+    lua_Integer j = lmpe_array_opt_integer(L, 3, length, call, "j");
     if (i < 1)
         i = 1;
     if (j > length)
@@ -49,9 +54,9 @@ check_part(lua_State *L, const lmpe_array *a, const char *call, uint64_t *first)
 int
 lmpe_array_totable(lua_State *L)
 {
-    lmpe_array a = lmpe_array_of(lmpe_check_self(L, 1));
+    lmpe_array a = lmpe_array_look(lmpe_check_self(L, 1));
     uint64_t first, n = check_part(L, &a, "Array:totable", &first);
-    lmpe_elements_push(L, a.type, lmpe_array_at(&a, first), n);
+    lmpe_elements_push(L, a.type, lmpe_array_at(&a, first), a.stride, n);
     return 1;
 }
 
@@ -59,17 +64,34 @@ lmpe_array_totable(lua_State *L)
 int
 lmpe_array_string(lua_State *L)
 {
-    lmpe_array a = lmpe_array_of(lmpe_check_self(L, 1));
+    lmpe_array a = lmpe_array_look(lmpe_check_self(L, 1));
     uint64_t first, n = check_part(L, &a, "Array:string", &first);
-    lua_pushlstring(L, n ? (const char *)lmpe_array_at(&a, first) : "", n * a.type->size);
+    if (n == 0 || lmpe_array_is_dense(&a)) {
+        lua_pushlstring(L, n ? (const char *)lmpe_array_at(&a, first) : "", n * a.type->size);
+        return 1;
+    }
+    luaL_Buffer buffer;
+    char *to = luaL_buffinitsize(L, &buffer, n * a.type->size);
+    lmpe_elements_copy(a.type, to, a.type->size, lmpe_array_at(&a, first), a.stride, n);
+    luaL_pushresultsize(&buffer, n * a.type->size);
     return 1;
+}
+
+/* Stores n elements that lie one after the other. */
+static void
+store(const lmpe_array *a, uint8_t *to, const void *from, size_t n)
+{
+    if (lmpe_array_is_dense(a))
+        memcpy(to, from, n * a->type->size);
+    else
+        lmpe_elements_copy(a->type, to, a->stride, from, a->type->size, n);
 }
 
 /* The place given at 3 for n elements. */
 static uint8_t *
 check_place(lua_State *L, const lmpe_array *a, uint64_t n, const char *call)
 {
-    lua_Integer i = opt_integer(L, 3, 1, call, "at"), length = (lua_Integer)a->length;
+    lua_Integer i = lmpe_array_opt_integer(L, 3, 1, call, "at"), length = (lua_Integer)a->length;
     if (i < 1 || i > length + 1)
         luaL_error(L, "%s: at must be an index from 1 to %I, got %I", call, length, i);
     if (n > (uint64_t)(length - i + 1))
@@ -78,24 +100,24 @@ check_place(lua_State *L, const lmpe_array *a, uint64_t n, const char *call)
     return lmpe_array_at(a, (uint64_t)i);
 }
 
-/* a:set(list [, at]) */
+/* a:set(list [, at]), a:set(i, j, v) */
 int
 lmpe_array_set(lua_State *L)
 {
-    lmpe_box *b = lmpe_check_self(L, 1);
-    lmpe_array a = lmpe_array_of(b);
+    lmpe_array a = lmpe_array_look(lmpe_check_self(L, 1));
+    if (lua_gettop(L) >= 4)
+        return lmpe_array_set_cell(L);
     if (!lmpe_is_list(L, 2))
         return luaL_error(L, "Array:set: list must be a table, got %s", luaL_typename(L, 2));
     lua_Integer n = luaL_len(L, 2);
     uint8_t *to = check_place(L, &a, n > 0 ? (uint64_t)n : 0, "Array:set");
     if (n <= 0)
         return 0;
-    size_t bytes = (size_t)n * a.type->size;
-    void *values = lua_newuserdatauv(L, bytes, 0); /* all or nothing */
+    void *values = lua_newuserdatauv(L, (size_t)n * a.type->size, 0); /* all or nothing */
     lua_Integer bad = lmpe_elements_from(L, 2, a.type, values, (size_t)n);
     if (bad)
         return lmpe_array_refuse(L, -1, &a, "Array:set", bad);
-    memcpy(to, values, bytes);
+    store(&a, to, values, (size_t)n);
     return 0;
 }
 
@@ -103,7 +125,7 @@ lmpe_array_set(lua_State *L)
 int
 lmpe_array_set_string(lua_State *L)
 {
-    lmpe_array a = lmpe_array_of(lmpe_check_self(L, 1));
+    lmpe_array a = lmpe_array_look(lmpe_check_self(L, 1));
     size_t size;
     if (lua_type(L, 2) != LUA_TSTRING)
         return luaL_error(L, "Array:set_string: bytes must be a string, got %s",
@@ -113,7 +135,7 @@ lmpe_array_set_string(lua_State *L)
         return luaL_error(L, "Array:set_string: %I bytes are not whole elements of %d bytes",
                           (lua_Integer)size, (int)a.type->size);
     uint8_t *to = check_place(L, &a, size / a.type->size, "Array:set_string");
-    memcpy(to, bytes, size);
+    store(&a, to, bytes, size / a.type->size);
     return 0;
 }
 
@@ -121,10 +143,14 @@ lmpe_array_set_string(lua_State *L)
 int
 lmpe_array_fill(lua_State *L)
 {
-    lmpe_array a = lmpe_array_of(lmpe_check_self(L, 1));
+    lmpe_array a = lmpe_array_look(lmpe_check_self(L, 1));
     uint64_t bits;
     if (!lmpe_element_from(L, 2, a.type, &bits))
         return lmpe_element_refuse(L, 2, a.type, "Array:fill: value");
-    lmpe_elements_fill(a.type, a.data, a.length, bits);
+    if (lmpe_array_is_dense(&a))
+        lmpe_elements_fill(a.type, a.data, a.length, bits);
+    else
+        for (uint64_t i = 1; i <= a.length; i++)
+            lmpe_element_store(a.type, lmpe_array_at(&a, i), bits);
     return 0;
 }

@@ -294,14 +294,24 @@ lmpe_element_same(const lmpe_element *t, uint64_t a, uint64_t b)
 /* ---- many of them ---- */
 
 void
-lmpe_elements_push(lua_State *L, const lmpe_element *t, const void *p, size_t n)
+lmpe_elements_push(lua_State *L, const lmpe_element *t, const void *p, int64_t stride, size_t n)
 {
     const uint8_t *from = p;
     lua_createtable(L, n < INT_MAX ? (int)n : INT_MAX, 0);
-    for (size_t i = 1; i <= n; i++, from += t->size) {
+    for (size_t i = 1; i <= n; i++, from += stride) {
         lmpe_element_push(L, t, from);
         lua_rawseti(L, -2, (lua_Integer)i);
     }
+}
+
+void
+lmpe_elements_copy(const lmpe_element *t, void *to, int64_t to_stride, const void *from,
+                   int64_t from_stride, size_t n)
+{
+    uint8_t *p = to;
+    const uint8_t *q = from;
+    for (size_t i = 0; i < n; i++, p += to_stride, q += from_stride)
+        lmpe_element_store(t, p, lmpe_element_load(t, q));
 }
 
 /* A table without a metatable: no metamethod can run, and the stack is cleared once for many. */
@@ -342,7 +352,7 @@ lmpe_elements_from(lua_State *L, int idx, const lmpe_element *t, void *p, size_t
 }
 
 /* Stores are of 16 aligned bytes, which every processor supports, and of single elements at the
- * end. */
+ * ends. */
 void
 lmpe_elements_fill(const lmpe_element *t, void *p, size_t n, uint64_t bits)
 {
@@ -356,6 +366,8 @@ lmpe_elements_fill(const lmpe_element *t, void *p, size_t n, uint64_t bits)
         bits &= (1ull << 8 * t->size) - 1;
     for (size_t size = t->size; size < 8; size *= 2)
         bits |= bits << 8 * size;
+    for (; done < bytes && ((uintptr_t)p + done) % 16 != 0; done += t->size)
+        lmpe_element_store(t, (uint8_t *)p + done, bits);
     block pattern = {bits, bits, bits, bits, bits, bits, bits, bits};
     for (; bytes - done >= sizeof pattern; done += sizeof pattern)
         *(block *)((uint8_t *)p + done) = pattern;

@@ -153,8 +153,12 @@ int lmpe_element_same(const lmpe_element *t, uint64_t a, uint64_t b);
 
 /* ---- many of them ---- */
 
-/* Pushes a list of n elements. */
-void lmpe_elements_push(lua_State *L, const lmpe_element *t, const void *p, size_t n);
+/* Pushes a list of n elements that are stride bytes apart. */
+void lmpe_elements_push(lua_State *L, const lmpe_element *t, const void *p, int64_t stride,
+                        size_t n);
+/* Copies n elements to others, both with bytes from one to the next. */
+void lmpe_elements_copy(const lmpe_element *t, void *to, int64_t to_stride, const void *from,
+                        int64_t from_stride, size_t n);
 /* Elements 1..n of the list at idx to memory that is private. 0, or the index of the first that
  * does not fit, whose value is pushed. May run metamethods. */
 lua_Integer lmpe_elements_from(lua_State *L, int idx, const lmpe_element *t, void *p, size_t n);

@@ -8,7 +8,15 @@
 
 #include <string.h>
 
-#define NAME 3 /* the index of the name, behind the two arguments */
+/* What a constructor makes. */
+typedef struct form {
+    const lmpe_element *type;
+    const char *call;
+    unsigned flags;
+    int name;             /* the index of the name of the object, behind the arguments */
+    lua_Integer columns;  /* 0: one dimension */
+    lua_Integer elements; /* of a matrix */
+} form;
 
 static const lmpe_element *
 check_code(lua_State *L, const char *name)
@@ -29,78 +37,111 @@ check_code(lua_State *L, const char *name)
 
 /* Pushes a new array of zeros. */
 static lmpe_array
-new_zeroed(lua_State *L, const lmpe_element *t, uint64_t length, unsigned flags, const char *name)
+new_zeroed(lua_State *L, const form *f, uint64_t length)
 {
     lmpe *S = lmpe_self(L);
     mpe_object *o = NULL;
     int rc, tries = 0;
+    const char *name = f->call;
+    const lmpe_element *t = f->type;
+    if (f->columns && length != (uint64_t)f->elements)
+        luaL_error(L, "%s: %I elements do not make %I rows of %I", name, (lua_Integer)length,
+                   f->elements / f->columns, f->columns);
     do
-        rc = mpe_array_create(S->e, t->code, length, flags, &o);
+        rc = f->columns ? mpe_matrix_create(S->e, t->code, length / (uint64_t)f->columns,
+                                            (uint32_t)f->columns, f->flags, &o)
+                        : mpe_array_create(S->e, t->code, length, f->flags, &o);
     while (lmpe_try_again(L, S, rc, &tries));
     if (rc == MPE_EARENA)
         luaL_error(L, "%s: shared memory exhausted: %I elements of %d bytes do not fit", name,
                    (lua_Integer)length, (int)t->size);
-    lmpe_created(L, S, rc, &o, name, NAME);
+    lmpe_created(L, S, rc, &o, name, f->name);
     return lmpe_array_of(lua_touserdata(L, -1));
 }
 
 static int
-from_size(lua_State *L, const lmpe_element *t, unsigned flags, const char *name)
+from_size(lua_State *L, const form *f)
 {
     int whole;
     lua_Integer n = lua_tointegerx(L, 2, &whole);
     if (!whole || n < 0)
-        return luaL_error(L, "%s: size must be an integer from 0 on, got %s", name,
+        return luaL_error(L, "%s: size must be an integer from 0 on, got %s", f->call,
                           luaL_tolstring(L, 2, NULL));
-    new_zeroed(L, t, (uint64_t)n, flags, name);
+    new_zeroed(L, f, (uint64_t)n);
     return 1;
 }
 
 static int
-from_list(lua_State *L, const lmpe_element *t, unsigned flags, const char *name)
+from_list(lua_State *L, const form *f)
 {
     lua_Integer n = luaL_len(L, 2);
-    lmpe_array a = new_zeroed(L, t, n > 0 ? (uint64_t)n : 0, flags, name);
-    lua_Integer bad = lmpe_elements_from(L, 2, t, a.data, a.length);
-    return bad ? lmpe_array_refuse(L, -1, &a, name, bad) : 1;
+    lmpe_array a = new_zeroed(L, f, n > 0 ? (uint64_t)n : 0);
+    lua_Integer bad = lmpe_elements_from(L, 2, f->type, a.data, a.length);
+    return bad ? lmpe_array_refuse(L, -1, &a, f->call, bad) : 1;
 }
 
 /* Bytes, or code points. */
 static int
-from_string(lua_State *L, const lmpe_element *t, unsigned flags, const char *name)
+from_string(lua_State *L, const form *f)
 {
     size_t size, count = 0, step;
     uint32_t code;
     const char *s = lua_tolstring(L, 2, &size);
-    if (t->kind == LMPE_CHAR) {
-        memcpy(new_zeroed(L, t, size, flags, name).data, s, size);
+    if (f->type->kind == LMPE_CHAR) {
+        memcpy(new_zeroed(L, f, size).data, s, size);
         return 1;
     }
     for (size_t i = 0; i < size; i += step, count++)
         if ((step = lmpe_utf8_decode(s + i, size - i, &code)) == 0)
-            return luaL_error(L, "%s: the string is not valid UTF-8 at byte %I", name,
+            return luaL_error(L, "%s: the string is not valid UTF-8 at byte %I", f->call,
                               (lua_Integer)i + 1);
-    lmpe_array a = new_zeroed(L, t, count, flags, name);
+    lmpe_array a = new_zeroed(L, f, count);
     for (size_t k = 1; k <= count; k++) {
         s += lmpe_utf8_decode(s, 4, &code);
-        lmpe_element_store(t, lmpe_array_at(&a, k), code);
+        lmpe_element_store(a.type, lmpe_array_at(&a, k), code);
     }
     return 1;
+}
+
+/* The fields rows and cols at 3 and 4; without them it has one dimension. */
+static void
+check_shape(lua_State *L, form *f)
+{
+    if (lua_isnil(L, 3) && lua_isnil(L, 4))
+        return;
+    lua_Integer rows = lmpe_array_integer(L, 3, f->call, "rows");
+    f->columns = lmpe_array_integer(L, 4, f->call, "cols");
+    if (rows < 0)
+        luaL_error(L, "%s: rows must be an integer from 0 on, got %I", f->call, rows);
+    if (f->columns < 1 || f->columns > UINT32_MAX)
+        luaL_error(L, "%s: cols must be an integer from 1 to %I, got %I", f->call,
+                   (lua_Integer)UINT32_MAX, f->columns);
+    if (__builtin_mul_overflow(rows, f->columns, &f->elements))
+        luaL_error(L, "%s: shared memory exhausted: %I rows of %I elements do not fit", f->call,
+                   rows, f->columns);
 }
 
 static int
 create_array(lua_State *L, unsigned flags, const char *name)
 {
-    static const char *const fields[] = {"type", "size", NULL};
+    static const char *const fields[] = {"type", "size", "rows", "cols", NULL};
+    form f = {.call = name, .flags = flags, .name = 5};
+    if (lua_type(L, 1) == LUA_TSTRING)
+        lua_settop(L, 2); /* rows and cols are fields only */
     lmpe_take_fields(L, name, fields);
-    const lmpe_element *t = check_code(L, name);
+    const lmpe_element *t = f.type = check_code(L, name);
+    check_shape(L, &f);
     int type = lua_type(L, 2);
+    if (type == LUA_TNIL && f.columns) {
+        new_zeroed(L, &f, (uint64_t)f.elements);
+        return 1;
+    }
     if (type == LUA_TNUMBER)
-        return from_size(L, t, flags, name);
+        return from_size(L, &f);
     if (lmpe_is_list(L, 2))
-        return from_list(L, t, flags, name);
+        return from_list(L, &f);
     if (type == LUA_TSTRING && t->kind >= LMPE_CHAR)
-        return from_string(L, t, flags, name);
+        return from_string(L, &f);
     return luaL_error(L, "%s: argument #2 must be a size or a list%s, got %s", name,
                       t->kind >= LMPE_CHAR ? " or a string" : "", luaL_typename(L, 2));
 }
@@ -114,7 +155,8 @@ create_value(lua_State *L, unsigned flags, const char *name)
     uint64_t bits = 0;
     if (!lua_isnil(L, 2) && !lmpe_element_from(L, 2, t, &bits))
         return lmpe_element_refuse(L, 2, t, lua_pushfstring(L, "%s: value", name));
-    lmpe_array a = new_zeroed(L, t, 1, flags, name);
+    const form f = {.type = t, .call = name, .flags = flags, .name = 3};
+    lmpe_array a = new_zeroed(L, &f, 1);
     lmpe_element_store(t, a.data, bits);
     return 1;
 }

@@ -141,5 +141,6 @@ lmpe_is_list(lua_State *L, int idx)
     if (!b || !b->o)
         return 0;
     int kind = mpe_handle_kind(b->h);
-    return kind == MPE_KIND_ARRAY || kind == MPE_KIND_RAW_ARRAY || kind == MPE_KIND_LIST;
+    return kind == MPE_KIND_ARRAY || kind == MPE_KIND_RAW_ARRAY || kind == MPE_KIND_ARRAY_VIEW ||
+           kind == MPE_KIND_LIST;
 }

@@ -441,7 +441,8 @@ MPE_API int mpe_next(const mpe_buf *snapshot, size_t *at, mpe_bytes *key, mpe_by
     X(BOUNDED, 18, "BoundedSemaphore", semaphore)                                                  \
     X(RATE_LIMITER, 19, "RateLimiter", limiter)                                                    \
     X(CACHE, 20, "Cache", cache)                                                                   \
-    X(DESCRIPTOR, 21, "Descriptor", descriptor)
+    X(DESCRIPTOR, 21, "Descriptor", descriptor)                                                    \
+    X(ARRAY_VIEW, 22, "ArrayView", array_view)
 
 /* The kinds of objects. */
 enum mpe_kind {
@@ -548,8 +549,63 @@ MPE_API size_t mpe_type_size(char type);
  * Ownership: the caller holds it and must mpe_drop it.  Errors: EINVAL (type), EARENA, ENOMEM. */
 MPE_API int mpe_array_create(mpe_engine *e, char type, uint64_t length, unsigned flags,
                              mpe_object **out);
-/* Returns the elements, with their type and number.  Ownership: valid while the object is held. */
+/* Makes an array of rows * columns zeros, a row after the other.
+ * Ownership: the caller holds it and must mpe_drop it.
+ * Errors: EINVAL (type, columns is 0), EARENA, ENOMEM. */
+MPE_API int mpe_matrix_create(mpe_engine *e, char type, uint64_t rows, uint32_t columns,
+                              unsigned flags, mpe_object **out);
+/* Returns the elements, with their type and number; NULL for a view, see mpe_array_elements.
+ * Ownership: valid while the object is held. */
 MPE_API void *mpe_array_data(mpe_engine *e, mpe_object *o, char *type, uint64_t *length);
+/* Where the elements of an array or a view are. */
+typedef struct mpe_elements {
+    void *first;
+    uint64_t length;
+    int64_t step;     /* elements in memory from one to the next: 1 for an array */
+    uint32_t columns; /* of each of the length / columns rows; 0: one dimension */
+    char type;
+} mpe_elements;
+/* Reads the place of the elements.  Ownership: valid while the object is held. */
+MPE_API int mpe_array_elements(mpe_engine *e, mpe_object *o, mpe_elements *out);
+/* Some elements of an array or a view: first, first + step, ... */
+typedef struct mpe_part {
+    uint64_t first, length;
+    int64_t step;     /* not 0; below 0: backwards */
+    uint32_t columns; /* of each row; 0: one dimension */
+} mpe_part;
+/* Makes a view: an object of the same elements, which keeps the array alive. It has no lock of its
+ * own. mpe_array_add and mpe_array_exchange take views too.
+ * Ownership: the caller holds it and must mpe_drop it.
+ * Errors: EINVAL (step is 0, or length is not whole rows), ERANGE (outside of o), EARENA, ENOMEM. */
+MPE_API int mpe_array_view(mpe_engine *e, mpe_object *o, const mpe_part *part, mpe_object **out);
+/* Returns the handle of the array that a view is of; of an array its own. */
+MPE_API mpe_handle mpe_array_whole(mpe_engine *e, mpe_object *o);
+
+/* Calculations with the elements of arrays and views of numbers. A number is an int64_t for the
+ * integer types (for L and Q its two's complement) and a double for f and d. Other processes that
+ * change elements meanwhile are not kept out: acquire the lock when that matters.
+ *
+ *     double sum;
+ *     mpe_array_sum(e, prices, &sum);
+ *
+ * Errors of each: ETYPE (types c and u, or arrays of two types), EINVAL (two lengths). */
+
+/* Reads the sum. One of integers wraps around at 64 bits; one of floats is added as doubles, in
+ * an order of its own that depends on the length alone. */
+MPE_API int mpe_array_sum(mpe_engine *e, mpe_object *o, void *sum);
+/* Reads the least element; NaN when there is one.  Errors: ERANGE (no elements). */
+MPE_API int mpe_array_least(mpe_engine *e, mpe_object *o, void *number);
+/* Reads the greatest element; NaN when there is one.  Errors: ERANGE (no elements). */
+MPE_API int mpe_array_greatest(mpe_engine *e, mpe_object *o, void *number);
+/* Reads the sum of the products of two arrays of one type and length, as mpe_array_sum adds. */
+MPE_API int mpe_array_dot(mpe_engine *e, mpe_object *a, mpe_object *b, void *sum);
+/* Multiplies all elements by a number.
+ * Errors: ERANGE (a product does not fit the type: nothing has changed). */
+MPE_API int mpe_array_scale(mpe_engine *e, mpe_object *o, const void *factor);
+/* Adds factor * x to y, element by element, as x was before.
+ * Errors: ERANGE (a result does not fit the type: nothing has changed), ENOMEM (x and y overlap). */
+MPE_API int mpe_array_axpy(mpe_engine *e, mpe_object *y, const void *factor, mpe_object *x);
+
 /* Adds to one element, in one step as other processes see it. amount points to a C value of the
  * element type, and *now, when not NULL, is the sum.
  * Errors: ERANGE (no such element, or a sum that does not fit), ETYPE (types c and u). */

@@ -1,17 +1,11 @@
 /* Typed arrays: a block with a 16-byte head and the elements. The object's word is the array's own
- * recursive lock. Length and type never change. An element of up to 8 aligned bytes is never torn;
- * a bulk store that dies in the middle leaves a prefix. */
+ * recursive lock. Length, type and shape never change. An element of up to 8 aligned bytes is never
+ * torn; a bulk store that dies in the middle leaves a prefix. */
 #include "core/arena.h"
 #include "core/object.h"
+#include "objects/array.h"
 #include "objects/lock.h"
 #include "objects/doors.h"
-
-struct array {
-    uint64_t length;
-    uint32_t type;
-    uint32_t unused;
-};
-_Static_assert(sizeof(struct array) == 16, "elements start aligned");
 
 size_t
 mpe_type_size(char type)
@@ -44,8 +38,10 @@ mpe_type_size(char type)
     }
 }
 
-int
-mpe_array_create(mpe_engine *e, char type, uint64_t length, unsigned flags, mpe_object **out)
+/* A new array of one dimension, or of rows of so many columns. */
+static int
+create(mpe_engine *e, char type, uint64_t length, uint32_t columns, unsigned flags,
+       mpe_object **out)
 {
     if (!out)
         return MPE_EINVAL;
@@ -62,10 +58,29 @@ mpe_array_create(mpe_engine *e, char type, uint64_t length, unsigned flags, mpe_
     int rc = mpe__object_begin(e, kinds[flags & 3], length * size, &o);
     if (rc != MPE_OK)
         return rc;
-    struct array *a = mpe__body(e, o);
+    struct mpe__array *a = mpe__body(e, o);
     a->length = length;
     a->type = (uint32_t)type;
+    a->columns = columns;
     return mpe__object_finish(e, o, out);
+}
+
+int
+mpe_array_create(mpe_engine *e, char type, uint64_t length, unsigned flags, mpe_object **out)
+{
+    return create(e, type, length, 0, flags, out);
+}
+
+int
+mpe_matrix_create(mpe_engine *e, char type, uint64_t rows, uint32_t columns, unsigned flags,
+                  mpe_object **out)
+{
+    uint64_t length;
+    if (columns == 0)
+        return MPE_EINVAL;
+    if (__builtin_mul_overflow(rows, (uint64_t)columns, &length))
+        return MPE_EARENA;
+    return create(e, type, length, columns, flags, out);
 }
 
 void *
@@ -73,7 +88,7 @@ mpe_array_data(mpe_engine *e, mpe_object *o, char *type, uint64_t *length)
 {
     if (!mpe__admits(e, o, MPE__ARRAYS))
         return NULL;
-    struct array *a = mpe__body(e, o);
+    struct mpe__array *a = mpe__body(e, o);
     if (type)
         *type = (char)a->type;
     if (length)
@@ -81,15 +96,40 @@ mpe_array_data(mpe_engine *e, mpe_object *o, char *type, uint64_t *length)
     return a + 1;
 }
 
+int
+mpe_array_elements(mpe_engine *e, mpe_object *o, mpe_elements *out)
+{
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__ARRAYS | MPE__KIND(ARRAY_VIEW)))
+        return mpe__refusal(e, o, MPE__ARRAYS | MPE__KIND(ARRAY_VIEW));
+    if (mpe_kind_of(o) == MPE_KIND_ARRAY_VIEW) {
+        const struct mpe__array_view *v = mpe__body(e, o);
+        *out = (mpe_elements){.first = mpe__at(e, v->first_off),
+                              .length = v->length,
+                              .step = v->step,
+                              .columns = v->columns,
+                              .type = (char)v->type};
+        return MPE_OK;
+    }
+    struct mpe__array *a = mpe__body(e, o);
+    *out = (mpe_elements){.first = a + 1,
+                          .length = a->length,
+                          .step = 1,
+                          .columns = a->columns,
+                          .type = (char)a->type};
+    return MPE_OK;
+}
+
 static void
 measure(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes)
 {
-    *depth = ((struct array *)mpe__body(e, o))->length;
+    *depth = ((struct mpe__array *)mpe__body(e, o))->length;
     *bytes = 0;
 }
 
 const struct mpe__kind mpe__array_kind = {
-    .body_bytes = sizeof(struct array),
+    .body_bytes = sizeof(struct mpe__array),
     .death = mpe__lock_death,
     .ready = mpe__lock_ready,
     .measure = measure,
@@ -99,6 +139,6 @@ const struct mpe__kind mpe__array_kind = {
 
 /* Its word is not used: there is nothing to acquire, to wait for, or to release. */
 const struct mpe__kind mpe__raw_array_kind = {
-    .body_bytes = sizeof(struct array),
+    .body_bytes = sizeof(struct mpe__array),
     .measure = measure,
 };

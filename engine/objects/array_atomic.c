@@ -17,17 +17,17 @@ struct element {
 static int
 find(mpe_engine *e, mpe_object *array, uint64_t index, struct element *out)
 {
-    char type;
-    uint64_t length;
-    if (!mpe__admits(e, array, MPE__ARRAYS))
-        return mpe__refusal(e, array, MPE__ARRAYS);
-    uint8_t *data = mpe_array_data(e, array, &type, &length);
+    mpe_elements s;
+    int rc = mpe_array_elements(e, array, &s);
+    if (rc != MPE_OK)
+        return rc;
+    char type = s.type;
     if (type == 'c' || type == 'u')
         return MPE_ETYPE;
-    if (index >= length)
+    if (index >= s.length)
         return MPE_ERANGE;
     out->size = mpe_type_size(type);
-    out->at = data + index * out->size;
+    out->at = (uint8_t *)s.first + (int64_t)index * s.step * (int64_t)out->size;
     out->number = type == 'f' ? FLOAT : type == 'd' ? DOUBLE : type < 'a' ? UNSIGNED : SIGNED;
     return MPE_OK;
 }

@@ -35,6 +35,18 @@ check_alone(mpe_engine *e, void *arg, bool has_ended)
 /* ---- making and dropping ---- */
 
 static int
+make_view(mpe_engine *e, mpe_object **out)
+{
+    mpe_object *array;
+    int rc = mpe_array_create(e, 'd', 100, 0, &array);
+    if (rc != MPE_OK)
+        return rc;
+    rc = mpe_array_view(e, array, &(mpe_part){.first = 9, .length = 10, .step = -1}, out);
+    mpe_drop(e, array);
+    return rc;
+}
+
+static int
 make(mpe_engine *e, int kind, mpe_object **out)
 {
     switch (kind) {
@@ -54,6 +66,8 @@ make(mpe_engine *e, int kind, mpe_object **out)
         return mpe_array_create(e, 'd', 100, 0, out);
     case MPE_KIND_RAW_ARRAY:
         return mpe_array_create(e, 'd', 100000, MPE_ARRAY_RAW, out);
+    case MPE_KIND_ARRAY_VIEW:
+        return make_view(e, out);
     case MPE_KIND_DICT:
         return mpe_dict_create(e, out);
     case MPE_KIND_LIST:
@@ -65,10 +79,10 @@ make(mpe_engine *e, int kind, mpe_object **out)
     }
 }
 
-static const int kinds[] = {MPE_KIND_LOCK,    MPE_KIND_SEMAPHORE, MPE_KIND_EVENT,
-                            MPE_KIND_BARRIER, MPE_KIND_CONDITION, MPE_KIND_QUEUE,
-                            MPE_KIND_ARRAY,   MPE_KIND_RAW_ARRAY, MPE_KIND_DICT,
-                            MPE_KIND_LIST,    MPE_KIND_PIPE,      MPE_KIND_DESCRIPTOR};
+static const int kinds[] = {
+    MPE_KIND_LOCK,  MPE_KIND_SEMAPHORE,  MPE_KIND_EVENT,     MPE_KIND_BARRIER, MPE_KIND_CONDITION,
+    MPE_KIND_QUEUE, MPE_KIND_ARRAY,      MPE_KIND_RAW_ARRAY, MPE_KIND_DICT,    MPE_KIND_LIST,
+    MPE_KIND_PIPE,  MPE_KIND_DESCRIPTOR, MPE_KIND_ARRAY_VIEW};
 static int kind;
 
 static void

@@ -4,7 +4,8 @@ local check = require "mpengine.check"
 
 local source = {}
 
-local SHARED <const> = { ["mp.List"] = "copy", ["mp.Array"] = "totable", ["mp.RawArray"] = "totable" }
+local SHARED <const> = { ["mp.List"] = "copy", ["mp.Array"] = "totable", ["mp.RawArray"] = "totable",
+    ["mp.ArrayView"] = "totable" }
 
 --- The name of the method that makes a table of a shared list or array.
 local function reader_of(value)

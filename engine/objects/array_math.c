@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: MIT */
+/* Calculations with the elements of arrays and views, in blocks: a kernel of array_kernels.c gets
+ * elements that lie one after the other, those of a view with another step as a copy. What may not
+ * fit is calculated twice, first without storing, so an error changes nothing. A death in the
+ * middle of the second leaves a prefix, each element of it whole.
+ */
+#include "objects/array_kernels.h"
+#include "objects/doors.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#define BLOCK 1024 /* elements */
+
+/* One operand: its elements, and room for a block of them. */
+struct operand {
+    mpe_elements s;
+    const struct mpe__kernels *k;
+    uint64_t room[BLOCK];
+};
+
+static const struct mpe__kernels *
+kernels_of(char type)
+{
+    size_t size = mpe_type_size(type);
+    if (type == 'c' || type == 'u' || size == 0)
+        return NULL;
+    if (type == 'f' || type == 'd')
+        return &mpe__kernels[type == 'f' ? 8 : 9];
+    return &mpe__kernels[2 * __builtin_ctz((unsigned)size) + (type < 'a')];
+}
+
+static int
+open_operand(mpe_engine *e, mpe_object *o, struct operand *a)
+{
+    int rc = mpe_array_elements(e, o, &a->s);
+    if (rc != MPE_OK)
+        return rc;
+    a->k = kernels_of(a->s.type);
+    return a->k ? MPE_OK : MPE_ETYPE;
+}
+
+/* The second operand of a call must match the first. */
+static int
+open_pair(mpe_engine *e, mpe_object *first, mpe_object *second, struct operand *a,
+          struct operand *b)
+{
+    int rc = open_operand(e, first, a);
+    if (rc == MPE_OK)
+        rc = open_operand(e, second, b);
+    if (rc != MPE_OK)
+        return rc;
+    if (a->s.type != b->s.type)
+        return MPE_ETYPE;
+    return a->s.length == b->s.length ? MPE_OK : MPE_EINVAL;
+}
+
+static uint8_t *
+at(const struct operand *a, uint64_t index)
+{
+    return (uint8_t *)a->s.first + (int64_t)index * a->s.step * a->k->size;
+}
+
+/* Copies n elements that are step bytes apart to others. */
+#define COPY(T)                                                                                    \
+    for (size_t i = 0; i < n; i++, from += from_step, to += to_step)                               \
+    *(T *)to = *(const T *)from
+static void
+copy(uint8_t *to, int64_t to_step, const uint8_t *from, int64_t from_step, size_t size, size_t n)
+{
+    switch (size) {
+    case 1:
+        COPY(uint8_t);
+        return;
+    case 2:
+        COPY(uint16_t);
+        return;
+    case 4:
+        COPY(uint32_t);
+        return;
+    default:
+        COPY(uint64_t);
+    }
+}
+
+/* Elements first.. one after the other, n of them. */
+static void *
+block(struct operand *a, uint64_t first, size_t n)
+{
+    if (a->s.step == 1)
+        return at(a, first);
+    copy((uint8_t *)a->room, a->k->size, at(a, first), a->s.step * a->k->size, a->k->size, n);
+    return a->room;
+}
+
+/* Stores a block where it is from. */
+static void
+store(struct operand *a, uint64_t first, size_t n)
+{
+    if (a->s.step != 1)
+        copy(at(a, first), a->s.step * a->k->size, (uint8_t *)a->room, a->k->size, a->k->size, n);
+}
+
+static size_t
+block_size(const struct operand *a, uint64_t first)
+{
+    uint64_t left = a->s.length - first;
+    return left < BLOCK ? (size_t)left : BLOCK;
+}
+
+/* ---- sums ---- */
+
+/* Sums of blocks, added in pairs, pairs of pairs, and so on: errors grow with the logarithm of the
+ * number of elements. */
+struct total {
+    uint64_t blocks;
+    mpe__number part[64];
+};
+
+static mpe__number
+plus(const struct mpe__kernels *k, mpe__number a, mpe__number b)
+{
+    if (k->is_float)
+        return (mpe__number){.d = a.d + b.d};
+    return (mpe__number){.i = (int64_t)((uint64_t)a.i + (uint64_t)b.i)};
+}
+
+static void
+total_add(struct total *t, const struct mpe__kernels *k, mpe__number sum)
+{
+    uint64_t n = t->blocks++;
+    int depth = __builtin_popcountll(n);
+    for (; n & 1; n >>= 1)
+        sum = plus(k, t->part[--depth], sum);
+    t->part[depth] = sum;
+}
+
+static void
+total_write(const struct total *t, const struct mpe__kernels *k, void *out)
+{
+    mpe__number sum = {.i = 0}; /* 0.0, too */
+    for (int depth = __builtin_popcountll(t->blocks); depth-- > 0;)
+        sum = plus(k, t->part[depth], sum);
+    memcpy(out, &sum, sizeof sum);
+}
+
+int
+mpe_array_sum(mpe_engine *e, mpe_object *o, void *sum)
+{
+    struct operand a;
+    struct total t = {.blocks = 0};
+    if (!sum)
+        return MPE_EINVAL;
+    int rc = open_operand(e, o, &a);
+    if (rc != MPE_OK)
+        return rc;
+    for (uint64_t i = 0; i < a.s.length; i += BLOCK) {
+        size_t n = block_size(&a, i);
+        total_add(&t, a.k, a.k->sum(block(&a, i, n), n));
+    }
+    total_write(&t, a.k, sum);
+    return MPE_OK;
+}
+
+int
+mpe_array_dot(mpe_engine *e, mpe_object *first, mpe_object *second, void *sum)
+{
+    struct operand a, b;
+    struct total t = {.blocks = 0};
+    if (!sum)
+        return MPE_EINVAL;
+    int rc = open_pair(e, first, second, &a, &b);
+    if (rc != MPE_OK)
+        return rc;
+    for (uint64_t i = 0; i < a.s.length; i += BLOCK) {
+        size_t n = block_size(&a, i);
+        total_add(&t, a.k, a.k->dot(block(&a, i, n), block(&b, i, n), n));
+    }
+    total_write(&t, a.k, sum);
+    return MPE_OK;
+}
+
+/* ---- the least and the greatest ---- */
+
+/* Is a to be preferred to b? */
+static int
+is_better(const struct operand *o, mpe__number a, mpe__number b, int greatest)
+{
+    if (o->k->is_float)
+        return isnan(a.d) || (greatest ? a.d > b.d : a.d < b.d);
+    if (o->k->size == 8 && o->s.type < 'a')
+        return greatest ? (uint64_t)a.i > (uint64_t)b.i : (uint64_t)a.i < (uint64_t)b.i;
+    return greatest ? a.i > b.i : a.i < b.i;
+}
+
+static int
+best(mpe_engine *e, mpe_object *o, int greatest, void *number)
+{
+    struct operand a;
+    mpe__number m = {.i = 0};
+    if (!number)
+        return MPE_EINVAL;
+    int rc = open_operand(e, o, &a);
+    if (rc != MPE_OK)
+        return rc;
+    for (uint64_t i = 0; i < a.s.length; i += BLOCK) {
+        size_t n = block_size(&a, i);
+        const void *p = block(&a, i, n);
+        mpe__number found = greatest ? a.k->greatest(p, n) : a.k->least(p, n);
+        if (i == 0 || is_better(&a, found, m, greatest))
+            m = found;
+        if (a.k->is_float && isnan(m.d))
+            break;
+    }
+    if (a.s.length == 0)
+        return MPE_ERANGE;
+    memcpy(number, &m, sizeof m);
+    return MPE_OK;
+}
+
+int
+mpe_array_least(mpe_engine *e, mpe_object *o, void *number)
+{
+    return best(e, o, 0, number);
+}
+
+int
+mpe_array_greatest(mpe_engine *e, mpe_object *o, void *number)
+{
+    return best(e, o, 1, number);
+}
+
+/* ---- changes ---- */
+
+struct range {
+    mpe__number low, high;
+};
+
+/* The elements whose product with a number is in the 1/part of the type's range. */
+static struct range
+range_for(const struct mpe__kernels *k, mpe__number by, int part)
+{
+    if (k->is_float) {
+        double most = (double)FLT_MAX / part / fabs(by.d);
+        most = most < (double)FLT_MAX ? most : (double)FLT_MAX;
+        return (struct range){{.d = -most}, {.d = most}};
+    }
+    __int128 lowest = k->lowest, highest = (__int128)k->highest;
+    __int128 low = by.i == 0 ? lowest : (by.i > 0 ? lowest : highest) / part / by.i;
+    __int128 high = by.i == 0 ? highest : (by.i > 0 ? highest : lowest) / part / by.i;
+    low = low < lowest ? lowest : low;
+    high = high > highest ? highest : high;
+    return (struct range){{.i = (int64_t)low}, {.i = (int64_t)high}};
+}
+
+/* Do all results of y + by * x fit the type, as their ranges say? That is true of nearly every
+ * block, and is known by faster loops than to calculate each. */
+static int
+surely_fits(const struct mpe__kernels *k, const void *y, mpe__number by, const void *x, size_t n)
+{
+    const mpe__number one = k->is_float ? (mpe__number){.d = 1} : (mpe__number){.i = 1};
+    struct range r = range_for(k, by, y ? 2 : 1), with = range_for(k, one, 2);
+    return k->within(x, n, r.low, r.high) && (!y || k->within(y, n, with.low, with.high));
+}
+
+static int
+fits(const struct mpe__kernels *k, const void *y, mpe__number by, const void *x, size_t n)
+{
+    return surely_fits(k, y, by, x, n) || k->fits(y, by, x, n);
+}
+
+int
+mpe_array_scale(mpe_engine *e, mpe_object *o, const void *factor)
+{
+    struct operand a;
+    mpe__number k;
+    if (!factor)
+        return MPE_EINVAL;
+    memcpy(&k, factor, sizeof k);
+    int rc = open_operand(e, o, &a);
+    if (rc != MPE_OK)
+        return rc;
+    for (uint64_t i = 0; a.k->is_narrow && i < a.s.length; i += BLOCK) {
+        size_t n = block_size(&a, i);
+        if (!fits(a.k, NULL, k, block(&a, i, n), n))
+            return MPE_ERANGE;
+    }
+    for (uint64_t i = 0; i < a.s.length; i += BLOCK) {
+        size_t n = block_size(&a, i);
+        a.k->scale(block(&a, i, n), k, n);
+        store(&a, i, n);
+    }
+    return MPE_OK;
+}
+
+/* Would a store to an element of a change an element of b that is read later? */
+static int
+is_in_the_way(const struct operand *a, const struct operand *b)
+{
+    if (a->s.length == 0 || (a->s.first == b->s.first && a->s.step == b->s.step))
+        return 0;
+    const uint8_t *a1 = at(a, 0), *a2 = at(a, a->s.length - 1);
+    const uint8_t *b1 = at(b, 0), *b2 = at(b, b->s.length - 1);
+    const uint8_t *a_low = a1 < a2 ? a1 : a2, *a_high = a1 < a2 ? a2 : a1;
+    const uint8_t *b_low = b1 < b2 ? b1 : b2, *b_high = b1 < b2 ? b2 : b1;
+    return a_low <= b_high && b_low <= a_high;
+}
+
+static int
+axpy(struct operand *y, mpe__number k, struct operand *x)
+{
+    for (uint64_t i = 0; y->k->is_narrow && i < y->s.length; i += BLOCK) {
+        size_t n = block_size(y, i);
+        if (!fits(y->k, block(y, i, n), k, block(x, i, n), n))
+            return MPE_ERANGE;
+    }
+    for (uint64_t i = 0; i < y->s.length; i += BLOCK) {
+        size_t n = block_size(y, i);
+        y->k->axpy(block(y, i, n), k, block(x, i, n), n);
+        store(y, i, n);
+    }
+    return MPE_OK;
+}
+
+int
+mpe_array_axpy(mpe_engine *e, mpe_object *to, const void *factor, mpe_object *from)
+{
+    struct operand y, x;
+    mpe__number k;
+    if (!factor)
+        return MPE_EINVAL;
+    memcpy(&k, factor, sizeof k);
+    int rc = open_pair(e, to, from, &y, &x);
+    if (rc != MPE_OK)
+        return rc;
+    if (!is_in_the_way(&y, &x))
+        return axpy(&y, k, &x);
+    size_t bytes = x.s.length * x.k->size;
+    uint8_t *copied = mpe__new(&e->memory, bytes);
+    if (!copied)
+        return MPE_ENOMEM;
+    copy(copied, x.k->size, x.s.first, x.s.step * x.k->size, x.k->size, x.s.length);
+    x.s.first = copied;
+    x.s.step = 1;
+    rc = axpy(&y, k, &x);
+    mpe__delete(&e->memory, copied, bytes);
+    return rc;
+}
