@@ -220,6 +220,36 @@ describe("a remote pool", function()
     redis.remove(own)
   end)
 
+  it("keeps the tasks of a dead worker in their queue, and fails them also when no worker is left", function()
+    ok([[
+      local other = worker("--queue", "default")
+      pool = m:Pool{ queue = "a" }
+      local w = worker("--queue", "a")
+      local again = pool:apply_async(jobs.sleep, { 0.2 }, { retries = 1 })
+      local lost = pool:apply_async(jobs.sleep, { 30 })
+      until_true(function() co.sleep(0.01) return pool:stats().ready == 0 end)
+      w:kill()
+      w:wait()
+      local _, err = pcall(lost.get, lost, 20)
+      eq(err.kind, "worker_died")
+      eq({ again:ready(), pool:stats().ready, m:Pool():stats().ready }, { false, 1, 0 })
+      local second <close> = worker("--queue", "a")
+      eq(again:get(20), 0.2)
+      other:kill()
+    ]], { timeout = 60 })
+  end)
+
+  it("gives no room to tasks that are cancelled", function()
+    ok [[
+      local w <close> = worker("--lease", "60") -- it would ask again in a third of that
+      local pool = mp.Manager(URL, { namespace = NAMESPACE, lease = 60 }):Pool()
+      for i = 1, 4 do pool:apply_async(jobs.add, { i, i }, { delay = 0.05 }):cancel() end
+      co.sleep(0.1)
+      local r = pool:apply_async(jobs.add, { 1, 2 })
+      eq(r:get(15), 3)
+    ]]
+  end)
+
   it("leaves no result behind when more end than go in one step", function()
     ok [[
       local w <close> = worker("--lease", "100") -- it would ask again in a third of that
@@ -252,6 +282,17 @@ describe("mpengine worker", function()
       eq({ r:get(10), w:wait(10) }, { 0.4, 0 })
       eq(pool:stats().workers, 0)
     ]]
+  end)
+
+  it("goes on SIGTERM when there is no server, and says that it could not tell", function()
+    local own = redis.start()
+    support.ok(HEAD:format(server.dir, own.url, "s", support.command, server.dir) .. ([[
+      local w = worker("--grace", "0.1")
+      os.execute("kill -9 %d")
+      w:kill "TERM"
+      eq(w:wait(20), 1)
+    ]]):format(own.pid), { timeout = 40 })
+    redis.remove(own)
   end)
 
   it("gives back at the end of the grace what still runs", function()
@@ -313,6 +354,30 @@ describe("mpengine worker", function()
       until_true(function() co.sleep(0.01) return pool:stats().dead == 1 end)
       eq({ dead("drop", "--namespace", NAMESPACE, URL) }, { 0, "1 tasks\n" })
       eq({ pool:stats().dead, dead("nonsense") }, { 0, 2, select(2, dead("nonsense")) })
+    ]]
+  end)
+
+  it("is shown with its queue by mpengine top, in plain lines", function()
+    ok [[
+      local w <close> = worker()
+      local top = require "mpengine.remote.top"
+      local c = require("mpengine.remote.client").of(m)
+      local before = top.picture(c)
+      for i = 1, 6 do pool:apply(jobs.add, { i, i }) end
+      pcall(pool.apply, pool, jobs.bad, { 1 })
+      pcall(pool.apply, pool, jobs.exit, { 3 })
+      local picture = top.picture(c)
+      local q, worker = picture.queues[1], picture.workers[1]
+      eq({ q.name, q.ready, q.delayed, q.running, q.dead, q.workers, q.processes },
+        { "default", 0, 0, 0, 1, 1, 2 })
+      eq({ q.submitted, q.done, q.failed, q.crashed }, { 8, 6, 1, 1 })
+      eq({ worker.queue, worker.processes, worker.is_alive, #worker.host > 0 }, { "default", 2, true, true })
+      picture.at = before.at + 2 -- seconds
+      matches(top.lines(picture, before, "title")[4], "3.0       0.5       0.5")
+      local r = mp.subprocess.run{ COMMAND, "top", "--namespace", NAMESPACE, "--interval", "0.1", URL }
+      eq({ r.status, r.stdout:find("\27", 1, true) }, { 0 })
+      matches(r.stdout, "socket?db=0 (" .. NAMESPACE .. ")  2 processes are heard of")
+      matches(r.stdout, "works")
     ]]
   end)
 

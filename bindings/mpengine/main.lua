@@ -15,7 +15,7 @@ end
 
 local USAGE = [=[
 usage: mpengine [options] [script.lua [args]]
-       mpengine worker|dead|acl …                tasks of remote pools; worker --help
+       mpengine worker|dead|top|acl …            tasks of remote pools; worker --help
        mpengine ps | dump [PID] [--json]
        mpengine top [PID]
        mpengine trace [PID] -o out.json|out.html [--seconds 5]
@@ -212,7 +212,7 @@ local verbs = {}
 for _, name in ipairs { "ps", "dump", "profile", "trace", "top" } do
     verbs[name] = function(args) return require("mpengine.look.command").run(name, args) end
 end
-for _, name in ipairs { "worker", "dead", "acl" } do
+for _, name in ipairs { "worker", "dead", "acl", "top" } do
     verbs[name] = function(args) return require("mpengine.remote.command")[name](args) end
 end
 

@@ -1,4 +1,4 @@
---- What the command does with a server: `mpengine worker`, `dead` and `acl`.
+--- What the command does with a server: `mpengine worker`, `dead`, `top` and `acl`.
 local core = require "mpengine.core"
 local mp = require "mpengine"
 local errors = require "mpengine.errors"
@@ -27,6 +27,16 @@ Tasks whose worker died each time they ran: lists them, runs them again, or forg
   --ca FILE            certificates, for rediss://
 ]=]
 
+USAGE.top = [=[
+usage: mpengine top [options] URL
+The queues and workers of a namespace, with the tasks that ended, failed and crashed in a second. On a terminal the
+picture is made again and again; else it is printed once, in plain lines.
+  --interval S         seconds between pictures, over which is counted (1)
+  -n N                 how many pictures
+  --namespace NAME     of the manager (default)
+  --ca FILE            certificates, for rediss://
+]=]
+
 USAGE.acl = [=[
 usage: mpengine acl NAMESPACE [USER]
 Prints the command that makes a user of the server who can use this namespace and nothing else.
@@ -50,6 +60,8 @@ local OPTIONS <const> = {
     ["--namespace"] = { "namespace", text_of, "a name" },
     ["--ca"] = { "ca", text_of, "a file" },
     ["--lease"] = { "lease", seconds, "a number of seconds" },
+    ["--interval"] = { "interval", function(text) return number(text, 0.1) end, "a number of seconds, 0.1 or more" },
+    ["-n"] = { "count", count, "a number of pictures" },
     ["--grace"] = { "grace", seconds, "a number of seconds" },
 }
 
@@ -176,11 +188,28 @@ function command.dead(args)
     return ok and 0 or failed("dead", err)
 end
 
+-- ---- looking on ------------------------------------------------------------------------------
+
+--- Shows queues and workers: the exit status.
+---@param args string[]
+---@return integer
+function command.top(args)
+    local o, why = parse(args)
+    if o and o.help then return help "top" end
+    if o then o, why = take_url(o) end
+    if o and #o.rest > 0 then o, why = nil, ("one URL expected, and there is also '%s'"):format(o.rest[1]) end
+    if not o then return wrong("top", why) end
+    local ok, err = pcall(function()
+        require("mpengine.remote.top").run(mp.Manager(o.url, manager_options(o)), o.interval or 1, o.count)
+    end)
+    return ok and 0 or failed("top", err)
+end
+
 -- ---- access ----------------------------------------------------------------------------------
 
 local COMMANDS <const> = "auth ping select echo client|setname eval evalsha script|load time get set setnx del exists "
     .. "incr decr pexpire persist getrange setrange hget hset hsetnx hdel hexists hlen hgetall hmget hvals hkeys "
-    .. "hincrby hrandfield lpush rpush lpop lindex lpos lrange ltrim lset lrem llen zadd zrem zscore zrange "
+    .. "hincrby hrandfield lpush rpush lpop lindex lpos lrange ltrim lset lrem llen zadd zrem zscore zrange zcount "
     .. "zrangebyscore zremrangebyscore zcard zpopmin xadd xread xtrim"
 
 --- Prints the command that makes a user for one namespace: the exit status.

@@ -46,8 +46,12 @@ local function send(to, kind, key, value)
         post[name] = nil
     end
 end
+-- What happens in a queue is counted: submitted, done, failed, crashed (a process or a worker died).
+local counts = {}
+local function count(kind) counts[kind] = (counts[kind] or 0) + 1 end
 local function send_all()
     for _, list in pairs(post) do mail(unpack(list)) end
+    for kind, n in pairs(counts) do call('HINCRBY', P .. 'counts', queue .. ' ' .. kind, n) end
 end
 -- Without a payload the task was cancelled.
 local function claim(worker, entry)
@@ -96,6 +100,7 @@ end
 local function crashed(entry, result)
     local id, crashes, retries, errors, more, priority = parts(entry)
     crashes = tonumber(crashes) + 1
+    count('crashed')
     if crashes <= tonumber(retries) then
         put(table.concat({id, crashes, retries, errors, more, priority}, ' '), true)
         return
@@ -111,6 +116,7 @@ local function failed(entry, bytes)
         call('ZADD', LATER, at + pause, table.concat({id, crashes, retries, errors, more, priority}, ' '))
         return
     end
+    count('failed')
     finish(id, 'v' .. bytes)
 end
 local function reap()
@@ -172,6 +178,7 @@ for i = 6, #ARGV, 6 do
     if call('HSETNX', P .. 'tasks:' .. me, ARGV[i], ARGV[i + 5]) == 1 then
         local entry = table.concat({me, ARGV[i], 0, ARGV[i + 3], 0, ARGV[i + 4], ARGV[i + 1]}, ' ')
         local delay = tonumber(ARGV[i + 2])
+        count('submitted')
         if delay > 0 then
             call('ZADD', LATER, at + delay, entry)
             local idle = call('LINDEX', IDLE, 0)
@@ -185,19 +192,22 @@ send_all()
 return 1
 ]])
 
--- ARGV: how many tasks the worker may have, its number of processes, then what has ended: kind, id, bytes. Kinds: v a
--- result, e an error, x its process died, b it is to be given back. {ms until a delayed task, how many it has, id,
--- payload, …}. It may have -1: no more, it ends what it has; -2: it goes, and has none.
+-- ARGV: how many tasks the worker may have, its number of processes and its host, then what has ended: kind, id, bytes.
+-- Kinds: v a result, e an error of the function, f another one, x its process died, b it is to be given back. {ms until
+-- a delayed task, how many it has, id, payload, …}. It may have -1: no more, it ends what it has; -2: it goes, and has
+-- none.
 tasks.WORK = client.script(COMMON .. [[
 local capacity = tonumber(ARGV[4])
 beat(me, lease, at)
-call('HSET', WORKERS, me, capacity < 0 and 0 or ARGV[5])
+call('HSET', WORKERS, me, capacity < 0 and (ARGV[5]:gsub('^%d+', '0')) or ARGV[5])
 for i = 6, #ARGV, 3 do
     local kind, id, bytes = ARGV[i], ARGV[i + 1], ARGV[i + 2]
     local entry = call('HGET', runs(me), id)
     if entry then
         call('HDEL', runs(me), id)
-        if kind == 'v' then finish(id, 'v' .. bytes)
+        if kind == 'v' or kind == 'f' then
+            count(kind == 'v' and 'done' or 'failed')
+            finish(id, 'v' .. bytes)
         elseif kind == 'e' then failed(entry, bytes)
         elseif kind == 'x' then crashed(entry, 'v' .. bytes)
         else put(entry, true) end
@@ -270,8 +280,9 @@ tasks.STATE = client.script(COMMON .. [[
 local processes, workers = 0, 0
 local all = call('HGETALL', WORKERS)
 for i = 1, #all, 2 do
-    if all[i + 1] ~= '0' and deadline(all[i]) > at then
-        processes, workers = processes + all[i + 1], workers + 1
+    local own = tonumber(all[i + 1]:match('^%d+'))
+    if own > 0 and deadline(all[i]) > at then
+        processes, workers = processes + own, workers + 1
     end
 end
 local waiting = 0

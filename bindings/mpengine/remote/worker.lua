@@ -46,6 +46,13 @@ end
 
 local function report(line) core.report(3, "mpengine worker: " .. line) end
 
+--- Reports an error and pauses, but for the kill of the task, and signals.
+local function bear(err)
+    if core.signal_of(err) or errors.is(err) and err.kind == "killed" then error(err, 0) end
+    report(errors.message(err))
+    co.sleep(PAUSE)
+end
+
 --- Tells the queue's loop how a task ended.
 local function ended(q, id, kind, bytes)
     q.running = q.running - 1
@@ -56,13 +63,13 @@ end
 
 local function refuse(q, id, message)
     q.running = q.running + 1
-    ended(q, id, "v", outcome.of_error(q.w.manager, { message = message }))
+    ended(q, id, "f", outcome.of_error(q.w.manager, { message = message }))
 end
 
 --- The kind of an end for an error of the local pool.
 local function kind_of(err)
     if err.kind == "worker_died" then return "x" end
-    return "v"
+    return "f"
 end
 
 -- ---- running ---------------------------------------------------------------------------------
@@ -97,7 +104,7 @@ local function start(q, id, sealed)
     if ok then
         q.runs[id] = result
     else
-        ended(q, id, "v", outcome.of_error(q.w.manager, { message = tostring(result) }))
+        ended(q, id, "f", outcome.of_error(q.w.manager, { message = tostring(result) }))
     end
 end
 
@@ -149,7 +156,7 @@ end
 local function exchange(q)
     local words, n = ends(q)
     local c = q.w.client
-    local tasks = c:run(true, scripts.WORK, q.name, c.id, c:lease_ms(), capacity(q), q.w.processes,
+    local tasks = c:run(true, scripts.WORK, q.name, c.id, c:lease_ms(), capacity(q), q.w.place,
         table.unpack(words))
     q.ended = table.move(q.ended, n + 1, #q.ended, 1, {})
     for i = 3, #tasks, 2 do start(q, tasks[i], tasks[i + 1]) end
@@ -168,14 +175,13 @@ local function serve(q)
         q.stir:clear()
         local ok, again = pcall(exchange, q)
         if not ok then
-            report(errors.message(again))
-            co.sleep(PAUSE)
+            bear(again)
         elseif #q.ended == 0 and not is_idle(q) then
             q.stir:wait(again)
         end
     end
     local c = q.w.client
-    c:run(true, scripts.WORK, q.name, c.id, c:lease_ms(), -2, 0)
+    c:run(true, scripts.WORK, q.name, c.id, c:lease_ms(), -2, q.w.place)
 end
 
 -- ---- messages --------------------------------------------------------------------------------
@@ -213,10 +219,7 @@ local function read_messages(w)
     local wait <close> = w.client:wait()
     while true do
         local ok, err = pcall(w.client.await, w.client, wait)
-        if not ok then
-            report(errors.message(err))
-            co.sleep(PAUSE)
-        end
+        if not ok then bear(err) end
     end
 end
 
@@ -233,6 +236,12 @@ local function connect(url, options)
         told = true
         co.sleep(1)
     end
+end
+
+--- The name of this machine.
+local function host()
+    local f <close> = io.open "/proc/sys/kernel/hostname"
+    return f and f:read "l" or "?"
 end
 
 --- What runs at the end of the grace is stopped, and given back.
@@ -275,7 +284,7 @@ function worker.run(url, options, started)
     end
     c.timeout = math.huge -- a worker outlasts every outage
     local w = { manager = manager, client = c, key = key, processes = options.processes, grace = options.grace,
-        queues = {} }
+        queues = {}, place = ("%d %s"):format(options.processes, host()) }
     for i, text in ipairs(options.allow or {}) do
         w.allow = w.allow or {}
         w.allow[i] = pattern_of(text)
