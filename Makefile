@@ -11,6 +11,7 @@
 #   make spec-lua     scenarios of the specs with the Lua of a source tree (LUA_DIR=)
 #   make asan tsan valgrind              the tests under a checker, each in a tree of its own
 #   make chaos fuzz   kill storms; damaged messages                   (SECONDS=, TASKS=, KILLS=, WAITS=)
+#   make chaos-redis  kill storms beyond one machine                    (SECONDS=)
 #   make soak         many connections to a server, and flat memory    (CONNECTIONS=, WORKERS=)
 #   make model        protocols of shared memory, every order of their steps (spin)
 #   make bench        numbers beside Python's and the raw limits            (ROW=)

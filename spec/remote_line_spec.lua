@@ -173,6 +173,16 @@ describe("over a bad line", function()
   end)
 end)
 
+describe("a storm", function()
+  for _, sync in ipairs{ "always", "everysec" } do
+    it("loses and doubles nothing with a file that is written " .. sync, function()
+      local r = support.run(nil, { file = "spec/chaos/redis.lua", args = { "3", "7", sync }, timeout = 120 })
+      assert.equal(0, r.status, r.stdout .. r.stderr)
+      assert.truthy(r.stdout:find("all accounts are right", 1, true))
+    end)
+  end
+end)
+
 describe("what is given to a task", function()
   it("is given back when the task is killed while it asks", function()
     ok([[

@@ -1,7 +1,7 @@
 # The checks beside the tests, included by the Makefile: checkers of memory and threads, storms, models,
 # benchmarks, style. docs/testing.md says what each one finds.
 
-.PHONY: asan tsan valgrind chaos soak fuzz model bench lint format tidy docs
+.PHONY: asan tsan valgrind chaos chaos-redis soak fuzz model bench lint format tidy docs
 
 # Sanitizers change what is compiled, so they have trees of their own. The Lua that loads core.so is
 # not instrumented: the run-time library must then come before it.
@@ -32,6 +32,11 @@ chaos: all
 	timeout 600 $(BUILD)/mpengine spec/chaos/objects.lua $(or $(SECONDS),60) $(KILLS)
 	timeout 1200 $(BUILD)/mpengine spec/chaos/pool.lua $(or $(TASKS),100000) $(or $(KILLS),1000)
 	timeout 1200 $(BUILD)/mpengine spec/chaos/waits.lua $(or $(WAITS),1000000)
+
+# A storm of kill -9 over workers, submitters, owners and a Redis server, over a bad line, for SECONDS each.
+chaos-redis: all
+	timeout $$(($(or $(SECONDS),60) + 300)) $(BUILD)/mpengine spec/chaos/redis.lua $(or $(SECONDS),60)
+	timeout $$(($(or $(SECONDS),60) + 300)) $(BUILD)/mpengine spec/chaos/redis.lua $(or $(SECONDS),60) '' everysec
 
 # So many CONNECTIONS, one after another, to a server with WORKERS, and nothing grows.
 soak: all

@@ -8,6 +8,7 @@
 --   cut           cuts all connections
 --   half          ends the replies of all connections, as a shutdown does; requests still pass
 local uv = require "luv"
+require "mpengine".signal("PIPE", "ignore")
 
 local path = assert(arg[1], "the path of a socket is expected")
 local links, mode, value = {}, "calm", 0
