@@ -15,7 +15,8 @@ end
 
 local USAGE = [=[
 usage: mpengine [options] [script.lua [args]]
-       mpengine worker|dead|top|acl …            tasks of remote pools; worker --help
+       mpengine worker|dead|acl …                tasks of remote pools; worker --help
+       mpengine top [options] URL                queues and workers of remote pools
        mpengine ps | dump [PID] [--json]
        mpengine top [PID]
        mpengine trace [PID] -o out.json|out.html [--seconds 5]
@@ -212,8 +213,17 @@ local verbs = {}
 for _, name in ipairs { "ps", "dump", "profile", "trace", "top" } do
     verbs[name] = function(args) return require("mpengine.look.command").run(name, args) end
 end
-for _, name in ipairs { "worker", "dead", "acl", "top" } do
+for _, name in ipairs { "worker", "dead", "acl" } do
     verbs[name] = function(args) return require("mpengine.remote.command")[name](args) end
+end
+local function top_of_pools(args) return require("mpengine.remote.command").top(args) end
+local top_of_programs = verbs.top or top_of_pools
+
+--- With a URL it is of remote pools.
+function verbs.top(args)
+    local has_url = false
+    for _, text in ipairs(args) do has_url = has_url or text:find "^%a+://" ~= nil end
+    return (has_url and top_of_pools or top_of_programs)(args)
 end
 
 --- Carries out the options; returns the exit code of the main chunk.
