@@ -194,6 +194,21 @@ describe("mpengine trace", function()
     end)
   end)
 
+  it("gives its file when it is interrupted, and a profile too", function()
+    with_program("co.spawn(function() while true do co.sleep(0.01) end end)\n" .. READY .. "mp.sleep(1000)",
+      function(pid, dir)
+        for verb, form in pairs { trace = "json", profile = "folded" } do
+          local path = quote(dir .. "/out." .. form)
+          local out = shell(("timeout -s INT 0.8 %s %s %d -o %s --seconds 1000 2>&1; echo $?"):format(
+            quote(support.command), verb, pid, path))
+          assert.truthy(out:find("^%d+\n$"), out) -- timeout says 124, and the command nothing
+          local text = shell("cat " .. path)
+          assert.truthy(#text > 20)
+          if verb == "trace" then check(text) end
+        end
+      end)
+  end)
+
   it("keeps what a process noted that was killed, and goes on", function()
     with_program([[
       local q, go = mp.Queue{ name = "q" }, mp.Event()

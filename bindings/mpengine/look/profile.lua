@@ -130,7 +130,7 @@ local function follow_new(self)
     return #self.program.processes > 0
 end
 
---- Samples a program for so long, or until it ends: { counts = { [stack] = samples }, samples =,
+--- Samples a program for so long, or until it ends, or Ctrl-C: { counts = { [stack] = samples }, samples =,
 --- seconds =, script = }.
 ---@param program mpengine.look.Program
 ---@param seconds number
@@ -139,6 +139,7 @@ function profile.of(program, seconds)
     local self = {
         program = program, deadline = from + seconds, counts = {}, samples = 0, followed = {}, tasks = {}, sources = {},
     }
+    require("mpengine.signal").signal("INT", function() self.deadline = core.now() end)
     while follow_new(self) and core.now() < self.deadline do
         core.sleep(math.min(NEWS, math.max(0, self.deadline - core.now())))
     end

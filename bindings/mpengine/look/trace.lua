@@ -79,7 +79,7 @@ local function finish(self)
     return self
 end
 
---- Traces a program for so long, or until it ends.
+--- Traces a program for so long, or until it ends, or Ctrl-C.
 ---@param program mpengine.look.Program
 ---@param seconds number
 ---@return table? found
@@ -93,6 +93,7 @@ function trace.of(program, tracer, seconds)
     for _, process in ipairs(program.processes) do self.began[process.pid] = process end
     core.spawn(ask_for_tasks, self)
     local deadline = self.from + seconds
+    require("mpengine.signal").signal("INT", function() deadline = core.now() end)
     repeat
         go_on(self)
         core.sleep(math.max(0, math.min(PERIOD, deadline - core.now())))
