@@ -6,7 +6,7 @@
 # docs/operating.md says which limits and flags a container needs.
 FROM debian:bookworm-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends \
-        debhelper dpkg-dev libcurl4-openssl-dev libhiredis-dev liblua5.4-dev libmicrohttpd-dev \
+        build-essential debhelper libcurl4-openssl-dev libhiredis-dev liblua5.4-dev libmicrohttpd-dev \
         libuv1-dev libwslay-dev pkg-config
 COPY . /src/mpengine
 WORKDIR /src/mpengine
