@@ -232,17 +232,19 @@ send_all()
 return out
 ]])
 
--- ARGV: the tasks that the worker knows. {id, payload, …} of the others that it has.
+-- ARGV: the tasks that the worker knows. {id, payload, …} of some others that it has, none when it knows all. A reply
+-- is short, so that it comes through a line on which a long one is cut each time.
 tasks.RESUME = client.script(COMMON .. [[
 beat(me, lease, at)
-local known, out = {}, {}
+local known, out, size = {}, {}, 0
 for i = 4, #ARGV do known[ARGV[i] ] = true end
 for _, id in ipairs(call('HKEYS', runs(me))) do
     local bytes = not known[id] and payload(id)
-    if bytes then
+    if bytes and size < 1024 then
         out[#out + 1] = id
         out[#out + 1] = bytes
-    elseif not known[id] then
+        size = size + #id + #bytes
+    elseif not known[id] and not bytes then
         call('HDEL', runs(me), id)
     end
 end

@@ -140,16 +140,18 @@ end
 local function resume(q)
     local c = q.w.client
     q.resumed_at = core.now()
-    local tasks = c:run(true, scripts.RESUME, q.name, c.id, c:lease_ms(), table.unpack(known(q)))
-    local heard = {}
-    for _, id in ipairs(known(q)) do heard[id] = true end
     q.resumed = {}
-    for i = 1, #tasks, 2 do
-        if not heard[tasks[i]] then
-            start(q, tasks[i], tasks[i + 1])
-            q.resumed[tasks[i]] = true
+    repeat
+        local tasks = c:run(true, scripts.RESUME, q.name, c.id, c:lease_ms(), table.unpack(known(q)))
+        local heard = {}
+        for _, id in ipairs(known(q)) do heard[id] = true end
+        for i = 1, #tasks, 2 do
+            if not heard[tasks[i]] then
+                start(q, tasks[i], tasks[i + 1])
+                q.resumed[tasks[i]] = true
+            end
         end
-    end
+    until #tasks == 0
 end
 
 --- Says what has ended, and asks for tasks. Returns when to ask again.
