@@ -16,7 +16,7 @@ _mpengine_words() {
 
 _mpengine() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
-    local verb=${COMP_WORDS[1]} verbs='ps dump trace profile worker dead acl'
+    local verb=${COMP_WORDS[1]} verbs='ps top dump trace profile worker dead acl'
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
         case $current in
@@ -35,6 +35,7 @@ _mpengine() {
     case $verb in
         ps) _mpengine_words -h --help ;;
         dump) _mpengine_words --json -h --help $(_mpengine_pids) ;;
+        top) _mpengine_words --namespace --ca -h --help $(_mpengine_pids) ;;
         trace | profile) _mpengine_words -o --seconds -h --help $(_mpengine_pids) ;;
         worker)
             _mpengine_words -j --queue --allow --key-file --namespace --ca --lease --grace -h --help

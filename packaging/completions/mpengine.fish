@@ -4,11 +4,12 @@ function __mpengine_pids
     mpengine ps 2>/dev/null | awk '$1 ~ /^[0-9]+$/ { print $1 "\t" $NF }'
 end
 
-set -l verbs ps dump trace profile worker dead acl
+set -l verbs ps top dump trace profile worker dead acl
 set -l first "not __fish_seen_subcommand_from $verbs"
 
 complete -c mpengine -f -n "__fish_seen_subcommand_from $verbs"
 complete -c mpengine -n __fish_use_subcommand -a ps -d 'list the programs that run'
+complete -c mpengine -n __fish_use_subcommand -a top -d 'show a program, live'
 complete -c mpengine -n __fish_use_subcommand -a dump -d 'show what a program does and waits for'
 complete -c mpengine -n __fish_use_subcommand -a trace -d 'record what the tasks of a program do'
 complete -c mpengine -n __fish_use_subcommand -a profile -d 'sample where a program spends its time'
@@ -26,7 +27,7 @@ complete -c mpengine -n $first -s v -l version -d 'show the version'
 complete -c mpengine -s h -l help -d 'show the options'
 
 complete -c mpengine -n '__fish_seen_subcommand_from dump' -l json -d 'write one JSON object'
-complete -c mpengine -n '__fish_seen_subcommand_from dump trace profile' -a '(__mpengine_pids)'
+complete -c mpengine -n '__fish_seen_subcommand_from top dump trace profile' -a '(__mpengine_pids)'
 complete -c mpengine -n '__fish_seen_subcommand_from profile' -s o -r -F -d 'file, .svg or .folded'
 complete -c mpengine -n '__fish_seen_subcommand_from trace' -s o -r -F -d 'file, .json or .html'
 complete -c mpengine -n '__fish_seen_subcommand_from trace profile' -l seconds -x -d 'how long'
