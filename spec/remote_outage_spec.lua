@@ -4,7 +4,7 @@ local redis = require "spec.support.redis"
 
 local HEAD = [[
 local co = mp.co
-local URL, DIR, PID = %q, %q, %d
+local URL, DIR, PID, COMMAND = %q, %q, %d, %q
 local function open(options)
   local all = { lease = 2 }
   for k, v in pairs(options or {}) do all[k] = v end
@@ -27,7 +27,7 @@ end
 
 local function with_server(arguments, code, opts)
   local server = redis.start(arguments)
-  local ok, err = pcall(support.ok, HEAD:format(server.url, server.dir, server.pid) .. code, opts)
+  local ok, err = pcall(support.ok, HEAD:format(server.url, server.dir, server.pid, support.command) .. code, opts)
   redis.remove(server)
   if not ok then error(err, 0) end
 end
@@ -132,7 +132,7 @@ describe("a manager", function()
   it("needs no more than the user of its namespace may do", function()
     with_server("", [[
       local run = mp.subprocess.run
-      local line = run{ arg[-1] or "mpengine", "acl", "app", "app" }
+      local line = run{ COMMAND, "acl", "app", "app" }
       local words = { "redis-cli", "-s", DIR .. "/socket" }
       for word in line.stdout:gsub(">PASSWORD", ">pw"):gmatch "%S+" do words[#words + 1] = word end
       eq(run(words).stdout, "OK\n")
@@ -178,7 +178,7 @@ describe("a manager", function()
       while mp.now() < till do end
       eq({ l:locked(), d.none }, { true })
       l:release()
-    ]]):format(server.url, server.dir, server.pid, port))
+    ]]):format(server.url, server.dir, server.pid, support.command, port))
     redis.remove(server)
     if not done then error(err, 0) end
   end)
