@@ -23,7 +23,9 @@
 #include <string.h>
 
 #define LOOK_EVERY 4096u
-#define TEXT_BYTES (sizeof((mpe_trace_record){0}).text)
+#define TEXT_BYTES MPE_TRACE_TEXT_BYTES
+
+_Static_assert(offsetof(mpe_trace_record, number) == TEXT_BYTES, "a text has the first fields");
 
 static void
 forget_ring(struct mpe__trace *t)
@@ -118,7 +120,7 @@ mpe_trace_text(mpe_engine *e, const char *text, size_t size)
             return;
         uint32_t n = (uint32_t)(size - at < TEXT_BYTES ? size - at : TEXT_BYTES);
         *r = (mpe_trace_record){.number = n, .what = MPE_TRACE_TEXT};
-        memcpy(r->text, text + at, n);
+        memcpy(r, text + at, n);
         count_record(e);
     }
 }

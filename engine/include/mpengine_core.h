@@ -228,16 +228,13 @@ enum mpe_trace_source {
     MPE_TRACE_OF_PROCESS,
     MPE_TRACE_OF_MANY
 };
+/* One of MPE_TRACE_TEXT has the bytes of its text in the first three fields. */
 typedef struct mpe_trace_record {
-    union {
-        struct {
-            uint64_t at; /* by mpe_now */
-            uint64_t object, more;
-        };
-        char text[24];
-    };
+    uint64_t at; /* by mpe_now */
+    uint64_t object, more;
     uint32_t number, what;
 } mpe_trace_record;
+#define MPE_TRACE_TEXT_BYTES 24
 
 /* Returns the place of a word that is not 0 while the program is traced: to be tested before
  * mpe_trace_add, so that this costs nothing otherwise.

@@ -60,7 +60,7 @@ TEST(items_and_locks_are_noted_while_a_tracer_wants_it)
     REQUIRE_OK(mpe_object_label(e, lock, mpe_test_bytes("till"), 0));
     EXPECT_EQ(read_all(t), 8);
     EXPECT(got[0].what == MPE_TRACE_PROCESS && got[0].number == (uint32_t)getpid());
-    EXPECT(got[1].what == MPE_TRACE_TEXT && memcmp(got[1].text, "MainProcess", 11) == 0);
+    EXPECT(got[1].what == MPE_TRACE_TEXT && memcmp(&got[1], "MainProcess", 11) == 0);
     EXPECT(got[2].what == MPE_TRACE_PUT && got[2].number == 1);
     EXPECT(got[3].what == MPE_TRACE_GET && got[3].number == 0);
     EXPECT(got[3].object == mpe_handle_of(e, queue) && got[3].at >= got[2].at);
@@ -104,8 +104,8 @@ TEST(texts_follow_what_they_belong_to)
     mpe_trace_text(e, "abcdefghijklmnopqrstuvwxyz0123", 30);
     EXPECT_EQ(read_all(t), 5);
     EXPECT(got[2].what == MPE_TRACE_SITE && got[2].number == 3);
-    EXPECT(got[3].number == 24 && memcmp(got[3].text, "abcdefghijklmnopqrstuvwx", 24) == 0);
-    EXPECT(got[4].number == 6 && memcmp(got[4].text, "yz0123", 6) == 0);
+    EXPECT(got[3].number == 24 && memcmp(&got[3], "abcdefghijklmnopqrstuvwx", 24) == 0);
+    EXPECT(got[4].number == 6 && memcmp(&got[4], "yz0123", 6) == 0);
     mpe_tracer_free(t);
     mpe_view_close(v);
 }
