@@ -4,13 +4,15 @@ local core = require "mpengine.core"
 local _ENV <const> = core.globals -- luacheck: ignore
 local json = require "mpengine.json"
 
-local known = setmetatable({}, { __mode = "k" }) -- texts that were encoded before
+local MOST <const> = 10000
+local known, count = {}, 0 -- texts that were encoded before, at most so many
 
 local function text_of(s)
     local done = known[s]
     if done then return done end
+    if count >= MOST then known, count = {}, 0 end
     done = json.quote(utf8.len(s) and s or core.escaped(s))
-    known[s] = done
+    known[s], count = done, count + 1
     return done
 end
 
