@@ -36,6 +36,8 @@ local HANG <const> = [[
 ]]
 
 local READY <const> = "io.stdout:write('ready\\n') io.stdout:flush()\n"
+-- Says so once the main chunk waits.
+local WAITS <const> = "co.spawn(function() " .. READY:gsub("\n$", "") .. " end)\n"
 
 describe("mpengine ps", function()
   it("lists the programs that run, with their scripts and numbers", function()
@@ -381,7 +383,7 @@ describe("SIGQUIT", function()
   local END <const> = "co.spawn(function() co.sleep(0.2) io.stdout:write('goes on\\n') io.stdout:flush() end)\n"
 
   it("has a process write the dump of its program to stderr, and it goes on", function()
-    local code = "local q = mp.Queue{ name = 'q' } co.spawn(co.sleep, 1000)\n" .. READY .. END .. "q:get()"
+    local code = "local q = mp.Queue{ name = 'q' } co.spawn(co.sleep, 1000)\n" .. WAITS .. END .. "q:get()"
     with_program(code, function(pid, dir, _, pipe)
       shell("kill -QUIT " .. pid)
       says(dump_in(dir .. "/stderr"), "program " .. pid .. ":", "task main #1: waits for mp.Queue", "'q'")
