@@ -261,12 +261,8 @@ new_transfer(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
     const lmpe_curl_api *curl = lmpe_check_curl(L);
-    lmpe_connections *from = luaL_checkudata(L, 1, LMPE_CONNECTIONS);
-    luaL_checktype(L, 2, LUA_TTABLE);
-    lua_settop(L, 2);
-    lua_insert(L, 1);
-    lua_getfield(L, 1, "timeout");
-    uint64_t deadline = lmpe_check_deadline(L, 3);
+    uint64_t deadline;
+    lmpe_connections *from = lmpe_transfer_arguments(L, &deadline);
     lmpe_await_check(L, S);
     request *r = lua_newuserdatauv(L, sizeof *r, UV_LAST);
     memset(r, 0, sizeof *r);

@@ -12,6 +12,9 @@
 
 /* The functions of libcurl; raises when there are none. */
 const lmpe_curl_api *lmpe_check_curl(lua_State *L);
+/* The arguments (connections, options) of a call that starts a transfer: moves the options to 1 and the
+ * connections to 2, and gives these, and the deadline that the timeout of the options makes. */
+lmpe_connections *lmpe_transfer_arguments(lua_State *L, uint64_t *deadline);
 /* Pushes nil and the reason why a transfer that is done has failed; returns 2. */
 int lmpe_transfer_failure(lua_State *L, const lmpe_curl_api *curl, const lmpe_transfer *t);
 /* The metatable of a userdata that is closed by its scope and when it is collected. */

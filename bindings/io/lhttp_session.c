@@ -18,6 +18,18 @@ lmpe_check_curl(lua_State *L)
     return curl;
 }
 
+lmpe_connections *
+lmpe_transfer_arguments(lua_State *L, uint64_t *deadline)
+{
+    lmpe_connections *from = luaL_checkudata(L, 1, LMPE_CONNECTIONS);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_settop(L, 2);
+    lua_insert(L, 1);
+    lua_getfield(L, 1, "timeout");
+    *deadline = lmpe_check_deadline(L, 3);
+    return from;
+}
+
 /* The kernel's reason is reported where curl has only a general text. */
 static void
 push_cause(lua_State *L, const lmpe_curl_api *curl, const lmpe_transfer *t)

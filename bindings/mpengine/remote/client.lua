@@ -1,16 +1,17 @@
 --- What one process has to do with one Redis: its connections, and commands that outlast an outage. There is one
 --- client for a manager in a process; a child makes its own.
 local core = require "mpengine.core"
-local check = require "mpengine.check"
 local connection = require "mpengine.remote.connection"
 local errors = require "mpengine.errors"
+local restart = require "mpengine.restart"
 local Event = require("mpengine.co").Event
 
 local client = {}
 
 client.BLOCK = 10 -- seconds of one read of the mailbox
 
-local FIRST_PAUSE <const>, LAST_PAUSE <const> = 0.05, 2 -- seconds between attempts to connect
+local FIRST_PAUSE <const>, LAST_PAUSE <const> = 0.05, 2 -- seconds between attempts
+local JITTER <const> = 0.5 -- many clients lose a server at once
 local OVER <const> = 200 -- numbers of changes that are over, told with one command
 
 ---@class mpengine.remote.Client
@@ -23,11 +24,11 @@ local Client = {}
 Client.__index = Client
 client.Client = Client
 
-local random = math.random
-
 local function raise(kind, message)
     error(errors.new { kind = kind, message = message }, 0)
 end
+
+local function pauses() return restart.pauses(FIRST_PAUSE, LAST_PAUSE, JITTER) end
 
 local function is_away(err) return errors.is(err) and err.kind == "disconnected" end
 
@@ -53,16 +54,16 @@ client.is_passing = is_passing
 --- Opens a connection, with more and more time between attempts. Raises at the deadline, or when the server refuses
 --- name and password.
 local function open(self, name, deadline, once)
-    local pause = FIRST_PAUSE
+    local attempts = pauses()
     while true do
         local limit = math.min(deadline, core.now() + math.max(0.1, self.connect_timeout))
         local conn, why, refused = connection.open(self.address,
             { ca = self.ca, name = "mpengine-" .. self.id, silence = name == "mail" and client.BLOCK + 2 }, limit)
         if conn then return conn end
         if refused and not is_passing(why) then raise("refused", failed(self, why)) end
+        local pause = attempts:take()
         if once and not refused or core.now() + pause >= deadline then raise("disconnected", failed(self, why)) end
-        core.sleep(pause * (0.5 + random() / 2))
-        pause = math.min(LAST_PAUSE, pause * 2)
+        core.sleep(pause)
     end
 end
 
@@ -110,7 +111,7 @@ end
 function Client:command(safe, words, deadline)
     local bytes = core.redis_command(words)
     local limit = deadline or core.now() + self.timeout
-    local pause = FIRST_PAUSE
+    local attempts
     while true do
         local conn = self:connected("commands", limit)
         local reply = conn:ask(bytes, 1)[1]
@@ -118,9 +119,10 @@ function Client:command(safe, words, deadline)
         if heard and not reply.lost then
             local ok, value = answer(self, reply)
             if ok then return value end
+            attempts = attempts or pauses()
+            local pause = attempts:take()
             if core.now() + pause >= limit then raise("disconnected", ("%s: %s"):format(self.address.shown, value)) end
             core.sleep(pause)
-            pause = math.min(LAST_PAUSE, pause * 2)
         elseif reply.sent and not safe then
             raise("maybe_applied", ("the reply of %s is lost (%s): %s may have been carried out"):format(
                 self.address.shown, reply.lost or "timeout", words[1]))
@@ -136,28 +138,6 @@ function Client:tell(words)
     local function again() core.spawn(repeat_until_done, function() self:command(true, words) end) end
     local conn = self.connections.commands
     if conn and not conn.lost then conn:tell(core.redis_command(words), again) else again() end
-end
-
---- Several commands that are safe to repeat, in one piece: the list of their replies. Errors of single commands are
---- tables with err.
----@param list (string|number)[][]
-function Client:commands(list)
-    local all = {}
-    for i, words in ipairs(list) do all[i] = core.redis_command(words) end
-    local bytes, limit = table.concat(all), core.now() + self.timeout
-    while true do
-        local conn = self:connected("commands", limit)
-        local replies, whole = conn:ask(bytes, #list), true
-        for _, reply in ipairs(replies) do
-            if not conn:wait(reply, limit) then raise("disconnected", failed(self, "timeout")) end
-            whole = whole and not reply.lost
-        end
-        if whole then
-            for i, reply in ipairs(replies) do all[i] = reply.value end
-            return all
-        end
-        if core.now() >= limit then raise("disconnected", failed(self, "timeout")) end
-    end
 end
 
 -- ---- scripts ---------------------------------------------------------------------------------
@@ -337,11 +317,6 @@ function client.of(manager)
     if not made[key] then made[key] = new(manager, require("mpengine.remote.url").parse(manager.url)) end
     made[manager] = made[key]
     return made[key]
-end
-
---- Raises for a wrong value of an option.
-function client.wrong(call, option, expected, value)
-    error(("%s: option '%s' must be %s, got %s"):format(call, option, expected, check.kind(value)))
 end
 
 return client

@@ -109,7 +109,7 @@ end
 -- ---- waiting ---------------------------------------------------------------------------------
 
 local function granted(reply)
-    if reply[1] == 1 then return { fence = math.tointeger(tonumber(reply[2])), died = reply[3] == "1" } end
+    if reply[1] == 1 then return lock.grant(reply[2], reply[3]) end
     return nil, reply[2] and reply[2] / 1000
 end
 
@@ -127,7 +127,7 @@ local function wait(c, self, name, held, timeout, state)
             begun = true
             return granted(reply)
         end,
-        given = function(mail) return { fence = math.tointeger(tonumber(mail.fence)), died = mail.died == "1" } end,
+        given = function(mail) return lock.grant(mail.fence, mail.died) end,
         leave = function(token)
             local reply = run(LEAVE, token)
             state.notified = reply[1] ~= 0

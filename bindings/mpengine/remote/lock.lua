@@ -105,16 +105,19 @@ return owner()[1] and 1 or 0
 
 local Lock = object.class("Lock", "lock")
 
+--- A grant, from the texts of the server.
+function lock.grant(fence, died) return { fence = math.tointeger(tonumber(fence)), died = died == "1" } end
+
 local function source(c, name)
     local function granted(reply)
-        if reply[1] == 1 then return { fence = math.tointeger(tonumber(reply[2])), died = reply[3] == "1" } end
+        if reply[1] == 1 then return lock.grant(reply[2], reply[3]) end
         return nil, reply[2] and math.max(0.01, reply[2] / 1000 + 0.005)
     end
     return {
         ask = function(token, join)
             return granted(c:run(true, ACQUIRE, name, c.id, c:lease_ms(), token, join and 1 or 0))
         end,
-        given = function(mail) return { fence = math.tointeger(tonumber(mail.fence)), died = mail.died == "1" } end,
+        given = function(mail) return lock.grant(mail.fence, mail.died) end,
         leave = function(token) return (granted(c:run(true, LEAVE, name, c.id, c:lease_ms(), token))) end,
         give_back = function(given) c:run(true, RELEASE, name, c.id, c:lease_ms(), given.fence) end,
     }
