@@ -227,7 +227,8 @@ describe("mpengine dump", function()
   it("works when the main process is dead", function()
     with_program([[
       local q, pids = mp.Queue{ name = "never" }, mp.Queue()
-      local p = mp.Process{ target = function() co.spawn(co.sleep, 1000) q:get() end, name = "orphan" }
+      local p = mp.Process{ target = function() co.spawn(co.sleep, 1000) q:get() end, name = "orphan",
+        detach = true }
       p:start()
       io.stdout:write(p.pid, "\n") io.stdout:flush()
       mp.sleep(1000)

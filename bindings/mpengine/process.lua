@@ -145,19 +145,26 @@ local function forked_main(bytes, s)
     child_main(core.decode_args, bytes)
 end
 
-function starters.fork(s, bound, bytes)
-    return pcall(core.fork, s.child, s.name, bound, forked_main, bytes, s)
+function starters.fork(s, bond, bytes)
+    return pcall(core.fork, s.child, s.name, bond, forked_main, bytes, s)
 end
 
-local function start_program(method, s, bound, bytes)
+local function start_program(method, s, bond, bytes)
     local found, executable = pcall(context.executable, "start", process.executable)
     if not found then return false, executable end
     local settings = core.encode_value("start", "settings", settings_of(s))
-    return pcall(core.start_program, s.child, method, s.name, bound, executable, context.boot_code(), settings, bytes)
+    return pcall(core.start_program, s.child, method, s.name, bond, executable, context.boot_code(), settings, bytes)
 end
 
 function starters.spawn(...) return start_program("spawn", ...) end
 function starters.forkserver(...) return start_program("forkserver", ...) end
+
+-- How it ends with this process: children of a daemon do not outlive that either.
+local function bond_of(s)
+    if s.daemon then return "daemon" end
+    if s.detach then return "none" end
+    return is_daemon and "daemon" or "bound"
+end
 
 --- Starts the process. Raises when it was started before, when the arguments cannot be sent, or
 --- when the system has no more processes.
@@ -170,12 +177,11 @@ function methods:start()
     end
     local method = s.method or context.get_start_method()
     local bytes = errors.at(3, core.encode_args, "start", 1, s.target, table.unpack(s.args, 1, s.args.n))
-    local bound = s.daemon or is_daemon -- children of a daemon do not outlive it either
     forget_ended()
     -- recorded beforehand: after a fork every page that is written to is copied
     s.child = core.child_new()
     children[self] = true
-    local ok, why = starters[method](s, bound, bytes)
+    local ok, why = starters[method](s, bond_of(s), bytes)
     if ok then
         s.target, s.args = nil, nil -- the object may live on; these need not
         return
@@ -264,6 +270,7 @@ function Process:__newindex(key, value)
     elseif key == "daemon" then
         if s.child then error("daemon: cannot be changed after start", 2) end
         if type(value) ~= "boolean" then error("daemon: a boolean expected, got " .. type(value), 2) end
+        if value and s.detach then error("daemon: a detached process cannot be a daemon", 2) end
         s.daemon = value
     else
         error(string.format("a process has no field '%s' that can be set (name and daemon can)", tostring(key)), 2)
@@ -293,23 +300,27 @@ function Process:__wait_source()
 end
 
 local fields = {
-    target = "function", args = "table", name = "string", daemon = "boolean", worker = "boolean", method = "string",
+    target = "function", args = "table", name = "string", daemon = "boolean", detach = "boolean", worker = "boolean",
+    method = "string",
 }
 
 local function check_fields(t)
     for key, value in pairs(t) do
         local expected = fields[key]
         if not expected then
-            error(string.format("Process: unknown field '%s' (target, args, name, daemon expected)", tostring(key)), 3)
+            error(string.format("Process: unknown field '%s' (target, args, name, daemon, detach expected)",
+                tostring(key)), 3)
         end
         if type(value) ~= expected then
             error(string.format("Process: field '%s': a %s expected, got %s", key, expected, type(value)), 3)
         end
     end
+    if t.daemon and t.detach then error("Process: a daemon cannot be detached", 3) end
 end
 
-local function new(target, args, name, daemon, worker, method)
+local function new(target, args, s)
     started = started + 1
+    local name, daemon = s.name, s.daemon
     if not name then
         local prefix = core.parent() and core.process_name() .. ":" or "Process-"
         name = prefix .. started
@@ -317,22 +328,22 @@ local function new(target, args, name, daemon, worker, method)
     if daemon == nil then daemon = is_daemon and not process.is_worker and not is_supervised end
     local self = setmetatable({}, Process)
     state[self] = {
-        target = target, args = args, name = name, daemon = daemon, worker = worker,
-        method = method or context.scoped(),
+        target = target, args = args, name = name, daemon = daemon, detach = s.detach, worker = s.worker,
+        method = s.method or context.scoped(),
     }
     return self
 end
 
---- mp.Process{ target =, args =, name =, daemon = } or mp.Process(f, ...)
+--- mp.Process{ target =, args =, name =, daemon =, detach = } or mp.Process(f, ...)
 function process.Process(first, ...)
-    if type(first) == "function" then return new(first, table.pack(...)) end
+    if type(first) == "function" then return new(first, table.pack(...), {}) end
     if type(first) ~= "table" then
         check.fail("Process", 1, "function or table", first)
     end
     check_fields(first)
     local args = first.args and table.move(first.args, 1, first.args.n or #first.args, 1, {}) or {}
     args.n = first.args and first.args.n or #args
-    return new(first.target, args, first.name, first.daemon, first.worker, first.method)
+    return new(first.target, args, first)
 end
 
 --- The same for the child of a supervisor, which may have children itself. ready: the event that

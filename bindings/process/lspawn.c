@@ -118,13 +118,22 @@ enter_child(lua_State *L, lmpe *S, int status, const sigset_t *mask)
     run_main(L, S, lua_gettop(L) - 4);
 }
 
-/* fork(child, name, daemon, main, bytes, ...): the child calls main(bytes, ...) and does not return. */
+/* The flags of a start: how the child ends with this process. */
+static unsigned
+check_bond(lua_State *L, int arg)
+{
+    static const char *const bonds[] = {"none", "bound", "daemon", NULL};
+    static const unsigned flags[] = {0, MPE_PROCESS_BOUND, MPE_PROCESS_DAEMON};
+    return flags[luaL_checkoption(L, arg, NULL, bonds)];
+}
+
+/* fork(child, name, bond, main, bytes, ...): the child calls main(bytes, ...) and does not return. */
 static int
 fork_child(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
     const char *name = luaL_checkstring(L, 2);
-    unsigned flags = lua_toboolean(L, 3) ? MPE_PROCESS_DAEMON : 0;
+    unsigned flags = check_bond(L, 3);
     int is_child;
     sigset_t mask;
     mpe_bytes message;
@@ -139,12 +148,12 @@ fork_child(lua_State *L)
     if (is_child)
         enter_child(L, S, rc, &mask);
     sigprocmask(SIG_SETMASK, &mask, NULL);
-    return started(L, S, p, flags != 0, rc);
+    return started(L, S, p, flags == MPE_PROCESS_DAEMON, rc);
 }
 
 typedef int (*starter)(mpe_engine *e, const mpe_start *s, mpe_process **out);
 
-/* start_program(child, method, name, daemon, executable, argument, settings, bytes) */
+/* start_program(child, method, name, bond, executable, argument, settings, bytes) */
 static int
 start_program(lua_State *L)
 {
@@ -158,7 +167,7 @@ start_program(lua_State *L)
     mpe_process *p;
     lmpe_check_child(L, 1);
     s.name = luaL_checkstring(L, 3);
-    s.flags = lua_toboolean(L, 4) ? MPE_PROCESS_DAEMON : 0;
+    s.flags = check_bond(L, 4);
     s.executable = argv[0];
     s.argv = argv;
     s.messages = messages;
@@ -172,7 +181,7 @@ start_program(lua_State *L)
         return luaL_error(L,
                           "start: cannot start '%s': %s (mp.set_executable, MPENGINE_EXECUTABLE)",
                           argv[0], strerror(errno));
-    return started(L, S, p, s.flags != 0, rc);
+    return started(L, S, p, s.flags == MPE_PROCESS_DAEMON, rc);
 }
 
 /* serve() in the fork server: returns in its children; the server itself ends here. */

@@ -944,8 +944,13 @@ MPE_API void mpe_barrier_state(mpe_engine *e, mpe_object *o, uint32_t *parties, 
  *     mpe_process_free(e, p);
  */
 
-#define MPE_EXIT_LOST 255     /* the exit code that stands for one that is not known */
-#define MPE_PROCESS_DAEMON 1u /* killed by the kernel when the process that started it is gone */
+#define MPE_EXIT_LOST 255 /* the exit code that stands for one that is not known */
+/* How a child ends with another process that has exited, was killed or has closed its engine: the
+ * kernel sends the signal, whatever the two do, and whichever thread started the child. Without a
+ * flag it goes on. A daemon ends with its starter. The other flag binds to what the starter is bound
+ * to, or to the starter, if that is not bound: to the first process, along a chain of starts. */
+#define MPE_PROCESS_DAEMON 1u /* SIGKILL; and mpe_close waits for it */
+#define MPE_PROCESS_BOUND 2u  /* SIGTERM, which a handler may take */
 /* Forks. The child (*is_child 1, *out NULL) is attached to the same arena with a slot, a run queue
  * and a loop of its own; no task, timer or handle of the parent runs in it; it holds every object
  * the parent held, and has the pipe ends that message (encoded values, or nothing) names. The
@@ -1018,7 +1023,7 @@ MPE_API int mpe_child_main(const mpe_config *config, int *exit_code);
 /* How a process is started: as a copy of this one, as a new program, or as a copy of a clean one. */
 enum mpe_method { MPE_FORK = 1, MPE_SPAWN, MPE_FORKSERVER };
 /* Runs a named function in a process of its own. Its exit code is what the function returned, & 255;
- * its result is dropped. flags: MPE_PROCESS_DAEMON. Arguments as mpe_pack makes them keep the objects
+ * its result is dropped. flags: MPE_PROCESS_*. Arguments as mpe_pack makes them keep the objects
  * in them alive until they are read.
  * Ownership: the caller must mpe_process_free *out, also in a fire.
  * Blocks: until the process exists.

@@ -683,7 +683,7 @@ MPE_API void mpe_pipe_close(mpe_engine *e, mpe_object *o, int end);
 typedef struct mpe_start {
     size_t size;               /* sizeof(mpe_start) */
     const char *name;          /* of the process */
-    unsigned flags;            /* MPE_PROCESS_DAEMON */
+    unsigned flags;            /* MPE_PROCESS_* */
     const mpe_bytes *messages; /* encoded values; the child reads them with mpe_next_message */
     int count;
     const char *executable;  /* its path; a program that calls mpe_attach */

@@ -148,8 +148,8 @@ begin(mpe_engine *e, const char *text)
         return MPE_EINVAL;
     b.start_messages = start_messages;
     int next = MPE__SECOND_FD, rc = MPE_OK;
-    if (b.flags & MPE_PROCESS_DAEMON) {
-        rc = mpe__life_bind(e, next);
+    if (b.flags & MPE__LINED) {
+        rc = mpe__life_bind(e, next, b.flags);
         close(next++);
     }
     if (b.flags & MPE__BIRTH_TAIL) {

@@ -54,7 +54,7 @@ extern const char etext[] __attribute__((visibility("hidden")));
 static int
 start_child(mpe_engine *e, const struct mpe__birth *b, const struct mpe__lines *lines)
 {
-    int rc = mpe__lines_forked(e, lines);
+    int rc = mpe__lines_forked(e, lines, b->flags);
     e->limiter_lines = NULL; /* of the parent's waiters */
     if (rc == MPE_OK)
         rc = mpe__birth_take(e, b);

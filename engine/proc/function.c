@@ -162,7 +162,7 @@ mpe_start_function(mpe_engine *e, int method, const char *function, const void *
         return MPE_EINVAL;
     if (!mpe__is_ours(e))
         return mpe__refusal(e, NULL, 0);
-    if (method < MPE_FORK || method > MPE_FORKSERVER || (flags & ~MPE_PROCESS_DAEMON))
+    if (method < MPE_FORK || method > MPE_FORKSERVER || (flags & ~MPE__LINED))
         return MPE_EINVAL;
     if (strlen(function) > 253 || !mpe__function_find(e, function))
         return MPE_ENOENT;

@@ -1,12 +1,16 @@
 /* Life lines. A process that must not outlive another is bound to a pipe whose only write end
  * the other has. When that process exits, for whatever reason, the kernel closes the end and
- * sends SIGKILL to all bound processes, whatever they are doing. No thread, no signal handler
- * and no polling is involved. The process counts, not the thread that made the child, on which
- * PR_SET_PDEATHSIG depends. The descriptor's owner and signal are kept per open file, so every
+ * signals all bound processes, whatever they are doing: SIGKILL for daemons, SIGTERM for other
+ * children, which may clean up. No thread and no polling is involved. The process counts, not the
+ * thread that made the child, on which PR_SET_PDEATHSIG depends; and a change of the user, which
+ * clears that, keeps the line. The descriptor's owner and signal are kept per open file, so every
  * bound process opens the pipe anew.
  *
+ * A daemon is bound to its starter. Another child is bound to what its starter is bound to, and
+ * so, along a chain of starts, to the first process or to one that is not bound itself.
+ *
  * Where it cannot be opened anew, because there is no /proc, each bound child has a pipe of its
- * own, whose write end stays with its note until the child has exited.
+ * own, whose write end stays with its note in its starter until the child has exited.
  *
  * Tails. Where pidfds are refused, a child keeps the write end of a pipe for as long as it
  * lives: its exit is seen at the read end, which its starter has in place of a pidfd.
@@ -52,9 +56,13 @@ mpe__life_open(mpe_engine *e, mpe_process *p, unsigned flags, struct mpe__lines 
     int ends[2];
     *out = (struct mpe__lines){-1, -1};
     p->is_daemon = (flags & MPE_PROCESS_DAEMON) != 0;
-    if (!(flags & MPE_PROCESS_DAEMON))
+    if (!(flags & MPE__LINED))
         return MPE_OK;
     if (is_reopenable()) {
+        if (!p->is_daemon && own->bound_fd >= 0) {
+            out->life = own->bound_fd;
+            return MPE_OK;
+        }
         if (own->life[0] < 0 && mpe_pipe(own->life) != 0)
             return MPE_ESYS;
         out->life = own->life[0];
@@ -89,7 +97,7 @@ void
 mpe__lines_close(mpe_engine *e, const struct mpe__lines *l)
 {
     mpe__fd_close(l->tail);
-    if (l->life != e->proc->life[0])
+    if (l->life != e->proc->life[0] && l->life != e->proc->bound_fd)
         mpe__fd_close(l->life);
 }
 
@@ -121,13 +129,14 @@ open_to_bind(int fd)
 
 /* Binds the calling process to the pipe behind fd. Errors: ESYS, ESTALE (the other is gone). */
 int
-mpe__life_bind(mpe_engine *e, int fd)
+mpe__life_bind(mpe_engine *e, int fd, unsigned flags)
 {
+    int number = flags & MPE_PROCESS_DAEMON ? SIGKILL : SIGTERM;
     struct pollfd look = {.fd = open_to_bind(fd), .events = POLLIN};
     if (look.fd < 0)
         return MPE_ESYS;
     e->proc->bound_fd = look.fd;
-    if (fcntl(look.fd, F_SETOWN, getpid()) != 0 || fcntl(look.fd, F_SETSIG, SIGKILL) != 0 ||
+    if (fcntl(look.fd, F_SETOWN, getpid()) != 0 || fcntl(look.fd, F_SETSIG, number) != 0 ||
         fcntl(look.fd, F_SETFL, O_NONBLOCK | O_ASYNC) != 0)
         return MPE_ESYS;
     return poll(&look, 1, 0) > 0 && (look.revents & POLLHUP) ? MPE_ESTALE : MPE_OK;
@@ -154,13 +163,15 @@ mpe__life_forked(mpe_engine *e)
 
 /* Takes the lines, after the parent's own ones are closed. Errors: as for mpe__life_bind. */
 int
-mpe__lines_forked(mpe_engine *e, const struct mpe__lines *l)
+mpe__lines_forked(mpe_engine *e, const struct mpe__lines *l, unsigned flags)
 {
     if (l->life == e->proc->life[0])
         e->proc->life[0] = -1;
+    else if (l->life == e->proc->bound_fd)
+        e->proc->bound_fd = -1;
     mpe__life_forked(e); /* the write end is closed before anything is bound to it */
     e->proc->tail_fd = l->tail;
-    int rc = l->life >= 0 ? mpe__life_bind(e, l->life) : MPE_OK;
+    int rc = l->life >= 0 ? mpe__life_bind(e, l->life, flags) : MPE_OK;
     mpe__fd_close(l->life);
     return rc;
 }

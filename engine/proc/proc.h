@@ -100,8 +100,9 @@ int mpe__named_open(mpe_engine *e, const mpe_config *c, uint64_t limit);
 int mpe__birth_take(mpe_engine *e, const struct mpe__birth *b);
 
 /* life.c: descriptors for a child, -1: none. */
+#define MPE__LINED (MPE_PROCESS_DAEMON | MPE_PROCESS_BOUND)
 struct mpe__lines {
-    int life; /* to be bound to, for a daemon */
+    int life; /* to be bound to, for one of MPE__LINED */
     int tail; /* to be kept, where there are no pidfds; not for one of the fork server's */
 };
 /* For the future child p, which has exited, or was never started, at mpe__life_let_go. Errors:
@@ -111,9 +112,9 @@ int mpe__life_open(mpe_engine *e, mpe_process *p, unsigned flags, struct mpe__li
 void mpe__lines_close(mpe_engine *e, const struct mpe__lines *l);
 void mpe__life_let_go(mpe_engine *e, mpe_process *p);
 /* In the child. */
-int mpe__life_bind(mpe_engine *e, int fd);
+int mpe__life_bind(mpe_engine *e, int fd, unsigned flags);
 void mpe__life_forked(mpe_engine *e);
-int mpe__lines_forked(mpe_engine *e, const struct mpe__lines *l);
+int mpe__lines_forked(mpe_engine *e, const struct mpe__lines *l, unsigned flags);
 
 /* spawn.c: starts a program with a text in its environment and up to two descriptors. */
 #define MPE__CHILD_VARIABLE "MPENGINE_CHILD"

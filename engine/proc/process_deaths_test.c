@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 static mpe_object *queue;
+static unsigned flags; /* of a start */
 
 static void
 begin(mpe_engine *e)
@@ -91,7 +92,8 @@ start_and_join(mpe_engine *e, void *arg)
     mpe_buf_init(&b);
     mpe_wire_put_handle(&b, mpe_handle_of(e, queue));
     (void)arg;
-    if (mpe_process_fork(e, "grandchild", 0, (mpe_bytes){b.data, b.len}, &p, &is_child) != MPE_OK)
+    if (mpe_process_fork(e, "grandchild", flags, (mpe_bytes){b.data, b.len}, &p, &is_child) !=
+        MPE_OK)
         return;
     if (is_child) {
         nothing(e, NULL);
@@ -103,7 +105,8 @@ start_and_join(mpe_engine *e, void *arg)
     mpe_buf_free(&b);
 }
 
-TEST_LIMIT(a_parent_killed_while_it_starts_a_child_leaves_nothing, 60)
+static void
+kill_starters(void)
 {
     mpe_engine *e = mpe_test_engine(0);
     bool has_ended = false;
@@ -121,6 +124,17 @@ TEST_LIMIT(a_parent_killed_while_it_starts_a_child_leaves_nothing, 60)
             mpe_test_fail(__FILE__, __LINE__, "  after a death before %s", mpe_test_death());
     }
     mpe_close(e);
+}
+
+TEST_LIMIT(a_parent_killed_while_it_starts_a_child_leaves_nothing, 60)
+{
+    kill_starters();
+}
+
+TEST_LIMIT(a_parent_killed_while_it_starts_a_bound_child_leaves_nothing, 60)
+{
+    flags = MPE_PROCESS_BOUND;
+    kill_starters();
 }
 
 /* Before it has its slot, and the parent never asks for it. */

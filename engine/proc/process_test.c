@@ -412,6 +412,11 @@ TEST(a_daemon_dies_with_its_parent)
     kill_parent_of(MPE_PROCESS_DAEMON, 1);
 }
 
+TEST(a_bound_child_is_terminated_with_its_parent)
+{
+    kill_parent_of(MPE_PROCESS_BOUND, 1);
+}
+
 TEST(another_child_lives_on)
 {
     kill_parent_of(0, 0);

@@ -237,7 +237,7 @@ use_fds(mpe_engine *e, const struct incoming *in)
         }
     }
     if (in->request.fds & 8u) {
-        rc = mpe__life_bind(e, in->fds[next]);
+        rc = mpe__life_bind(e, in->fds[next], in->request.birth.flags);
         close(in->fds[next]);
     }
     return rc;

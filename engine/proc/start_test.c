@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { LEAVE_WITH_7, TELL, STAY, KILL_ITSELF, START_DAEMON };
+enum { LEAVE_WITH_7, TELL, STAY, KILL_ITSELF, START_DAEMON, START_BOUND };
 
 #define OWN "/proc/self/exe"
 static const char *const arguments[] = {"start_test", NULL};
@@ -141,9 +141,11 @@ act(mpe_engine *e)
     case KILL_ITSELF:
         raise(SIGKILL);
         return 0;
-    case START_DAEMON: /* by spawn and by the server in turn, and waits with them */
+    case START_DAEMON:
+    case START_BOUND: /* by spawn and by the server in turn, and waits with them */
         EACH_METHOD(method)
-        REQUIRE_OK(start(e, method, STAY, queue, MPE_PROCESS_DAEMON, &p));
+        REQUIRE_OK(start(e, method, STAY, queue,
+                         what == START_BOUND ? MPE_PROCESS_BOUND : MPE_PROCESS_DAEMON, &p));
         stay(e, queue);
     default:
         return 7;
