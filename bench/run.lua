@@ -77,11 +77,21 @@ local function http_py(name, variant, goal)
   return of_http(name, ("%s -B bench/peers/http_%s.py %s"):format(python, name, variant), goal)
 end
 
--- A calculation with a million numbers, beside NumPy.
-local function calculated(name, type, code)
-  local args = ("%s %s 1000000"):format(name, code)
-  return { ("array %s of a million %s"):format(name, type), "array.lua " .. args,
-    { py("NumPy", "nparray.py " .. args, 0.5) } }
+-- Calculations with many numbers, beside NumPy: a row for each operation, type and number of elements.
+local function add_calculations(rows)
+  local function add(operation, code, count, shown, goal)
+    local args = ("%s %s %d"):format(operation, code, count)
+    rows[#rows + 1] = { ("array %s %s %s"):format(operation, code, shown), "array.lua " .. args,
+      { py("NumPy", "nparray.py " .. args, goal) } }
+  end
+  local function add_both(operation, code, goal)
+    add(operation, code, 131072, "131,072", goal)
+    add(operation, code, 1000000, "1,000,000", goal)
+  end
+  for _, operation in ipairs{ "sum", "min", "dot", "scale", "axpy" } do
+    for code in ("fdil"):gmatch "." do add_both(operation, code, 0.5) end
+  end
+  add_both("scale_double", "f", 0.4)
 end
 
 -- Each row: its name, our program, its peers, its raw limit; at_least and at_most bound our own figure, in `unit`;
@@ -125,13 +135,6 @@ local rows = {
   { "array set_string 1 MiB", "array.lua set_string",
     { py("RawArray", "mparray.py RawArray set_string") }, c("memcpy", "memcpy slice 1048576", 1.5) },
   { "array fill 1 MiB", "array.lua fill", {}, c("memcpy", "memcpy slice 1048576", 1.5) },
-  calculated("sum", "doubles", "d"),
-  calculated("sum", "ints", "i"),
-  calculated("min", "doubles", "d"),
-  calculated("dot", "doubles", "d"),
-  calculated("scale", "doubles", "d"),
-  calculated("axpy", "doubles", "d"),
-  calculated("axpy", "ints", "i"),
 
   { "dict get", "dict.lua get", { py("Manager", "mpdict.py get", { 100, 200 }), c("LMDB", "lmdb get", 1) } },
   { "dict set", "dict.lua set", { py("Manager", "mpdict.py set", { 100, 150 }), c("LMDB", "lmdb set") } },
@@ -293,6 +296,8 @@ local function significant(value)
 end
 
 local scales = { { 1e9, "s" }, { 1e6, "ms" }, { 1e3, "us" }, { 0, "ns" } }
+
+add_calculations(rows)
 
 local function figure(value, unit)
   if not value then return "" end

@@ -1,8 +1,9 @@
 """NumPy on the shared memory of a multiprocessing.RawArray, on one core: ns per operation on all elements.
-usage: nparray.py sum|min|dot|scale|axpy code elements"""
+usage: nparray.py sum|min|max|dot|scale|scale_double|axpy code elements"""
 
 import multiprocessing as mp
 import sys
+from time import process_time
 
 import numpy as np
 
@@ -18,27 +19,37 @@ def new(value):
 
 
 x, y = new(1), new(2)
-one = x.dtype.type(1)
+is_float = code in "fd"
+kind = x.dtype.type
 
 
-def scale(a):
-    a *= one
+def scale(a, factor):
+    a *= factor
 
 
-def axpy(a):
-    a += one * y
+def axpy(a, factor):
+    a += factor * y
 
 
-run = {"sum": lambda a: a.sum(), "min": lambda a: a.min(), "dot": lambda a: a.dot(y), "scale": scale, "axpy": axpy}[
-    operation
-]
+# What is called, and with which factors in turn.
+run, factors = {
+    "sum": (lambda a, _: a.sum(), (0, 0)),
+    "min": (lambda a, _: a.min(), (0, 0)),
+    "max": (lambda a, _: a.max(), (0, 0)),
+    "dot": (lambda a, _: a.dot(y), (0, 0)),
+    "scale": (scale, (2, 0.5) if is_float else (-1, -1)),
+    "scale_double": (scale, (1.1, 1 / 1.1)),
+    "axpy": (axpy, (1, -1)),
+}[operation]
+first, second = kind(factors[0]), kind(factors[1])
 
 
 def work(n):
-    for _ in range(n):
-        run(x)
-    if operation == "axpy":
-        x[:] = 1
+    start = process_time()
+    for _ in range(0, n, 2):
+        run(x, first)
+        run(x, second)
+    return process_time() - start
 
 
 bench.ns(work, 10)

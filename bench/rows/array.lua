@@ -1,6 +1,6 @@
 -- Shared arrays: ns per element for get and set, ns per whole slice of 1 MiB for the rest.
--- usage: array.lua get|set|totable|settable|string|set_string|fill, or sum|min|dot|scale|axpy code elements: ns per
--- operation on all of them
+-- usage: array.lua get|set|totable|settable|string|set_string|fill, or sum|min|max|dot|scale|scale_double|axpy code
+-- elements: ns per operation on all of them
 local mp = require "mpengine"
 local bench = dofile "bench/lib.lua"
 
@@ -57,23 +57,35 @@ function run.fill()
   end, 10)
 end
 
--- A method on all elements, with arguments.
-local function calculation(name, ...)
+-- A method on all elements, in turn with one factor and another that keeps them small. Processor time: these
+-- rows are of one process, which others must not slow down.
+local function calculation(name, with_other, factor, other)
   local code, n = arg[2], tonumber(arg[3])
   local x, y = mp.RawArray(code, n), mp.RawArray(code, n)
   x:fill(1)
   y:fill(2)
-  local method, args = x[name], { ... }
-  for i, v in ipairs(args) do if v == "y" then args[i] = y end end
+  local method, last = x[name], factor and y or nil
+  local first, second = factor or y, other or y
+  if not with_other then last = nil end
   bench.ns(function(rounds)
-    for _ = 1, rounds do method(x, args[1], args[2]) end
-    if name == "axpy" then x:fill(1) end
+    local start = os.clock()
+    for _ = 1, rounds, 2 do
+      method(x, first, last)
+      method(x, second, last)
+    end
+    return os.clock() - start
   end, 10)
 end
 function run.sum() calculation("sum") end
 function run.min() calculation("min") end
-function run.dot() calculation("dot", "y") end
-function run.scale() calculation("scale", 1) end
-function run.axpy() calculation("axpy", 1, "y") end
+function run.max() calculation("max") end
+function run.dot() calculation("dot", true) end
+function run.scale()
+  local is_float = arg[2] == "f" or arg[2] == "d"
+  calculation("scale", false, is_float and 2 or -1, is_float and 0.5 or -1)
+end
+-- By a factor that is no float.
+function run.scale_double() calculation("scale", false, 1.1, 1 / 1.1) end
+function run.axpy() calculation("axpy", true, 1, -1) end
 
 run[arg[1]]()

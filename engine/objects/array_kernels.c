@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The loops over elements, in a form that a compiler turns into vector instructions: floats are
- * added in LANES sums at once, whose order is the same on every processor. A product is never
- * contracted with a sum (-ffp-contract=off), for the same reason.
+/* The loops over elements, in a form that a compiler turns into vector instructions: what is
+ * carried from an element to the next is kept LANES times, in memory, so that no step waits for the
+ * one before. Floats are added in an order that is the same on every processor, and a product is
+ * never contracted with a sum (-ffp-contract=off), for the same reason.
  *
  * Integers are calculated as unsigned ones, which wrap around.
  */
@@ -11,19 +12,59 @@
 #include <math.h>
 #include <string.h>
 
-/* A second version for processors with AVX2, chosen when the library is loaded. */
+/* More versions, for processors with wider vectors, chosen when the library is loaded. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) &&       \
     !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define WIDE __attribute__((target_clones("avx2", "default")))
+#define WIDEST __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define WIDE
+#define WIDEST
 #endif
 
 #define LANES 16
 
-/* ---- integers: T is the type, W an unsigned one that is not promoted ---- */
+/* ---- the least and the greatest ---- */
 
-#define INTEGER_KERNELS(name, T, W, S, MIN, MAX)                                                   \
+#define NEVER(a, b) 0
+#define UNORDERED(a, b) __builtin_isunordered(a, b)
+
+/* U is an unsigned integer of the size of T; field is where its number is. A comparison tells of two
+ * elements whether one is no number. */
+#define BETTER(a, op, b) ((a)op(b) ? (a) : (b))
+#define BEST_LANES 32
+#define BEST(name, T, U, field, op, unordered)                                                     \
+    WIDEST static mpe__number name(const void *from, size_t n)                                     \
+    {                                                                                              \
+        const T *p = from, *end = p + n;                                                           \
+        T best[BEST_LANES];                                                                        \
+        U strange[BEST_LANES] = {0};                                                               \
+        for (int l = 0; l < BEST_LANES; l++)                                                       \
+            best[l] = p[0];                                                                        \
+        for (; end - p >= 4 * BEST_LANES; p += 4 * BEST_LANES)                                     \
+            for (int l = 0; l < BEST_LANES; l++) {                                                 \
+                T a = p[l], b = p[l + BEST_LANES], c = p[l + 2 * BEST_LANES];                      \
+                T d = p[l + 3 * BEST_LANES];                                                       \
+                strange[l] |= (U)0 - (U)(unordered(a, b) | unordered(c, d));                       \
+                a = BETTER(a, op, b);                                                              \
+                c = BETTER(c, op, d);                                                              \
+                a = BETTER(a, op, c);                                                              \
+                best[l] = BETTER(a, op, best[l]);                                                  \
+            }                                                                                      \
+        for (; p < end; p++) {                                                                     \
+            strange[0] |= (U)unordered(p[0], p[0]);                                                \
+            best[0] = BETTER(p[0], op, best[0]);                                                   \
+        }                                                                                          \
+        for (int l = 1; l < BEST_LANES; l++) {                                                     \
+            strange[0] |= strange[l];                                                              \
+            best[0] = BETTER(best[l], op, best[0]);                                                \
+        }                                                                                          \
+        return strange[0] ? (mpe__number){.d = (double)NAN} : (mpe__number){.field = best[0]};     \
+    }
+
+/* ---- integers: T is the type, U the unsigned one of its size, W one that is not promoted ---- */
+
+#define INTEGER_KERNELS(name, T, U, W, S, MIN, MAX)                                                \
     WIDE static mpe__number sum_##name(const void *from, size_t n)                                 \
     {                                                                                              \
         const T *p = from;                                                                         \
@@ -40,29 +81,15 @@
             s += (uint64_t)((S)p[i] * (S)q[i]);                                                    \
         return (mpe__number){.i = (int64_t)s};                                                     \
     }                                                                                              \
-    WIDE static mpe__number least_##name(const void *from, size_t n)                               \
+    BEST(least_##name, T, U, i, <, NEVER)                                                          \
+    BEST(greatest_##name, T, U, i, >, NEVER)                                                       \
+    WIDE static int within_##name(const void *from, size_t n, mpe__number limit)                   \
     {                                                                                              \
         const T *p = from;                                                                         \
-        T m = p[0];                                                                                \
+        U low = MIN < 0 ? (U)limit.i : 0, most = (U)((U)(limit.i - 1) + low), bits = 0;            \
         for (size_t i = 0; i < n; i++)                                                             \
-            m = p[i] < m ? p[i] : m;                                                               \
-        return (mpe__number){.i = (int64_t)m};                                                     \
-    }                                                                                              \
-    WIDE static mpe__number greatest_##name(const void *from, size_t n)                            \
-    {                                                                                              \
-        const T *p = from;                                                                         \
-        T m = p[0];                                                                                \
-        for (size_t i = 0; i < n; i++)                                                             \
-            m = p[i] > m ? p[i] : m;                                                               \
-        return (mpe__number){.i = (int64_t)m};                                                     \
-    }                                                                                              \
-    WIDE static int within_##name(const void *from, size_t n, mpe__number low, mpe__number high)   \
-    {                                                                                              \
-        const T *p = from;                                                                         \
-        T least = (T)low.i, most = (T)high.i, bad = 0;                                             \
-        for (size_t i = 0; i < n; i++)                                                             \
-            bad |= p[i] < least || p[i] > most ? (T)1 : (T)0;                                      \
-        return !bad;                                                                               \
+            bits |= (U)((U)p[i] + low);                                                            \
+        return bits <= most;                                                                       \
     }                                                                                              \
     WIDE static void scale_##name(void *to, mpe__number k, size_t n)                               \
     {                                                                                              \
@@ -97,14 +124,14 @@
         return !bad;                                                                               \
     }
 
-INTEGER_KERNELS(i8, int8_t, uint32_t, int64_t, INT8_MIN, INT8_MAX)
-INTEGER_KERNELS(u8, uint8_t, uint32_t, uint64_t, 0, UINT8_MAX)
-INTEGER_KERNELS(i16, int16_t, uint32_t, int64_t, INT16_MIN, INT16_MAX)
-INTEGER_KERNELS(u16, uint16_t, uint32_t, uint64_t, 0, UINT16_MAX)
-INTEGER_KERNELS(i32, int32_t, uint32_t, int64_t, INT32_MIN, INT32_MAX)
-INTEGER_KERNELS(u32, uint32_t, uint32_t, uint64_t, 0, UINT32_MAX)
-INTEGER_KERNELS(i64, int64_t, uint64_t, uint64_t, INT64_MIN, INT64_MAX)
-INTEGER_KERNELS(u64, uint64_t, uint64_t, uint64_t, 0, UINT64_MAX)
+INTEGER_KERNELS(i8, int8_t, uint8_t, uint32_t, int64_t, INT8_MIN, INT8_MAX)
+INTEGER_KERNELS(u8, uint8_t, uint8_t, uint32_t, uint64_t, 0, UINT8_MAX)
+INTEGER_KERNELS(i16, int16_t, uint16_t, uint32_t, int64_t, INT16_MIN, INT16_MAX)
+INTEGER_KERNELS(u16, uint16_t, uint16_t, uint32_t, uint64_t, 0, UINT16_MAX)
+INTEGER_KERNELS(i32, int32_t, uint32_t, uint32_t, int64_t, INT32_MIN, INT32_MAX)
+INTEGER_KERNELS(u32, uint32_t, uint32_t, uint32_t, uint64_t, 0, UINT32_MAX)
+INTEGER_KERNELS(i64, int64_t, uint64_t, uint64_t, uint64_t, INT64_MIN, INT64_MAX)
+INTEGER_KERNELS(u64, uint64_t, uint64_t, uint64_t, uint64_t, 0, UINT64_MAX)
 
 /* ---- floats ---- */
 
@@ -116,28 +143,6 @@ sum_of_lanes(double *s)
             s[l] += s[l + half];
     return s[0];
 }
-
-/* U is an unsigned integer of the size of T. */
-#define BEST(name, T, U, op)                                                                       \
-    WIDE static mpe__number name(const void *from, size_t n)                                       \
-    {                                                                                              \
-        const T *p = from;                                                                         \
-        T best[LANES];                                                                             \
-        U nans = 0;                                                                                \
-        size_t i = 0;                                                                              \
-        for (int l = 0; l < LANES; l++)                                                            \
-            best[l] = p[0];                                                                        \
-        for (; i + LANES <= n; i += LANES)                                                         \
-            for (int l = 0; l < LANES; l++)                                                        \
-                best[l] = p[i + (size_t)l] op best[l] ? p[i + (size_t)l] : best[l];                \
-        for (; i < n; i++)                                                                         \
-            best[0] = p[i] op best[0] ? p[i] : best[0];                                            \
-        for (i = 0; i < n; i++)                                                                    \
-            nans |= p[i] != p[i] ? (U)-1 : 0;                                                      \
-        for (int l = 1; l < LANES; l++)                                                            \
-            best[0] = best[l] op best[0] ? best[l] : best[0];                                      \
-        return (mpe__number){.d = nans ? (double)NAN : (double)best[0]};                           \
-    }
 
 #define FLOAT_KERNELS(name, T, U, MAX)                                                             \
     WIDE static mpe__number sum_##name(const void *from, size_t n)                                 \
@@ -164,24 +169,32 @@ sum_of_lanes(double *s)
             s[l] += (double)p[i] * (double)q[i];                                                   \
         return (mpe__number){.d = sum_of_lanes(s)};                                                \
     }                                                                                              \
-    BEST(least_##name, T, U, <)                                                                    \
-    BEST(greatest_##name, T, U, >)                                                                 \
-    WIDE static int within_##name(const void *from, size_t n, mpe__number low, mpe__number high)   \
+    BEST(least_##name, T, U, d, <, UNORDERED)                                                      \
+    BEST(greatest_##name, T, U, d, >, UNORDERED)                                                   \
+    WIDE static int within_##name(const void *from, size_t n, mpe__number limit)                   \
     {                                                                                              \
-        const T *p = from;                                                                         \
-        T least = (T)low.d, most = (T)high.d;                                                      \
-        U bad = 0;                                                                                 \
-        for (size_t i = 0; i < n; i++)                                                             \
-            bad |= (p[i] >= least) & (p[i] <= most) ? 0 : (U)-1;                                   \
-        return !bad;                                                                               \
+        const U *p = from; /* sizes compare as the bits without the sign do */                     \
+        T limit_t = (T)limit.d;                                                                    \
+        U most, size, greatest = 0;                                                                \
+        memcpy(&most, &limit_t, sizeof most);                                                      \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            size = p[i] & (U)-1 >> 1;                                                              \
+            greatest = size > greatest ? size : greatest;                                          \
+        }                                                                                          \
+        return greatest <= most;                                                                   \
     }                                                                                              \
-    WIDE static void scale_##name(void *to, mpe__number k, size_t n)                               \
+    WIDEST static void scale_##name(void *to, mpe__number k, size_t n)                             \
     {                                                                                              \
-        T *p = to;                                                                                 \
+        T *p = to, exact = (T)k.d;                                                                 \
+        if ((double)exact == k.d) { /* the product is that of doubles, rounded once */             \
+            for (size_t i = 0; i < n; i++)                                                         \
+                p[i] *= exact;                                                                     \
+            return;                                                                                \
+        }                                                                                          \
         for (size_t i = 0; i < n; i++)                                                             \
             p[i] = (T)((double)p[i] * k.d);                                                        \
     }                                                                                              \
-    WIDE static void axpy_##name(void *to, mpe__number k, const void *from, size_t n)              \
+    WIDEST static void axpy_##name(void *to, mpe__number k, const void *from, size_t n)            \
     {                                                                                              \
         T *y = to;                                                                                 \
         const T *x = from;                                                                         \
@@ -202,21 +215,16 @@ sum_of_lanes(double *s)
 FLOAT_KERNELS(f32, float, uint32_t, (double)FLT_MAX)
 FLOAT_KERNELS(f64, double, uint64_t, DBL_MAX)
 
-#define ROW(name, T, is_float, is_narrow, lowest, highest)                                         \
+#define ROW(name, T, is_float, is_narrow, highest)                                                 \
     {                                                                                              \
-        sizeof(T), is_float, is_narrow, lowest, highest, sum_##name, dot_##name, least_##name,     \
+        sizeof(T), is_float, is_narrow, highest, sum_##name, dot_##name, least_##name,             \
             greatest_##name, within_##name, axpy_##name, scale_##name, fits_##name                 \
     }
 
 const struct mpe__kernels mpe__kernels[10] = {
-    ROW(i8, int8_t, 0, 1, INT8_MIN, INT8_MAX),
-    ROW(u8, uint8_t, 0, 1, 0, UINT8_MAX),
-    ROW(i16, int16_t, 0, 1, INT16_MIN, INT16_MAX),
-    ROW(u16, uint16_t, 0, 1, 0, UINT16_MAX),
-    ROW(i32, int32_t, 0, 1, INT32_MIN, INT32_MAX),
-    ROW(u32, uint32_t, 0, 1, 0, UINT32_MAX),
-    ROW(i64, int64_t, 0, 1, INT64_MIN, INT64_MAX),
-    ROW(u64, uint64_t, 0, 1, 0, UINT64_MAX),
-    ROW(f32, float, 1, 1, 0, 0),
-    ROW(f64, double, 1, 0, 0, 0),
+    ROW(i8, int8_t, 0, 1, INT8_MAX),    ROW(u8, uint8_t, 0, 1, UINT8_MAX),
+    ROW(i16, int16_t, 0, 1, INT16_MAX), ROW(u16, uint16_t, 0, 1, UINT16_MAX),
+    ROW(i32, int32_t, 0, 1, INT32_MAX), ROW(u32, uint32_t, 0, 1, UINT32_MAX),
+    ROW(i64, int64_t, 0, 1, INT64_MAX), ROW(u64, uint64_t, 0, 1, UINT64_MAX),
+    ROW(f32, float, 1, 1, 0),           ROW(f64, double, 1, 0, 0),
 };

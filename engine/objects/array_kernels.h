@@ -16,15 +16,15 @@ struct mpe__kernels {
     uint8_t size;      /* bytes of an element; 0: not a number */
     uint8_t is_float;  /* a number is d */
     uint8_t is_narrow; /* results may not fit the type */
-    int64_t lowest;    /* of integer types */
-    uint64_t highest;
+    uint64_t highest;  /* of integer types */
     mpe__number (*sum)(const void *p, size_t n);
     mpe__number (*dot)(const void *p, const void *q, size_t n);
     /* n is not 0 */
     mpe__number (*least)(const void *p, size_t n);
     mpe__number (*greatest)(const void *p, size_t n);
-    /* Are all from low to high? */
-    int (*within)(const void *p, size_t n, mpe__number low, mpe__number high);
+    /* Are all below the limit, a power of two, and not below its negative? Of floats: is none
+     * greater than the limit, or less than its negative? */
+    int (*within)(const void *p, size_t n, mpe__number limit);
     void (*axpy)(void *y, mpe__number k, const void *x, size_t n);
     void (*scale)(void *p, mpe__number k, size_t n);
     /* Would all results fit? NULL as y: of scale. */

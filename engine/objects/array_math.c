@@ -2,7 +2,7 @@
 /* Calculations with the elements of arrays and views, in blocks: a kernel of array_kernels.c gets
  * elements that lie one after the other, those of a view with another step as a copy. What may not
  * fit is calculated twice, first without storing, so an error changes nothing. A death in the
- * middle of the second leaves a prefix, each element of it whole.
+ * middle of the second leaves the elements behind some place changed, each of them whole.
  */
 #include "objects/array_kernels.h"
 #include "objects/doors.h"
@@ -11,7 +11,8 @@
 #include <math.h>
 #include <string.h>
 
-#define BLOCK 1024 /* elements */
+#define BLOCK 1024      /* elements */
+#define LONG_BLOCK 8192 /* the same, where the order does not matter and nothing is copied */
 
 /* One operand: its elements, and room for a block of them. */
 struct operand {
@@ -103,10 +104,17 @@ store(struct operand *a, uint64_t first, size_t n)
 }
 
 static size_t
-block_size(const struct operand *a, uint64_t first)
+block_size(const struct operand *a, uint64_t first, size_t most)
 {
     uint64_t left = a->s.length - first;
-    return left < BLOCK ? (size_t)left : BLOCK;
+    return left < most ? (size_t)left : most;
+}
+
+/* The length of blocks of one or two operands. */
+static size_t
+most_at_once(const struct operand *a, const struct operand *b)
+{
+    return a->s.step == 1 && (!b || b->s.step == 1) ? LONG_BLOCK : BLOCK;
 }
 
 /* ---- sums ---- */
@@ -156,7 +164,7 @@ mpe_array_sum(mpe_engine *e, mpe_object *o, void *sum)
     if (rc != MPE_OK)
         return rc;
     for (uint64_t i = 0; i < a.s.length; i += BLOCK) {
-        size_t n = block_size(&a, i);
+        size_t n = block_size(&a, i, BLOCK);
         total_add(&t, a.k, a.k->sum(block(&a, i, n), n));
     }
     total_write(&t, a.k, sum);
@@ -174,7 +182,7 @@ mpe_array_dot(mpe_engine *e, mpe_object *first, mpe_object *second, void *sum)
     if (rc != MPE_OK)
         return rc;
     for (uint64_t i = 0; i < a.s.length; i += BLOCK) {
-        size_t n = block_size(&a, i);
+        size_t n = block_size(&a, i, BLOCK);
         total_add(&t, a.k, a.k->dot(block(&a, i, n), block(&b, i, n), n));
     }
     total_write(&t, a.k, sum);
@@ -204,8 +212,8 @@ best(mpe_engine *e, mpe_object *o, int greatest, void *number)
     int rc = open_operand(e, o, &a);
     if (rc != MPE_OK)
         return rc;
-    for (uint64_t i = 0; i < a.s.length; i += BLOCK) {
-        size_t n = block_size(&a, i);
+    for (uint64_t i = 0, most = most_at_once(&a, NULL); i < a.s.length; i += most) {
+        size_t n = block_size(&a, i, most);
         const void *p = block(&a, i, n);
         mpe__number found = greatest ? a.k->greatest(p, n) : a.k->least(p, n);
         if (i == 0 || is_better(&a, found, m, greatest))
@@ -233,65 +241,99 @@ mpe_array_greatest(mpe_engine *e, mpe_object *o, void *number)
 
 /* ---- changes ---- */
 
-struct range {
-    mpe__number low, high;
+/* A limit for elements, below which each of them times a number is in the 1/part of the range of
+ * its type; 0 when there is none. */
+static mpe__number
+limit_for(const struct mpe__kernels *k, mpe__number by, int part)
+{
+    if (k->is_float) /* with room for its rounding */
+        return (mpe__number){.d = (double)FLT_MAX * (1 - FLT_EPSILON) / part / fmax(fabs(by.d), 1)};
+    int is_signed = !(k->highest >> (8 * k->size - 1));
+    uint64_t size = by.i < 0 ? 0 - (uint64_t)by.i : (uint64_t)by.i;
+    if (by.i < 0 && !is_signed)
+        return (mpe__number){.i = 0};
+    uint64_t most = size ? k->highest / (unsigned)part / size : k->highest;
+    return (mpe__number){.i = most ? (int64_t)(1ull << (63 - __builtin_clzll(most))) : 0};
+}
+
+/* A change: y + by * x, or of x alone by * x. */
+struct change {
+    struct operand *y, *x;
+    mpe__number by, limit, limit_y; /* of the elements whose results surely fit */
+    size_t most;                    /* elements of a block */
 };
 
-/* The elements whose product with a number is in the 1/part of the type's range. */
-static struct range
-range_for(const struct mpe__kernels *k, mpe__number by, int part)
+static struct change
+change_of(struct operand *y, mpe__number by, struct operand *x)
 {
-    if (k->is_float) {
-        double most = (double)FLT_MAX / part / fabs(by.d);
-        most = most < (double)FLT_MAX ? most : (double)FLT_MAX;
-        return (struct range){{.d = -most}, {.d = most}};
+    struct change c = {.y = y, .x = x, .by = by, .most = most_at_once(x, y)};
+    const mpe__number one = x->k->is_float ? (mpe__number){.d = 1} : (mpe__number){.i = 1};
+    c.limit = limit_for(x->k, by, y ? 2 : 1);
+    if (y)
+        c.limit_y = limit_for(x->k, one, 2);
+    return c;
+}
+
+/* Do all results of a block fit the type? The sizes of the elements say so of nearly every block,
+ * and are read by faster loops than to calculate each. */
+static int
+fits(const struct change *c, uint64_t i)
+{
+    const struct mpe__kernels *k = c->x->k;
+    size_t n = block_size(c->x, i, c->most);
+    const void *x = block(c->x, i, n), *y = c->y ? block(c->y, i, n) : NULL;
+    if ((k->is_float || c->limit.i) && k->within(x, n, c->limit) &&
+        (!y || k->within(y, n, c->limit_y)))
+        return 1;
+    return k->fits(y, c->by, x, n);
+}
+
+/* May a result not fit, whatever the elements are? */
+static int
+is_narrow(const struct change *c)
+{
+    if (!c->x->k->is_narrow)
+        return 0;
+    if (c->y)
+        return 1;
+    return c->x->k->is_float ? fabs(c->by.d) > 1 : c->by.i != 0 && c->by.i != 1;
+}
+
+/* Blocks are changed from the last to the first: those that the check has read last are in the
+ * cache yet. */
+static int
+change(const struct change *c)
+{
+    struct operand *to = c->y ? c->y : c->x;
+    for (uint64_t i = 0; is_narrow(c) && i < to->s.length; i += c->most)
+        if (!fits(c, i))
+            return MPE_ERANGE;
+    for (uint64_t blocks = (to->s.length + c->most - 1) / c->most; blocks-- > 0;) {
+        uint64_t i = blocks * c->most;
+        size_t n = block_size(to, i, c->most);
+        void *p = block(to, i, n);
+        if (c->y)
+            to->k->axpy(p, c->by, block(c->x, i, n), n);
+        else
+            to->k->scale(p, c->by, n);
+        store(to, i, n);
     }
-    __int128 lowest = k->lowest, highest = (__int128)k->highest;
-    __int128 low = by.i == 0 ? lowest : (by.i > 0 ? lowest : highest) / part / by.i;
-    __int128 high = by.i == 0 ? highest : (by.i > 0 ? highest : lowest) / part / by.i;
-    low = low < lowest ? lowest : low;
-    high = high > highest ? highest : high;
-    return (struct range){{.i = (int64_t)low}, {.i = (int64_t)high}};
-}
-
-/* Do all results of y + by * x fit the type, as their ranges say? That is true of nearly every
- * block, and is known by faster loops than to calculate each. */
-static int
-surely_fits(const struct mpe__kernels *k, const void *y, mpe__number by, const void *x, size_t n)
-{
-    const mpe__number one = k->is_float ? (mpe__number){.d = 1} : (mpe__number){.i = 1};
-    struct range r = range_for(k, by, y ? 2 : 1), with = range_for(k, one, 2);
-    return k->within(x, n, r.low, r.high) && (!y || k->within(y, n, with.low, with.high));
-}
-
-static int
-fits(const struct mpe__kernels *k, const void *y, mpe__number by, const void *x, size_t n)
-{
-    return surely_fits(k, y, by, x, n) || k->fits(y, by, x, n);
+    return MPE_OK;
 }
 
 int
 mpe_array_scale(mpe_engine *e, mpe_object *o, const void *factor)
 {
-    struct operand a;
+    struct operand x;
     mpe__number k;
     if (!factor)
         return MPE_EINVAL;
     memcpy(&k, factor, sizeof k);
-    int rc = open_operand(e, o, &a);
+    int rc = open_operand(e, o, &x);
     if (rc != MPE_OK)
         return rc;
-    for (uint64_t i = 0; a.k->is_narrow && i < a.s.length; i += BLOCK) {
-        size_t n = block_size(&a, i);
-        if (!fits(a.k, NULL, k, block(&a, i, n), n))
-            return MPE_ERANGE;
-    }
-    for (uint64_t i = 0; i < a.s.length; i += BLOCK) {
-        size_t n = block_size(&a, i);
-        a.k->scale(block(&a, i, n), k, n);
-        store(&a, i, n);
-    }
-    return MPE_OK;
+    struct change c = change_of(NULL, k, &x);
+    return change(&c);
 }
 
 /* Would a store to an element of a change an element of b that is read later? */
@@ -307,22 +349,6 @@ is_in_the_way(const struct operand *a, const struct operand *b)
     return a_low <= b_high && b_low <= a_high;
 }
 
-static int
-axpy(struct operand *y, mpe__number k, struct operand *x)
-{
-    for (uint64_t i = 0; y->k->is_narrow && i < y->s.length; i += BLOCK) {
-        size_t n = block_size(y, i);
-        if (!fits(y->k, block(y, i, n), k, block(x, i, n), n))
-            return MPE_ERANGE;
-    }
-    for (uint64_t i = 0; i < y->s.length; i += BLOCK) {
-        size_t n = block_size(y, i);
-        y->k->axpy(block(y, i, n), k, block(x, i, n), n);
-        store(y, i, n);
-    }
-    return MPE_OK;
-}
-
 int
 mpe_array_axpy(mpe_engine *e, mpe_object *to, const void *factor, mpe_object *from)
 {
@@ -334,8 +360,11 @@ mpe_array_axpy(mpe_engine *e, mpe_object *to, const void *factor, mpe_object *fr
     int rc = open_pair(e, to, from, &y, &x);
     if (rc != MPE_OK)
         return rc;
-    if (!is_in_the_way(&y, &x))
-        return axpy(&y, k, &x);
+    struct change c;
+    if (!is_in_the_way(&y, &x)) {
+        c = change_of(&y, k, &x);
+        return change(&c);
+    }
     size_t bytes = x.s.length * x.k->size;
     uint8_t *copied = mpe__new(&e->memory, bytes);
     if (!copied)
@@ -343,7 +372,8 @@ mpe_array_axpy(mpe_engine *e, mpe_object *to, const void *factor, mpe_object *fr
     copy(copied, x.k->size, x.s.first, x.s.step * x.k->size, x.k->size, x.s.length);
     x.s.first = copied;
     x.s.step = 1;
-    rc = axpy(&y, k, &x);
+    c = change_of(&y, k, &x);
+    rc = change(&c);
     mpe__delete(&e->memory, copied, bytes);
     return rc;
 }
