@@ -397,7 +397,10 @@ function process.end_children()
         left = nil
         for _, child in ipairs(process.active_children()) do
             if not state[child].daemon then
-                child:join()
+                if not child:join(core.patience()) then
+                    core.tell_waiting()
+                    child:join()
+                end
                 left = child
             end
         end

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * lshutdown.c - the end of a process and of the program: waits for children, ends daemons, and after
- * an interrupt stops all processes. All of it blocks and runs no task.
+ * an interrupt stops all processes. All of it blocks and runs no task. A wait that takes long is said
+ * once, by the first process of a program on a terminal.
  */
 #include "process/lprocess.h"
 
@@ -18,6 +19,14 @@
 
 #define GRACE_NS (MPE_NS_PER_S / 2)  /* from SIGTERM to SIGKILL, for daemons at the end */
 #define ROUND_NS (MPE_NS_PER_S / 20) /* between two checks of a program that is being stopped */
+
+#define PATIENCE_NS MPE_NS_PER_S /* of the end, before it says what it waits for */
+#define NAMED 8                  /* of the processes it waits for; the others are counted */
+
+static struct {
+    uint64_t due; /* 0: the wait has not begun */
+    int done;
+} telling;
 
 static int
 has_waiting(lmpe *S, int daemons)
@@ -48,6 +57,72 @@ wait_for(lmpe *S, int daemons, uint64_t deadline)
         mpe_reap_dead(S->e);
     }
     return 1;
+}
+
+/* ---- saying so ---- */
+
+/* When to say what is waited for, MPE_FOREVER: not, or it has been said. */
+static uint64_t
+telling_due(lmpe *S)
+{
+    int alive;
+    if (telling.done || !S->is_program || mpe_parent_pid(S->e, &alive) || !isatty(STDERR_FILENO))
+        return MPE_FOREVER;
+    if (!telling.due)
+        telling.due = mpe_now() + PATIENCE_NS;
+    return telling.due;
+}
+
+struct line {
+    char text[1024]; /* NAMED names fit */
+    int length;
+};
+
+static void
+add_process(lmpe *S, const lmpe_child *c, struct line *l)
+{
+    mpe_slot_info info;
+    uint32_t at = 0;
+    const char *name = "?"; /* it has just exited */
+    while (mpe_slot_next(S->e, &at, &info) == MPE_OK)
+        if (info.pid == c->pid) {
+            name = info.name;
+            break;
+        }
+    l->length += snprintf(l->text + l->length, sizeof l->text - (size_t)l->length, "%s (pid %d)",
+                          name, (int)c->pid);
+}
+
+/* Names the children in the order of their starts; the list has the last one first. Returns how
+ * many there are. */
+static int
+add_children(lmpe *S, const lmpe_child *c, struct line *l)
+{
+    if (!c)
+        return 0;
+    int before = add_children(S, c->next, l);
+    if (c->daemon)
+        return before;
+    if (before > 0 && before < NAMED)
+        l->length += snprintf(l->text + l->length, sizeof l->text - (size_t)l->length, ", ");
+    if (before < NAMED)
+        add_process(S, c, l);
+    return before + 1;
+}
+
+static void
+tell(lmpe *S)
+{
+    struct line l = {.length = 0}, all;
+    char more[32] = "";
+    telling.done = 1;
+    int count = add_children(S, S->children, &l);
+    if (count > NAMED)
+        snprintf(more, sizeof more, " and %d more", count - NAMED);
+    all.length = snprintf(all.text, sizeof all.text, "mpengine: waiting for %d process%s: %.*s%s",
+                          count, count == 1 ? "" : "es", l.length, l.text, more);
+    if (count > 0)
+        S->print_error(S, all.text, (size_t)all.length);
 }
 
 /* A stopped process handles its signal when it is continued. */
@@ -130,7 +205,10 @@ end_children(lmpe *S, int stop)
 {
     int alive;
     while (!stop && has_waiting(S, 0)) {
-        wait_for(S, 0, MPE_FOREVER);
+        uint64_t due = telling_due(S);
+        wait_for(S, 0, due);
+        if (mpe_now() >= due)
+            tell(S);
         stop = lmpe_signal_raised();
     }
     if (stop && mpe_parent_pid(S->e, &alive) == 0)
@@ -188,6 +266,25 @@ leave(lua_State *L)
     lmpe_output_flush(S);
     S->e = NULL;
     mpe_leave(e);
+    return 0;
+}
+
+/* patience() -> seconds until tell_waiting is due; nil when it is not */
+static int
+patience(lua_State *L)
+{
+    uint64_t due = telling_due(lmpe_self(L)), now = mpe_now();
+    if (due == MPE_FOREVER)
+        return 0;
+    lua_pushnumber(L, due > now ? (lua_Number)(due - now) / (lua_Number)MPE_NS_PER_S : 0);
+    return 1;
+}
+
+/* tell_waiting(): says which children the end of the program waits for */
+static int
+tell_waiting(lua_State *L)
+{
+    tell(lmpe_self(L));
     return 0;
 }
 
@@ -263,9 +360,14 @@ find_program(lua_State *L, lmpe *S)
 static void
 on_open(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg functions[] = {
-        {"end_process", end_process}, {"children_end", children_end}, {"leave", leave},
-        {"is_program", is_program},   {"is_host", is_host},           {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"end_process", end_process},
+                                         {"children_end", children_end},
+                                         {"patience", patience},
+                                         {"tell_waiting", tell_waiting},
+                                         {"leave", leave},
+                                         {"is_program", is_program},
+                                         {"is_host", is_host},
+                                         {NULL, NULL}};
     find_program(L, S);
     lmpe_setfuncs(L, S, functions);
 }
