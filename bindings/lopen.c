@@ -49,6 +49,7 @@
     X(subprocess)                                                                                  \
     X(passing)                                                                                     \
     X(hmac)                                                                                        \
+    X(envelope)                                                                                    \
     X(syslog)                                                                                      \
     X(notify)                                                                                      \
     X(link)                                                                                        \

@@ -17,6 +17,7 @@ setup(function()
     function jobs.sleep(s) require "mpengine".sleep(s) return s end
     function jobs.many() return 1, nil, 3, nil end
     function jobs.none() end
+    function jobs.meet(barrier) return barrier:wait(20) ~= nil end
     function jobs.incr(d, k) return d:incr(k) end
     function jobs.crash_once(d) if d:incr "runs" == 1 then os.exit(7) end return "second" end
     function jobs.fail_twice(d) if d:incr "runs" < 3 then error "not yet" end return d.runs end
@@ -237,6 +238,87 @@ describe("a remote pool", function()
       eq(again:get(20), 0.2)
       other:kill()
     ]], { timeout = 60 })
+  end)
+
+  it("is shared by idle workers", function()
+    ok [[
+      local first <close> = worker()
+      local second <close> = worker()
+      local barrier, results = m:Barrier("all", 4), {}
+      for i = 1, 4 do results[i] = pool:apply_async(jobs.meet, { barrier }) end
+      for _, r in ipairs(results) do eq(r:get(), true) end
+    ]]
+  end)
+
+  it("runs each task once when more come than go in one step, of all priorities and delays", function()
+    ok [[
+      local w <close> = worker()
+      local d, results = m:dict "d", {}
+      local priorities = { "high", "normal", "low" }
+      for i = 1, 900 do
+        results[i] = pool:apply_async(jobs.incr, { d, i }, { priority = priorities[i % 3 + 1],
+          delay = i % 7 == 0 and 0.05 or nil, retries = i % 2 })
+      end
+      for _, r in ipairs(results) do eq(r:get(), 1) end
+      eq(#d, 900)
+    ]]
+  end)
+
+  it("takes from a worker only the results of tasks that it still has", function()
+    ok [[
+      local c, core = require("mpengine.remote.client").of(m), require "mpengine.core"
+      local scripts = require "mpengine.remote.tasks"
+      local other = mp.Manager(URL, { namespace = NAMESPACE, lease = 3 }) -- another client, in place of a worker
+      local w = require("mpengine.remote.client").of(other)
+      local results = {}
+      for i = 1, 3 do results[i] = pool:apply_async(jobs.add, { i, i }) end
+      until_true(function() co.sleep(0.01) return pool:stats().ready == 3 end)
+      local function work(...) return w:run(true, scripts.WORK, "default", w.id, w:lease_ms(), ...) end
+      local tasks = work(2, "2 here") -- it has room for two
+      eq(#tasks, 6)
+      local third = c.id .. " 3"
+      local function results_of(...)
+        local list = {}
+        for i, id in ipairs{ ... } do
+          list[2 * i - 1], list[2 * i] = id, core.encode_outside("", "", 10 * i, "r")
+        end
+        return #list // 2, core.envelope_several(nil, "", list, 1, #list // 2), ...
+      end
+      work(0, "2 here", "v", c.id, results_of(tasks[3], third, tasks[5]))
+      eq({ results[1]:get(), results[2]:get() }, { 10, 30 })
+      eq({ results[3]:ready(), pool:stats().ready }, { false, 1 })
+    ]]
+  end)
+
+  it("accepts no task and no result that was changed, or is at another place", function()
+    ok [[
+      local core = require "mpengine.core"
+      local key, other = core.mac_key "a", core.mac_key "b"
+      local sealed = core.envelope_seal(key, "place ", 12, "head", "call", "value", { 1, "x" })
+      local function opened(k, place, name, bytes, ...) return core.envelope_open(k, place, name, bytes, ...) end
+      eq(opened(key, "place ", "12", sealed), 34)
+      eq(sealed:sub(34, 37), "head")
+      eq({ core.decode_outside(sealed, 38) }, { true, { 1, "x" } })
+      eq(opened(key, "place ", 12, "xx" .. sealed .. "yy", 3, #sealed + 2), 36)
+      for i = 1, #sealed do
+        for _, bit in ipairs{ 1, 128 } do
+          local bad = sealed:sub(1, i - 1) .. string.char(sealed:byte(i) ~ bit) .. sealed:sub(i + 1)
+          eq(opened(key, "place ", 12, bad), nil, i)
+        end
+        eq(opened(key, "place ", 12, sealed:sub(1, i - 1)), nil, i)
+      end
+      eq({ opened(key, "place ", 13, sealed) }, { nil, "its signature is wrong" })
+      eq({ opened(key, "place2 ", 12, sealed) }, { nil, "its signature is wrong" })
+      eq({ opened(other, "place ", 12, sealed) }, { nil, "its signature is wrong" })
+      eq({ opened(nil, "place ", 12, sealed) }, { nil, "it is signed, and there is no key" })
+      eq({ opened(key, "place ", 12, "0abc") }, { nil, "it is not signed" })
+      local several = core.envelope_several(key, "place ", { "c 7", "seven", "c 8", "" }, 1, 2)
+      local number, size, first = string.unpack("<I8I4", several)
+      eq({ number, opened(key, "place ", "c 7", several, first, first + size - 1) }, { 7, first + 33 })
+      eq(opened(key, "place ", "c 8", several, first, first + size - 1), nil)
+      number, size, first = string.unpack("<I8I4", several, first + size)
+      eq({ number, opened(key, "place ", "c 8", several, first, first + size - 1) }, { 8, #several + 1 })
+    ]]
   end)
 
   it("gives no room to tasks that are cancelled", function()

@@ -21,9 +21,11 @@ lmpe_drop_passed(lua_State *L, lmpe *S)
         mpe_drop(S->e, S->passed[--S->passed_count]);
 }
 
-/* Into separate scratch: a finalizer may encode in the meantime. */
-int
-lmpe_try_encode(lua_State *L, lmpe *S, int first, int n, lmpe_encode_opts *opts, int *handles)
+/* Into separate scratch: a finalizer may encode in the meantime. The message comes after the bytes of
+ * `before`. */
+static int
+try_encode(lua_State *L, lmpe *S, int first, int n, lmpe_encode_opts *opts, int *handles,
+           const mpe_bytes *before, int count)
 {
     *handles = 0;
     if (S->encoding == LMPE_SCRATCHES) {
@@ -34,11 +36,23 @@ lmpe_try_encode(lua_State *L, lmpe *S, int first, int n, lmpe_encode_opts *opts,
         lmpe_sent(L, S);
     mpe_buf *out = &S->scratches[S->encoding++];
     mpe_buf_reset(out, 1 << 16);
-    int rc = lmpe_encode(L, first, n, out, opts);
+    int rc = MPE_OK;
+    for (int i = 0; i < count && rc == MPE_OK; i++)
+        rc = mpe_buf_append(out, before[i].data, before[i].size);
+    if (rc == MPE_OK)
+        rc = lmpe_encode(L, first, n, out, opts);
+    else
+        lua_pushliteral(L, "out of memory");
     S->encoding--;
     S->scratch = out;
     *handles = opts->has_handles;
     return rc;
+}
+
+int
+lmpe_try_encode(lua_State *L, lmpe *S, int first, int n, lmpe_encode_opts *opts, int *handles)
+{
+    return try_encode(L, S, first, n, opts, handles, NULL, 0);
 }
 
 static int
@@ -85,6 +99,16 @@ lmpe_encode_item(lua_State *L, lmpe *S, int idx, const char *where)
     lmpe_encode_opts opts = {
         .names = &name, .nnames = 1, .in_program = 1, .passes = LMPE_PASS_ONCE};
     return encode(L, S, idx, 1, &opts, where);
+}
+
+void
+lmpe_encode_outside(lua_State *L, lmpe *S, int idx, const char *root, const char *where,
+                    const mpe_bytes *before, int count)
+{
+    lmpe_encode_opts opts = {.names = &root, .nnames = 1, .outside = 1};
+    int handles;
+    if (try_encode(L, S, idx, 1, &opts, &handles, before, count) < 0)
+        lmpe_script_error(L, S, "%s: %s", where, lua_tostring(L, -1));
 }
 
 static int
@@ -232,29 +256,36 @@ encode_value(lua_State *L)
     return 2;
 }
 
-/* encode_outside(where, name, value) -> bytes, for another program; raises for what it cannot have */
+/* encode_outside(where, name, value [, before]) -> bytes, after those, for another program; raises for
+ * what it cannot have */
 static int
 encode_outside(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
-    lua_settop(L, 3);
+    lua_settop(L, 4);
     const char *where = luaL_checkstring(L, 1), *name = luaL_checkstring(L, 2);
-    lmpe_encode_opts opts = {.names = &name, .nnames = 1, .outside = 1};
-    encode(L, S, 3, 1, &opts, where);
+    mpe_bytes before;
+    before.data = luaL_optlstring(L, 4, "", &before.size);
+    lmpe_encode_outside(L, S, 3, name, where, &before, 1);
     lua_pushlstring(L, (const char *)S->scratch->data, S->scratch->len);
     return 1;
 }
 
-/* decode_outside(bytes) -> true, the value that another program sent | false, message */
+/* decode_outside(bytes [, first [, last]]) -> true, the value that another program sent | false,
+ * message */
 static int
 decode_outside(lua_State *L)
 {
     size_t size;
     int n;
     const char *bytes = luaL_checklstring(L, 1, &size);
+    size_t first = (size_t)luaL_optinteger(L, 2, 1),
+           last = (size_t)luaL_optinteger(L, 3, (lua_Integer)size);
+    luaL_argcheck(L, first >= 1 && first <= size + 1, 2, "beyond the bytes");
+    luaL_argcheck(L, last <= size && last + 1 >= first, 3, "beyond the bytes");
     lua_settop(L, 1);
     lua_pushboolean(L, 1);
-    int rc = lmpe_decode(L, bytes, size, &n, LMPE_DECODE_OUTSIDE);
+    int rc = lmpe_decode(L, bytes + first - 1, last + 1 - first, &n, LMPE_DECODE_OUTSIDE);
     if (rc == MPE_OK && n == 1)
         return 2;
     if (rc == MPE_OK)

@@ -29,6 +29,9 @@ int lmpe_count_descriptors(const void *bytes, size_t size);
 int lmpe_encode_values(lua_State *L, lmpe *S, int first, int n, int leading, const char *where);
 /* The same for a message that no other process reads: it contains the code of functions. */
 int lmpe_encode_whole(lua_State *L, lmpe *S, int first, int n, const char *where);
+/* The value at idx for another program, after the bytes of `before`; raises. */
+void lmpe_encode_outside(lua_State *L, lmpe *S, int idx, const char *root, const char *where,
+                         const mpe_bytes *before, int count);
 /* Encodes n values into *S->scratch as opts say (it sets the hooks itself); returns how many
  * handles are in it. Less than 0: a message is pushed, as by lmpe_encode. */
 struct lmpe_encode_opts;

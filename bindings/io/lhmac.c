@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
  * lhmac.c - what authentication needs: HMAC-SHA256 of OpenSSL's libcrypto, a comparison that takes
- * the same time whatever differs, random bytes, and the mode of a file with a key. The library is opened at the first use, so that
- * a program which authenticates nothing does without it.
+ * the same time whatever differs, random bytes, and the mode of a file with a key. The library is
+ * opened at the first use, so that a program which authenticates nothing does without it.
  */
-#include "base/lmpe.h"
+#include "io/lhmac.h"
+#include "base/lfinalize.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -14,7 +15,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
-#define DIGEST_SIZE 32
+#define MAC "mpengine.mac"
 #define RANDOM_MAX 256 /* what getrandom gives whole */
 
 static struct {
@@ -23,12 +24,17 @@ static struct {
                            const unsigned char *data, size_t size, unsigned char *digest,
                            unsigned *digest_size);
     int (*compare)(const void *a, const void *b, size_t size);
+    void *(*context_new)(void);
+    void (*context_free)(void *context);
+    int (*init)(void *context, const void *key, int key_size, const void *kind, void *engine);
+    int (*update)(void *context, const unsigned char *data, size_t size);
+    int (*final)(void *context, unsigned char *digest, unsigned *digest_size);
 } crypto;
 
 static char load_error[200];
 static pthread_once_t loaded = PTHREAD_ONCE_INIT;
 
-static int
+static void
 find(void *library, const char *name, void *to)
 {
     void *f = dlsym(library, name);
@@ -36,13 +42,19 @@ find(void *library, const char *name, void *to)
         memcpy(to, &f, sizeof f);
     else
         snprintf(load_error, sizeof load_error, "this libcrypto has no %s", name);
-    return f != NULL;
 }
 
 static void
 load(void)
 {
     static const char *const names[] = {"libcrypto.so.3", "libcrypto.so.1.1"};
+    static const struct {
+        const char *name;
+        void *to;
+    } wanted[] = {{"EVP_sha256", &crypto.sha256},          {"HMAC", &crypto.hmac},
+                  {"CRYPTO_memcmp", &crypto.compare},      {"HMAC_CTX_new", &crypto.context_new},
+                  {"HMAC_CTX_free", &crypto.context_free}, {"HMAC_Init_ex", &crypto.init},
+                  {"HMAC_Update", &crypto.update},         {"HMAC_Final", &crypto.final}};
     void *library = NULL;
     for (size_t i = 0; i < sizeof names / sizeof names[0] && !library; i++)
         library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
@@ -50,8 +62,8 @@ load(void)
         snprintf(load_error, sizeof load_error,
                  "OpenSSL's libcrypto is needed for authentication, and cannot be opened: %s",
                  dlerror());
-    else if (find(library, "EVP_sha256", &crypto.sha256) && find(library, "HMAC", &crypto.hmac))
-        find(library, "CRYPTO_memcmp", &crypto.compare);
+    for (size_t i = 0; library && i < sizeof wanted / sizeof wanted[0]; i++)
+        find(library, wanted[i].name, wanted[i].to);
 }
 
 static void
@@ -69,7 +81,7 @@ static int
 hmac_sha256(lua_State *L)
 {
     size_t key_size, size;
-    unsigned char digest[DIGEST_SIZE];
+    unsigned char digest[LMPE_DIGEST_SIZE];
     const char *key = luaL_checklstring(L, 1, &key_size);
     const char *bytes = luaL_checklstring(L, 2, &size);
     need_crypto(L);
@@ -79,6 +91,61 @@ hmac_sha256(lua_State *L)
         return luaL_error(L, "libcrypto's HMAC failed");
     lua_pushlstring(L, (const char *)digest, sizeof digest);
     return 1;
+}
+
+/* ---- a key that is prepared once ---- */
+
+struct lmpe_mac {
+    void *context;
+};
+
+static int
+mac_free(lua_State *L)
+{
+    lmpe_mac *mac = lmpe_finalized(L, MAC, sizeof *mac);
+    if (mac && mac->context)
+        crypto.context_free(mac->context);
+    return 0;
+}
+
+/* mac_key(key) -> the key, for the calls that sign and verify */
+static int
+mac_key(lua_State *L)
+{
+    size_t size;
+    const char *key = luaL_checklstring(L, 1, &size);
+    need_crypto(L);
+    luaL_argcheck(L, size <= INT32_MAX, 1, "too long");
+    lmpe_mac *mac = lua_newuserdatauv(L, sizeof *mac, 0);
+    mac->context = NULL;
+    luaL_setmetatable(L, MAC);
+    mac->context = crypto.context_new();
+    if (!mac->context || !crypto.init(mac->context, key, (int)size, crypto.sha256(), NULL))
+        return luaL_error(L, "libcrypto's HMAC failed");
+    return 1;
+}
+
+lmpe_mac *
+lmpe_opt_mac(lua_State *L, int idx)
+{
+    return lua_isnoneornil(L, idx) ? NULL : luaL_checkudata(L, idx, MAC);
+}
+
+void
+lmpe_mac_sign(lua_State *L, lmpe_mac *mac, const mpe_bytes *parts, int count,
+              unsigned char digest[LMPE_DIGEST_SIZE])
+{
+    int ok = crypto.init(mac->context, NULL, 0, NULL, NULL); /* with the same key */
+    for (int i = 0; i < count && ok; i++)
+        ok = crypto.update(mac->context, parts[i].data, parts[i].size);
+    if (!ok || !crypto.final(mac->context, digest, NULL))
+        luaL_error(L, "libcrypto's HMAC failed");
+}
+
+int
+lmpe_mac_same(const void *a, const void *b)
+{
+    return crypto.compare(a, b, LMPE_DIGEST_SIZE) == 0;
 }
 
 /* same_bytes(a, b) -> whether they are equal; the time tells only whether their lengths are */
@@ -126,12 +193,14 @@ file_mode(lua_State *L)
 static void
 on_open(lua_State *L, lmpe *S)
 {
-    static const luaL_Reg functions[] = {{"hmac_sha256", hmac_sha256},
-                                         {"same_bytes", same_bytes},
-                                         {"random_bytes", random_bytes},
-                                         {"file_mode", file_mode},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"hmac_sha256", hmac_sha256},   {"mac_key", mac_key},     {"same_bytes", same_bytes},
+        {"random_bytes", random_bytes}, {"file_mode", file_mode}, {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
+    luaL_newmetatable(L, MAC);
+    lua_pushcfunction(L, mac_free);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 1);
 }
 
 const lmpe_module lmpe_hmac_module = {.open = on_open};

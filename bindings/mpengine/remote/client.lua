@@ -145,7 +145,7 @@ end
 --- What every script begins with. KEYS[1] is the prefix of the namespace, so that all keys are of one
 --- slot. Times are the server's, in milliseconds. An owner is alive until its deadline in `live`. When no
 --- beat was heard for longer than a lease the server was away, and no owner is judged dead before one lease
---- has passed again. A list of waiting tasks has "client token" each.
+--- has passed again. One beat in a tenth of a lease is enough. A list of waiting tasks has "client token" each.
 local PRELUDE <const> = [[
 local P = KEYS[1]
 local call = redis.call
@@ -154,6 +154,8 @@ local function now()
     return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 local function beat(client, lease, at)
+    local left = tonumber(call('ZSCORE', P .. 'live', client) or 0) - at
+    if left > 0.9 * lease and left <= lease then return end
     local last = tonumber(call('GET', P .. 'beat') or at)
     if at - last > lease then call('SET', P .. 'grace', at + lease) end
     call('SET', P .. 'beat', at)
@@ -210,11 +212,12 @@ end
 return 1
 ]]
 
---- The result of a script. Its arguments are strings and numbers; `safe` as for command.
----@param safe boolean
+--- The result of a script.
+---@param safe boolean as for command
 ---@param script mpengine.remote.Script
-function Client:run(safe, script, ...)
-    local words = { "EVALSHA", script.digest or "", 1, self.prefix, ... }
+---@param words (string|number)[] its arguments, from client.WORDS + 1 on
+function Client:evaluate(safe, script, words)
+    words[1], words[3], words[4] = "EVALSHA", 1, self.prefix
     while true do
         if not script.digest then
             script.digest = self:command(true, { "SCRIPT", "LOAD", script.text })
@@ -227,6 +230,11 @@ function Client:run(safe, script, ...)
         script.digest = nil
     end
 end
+
+client.WORDS = 4
+
+--- The same with the arguments as such.
+function Client:run(safe, script, ...) return self:evaluate(safe, script, { "", "", "", "", ... }) end
 
 --- The result of run, also in a task that has been killed: what gives something back is done in any case, for a
 --- bounded time, as a close of a variable is.

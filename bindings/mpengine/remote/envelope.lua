@@ -1,14 +1,11 @@
---- What goes between submitter and worker: a task or a result, signed when there is a key. The signature
---- covers the place of the message too, so none passes for another.
+--- What goes between submitter and worker: a task or a result, signed when there is a key (lenvelope.c).
 local core = require "mpengine.core"
 
 local envelope = {}
 
-local SIGNATURE <const> = 32
-
---- The key in a file. Raises for one that is absent, empty or readable by others.
+--- The key in a file, for the calls of lenvelope.c. Raises for one that is absent, empty or readable by others.
 ---@param path string?
----@return string?
+---@return userdata?
 function envelope.key(path)
     if not path then return nil end
     local mode, why = core.file_mode(path)
@@ -21,63 +18,36 @@ function envelope.key(path)
     local key = (f:read "a" or ""):gsub("%s+$", "")
     f:close()
     if key == "" then error(("key file '%s' is empty"):format(path), 0) end
-    return key
-end
-
---- The bytes as they are sent.
----@param key string?
----@param place string what it belongs to
----@param bytes string
-function envelope.seal(key, place, bytes)
-    if not key then return "0" .. bytes end
-    return "1" .. core.hmac_sha256(key, place .. "\0" .. bytes) .. bytes
-end
-
---- The bytes of a message, or nil and why it is not accepted.
----@return string?
----@return string? why
-function envelope.open(key, place, sealed)
-    local mark = sealed:sub(1, 1)
-    if mark == "0" then
-        if key then return nil, "it is not signed" end
-        return sealed:sub(2)
-    end
-    if mark ~= "1" or #sealed < 1 + SIGNATURE then return nil, "it is damaged" end
-    local bytes = sealed:sub(2 + SIGNATURE)
-    if not key then return nil, "it is signed, and there is no key" end
-    if not core.same_bytes(sealed:sub(2, 1 + SIGNATURE), core.hmac_sha256(key, place .. "\0" .. bytes)) then
-        return nil, "its signature is wrong"
-    end
-    return bytes
+    return core.mac_key(key)
 end
 
 -- ---- tasks -----------------------------------------------------------------------------------
+--
+-- The content of a task is a head and its arguments.
+
+local FORMAT <const> = "<Bdds2" -- of the head
 
 ---@class mpengine.remote.Task
----@field name string of the function
----@field items boolean the arguments are items, each for a call
----@field star boolean each item is a list of arguments
----@field pack boolean all results of each item
+---@field flags integer
 ---@field timeout number seconds, 0: none
----@field args string encoded
+---@field expires number a time of os.time, 0: never
+---@field name string of the function
+---@field from integer where its arguments begin in the bytes
 
-local FORMAT <const> = "<Bdds2s4"
+envelope.ITEMS, envelope.STAR, envelope.PACK = 1, 2, 4 -- flags: items for a call each, which are lists of
+                                                       -- arguments, whose results are all wanted
 
-function envelope.task(task)
-    local flags = (task.items and 1 or 0) | (task.star and 2 or 0) | (task.pack and 4 or 0)
-    return string.pack(FORMAT, flags, task.timeout or 0, task.expires or 0, task.name, task.args)
+--- The head of a task, for core.envelope_seal.
+function envelope.head(flags, timeout, expires, name) return string.pack(FORMAT, flags, timeout, expires, name) end
+
+--- What a task has in its head, from its place in the bytes on; nil when they are damaged.
+---@return mpengine.remote.Task?
+function envelope.read_task(bytes, from)
+    local ok, flags, timeout, expires, name, rest = pcall(string.unpack, FORMAT, bytes, from)
+    if ok then return { flags = flags, timeout = timeout, expires = expires, name = name, from = rest } end
 end
 
-function envelope.read_task(bytes)
-    local ok, flags, timeout, expires, name, args = pcall(string.unpack, FORMAT, bytes)
-    if not ok then return nil end
-    return { items = flags & 1 ~= 0, star = flags & 2 ~= 0, pack = flags & 4 ~= 0, timeout = timeout,
-        expires = expires, name = name, args = args }
-end
-
---- The task of a message whose signature is not looked at: only to be shown.
-function envelope.peek(sealed)
-    return envelope.read_task(sealed:sub(sealed:sub(1, 1) == "1" and 2 + SIGNATURE or 2))
-end
+--- The place of the content in a message that has been verified, or is only shown.
+function envelope.content(sealed) return sealed:byte(1) == 49 and 34 or 2 end
 
 return envelope

@@ -52,15 +52,25 @@ function functions.name(call, n, f)
         :format(type(f) == "function" and upvalues(f) or ""))
 end
 
+local places = {} -- name -> where it was found: module, its value, key
+
 --- The function of that name; raises when there is none.
 ---@param name string
 ---@return function
 function functions.find(name)
+    local place = places[name]
+    if place and package.loaded[place[1]] == place[2] then
+        local f = place[2][place[3]]
+        if type(f) == "function" then return f end
+    end
     local module, key = name:match "^(.*)%.([^.]+)$"
     local why
     if module then
         local ok, value = pcall(require, module)
-        if ok and type(value) == "table" and check.is_callable(value[key]) then return value[key] end
+        if ok and type(value) == "table" and check.is_callable(value[key]) then
+            places[name] = { module, value, key }
+            return value[key]
+        end
         why = ok and ("module '%s' has no function '%s'"):format(module, key) or value
     end
     local ok, value = pcall(require, name)

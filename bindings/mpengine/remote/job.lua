@@ -1,5 +1,5 @@
 --- What a process of a worker does with a task: it alone decodes the arguments and runs functions.
-local core = require "mpengine.core"
+local envelope = require "mpengine.remote.envelope"
 local errors = require "mpengine.errors"
 local functions = require "mpengine.remote.functions"
 local object = require "mpengine.remote.object"
@@ -7,24 +7,26 @@ local outcome = require "mpengine.remote.outcome"
 
 local job = {}
 
-local function run(manager, task)
-    local ok, f, args = pcall(function()
-        return functions.find(task.name), object.decode(manager, task.name, task.args)
-    end)
-    if not ok then
-        return outcome.of_error(manager, errors.is(f) and f or { message = tostring(f) }), false
-    end
-    if task.items then return outcome.map(manager, f, task, args) end
-    return outcome.call(manager, f, args)
+local manager
+
+--- Says first of all which manager the tasks are of.
+function job.open(of)
+    manager = of
 end
 
---- Runs a task: the bytes of its outcome, whether it ended well, and the seconds that it took.
----@param manager mpengine.remote.Manager
----@param task mpengine.remote.Task
-function job.run(manager, task)
-    local from = core.now()
-    local bytes, well = run(manager, task)
-    return bytes, well, core.now() - from
+local function prepare(sealed)
+    local task = envelope.read_task(sealed, envelope.content(sealed))
+    return functions.find(task.name), task.flags, object.decode_part(manager, task.name, sealed, task.from)
+end
+
+--- Runs a task, whose message the worker has verified: the bytes of its outcome.
+---@param sealed string
+---@return string
+function job.run(sealed)
+    local ok, f, flags, args = pcall(prepare, sealed)
+    if not ok then return outcome.of_error(manager, errors.is(f) and f or { message = tostring(f) }) end
+    if flags & envelope.ITEMS ~= 0 then return outcome.map(manager, f, flags, args) end
+    return outcome.call(manager, f, args)
 end
 
 return job

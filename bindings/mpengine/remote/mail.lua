@@ -18,7 +18,7 @@ local PAUSE <const> = 0.1 -- seconds until a read that the server refuses is tri
 ---@field token string
 ---@field mail table<string, string>? the fields of the message that has come
 ---@field event mp.co.Event?
----@field deliver fun(fields: table<string, string>)? gets the messages, however many
+---@field deliver fun(words: string[])? gets the messages, however many: w, the token, then fields and values
 
 local function left(deadline) return deadline and math.max(0, deadline - core.now()) end
 
@@ -32,15 +32,17 @@ function Client:wait()
     return wait
 end
 
+-- A message begins with the field w, whose value is the token.
 local function hand_out(self, entries)
     for _, entry in ipairs(entries) do
-        local fields, list = {}, entry[2]
-        for i = 1, #list, 2 do fields[list[i]] = list[i + 1] end
+        local words = entry[2]
         self.mail_id = entry[1]
-        local wait = self.waits[fields.w]
+        local wait = self.waits[words[2]]
         if wait and wait.deliver then
-            wait.deliver(fields)
+            wait.deliver(words)
         elseif wait then
+            local fields = {}
+            for i = 1, #words, 2 do fields[words[i]] = words[i + 1] end
             wait.mail = fields
             if wait.event then wait.event:set() end
         end
@@ -117,7 +119,7 @@ end
 
 --- Messages with that token go to a function, while some task waits.
 ---@param token string
----@param deliver fun(fields: table<string, string>)
+---@param deliver fun(words: string[])
 function Client:listen(token, deliver)
     self.waits[token] = { token = token, deliver = deliver }
 end

@@ -125,7 +125,33 @@ local function is_plain(value)
     return true
 end
 
---- The bytes of a value; raises with the path to what cannot be stored.
+--- The message of a value that core's function makes of it, which is its last argument.
+local function without_urls(manager, value, f, ...)
+    if type(value) ~= "table" or is_plain(value) then return f(...) end
+    local hidden = hide(manager)
+    local ok, bytes = pcall(f, ...)
+    for other, url in pairs(hidden) do other.url = url end
+    if not ok then error(bytes, 0) end
+    return bytes
+end
+
+--- The bytes of a value after those of `before`; raises with the path to what cannot be stored.
+---@param before string
+---@param manager mpengine.remote.Manager
+---@param call string for messages
+---@param value any
+---@param what string? "value"
+---@return string
+function object.encode_after(before, manager, call, value, what)
+    return without_urls(manager, value, core.encode_outside, call, what or "value", value, before)
+end
+
+--- The same as a message between submitter and worker (lenvelope.c).
+function object.seal(key, place, name, head, manager, call, value, what)
+    return without_urls(manager, value, core.envelope_seal, key, place, name, head, call, what, value)
+end
+
+--- The bytes of a value as it is stored.
 ---@param manager mpengine.remote.Manager
 ---@param call string for messages
 ---@param value any
@@ -133,14 +159,7 @@ end
 ---@return string
 function object.encode(manager, call, value, what)
     if math.type(value) == "integer" then return tostring(value) end
-    if type(value) ~= "table" or is_plain(value) then
-        return "\0" .. core.encode_outside(call, what or "value", value)
-    end
-    local hidden = hide(manager)
-    local ok, bytes = pcall(core.encode_outside, call, what or "value", value)
-    for other, url in pairs(hidden) do other.url = url end
-    if not ok then error(bytes, 0) end
-    return "\0" .. bytes
+    return object.encode_after("\0", manager, call, value, what)
 end
 
 --- Gives the managers in a value that have no URL that of the reader.
@@ -169,20 +188,28 @@ local function load_classes(bytes)
     end
 end
 
---- The value of bytes; raises for damaged ones.
-function object.decode(manager, call, bytes)
-    if not bytes then return nil end
-    if bytes:byte(1) ~= 0 then
-        local n = math.tointeger(tonumber(bytes))
-        if not n then error(("%s: damaged data"):format(call), 0) end
-        return n
-    end
-    local has_handles = bytes:find("mpengine.remote.", 1, true)
+--- The value of a message in bytes, from a place to another one; raises for a damaged one.
+---@param manager mpengine.remote.Manager
+---@param call string for messages
+---@param bytes string
+---@param from integer
+---@param to integer?
+function object.decode_part(manager, call, bytes, from, to)
+    local has_handles = bytes:find("mpengine.remote.", from, true)
     if has_handles then load_classes(bytes) end
-    local ok, value = core.decode_outside(bytes:sub(2))
+    local ok, value = core.decode_outside(bytes, from, to)
     if not ok then error(("%s: cannot decode: %s"):format(call, value), 0) end
     if has_handles then adopt(manager, value, {}) end
     return value
+end
+
+--- The value of bytes as it is stored; raises for damaged ones.
+function object.decode(manager, call, bytes)
+    if not bytes then return nil end
+    if bytes:byte(1) == 0 then return object.decode_part(manager, call, bytes, 2) end
+    local n = math.tointeger(tonumber(bytes))
+    if not n then error(("%s: damaged data"):format(call), 0) end
+    return n
 end
 
 --- The bytes of a key: a letter for its type, and its text. Raises for what is no key.

@@ -1,5 +1,7 @@
---- How a task ended, as bytes: made by the process that ran it, read by the one that waits for it.
+--- How a task ended, as bytes: made by the process that ran it, read by the one that waits for it. The first one
+--- says what follows: r the only result, n a list of results, m the values and errors of a map's items, e an error.
 local core = require "mpengine.core"
+local envelope = require "mpengine.remote.envelope"
 local errors = require "mpengine.errors"
 local object = require "mpengine.remote.object"
 
@@ -13,83 +15,92 @@ local function describe(manager, err)
     return fields
 end
 
-local function described(f, ...)
-    local function caught(value)
-        return { kind = "error", message = errors.message(value), traceback = errors.traceback(value, 2), value = value,
-            pid = core.pid() }
-    end
-    return xpcall(f, caught, ...)
+local function caught(value)
+    return { kind = "error", message = errors.message(value), traceback = errors.traceback(value, 2), value = value,
+        pid = core.pid() }
 end
 
 --- The bytes of an error alone.
 function outcome.of_error(manager, err)
-    return object.encode(manager, "", { err = describe(manager, err) })
+    return object.encode_after("e", manager, "", describe(manager, err))
 end
 
-local function encoded(manager, value, what)
-    local ok, bytes = pcall(object.encode, manager, "", value, what)
+local function encoded(kind, manager, value, what)
+    local ok, bytes = pcall(object.encode_after, kind, manager, "", value, what)
     if ok then return bytes end
     return outcome.of_error(manager, { message = tostring(bytes):gsub("^: ", "") })
 end
 
---- Calls f with the arguments and gives the bytes, and whether it ended well.
-function outcome.call(manager, f, args)
-    local results = table.pack(described(f, table.unpack(args, 1, args.n)))
-    if not results[1] then return outcome.of_error(manager, results[2]), false end
-    local values = table.move(results, 2, results.n, 1, {})
-    values.n = results.n - 1
-    return encoded(manager, { values = values }, "result"), true
+local function ended(manager, ok, ...)
+    if not ok then return outcome.of_error(manager, (...)) end
+    if select("#", ...) == 1 then return encoded("r", manager, ..., "result") end
+    return encoded("n", manager, table.pack(...), "result")
 end
 
+--- Calls f with the arguments and gives the bytes.
+function outcome.call(manager, f, args)
+    return ended(manager, xpcall(f, caught, table.unpack(args, 1, args.n)))
+end
+
+--- Whether they say that the task ended well.
+function outcome.is_well(bytes) return bytes:byte(1) ~= 101 end
+
 --- Calls f for each item.
-function outcome.map(manager, f, task, items)
+function outcome.map(manager, f, flags, items)
     local values, errs = { n = items.n }, {}
     for i = 1, items.n do
         local item, results = items[i]
-        if task.star and type(item) == "table" then
-            results = table.pack(described(f, table.unpack(item, 1, item.n or #item)))
+        if flags & envelope.STAR ~= 0 and type(item) == "table" then
+            results = table.pack(xpcall(f, caught, table.unpack(item, 1, item.n or #item)))
         else
-            results = table.pack(described(f, item))
+            results = table.pack(xpcall(f, caught, item))
         end
         if not results[1] then
             errs[i] = describe(manager, results[2])
-        elseif task.pack then
+        elseif flags & envelope.PACK ~= 0 then
             values[i] = table.move(results, 2, results.n, 1, { n = results.n - 1 })
         else
             values[i] = results[2]
         end
     end
-    return encoded(manager, { values = values, errs = errs }, "results"), true
+    return encoded("m", manager, { values = values, errs = errs }, "results")
+end
+
+--- What bytes hold, from a place to another one: the kind and the value. Damaged ones are an error.
+local function read(manager, bytes, from, to)
+    local kind = bytes:sub(from, from)
+    local ok, value = pcall(object.decode_part, manager, "Pool", bytes, from + 1, to)
+    if ok then return kind, value end
+    return "e", { kind = "error", message = tostring(value) }
 end
 
 --- Gives an AsyncResult the results or the error of a call.
-function outcome.settle(manager, bytes, result)
-    local ok, read = pcall(object.decode, manager, "Pool", bytes)
-    if not ok then return result:set_error(errors.new { kind = "error", message = tostring(read) }) end
-    if read.err then return result:set_error(errors.new(read.err)) end
-    result:set(table.unpack(read.values, 1, read.values.n))
+function outcome.settle(manager, result, bytes, from, to)
+    local kind, value = read(manager, bytes, from, to)
+    if kind == "r" then return result:set(value) end
+    if kind == "n" then return result:set(table.unpack(value, 1, value.n)) end
+    result:set_error(errors.new(value))
 end
 
---- The results of a chunk: a list with n, and the errors by their places.
-function outcome.chunk(manager, bytes, err, items, n)
-    local read = bytes and table.pack(pcall(object.decode, manager, "Pool", bytes))
-    if read and not read[1] then err = errors.new { kind = "error", message = tostring(read[2]) } end
-    local all = not err and read[2]
-    if all and all.values then
-        for i, fields in pairs(all.errs) do
+--- The results of a chunk: a list, and the errors by their places.
+function outcome.chunk(items, n, manager, bytes, from, to, err)
+    local kind, value = "e", err
+    if bytes then kind, value = read(manager, bytes, from, to) end
+    if kind == "m" then
+        for i, fields in pairs(value.errs) do
             fields.item = items[i]
-            all.errs[i] = errors.new(fields)
+            value.errs[i] = errors.new(fields)
         end
-        return all.values, all.errs, n
+        return value.values, value.errs
     end
     local errs = {}
     for i = 1, n do
         local fields = {}
-        for k, v in pairs(all and all.err or err) do fields[k] = v end
+        for k, v in pairs(value) do fields[k] = v end
         fields.item = items[i]
         errs[i] = errors.new(fields)
     end
-    return {}, errs, n
+    return {}, errs
 end
 
 return outcome

@@ -1,27 +1,22 @@
---- The pool of a remote manager: its calls, and the tasks that are outstanding. Workers on any machine run
---- them (remote/worker.lua). Tasks are submitted in batches; while any is outstanding one task of this
---- process reads the results, and now and then asks whether the server still knows those that are late: what
---- it has lost is submitted again.
+--- The pool of a remote manager: its calls. Workers on any machine run its tasks (remote/worker.lua);
+--- remote/outstanding.lua has those that have not ended.
 local check = require "mpengine.check"
 local client = require "mpengine.remote.client"
 local core = require "mpengine.core"
 local envelope = require "mpengine.remote.envelope"
 local errors = require "mpengine.errors"
 local functions = require "mpengine.remote.functions"
-local object = require "mpengine.remote.object"
 local outcome = require "mpengine.remote.outcome"
+local outstanding = require "mpengine.remote.outstanding"
 local Result = require "mpengine.pool.result"
 local scripts = require "mpengine.remote.tasks"
-require "mpengine.remote.mail"
-
-local BATCH <const>, BYTES <const> = 256, 1 << 20 -- tasks of one script, and bytes, unless one has more
 
 ---@class mpengine.remote.Pool
 local Pool = { __name = "mp.remote.Pool" }
 local methods = {}
 Pool.__index = methods
 
-local PRIORITIES <const> = { high = 0, normal = 1, low = 2 }
+local PRIORITIES <const> = { high = true, normal = true, low = true }
 
 -- ---- options ---------------------------------------------------------------------------------
 
@@ -72,202 +67,6 @@ local function merged(pool, call, opts, allowed)
     return all
 end
 
--- ---- what is outstanding ---------------------------------------------------------------------
-
-local function run(pool, safe, script, ...)
-    return pool.client:run(safe, script, pool.queue, pool.client.id, pool.client:lease_ms(), ...)
-end
-
-local function ended(pool, token)
-    if not pool.tasks[token] then return end
-    pool.tasks[token] = nil
-    pool.client.tasks[token] = nil
-    pool.outstanding = pool.outstanding - 1
-    if pool.outstanding == 0 then pool.changed:wake() end
-end
-
---- A task has a result, or its worker is gone.
-local function deliver(pool, token, text)
-    local task = pool.tasks[token]
-    ended(pool, token)
-    if text == "d" then
-        return task.done(nil, errors.new { kind = "worker_died", message = "the worker is not heard of any more" })
-    end
-    local bytes, why = envelope.open(pool.key, pool.place .. token, text:sub(2))
-    if not bytes then
-        return task.done(nil, errors.new { kind = "error", message = "the result is refused: " .. why })
-    end
-    task.done(bytes)
-end
-
---- The results of all pools of a client.
-local function listen(c)
-    if c.tasks then return end
-    c.tasks, c.last_task = {}, 0 -- number -> its pool
-    c:listen("result", function(fields)
-        for token, text in pairs(fields) do
-            local pool = c.tasks[token]
-            if pool then deliver(pool, token, text) end
-        end
-    end)
-end
-
---- Submits tasks in one step.
-local function submit(pool, tokens)
-    local words = {}
-    for _, token in ipairs(tokens) do
-        local task = pool.tasks[token]
-        if task then
-            local n = #words
-            words[n + 1], words[n + 2], words[n + 3] = token, task.priority, task.delay
-            words[n + 4], words[n + 5], words[n + 6] = task.retries, task.retry_errors, task.bytes
-            task.delay = 0
-        end
-    end
-    if #words == 0 then return end
-    local c = pool.client
-    local number = c:number()
-    c:telling_over(function(over) run(pool, true, scripts.SUBMIT, number, over, table.unpack(words)) end)
-    c:over(number)
-end
-
---- They cannot be submitted: each fails with the reason.
-local function fail(pool, tokens, err)
-    if not errors.is(err) then err = errors.new { kind = "error", message = tostring(err) } end
-    for _, token in ipairs(tokens) do
-        local task = pool.tasks[token]
-        if task then
-            ended(pool, token)
-            task.done(nil, err)
-        end
-    end
-end
-
---- The next tasks that go in one step.
-local function batch_of(pool, tokens, first)
-    local batch, bytes = {}, 0
-    for i = first, math.min(#tokens, first + BATCH - 1) do
-        local task = pool.tasks[tokens[i]]
-        bytes = bytes + (task and #task.bytes or 0)
-        if i > first and bytes > BYTES then break end
-        batch[#batch + 1] = tokens[i]
-    end
-    return batch
-end
-
---- A task that submits what calls have asked for before it runs.
-local function flush(pool)
-    while #pool.out > 0 do
-        local tokens = pool.out
-        pool.out = {}
-        local first = 1
-        while first <= #tokens do
-            local batch = batch_of(pool, tokens, first)
-            local ok, err = pcall(submit, pool, batch)
-            if not ok then fail(pool, batch, err) end
-            first = first + #batch
-        end
-    end
-    pool.flushing = false
-end
-
---- Submits again what the server does not know, and has not known one period ago: a result that was on its way has
---- come meanwhile.
-local function look_for_lost(pool, tokens)
-    local lost = {}
-    for i, known in ipairs(run(pool, true, scripts.CHECK, table.unpack(tokens))) do
-        local task = pool.tasks[tokens[i]]
-        if task and known == 1 then
-            task.missed = nil
-        elseif task and task.missed then
-            lost[#lost + 1] = tokens[i]
-        elseif task then
-            task.missed = true
-        end
-    end
-    if #lost > 0 then submit(pool, lost) end
-end
-
---- Looks for all that are outstanding for a period.
-local function look_for_late(pool, period)
-    local tokens, before = {}, core.now() - period
-    for token, task in pairs(pool.tasks) do
-        if task.since < before then tokens[#tokens + 1] = token end
-    end
-    for first = 1, #tokens, BATCH do
-        look_for_lost(pool, table.move(tokens, first, math.min(#tokens, first + BATCH - 1), 1, {}))
-    end
-end
-
---- The task that runs while any is outstanding.
-local function pump(pool)
-    local wait <close> = pool.client:wait() -- no message has its token
-    local period = pool.client.lease / 3
-    local next_look = core.now() + period
-    while pool.outstanding > 0 do
-        pool.client:await(wait, next_look)
-        if core.now() >= next_look and pool.outstanding > 0 then
-            local from = core.now()
-            pcall(look_for_late, pool, period)
-            next_look = core.now() + math.max(period, 10 * (core.now() - from))
-        end
-    end
-end
-
-local function pump_all(pool)
-    local ok, err = pcall(pump, pool)
-    pool.pumping = nil
-    if ok then return end
-    local tokens = {}
-    for token in pairs(pool.tasks) do tokens[#tokens + 1] = token end
-    fail(pool, tokens, err)
-end
-
---- Adds a task. done(bytes) or done(nil, err) is called once.
----@param flags { items: boolean?, star: boolean?, pack: boolean? }
----@return string token
-local function add(pool, call, name, args, opts, flags, done)
-    local c = pool.client
-    local token = tostring(c.last_task + 1)
-    local bytes = envelope.task {
-        name = name, args = object.encode(pool.manager, call, args, "args"), timeout = opts.timeout,
-        expires = opts.expires and os.time() + opts.expires, items = flags.items, star = flags.star, pack = flags.pack,
-    }
-    c.last_task = c.last_task + 1
-    pool.tasks[token] = {
-        bytes = envelope.seal(pool.key, pool.place .. token, bytes), priority = PRIORITIES[opts.priority or "normal"],
-        delay = (opts.delay or 0) * 1000 // 1 | 0, retries = opts.retries or 0, retry_errors = opts.retry_errors or 0,
-        done = done, since = core.now(),
-    }
-    c.tasks[token] = pool
-    pool.outstanding = pool.outstanding + 1
-    pool.out[#pool.out + 1] = token
-    if not pool.flushing then
-        pool.flushing = true
-        core.spawn(flush, pool)
-    end
-    if not pool.pumping then
-        pool.pumping = true
-        core.spawn(pump_all, pool)
-    end
-    return token
-end
-
-local function cancel(pool, tokens)
-    local known = {}
-    for _, token in ipairs(tokens) do
-        if pool.tasks[token] then
-            known[#known + 1] = token
-            ended(pool, token)
-        end
-    end
-    local c = pool.client
-    for first = 1, #known, BATCH do
-        c:surely(true, scripts.CANCEL, pool.queue, c.id, c:lease_ms(),
-            table.unpack(known, first, math.min(#known, first + BATCH - 1)))
-    end
-end
-
 -- ---- calls -----------------------------------------------------------------------------------
 
 local function check_pool(self, call)
@@ -283,9 +82,17 @@ local function check_call(self, call, f)
     return pool, functions.name(call, 1, f)
 end
 
-local NO_FLAGS <const> = {}
+local function cancel_one(pool, result) outstanding.cancel(pool, { result.number }) end
 
-local function cancel_one(pool, result) cancel(pool, { result.token }) end
+--- A task of a call is its AsyncResult.
+local Call = Result.class { cancel_with = cancel_one }
+
+function Call:done(bytes, from, to, err)
+    local manager = self.pool.manager
+    self.bytes, self.pool = nil, nil
+    if err then return self:set_error(err) end
+    outcome.settle(manager, self, bytes, from, to)
+end
 
 local function apply_async(self, call, f, args, opts)
     local pool, name = check_call(self, call, f)
@@ -293,13 +100,11 @@ local function apply_async(self, call, f, args, opts)
     args = args or {}
     local n = args.n or #args
     opts = merged(pool, call, opts, of_call)
-    local result = Result.of { handle = self, cancel_with = cancel_one, callback = opts.callback,
-        error_callback = opts.error_callback }
-    local copy = table.move(args, 1, n, 1, { n = n })
-    result.token = add(pool, call, name, copy, opts, NO_FLAGS, function(bytes, err)
-        if err then return result:set_error(err) end
-        outcome.settle(pool.manager, bytes, result)
-    end)
+    -- All fields that are set later, so that the table need not grow.
+    local result = setmetatable({ handle = self, pool = nil, number = nil, bytes = nil, tail = nil, state = nil,
+        n = nil, values = nil }, Call)
+    if opts ~= pool.opts then result.callback, result.error_callback = opts.callback, opts.error_callback end
+    outstanding.add(pool, call, name, table.move(args, 1, n, 1, { n = n }), opts, 0, result)
     return result
 end
 
@@ -316,7 +121,7 @@ function methods:apply(f, args, opts)
 end
 
 local function state(pool)
-    local s = run(pool, true, scripts.STATE)
+    local s = outstanding.run(pool, true, scripts.STATE)
     return { processes = s[1], workers = s[2], ready = s[3], delayed = s[4], dead = s[5],
         outstanding = pool.outstanding }
 end
@@ -332,16 +137,23 @@ local function slots(pool)
     return pool.slots
 end
 
---- Starts f for each item of a list: `done(values, errs, n)` is called for each chunk.
-function Pool.chunk(pool, call, name, items, n, opts, star, done)
-    local flags = { items = true, star = star, pack = opts.pack }
-    items.n = n
-    return add(pool, call, name, items, opts, flags, function(bytes, err)
-        done(outcome.chunk(pool.manager, bytes, err, items, n))
-    end)
+local Chunk = {}
+Chunk.__index = Chunk
+
+function Chunk:done(bytes, from, to, err)
+    self.bytes = nil
+    self.finished(outcome.chunk(self.items, self.count, self.pool.manager, bytes, from, to, err))
 end
 
-Pool.cancel, Pool.slots, Pool.merged, Pool.check_call = cancel, slots, merged, check_call
+--- Starts f for each item of a list: `finished(values, errs)` is called for the chunk. Returns its number.
+function Pool.chunk(pool, call, name, items, n, opts, star, finished)
+    local flags = envelope.ITEMS | (star and envelope.STAR or 0) | (opts.pack and envelope.PACK or 0)
+    items.n = n
+    return outstanding.add(pool, call, name, items, opts, flags,
+        setmetatable({ items = items, count = n, finished = finished }, Chunk))
+end
+
+Pool.cancel, Pool.slots, Pool.merged, Pool.check_call = outstanding.cancel, slots, merged, check_call
 Pool.of_map = of_map
 
 -- ---- the pool itself -------------------------------------------------------------------------
@@ -353,16 +165,14 @@ function methods:close() check_pool(self, "Pool:close").closed = true end
 function methods:terminate()
     local pool = check_pool(self, "Pool:terminate")
     pool.closed = true
-    local tokens, tasks = {}, pool.tasks
-    for token in pairs(tasks) do tokens[#tokens + 1] = token end
-    local kept = {}
-    for i, token in ipairs(tokens) do kept[i] = tasks[token] end
+    local numbers, kept = outstanding.numbers(pool), {}
+    for i, number in ipairs(numbers) do kept[i] = pool.client.tasks[number] end
     local _ <close> = setmetatable({}, { __close = function() -- also without a server
         for _, task in ipairs(kept) do
-            task.done(nil, errors.new { kind = "terminated", message = "the pool was terminated" })
+            task:done(nil, nil, nil, errors.new { kind = "terminated", message = "the pool was terminated" })
         end
     end })
-    cancel(pool, tokens)
+    outstanding.cancel(pool, numbers)
 end
 
 --- Waits until all tasks have ended: true, or nil and "timeout". Raises before close or terminate.
@@ -404,12 +214,9 @@ function Pool.open(manager, opts)
         errors.raise(("Manager:Pool: %s is no server of this machine: a key_file is expected, to sign tasks"):format(
             c.address.shown))
     end
-    local pool = { manager = manager, client = c, queue = queue, key = key, opts = {}, tasks = {}, outstanding = 0,
-        out = {}, changed = core.waitlist(), owner = core.pid(),
-        place = ("%s/%s %s "):format(manager.namespace, queue, c.id) }
-    merged(pool, "Manager:Pool", own, of_pool)
-    pool.opts = own
-    listen(c)
+    merged({ opts = {} }, "Manager:Pool", own, of_pool)
+    local pool = outstanding.new { manager = manager, client = c, queue = queue, key = key, opts = own,
+        owner = core.pid() }
     c:keep_alive()
     return setmetatable({ pool = pool }, Pool)
 end

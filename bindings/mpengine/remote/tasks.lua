@@ -1,94 +1,130 @@
---- The scripts of pools. The tasks of a client are in a hash, by their numbers; the ready ones are in three
+--- The scripts of pools. The tasks of a client are in a hash, by their names; the ready ones are in three
 --- lists by priority, the delayed ones in a sorted set. A worker claims as many as it has room for, and those
---- that it has of a queue are in a hash, until it says how they ended: that moves the result to the stream of
---- the client, in the same step. A worker with room that found no task is in the list of idle ones, and a
---- task that comes is given to it at once.
+--- that it has of a queue are in a hash, until it says how they ended: that moves the results to the stream of
+--- the client, in the same step. A worker with room that found no task is in the sorted set of idle ones, by
+--- its room, and tasks that come are given to those at once. What is done for many tasks is one command for all.
 ---
 --- What a worker was given in a reply that it never got stays in its hash: it asks for what it does not know
 --- (RESUME) after its connection was lost, and when the hash has more tasks than it has. Each queue has the list
 --- of its workers, and those that are alive, and submitters that hear nothing, look there for dead ones.
 ---
---- A task is named "client number". What is known of its runs goes with the name: how often its worker died,
---- how often that may be, the same for errors, and its priority.
+--- A task is named "client number". What is known of its runs goes with the name, as an entry: how often its worker
+--- died, how often that may be, the same for errors, and its priority.
 local client = require "mpengine.remote.client"
 
 local tasks = {}
+
+tasks.MOST = 256 -- tasks of a script, and of one command in it
 
 -- ARGV: queue, client, lease
 local COMMON <const> = [[
 local queue, me, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local at = now()
-local IDLE, ROOM, LATER = P .. 'idle:' .. queue, P .. 'room:' .. queue, P .. 'later:' .. queue
+local MOST = 256
+local IDLE, LATER = P .. 'idle:' .. queue, P .. 'later:' .. queue
 local DEAD, WORKERS = P .. 'dead:' .. queue, P .. 'workers:' .. queue
 local function runs(worker) return P .. 'runs:' .. queue .. ':' .. worker end
 local function ready(priority) return P .. 'ready:' .. queue .. ':' .. priority end
+local function tasks_of(owner) return P .. 'tasks:' .. owner end
+local function owner_of(id) return id:match('^%S+') end
 local function parts(entry)
     return entry:match('^(%S+ %d+) (%d+) (%d+) (%d+) (%d+) (%d)$')
 end
-local function of(id) return id:match('^(%S+) (%d+)$') end
-local function payload(id)
-    local owner, number = of(id)
-    return call('HGET', P .. 'tasks:' .. owner, number)
+local function slice(list, first, last)
+    if first == 1 and last == #list then return list end
+    return {unpack(list, first, last)}
 end
--- Messages are gathered, and go with one entry of a stream for each reader and kind.
-local post = {}
-local function send(to, kind, key, value)
-    local name = to .. ' ' .. kind
-    local list = post[name]
-    if not list then
-        list = {to, 'w', kind}
-        post[name] = list
-    end
-    list[#list + 1] = key
-    list[#list + 1] = value
-    if #list > 500 then
-        mail(unpack(list))
-        post[name] = nil
-    end
-end
+local function payload(id) return call('HGET', tasks_of(owner_of(id)), id) end
 -- What happens in a queue is counted: submitted, done, failed, crashed (a process or a worker died).
 local counts = {}
-local function count(kind) counts[kind] = (counts[kind] or 0) + 1 end
+local function count(kind, n) counts[kind] = (counts[kind] or 0) + (n or 1) end
+-- Results are gathered, and go with one entry of a stream for each client.
+local results = {}
+local function send_results(owner, bytes, refused)
+    local post = results[owner]
+    if not post then
+        post = {{}, {}}
+        results[owner] = post
+    end
+    table.insert(post[1], bytes)
+    for _, id in ipairs(refused or {}) do table.insert(post[2], id) end
+end
 local function send_all()
-    for _, list in pairs(post) do mail(unpack(list)) end
+    for owner, post in pairs(results) do
+        mail(owner, 'w', 'result', table.concat(post[1]), table.concat(post[2], '\n'))
+    end
     for kind, n in pairs(counts) do call('HINCRBY', P .. 'counts', queue .. ' ' .. kind, n) end
 end
--- Without a payload the task was cancelled.
-local function claim(worker, entry)
-    local id = parts(entry)
-    local bytes = payload(id)
-    if bytes then call('HSET', runs(worker), id, entry) end
-    return bytes, id
-end
-local function give_idle(entry)
-    while true do
-        local worker = call('LINDEX', IDLE, 0)
-        if not worker then return false end
-        if deadline(worker) > at then
-            local bytes, id = claim(worker, entry)
-            if not bytes then return true end
-            send(worker, 'task:' .. queue, id, bytes)
-            if call('HINCRBY', ROOM, worker, -1) <= 0 then
-                call('LPOP', IDLE)
-                call('HDEL', ROOM, worker)
-            else
-                call('RPUSH', IDLE, call('LPOP', IDLE))
-            end
-            return true
+-- Gives tasks to a worker, no more than MOST: {id, payload, ...}. Those without a payload were cancelled.
+local function claim(worker, entries)
+    local ids, by_owner = {}, {}
+    for i, entry in ipairs(entries) do
+        local id, owner = entry:match('^((%S+) %d+)')
+        local list = by_owner[owner]
+        if not list then
+            list = {}
+            by_owner[owner] = list
         end
-        call('LPOP', IDLE)
-        call('HDEL', ROOM, worker)
+        ids[i] = id
+        list[#list + 1] = id
+    end
+    local bytes = {}
+    for owner, list in pairs(by_owner) do
+        for i, got in ipairs(call('HMGET', tasks_of(owner), unpack(list))) do bytes[list[i] ] = got end
+    end
+    local out, held, n = {}, {}, 0
+    for i, id in ipairs(ids) do
+        if bytes[id] then
+            out[n + 1], out[n + 2] = id, bytes[id]
+            held[n + 1], held[n + 2] = id, entries[i]
+            n = n + 2
+        end
+    end
+    if n > 0 then call('HSET', runs(worker), unpack(held)) end
+    return out
+end
+-- Gives tasks to idle workers, which share them, those with the most room first. Returns which is the first
+-- that is left.
+local function offer(entries)
+    local first = 1
+    while first <= #entries do
+        local idle = call('ZRANGE', IDLE, 0, math.min(#entries - first, MOST), 'REV', 'WITHSCORES')
+        if not idle[1] then break end
+        for i = 1, #idle, 2 do
+            local worker, room = idle[i], tonumber(idle[i + 1])
+            local share = math.min(room, math.ceil((#entries - first + 1) / ((#idle - i + 1) / 2)), MOST)
+            if deadline(worker) <= at then
+                room = 0
+            elseif share > 0 then
+                local given = claim(worker, slice(entries, first, first + share - 1))
+                first = first + share
+                room = room - #given / 2
+                if given[1] then mail(worker, 'w', 'task:' .. queue, unpack(given)) end
+            end
+            if room > 0 then call('ZADD', IDLE, room, worker) else call('ZREM', IDLE, worker) end
+        end
+    end
+    return first
+end
+local function push(command, list, entries)
+    for i = 1, #entries, MOST do
+        call(command, list, unpack(entries, i, math.min(#entries, i + MOST - 1)))
     end
 end
-local function put(entry, again)
-    if give_idle(entry) then return end
-    local list = ready(entry:sub(-1))
-    if again then call('LPUSH', list, entry) else call('RPUSH', list, entry) end
+-- Tasks are ready: idle workers get them, else they are at the end of their lists, or again at the beginning.
+local function put(entries, again)
+    local lists = {}
+    for i = offer(entries), #entries do
+        local priority = entries[i]:sub(-1)
+        lists[priority] = lists[priority] or {}
+        table.insert(lists[priority], entries[i])
+    end
+    for priority, list in pairs(lists) do push(again and 'LPUSH' or 'RPUSH', ready(priority), list) end
 end
--- The result is 'v' and bytes, or 'd': its worker is not heard of any more.
-local function finish(id, result)
-    local owner, number = of(id)
-    if call('HDEL', P .. 'tasks:' .. owner, number) == 1 then send(owner, 'result', number, result) end
+-- A task has ended: the results are bytes for the client.
+local function finish(id, bytes)
+    local owner = owner_of(id)
+    if call('HDEL', tasks_of(owner), id) == 1 then send_results(owner, bytes) end
 end
 local function bury(id, why)
     local bytes = payload(id)
@@ -96,17 +132,19 @@ local function bury(id, why)
     call('LPUSH', DEAD, cmsgpack.pack({id = id, at = at, why = why, bytes = bytes}))
     call('LTRIM', DEAD, 0, 9999)
 end
--- The worker died in the task: it runs again, or has failed.
-local function crashed(entry, result)
+-- The process of the task died, or its worker (no bytes): it runs again, or has failed.
+local function crashed(entry, bytes)
     local id, crashes, retries, errors, more, priority = parts(entry)
     crashes = tonumber(crashes) + 1
     count('crashed')
     if crashes <= tonumber(retries) then
-        put(table.concat({id, crashes, retries, errors, more, priority}, ' '), true)
+        put({table.concat({id, crashes, retries, errors, more, priority}, ' ')}, true)
         return
     end
-    bury(id, result:sub(1, 1))
-    finish(id, result)
+    bury(id, bytes and 'v' or 'd')
+    if bytes then return finish(id, bytes) end
+    local owner = owner_of(id)
+    if call('HDEL', tasks_of(owner), id) == 1 then mail(owner, 'w', 'died', id, '') end
 end
 local function failed(entry, bytes)
     local id, crashes, retries, errors, more, priority = parts(entry)
@@ -117,7 +155,7 @@ local function failed(entry, bytes)
         return
     end
     count('failed')
-    finish(id, 'v' .. bytes)
+    finish(id, bytes)
 end
 local function reap()
     local last = tonumber(call('HGET', P .. 'looked', queue) or 0)
@@ -128,106 +166,136 @@ local function reap()
             local left = call('HVALS', runs(gone))
             call('DEL', runs(gone))
             call('HDEL', WORKERS, gone)
-            for _, entry in ipairs(left) do crashed(entry, 'd') end
+            for _, entry in ipairs(left) do crashed(entry) end
         end
     end
 end
+-- When the first delayed task is due; those that are get ready.
 local function promote()
-    for _, entry in ipairs(call('ZRANGEBYSCORE', LATER, '-inf', at, 'LIMIT', 0, 256)) do
-        call('ZREM', LATER, entry)
-        put(entry)
+    local first = call('ZRANGE', LATER, 0, 0, 'WITHSCORES')
+    while first[2] and tonumber(first[2]) <= at do
+        local due = call('ZRANGEBYSCORE', LATER, '-inf', at, 'LIMIT', 0, MOST)
+        call('ZREM', LATER, unpack(due))
+        put(due)
+        first = call('ZRANGE', LATER, 0, 0, 'WITHSCORES')
     end
+    return first[2] and math.max(1, math.ceil(first[2] - at)) or -1
 end
--- What the worker was given by messages that it has not read yet is in its hash, and takes room.
-local function claims(capacity)
-    local out, room = {0, 0}, capacity - call('HLEN', runs(me))
-    for priority = 0, 2 do
-        local list = ready(priority)
-        while #out <= 2 * room do
-            local entry = call('LPOP', list)
-            if not entry then break end
-            local bytes, id = claim(me, entry)
-            if bytes then
-                out[#out + 1] = id
-                out[#out + 1] = bytes
-            end
+-- Adds to a list what the worker gets, for as much room as it has, and returns how many tasks it then has. What it was
+-- given by messages that it has not read yet is in its hash, and takes room.
+local function fill(out, capacity)
+    local has, n = call('HLEN', runs(me)), #out
+    local priority = call('EXISTS', ready(0), ready(1), ready(2)) > 0 and 0 or 3
+    while has < capacity and priority < 3 do
+        local entries = call('LPOP', ready(priority), math.min(capacity - has, MOST))
+        if entries and entries[1] then
+            local given = claim(me, entries)
+            for i = 1, #given do out[n + i] = given[i] end
+            n, has = n + #given, has + #given / 2
+        else
+            priority = priority + 1
         end
     end
-    room = room - (#out - 2) / 2
-    if room > 0 then
-        call('HSET', ROOM, me, room)
-        join(IDLE, me)
-    else
-        call('HDEL', ROOM, me)
-        call('LREM', IDLE, 1, me)
-    end
-    local first = call('ZRANGE', LATER, 0, 0, 'WITHSCORES')
-    out[1] = first[2] and math.max(1, math.ceil(first[2] - at)) or -1
-    out[2] = call('HLEN', runs(me))
-    return out
+    if has < capacity then call('ZADD', IDLE, capacity - has, me) else call('ZREM', IDLE, me) end
+    return has
 end
 ]]
 
--- ARGV: number of the step, numbers of steps that are over; then number, priority, delay in ms, retries, retries of
--- errors, payload of each task.
+-- ARGV: number of the step, numbers of steps that are over; then tasks in groups: what follows the name in their
+-- entries, delay in ms, how many, and id and payload of each.
 tasks.SUBMIT = client.script(COMMON .. [[
 beat(me, lease, at)
 if was_done(me, ARGV[4], ARGV[5]) then return 1 end
 note_done(me, ARGV[4])
-for i = 6, #ARGV, 6 do
-    if call('HSETNX', P .. 'tasks:' .. me, ARGV[i], ARGV[i + 5]) == 1 then
-        local entry = table.concat({me, ARGV[i], 0, ARGV[i + 3], 0, ARGV[i + 4], ARGV[i + 1]}, ' ')
-        local delay = tonumber(ARGV[i + 2])
-        count('submitted')
-        if delay > 0 then
-            call('ZADD', LATER, at + delay, entry)
-            local idle = call('LINDEX', IDLE, 0)
-            if idle then send(idle, 'task:' .. queue, 'look', '') end
-        else
-            put(entry)
+local i = 6
+while ARGV[i] do
+    local tail, delay, ids = ' ' .. ARGV[i], tonumber(ARGV[i + 1]), {}
+    local first, last = i + 3, i + 2 + 2 * ARGV[i + 2]
+    for j = first, last, 2 do ids[#ids + 1] = ARGV[j] end
+    local known, entries, fields = call('HMGET', tasks_of(me), unpack(ids)), {}, {}
+    for j, id in ipairs(ids) do
+        if not known[j] then
+            local n = #entries
+            entries[n + 1] = id .. tail
+            fields[2 * n + 1], fields[2 * n + 2] = id, ARGV[first + 2 * j - 1]
         end
     end
+    if entries[1] then call('HSET', tasks_of(me), unpack(fields)) end
+    count('submitted', #entries)
+    if delay > 0 then
+        for _, entry in ipairs(entries) do call('ZADD', LATER, at + delay, entry) end
+        local idle = call('ZRANGE', IDLE, 0, 0, 'REV')[1]
+        if idle then mail(idle, 'w', 'look:' .. queue, '', '') end
+    else
+        put(entries)
+    end
+    i = last + 1
 end
 send_all()
 return 1
 ]])
 
--- ARGV: how many tasks the worker may have, its number of processes and its host, then what has ended: kind, id, bytes.
--- Kinds: v a result, e an error of the function, f another one, x its process died, b it is to be given back. {ms until
--- a delayed task, how many it has, id, payload, …}. It may have -1: no more, it ends what it has; -2: it goes, and has
--- none.
+-- ARGV: how many tasks the worker may have, its number of processes and its host, then what has ended: v, client, how
+-- many, their results, their ids; or a kind, id, result. Kinds: e an error of the function, f another one, x its
+-- process died, b it is to be given back, c it was cancelled. {ms until a delayed task, how many it has, id, payload,
+-- …}. It may have -1: no more, it ends what it has; -2: it goes, and has none.
 tasks.WORK = client.script(COMMON .. [[
+-- Results of a client's tasks. The worker no longer has those that were taken from it.
+local function done(owner, bytes, ids)
+    local known, kept, refused = call('HMGET', runs(me), unpack(ids)), {}, {}
+    for i, id in ipairs(ids) do
+        if known[i] then kept[#kept + 1] = id else refused[#refused + 1] = id end
+    end
+    if not kept[1] then return end
+    call('HDEL', runs(me), unpack(kept))
+    call('HDEL', tasks_of(owner), unpack(kept))
+    count('done', #kept)
+    send_results(owner, bytes, refused)
+end
+local function other(kind, id, bytes)
+    local entry = call('HGET', runs(me), id)
+    if not entry then return end
+    call('HDEL', runs(me), id)
+    if kind == 'e' then
+        failed(entry, bytes)
+    elseif kind == 'x' then
+        crashed(entry, bytes)
+    elseif kind == 'b' then
+        put({entry}, true)
+    elseif kind == 'f' then
+        count('failed')
+        finish(id, bytes)
+    end
+end
 local capacity = tonumber(ARGV[4])
 beat(me, lease, at)
-call('HSET', WORKERS, me, capacity < 0 and (ARGV[5]:gsub('^%d+', '0')) or ARGV[5])
-for i = 6, #ARGV, 3 do
-    local kind, id, bytes = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-    local entry = call('HGET', runs(me), id)
-    if entry then
-        call('HDEL', runs(me), id)
-        if kind == 'v' or kind == 'f' then
-            count(kind == 'v' and 'done' or 'failed')
-            finish(id, 'v' .. bytes)
-        elseif kind == 'e' then failed(entry, bytes)
-        elseif kind == 'x' then crashed(entry, 'v' .. bytes)
-        else put(entry, true) end
+local place = capacity < 0 and ARGV[5]:gsub('^%d+', '0') or ARGV[5]
+if call('HGET', WORKERS, me) ~= place then call('HSET', WORKERS, me, place) end
+local i = 6
+while ARGV[i] do
+    if ARGV[i] == 'v' then
+        local last = i + 3 + ARGV[i + 2]
+        done(ARGV[i + 1], ARGV[i + 3], {unpack(ARGV, i + 4, last)})
+        i = last + 1
+    else
+        other(ARGV[i], ARGV[i + 1], ARGV[i + 2])
+        i = i + 3
     end
 end
 reap()
-promote()
-if capacity < 0 then
-    call('HDEL', ROOM, me)
-    call('LREM', IDLE, 1, me)
+local out = {promote(), 0}
+if capacity >= 0 then
+    out[2] = fill(out, capacity)
+else
+    call('ZREM', IDLE, me)
     if capacity == -2 then
         local left = call('HVALS', runs(me))
         call('DEL', runs(me))
         call('HDEL', WORKERS, me)
-        for _, entry in ipairs(left) do put(entry, true) end
+        put(left, true)
     end
-    send_all()
-    return {-1, call('HLEN', runs(me))}
+    out = {-1, call('HLEN', runs(me))}
 end
-local out = claims(capacity)
 send_all()
 return out
 ]])
@@ -251,29 +319,26 @@ end
 return out
 ]])
 
--- ARGV: numbers. 0 for each that is neither waiting nor running.
+-- ARGV: ids. 0 for each that is neither waiting nor running.
 tasks.CHECK = client.script(COMMON .. [[
 beat(me, lease, at)
 reap()
 send_all()
 local out = {}
-for i = 4, #ARGV do out[#out + 1] = call('HEXISTS', P .. 'tasks:' .. me, ARGV[i]) end
+for i = 4, #ARGV do out[#out + 1] = call('HEXISTS', tasks_of(me), ARGV[i]) end
 return out
 ]])
 
--- ARGV: numbers. The tasks have no result; workers that run them are told.
+-- ARGV: ids. The tasks have no result; workers that run them are told.
 tasks.CANCEL = client.script(COMMON .. [[
 local workers = call('HKEYS', WORKERS)
 for i = 4, #ARGV do
-    if call('HDEL', P .. 'tasks:' .. me, ARGV[i]) == 1 then
+    if call('HDEL', tasks_of(me), ARGV[i]) == 1 then
         for _, worker in ipairs(workers) do
-            if call('HEXISTS', runs(worker), me .. ' ' .. ARGV[i]) == 1 then
-                send(worker, 'cancel', me .. ' ' .. ARGV[i], '')
-            end
+            if call('HEXISTS', runs(worker), ARGV[i]) == 1 then mail(worker, 'w', 'cancel', ARGV[i], '') end
         end
     end
 end
-send_all()
 return 1
 ]])
 
@@ -312,9 +377,8 @@ for _, packed in ipairs(call('LRANGE', DEAD, 0, -1)) do
         n = n + 1
         call('LREM', DEAD, 1, packed)
         if ARGV[4] == 'retry' then
-            local owner, number = of(letter.id)
-            call('HSET', P .. 'tasks:' .. owner, number, letter.bytes)
-            put(letter.id .. ' 0 0 0 0 1')
+            call('HSET', tasks_of(owner_of(letter.id)), letter.id, letter.bytes)
+            put({letter.id .. ' 0 0 0 0 1'})
         end
     end
 end

@@ -9,12 +9,12 @@ local errors = require "mpengine.errors"
 local job = require "mpengine.remote.job"
 local Manager = require("mpengine.remote.manager").Manager
 local outcome = require "mpengine.remote.outcome"
+local run = require "mpengine.remote.run"
 local Pool = require("mpengine.pool").Pool
 local scripts = require "mpengine.remote.tasks"
 
 local worker = {}
 
-local BATCH <const> = 256 -- ends of tasks in one script
 local AHEAD <const> = 0.02 -- seconds of work that are asked for in advance, for each process
 local MOST <const> = 64 -- tasks in advance for each process
 local BYTES <const> = 1 << 20 -- of ends in one script, unless one has more
@@ -53,31 +53,64 @@ local function bear(err)
     co.sleep(PAUSE)
 end
 
+-- What the server is to hear is in parcels, q.parcels, each for one script: `results` of tasks by the clients that have
+-- submitted them, each a list of ids and bytes in turn; `others`, a list of kinds, ids and bytes; their count and
+-- size. One that is sent gets no more; it is kept until it has arrived.
+
+--- The parcel that takes an end.
+local function parcel_for(q, size)
+    local last = q.parcels[#q.parcels]
+    if last and not last.is_sent and last.count < scripts.MOST and last.size + size <= BYTES then return last end
+    last = { results = {}, others = {}, count = 0, size = 0 }
+    table.insert(q.parcels, last)
+    return last
+end
+
 --- Tells the queue's loop how a task ended.
-local function ended(q, id, kind, bytes)
-    q.running = q.running - 1
-    q.runs[id] = nil
-    q.ended[#q.ended + 1] = { kind, id, envelope.seal(q.w.key, q.place .. id, bytes) }
+local function tell(q, owner, kind, id, bytes)
+    local parcel = parcel_for(q, #bytes)
+    parcel.count, parcel.size = parcel.count + 1, parcel.size + #bytes
+    q.untold = q.untold + 1
+    if kind == "v" then
+        local list = parcel.results[owner]
+        if not list then
+            list = {}
+            parcel.results[owner] = list
+        end
+        local n = #list
+        list[n + 1], list[n + 2] = id, bytes
+    else
+        local n = #parcel.others
+        parcel.others[n + 1], parcel.others[n + 2], parcel.others[n + 3] = kind, id, bytes
+    end
     q.stir:set()
 end
 
-local function refuse(q, id, message)
-    q.running = q.running + 1
-    ended(q, id, "f", outcome.of_error(q.w.manager, { message = message }))
-end
-
---- The kind of an end for an error of the local pool.
-local function kind_of(err)
-    if err.kind == "worker_died" then return "x" end
-    return "f"
+--- A task that ran has ended.
+local function ended(r, kind, bytes)
+    local q = r.queue
+    if not q.runs[r.id] then return end
+    q.runs[r.id] = nil
+    q.running = q.running - 1
+    tell(q, r.owner, kind, r.id, bytes)
 end
 
 -- ---- running ---------------------------------------------------------------------------------
 
+--- A task has ended in the local pool.
+local function finished(r, bytes, took, err)
+    local q = r.queue
+    if bytes then
+        q.took = (q.took or took) * 0.8 + took * 0.2
+        return ended(r, outcome.is_well(bytes) and "v" or "e", bytes)
+    end
+    ended(r, err.kind == "worker_died" and "x" or "f", outcome.of_error(q.w.manager, err))
+end
+
 --- The task in a message, or nil and why it is refused.
 local function read(q, id, sealed)
-    local bytes, why = envelope.open(q.w.key, q.place .. id, sealed)
-    local task = bytes and envelope.read_task(bytes)
+    local from, why = core.envelope_open(q.w.key, q.place, id, sealed)
+    local task = from and envelope.read_task(sealed, from)
     if not task then return nil, "the task is refused: " .. (why or "it is damaged") end
     if task.expires > 0 and task.expires < os.time() then return nil, "the task has expired" end
     if not is_allowed(q.w, task.name) then
@@ -86,26 +119,15 @@ local function read(q, id, sealed)
     return task
 end
 
+--- Starts a task; run.tend must follow.
 local function start(q, id, sealed)
     if q.runs[id] then return end
     local task, why = read(q, id, sealed)
-    if not task then return refuse(q, id, why) end
+    if not task then return tell(q, nil, "f", id, outcome.of_error(q.w.manager, { message = why })) end
+    local r = { id = id, owner = id:match "^%S+", queue = q }
+    q.runs[id] = r
     q.running = q.running + 1
-    local ok, result = pcall(q.w.pool.apply_async, q.w.pool, job.run, { q.w.manager, task }, {
-        timeout = task.timeout > 0 and task.timeout or nil,
-        callback = function(bytes, well, took)
-            q.took = (q.took or took) * 0.8 + took * 0.2
-            if q.runs[id] then ended(q, id, well and "v" or "e", bytes) end
-        end,
-        error_callback = function(err)
-            if q.runs[id] then ended(q, id, kind_of(err), outcome.of_error(q.w.manager, err)) end
-        end,
-    })
-    if ok then
-        q.runs[id] = result
-    else
-        ended(q, id, "f", outcome.of_error(q.w.manager, { message = tostring(result) }))
-    end
+    run.start(q.w.pool, r, sealed, task.timeout)
 end
 
 --- How many tasks it may have: one for each process, and in advance what is short.
@@ -115,24 +137,35 @@ local function capacity(q)
     return q.w.processes * (1 + ahead)
 end
 
---- The words for the next ends of tasks, and how many they are.
-local function ends(q)
-    local words, n, bytes = {}, 0, 0
-    while n < math.min(#q.ended, BATCH) do
-        bytes = bytes + #q.ended[n + 1][3]
-        if n > 0 and bytes > BYTES then break end
-        n = n + 1
-        table.move(q.ended[n], 1, 3, #words + 1, words)
+--- Adds what is in a parcel to the words for the server.
+local function add_ends(words, q, parcel)
+    local n = #words
+    for owner, list in pairs(parcel.results) do
+        local count = #list // 2
+        words[n + 1], words[n + 2], words[n + 3] = "v", owner, count
+        words[n + 4] = core.envelope_several(q.w.key, q.place, list, 1, count)
+        for i = 1, count do words[n + 4 + i] = list[2 * i - 1] end
+        n = n + 4 + count
     end
-    return words, n
+    local others = parcel.others
+    for i = 1, #others, 3 do
+        words[n + 1], words[n + 2] = others[i], others[i + 1]
+        words[n + 3] = core.envelope_several(q.w.key, q.place, others, i + 1, 1)
+        n = n + 3
+    end
 end
 
 --- The tasks that this process knows: they run, or have ended.
 local function known(q)
-    local list = {}
-    for id in pairs(q.runs) do list[#list + 1] = id end
-    for _, entry in ipairs(q.ended) do list[#list + 1] = entry[2] end
-    return list
+    local ids = {}
+    for id in pairs(q.runs) do ids[#ids + 1] = id end
+    for _, parcel in ipairs(q.parcels) do
+        for _, list in pairs(parcel.results) do
+            for i = 1, #list, 2 do ids[#ids + 1] = list[i] end
+        end
+        for i = 2, #parcel.others, 3 do ids[#ids + 1] = parcel.others[i] end
+    end
+    return ids
 end
 
 --- Starts what the server has given without this process having heard of it. A message that comes late is then
@@ -151,25 +184,33 @@ local function resume(q)
                 q.resumed[tasks[i]] = true
             end
         end
+        run.tend(q.w.pool)
     until #tasks == 0
 end
 
 --- Says what has ended, and asks for tasks. Returns when to ask again.
 local function exchange(q)
-    local words, n = ends(q)
-    local c = q.w.client
-    local tasks = c:run(true, scripts.WORK, q.name, c.id, c:lease_ms(), capacity(q), q.w.place,
-        table.unpack(words))
-    q.ended = table.move(q.ended, n + 1, #q.ended, 1, {})
+    local c, parcel = q.w.client, q.parcels[1]
+    local words = { "", "", "", "", q.name, c.id, c:lease_ms(), capacity(q), q.w.place }
+    if parcel then
+        parcel.is_sent = true
+        add_ends(words, q, parcel)
+    end
+    local tasks = c:evaluate(true, scripts.WORK, words)
+    if parcel then
+        table.remove(q.parcels, 1)
+        q.untold = q.untold - parcel.count
+    end
     for i = 3, #tasks, 2 do start(q, tasks[i], tasks[i + 1]) end
+    run.tend(q.w.pool)
     local period = c.lease / 3
     local is_new = q.connection ~= c.connections.commands
     q.connection = c.connections.commands
-    if is_new or tasks[2] > q.running + #q.ended and core.now() - q.resumed_at >= period then resume(q) end
+    if is_new or tasks[2] > q.running + q.untold and core.now() - q.resumed_at >= period then resume(q) end
     return tasks[1] >= 0 and math.min(period, tasks[1] / 1000) or period
 end
 
-local function is_idle(q) return q.w.stopping and q.running == 0 and #q.ended == 0 end
+local function is_idle(q) return q.w.stopping and q.running == 0 and not q.parcels[1] end
 
 --- The loop of a queue. An outage of the server, and one that refuses, end nothing: it is asked again.
 local function serve(q)
@@ -178,7 +219,7 @@ local function serve(q)
         local ok, again = pcall(exchange, q)
         if not ok then
             bear(again)
-        elseif #q.ended == 0 and not is_idle(q) then
+        elseif not q.parcels[1] and not is_idle(q) then
             q.stir:wait(again)
         end
     end
@@ -191,26 +232,22 @@ end
 local function listen(w)
     local c = w.client
     for _, q in ipairs(w.queues) do
-        c:listen("task:" .. q.name, function(fields)
-            fields.w = nil
-            if fields.look then
-                fields.look = nil
-                q.stir:set()
-            end
-            for id, sealed in pairs(fields) do
-                if not q.resumed[id] then start(q, id, sealed) end
+        c:listen("look:" .. q.name, function() q.stir:set() end)
+        c:listen("task:" .. q.name, function(words)
+            for i = 3, #words, 2 do
+                local id = words[i]
+                if not q.resumed[id] then start(q, id, words[i + 1]) end
                 q.resumed[id] = nil
             end
+            run.tend(w.pool)
         end)
     end
-    c:listen("cancel", function(fields)
+    c:listen("cancel", function(words)
         for _, q in ipairs(w.queues) do
-            for id in pairs(fields) do
-                local result = q.runs[id]
-                if result then
-                    ended(q, id, "v", "")
-                    result:cancel()
-                end
+            local r = q.runs[words[3]]
+            if r then
+                ended(r, "c", "")
+                run.cancel(w.pool, r)
             end
         end
     end)
@@ -249,9 +286,9 @@ end
 --- What runs at the end of the grace is stopped, and given back.
 local function stop_late(w)
     for _, q in ipairs(w.queues) do
-        for id, result in pairs(q.runs) do
-            ended(q, id, "b", "")
-            result:cancel()
+        for _, r in pairs(q.runs) do
+            ended(r, "b", "")
+            run.cancel(w.pool, r)
         end
     end
 end
@@ -291,10 +328,10 @@ function worker.run(url, options, started)
         w.allow = w.allow or {}
         w.allow[i] = pattern_of(text)
     end
-    w.pool = Pool(options.processes)
+    w.pool = Pool { processes = options.processes, initializer = job.open, initargs = { manager } }
     for i, name in ipairs(options.queues) do
-        w.queues[i] = { w = w, name = name, running = 0, runs = {}, ended = {}, stir = co.Event(),
-            resumed = {}, resumed_at = core.now(),
+        w.queues[i] = { w = w, name = name, running = 0, runs = {}, parcels = {}, untold = 0, stir = co.Event(),
+            resumed = {}, resumed_at = core.now(), ended = finished,
             place = ("%s/%s "):format(manager.namespace, name) }
     end
     listen(w)
