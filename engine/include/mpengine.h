@@ -562,8 +562,9 @@ typedef struct mpe_elements {
     void *first;
     uint64_t length;
     int64_t step;     /* elements in memory from one to the next: 1 for an array */
+    size_t size;      /* bytes of an element */
     uint32_t columns; /* of each of the length / columns rows; 0: one dimension */
-    char type;
+    char type;        /* MPE_STRUCT: see below */
 } mpe_elements;
 /* Reads the place of the elements.  Ownership: valid while the object is held. */
 MPE_API int mpe_array_elements(mpe_engine *e, mpe_object *o, mpe_elements *out);
@@ -581,6 +582,45 @@ MPE_API int mpe_array_view(mpe_engine *e, mpe_object *o, const mpe_part *part, m
 /* Returns the handle of the array that a view is of; of an array its own. */
 MPE_API mpe_handle mpe_array_whole(mpe_engine *e, mpe_object *o);
 
+/* Elements may be structs, with the offsets and the size that a C compiler gives them. A layout is
+ * a text: for each field name:type, or name:typeN for an array of N, with commas between them.
+ *
+ *     struct point { double x, y; int id; char name[16]; };
+ *     mpe_struct_create(e, "x:d,y:d,id:i,name:c16", 1000, 0, 0, &points);
+ *     struct point *p = mpe_array_data(e, points, NULL, NULL);
+ *     mpe_field_view(e, points, "x", 0, &xs);
+ *     mpe_array_sum(e, xs, &sum);
+ *
+ * Names are those of C. Such an array has views; it is no operand of calculations, and
+ * mpe_array_add and mpe_array_exchange take only views of its fields. */
+#define MPE_STRUCT 'S'             /* the type of such elements */
+#define MPE_STRUCT_BYTES (1 << 24) /* the greatest size of one */
+typedef struct mpe_field {
+    mpe_bytes name;
+    uint32_t offset; /* bytes from the start of the struct */
+    uint32_t count;  /* elements; 0: it is no array */
+    char type;
+} mpe_field;
+/* Returns the bytes of a struct; 0: the layout is none.  Threads: any. */
+MPE_API size_t mpe_struct_size(const char *layout);
+/* Reads a field, by its place from 0 on.
+ * Ownership: the name is a part of the layout.  Threads: any.  Errors: ERANGE (no such), EINVAL. */
+MPE_API int mpe_struct_field(const char *layout, size_t index, mpe_field *out);
+/* Makes an array of length zeroed structs; columns: of each row, 0: one dimension.
+ * Ownership: the caller holds it and must mpe_drop it.
+ * Errors: EINVAL (layout, or length is not whole rows), EARENA, ENOMEM. */
+MPE_API int mpe_struct_create(mpe_engine *e, const char *layout, uint64_t length, uint32_t columns,
+                              unsigned flags, mpe_object **out);
+/* Returns the layout of an array or a view of structs; NULL for others.
+ * Ownership: valid while the object is held. */
+MPE_API const char *mpe_struct_layout(mpe_engine *e, mpe_object *o);
+/* Makes a view of one field of all structs of an array or a view: of a field that is an array, the
+ * element at an index from 0 on.
+ * Ownership: the caller holds it and must mpe_drop it.
+ * Errors: ETYPE (no structs), ERANGE (no such field or index), EARENA, ENOMEM. */
+MPE_API int mpe_field_view(mpe_engine *e, mpe_object *o, const char *name, uint32_t index,
+                           mpe_object **out);
+
 /* Calculations with the elements of arrays and views of numbers. A number is an int64_t for the
  * integer types (for L and Q its two's complement) and a double for f and d. Other processes that
  * change elements meanwhile are not kept out: acquire the lock when that matters.
@@ -588,7 +628,7 @@ MPE_API mpe_handle mpe_array_whole(mpe_engine *e, mpe_object *o);
  *     double sum;
  *     mpe_array_sum(e, prices, &sum);
  *
- * Errors of each: ETYPE (types c and u, or arrays of two types), EINVAL (two lengths). */
+ * Errors of each: ETYPE (no numbers, or arrays of two types), EINVAL (two lengths). */
 
 /* Reads the sum. One of integers wraps around at 64 bits; one of floats is added as doubles, in
  * an order of its own that depends on the length alone. */
@@ -608,12 +648,12 @@ MPE_API int mpe_array_axpy(mpe_engine *e, mpe_object *y, const void *factor, mpe
 
 /* Adds to one element, in one step as other processes see it. amount points to a C value of the
  * element type, and *now, when not NULL, is the sum.
- * Errors: ERANGE (no such element, or a sum that does not fit), ETYPE (types c and u). */
+ * Errors: ERANGE (no such element, or a sum that does not fit), ETYPE (no numbers). */
 MPE_API int mpe_array_add(mpe_engine *e, mpe_object *array, uint64_t index, const void *amount,
                           void *now);
 /* Replaces one element that has the expected value, in one step as other processes see it. *now,
  * when not NULL, is the value afterwards, also with EAGAIN.
- * Errors: EAGAIN (another value is there), ERANGE (no such element), ETYPE (types c and u). */
+ * Errors: EAGAIN (another value is there), ERANGE (no such element), ETYPE (no numbers). */
 MPE_API int mpe_array_exchange(mpe_engine *e, mpe_object *array, uint64_t index,
                                const void *expected, const void *desired, void *now);
 

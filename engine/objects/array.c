@@ -1,4 +1,4 @@
-/* Typed arrays: a block with a 16-byte head and the elements. The object's word is the array's own
+/* Typed arrays: a block with a 16-byte head, or a larger one of structs, and the elements. The object's word is the array's own
  * recursive lock. Length, type and shape never change. An element of up to 8 aligned bytes is never
  * torn; a bulk store that dies in the middle leaves a prefix. */
 #include "core/arena.h"
@@ -38,24 +38,28 @@ mpe_type_size(char type)
     }
 }
 
+int
+mpe__array_begin(mpe_engine *e, unsigned flags, uint64_t bytes, mpe_object **out)
+{
+    static const int kinds[4] = {MPE_KIND_ARRAY, MPE_KIND_VALUE, MPE_KIND_RAW_ARRAY,
+                                 MPE_KIND_RAW_VALUE};
+    if (!mpe__is_ours(e))
+        return mpe__refusal(e, NULL, 0);
+    return mpe__object_begin(e, kinds[flags & 3], bytes, out);
+}
+
 /* A new array of one dimension, or of rows of so many columns. */
 static int
 create(mpe_engine *e, char type, uint64_t length, uint32_t columns, unsigned flags,
        mpe_object **out)
 {
-    if (!out)
-        return MPE_EINVAL;
-    if (!mpe__is_ours(e))
-        return mpe__refusal(e, NULL, 0);
-    static const int kinds[4] = {MPE_KIND_ARRAY, MPE_KIND_VALUE, MPE_KIND_RAW_ARRAY,
-                                 MPE_KIND_RAW_VALUE};
     size_t size = mpe_type_size(type);
-    if (size == 0)
+    if (!out || size == 0)
         return MPE_EINVAL;
     if (length > (UINT64_MAX >> 8) / size)
         return MPE_EARENA;
     mpe_object *o;
-    int rc = mpe__object_begin(e, kinds[flags & 3], length * size, &o);
+    int rc = mpe__array_begin(e, flags, length * size, &o);
     if (rc != MPE_OK)
         return rc;
     struct mpe__array *a = mpe__body(e, o);
@@ -83,6 +87,12 @@ mpe_matrix_create(mpe_engine *e, char type, uint64_t rows, uint32_t columns, uns
     return create(e, type, length, columns, flags, out);
 }
 
+static void *
+first_of(struct mpe__array *a)
+{
+    return a->type == MPE_STRUCT ? (void *)((struct mpe__struct_array *)a + 1) : a + 1;
+}
+
 void *
 mpe_array_data(mpe_engine *e, mpe_object *o, char *type, uint64_t *length)
 {
@@ -93,7 +103,7 @@ mpe_array_data(mpe_engine *e, mpe_object *o, char *type, uint64_t *length)
         *type = (char)a->type;
     if (length)
         *length = a->length;
-    return a + 1;
+    return first_of(a);
 }
 
 int
@@ -109,15 +119,19 @@ mpe_array_elements(mpe_engine *e, mpe_object *o, mpe_elements *out)
                               .length = v->length,
                               .step = v->step,
                               .columns = v->columns,
+                              .size = v->size,
                               .type = (char)v->type};
         return MPE_OK;
     }
     struct mpe__array *a = mpe__body(e, o);
-    *out = (mpe_elements){.first = a + 1,
+    char type = (char)a->type;
+    size_t size = type == MPE_STRUCT ? ((struct mpe__struct_array *)a)->size : mpe_type_size(type);
+    *out = (mpe_elements){.first = first_of(a),
                           .length = a->length,
                           .step = 1,
                           .columns = a->columns,
-                          .type = (char)a->type};
+                          .size = size,
+                          .type = type};
     return MPE_OK;
 }
 

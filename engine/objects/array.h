@@ -13,6 +13,14 @@ struct mpe__array {
 };
 _Static_assert(sizeof(struct mpe__array) == 16, "elements start aligned");
 
+/* Of structs; the elements follow it, and their layout the elements. */
+struct mpe__struct_array {
+    struct mpe__array head;
+    uint32_t size; /* bytes of an element */
+    uint32_t unused[3];
+};
+_Static_assert(sizeof(struct mpe__struct_array) == 32, "elements start aligned");
+
 struct mpe__array_view {
     mpe__a64 array;     /* handle of the array, which the view keeps */
     uint64_t first_off; /* arena offset of the view's first element */
@@ -20,6 +28,15 @@ struct mpe__array_view {
     int64_t step; /* elements of the array from one of the view to the next */
     uint32_t type;
     uint32_t columns; /* 0: one dimension */
+    uint32_t size;    /* bytes of an element */
+    uint32_t unused;
+    uint64_t layout_off; /* arena offset of the layout, of structs */
 };
+
+/* Begins an array or value of so many bytes behind its head. Errors: those of mpe__object_begin,
+ * and what mpe__refusal says. */
+int mpe__array_begin(mpe_engine *e, unsigned flags, uint64_t bytes, mpe_object **out);
+/* Makes a view of elements of an array or a view. Errors: EARENA, ENOMEM. */
+int mpe__array_view_create(mpe_engine *e, mpe_object *o, const mpe_elements *s, mpe_object **out);
 
 #endif

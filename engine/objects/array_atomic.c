@@ -22,11 +22,11 @@ find(mpe_engine *e, mpe_object *array, uint64_t index, struct element *out)
     if (rc != MPE_OK)
         return rc;
     char type = s.type;
-    if (type == 'c' || type == 'u')
+    if (type == 'c' || type == 'u' || type == MPE_STRUCT)
         return MPE_ETYPE;
     if (index >= s.length)
         return MPE_ERANGE;
-    out->size = mpe_type_size(type);
+    out->size = s.size;
     out->at = (uint8_t *)s.first + (int64_t)index * s.step * (int64_t)out->size;
     out->number = type == 'f' ? FLOAT : type == 'd' ? DOUBLE : type < 'a' ? UNSIGNED : SIGNED;
     return MPE_OK;

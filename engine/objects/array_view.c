@@ -36,23 +36,23 @@ array_of(mpe_engine *e, mpe_object *o)
     return mpe__load64(&v->array);
 }
 
-/* Makes the view of an array that this call holds. */
+/* Makes the view, of an array that the caller holds. */
 static int
-make(mpe_engine *e, mpe_object *array, const mpe_elements *s, const mpe_part *part,
-     mpe_object **out)
+make(mpe_engine *e, mpe_object *array, const mpe_elements *s, const char *layout, mpe_object **out)
 {
     mpe_object *o;
     int rc = mpe__object_begin(e, MPE_KIND_ARRAY_VIEW, 0, &o);
     if (rc != MPE_OK)
         return rc;
+    const uint8_t *origin = mpe__at(e, 0);
     struct mpe__array_view *v = mpe__body(e, o);
-    uint64_t first_off = (uint64_t)((uint8_t *)s->first - (uint8_t *)mpe__at(e, 0));
-    v->first_off = first_off +
-                   (uint64_t)((int64_t)part->first * s->step * (int64_t)mpe_type_size(s->type));
-    v->length = part->length;
-    v->step = part->step * s->step;
-    v->columns = part->columns;
+    v->first_off = (uint64_t)((const uint8_t *)s->first - origin);
+    v->length = s->length;
+    v->step = s->step;
+    v->columns = s->columns;
     v->type = (uint32_t)s->type;
+    v->size = (uint32_t)s->size;
+    v->layout_off = s->type == MPE_STRUCT ? (uint64_t)((const uint8_t *)layout - origin) : 0;
     mpe__store64(&v->array, mpe_handle_of(e, array));
     atomic_fetch_or(&array->flags, MPE__OBJECT_STORED); /* as if its handle were stored in it */
     atomic_fetch_or(&o->flags, MPE__OBJECT_CONTAINS);
@@ -60,10 +60,21 @@ make(mpe_engine *e, mpe_object *array, const mpe_elements *s, const mpe_part *pa
 }
 
 int
+mpe__array_view_create(mpe_engine *e, mpe_object *o, const mpe_elements *s, mpe_object **out)
+{
+    mpe_object *array;
+    int rc = mpe_hold(e, array_of(e, o), &array);
+    if (rc != MPE_OK)
+        return rc;
+    rc = make(e, array, s, mpe_struct_layout(e, o), out);
+    mpe_drop(e, array);
+    return rc;
+}
+
+int
 mpe_array_view(mpe_engine *e, mpe_object *o, const mpe_part *part, mpe_object **out)
 {
     mpe_elements s;
-    mpe_object *array;
     if (!out || !part || part->step == 0)
         return MPE_EINVAL;
     int rc = mpe_array_elements(e, o, &s);
@@ -73,12 +84,11 @@ mpe_array_view(mpe_engine *e, mpe_object *o, const mpe_part *part, mpe_object **
         return MPE_EINVAL;
     if (!is_inside(&s, part))
         return MPE_ERANGE;
-    rc = mpe_hold(e, array_of(e, o), &array);
-    if (rc != MPE_OK)
-        return rc;
-    rc = make(e, array, &s, part, out);
-    mpe_drop(e, array);
-    return rc;
+    s.first = (uint8_t *)s.first + (int64_t)part->first * s.step * (int64_t)s.size;
+    s.length = part->length;
+    s.step *= part->step;
+    s.columns = part->columns;
+    return mpe__array_view_create(e, o, &s, out);
 }
 
 mpe_handle

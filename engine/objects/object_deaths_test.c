@@ -66,6 +66,8 @@ make(mpe_engine *e, int kind, mpe_object **out)
         return mpe_array_create(e, 'd', 100, 0, out);
     case MPE_KIND_RAW_ARRAY:
         return mpe_array_create(e, 'd', 100000, MPE_ARRAY_RAW, out);
+    case MPE_KIND_RAW_VALUE:
+        return mpe_struct_create(e, "x:d,y:i3", 1, 0, MPE_ARRAY_VALUE | MPE_ARRAY_RAW, out);
     case MPE_KIND_ARRAY_VIEW:
         return make_view(e, out);
     case MPE_KIND_DICT:
@@ -80,9 +82,9 @@ make(mpe_engine *e, int kind, mpe_object **out)
 }
 
 static const int kinds[] = {
-    MPE_KIND_LOCK,  MPE_KIND_SEMAPHORE,  MPE_KIND_EVENT,     MPE_KIND_BARRIER, MPE_KIND_CONDITION,
-    MPE_KIND_QUEUE, MPE_KIND_ARRAY,      MPE_KIND_RAW_ARRAY, MPE_KIND_DICT,    MPE_KIND_LIST,
-    MPE_KIND_PIPE,  MPE_KIND_DESCRIPTOR, MPE_KIND_ARRAY_VIEW};
+    MPE_KIND_LOCK,  MPE_KIND_SEMAPHORE,  MPE_KIND_EVENT,      MPE_KIND_BARRIER,  MPE_KIND_CONDITION,
+    MPE_KIND_QUEUE, MPE_KIND_ARRAY,      MPE_KIND_RAW_ARRAY,  MPE_KIND_DICT,     MPE_KIND_LIST,
+    MPE_KIND_PIPE,  MPE_KIND_DESCRIPTOR, MPE_KIND_ARRAY_VIEW, MPE_KIND_RAW_VALUE};
 static int kind;
 
 static void
