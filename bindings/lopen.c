@@ -7,6 +7,7 @@
 #include "base/lmodules.h"
 #include "codec/lcodec.h"
 #include "lopen.h"
+#include "task/ltask.h"
 
 #include <unistd.h>
 
@@ -102,6 +103,7 @@ lmpe_close_state(lua_State *L, lmpe *S)
     mpe_engine *e = S->e;
     if (!e)
         return;
+    lmpe_layout_remove(S);
     lmpe_modules_close(L, S);
     lua_pushnil(L);
     lua_setfield(L, LUA_REGISTRYINDEX, "mpengine.state");
@@ -196,6 +198,7 @@ luaopen_mpengine_core(lua_State *L)
     lmpe *S = new_state(L);
     lua_createtable(L, 0, FUNCTIONS_ABOUT);
     lmpe_modules_open(L, S, modules);
+    lmpe_layout_add(S);
     luaopen_mpengine_codec(L);
     lua_pushvalue(L, -1);
     lmpe_set_loaded(L, "mpengine.codec");

@@ -31,16 +31,17 @@ install-engine: engine
 	$(call pc,mpengine.pc)
 	@$(if $(DESTDIR),,tools/ldconfig_hint.sh '$(LIBDIR)')
 
-# The command, its manual, completions and units of systemd, and the annotations for the Lua language
-# server.
+# The command, its manual, completions and units of systemd, the annotations for the Lua language
+# server, and the script for gdb.
 install-command: all
-	install -d $(BIN) $(SHARE)/man/man1 $(SHARE)/mpengine/library $(SYSTEMD)
+	install -d $(BIN) $(SHARE)/man/man1 $(SHARE)/mpengine/library $(SHARE)/mpengine/gdb $(SYSTEMD)
 	install $(BUILD)/mpengine $(BIN)/
 	install -m 644 $(MAN) $(SHARE)/man/man1/
 	@set -e; $(foreach c,$(COMPLETIONS),\
 		install -m 644 -D packaging/completions/$(call source,$(c)) $(SHARE)/$(call target,$(c));)
 	@set -e; $(foreach u,$(UNITS),$(call fill,packaging/systemd/$(u).in,$(SYSTEMD)/$(u));)
 	install -m 644 bindings/library/mpengine.lua $(SHARE)/mpengine/library/
+	install -m 644 packaging/gdb/mpengine.py $(SHARE)/mpengine/gdb/
 	$(call fill,packaging/luarc.json.in,$(SHARE)/mpengine/luarc.json)
 
 install: all

@@ -147,6 +147,7 @@ describe("make install", function()
 
   it("says the same of the annotations as the sources", function()
     local root = install "PREFIX=/usr"
+    assert.equal(source("gdb/mpengine.py"), read_file(root .. "/usr/share/mpengine/gdb/mpengine.py"))
     assert.equal(read_file(support.root .. "/bindings/library/mpengine.lua"),
       read_file(root .. "/usr/share/mpengine/library/mpengine.lua"))
   end)

@@ -57,6 +57,7 @@ unshare --mount --pid --fork --mount-proc="$work/root/proc" chroot "$work/root" 
     ./a.out
     mpengine ps >/dev/null
     test -f /usr/share/mpengine/luarc.json
+    test -f /usr/share/mpengine/gdb/mpengine.py
     test -z "$(dpkg -V mpengine libmpengine0 libmpengine-dev lua-mpengine)"
 '
 echo "deb: ok"

@@ -65,6 +65,7 @@ need_test() {
     need "prlimit, setpriv and unshare" util-linux command -v setpriv
     need "curl, a client of the servers" curl command -v curl
     need "websockets, a client of the servers" python3-websockets python_module websockets
+    need "gdb with Python, which looks into processes and cores" gdb gdb -batch -ex 'python 1'
     need "script, which gives a program a terminal" bsdutils command -v script
 }
 

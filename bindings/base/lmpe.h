@@ -96,6 +96,7 @@ struct lmpe {
     struct lmpe_luv *luv;       /* lluv.c; NULL: it was not loaded, or has a loop of its own */
     struct lmpe_task_wait *main_wait; /* of the main task, whether it is in use or not */
     uint8_t *room, *room_end;         /* for lmpe_place */
+    lmpe *next_open;                  /* llayout.c: of the states that are open */
     lmpe *spare;                      /* once closed: the next that was closed */
 };
 

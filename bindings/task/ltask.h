@@ -164,6 +164,10 @@ void lmpe_push_task(lua_State *L, lmpe_task *t);
 #define LMPE_BARE_YIELD                                                                            \
     "coroutine.yield() in a task's own body (to let other tasks run, use co.sleep(0))"
 
+/* llayout.c: a state is open, or is closed now, for debuggers. */
+void lmpe_layout_add(lmpe *S);
+void lmpe_layout_remove(lmpe *S);
+
 /* ---- cancellation: lcancel.c ---- */
 
 /* Is it killed, or in a scope that is cancelled or past its deadline? */
