@@ -204,3 +204,53 @@ describe("a name that does not exist", function()
     assert.is_nil(mp.Queue().putt)
   end)
 end)
+
+describe("arguments of every kind", function()
+  it("give no error of the library's own code: it names the call and has a line of the script", function()
+    ok([==[
+      local co = mp.co
+      local misuse = require "spec.support.misuse"
+      local a <close> = mp.Pipe()
+      local objects = {
+        { "mp", mp, [=[Lock RLock Queue SimpleQueue JoinableQueue Array RawArray Value RawValue Dict List Semaphore
+          BoundedSemaphore Event Condition Barrier Process wait get_context Cache RateLimiter Supervisor name register
+          retry progress Pipe Listener Client get_logger signal]=], fn = true },
+        { "Queue", mp.Queue(5), "put get put_nowait get_nowait qsize empty full iter" },
+        { "JoinableQueue", mp.JoinableQueue(5), "put get task_done join" },
+        { "Pipe", a, "send recv poll send_bytes recv_bytes" },
+        { "Array", mp.Array("i", 5),
+          "totable set fill string set_string add compare_exchange get_lock guard sum min max dot scale axpy view" },
+        { "Value", mp.Value("i", 5), "add compare_exchange get_lock guard" },
+        { "Dict", mp.Dict{ a = 1 },
+          "get set has setdefault pop popitem keys values items update clear copy incr modify" },
+        { "List", mp.List{ 1 }, "append insert pop remove extend index sort reverse clear copy" },
+        { "Lock", mp.Lock(), "acquire release locked guard with" },
+        { "RLock", mp.RLock(), "acquire release locked guard with" },
+        { "Semaphore", mp.Semaphore(1), "acquire release get_value guard with" },
+        { "Event", mp.Event(), "set clear is_set wait" },
+        { "Condition", mp.Condition(), "acquire release wait wait_for notify notify_all guard with" },
+        { "Barrier", mp.Barrier(2), "wait reset abort" },
+        { "Pool", mp.Pool(1), "apply apply_async map map_async starmap starmap_async imap imap_unordered join" },
+        { "Cache", mp.Cache{ size = "1M" }, "get set add replace delete touch ttl incr fetch keys clear stats" },
+        { "RateLimiter", mp.RateLimiter{ rate = 1000 }, "acquire try" },
+        { "co", co, [=[spawn spawn_later joinall wait iwait killall current with_timeout scope Event AsyncResult Queue
+          Lock RLock Semaphore BoundedSemaphore Condition Group Pool Local every wait_fd]=], fn = true },
+        { "co.Queue", co.Queue(3), "put get put_nowait get_nowait qsize empty full iter close" },
+        { "co.Event", co.Event(), "set clear is_set wait" },
+        { "co.AsyncResult", co.AsyncResult(), "set set_error get wait ready" },
+        { "co.Group", co.Group(), "spawn add join kill" },
+        { "co.Pool", co.Pool(2), "spawn add join map apply apply_async imap imap_unordered" },
+        { "co.Lock", co.Lock(), "acquire release locked guard with" },
+        { "co.Condition", co.Condition(), "acquire release wait wait_for notify notify_all" },
+        { "task", co.spawn(function() end), "join get kill ready successful link" },
+        { "http", mp.http, "get post put request Session serve", fn = true },
+        { "subprocess", mp.subprocess, "run Popen", fn = true },
+        { "codec", mp.codec, "encode decode", fn = true },
+        { "server", mp.server, "StreamServer", fn = true },
+      }
+      local function turns() for _ = 1, 5 do co.sleep(0) end end
+      eq(misuse.faults(objects, turns), {})
+      os.exit(0) -- tasks that wait for what never comes
+    ]==])
+  end)
+end)

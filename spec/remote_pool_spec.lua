@@ -15,6 +15,7 @@ setup(function()
     function jobs.exit(code) os.exit(code) end
     function jobs.kill() require "mpengine.core" os.execute("kill -9 $PPID") end
     function jobs.sleep(s) require "mpengine".sleep(s) return s end
+    function jobs.refuse(n) if n == 1 then return 1 end return nil, "refused " .. n end
     function jobs.many() return 1, nil, 3, nil end
     function jobs.none() end
     function jobs.meet(barrier) return barrier:wait(20) ~= nil end
@@ -40,7 +41,7 @@ local function matches(text, pattern) raises(pattern, error, tostring(text), 0) 
 local function worker(...)
   local before = pool:stats().workers
   local p = mp.subprocess.Popen{ "env", "LUA_PATH=" .. DIR .. "/?.lua;;", COMMAND, "worker", "--namespace", NAMESPACE,
-    "--lease", "2", "-j", "2", URL, stderr = "pipe", ... }
+    "--lease", "2", "-j2", URL, stderr = "pipe", ... }
   local line = p:read_err "l"
   matches(line, "2 processes")
   until_true(function() co.sleep(0.01) return pool:stats().workers > before end)
@@ -127,6 +128,25 @@ describe("a remote pool", function()
         if i == 10 then break end
       end
       eq({ last, endless < 100 }, { 10, true })
+    ]]
+  end)
+
+  it("spreads the values of an iterator, and gives the reason of a nil, as mp.Pool does", function()
+    ok [[
+      local w <close> = worker()
+      local function all(p)
+        local got = {}
+        for i, v in p:imap(jobs.add, pairs{ 10, 20, 30 }) do got[i] = v end
+        for i, v, why in p:imap(jobs.refuse, { 1, 2 }) do got[#got + 1] = { i, v, why } end
+        for i, v, why in p:imap_unordered(jobs.refuse, { 2 }) do got[#got + 1] = { i, v, why } end
+        for i, v, why in p:imap(jobs.refuse, { 2 }, { pack = true }) do got[#got + 1] = { i, v, why } end
+        got[#got + 1] = select(2, pcall(p.starmap, p, jobs.add, { 1 })).message
+        return got
+      end
+      local local_pool <close> = mp.Pool(1)
+      local got = all(pool)
+      eq(got, all(local_pool))
+      eq({ got[3], got[5], got[6] }, { 33, { 2, nil, "refused 2" }, { 1, nil, "refused 2" } })
     ]]
   end)
 

@@ -547,7 +547,7 @@ describe("a remote list", function()
       eq(l:copy(), { "first", 10, "two", { 3 }, "end", 5, 6, "last but one", 7, "far" })
       eq({ l:pop(), l:pop(1), l:pop(-1), l:index "end", l:index "none" }, { "far", "first", 7, 4 })
       l:remove "two"
-      raises("no item is equal", function() l:remove "two" end)
+      raises("is not in the list", function() l:remove "two" end)
       l:clear()
       eq({ #l, l:pop() }, { 0 })
       l:extend{ 3, 1.5, 2 }
@@ -694,6 +694,54 @@ describe("a remote rate limiter", function()
       raises("n must be at most the burst, 2, got 3", function() r:acquire(3) end)
       raises("n must be a number above 0", function() r:try(0) end)
       raises("rate must be a number above 0", function() m:RateLimiter("x", { rate = 0 }) end)
+    ]]
+  end)
+end)
+
+describe("arguments of every kind", function()
+  it("give no error of the library's own code: it names the call and has a line of the script", function()
+    ok [=[
+      local misuse = require "spec.support.misuse"
+      local d, l = m:dict("d", { a = 1 }), m:list("l", { 1 })
+      local objects = {
+        { "Manager", m, [[dict list Queue JoinableQueue Lock RLock Semaphore Event Condition Barrier Value Array Cache
+          RateLimiter Pool Namespace]] },
+        { "Queue", m:Queue("q", 5), "put get put_nowait get_nowait qsize empty full iter" },
+        { "JoinableQueue", m:JoinableQueue("jq", 5), "put get task_done join" },
+        { "Array", m:Array("a", "i", 5),
+          "totable set fill string set_string add compare_exchange get_lock guard" },
+        { "Value", m:Value("v", "i", 5), "add compare_exchange get_lock guard" },
+        { "Dict", d, "get set has setdefault pop popitem keys values items update clear copy incr modify" },
+        { "List", l, "append insert pop remove extend index sort reverse clear copy" },
+        { "Lock", m:Lock "lock", "acquire release locked guard with" },
+        { "RLock", m:RLock "rlock", "acquire release locked guard with" },
+        { "Semaphore", m:Semaphore("s", 1), "acquire release get_value guard with" },
+        { "Event", m:Event "e", "set clear is_set wait" },
+        { "Condition", m:Condition "c", "acquire release wait wait_for notify notify_all guard with" },
+        { "Barrier", m:Barrier("b", 2), "wait reset abort" },
+        { "Pool", m:Pool{}, "apply apply_async map map_async starmap starmap_async imap imap_unordered join" },
+        { "Cache", m:Cache("ca", { size = "1M" }),
+          "get set add replace delete touch ttl incr fetch keys clear stats" },
+        { "RateLimiter", m:RateLimiter("rl", { rate = 1000 }), "acquire try" },
+      }
+      local probe = m:dict "probe"
+      local function replies() for _ = 1, 5 do probe:get "x" end end
+      eq(misuse.faults(objects, replies), {})
+      os.exit(0) -- tasks that wait for what never comes
+    ]=]
+  end)
+
+  it("of an array that do not fit are named as by a local array", function()
+    ok [[
+      local a, v = m:Array("a", "b", 3), m:Value("v", "b", 1)
+      raises("Array: element 2 of type 'b' must be an integer in the range -128 to 127", function() a[2] = 300 end)
+      raises("Array:set: element 3 of type 'b'", a.set, a, { 1, 2, 300 })
+      raises("Array:fill: value of type 'b'", a.fill, a, "x")
+      raises("Array:add: the sum 0 + 200 of type 'b'", a.add, a, 1, 200)
+      raises("Value: value of type 'b'", function() v.value = 1.5 end)
+      raises("Value:compare_exchange: desired of type 'b'", v.compare_exchange, v, 1, 300)
+      eq(a:totable(), { 0, 0, 0 })
+      eq(v.value, 1)
     ]]
   end)
 end)

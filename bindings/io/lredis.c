@@ -195,6 +195,14 @@ new_reader(lua_State *L)
     return 1;
 }
 
+/* Raises what the server did wrong: no line of the script is at fault. */
+static int
+no_reply(lua_State *L, const reader *d)
+{
+    lua_pushstring(L, d->r->errstr);
+    return lua_error(L);
+}
+
 /* reader:feed(bytes) */
 static int
 reader_feed(lua_State *L)
@@ -203,7 +211,7 @@ reader_feed(lua_State *L)
     size_t size;
     const char *bytes = luaL_checklstring(L, 2, &size);
     if (redis.feed(d->r, bytes, size) != REDIS_OK)
-        return luaL_error(L, "%s", d->r->errstr);
+        return no_reply(L, d);
     return 0;
 }
 
@@ -221,7 +229,7 @@ reader_get(lua_State *L)
     int rc = redis.get(d->r, &object);
     d->L = NULL;
     if (rc != REDIS_OK)
-        return luaL_error(L, "%s", d->r->errstr);
+        return no_reply(L, d);
     if (!object) {
         luaL_pushfail(L);
         return 1;

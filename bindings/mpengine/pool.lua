@@ -56,7 +56,7 @@ local function apply_async(self, call, f, args, opts)
     if args ~= nil and type(args) ~= "table" then fail(call, 2, "table of args", args) end
     if opts ~= nil then opts = options.call(call, opts, options.async) end
     args = args or {}
-    local job = jobs.call(self, publish.func(pool, call, f), args, args.n or #args, opts)
+    local job = jobs.call(self, call, publish.func(pool, call, f), args, args.n or #args, opts)
     local ok, bytes, has_objects
     if pool.outstanding < schedule.PLACES and pool.first_job > pool.last_job then
         ok, bytes, has_objects = schedule.put(pool, job, 1, 1)
@@ -68,7 +68,7 @@ local function apply_async(self, call, f, args, opts)
         schedule.drain(pool)
         schedule.feed(pool)
     end
-    if not ok then errors.raise(bytes) end
+    if not ok then error(bytes, 0) end
     return job
 end
 

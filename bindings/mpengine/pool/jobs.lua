@@ -19,14 +19,14 @@ local CHUNK_LIMIT = 65536    -- items of a task at most
 local Call = {}
 
 local CallResult = Result.class{
-    ops = Call, cancel_with = stop.cancel, where = "apply_async", mode = worker.APPLY, shared_id = 0, retries = 0,
+    ops = Call, cancel_with = stop.cancel, mode = worker.APPLY, shared_id = 0, retries = 0,
 }
 
---- The AsyncResult of a call with a list of n arguments. Until it is settled it holds the pool, by
---- its handle, so that a pool that is no longer referenced completes its calls before it ends.
-function jobs.call(handle, f_id, args, n, opts)
+--- The AsyncResult of a call, as messages name it, with a list of n arguments. Until it is settled it holds
+--- the pool, by its handle, so that a pool that is no longer referenced completes its calls before it ends.
+function jobs.call(handle, call, f_id, args, n, opts)
     local job = setmetatable({
-        handle = handle, f_id = f_id, items = args, item_count = n, state = nil, n = nil, values = nil,
+        handle = handle, where = call, f_id = f_id, items = args, item_count = n, state = nil, n = nil, values = nil,
     }, CallResult)
     if opts then
         job.callback, job.error_callback, job.timeout = opts.callback, opts.error_callback, opts.timeout

@@ -40,6 +40,14 @@ local function check_option(call, key, value)
     end
 end
 
+--- Raises for an option that a call does not have.
+function options.unknown(call, key, allowed)
+    local known = {}
+    for name in pairs(allowed) do known[#known + 1] = name end
+    table.sort(known)
+    errors.raise(("%s: unknown option '%s' (%s expected)"):format(call, tostring(key), table.concat(known, ", ")))
+end
+
 --- The options of a call, restricted to the allowed ones.
 function options.call(call, opts, allowed)
     if opts == nil then return none end
@@ -47,13 +55,7 @@ function options.call(call, opts, allowed)
         check.fail(call, 3, "table of options", opts)
     end
     for key, value in pairs(opts) do
-        if not allowed[key] then
-            local known = {}
-            for name in pairs(allowed) do known[#known + 1] = name end
-            table.sort(known)
-            errors.raise(("%s: unknown option '%s' (%s expected)")
-                :format(call, tostring(key), table.concat(known, ", ")))
-        end
+        if not allowed[key] then options.unknown(call, key, allowed) end
         check_option(call, key, value)
     end
     return opts

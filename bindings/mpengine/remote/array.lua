@@ -40,9 +40,13 @@ local function shape(self)
     return known
 end
 
---- The bytes of an element; raises for one that does not fit.
-local function pack(s, value)
-    s.scratch[1] = value
+local function store(scratch, value) scratch[1] = value end
+
+--- The bytes of an element; raises for a value that does not fit, in the words of a local array.
+---@param what string the call and what the value is in it
+local function pack(s, value, what)
+    local ok, why = pcall(store, s.scratch, value)
+    if not ok then error((why:gsub("^.-RawArray: element 1", function() return what end))) end
     local fitted = s.scratch[1]
     if s.code == "u" then fitted = utf8.codepoint(fitted) end
     return string.pack(s.format, fitted)
@@ -67,11 +71,12 @@ end
 
 --- Adds to an element as one step: the new value.
 local function add(c, self, s, i, delta)
-    if type(delta) ~= "number" then check.fail(getmetatable(self).kind .. ":add", 2, "number", delta) end
+    local call = getmetatable(self).kind .. ":add"
+    if type(delta) ~= "number" then error(("%s: delta must be a number, got %s"):format(call, check.kind(delta))) end
     local old = read(c, self, s, i, i)
     while old do
-        local sum = unpack_at(s, old, 1) + delta
-        local new = pack(s, sum)
+        local value = unpack_at(s, old, 1)
+        local new = pack(s, value + delta, ("%s: the sum %s + %s"):format(call, value, delta))
         local there = c:run(false, EXCHANGE, name_of(self), (i - 1) * s.size, old, new)
         if not there then return unpack_at(s, new, 1) end
         old = there
@@ -80,7 +85,9 @@ end
 
 --- Stores a value where the expected one is: true, or false and what is there.
 local function exchange(c, self, s, i, expected, desired)
-    local there = c:run(false, EXCHANGE, name_of(self), (i - 1) * s.size, pack(s, expected), pack(s, desired))
+    local call = getmetatable(self).kind .. ":compare_exchange: "
+    local old, new = pack(s, expected, call .. "expected"), pack(s, desired, call .. "desired")
+    local there = c:run(false, EXCHANGE, name_of(self), (i - 1) * s.size, old, new)
     if not there then return true end
     return false, unpack_at(s, there, 1)
 end
@@ -97,7 +104,7 @@ local function open(class, manager, name, code, values, count)
     end
     object.agree(manager, class.kind, name, ("%s %d"):format(code, count), "")
     local s, bytes = shape(self), {}
-    for i = 1, #values do bytes[i] = pack(s, values[i]) end
+    for i = 1, #values do bytes[i] = pack(s, values[i], ("%s: element %d"):format(class.kind, i)) end
     bytes = table.concat(bytes)
     client.of(manager):run(true, INIT, name_of(self), bytes .. ("\0"):rep(count * s.size - #bytes))
     return self
@@ -116,9 +123,22 @@ local function within(call, s, i)
     return n
 end
 
+local function integer(call, what, value, default)
+    if value == nil then return default end
+    local n = math.type(value) and math.tointeger(value)
+    if n then return n end
+    local got = math.type(value) and tostring(value) or check.kind(value)
+    error(("Array:%s: %s must be an integer, got %s"):format(call, what, got))
+end
+
+--- The first and last place of a part, cut to the array.
+local function part(call, s, first, last)
+    return math.max(1, integer(call, "i", first, 1)), math.min(s.count, integer(call, "j", last, s.count))
+end
+
 function methods:totable(first, last)
     local c, s = object.check(self, Array, "totable"), shape(self)
-    first, last = math.max(1, first or 1), math.min(s.count, last or s.count)
+    first, last = part("totable", s, first, last)
     local list = {}
     if first > last then return list end
     local bytes = read(c, self, s, first, last)
@@ -130,18 +150,18 @@ end
 function methods:set(list, at)
     local c, s = object.check(self, Array, "set"), shape(self)
     check.type("Array:set", 1, list, "table")
-    at = at or 1
+    at = integer("set", "at", at, 1)
     if #list == 0 then return end
     within(":set", s, at)
     within(":set", s, at + #list - 1)
     local bytes = {}
-    for i = 1, #list do bytes[i] = pack(s, list[i]) end
+    for i = 1, #list do bytes[i] = pack(s, list[i], ("Array:set: element %d"):format(i)) end
     write(c, self, s, at, table.concat(bytes))
 end
 
 function methods:fill(value)
     local c, s = object.check(self, Array, "fill"), shape(self)
-    write(c, self, s, 1, pack(s, value):rep(s.count))
+    write(c, self, s, 1, pack(s, value, "Array:fill: value"):rep(s.count))
 end
 
 local function check_text(call, s)
@@ -153,7 +173,7 @@ end
 function methods:string(first, last)
     local c, s = object.check(self, Array, "string"), shape(self)
     check_text("string", s)
-    first, last = math.max(1, first or 1), math.min(s.count, last or s.count)
+    first, last = part("string", s, first, last)
     return first > last and "" or read(c, self, s, first, last)
 end
 
@@ -162,7 +182,7 @@ function methods:set_string(bytes, at)
     check_text("set_string", s)
     check.type("Array:set_string", 1, bytes, "string")
     if bytes == "" then return end
-    at = at or 1
+    at = integer("set_string", "at", at, 1)
     within(":set_string", s, at)
     within(":set_string", s, at + #bytes - 1)
     write(c, self, s, at, bytes)
@@ -191,7 +211,8 @@ end
 
 function Array.__newindex(self, key, value)
     local c, s = object.check(self, Array, "__newindex"), shape(self)
-    write(c, self, s, within("", s, key), pack(s, value))
+    local i = within("", s, key)
+    write(c, self, s, i, pack(s, value, ("Array: element %d"):format(i)))
 end
 
 function Array.__len(self) return shape(self).count end
@@ -233,7 +254,7 @@ end
 function Value.__newindex(self, key, value)
     local c, s = object.check(self, Value, "__newindex"), shape(self)
     if key ~= "value" then error(("Value: there is no field '%s' to assign to"):format(tostring(key))) end
-    write(c, self, s, 1, pack(s, value))
+    write(c, self, s, 1, pack(s, value, "Value: value"))
 end
 
 --- Makes a handle: type code, and what it begins with (0).
@@ -250,9 +271,9 @@ for _, class in ipairs { Array, Value } do
         return object.new(lock.RLock, object.manager_of(self), class.kind .. " " .. object.name(self))
     end
 
-    function class.methods:guard(timeout) return self:get_lock():guard(timeout) end
+    function class.methods:guard(timeout) return class.methods.get_lock(self):guard(timeout) end
 
-    function class.methods:with(f, ...) return self:get_lock():with(f, ...) end
+    function class.methods:with(f, ...) return class.methods.get_lock(self):with(f, ...) end
 end
 
 return { Array = Array, Value = Value }

@@ -70,6 +70,7 @@ local function parse(args)
     local o, i = { rest = {} }, 1
     while args[i] do
         local name, value = args[i]:match "^(%-%-[^=]+)=(.*)$"
+        if not name then name, value = args[i]:match "^(%-%a)(.+)$" end -- -j4
         name = name or args[i]
         local option = OPTIONS[name]
         if name == "-h" or name == "--help" then return { help = true } end

@@ -163,8 +163,9 @@ function methods:update(from)
     local c = object.check(self, Dict, "update")
     local manager = object.manager_of(self)
     local words = { "HSET", key_of(c, self) }
-    if getmetatable(from) == Dict or type(from) == "userdata" then from = from:copy() end
-    check.type("Dict:update", 1, from, "table")
+    local kind = check.kind(from)
+    if kind == Dict.__name or kind == "mp.Dict" then from = from:copy() end
+    if type(from) ~= "table" then check.fail("Dict:update", 1, "table or Dict", from) end
     for key, value in pairs(from) do
         words[#words + 1] = encode_key("Dict:update", key)
         words[#words + 1] = encode(manager, "Dict:update", value)

@@ -100,7 +100,9 @@ end
 --- Appends the items of a table or a list, in one step.
 function methods:extend(list)
     local c = object.check(self, List, "extend")
-    if type(list) ~= "table" or getmetatable(list) == List then list = list:copy() end
+    if getmetatable(list) == List then list = list:copy() end
+    local fits = type(list) == "table" or check.kind(list) == "mp.List"
+    if not fits then check.fail("List:extend", 1, "table or List", list) end
     local words = { "RPUSH", key_of(c, self) }
     for i = 1, #list do words[i + 2] = encode(self, "extend", list[i], 1) end
     if #words > 2 then c:command(false, words) end
@@ -126,6 +128,7 @@ local function find(self, call, items, value)
     for i, bytes in ipairs(items) do
         if decode(self, call, bytes) == value then return i end
     end
+    return nil
 end
 
 --- The place of the first item equal to a value, or nil.
@@ -136,7 +139,7 @@ function methods:remove(value)
     while true do
         local items, c = stored(self, "remove")
         local i = find(self, "remove", items, value)
-        if not i then error("List:remove: no item is equal to the value") end
+        if not i then error(("List:remove: %s is not in the list"):format(tostring(value))) end
         if c:run(false, REMOVE, object.name(self), i - 1, items[i]) then return end
     end
 end

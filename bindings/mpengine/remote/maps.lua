@@ -119,10 +119,11 @@ function maps.add(Pool, methods)
             it.taken = it.taken + n
             it.open = it.open + 1
             local token
-            token = Pool.chunk(it.pool, it.call, it.name, items, n, it.opts, false, function(values, errs)
+            local spread = it.source.spread
+            token = Pool.chunk(it.pool, it.call, it.name, items, n, it.opts, spread, function(values, errs, reasons)
                 it.open = it.open - 1
                 it.tokens[token or 0] = nil
-                local chunk = { first = first, n = n, values = values, errs = errs, at = 0 }
+                local chunk = { first = first, n = n, values = values, errs = errs, reasons = reasons, at = 0 }
                 if it.ordered then it.chunks[first] = chunk else it.chunks[#it.chunks + 1] = chunk end
                 it.arrived:wake()
                 if it.shown then
@@ -178,7 +179,8 @@ function maps.add(Pool, methods)
             close(it)
             error(placed(err, index), 0)
         end
-        return index, err and placed(err, index) or chunk.values[chunk.at]
+        if err then return index, placed(err, index) end
+        return index, chunk.values[chunk.at], chunk.reasons and chunk.reasons[chunk.at]
     end
 
     local function imap(self, call, ordered, f, value, ...)

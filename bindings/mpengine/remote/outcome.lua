@@ -45,15 +45,21 @@ end
 --- Whether they say that the task ended well.
 function outcome.is_well(bytes) return bytes:byte(1) ~= 101 end
 
---- Calls f for each item.
+local function no_list(item)
+    error(("starmap: an item is a %s, not a list of arguments"):format(type(item)), 0)
+end
+
+--- Calls f for each item. A nil that has a reason behind it keeps that.
 function outcome.map(manager, f, flags, items)
-    local values, errs = { n = items.n }, {}
+    local values, errs, reasons = { n = items.n }, {}, nil
     for i = 1, items.n do
         local item, results = items[i]
-        if flags & envelope.STAR ~= 0 and type(item) == "table" then
+        if flags & envelope.STAR == 0 then
+            results = table.pack(xpcall(f, caught, item))
+        elseif type(item) == "table" then
             results = table.pack(xpcall(f, caught, table.unpack(item, 1, item.n or #item)))
         else
-            results = table.pack(xpcall(f, caught, item))
+            results = table.pack(xpcall(no_list, caught, item))
         end
         if not results[1] then
             errs[i] = describe(manager, results[2])
@@ -61,9 +67,13 @@ function outcome.map(manager, f, flags, items)
             values[i] = table.move(results, 2, results.n, 1, { n = results.n - 1 })
         else
             values[i] = results[2]
+            if results[2] == nil and results[3] ~= nil then
+                reasons = reasons or {}
+                reasons[i] = results[3]
+            end
         end
     end
-    return encoded("m", manager, { values = values, errs = errs }, "results")
+    return encoded("m", manager, { values = values, errs = errs, reasons = reasons }, "results")
 end
 
 --- What bytes hold, from a place to another one: the kind and the value. Damaged ones are an error.
@@ -82,7 +92,7 @@ function outcome.settle(manager, result, bytes, from, to)
     result:set_error(errors.new(value))
 end
 
---- The results of a chunk: a list, and the errors by their places.
+--- The results of a chunk: a list, and the errors and the reasons of nils by their places.
 function outcome.chunk(items, n, manager, bytes, from, to, err)
     local kind, value = "e", err
     if bytes then kind, value = read(manager, bytes, from, to) end
@@ -91,7 +101,7 @@ function outcome.chunk(items, n, manager, bytes, from, to, err)
             fields.item = items[i]
             value.errs[i] = errors.new(fields)
         end
-        return value.values, value.errs
+        return value.values, value.errs, value.reasons
     end
     local errs = {}
     for i = 1, n do

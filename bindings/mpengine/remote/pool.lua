@@ -6,6 +6,7 @@ local core = require "mpengine.core"
 local envelope = require "mpengine.remote.envelope"
 local errors = require "mpengine.errors"
 local functions = require "mpengine.remote.functions"
+local options = require "mpengine.pool.options"
 local outcome = require "mpengine.remote.outcome"
 local outstanding = require "mpengine.remote.outstanding"
 local Result = require "mpengine.pool.result"
@@ -58,7 +59,7 @@ local function merged(pool, call, opts, allowed)
     for name, value in pairs(pool.opts) do all[name] = value end
     for name, value in pairs(opts) do
         all[name] = value
-        if not allowed[name] then errors.raise(("%s: unknown option '%s'"):format(call, tostring(name))) end
+        if not allowed[name] then options.unknown(call, name, allowed) end
         if not OPTIONS[name][1](value) then
             errors.raise(("%s: option '%s' must be %s, got %s"):format(call, name, OPTIONS[name][2],
                 type(value) == "number" and value or check.kind(value)))
@@ -145,7 +146,7 @@ function Chunk:done(bytes, from, to, err)
     self.finished(outcome.chunk(self.items, self.count, self.pool.manager, bytes, from, to, err))
 end
 
---- Starts f for each item of a list: `finished(values, errs)` is called for the chunk. Returns its number.
+--- Starts f for each item of a list: `finished(values, errs, reasons)` is called for the chunk. Returns its number.
 function Pool.chunk(pool, call, name, items, n, opts, star, finished)
     local flags = envelope.ITEMS | (star and envelope.STAR or 0) | (opts.pack and envelope.PACK or 0)
     items.n = n

@@ -268,9 +268,13 @@ local function define(kind)
         return c:command(true, { "LLEN", c.prefix .. "queue:" .. object.name(self) })
     end
 
-    function methods:empty() return self:qsize() == 0 end
+    function methods:empty()
+        object.check(self, class, "empty")
+        return self:qsize() == 0
+    end
 
     function methods:full()
+        object.check(self, class, "full")
         local most = tonumber(object.agree(object.manager_of(self), "Queue", object.name(self), nil, "0"))
         return most > 0 and self:qsize() >= most
     end
