@@ -1,7 +1,8 @@
 -- mpengine top: in a terminal of two sizes, by keys, and without a terminal.
 local look = require "spec.support.look"
 local support = require "spec.support"
-local quote, shell = support.quote, support.shell
+local terminal = require "spec.support.terminal"
+local quote = support.quote
 local with_program, run, says = look.with_program, look.mpengine, look.says
 
 local READY <const> = "io.stdout:write('ready\\n') io.stdout:flush()\n"
@@ -13,28 +14,9 @@ local WORK <const> = [[
   local t = co.spawn(feed)
 ]] .. READY .. "t:join()"
 
--- Runs top of a program in a terminal; calls use(screen, press, resize): screen(text…) waits until all
--- of them are shown, and gives what is; after `status` it is the shell's again.
+-- Runs top of a program in a terminal; after `status` it is the shell's again.
 local function in_terminal(pid, use)
-  local tmux = "tmux -L mpengine-spec-" .. pid
-  local program <close> = setmetatable({}, { __close = function() shell(tmux .. " kill-server 2>/dev/null") end })
-  local command = ("%s top %d; echo status $?; exec sleep 100"):format(quote(support.command), pid)
-  shell(("%s -f /dev/null new-session -d -x 80 -y 24 %s"):format(tmux, quote(command)))
-  local function screen(...)
-    local wanted, shown = { ... }, nil
-    support.eventually(function()
-      shown = shell(tmux .. " capture-pane -p")
-      for _, text in ipairs(wanted) do
-        if not shown:find(text, 1, true) then return false end
-      end
-      return true
-    end)
-    return shown
-  end
-  local function press(...) shell(tmux .. " send-keys " .. table.concat({ ... }, " ")) end
-  local function resize(x, y) shell(("%s resize-window -x %d -y %d"):format(tmux, x, y)) end
-  use(screen, press, resize)
-  return program
+  terminal.run(("%s top %d"):format(quote(support.command), pid), function(t) use(t.screen, t.press, t.resize) end)
 end
 
 local function widest(text)
@@ -65,7 +47,7 @@ describe("mpengine top", function()
     end
   end)
 
-  if shell("command -v tmux") == "" then return end
+  if not terminal.is_there then return end
 
   it("fits a terminal of 80x24 and another size, is used by keys, and ends with 0 on q", function()
     with_program(WORK, function(pid)

@@ -50,6 +50,7 @@ need_run() {
     need "hiredis and its headers, for managers of a URL" libhiredis-dev header hiredis/hiredis.h
     need "libmicrohttpd and its headers, for http.serve" libmicrohttpd-dev header microhttpd.h
     need "wslay and its headers, for WebSockets" libwslay-dev header wslay/wslay.h
+    need "libedit and its headers, for the interactive mode" libedit-dev header histedit.h
 }
 
 need_test() {
@@ -67,6 +68,7 @@ need_test() {
     need "websockets, a client of the servers" python3-websockets python_module websockets
     need "gdb with Python, which looks into processes and cores" gdb gdb -batch -ex 'python 1'
     need "script, which gives a program a terminal" bsdutils command -v script
+    need "tmux, a terminal for the programs that show something live" tmux command -v tmux
 }
 
 need_lint() {

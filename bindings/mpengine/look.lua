@@ -63,7 +63,7 @@ function Program:refresh()
         first = first or p
     end
     self.main_ended = not first or first.parent ~= nil
-    self.pid = first and first.pid or 0
+    self.pid = first and first.pid or self.pid or 0 -- that of a program that has ended stays
 end
 
 --- The programs of this user that run, by pid; and the pids of those of other versions.
