@@ -57,6 +57,8 @@ HOST_SRC    := $(filter-out %_module.c,$(wildcard engine/examples/*.c engine/hos
 # Tests that look behind the public headers are built once.
 HOST_TEST   := $(wildcard bindings/testing/*_host.c)
 LUA_SRC     := $(sort $(shell find bindings/mpengine -name '*.lua' 2>/dev/null))
+# What the interactive mode answers `help` from.
+ANNOTATIONS := bindings/library/mpengine.lua
 C_SRC       := $(ENGINE_SRC) $(TESTING_SRC) $(TEST_SRC) $(BINDING_SRC) bindings/host.c $(HOST_SRC) $(HOST_TEST) \
 	$(wildcard bindings/examples/*_module.c) $(wildcard bindings/fuzz/*.c) $(wildcard tools/*.c)
 
@@ -106,7 +108,8 @@ UV_LIBS    := $(shell pkg-config --libs libuv 2>/dev/null)
 CURL_CFLAGS := $(shell pkg-config --cflags libcurl 2>/dev/null)
 # Optional, headers only too: what these serve is missing without them, and says so.
 has = $(if $(shell printf '\043include <$(1)>' | $(CC) -E - >/dev/null 2>&1 && echo 1),-D$(2))
-OPTIONAL_CFLAGS := $(call has,microhttpd.h,LMPE_MHD) $(call has,wslay/wslay.h,LMPE_WSLAY)
+OPTIONAL_CFLAGS := $(call has,microhttpd.h,LMPE_MHD) $(call has,wslay/wslay.h,LMPE_WSLAY) \
+	$(call has,histedit.h,LMPE_EDIT)
 SYS_LIBS   := -ldl -lpthread -lm
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(WERROR)
@@ -244,9 +247,9 @@ $(BUILD)/tools/embed: $(BUILD)/obj/tools/embed.o $(if $(LUA_DIR),$(LUA_A))
 	@mkdir -p $(@D)
 	$(Q)$(link) -o $@ $< $(LUA_LIBS)
 
-$(BUILD)/modules.c: $(BUILD)/tools/embed $(LUA_SRC) $(BUILD)/sources.stamp
+$(BUILD)/modules.c: $(BUILD)/tools/embed $(LUA_SRC) $(ANNOTATIONS) $(BUILD)/sources.stamp
 	$(call say,EMBED)
-	$(Q)$< bindings $(patsubst bindings/%,%,$(LUA_SRC)) > $@
+	$(Q)$< bindings $(patsubst bindings/%,%,$(LUA_SRC) $(ANNOTATIONS)) > $@
 
 $(MODULES_OBJ): $(BUILD)/modules.c $(BUILD)/flags.stamp
 	$(call say,CC)

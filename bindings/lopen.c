@@ -34,7 +34,6 @@
     X(sharedmemory)                                                                                \
     X(pool)        /* pool */                                                                      \
     X(descriptors) /* io */                                                                        \
-    X(readline)                                                                                    \
     X(names)                                                                                       \
     X(http)                                                                                        \
     X(curl)                                                                                        \
@@ -62,6 +61,8 @@
     X(ask)                                                                                         \
     X(tracer)                                                                                      \
     X(terminal)                                                                                    \
+    X(editor)                                                                                      \
+    X(history)                                                                                     \
     X(answer)                                                                                      \
     X(signal)                                                                                      \
     X(process)                                                                                     \

@@ -34,47 +34,11 @@ end
 
 -- ---- the index of functions ----------------------------------------------------------------------
 
--- What the comment above a function says: { text, params, returns, waits }.
-local function described(comment)
-  local d = { text = {}, params = {}, returns = {} }
-  for _, line in ipairs(comment) do
-    local tag, rest = line:match "^@(%w+)%s*(.*)$"
-    if not tag then
-      table.insert(d.text, line)
-    elseif tag == "param" then
-      table.insert(d.params, rest)
-    elseif tag == "return" then
-      table.insert(d.returns, rest)
-    elseif tag == "async" then
-      d.waits = true
-    end
-  end
-  return d
-end
+local annotations = dofile "bindings/mpengine/repl/annotations.lua"
 
---- All annotated functions, in their order: a list of { class, name, signature, text, params, returns, waits }.
-function book.functions()
-  local list, comment, class, class_of = {}, {}, nil, {}
-  for line in io.lines(ANNOTATIONS) do
-    local words = line:match "^%-%-%- ?(.*)$"
-    local variable = line:match "^local ([%w_]+) = {}"
-    local owner, mark, name, arguments = line:match "^function ([%w_]+)([.:])([%w_]+)(%b())"
-    if words then
-      table.insert(comment, words)
-      class = words:match "^@class mpengine%.?([%w_.]*)" or class
-    else
-      if variable then class_of[variable] = class == "" and "mp" or class end
-      if owner then
-        local f = described(comment)
-        f.class, f.name = class_of[owner], name
-        f.signature = f.class .. mark .. name .. arguments
-        table.insert(list, f)
-      end
-      comment = {}
-    end
-  end
-  return list
-end
+--- All annotated functions, in their order.
+---@return mpengine.annotations.Function[]
+function book.functions() return (annotations.parse(io.lines(ANNOTATIONS))) end
 
 local function id_of(f) return f.class .. "." .. f.name end
 

@@ -2,7 +2,8 @@
  *
  * embed.c - compiles Lua modules, debug information kept, and writes them as the C source that
  * bindings/base/lmodules.c looks into: `embed ROOT FILE...`, each FILE under ROOT. Linked with the Lua that
- * is built against, since only that one's bytecode will do.
+ * is built against, since only that one's bytecode will do. Annotations, the file
+ * library/NAME.lua, become the module NAME.library, which returns their text.
  */
 #include <lauxlib.h>
 #include <lua.h>
@@ -12,6 +13,8 @@
 #include <string.h>
 
 #define NAME_MAX_BYTES 47 /* of a module: lmodules.h */
+
+#define LIBRARY "library/" /* the directory of annotations */
 
 static size_t written; /* bytes of code, of all modules so far */
 
@@ -33,6 +36,12 @@ write_bytes(lua_State *L, const void *bytes, size_t size, void *ud)
     return 0;
 }
 
+static int
+is_annotations(const char *file)
+{
+    return strncmp(file, LIBRARY, strlen(LIBRARY)) == 0;
+}
+
 /* Writes the code of a module; its chunk is named after its place in the library. */
 static void
 write_code(lua_State *L, const char *root, const char *file)
@@ -50,6 +59,8 @@ write_code(lua_State *L, const char *root, const char *file)
     } while (n > 0);
     fclose(f);
     luaL_pushresult(&b);
+    if (is_annotations(file))
+        lua_pushfstring(L, "return [==[\n%s]==]", lua_tostring(L, -1));
     size_t size;
     const char *text = lua_tolstring(L, -1, &size);
     const char *chunk = lua_pushfstring(L, "=%s", file);
@@ -59,12 +70,17 @@ write_code(lua_State *L, const char *root, const char *file)
     lua_settop(L, 0);
 }
 
-/* "a/b.lua" and "a/b/init.lua" are the module a.b. */
+/* "a/b.lua" and "a/b/init.lua" are the module a.b; the annotations "library/a.lua" are a.library. */
 static void
 write_entry(const char *file, size_t from, size_t to)
 {
     char name[NAME_MAX_BYTES + 1];
     size_t n = strlen(file);
+    if (is_annotations(file)) {
+        printf("{\"%.*s.library\", %zu, %zu},\n", (int)(n - strlen(LIBRARY) - 4),
+               file + strlen(LIBRARY), from, to - from);
+        return;
+    }
     n -= n > 9 && strcmp(file + n - 9, "/init.lua") == 0 ? 9 : 4;
     if (n > NAME_MAX_BYTES)
         fail(file);

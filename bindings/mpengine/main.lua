@@ -39,6 +39,7 @@ environment:
   MPENGINE_DEADLOCK=off             do not report tasks that wait for each other
   MPENGINE_EXECUTABLE=path          the program that spawn and forkserver start in a host
   MPENGINE_ARENA=name               share named objects with programs of this name
+  MPENGINE_HISTORY=file             what was typed in the interactive mode; empty: is not kept
   MPENGINE_URL=redis://…            the server of worker and dead
 ]=]
 
@@ -235,7 +236,7 @@ local function run(argv, todo)
     end
     set_arg(argv, script and todo.script or 0)
     if not script and #todo.steps == 0 and not todo.version and not todo.interactive then
-        todo.interactive = core.is_terminal(0)
+        todo.interactive = core.isatty(0)
         if todo.interactive then show_version() end
         script = not todo.interactive and "-" or nil
         argv[todo.script] = script

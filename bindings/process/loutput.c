@@ -76,6 +76,12 @@ lmpe_output_shared(lmpe *S)
         S->output->by_line = 1;
 }
 
+int
+lmpe_output_is_mid_line(const lmpe *S)
+{
+    return S->output->out.mid_line || S->output->err.mid_line;
+}
+
 void
 lmpe_output_rescue(lmpe *S)
 {
@@ -239,15 +245,19 @@ file_write(lua_State *L)
 static int
 then_call_original(lua_State *L, lmpe *S, int status)
 {
-    (void)S, (void)status;
+    (void)status;
+    S->output->out.mid_line = 0;
     return call_original(L);
 }
 
-/* io.read(), io.popen(), os.execute(): pending output is sent first. */
+/* io.read(), io.popen(), os.execute(): pending output is sent first. What follows it on a terminal is not
+ * known, but mostly ends the line. */
 static int
 flush_first(lua_State *L)
 {
     lmpe *S = lmpe_self_or_closed(L);
+    if (S->e)
+        S->output->out.mid_line = S->output->err.mid_line = 0;
     if (!S->e || S->output->out.buf.len == 0)
         return call_original(L);
     return lmpe_stream_let_go(L, all_of_stdout(S), then_call_original);
@@ -359,7 +369,10 @@ print_report(lmpe *S, const char *text, size_t n)
 {
     lmpe_output_flush(S);
     fflush(NULL);
-    print_error(S, text, n);
+    if (S->e && lmpe_stream_append(&S->output->err, text, n) != MPE_OK)
+        return;
+    if (!S->e)
+        print_error(S, text, n);
     print_error(S, "\n", 1);
 }
 

@@ -47,6 +47,8 @@ void lmpe_output_forked(lmpe *S);
 /* Other processes will write to the same descriptors: flushes, and from now on lines are written
  * whole. */
 void lmpe_output_shared(lmpe *S);
+/* Has the text that was written last not ended its line? */
+int lmpe_output_is_mid_line(const lmpe *S);
 /* From a signal handler that ends the process: writes as much as possible. */
 void lmpe_output_rescue(lmpe *S);
 

@@ -10,10 +10,12 @@
  * unit is sent: the bytes that were due when the lock was acquired. Before the first byte of a
  * unit the lock is released again when nothing can be written. In the middle it is kept, so that
  * no output of other processes comes in between. A single piece written to another file than
- * stdout needs no lock: it is whole by itself.
+ * stdout needs no lock: it is whole by itself. A line that is edited on the same terminal is off the
+ * screen from the first byte of a text to its last.
  */
 #include "process/lstream.h"
 
+#include "process/leditor.h"
 #include "task/lturn.h"
 
 #include <errno.h>
@@ -104,12 +106,22 @@ compact(lmpe_stream *st)
         mpe_buf_reset(&st->buf, BUFFER_MAX);
 }
 
+/* The cursor is neither at the beginning of a line nor, by an escape code, where it was before. */
+static int
+ends_mid_line(const uint8_t *text, size_t size)
+{
+    return text[size - 1] != '\n' && !(size > 1 && memcmp(text + size - 2, "\0338", 2) == 0);
+}
+
 /* Everything due was sent, or cannot be sent. */
 static int
 end_writing(lmpe_stream *st, int error)
 {
     if (error == EPIPE && st->fd == STDOUT_FILENO)
         end_by_pipe(st->S);
+    if (st->due > 0)
+        st->mid_line = ends_mid_line(st->buf.data, st->due);
+    lmpe_editor_show_again(st->mid_line);
     st->left = st->due;
     st->error = error;
     release_lock(st);
@@ -137,6 +149,7 @@ write_piece(const lmpe_stream *st)
         errno = EAGAIN;
         return -1;
     }
+    lmpe_editor_make_room(st->fd, st->buf.data + st->left, size);
     return write(st->fd, st->buf.data + st->left, size);
 }
 
@@ -245,6 +258,7 @@ lmpe_stream_drain(lmpe_stream *st)
     size_t size = st->due - st->left;
     if (size == 0)
         return MPE_OK;
+    lmpe_editor_make_room(st->fd, bytes, size);
     if (mpe_write_whole(st->S->e, st->fd, bytes, size) != MPE_OK)
         error = errno;
     stop_watching(st);

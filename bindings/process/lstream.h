@@ -19,6 +19,7 @@ typedef struct lmpe_stream {
     int wants_lock; /* another process has it, and this one waits for it */
     int watches;    /* what the waiter is filed for: see lstream.c */
     int error;      /* errno of the last failed write */
+    int mid_line;   /* the last byte sent was no newline */
     mpe_waiter waiter;
     mpe_waitlist callers; /* they wait until everything due was sent */
 } lmpe_stream;

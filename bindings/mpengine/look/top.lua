@@ -274,7 +274,7 @@ local ENTER <const>, LEAVE <const> = "\27[?1049h\27[?25l\27[2J", "\27[?25h\27[?1
 ---@return string? frame
 function top.of(program)
     local ui = { program = program, sort = "c", chosen = 1, scroll = 0, seen = measure(program) }
-    if not (core.is_terminal(0) and core.is_terminal(1)) then
+    if not (core.isatty(0) and core.isatty(1)) then
         core.sleep(PERIOD)
         local seen = measure(program, ui.seen)
         if #seen.processes == 0 then return ("the program with pid %d has ended"):format(program.pid) end

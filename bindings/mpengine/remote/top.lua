@@ -118,7 +118,7 @@ local CLEAR <const> = "\27[H\27[2J"
 ---@param count integer?
 function top.run(manager, interval, count)
     local c = client.of(manager)
-    local is_screen = core.is_terminal(1)
+    local is_screen = core.isatty(1)
     count = count or not is_screen and 1 or math.huge
     local title = ("%s (%s)"):format(c.address.shown, manager.namespace)
     local before = top.picture(c)
