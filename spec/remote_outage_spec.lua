@@ -2,35 +2,7 @@
 local support = require "spec.support"
 local redis = require "spec.support.redis"
 
-local HEAD = [[
-local co = mp.co
-local URL, DIR, PID, COMMAND = %q, %q, %d, %q
-local function open(options)
-  local all = { lease = 2 }
-  for k, v in pairs(options or {}) do all[k] = v end
-  return mp.Manager(URL, all)
-end
-local function matches(text, pattern) raises(pattern, error, tostring(text), 0) end
--- Commands of the server's own tool.
-local function cli(...)
-  local r = assert(mp.subprocess.run{ "redis-cli", "-s", DIR .. "/socket", ... })
-  return r.stdout
-end
--- A server of the same directory, once it answers.
-local function start_again(...)
-  local p = mp.subprocess.Popen{ "redis-server", "--port", "0", "--unixsocket", DIR .. "/socket", "--dir", DIR,
-    "--save", "", stdout = "pipe", ... }
-  repeat local line = p:read "l" until line:find "[Rr]eady to accept"
-  return p
-end
-]]
-
-local function with_server(arguments, code, opts)
-  local server = redis.start(arguments)
-  local ok, err = pcall(support.ok, HEAD:format(server.url, server.dir, server.pid, support.command) .. code, opts)
-  redis.remove(server)
-  if not ok then error(err, 0) end
-end
+local with_server = redis.with_server
 
 describe("a manager", function()
   it("goes on when its connections are cut and its scripts are forgotten", function()
@@ -164,7 +136,7 @@ describe("a manager", function()
     local port = 20000 + math.random(20000)
     local server = redis.start(("--tls-port %d --tls-cert-file %s/cert.pem --tls-key-file %s/key.pem "
       .. "--tls-ca-cert-file %s/cert.pem --tls-auth-clients no"):format(port, dir, dir, dir), dir)
-    local done, err = pcall(support.ok, (HEAD .. [[
+    local done, err = pcall(support.ok, redis.head(server) .. ([[
       local url = "rediss://localhost:%d/1"
       matches(select(2, pcall(mp.Manager, url)), "certificate")
       matches(select(2, pcall(mp.Manager, url, { ca = "/nonexistent" })), "a file of certificates that can be read")
@@ -178,7 +150,7 @@ describe("a manager", function()
       while mp.now() < till do end
       eq({ l:locked(), d.none }, { true })
       l:release()
-    ]]):format(server.url, server.dir, server.pid, support.command, port))
+    ]]):format(port))
     redis.remove(server)
     if not done then error(err, 0) end
   end)

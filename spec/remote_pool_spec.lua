@@ -232,12 +232,12 @@ describe("a remote pool", function()
       co.sleep(0.2)
       os.execute("kill -9 %d")
       co.sleep(0.3)
-      local again = mp.subprocess.Popen{ "redis-server", "--port", "0", "--unixsocket", %q .. "/socket", "--dir", %q,
+      local again = mp.subprocess.Popen{ %q, "--port", "0", "--unixsocket", %q .. "/socket", "--dir", %q,
         "--save", "", "--appendonly", "yes", stdout = "null" }
       for i, r in ipairs(results) do eq(r:get(20), 0.01) end
       eq(pool:apply(jobs.add, { 1, 2 }), 3)
       again:kill()
-    ]]):format(own.pid, own.dir, own.dir), { timeout = 60 })
+    ]]):format(own.pid, redis.program, own.dir, own.dir), { timeout = 60 })
     redis.remove(own)
   end)
 

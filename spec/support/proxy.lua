@@ -6,6 +6,7 @@
 --   delay MS      passes replies on so much later
 --   hold          passes nothing on, in neither direction, and closes nothing
 --   cut           cuts all connections
+--   refuse        cuts all connections, and new ones at once
 --   half          ends the replies of all connections, as a shutdown does; requests still pass
 local uv = require "luv"
 require "mpengine".signal("PIPE", "ignore")
@@ -70,6 +71,7 @@ local function accept(listener)
   local link = { client = uv.new_tcp(), server = uv.new_pipe(false), held = {}, late = 0, due = 0 }
   listener:accept(link.client)
   links[link] = true
+  if mode == "refuse" then return cut(link) end
   link.server:connect(path, function(err)
     if err or not links[link] then return cut(link) end
     forward(link, link.client, function(bytes) pass(link, link.server, bytes) end)
@@ -94,6 +96,7 @@ local function obey(word, number)
   end
   local was_held = mode == "hold"
   mode, value = word, number
+  if mode == "refuse" then for link in pairs(links) do cut(link) end end
   for link in pairs(links) do link.left = nil end
   if was_held then release() end
 end
