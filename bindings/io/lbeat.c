@@ -2,7 +2,8 @@
  *
  * lbeat.c - a thread that tells a server again and again that this process is alive, whatever its
  * tasks do: it sends the same bytes at intervals, over a connection of its own that it makes again when
- * it is lost. No Lua runs in it, and it shares nothing with the loop.
+ * it is lost. No Lua runs in it, and it shares nothing with the loop but a pipe, into which it writes a
+ * byte when the server has answered over another connection than before.
  *
  * Fork: the mutex is held while libcurl runs, never while the thread waits, and by fork, so that a
  * child finds no lock of a library taken. The thread is the parent's; a child makes its own.
@@ -23,7 +24,7 @@
 #define BEAT "mpengine.beat"
 #define CONNECT_MS 3000
 #define ANSWER_MS 5000
-#define AGAIN_MS 1000 /* after a failure */
+#define AGAIN_MS 1000 /* at most, after a failure: a lease is short */
 
 typedef struct beat {
     pthread_t thread;
@@ -31,6 +32,8 @@ typedef struct beat {
     lmpe *S;
     struct curl_slist *resolve;
     int stop[2];  /* a pipe: its end is the sign to stop */
+    int again[2]; /* a pipe: a byte for each connection after the first one */
+    int has_beaten;
     int interval; /* milliseconds */
     char *url, *path, *ca;
     char *greeting, *bytes;
@@ -191,15 +194,27 @@ drain(beat *b)
 static int
 beat_once(beat *b)
 {
-    if (b->fd == CURL_SOCKET_BAD &&
-        !(connect_again(b) && send_all(b, b->greeting, b->greeting_size)))
+    int is_new = b->fd == CURL_SOCKET_BAD;
+    if (is_new && !(connect_again(b) && send_all(b, b->greeting, b->greeting_size)))
         return 0;
     if (drain(b) < 0 || !send_all(b, b->bytes, b->size))
         return 0;
     long n = 0;
     while (n == 0 && wait_for(b, POLLIN, ANSWER_MS))
         n = drain(b);
+    if (n > 0 && is_new && b->has_beaten)
+        (void)!write(b->again[1], "", 1);
+    b->has_beaten |= n > 0;
     return n > 0;
+}
+
+/* After a failure it is tried sooner, as a part of the lease is over. */
+static int
+pause_of(const beat *b, int ok)
+{
+    if (ok)
+        return b->interval;
+    return b->interval / 4 < AGAIN_MS ? b->interval / 4 : AGAIN_MS;
 }
 
 static void *
@@ -212,7 +227,7 @@ run(void *ud)
         int ok = beat_once(b);
         if (!ok)
             disconnect(b);
-        int rc = poll(&stop, 1, ok || b->interval < AGAIN_MS ? b->interval : AGAIN_MS);
+        int rc = poll(&stop, 1, pause_of(b, ok));
         if (rc < 0 && errno != EINTR)
             break;
     } while (!stop.revents);
@@ -235,6 +250,16 @@ release(beat *b)
 }
 
 static void
+close_pair(int pair[2])
+{
+    for (int i = 0; i < 2; i++) {
+        if (pair[i] >= 0)
+            close(pair[i]);
+        pair[i] = -1;
+    }
+}
+
+static void
 stop(beat *b)
 {
     if (b->stop[1] < 0)
@@ -247,7 +272,28 @@ stop(beat *b)
         if (b->S->e)
             mpe_own_threads(b->S->e, -1);
     }
-    close(b->stop[0]);
+    close_pair(b->stop);
+    close_pair(b->again);
+}
+
+/* beat:again_fd() -> a descriptor that is readable when there is another connection than before. */
+static int
+again_fd(lua_State *L)
+{
+    beat *b = luaL_checkudata(L, 1, BEAT);
+    lua_pushinteger(L, b->again[0]);
+    return 1;
+}
+
+/* beat:forget_again(): it is readable when there is another one than now. */
+static int
+forget_again(lua_State *L)
+{
+    beat *b = luaL_checkudata(L, 1, BEAT);
+    char bytes[64];
+    while (read(b->again[0], bytes, sizeof bytes) == sizeof bytes)
+        ;
+    return 0;
 }
 
 static int
@@ -285,6 +331,39 @@ start(beat *b)
     return rc;
 }
 
+static int
+make_pipe(int pair[2], int flags)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC | flags) != 0)
+        return -1;
+    pair[0] = mpe_fd_lift(ends[0]);
+    pair[1] = mpe_fd_lift(ends[1]);
+    return 0;
+}
+
+static int
+fail(lua_State *L, beat *b, const char *what, int error)
+{
+    close_pair(b->stop);
+    close_pair(b->again);
+    release(b);
+    return luaL_error(L, "cannot %s: %s", what, strerror(error));
+}
+
+static void
+read_options(lua_State *L, beat *b)
+{
+    b->url = copy(L, "url", NULL);
+    b->path = copy(L, "path", NULL);
+    b->ca = copy(L, "ca", NULL);
+    b->greeting = copy(L, "greeting", &b->greeting_size);
+    b->bytes = copy(L, "bytes", &b->size);
+    char *resolve = copy(L, "resolve", NULL);
+    b->resolve = resolve ? lmpe_libcurl.slist_append(NULL, resolve) : NULL;
+    free(resolve);
+}
+
 /* beat(options) -> an object; the beats end when it is collected. Fields: url, path, ca and resolve
  * as of stream, greeting and bytes to send, seconds between beats. */
 static int
@@ -295,32 +374,21 @@ new_beat(lua_State *L)
     luaL_checktype(L, 1, LUA_TTABLE);
     pthread_once(&once, add_fork_handlers);
     beat *b = lua_newuserdatauv(L, sizeof *b, 0);
-    *b = (beat){.owner = getpid(), .S = lmpe_self(L), .stop = {-1, -1}, .fd = CURL_SOCKET_BAD};
-    luaL_setmetatable(L, BEAT);
+    *b = (beat){.owner = getpid(),
+                .S = lmpe_self(L),
+                .stop = {-1, -1},
+                .again = {-1, -1},
+                .fd = CURL_SOCKET_BAD};
     lua_getfield(L, 1, "seconds");
     b->interval = (int)(luaL_checknumber(L, -1) * 1000);
     lua_pop(L, 1);
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0)
-        return luaL_error(L, "cannot make a pipe: %s", strerror(errno));
-    b->stop[0] = mpe_fd_lift(ends[0]);
-    int keep = mpe_fd_lift(ends[1]);
-    b->url = copy(L, "url", NULL);
-    b->path = copy(L, "path", NULL);
-    b->ca = copy(L, "ca", NULL);
-    b->greeting = copy(L, "greeting", &b->greeting_size);
-    b->bytes = copy(L, "bytes", &b->size);
-    char *resolve = copy(L, "resolve", NULL);
-    b->resolve = resolve ? lmpe_libcurl.slist_append(NULL, resolve) : NULL;
-    free(resolve);
+    if (make_pipe(b->stop, 0) != 0 || make_pipe(b->again, O_NONBLOCK) != 0)
+        return fail(L, b, "make a pipe", errno);
+    read_options(L, b);
     int rc = b->url && b->greeting && b->bytes ? start(b) : ENOMEM;
-    if (rc != 0) {
-        close(b->stop[0]);
-        close(keep);
-        release(b);
-        return luaL_error(L, "cannot start a thread: %s", strerror(rc));
-    }
-    b->stop[1] = keep;
+    if (rc != 0)
+        return fail(L, b, "start a thread", rc);
+    luaL_setmetatable(L, BEAT);
     mpe_own_threads(b->S->e, 1);
     return 1;
 }
@@ -329,9 +397,10 @@ static void
 on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"beat", new_beat}, {NULL, NULL}};
-    static const luaL_Reg none[] = {{NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"again_fd", again_fd}, {"forget_again", forget_again}, {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
-    lmpe_http_kind(L, BEAT, none, beat_gc, beat_gc);
+    lmpe_http_kind(L, BEAT, methods, beat_gc, beat_gc);
 }
 
 const lmpe_module lmpe_beat_module = {.open = on_open};

@@ -4,6 +4,7 @@
 local check = require "mpengine.check"
 local client = require "mpengine.remote.client"
 local object = require "mpengine.remote.object"
+local settle = require "mpengine.remote.settle"
 require "mpengine.remote.mail"
 
 -- ARGV: name, client, lease, token. D keeps what each token was told, for a task whose message is lost, until the
@@ -87,6 +88,16 @@ look()
 return {call('LLEN', Q), call('HEXISTS', B, 'broken')}
 ]])
 
+-- The last party had let the others go. Another party waits no more.
+local SETTLEMENT = settle.new(COMMON, [[
+drop(Q)
+local last = call('HGET', B, 'last')
+if last and is_stale(last) then
+    if has_left(last) then break_it() else open() end
+end
+return 1
+]], function(c, name) return { name, c.id, c:lease_ms() } end)
+
 local Barrier = object.class("Barrier", "barrier")
 local methods, fields = Barrier.methods, Barrier.fields
 
@@ -121,6 +132,7 @@ function methods:wait(timeout)
     local c = object.check(self, Barrier, "wait")
     check.timeout("Barrier:wait", 1, timeout)
     local p, token = parameters(self), nil
+    c:uses(SETTLEMENT, object.name(self))
     local index = c:obtain({
         ask = function(of)
             token = of

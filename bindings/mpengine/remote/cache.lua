@@ -342,7 +342,7 @@ function methods:fetch(key, f, opts)
         c.fetching[of] = nil
         lock.release(c, "Cache:fetch", of, grant.fence)
     end })
-    c.fetching[of] = core.current()
+    c.fetching[of], c.granted[of] = core.current(), grant.fence
     if waited then
         local again = c:run(true, GET, object.name(self), field)
         if again[1] then return decode(self, "fetch", again[1]) end

@@ -59,7 +59,11 @@ local function open(self, name, deadline, once)
         local limit = math.min(deadline, core.now() + math.max(0.1, self.connect_timeout))
         local conn, why, refused = connection.open(self.address,
             { ca = self.ca, name = "mpengine-" .. self.id, silence = name == "mail" and client.BLOCK + 2 }, limit)
-        if conn then return conn end
+        if conn and (name ~= "commands" or self:settle(conn, limit)) then return conn end
+        if conn then
+            why, refused = conn.lost or "timeout", false
+            conn:close(why)
+        end
         if refused and not is_passing(why) then raise("refused", failed(self, why)) end
         local pause = attempts:take()
         if once and not refused or core.now() + pause >= deadline then raise("disconnected", failed(self, why)) end
@@ -143,9 +147,10 @@ end
 -- ---- scripts ---------------------------------------------------------------------------------
 
 --- What every script begins with. KEYS[1] is the prefix of the namespace, so that all keys are of one
---- slot. Times are the server's, in milliseconds. An owner is alive until its deadline in `live`. When no
---- beat was heard for longer than a lease the server was away, and no owner is judged dead before one lease
---- has passed again. One beat in a tenth of a lease is enough. A list of waiting tasks has "client token" each.
+--- slot. Times are the server's, in milliseconds. An owner is alive until its deadline in `live`. It beats three
+--- times in a lease, so when no beat of any was heard for half of one the server was away, and no owner is judged dead
+--- before one lease has passed again. What it asks for is a beat too, one in a tenth of a lease. A list of waiting
+--- tasks has "client token" each.
 local PRELUDE <const> = [[
 local P = KEYS[1]
 local call = redis.call
@@ -153,13 +158,15 @@ local function now()
     local t = call('TIME')
     return t[1] * 1000 + math.floor(t[2] / 1000)
 end
-local function beat(client, lease, at)
-    local left = tonumber(call('ZSCORE', P .. 'live', client) or 0) - at
-    if left > 0.9 * lease and left <= lease then return end
+local function hear(client, lease, at)
     local last = tonumber(call('GET', P .. 'beat') or at)
-    if at - last > lease then call('SET', P .. 'grace', at + lease) end
+    if at - last > lease / 2 then call('SET', P .. 'grace', at + lease) end
     call('SET', P .. 'beat', at)
     call('ZADD', P .. 'live', at + lease, client)
+end
+local function beat(client, lease, at)
+    local left = tonumber(call('ZSCORE', P .. 'live', client) or 0) - at
+    if left <= 0.9 * lease or left > lease then hear(client, lease, at) end
 end
 local function deadline(client)
     local till = tonumber(call('ZSCORE', P .. 'live', client) or 0)
@@ -204,7 +211,7 @@ end
 -- What is left of a client that is dead for a day goes with it. One that comes back before finds its tasks.
 local BEAT = client.script [[
 local at = now()
-beat(ARGV[1], tonumber(ARGV[2]), at)
+hear(ARGV[1], tonumber(ARGV[2]), at)
 for _, gone in ipairs(call('ZRANGEBYSCORE', P .. 'live', '-inf', at - 86400000, 'LIMIT', 0, 16)) do
     call('DEL', P .. 'mail:' .. gone, P .. 'tasks:' .. gone, P .. 'once:' .. gone)
     call('ZREM', P .. 'live', gone)
@@ -285,11 +292,22 @@ end
 
 function Client:lease_ms() return self.lease * 1000 // 1 | 0 end
 
+--- Connects again after the beats did, though no task asks for anything: what this process has given up is to be told
+--- to a server that does not know it (settle.lua).
+local function watch(self)
+    local fd = self.beat:again_fd()
+    while core.wait_fd(fd, "r") do
+        self.beat:forget_again()
+        repeat_until_done(function() self:command(true, { "PING" }) end)
+    end
+end
+
 --- From now on the server hears of this process, so that it keeps what it has acquired.
 function Client:keep_alive()
     if self.beat then return end
     self.beat = connection.beat(self.address, { ca = self.ca, seconds = self.lease / 3 },
         { "EVAL", BEAT.text, 1, self.prefix, self.id, self:lease_ms() })
+    core.spawn(watch, self)
 end
 
 -- ---- clients ---------------------------------------------------------------------------------
@@ -309,7 +327,7 @@ local function new(manager, address)
         timeout = manager.timeout, connect_timeout = math.min(3, manager.timeout), lease = manager.lease,
         id = ("%d-%016x"):format(core.pid(), random_number()),
         connections = {}, opening = {}, waits = {}, last_wait = 0, ended = {}, held = {}, owned = {}, permits = {},
-        fetching = {},
+        fetching = {}, used = {}, granted = {},
     }, Client)
 end
 

@@ -208,10 +208,10 @@ end
 
 -- ---- access ----------------------------------------------------------------------------------
 
-local COMMANDS <const> = "auth ping select echo client|setname eval evalsha script|load time get set setnx del exists "
-    .. "incr decr pexpire persist getrange setrange hget hset hsetnx hdel hexists hlen hgetall hmget hvals hkeys "
-    .. "hincrby hrandfield lpush rpush lpop lindex lpos lrange ltrim lset lrem llen zadd zrem zscore zrange zcount "
-    .. "zrangebyscore zremrangebyscore zcard zpopmin xadd xread xtrim"
+local COMMANDS <const> = "auth ping select echo info|server client|setname eval evalsha script|load time get "
+    .. "set setnx del exists incr decr pexpire persist getrange setrange hget hset hsetnx hdel hexists hlen "
+    .. "hgetall hmget hvals hkeys hincrby hrandfield lpush rpush lpop lindex lpos lrange ltrim lset lrem "
+    .. "llen zadd zrem zscore zrange zcount zrangebyscore zremrangebyscore zcard zpopmin xadd xread xtrim"
 
 --- Prints the command that makes a user for one namespace: the exit status.
 ---@param args string[]

@@ -5,6 +5,7 @@ local client = require "mpengine.remote.client"
 local core = require "mpengine.core"
 local lock = require "mpengine.remote.lock"
 local object = require "mpengine.remote.object"
+local settle = require "mpengine.remote.settle"
 local sync = require "mpengine.sync"
 
 -- After those of a lock, ARGV: name of the condition, client and token of the caller
@@ -56,6 +57,10 @@ for i = 1, tonumber(ARGV[7]) do
 end
 return tonumber(ARGV[7])
 ]])
+
+-- ARGV[4]: name of the condition. The lock is settled for itself.
+local SETTLEMENT = settle.new(lock.SCRIPT, "drop(P .. 'cond:' .. ARGV[4])",
+    function(c, name) return { "", c.id, c:lease_ms(), name } end)
 
 local Condition = object.class("Condition", "condition")
 local methods = Condition.methods
@@ -116,6 +121,7 @@ end
 --- Waits for the notification and the lock: state.grant, and whether it was notified.
 local function wait(c, self, name, held, timeout, state)
     local begun = false
+    c:uses(SETTLEMENT, object.name(self))
     local function run(script, token, ...)
         return c:run(true, script, name, c.id, c:lease_ms(), object.name(self), token, ...)
     end

@@ -4,6 +4,7 @@ local check = require "mpengine.check"
 local client = require "mpengine.remote.client"
 local core = require "mpengine.core"
 local object = require "mpengine.remote.object"
+local settle = require "mpengine.remote.settle"
 require "mpengine.remote.mail"
 
 -- ARGV: name, client, lease, token, n, may it wait. {1}: taken, {0, ms}: ask again then
@@ -56,6 +57,12 @@ if head == entry then tell_next() end
 return 1
 ]])
 
+local SETTLEMENT = settle.new(COMMON, [[
+drop(Q)
+tell_next()
+return 1
+]], function(c, name) return { name, c.id, c:lease_ms() } end)
+
 local RateLimiter = object.class("RateLimiter", "limiter")
 local methods = RateLimiter.methods
 
@@ -93,6 +100,7 @@ function methods:acquire(n, timeout)
     local deadline = timeout and core.now() + timeout
     local wait <close> = c:wait()
     c:keep_alive()
+    c:uses(SETTLEMENT, object.name(self))
     local left = timeout ~= 0
     local _ <close> = setmetatable({}, { __close = function(_, err)
         if not left then return end

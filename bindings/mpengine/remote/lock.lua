@@ -8,6 +8,7 @@ local core = require "mpengine.core"
 local check = require "mpengine.check"
 local client = require "mpengine.remote.client"
 local object = require "mpengine.remote.object"
+local settle = require "mpengine.remote.settle"
 local sync = require "mpengine.sync"
 require "mpengine.remote.mail"
 
@@ -101,6 +102,25 @@ local LOCKED = client.script(lock.SCRIPT .. [[
 return owner()[1] and 1 or 0
 ]])
 
+-- ARGV[4]: the fence of what this process holds, or ''. A fence that is greater than the lock's was given later than
+-- all that the server knows, so this process owns it. A smaller one is lost: the lock went to another process.
+lock.SETTLEMENT = settle.new(lock.SCRIPT, [[
+drop(Q)
+local fence, h = ARGV[4], call('HMGET', L, 'owner', 'token', 'fence')
+if fence ~= '' and tonumber(h[3] or 0) < tonumber(fence) then
+    if is_short then call('PERSIST', L) end
+    call('HSET', L, 'owner', me, 'token', '', 'fence', fence, 'died', '0')
+    return 1
+end
+if fence ~= '' and h[3] ~= fence then lose(fence) end
+if h[1] == me and h[3] ~= fence and is_stale(me .. ' ' .. h[2]) then
+    call('HSET', L, 'released', h[3], 'died', '0')
+    give_next('0')
+end
+return 1
+]], function(c, name) return { name, c.id, c:lease_ms(), c.granted[name] or "" } end,
+    { is_held = function(c, name) return c.granted[name] ~= nil end })
+
 -- ---- Lock ------------------------------------------------------------------------------------
 
 local Lock = object.class("Lock", "lock")
@@ -109,6 +129,7 @@ local Lock = object.class("Lock", "lock")
 function lock.grant(fence, died) return { fence = math.tointeger(tonumber(fence)), died = died == "1" } end
 
 local function source(c, name)
+    c:uses(lock.SETTLEMENT, name)
     local function granted(reply)
         if reply[1] == 1 then return lock.grant(reply[2], reply[3]) end
         return nil, reply[2] and math.max(0.01, reply[2] / 1000 + 0.005)
@@ -128,12 +149,15 @@ lock.source = source
 --- Acquires: the grant, or nil.
 local function acquire(c, name, timeout)
     c:keep_alive()
-    return c:obtain(source(c, name), timeout)
+    local got = c:obtain(source(c, name), timeout)
+    if got then c.granted[name] = got.fence end
+    return got
 end
 
 lock.acquire = acquire
 
 local function release(c, call, name, fence)
+    if c.granted[name] == fence then c.granted[name] = nil end
     local said
     local function give() said = c:surely(fence ~= nil, RELEASE, name, c.id, c:lease_ms(), fence or "") end
     if fence then c:eventually(give) else give() end
@@ -238,6 +262,7 @@ end
 --- The task is about to release it for a time, whatever its level.
 function lock.suspend(c, self)
     local name = object.name(self)
+    c.granted[lock.held_name(self)] = nil
     if getmetatable(self) == Lock then c.held[name] = nil else c.owned[name] = nil end
 end
 
@@ -249,6 +274,7 @@ function lock.resume(c, self, held, fence)
     else
         c.owned[name] = { task = held.task, depth = held.depth, fence = fence }
     end
+    c.granted[lock.held_name(self)] = fence
 end
 
 for _, class in ipairs { Lock, RLock } do sync.add(class.kind, class, class.methods) end

@@ -9,6 +9,8 @@ local client = require "mpengine.remote.client"
 local errors = require "mpengine.errors"
 local Event = require("mpengine.co").Event
 
+require "mpengine.remote.settle"
+
 local Client = client.Client
 
 local COUNT <const> = 256 -- messages of one read
@@ -133,6 +135,7 @@ end
 --- The task is killed, or there is an error, when it may have been given something. When there is no server it is
 --- given back as soon as there is one again.
 local function withdraw(self, source, wait, err)
+    self:has_left(wait.token)
     self:eventually(function()
         local given = wait.mail and source.given(wait.mail)
         if given == nil then given = source.leave(wait.token) end
@@ -164,7 +167,9 @@ function Client:obtain(source, timeout)
         end
         if deadline and core.now() >= deadline then
             over = true
-            return source.leave(wait.token)
+            value = source.leave(wait.token)
+            if value == nil then self:has_left(wait.token) end
+            return value
         end
         value, again = source.ask(wait.token, true)
         if value ~= nil then

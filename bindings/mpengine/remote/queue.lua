@@ -5,6 +5,7 @@
 local check = require "mpengine.check"
 local client = require "mpengine.remote.client"
 local object = require "mpengine.remote.object"
+local settle = require "mpengine.remote.settle"
 require "mpengine.remote.mail"
 
 -- ARGV: name, client, lease, token. G: tasks that wait for an item, W: tasks that wait for room, V: their items,
@@ -172,6 +173,27 @@ if call('LREM', P .. 'queuej:' .. name, 1, entry) == 1 then return 0 end
 return tonumber(call('HGET', S, 'unfinished') or 0) <= 0 and 1 or 0
 ]])
 
+-- An item that a task had got is not given again, one that it had given back is there again. A put that had ended is
+-- done as soon as there is room, unless it had failed.
+local SETTLEMENT = settle.new(COMMON, [[
+drop(G)
+for _, held in ipairs(call('HKEYS', H)) do
+    if is_stale(held) then
+        local item = call('HGET', H, held)
+        call('HDEL', H, held)
+        if has_left(held) and not hand(item) then call('LPUSH', Q, item) end
+    end
+end
+for _, waiting in ipairs(call('HKEYS', V)) do
+    if is_stale(waiting) and has_left(waiting) then
+        call('HDEL', V, waiting)
+        call('LREM', W, 1, waiting)
+        call('HINCRBY', S, 'unfinished', -1)
+    end
+end
+return 1
+]], function(c, name) return { name, c.id, c:lease_ms() } end)
+
 local function run(c, self, safe, script, token, ...)
     return c:run(safe, script, object.name(self), c.id, c:lease_ms(), token or "", ...)
 end
@@ -188,6 +210,7 @@ local function define(kind)
             if reply ~= 0 then return reply end
         end
         local number
+        c:uses(SETTLEMENT, object.name(self))
         local _ <close> = setmetatable({}, { __close = function() if number then c:over(number) end end })
         local reply = c:obtain({
             ask = function(token, join)
@@ -212,6 +235,7 @@ local function define(kind)
         local c = object.check(self, class, call)
         check.timeout(kind .. ":" .. call, 1, timeout)
         local of
+        c:uses(SETTLEMENT, object.name(self))
         local function said(reply, token)
             of = token
             if reply[1] == 1 then return reply[2] end

@@ -4,6 +4,7 @@
 local check = require "mpengine.check"
 local client = require "mpengine.remote.client"
 local object = require "mpengine.remote.object"
+local settle = require "mpengine.remote.settle"
 local sync = require "mpengine.sync"
 require "mpengine.remote.mail"
 
@@ -81,6 +82,23 @@ give()
 return free()
 ]])
 
+-- Permits that were given back are free again. One that the server has forgotten may be given to another task too.
+local function settlement(kind)
+    local function held(c, name) return c.permits[kind .. name] or {} end
+    return settle.new(COMMON, [[
+drop(Q)
+for _, entry in ipairs(call('HKEYS', H)) do
+    if is_stale(entry) then
+        call('HDEL', H, entry)
+        call('INCR', S)
+    end
+end
+give()
+return 1
+]], function(c, name) return { kind, name, c.id, c:lease_ms() } end,
+        { tokens = held, is_held = function(c, name) return #held(c, name) > 0 end })
+end
+
 local function permits(c, class, name)
     local key = class.kind .. name
     c.permits[key] = c.permits[key] or {}
@@ -105,7 +123,7 @@ end
 
 local function define(kind)
     local class = object.class(kind, "semaphore")
-    local methods = class.methods
+    local methods, SETTLEMENT = class.methods, settlement(kind)
 
     --- Takes a permit: true, or nil and "timeout".
     ---@param timeout number? seconds
@@ -114,6 +132,7 @@ local function define(kind)
         check.timeout(kind .. ":acquire", 1, timeout)
         local name = object.name(self)
         c:keep_alive()
+        c:uses(SETTLEMENT, name)
         local token = c:obtain(source(c, class, name), timeout)
         if not token then return nil, "timeout" end
         table.insert(permits(c, class, name), token)
