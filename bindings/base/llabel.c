@@ -33,9 +33,8 @@ places_of(lua_State *L, lmpe *S)
     return p;
 }
 
-/* The number of the innermost line of the script; 0: there is none. */
-static uint32_t
-place_here(lua_State *L, lmpe *S)
+uint32_t
+lmpe_place_here(lua_State *L, lmpe *S)
 {
     lua_Debug ar;
     char text[LUA_IDSIZE + 16];
@@ -61,7 +60,7 @@ lmpe_label(lua_State *L, lmpe *S, mpe_object *o, int name)
     mpe_bytes bytes = {NULL, 0};
     if (lua_type(L, name) == LUA_TSTRING)
         bytes.data = lua_tolstring(L, name, &bytes.size);
-    return mpe_object_label(S->e, o, bytes, place_here(L, S));
+    return mpe_object_label(S->e, o, bytes, lmpe_place_here(L, S));
 }
 
 /* ---- fields ---- */

@@ -17,6 +17,8 @@ void lmpe_take_name(lua_State *L, const char *call);
 /* Labels a new object with the name at that index, nil: none, and the line of the script that runs.
  * Errors: those of mpe_object_label. */
 int lmpe_label(lua_State *L, lmpe *S, mpe_object *o, int name);
+/* The number of the innermost line of the script, of mpe_place_note; 0: there is none. */
+uint32_t lmpe_place_here(lua_State *L, lmpe *S);
 /* Pushes bytes as a text for people: printable UTF-8 as it is, all else escaped as in C. */
 void lmpe_push_escaped(lua_State *L, const char *bytes, size_t size);
 

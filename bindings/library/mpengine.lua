@@ -1262,39 +1262,43 @@ function co.watchdog(seconds) end
 
 --- Of the tasks of one process, as all objects of co.
 ---@class mpengine.co.Event : mpengine.Event
+---@param opts? { name?: string } a name, which tostring and dumps show
 ---@return mpengine.co.Event
-function co.Event() end
+function co.Event(opts) end
 
 ---@class mpengine.co.Lock : mpengine.Lock
+---@param opts? { name?: string } a name, which tostring and dumps show
 ---@return mpengine.co.Lock
-function co.Lock() end
+function co.Lock(opts) end
 
 ---@class mpengine.co.RLock : mpengine.RLock
+---@param opts? { name?: string } a name, which tostring and dumps show
 ---@return mpengine.co.RLock
-function co.RLock() end
+function co.RLock(opts) end
 
 ---@class mpengine.co.Semaphore : mpengine.Semaphore
----@param n? integer default 1
+---@param value? integer | { value?: integer, name?: string } default 1
 ---@return mpengine.co.Semaphore
-function co.Semaphore(n) end
---- Releasing beyond n raises.
----@param n? integer default 1
+function co.Semaphore(value) end
+--- Releasing beyond that value raises.
+---@param value? integer | { value?: integer, name?: string } default 1
 ---@return mpengine.co.Semaphore
-function co.BoundedSemaphore(n) end
+function co.BoundedSemaphore(value) end
 
 ---@class mpengine.co.Condition : mpengine.Condition
----@param lock? mpengine.co.Lock default: an RLock of its own
+---@param lock? mpengine.co.Lock | { lock?: mpengine.co.Lock, name?: string } default: an RLock of its own
 ---@return mpengine.co.Condition
 function co.Condition(lock) end
 
 --- Holds any Lua value, by reference.
 ---@class mpengine.co.Queue
 local CoQueue = {}
----@param maxsize? integer 0: no bound
+---@param maxsize? integer | { maxsize?: integer, name?: string } 0: no bound
 ---@return mpengine.co.Queue
 function co.Queue(maxsize) end
+---@param opts? { name?: string } a name, which tostring and dumps show
 ---@return mpengine.co.Queue
-function co.SimpleQueue() end
+function co.SimpleQueue(opts) end
 --- Waits while it is full.
 ---@async
 ---@param v any
@@ -1328,7 +1332,7 @@ function CoQueue:iter() end
 
 ---@class mpengine.co.JoinableQueue : mpengine.co.Queue
 local CoJoinableQueue = {}
----@param maxsize? integer 0: no bound
+---@param maxsize? integer | { maxsize?: integer, name?: string } 0: no bound
 ---@return mpengine.co.JoinableQueue
 function co.JoinableQueue(maxsize) end
 function CoJoinableQueue:task_done() end
@@ -1347,8 +1351,9 @@ function co.Local() end
 ---@field value any
 ---@field error any
 local CoResult = {}
+---@param opts? { name?: string } a name, which tostring and dumps show
 ---@return mpengine.co.AsyncResult
-function co.AsyncResult() end
+function co.AsyncResult(opts) end
 --- Raises when it was set.
 function CoResult:set(...) end
 function CoResult:set_error(err) end
@@ -1369,8 +1374,9 @@ function CoResult:successful() end
 ---@class mpengine.co.Group
 ---@operator len: integer
 local Group = {}
+---@param opts? { name?: string } a name, which tostring and dumps show
 ---@return mpengine.co.Group
-function co.Group() end
+function co.Group(opts) end
 --- In a Pool: waits for room.
 ---@async
 ---@return mpengine.Task
@@ -1389,9 +1395,9 @@ function Group:kill(reason) end
 --- The maps of mpengine.Pool, in tasks.
 ---@class mpengine.co.Pool : mpengine.co.Group
 local CoPool = {}
----@param n? integer tasks at once
+---@param size? integer | { size?: integer, name?: string } tasks at once; absent: any number
 ---@return mpengine.co.Pool
-function co.Pool(n) end
+function co.Pool(size) end
 ---@async
 ---@return any ...
 function CoPool:apply(f, args) end

@@ -93,8 +93,8 @@ function check.fields(call, fields, first, ...)
         local at = key == "name" and n
         for i, field in ipairs(fields) do at = at or field == key and i end
         if not at then
-            local known = table.concat(fields, ", ")
-            error(("%s: unknown field '%s' (%s, name expected)"):format(call, tostring(key), known))
+            local known = table.concat(fields, ", ") .. (n > 1 and ", name" or "name")
+            error(("%s: unknown field '%s' (%s expected)"):format(call, tostring(key), known))
         end
         values[at] = value
     end

@@ -48,10 +48,10 @@ function hooks.pass(value) return require("mpengine.passing").pass(value) end
 --- error leaves the descriptor to it.
 function hooks.receive(fd, note) return require("mpengine.passing").receive(fd, note) end
 
---- A reader asks this process something, or (nil) its answer goes on: returns bytes of it, or nil, and
---- whether there is more. Called by lanswer.c at a wait, or between two instructions of code that may
---- not wait for a long time. An error ends the answer.
----@alias mpengine.hooks.answer fun(question?: string): string?, boolean?
+--- A reader asks this process something, or (nil) its answer goes on, or (false) ends, since the reader is
+--- gone: returns bytes of it, or nil, and whether there is more. Called by lanswer.c at a wait, or between
+--- two instructions of code that may not wait for a long time. An error ends the answer.
+---@alias mpengine.hooks.answer fun(question?: string|false): string?, boolean?
 function hooks.answer(question) return require("mpengine.look.answer").go_on(question) end
 
 return hooks

@@ -104,10 +104,9 @@ end
 --- The answer of this process, without a signal.
 local function answer_self(what, text)
     local answer = require "mpengine.look.answer"
-    local step, pieces = answer.handlers[what](text), {}
+    local step, pieces, more = answer.handlers[what](text), {}
     repeat
-        local piece, more = step()
-        pieces[#pieces + 1] = piece
+        pieces[#pieces + 1], more = step()
         core.sleep(0)
     until not more
     return table.concat(pieces)

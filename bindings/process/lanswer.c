@@ -45,6 +45,7 @@ static struct {
     } asked[QUESTIONS];
     uint64_t arrived; /* of the one that is being answered */
     int file, news;   /* of the one that is being answered; -1: none */
+    int making;       /* a piece: code of the script's may run, such as __tostring, and be hooked */
     int is_main;      /* the first process of the program */
     int quit_ignored; /* when this program began: the terminal's SIGQUIT is not for it */
     char *reader[4];  /* its arguments */
@@ -71,7 +72,7 @@ on_urgent(const void *siginfo)
 int
 lmpe_is_asked(const lmpe *S)
 {
-    return S == own.S && !S->pauses && (own.count > 0 || own.news >= 0);
+    return S == own.S && !S->pauses && !own.making && (own.count > 0 || own.news >= 0);
 }
 
 static void
@@ -107,8 +108,8 @@ open_question(pid_t pid, int file, char *text)
     return own.news < 0 || *end != ' ' ? NULL : end + 1;
 }
 
-/* The reader may be gone. */
-static void
+/* 0 when the reader is gone. */
+static int
 tell(char what)
 {
     sigset_t pipe, before, pending;
@@ -117,10 +118,12 @@ tell(char what)
     sigaddset(&pipe, SIGPIPE);
     sigpending(&pending);
     pthread_sigmask(SIG_BLOCK, &pipe, &before);
-    if (write(own.news, &what, 1) < 0 && errno == EPIPE && !sigismember(&pending, SIGPIPE))
+    int is_there = write(own.news, &what, 1) == 1 || errno != EPIPE;
+    if (!is_there && !sigismember(&pending, SIGPIPE))
         while (sigtimedwait(&pipe, NULL, &now) < 0 && errno == EINTR)
             ;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return is_there;
 }
 
 static void
@@ -147,26 +150,40 @@ write_all(const char *bytes, size_t size)
     }
 }
 
-/* Begins with the text, or goes on with NULL. 1 when the answer is whole. */
+/* Begins with the text, or goes on with NULL. 1 when the answer is whole. The collector runs as ever: what
+ * stops it makes it go through all of the program when it is started again. */
 static int
 make_piece(lua_State *L, const char *text)
 {
-    int top = lua_gettop(L), is_whole = 1, collects = lua_gc(L, LUA_GCISRUNNING);
+    int top = lua_gettop(L), is_whole = 1;
     size_t size;
-    lua_gc(L, LUA_GCSTOP); /* a piece is small, and the program is held meanwhile */
     luaL_checkstack(L, 6, NULL);
     lmpe_push_hook(L, "answer");
     lua_pushstring(L, text);
-    if (lua_pcall(L, 1, 2, 0) == LUA_OK) {
+    own.making = 1;
+    int rc = lua_pcall(L, 1, 2, 0);
+    own.making = 0;
+    if (rc == LUA_OK) {
         const char *bytes = lua_tolstring(L, -2, &size);
         if (bytes)
             write_all(bytes, size);
         is_whole = !lua_toboolean(L, -1);
     }
     lua_settop(L, top);
-    if (collects)
-        lua_gc(L, LUA_GCRESTART);
     return is_whole;
+}
+
+/* The reader has ended in the middle: nothing is kept for it. */
+static void
+give_up(lua_State *L)
+{
+    int top = lua_gettop(L);
+    close_question();
+    luaL_checkstack(L, 6, NULL);
+    lmpe_push_hook(L, "answer");
+    lua_pushboolean(L, 0);
+    (void)lua_pcall(L, 1, 0, 0);
+    lua_settop(L, top);
 }
 
 static void go_on(mpe_engine *e, mpe_job *job);
@@ -189,16 +206,18 @@ lmpe_answer(lua_State *L, lmpe *S)
         }
         tell(LMPE_ANSWER_BEGUN);
     }
-    if (make_piece(L, question)) {
+    int is_whole = make_piece(L, question);
+    mpe_loop_look_next(S->e);
+    if (is_whole) {
         tell(LMPE_ANSWER_DONE);
         close_question();
+    } else if (!tell(LMPE_ANSWER_BEGUN)) { /* and it goes on */
+        give_up(L);
     }
     if (!lmpe_is_asked(S)) {
         S->answers = 0;
         return;
     }
-    if (own.news >= 0)
-        tell(LMPE_ANSWER_BEGUN);          /* and it goes on */
     lmpe_hook(S, LMPE_TICK_INSTRUCTIONS); /* the loop may not be run again */
     S->pauses = 1;                        /* the code that runs goes on for a while */
     own.job.run = go_on;
@@ -342,6 +361,7 @@ lmpe_answers_open(lmpe *S)
     close_question();
     own.S = S;
     own.count = 0;
+    own.making = 0;
     S->answers = S->pauses = 0;
     own.job.queued = 0; /* in a child: that of its parent */
     own.is_main = mpe_parent_pid(S->e, &alive) == 0;

@@ -184,7 +184,6 @@ pending(lua_State *L, lmpe *S)
         look_at_children(S);
     if (sig.any_noted)
         start_tasks(L, 0);
-    S->pauses = 0;
     if (lmpe_is_asked(S))
         lmpe_answer(L, S);
     return raises(S);

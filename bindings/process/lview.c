@@ -287,6 +287,14 @@ view_census(lua_State *L)
     return 1;
 }
 
+/* v:place(number) -> the text of a place | nil */
+static int
+view_place(lua_State *L)
+{
+    lua_pushstring(L, mpe_view_place(lmpe_check_view(L, 1), (uint32_t)luaL_checkinteger(L, 2)));
+    return 1;
+}
+
 static void
 push_workers(lua_State *L, mpe_view *v, uint32_t index)
 {
@@ -348,10 +356,10 @@ on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
         {"view", view}, {"views", views}, {"hide_reader", hide_reader}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"info", view_info},       {"processes", view_processes},
-                                       {"objects", view_objects}, {"object", view_object},
-                                       {"census", view_census},   {"pools", view_pools},
-                                       {"close", view_close},     {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"info", view_info},     {"processes", view_processes}, {"objects", view_objects},
+        {"object", view_object}, {"census", view_census},       {"pools", view_pools},
+        {"place", view_place},   {"close", view_close},         {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
     luaL_newmetatable(L, VIEW);
     lua_createtable(L, 0, 8);

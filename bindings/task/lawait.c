@@ -124,6 +124,12 @@ lmpe_is_heard(const mpe_waitlist *joiners)
     return 0;
 }
 
+lua_Integer
+lmpe_waiter_id(const mpe_waiter *w)
+{
+    return w->fire == on_simple_fire ? (lua_Integer)((const lmpe_task *)w)->id : -1;
+}
+
 /* A wait begins. The main task may have run for long since the loop has read the clock. */
 static inline void
 note_beginning(lmpe *S, lmpe_task *t)

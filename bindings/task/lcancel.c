@@ -172,8 +172,9 @@ lmpe_cancel_act(lua_State *L, lmpe *S)
         lmpe_raise_cancelled(L, S, S->current);
 }
 
-/* check_cancelled([self, metatable, call]) -> true when the caller must yield, by let_others(),
- * after its operation; raises in a task that is cancelled, and for an object of another type */
+/* check_cancelled([self, metatable, call]) -> whether the caller must yield, by let_others(), after its
+ * operation; the number of the running task. Raises in a task that is cancelled, and for an object of
+ * another type. */
 static int
 check_cancelled(lua_State *L)
 {
@@ -182,10 +183,9 @@ check_cancelled(lua_State *L)
         lmpe_check_type_of(L, 1);
     if (S->current->killed || S->current->wait)
         lmpe_await_check(L, S);
-    if (!lmpe_takes(S, LMPE_DID))
-        return 0;
-    lua_pushboolean(L, 1);
-    return 1;
+    lua_pushboolean(L, lmpe_takes(S, LMPE_DID));
+    lua_pushinteger(L, S->current->id);
+    return 2;
 }
 
 void

@@ -9,6 +9,7 @@
  * it runs (lawait.c), so nothing is lost. A task that timed out or was killed before that is in
  * no list.
  */
+#include "base/llabel.h"
 #include "task/ltask_int.h"
 #include "task/lturn.h"
 
@@ -28,7 +29,7 @@ struct ring {
     int uservalue;
 };
 
-enum { ITEMS = 1, HANDED, WATCHERS }; /* user values */
+enum { ITEMS = 1, HANDED, WATCHERS, NAME }; /* user values */
 
 typedef struct coqueue {
     const void *tag; /* no other userdata begins with it */
@@ -38,6 +39,7 @@ typedef struct coqueue {
     uint64_t maxsize; /* 0: no bound */
     uint64_t promised_places;
     uint64_t unfinished; /* of a JoinableQueue: put and not yet task_done */
+    uint32_t place;      /* where it was made, by mpe_place_note; 0: unknown */
     uint8_t closed, joinable;
 } coqueue;
 
@@ -356,19 +358,33 @@ join(lua_State *L)
 
 /* ---- for the Lua side ---- */
 
-/* coqueue(maxsize, joinable) -> the queue */
+int
+lmpe_coqueue_label(lua_State *L, int idx, uint32_t *place)
+{
+    const coqueue *q = lua_rawlen(L, idx) == sizeof *q ? lua_touserdata(L, idx) : NULL;
+    if (!q || q->tag != &tag)
+        return 0;
+    *place = q->place;
+    lua_getiuservalue(L, idx, NAME);
+    return 1;
+}
+
+/* coqueue(maxsize, joinable [, name]) -> the queue */
 static int
 new_queue(lua_State *L)
 {
-    lua_settop(L, 2); /* the queue must not take the place of an absent argument */
-    coqueue *q = lua_newuserdatauv(L, sizeof *q, WATCHERS);
+    lua_settop(L, 3); /* the queue must not take the place of an absent argument */
+    coqueue *q = lua_newuserdatauv(L, sizeof *q, NAME);
     memset(q, 0, sizeof *q);
     q->tag = &tag;
     q->items.uservalue = ITEMS;
     q->handed.uservalue = HANDED;
     q->maxsize = (uint64_t)luaL_optinteger(L, 1, 0);
     q->joinable = (uint8_t)lua_toboolean(L, 2);
+    q->place = lmpe_place_here(L, lmpe_self(L));
     luaL_setmetatable(L, q->joinable ? JOINABLE : QUEUE);
+    lua_pushvalue(L, 3);
+    lua_setiuservalue(L, 4, NAME);
     return 1;
 }
 
@@ -386,7 +402,7 @@ watchers(lua_State *L)
     return 1;
 }
 
-/* coqueue_state(q) -> maxsize, is it closed?, items */
+/* coqueue_state(q) -> maxsize, is it closed?, items, name */
 static int
 state(lua_State *L)
 {
@@ -394,7 +410,8 @@ state(lua_State *L)
     lua_pushinteger(L, (lua_Integer)q->maxsize);
     lua_pushboolean(L, q->closed);
     lua_pushinteger(L, (lua_Integer)q->items.count);
-    return 3;
+    lua_getiuservalue(L, 1, NAME);
+    return 4;
 }
 
 /* core.FIELD = the metatable of that name. Each type has methods of its own, since messages find

@@ -66,6 +66,7 @@ add_frames(lua_State *L, lua_State *co, int list)
     for (int level = 0; level < LEVELS && lua_getstack(co, level, &ar); level++) {
         if (!lmpe_is_shown(co, &ar, level))
             continue;
+        lua_getinfo(co, "n", &ar);
         push_frame(L, co, &ar, level);
         lua_rawseti(L, list, luaL_len(L, list) + 1);
     }

@@ -348,6 +348,7 @@ on_open(lua_State *L, lmpe *S)
     lua_setfield(L, -2, "Task");
     lmpe_open_methods(L, S);
     lmpe_open_report(L, S);
+    lmpe_open_names(L, S);
     lmpe_open_describe(L, S);
     lmpe_open_sample(L, S);
     new_main_task(L, S);

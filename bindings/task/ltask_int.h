@@ -32,10 +32,17 @@ void lmpe_open_spawn(lua_State *L, lmpe *S);
 /* The core module is on top. */
 void lmpe_open_methods(lua_State *L, lmpe *S);
 void lmpe_open_report(lua_State *L, lmpe *S);
+void lmpe_open_names(lua_State *L, lmpe *S);
 void lmpe_open_describe(lua_State *L, lmpe *S);
 void lmpe_open_sample(lua_State *L, lmpe *S);
-/* ltask_report.c: sets the fields of the table at an index that say what a waiting task waits for. */
-void lmpe_describe_wait(lua_State *L, lmpe_task *t, int table);
+/* ltask_report.c: pushes the first argument of the function in which a task waits: 1; or 0. */
+int lmpe_push_subject(lua_State *L, lmpe_task *t);
+/* Replaces the value on top by what it represents: a list by its owner, a list of one by that one. */
+void lmpe_resolve_subject(lua_State *L);
+/* lcoqueue.c: is a queue of mp.co at that index? Then pushes its name, or nil. */
+int lmpe_coqueue_label(lua_State *L, int idx, uint32_t *place);
+/* lwaitlist.c: the place of a labelled list, of that index; 0. */
+uint32_t lmpe_waitlist_place(lua_State *L, int idx);
 /* joinall(tasks [, timeout]) -> those that have ended, in the order in which they ended */
 int lmpe_joinall(lua_State *L);
 
@@ -67,6 +74,8 @@ lmpe_is_traced(const lmpe *S)
 #define LMPE_ANY "mpengine.any"
 /* Does a waiter in a task's list of joiners hear its error? */
 int lmpe_is_heard(const mpe_waitlist *joiners);
+/* The number of the task whose simple wait that is, as core.current_id gives it; -1: another waiter. */
+lua_Integer lmpe_waiter_id(const mpe_waiter *w);
 /* Withdraws the waiter of a waiting task. */
 void lmpe_unfile(lmpe *S, lmpe_task *t);
 /* In a child: a task of the parent no longer waits. */
@@ -98,7 +107,7 @@ typedef struct lmpe_link {
 } lmpe_link;
 
 /* ltask_describe.c: is the frame at that level the script's? Of C functions those count that the
- * script has called by a name. Fills in ar, with what "Sln" gives. */
+ * script has called by a name. Fills in ar: with what "Sl" gives, of a C function "n" too. */
 int lmpe_is_shown(lua_State *co, lua_Debug *ar, int level);
 /* The coroutines of a task, from the innermost outwards, after co; NULL behind the last. */
 lua_State *lmpe_next_coroutine(lua_State *L, lmpe_task *t, lua_State *co, lmpe_link **l);

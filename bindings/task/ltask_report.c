@@ -53,9 +53,9 @@ waiting_thread(lua_State *L)
     return 1;
 }
 
-/* Pushes the first argument of the C function in which a task waits: all of them are ours. */
-static int
-push_subject(lua_State *L, lmpe_task *t)
+/* All functions in which tasks wait are ours, C functions. */
+int
+lmpe_push_subject(lua_State *L, lmpe_task *t)
 {
     lmpe *S = t->S;
     lua_Debug ar;
@@ -80,10 +80,8 @@ push_subject(lua_State *L, lmpe_task *t)
     return 0;
 }
 
-/* Replaces the value on top by what it represents: a list by its owner, a list of one by that
- * one. */
-static void
-resolve(lua_State *L)
+void
+lmpe_resolve_subject(lua_State *L)
 {
     if (luaL_testudata(L, -1, LMPE_ANY))
         lua_getiuservalue(L, -1, 1);
@@ -96,11 +94,11 @@ resolve(lua_State *L)
 static const char *
 describe_subject(lua_State *L, lmpe_task *t)
 {
-    if (!push_subject(L, t))
+    if (!lmpe_push_subject(L, t))
         return "an answer";
     if (lua_type(L, -1) == LUA_TSTRING)
         return lua_pushfstring(L, "module '%s', which another task loads", lua_tostring(L, -1));
-    resolve(L);
+    lmpe_resolve_subject(L);
     if (lua_istable(L, -1) && !luaL_getmetafield(L, -1, "__name"))
         return lua_pushfstring(L, "an answer from %d things", (int)lua_rawlen(L, -1));
     if (lua_type(L, -1) == LUA_TSTRING) /* the name: an object of mp.co */
@@ -145,62 +143,6 @@ waits_for(lua_State *L)
         return 0;
     push_target(L, t);
     return 1;
-}
-
-#define NONE (-2)
-
-/* The number of the task of this process that a simple wait depends on: one that is joined, or the owner
- * of a lock of mp.co; NONE. */
-static lua_Integer
-holder_within(lua_State *L, lmpe_task *t)
-{
-    int top = lua_gettop(L);
-    lua_Integer number = NONE;
-    if (t->uses_await || !t->w.list || !push_subject(L, t))
-        return number;
-    resolve(L);
-    lmpe_task *other = lmpe_test_task(L, -1);
-    if (other && other->state != LMPE_DONE) {
-        number = lmpe_task_number(other);
-    } else if (lua_istable(L, -1) && luaL_getmetafield(L, -1, "__name") != LUA_TNIL) {
-        lua_pop(L, 1);
-        lua_pushliteral(L, "owner");
-        lua_rawget(L, -2);
-        number = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : NONE;
-    }
-    lua_settop(L, top);
-    return number;
-}
-
-/* The task that must go on first, in this process or another: that of a lock's owner, or one that is
- * joined. Sets slot and holder. */
-static void
-describe_holder(lua_State *L, lmpe_task *t, int table)
-{
-    uint32_t slot = mpe_self_slot(t->S->e);
-    lua_Integer holder = holder_within(L, t);
-    if (holder == NONE && !lmpe_find_owner(t, &slot, &holder))
-        return;
-    lua_pushinteger(L, slot);
-    lua_setfield(L, table, "slot");
-    lua_pushinteger(L, holder);
-    lua_setfield(L, table, "holder");
-}
-
-void
-lmpe_describe_wait(lua_State *L, lmpe_task *t, int table)
-{
-    int top = lua_gettop(L);
-    push_target(L, t);
-    lua_setfield(L, table, "waits_for");
-    lua_settop(L, top);
-    if (t->uses_await && t->wait->await.source == LMPE_OBJECT) {
-        mpe_handle h = mpe_handle_of(t->S->e, t->wait->await.on.object);
-        lua_pushinteger(L, (lua_Integer)h);
-        lua_setfield(L, table, "object");
-    }
-    describe_holder(L, t, table);
-    lua_settop(L, top);
 }
 
 void

@@ -4,6 +4,7 @@
  * descriptors, and waiting for any of several things.
  */
 #include "base/lfinalize.h"
+#include "base/llabel.h"
 #include "base/lobject.h"
 #include "task/ltask_int.h"
 
@@ -14,6 +15,7 @@
 
 typedef struct waitlist {
     mpe_waitlist list;
+    uint32_t place; /* where its owner was made; 0: unknown */
 } waitlist;
 
 /* The metatable is upvalue 2: cheaper to compare with than to look up. */
@@ -35,13 +37,23 @@ lmpe_check_waitlist(lua_State *L, int idx)
     return &((waitlist *)luaL_checkudata(L, idx, LMPE_WAITLIST))->list;
 }
 
-/* waitlist([owner]) -> an empty one; reports name the owner as the object waited for */
+uint32_t
+lmpe_waitlist_place(lua_State *L, int idx)
+{
+    const waitlist *w = luaL_testudata(L, idx, LMPE_WAITLIST);
+    return w ? w->place : 0;
+}
+
+/* waitlist([owner [, true]]) -> an empty one; reports name the owner as the object waited for, and, with
+ * true, the line of the script that runs as its place */
 static int
 new_waitlist(lua_State *L)
 {
+    int is_placed = lua_toboolean(L, 2);
     lua_settop(L, 1);
     waitlist *w = lua_newuserdatauv(L, sizeof *w, 1);
     memset(w, 0, sizeof *w);
+    w->place = is_placed ? lmpe_place_here(L, lmpe_self(L)) : 0;
     luaL_setmetatable(L, LMPE_WAITLIST);
     lua_insert(L, 1);
     lua_setiuservalue(L, 1, 1);
@@ -88,8 +100,8 @@ waitlist_wake(lua_State *L)
     return 1;
 }
 
-/* wake_one(self, metatable, call) -> how many tasks of the list self.waiting were woken, 0 or 1;
- * raises for an object of another type */
+/* wake_one(self, metatable, call) -> the number of the task of the list self.waiting that was woken, 0: there
+ * is none; raises for an object of another type */
 static int
 wake_one(lua_State *L)
 {
@@ -97,7 +109,9 @@ wake_one(lua_State *L)
     lmpe_check_type_of(L, 1);
     lua_getfield(L, 1, "waiting");
     lua_replace(L, 1);
-    lua_pushinteger(L, mpe_waitlist_wake(S->e, &check_waitlist(L)->list, 1));
+    mpe_waitlist *list = &check_waitlist(L)->list;
+    lua_pushinteger(L, list->head ? lmpe_waiter_id(list->head) : 0);
+    mpe_waitlist_wake(S->e, list, 1);
     return 1;
 }
 

@@ -177,6 +177,8 @@ MPE_API int mpe_view_process_next(mpe_view *v, uint32_t *slot, mpe_view_process 
 MPE_API int mpe_view_object_next(mpe_view *v, uint32_t *index, mpe_view_object *out);
 /* Has a process a task that waits for the object of that index? 1 or 0. */
 MPE_API int mpe_view_waits(mpe_view *v, uint32_t index, uint32_t slot);
+/* Returns the text of a place of mpe_place_note, or NULL.  Ownership: the view's. */
+MPE_API const char *mpe_view_place(const mpe_view *v, uint32_t number);
 /* Walks the workers of a pool that have started; index is the board's, *worker starts at 0 and is
  * advanced.  Errors: ENOENT (no more). */
 MPE_API int mpe_view_worker_next(mpe_view *v, uint32_t index, uint64_t *worker,
@@ -287,6 +289,9 @@ MPE_API void mpe_run_now(mpe_engine *e, mpe_job *job);
 MPE_API const uint64_t *mpe_loop_clock(mpe_engine *e);
 /* Sets it to the time it is. */
 MPE_API void mpe_loop_look(mpe_engine *e);
+/* Says that the job that runs takes long: timers, bell and descriptors are served right after it. The
+ * loop looks after them by the number of jobs, as many as took a tenth of a millisecond before. */
+MPE_API void mpe_loop_look_next(mpe_engine *e);
 
 /* ---- waiters ------------------------------------------------------------------------------ */
 

@@ -94,6 +94,13 @@ mpe_loop_look(mpe_engine *e)
         e->loop->clock = mpe_now();
 }
 
+void
+mpe_loop_look_next(mpe_engine *e)
+{
+    if (mpe__is_ours(e))
+        e->loop->until_look = 1;
+}
+
 /* Deaths wake sleepers; a process that does not sleep checks for them here. */
 void
 mpe_notice_deaths(mpe_engine *e)

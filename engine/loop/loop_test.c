@@ -110,6 +110,26 @@ TEST(timers_and_descriptors_are_served_while_jobs_compute)
     mpe_close(e);
 }
 
+/* The same, and says so. */
+static void
+compute_and_say(mpe_engine *e, mpe_job *job)
+{
+    mpe_loop_look_next(e);
+    compute(e, job);
+}
+
+TEST(timers_are_served_after_a_job_that_says_it_takes_long)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    struct mpe_test_waiter timer = mpe_test_waiter_new();
+    struct slow job = {{.run = compute_and_say}, 0, &timer};
+    REQUIRE_OK(mpe_wait_timer(e, &timer.w, mpe_now() + 1));
+    mpe_post(e, &job.job);
+    EXPECT_OK(mpe_run_until(e, &timer.fired));
+    EXPECT_EQ(job.runs, 1);
+    mpe_close(e);
+}
+
 TEST(a_caller_that_only_polls_sees_jobs_timers_and_descriptors)
 {
     mpe_engine *e = mpe_test_engine(0);

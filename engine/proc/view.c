@@ -395,6 +395,12 @@ mpe_view_worker_next(mpe_view *v, uint32_t index, uint64_t *worker, mpe_view_wor
     return MPE_ENOENT;
 }
 
+const char *
+mpe_view_place(const mpe_view *v, uint32_t number)
+{
+    return v ? mpe__place_text(&v->e, number) : NULL;
+}
+
 /* ---- asking ---- */
 
 int

@@ -77,6 +77,8 @@ TEST(a_view_shows_objects_as_they_are)
     mpe_view_object o = object_of(v, MPE_KIND_LOCK);
     EXPECT(o.name.size == 4 && memcmp(o.name.data, "till", 4) == 0);
     EXPECT(o.place && strcmp(o.place, "a.lua:3") == 0);
+    EXPECT_EQ(mpe_view_place(v, mpe_place_note(e, "a.lua:3")), o.place);
+    EXPECT(mpe_view_place(v, 0) == NULL && mpe_view_place(v, 1000000) == NULL);
     EXPECT(o.lock.locked);
     EXPECT_EQ(o.handle, mpe_handle_of(e, lock));
     o = object_of(v, MPE_KIND_QUEUE);

@@ -1,6 +1,7 @@
 --- The common part of the objects of mp.co: a metatable with a name, and the list that waits for any of
 --- several objects are filed on, which is separate from the waiters that take something.
 local core = require "mpengine.core"
+local check = require "mpengine.check"
 
 local class = {}
 
@@ -19,7 +20,7 @@ end
 local function watchers_of(self)
     local watchers = self.watchers
     if not watchers then
-        watchers = core.waitlist()
+        watchers = core.waitlist(self)
         self.watchers = watchers
     end
     return watchers
@@ -33,10 +34,33 @@ function class.new(name, describe)
     }
 
     function meta.__tostring(self)
-        return ("mp.co.%s: %d (%s)"):format(name, class.number_of(self), describe(self))
+        return class.title("mp.co." .. name, self, rawget(self, "name"), describe(self))
     end
 
     return meta, methods
+end
+
+--- The text of an object: "mp.co.Lock: 1 'till' (held)".
+function class.title(kind, object, name, state)
+    local named = name and (" '%s'"):format(core.escaped(name)) or ""
+    return ("%s: %d%s (%s)"):format(kind, class.number_of(object), named, state)
+end
+
+local getmetatable = debug.getmetatable
+
+--- The argument of a constructor, which may be a table of fields instead: the value of the field, and
+--- the name.
+function class.fields(call, fields, first)
+    if type(first) ~= "table" or getmetatable(first) then return first end
+    return check.fields(call, fields, first)
+end
+
+local NONE <const> = {}
+
+--- The name in the table of fields that is the only argument of a constructor.
+function class.name_in(call, opts)
+    if type(opts) ~= "table" then return nil end
+    return (check.fields(call, NONE, opts))
 end
 
 return class

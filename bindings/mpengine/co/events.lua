@@ -44,10 +44,11 @@ end
 
 function Event.__ready(self) return self.on end
 
+---@param opts? { name?: string }
 ---@return mp.co.Event
-function events.Event()
-    local self = setmetatable({ on = false }, Event)
-    self.waiting = core.waitlist(self)
+function events.Event(opts)
+    local self = setmetatable({ on = false, name = class.name_in("co.Event", opts) }, Event)
+    self.waiting = core.waitlist(self, true)
     self.watchers = self.waiting
     return self
 end
@@ -121,10 +122,11 @@ end
 
 function Result.__ready(self) return self.done end
 
+---@param opts? { name?: string }
 ---@return mp.co.AsyncResult
-function events.AsyncResult()
-    local self = setmetatable({ done = false, failed = false }, Result)
-    self.waiting = core.waitlist(self)
+function events.AsyncResult(opts)
+    local self = setmetatable({ done = false, failed = false, name = class.name_in("co.AsyncResult", opts) }, Result)
+    self.waiting = core.waitlist(self, true)
     self.watchers = self.waiting
     return self
 end

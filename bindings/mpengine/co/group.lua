@@ -5,6 +5,7 @@ local check = require "mpengine.check"
 local tasks = require "mpengine.co.tasks"
 local waiting = require "mpengine.co.wait"
 local locks = require "mpengine.co.locks"
+local class = require "mpengine.co.class"
 
 local group = {}
 
@@ -13,7 +14,8 @@ local methods = {}
 local Group = { __name = "mp.co.Group", __index = methods }
 
 local function describe(self)
-    return ("%s: %d task%s"):format(getmetatable(self).__name, self.count, self.count == 1 and "" or "s")
+    local named = self.name and (" '%s'"):format(core.escaped(self.name)) or ""
+    return ("%s:%s %d task%s"):format(getmetatable(self).__name, named, self.count, self.count == 1 and "" or "s")
 end
 Group.__tostring = describe
 
@@ -104,9 +106,10 @@ function Group.__len(self)
     return self.count
 end
 
+---@param opts? { name?: string }
 ---@return mp.co.Group
-function group.Group()
-    return setmetatable({ tasks = {}, count = 0 }, Group)
+function group.Group(opts)
+    return setmetatable({ tasks = {}, count = 0, name = class.name_in("co.Group", opts) }, Group)
 end
 
 -- ---- Pool ----
@@ -131,12 +134,15 @@ function pool_methods:wait_available(timeout)
     return true
 end
 
----@param n? integer  how many tasks may run at once; absent: any number
+local SIZE <const> = { "size" }
+
+---@param size? integer | { size?: integer, name?: string }  how many tasks may run at once; absent: any number
 ---@return mp.co.Pool
-function group.Pool(n)
+function group.Pool(size)
+    local n, name = class.fields("co.Pool", SIZE, size)
     check.count("co.Pool", 1, n, 1, "number of tasks")
-    local places = locks.Semaphore(n or math.maxinteger)
-    return setmetatable({ tasks = {}, count = 0, places = places, size = n }, Pool)
+    local places = locks.Semaphore { value = n or 0x7fffffff, name = name }
+    return setmetatable({ tasks = {}, count = 0, places = places, size = n, name = name }, Pool)
 end
 
 group.pool_methods = pool_methods

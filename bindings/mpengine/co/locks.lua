@@ -14,8 +14,9 @@ local locks = {}
 local waitlist, wake, wake_one = core.waitlist, core.waitlist_wake, core.wake_one
 local check_cancelled, current_id, look = core.check_cancelled, core.current_id, core.look
 
-local function new(meta, self)
-    self.waiting = waitlist(setmetatable(self, meta))
+local function new(meta, self, name)
+    self.name = name
+    self.waiting = waitlist(setmetatable(self, meta), true)
     return self
 end
 
@@ -23,16 +24,17 @@ local function tell(watchers) watchers:wake() end
 
 -- ---- Lock ----
 
+-- held: the number of the task that took it, or got it by a release; false: it is free.
 ---@class mp.co.Lock
 local Lock, lock_methods = class.new("Lock", function(self) return self.held and "held" or "free" end)
 
 --- true, or nil, "timeout"
 ---@param timeout? number
 function lock_methods:acquire(timeout)
-    local turn_is_over = check_cancelled(self, Lock, "co.Lock:acquire")
+    local turn_is_over, me = check_cancelled(self, Lock, "co.Lock:acquire")
     if timeout ~= nil then check.timeout("co.Lock:acquire", 1, timeout) end
     if not self.held then
-        self.held = true
+        self.held = me
         if turn_is_over then core.let_others() end
         return true
     end
@@ -41,21 +43,24 @@ end
 
 --- Any task may release it. Raises when it is free.
 function lock_methods:release()
-    if wake_one(self, Lock, "co.Lock:release") == 0 then -- no task waits for a free one
-        if not self.held then check.misuse("co.Lock:release", "lock_not_held") end
-        self.held = false
-        if self.watchers then tell(self.watchers) end
+    local heir = wake_one(self, Lock, "co.Lock:release")
+    if heir ~= 0 then
+        self.held = heir
+        return
     end
+    if not self.held then check.misuse("co.Lock:release", "lock_not_held") end
+    self.held = false
+    if self.watchers then tell(self.watchers) end
 end
 
 function lock_methods:locked()
     look(self, Lock, "co.Lock:locked")
-    return self.held
+    return self.held ~= false
 end
 
 -- For a Condition: whether this task holds the lock; release it; reacquire it whatever happens.
 function lock_methods:is_mine()
-    return self.held
+    return self.held ~= false
 end
 
 function lock_methods:give_up()
@@ -64,16 +69,21 @@ function lock_methods:give_up()
 end
 
 function lock_methods:take_back()
-    if self.held then self.waiting:wait_shielded() else self.held = true end
+    if self.held then
+        self.waiting:wait_shielded()
+    else
+        self.held = current_id(self, Lock, "co.Lock:acquire")
+    end
 end
 
 Lock.misuse = "lock_not_held" -- by a release through a Condition
 
 function Lock.__ready(self) return not self.held end
 
+---@param opts? { name?: string }
 ---@return mp.co.Lock
-function locks.Lock()
-    return new(Lock, { held = false })
+function locks.Lock(opts)
+    return new(Lock, { held = false }, class.name_in("co.Lock", opts))
 end
 
 -- ---- RLock ----
@@ -145,9 +155,10 @@ RLock.misuse = "lock_not_mine"
 
 function RLock.__ready(self) return self.levels == 0 or self:is_mine() end
 
+---@param opts? { name?: string }
 ---@return mp.co.RLock
-function locks.RLock()
-    return new(RLock, { levels = 0 })
+function locks.RLock(opts)
+    return new(RLock, { levels = 0 }, class.name_in("co.RLock", opts))
 end
 
 -- ---- Semaphore ----
@@ -200,18 +211,22 @@ local Semaphore, BoundedSemaphore = semaphore_class("Semaphore"), semaphore_clas
 
 ---@class mp.co.Semaphore
 
----@param n? integer  1 when absent
+local VALUE <const> = { "value" }
+
+---@param value? integer | { value?: integer, name?: string }  1 when absent
 ---@return mp.co.Semaphore
-function locks.Semaphore(n)
+function locks.Semaphore(value)
+    local n, name = class.fields("co.Semaphore", VALUE, value)
     check.count("co.Semaphore", 1, n, 0, "number of permits", 0x7fffffff)
-    return new(Semaphore, { permits = n or 1 })
+    return new(Semaphore, { permits = n or 1 }, name)
 end
 
----@param n? integer
+---@param value? integer | { value?: integer, name?: string }
 ---@return mp.co.Semaphore
-function locks.BoundedSemaphore(n)
+function locks.BoundedSemaphore(value)
+    local n, name = class.fields("co.BoundedSemaphore", VALUE, value)
     check.count("co.BoundedSemaphore", 1, n, 0, "number of permits", 0x7fffffff)
-    return new(BoundedSemaphore, { permits = n or 1, bound = n or 1 })
+    return new(BoundedSemaphore, { permits = n or 1, bound = n or 1 }, name)
 end
 
 -- ---- Condition ----
@@ -280,14 +295,19 @@ function condition_methods:notify_all()
     self.waiting:wake()
 end
 
----@param lock? mp.co.Lock|mp.co.RLock  an RLock of its own when absent
+local LOCK <const> = { "lock" }
+
+---@param lock? mp.co.Lock | mp.co.RLock | { lock?: mp.co.Lock | mp.co.RLock, name?: string }  an RLock of its own
+---  when absent
 ---@return mp.co.Condition
 function locks.Condition(lock)
+    local name
+    lock, name = class.fields("co.Condition", LOCK, lock)
     local meta = getmetatable(lock)
     if lock ~= nil and meta ~= Lock and meta ~= RLock then
         check.fail("co.Condition", 1, "mp.co.Lock or mp.co.RLock", lock)
     end
-    return new(Condition, { lock = lock or locks.RLock() })
+    return new(Condition, { lock = lock or locks.RLock(name and { name = name }) }, name)
 end
 
 shared.add("co.Lock", Lock, lock_methods)

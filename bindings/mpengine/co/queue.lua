@@ -25,36 +25,40 @@ local function complete(name, meta)
     meta.__close = methods.close
 
     function meta:__tostring()
-        local maxsize, is_closed, size = core.coqueue_state(self)
+        local maxsize, is_closed, size, called = core.coqueue_state(self)
         local closed = is_closed and ", closed" or ""
         local items = maxsize > 0 and ("%d of %d items"):format(size, maxsize) or ("%d items"):format(size)
-        return ("mp.co.%s: %d (%s%s)"):format(name, class.number_of(self), items, closed)
+        return class.title("mp.co." .. name, self, called, items .. closed)
     end
 
     meta.__ready = core.coqueue_is_ready -- see waitable.lua
 
     function meta:__wait_source()
-        return core.coqueue_watchers(self) or core.coqueue_watchers(self, core.waitlist())
+        return core.coqueue_watchers(self) or core.coqueue_watchers(self, core.waitlist(self))
     end
 end
 
 complete("Queue", Queue)
 complete("JoinableQueue", core.CoJoinableQueue)
 
-local function new(call, maxsize, joinable)
+local MAXSIZE <const> = { "maxsize" }
+
+local function new(call, first, joinable)
+    local maxsize, name = class.fields(call, MAXSIZE, first)
     check.count(call, 1, maxsize, 0, "maxsize", 0x7fffffff)
-    return core.coqueue(maxsize, joinable)
+    return core.coqueue(maxsize, joinable, name)
 end
 
----@param maxsize? integer  0 or absent: no bound
+---@param maxsize? integer | { maxsize?: integer, name?: string }  0 or absent: no bound
 ---@return mp.co.Queue
 function queues.Queue(maxsize) return new("co.Queue", maxsize, false) end
 
----@param maxsize? integer
+---@param maxsize? integer | { maxsize?: integer, name?: string }
 ---@return mp.co.Queue
 function queues.JoinableQueue(maxsize) return new("co.JoinableQueue", maxsize, true) end
 
+---@param opts? { name?: string }
 ---@return mp.co.Queue
-function queues.SimpleQueue() return core.coqueue() end
+function queues.SimpleQueue(opts) return core.coqueue(nil, false, class.name_in("co.SimpleQueue", opts)) end
 
 return queues

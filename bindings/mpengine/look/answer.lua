@@ -8,24 +8,23 @@ local _ENV <const> = core.globals -- luacheck: ignore
 local answer = {}
 
 --- Seconds for one piece: so long the program is held at a time.
-answer.SLICE = 0.02
+answer.SLICE = 0.01
 
 --- By the name of the question: function(text) -> function() -> bytes?, more
 ---@type table<string, fun(text: string): fun(): string?, boolean?>
 answer.handlers = {}
 
---- A piece as it is sent: the reader gets the values back from pieces_of.
-function answer.piece(value)
-    return string.pack("<s4", core.codec.encode(value))
-end
+--- Bytes as they are sent: the reader gets them back from pieces_of.
+function answer.piece(bytes) return string.pack("=s4", bytes) end
 
---- The values of the pieces of an answer.
+--- The pieces of an answer, as far as it came.
+---@return string[]
 function answer.pieces_of(bytes)
     local list, at = {}, 1
     while at + 3 <= #bytes do
-        local ok, piece, next_at = pcall(string.unpack, "<s4", bytes, at)
+        local ok, piece, next_at = pcall(string.unpack, "=s4", bytes, at)
         if not ok then break end
-        list[#list + 1] = core.codec.decode(piece)
+        list[#list + 1] = piece
         at = next_at
     end
     return list
@@ -33,14 +32,19 @@ end
 
 local step -- of the question that is being answered
 
---- hooks.answer: begins with the question, or goes on.
+--- hooks.answer: begins with the question, or goes on; false: the reader is gone.
 function answer.go_on(question)
-    if question then
+    if question == false then
+        step = nil
+        return nil, false
+    elseif question then
         local what, text = question:match("^(%S+) ?(.*)$")
         local handler = what and answer.handlers[what]
         step = handler and handler(text) or function() end
     end
-    return step()
+    local bytes, more = step()
+    if not more then step = nil end
+    return bytes, more
 end
 
 -- ---- what a dump wants to know ----
@@ -87,21 +91,24 @@ local function supervisors()
     return list
 end
 
-local function begin_dump()
-    local place, known, sent = 1, { texts = {} }, 0
-    local piece = { -- the first, and mostly the only one
-        heap = collectgarbage("count") * 1024, running_for = core.running_for(), supervisors = supervisors(),
-    }
+--- What is no task, as a table.
+local function head_of_dump()
     local ok, list = pcall(pools)
-    piece.pools = ok and list or {}
+    return core.codec.encode {
+        heap = collectgarbage("count") * 1024, running_for = core.running_for(), supervisors = supervisors(),
+        pools = ok and list or {},
+    }
+end
+
+--- The head, then records of tasks.
+local function begin_dump()
+    local tasks
     return function()
-        piece.texts = {}
-        piece.tasks, place = core.describe_tasks(place, answer.SLICE, known)
-        for n = sent + 1, #known.texts do piece.texts[n] = known.texts[n] end
-        sent = #known.texts
-        local bytes = answer.piece(piece)
-        piece = {}
-        return bytes, place ~= nil
+        if not tasks then
+            tasks = core.description()
+            return answer.piece(head_of_dump()), true
+        end
+        return tasks:go_on(answer.SLICE)
     end
 end
 
@@ -112,7 +119,9 @@ function answer.handlers.sample()
     return function()
         local held = core.asked_for()
         local task, running, stack = core.sample()
-        return answer.piece { pid = core.pid(), held = held, task = task, running = running, stack = stack }
+        return answer.piece(core.codec.encode {
+            pid = core.pid(), held = held, task = task, running = running, stack = stack,
+        })
     end
 end
 

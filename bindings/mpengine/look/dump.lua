@@ -5,6 +5,7 @@ local _ENV <const> = core.globals -- luacheck: ignore
 local answer = require "mpengine.look.answer"
 local marks = require "mpengine.look.marks"
 local proc = require "mpengine.look.proc"
+local tasks = require "mpengine.look.tasks"
 
 local dump = {}
 
@@ -14,47 +15,22 @@ local MANY_ITEMS <const> = 100   -- a queue with so many is looked at again
 
 -- ---- processes and tasks ----
 
-local function lines_of(text)
-    local list = {}
-    for line in (text or ""):gmatch("[^\n]+") do list[#list + 1] = (line:gsub("^%s+", "")) end
-    return list
-end
-
---- The texts of places and stacks are few: each is split once.
-local function splitter()
-    local known = {}
-    return function(text)
-        local list = known[text or ""]
-        if not list then
-            list = lines_of(text)
-            known[text or ""] = list
-        end
-        return list
-    end
-end
-
-local function add_tasks(process, piece, texts, split)
-    for n, text in pairs(piece.texts or {}) do texts[n] = text end
-    for _, task in ipairs(piece.tasks or {}) do
-        task.stack, task.spawned = split(texts[task.stack]), split(task.spawned)
-        process.tasks[#process.tasks + 1] = task
-    end
-end
-
---- Fills in what a process has answered; its pools go into the list.
+--- Fills in what a process has answered; its pools go into the list. Between two pieces other tasks run: this
+--- may be a program that looks at itself.
 local function take_answer(process, bytes, pools)
-    local texts, split = {}, splitter()
-    for _, piece in ipairs(answer.pieces_of(bytes)) do
-        process.heap = process.heap or piece.heap
-        process.running_for = process.running_for or piece.running_for
-        process.supervisors = process.supervisors or piece.supervisors
-        for _, pool in ipairs(piece.pools or {}) do
-            pool.owner = process.pid
-            pools[#pools + 1] = pool
-        end
-        add_tasks(process, piece, texts, split)
+    local pieces = answer.pieces_of(bytes)
+    if not pieces[1] then return end
+    local head = core.codec.decode(pieces[1])
+    process.heap, process.running_for, process.supervisors = head.heap, head.running_for, head.supervisors
+    for _, pool in ipairs(head.pools) do
+        pool.owner = process.pid
+        pools[#pools + 1] = pool
     end
-    table.sort(process.tasks, function(a, b) return a.id < b.id end)
+    for i = 2, #pieces do
+        process.tasks:add(pieces[i])
+        core.sleep(0)
+    end
+    process.tasks:finish()
 end
 
 local WHY <const> = {
@@ -63,8 +39,8 @@ local WHY <const> = {
 }
 
 local function state_of(process)
-    for _, task in ipairs(process.tasks) do
-        if task.state == "running" then return "running" end
+    for _, group in ipairs(process.tasks.groups) do
+        if group.state == "running" then return "running" end
     end
     if process.answered then return "waiting" end
     return process.kernel and process.kernel.word or "ended"
@@ -74,7 +50,7 @@ local function new_process(seen, program)
     local parent = seen.parent and program:process_of(seen.parent)
     return {
         pid = seen.pid, name = seen.name, slot = seen.slot, parent = parent and parent.pid, answered = false,
-        task_count = seen.tasks, tasks = {}, holds = {}, waits = {},
+        task_count = seen.tasks, tasks = tasks.new(), holds = {}, waits = {},
     }
 end
 
@@ -107,14 +83,13 @@ end
 
 -- ---- objects ----
 
-local function person(process, task)
-    return process and { pid = process.pid, process = process.name, task = task and task.name, id = task and task.id }
-end
-
-local function task_of(process, id)
-    for _, task in ipairs(process and process.tasks or {}) do
-        if task.id == id then return task end
-    end
+--- A process, and its task of that number, when it is known.
+local function person(process, id)
+    if not process then return nil end
+    local group = id and process.tasks:find(id)
+    return {
+        pid = process.pid, process = process.name, task = group and tasks.name(id, group), id = group and id or nil,
+    }
 end
 
 --- "mp.Lock 'till'": an object in words, without its state.
@@ -123,18 +98,30 @@ function dump.title(object)
     return ("mp.%s%s"):format(object.kind, name)
 end
 
+--- Those of a process that wait for an object, by its handle: groups.
+local function waiting_groups(process)
+    local by_handle = {}
+    for _, group in ipairs(process.tasks.groups) do
+        if group.object then
+            local list = by_handle[group.object] or {}
+            list[#list + 1], by_handle[group.object] = group, list
+        end
+    end
+    return by_handle
+end
+
 local function waiting_on(object, by_slot)
     local list = {}
     for _, slot in ipairs(object.waiting or {}) do
-        local process, found = by_slot[slot], false
-        for _, task in ipairs(process and process.tasks or {}) do
-            if task.object == object.handle and task.state == "waiting" then
-                local entry = person(process, task)
-                entry.seconds, found = task.seconds, true
-                list[#list + 1] = entry
-            end
+        local process = by_slot[slot]
+        local groups = process and process.waiting[object.handle]
+        for _, group in ipairs(groups or {}) do
+            local entry = person(process)
+            entry.task, entry.id, entry.seconds = tasks.name(group.first, group), group.first, group.most
+            entry.tasks = group.count > 1 and group.count or nil
+            list[#list + 1] = entry
         end
-        if process and not found then
+        if process and not groups then
             list[#list + 1] = person(process)
             if not process.answered then process.waits[#process.waits + 1] = dump.title(object) end
         end
@@ -161,13 +148,9 @@ local function show_object(seen, by_slot)
     end
     local owner = seen.owner and by_slot[seen.owner]
     if seen.owner then
-        local task = task_of(owner, seen.owner_task)
-        object.holder = person(owner, task) or { pid = 0, process = "?" }
+        object.holder = person(owner, seen.owner_task) or { pid = 0, process = "?" }
         if owner and not owner.answered then owner.holds[#owner.holds + 1] = dump.title(object) end
-        if owner and task then
-            task.holds = task.holds or {}
-            task.holds[#task.holds + 1] = dump.title(object)
-        end
+        if object.holder.id then owner.tasks:note_held(object.holder.id, dump.title(object)) end
     end
     object.waiting = waiting_on(object, by_slot)
     return object
@@ -233,28 +216,54 @@ end
 
 -- ---- the whole ----
 
---- Tasks refer to other tasks by slot and number: in words too.
-local function name_holders(processes, by_slot, by_handle)
-    for _, process in ipairs(processes) do
-        for _, task in ipairs(process.tasks) do
-            local other = task.slot and by_slot[task.slot]
-            if other then
-                local holder = task.holder == 0 and other.tasks[1] or task_of(other, task.holder)
-                task.holder_is = person(other, holder)
-            end
-            local object = by_handle[task.object or 0]
-            task.object_name = object and dump.title(object) or nil
+local ADDRESS <const> = 0xffffffffffffff -- of a handle
+
+local function count_of(n, word) return ("%d %s%s"):format(n, word, n == 1 and "" or "s") end
+
+--- The state of an object, in words; nil: it has none to show.
+---@return string?
+function dump.state_of(object)
+    local parts = {}
+    if object.items then
+        parts[1] = object.bound and ("%d of %d items"):format(object.items, object.bound)
+            or count_of(object.items, "item")
+    end
+    if object.permits then parts[#parts + 1] = count_of(object.permits, "free permit") end
+    if object.set ~= nil then parts[#parts + 1] = object.set and "set" or "not set" end
+    if object.arrived then parts[#parts + 1] = ("%d of %d waiting"):format(object.arrived, object.bound) end
+    if object.closed then parts[#parts + 1] = "closed" end
+    if object.broken then parts[#parts + 1] = "broken" end
+    if object.abandoned then parts[#parts + 1] = "its owner died" end
+    return parts[1] and table.concat(parts, ", ")
+end
+
+--- "mp.Lock: 0x1937d482800002 'safe' (held by teller, pid 17126)"
+local function object_text(handle, object)
+    local name = object and object.name and (" '%s'"):format(object.name) or ""
+    local holder = object and object.holder
+    local state = holder and ("held by %s, pid %d"):format(core.escaped(holder.process), holder.pid)
+        or object and dump.state_of(object)
+    return ("mp.%s: 0x%x%s%s"):format(core.kind_of(handle) or "?", handle & ADDRESS, name,
+        state and (" (%s)"):format(state) or "")
+end
+
+--- Groups refer to objects, places and tasks by numbers: in words too.
+local function name_waits(program, process, by_slot, by_handle)
+    for _, group in ipairs(process.tasks.groups) do
+        local object = group.object and by_handle[group.object]
+        local place = group.place and program.view:place(group.place)
+        if group.object then group.waits_for = object_text(group.object, object) end
+        if place then group.waits_for = ("%s made at %s"):format(group.waits_for, place) end
+        group.object_title = object and dump.title(object) or nil
+        local other = group.slot and by_slot[group.slot]
+        if other then
+            group.holder_is = person(other, group.holder == 0 and other.tasks.main or group.holder)
         end
     end
 end
 
 local function tidy(processes, objects)
-    for _, process in ipairs(processes) do
-        for _, task in ipairs(process.tasks) do
-            task.object, task.holder, task.slot = task.object_name, task.holder_is, nil
-            task.object_name, task.holder_is = nil, nil
-        end
-    end
+    for _, process in ipairs(processes) do process.waiting = nil end
     for _, object in ipairs(objects) do object.handle, object.index = nil, nil end
 end
 
@@ -267,11 +276,14 @@ function dump.of(program)
     local answers, answered_pools = program:ask "dump", {}
     local processes = processes_of(program, answers, answered_pools)
     local by_slot, by_pid = {}, {}
-    for _, process in ipairs(processes) do by_slot[process.slot], by_pid[process.pid] = process, process end
+    for _, process in ipairs(processes) do
+        by_slot[process.slot], by_pid[process.pid] = process, process
+        process.waiting = waiting_groups(process)
+    end
     local pools, pool_places = pools_of(program, answered_pools, by_pid), {}
     for _, pool in ipairs(pools) do pool_places[pool.place or "?"] = true end
     local objects, by_handle = objects_of(program, by_slot, pool_places)
-    name_holders(processes, by_slot, by_handle)
+    for _, process in ipairs(processes) do name_waits(program, process, by_slot, by_handle) end
     look_at_growth(program, objects)
     local info, now = program.info, core.wall_time()
     local result = {

@@ -3,6 +3,7 @@
 local core = require "mpengine.core"
 local _ENV <const> = core.globals -- luacheck: ignore
 local json = require "mpengine.json"
+local tasks = require "mpengine.look.tasks"
 
 local MOST <const> = 10000
 local known, count = {}, 0 -- texts that were encoded before, at most so many
@@ -33,37 +34,42 @@ local function add_list(out, list)
     out[#out + 1] = "]"
 end
 
-local lists = setmetatable({}, { __mode = "k" }) -- lines that many tasks have in common
+--- Of a task, by the field of its group.
+local FIELDS <const> = {
+    { "waits_for", "waits_for" }, { "object", "object_title" }, { "holder", "holder_is" }, { "depends", "depends" },
+}
 
-local function lines_of(list)
-    local done = lists[list]
-    if done then return done end
-    local out = {}
-    add_list(out, list)
-    done = table.concat(out)
-    lists[list] = done
-    return done
-end
-
---- There may be very many tasks, all of one form.
-local function task_of(task)
-    local out = {}
-    if task.seconds then out[1] = (',"seconds":%.6g'):format(task.seconds) end
-    if task.waits_for then out[#out + 1] = ',"waits_for":' .. text_of(task.waits_for) end
-    if task.object then out[#out + 1] = ',"object":' .. text_of(task.object) end
-    for _, key in ipairs { "holder", "holds" } do
-        if task[key] then
-            out[#out + 1] = ',"' .. key .. '":'
-            encode(out, task[key])
+--- Behind the number and the name, what is the same in all tasks of a group.
+local function rest_of(group)
+    local out = { (',"state":"%s","stack":'):format(group.state) }
+    encode(out, group.stack)
+    out[#out + 1] = ',"spawned":'
+    encode(out, group.spawned)
+    for _, field in ipairs(FIELDS) do
+        if group[field[2]] then
+            out[#out + 1] = (',"%s":'):format(field[1])
+            encode(out, group[field[2]])
         end
     end
-    return ('{"id":%d,"name":%s,"state":"%s","stack":%s,"spawned":%s%s}'):format(task.id, text_of(task.name),
-        task.state, lines_of(task.stack), lines_of(task.spawned), table.concat(out))
+    return table.concat(out)
 end
 
-local function add_tasks(out, tasks)
+--- There may be very many tasks, all of few forms.
+local function add_tasks(out, found)
+    local rest, first = {}, true
     out[#out + 1] = "["
-    for i, task in ipairs(tasks) do out[#out + 1] = (i > 1 and "," or "") .. task_of(task) end
+    found:each(function(id, group, seconds)
+        rest[group] = rest[group] or rest_of(group)
+        local name = text_of(tasks.name(id, group))
+        out[#out + 1] = ('%s{"id":%d,"name":%s%s'):format(first and "" or ",", id, name, rest[group])
+        if group.state == "waiting" then out[#out + 1] = (',"seconds":%.6g'):format(seconds) end
+        if found.holds[id] then
+            out[#out + 1] = ',"holds":'
+            encode(out, found.holds[id])
+        end
+        out[#out + 1] = "}"
+        first = false
+    end)
     out[#out + 1] = "]"
 end
 
@@ -74,7 +80,7 @@ local function add_table(out, t)
     out[#out + 1] = "{"
     for i, key in ipairs(keys) do
         out[#out + 1] = (i > 1 and "," or "") .. text_of(key) .. ":"
-        if key == "tasks" and type(t[key]) == "table" then add_tasks(out, t[key]) else encode(out, t[key]) end
+        encode(out, t[key])
     end
     out[#out + 1] = "}"
 end
@@ -85,6 +91,8 @@ function encode(out, value)
         out[#out + 1] = text_of(value)
     elseif kind == "number" then
         out[#out + 1] = number_of(value)
+    elseif getmetatable(value) == tasks.metatable then
+        add_tasks(out, value)
     elseif kind == "table" then
         if value[1] ~= nil or next(value) == nil then add_list(out, value) else add_table(out, value) end
     else

@@ -2,6 +2,7 @@
 --- grow, and tasks that do not come to run. A mark is { kind, text }.
 local core = require "mpengine.core"
 local _ENV <const> = core.globals -- luacheck: ignore
+local tasks = require "mpengine.look.tasks"
 
 local marks = {}
 
@@ -12,12 +13,12 @@ local function add(list, kind, format, ...)
     list[#list + 1] = { kind = kind, text = format:format(...) }
 end
 
-local function name_of(task, process)
-    return ("%s of %s (pid %d)"):format(task.name, process.name, process.pid)
+local function name_of(id, group, process)
+    return ("%s of %s (pid %d)"):format(core.escaped(tasks.name(id, group)), core.escaped(process.name), process.pid)
 end
 
-local function place_of(task)
-    for _, line in ipairs(task.stack) do
+local function place_of(group)
+    for _, line in ipairs(group.stack) do
         local place = line:match("^(.-:%d+):")
         if place then return " at " .. place end
     end
@@ -26,38 +27,63 @@ end
 
 -- ---- cycles ----
 
---- The task that a task waits for: the main one of a process whose end it waits for, or the holder.
-local function next_of(task, by_slot)
-    local process = task.slot and by_slot[task.slot]
-    if not process or not task.holder then return nil end
-    for i, other in ipairs(process.tasks) do
-        if task.holder == 0 and i == 1 or other.id == task.holder then return other, process end
-    end
+--- A step: a task on the way, by its number, group and process. All tasks of a group depend on the same
+--- ones, so two ways that meet in a group go on together, and it is enough to look at groups.
+local function step_to(process, id)
+    local group = process and id and process.tasks:find(id)
+    return group and { id = id, group = group, process = process }
 end
 
-local function cycle_from(first, process, by_slot, done)
-    local path, at, task = {}, {}, first
-    while task and not done[task] and not at[task] do
-        path[#path + 1] = { task = task, process = process }
-        at[task] = #path
-        task, process = next_of(task, by_slot)
+--- The tasks that must go on, or end, before one: the holder of what it waits for, the main one of a process whose
+--- end it waits for, or all those that it joins.
+local function depends_of(step, by_slot)
+    local group, list = step.group, {}
+    local other = group.slot and by_slot[group.slot]
+    if other then list[1] = step_to(other, group.holder == 0 and other.tasks.main or group.holder) end
+    for _, id in ipairs(group.depends or {}) do list[#list + 1] = step_to(step.process, id) end
+    return list
+end
+
+--- Follows all ways from a task: the first cycle among them, as a list of steps. done has the groups that lie on
+--- no way that is still to be followed.
+local function cycle_from(first, by_slot, done)
+    local path, at = {}, {}
+    local function enter(step)
+        step.next, step.depends = 0, depends_of(step, by_slot)
+        path[#path + 1] = step
+        at[step.group] = #path
     end
-    for _, step in ipairs(path) do done[step.task] = true end
-    return task and at[task] and table.move(path, at[task], #path, 1, {})
+    enter(first)
+    while #path > 0 do
+        local step = path[#path]
+        step.next = step.next + 1
+        local other = step.depends[step.next]
+        if not other then
+            done[step.group], at[step.group], path[#path] = true, nil, nil
+        elseif at[other.group] then
+            local from = at[other.group]
+            path[from].id = other.id
+            for _, passed in ipairs(path) do done[passed.group] = true end
+            return table.move(path, from, #path, 1, {})
+        elseif not done[other.group] then
+            enter(other)
+        end
+    end
 end
 
 local function add_cycles(list, processes, by_slot)
     local done = {}
     for _, process in ipairs(processes) do
-        for _, task in ipairs(process.tasks) do
-            local cycle = task.holder and cycle_from(task, process, by_slot, done)
+        for _, group in ipairs(process.tasks.groups) do
+            local may = (group.holder or group.depends) and not done[group]
+            local cycle = may and cycle_from({ id = group.first, group = group, process = process }, by_slot, done)
             if cycle then
                 local steps = {}
                 for i, step in ipairs(cycle) do
                     local other = cycle[i % #cycle + 1]
                     steps[#steps + 1] = ("%s waits%s for %s, which depends on %s"):format(
-                        name_of(step.task, step.process), place_of(step.task), step.task.waits_for or "?",
-                        name_of(other.task, other.process))
+                        name_of(step.id, step.group, step.process), place_of(step.group), step.group.waits_for or "?",
+                        name_of(other.id, other.group, other.process))
                 end
                 add(list, "cycle", "tasks wait for each other: %s", table.concat(steps, "; "))
             end
@@ -103,15 +129,15 @@ end
 
 local function add_busy(list, process)
     local ready, running = 0, nil
-    for _, task in ipairs(process.tasks) do
-        if task.state == "ready" then ready = ready + 1 end
-        running = task.state == "running" and task or running
+    for _, group in ipairs(process.tasks.groups) do
+        if group.state == "ready" then ready = ready + group.count end
+        running = group.state == "running" and group or running
     end
     if not running or (process.running_for or 0) < LONG then return end
     local others = ready > 0 and (", and %d %s ready and cannot run"):format(ready, ready == 1 and "task is" or
         "tasks are") or ""
-    add(list, "busy", "%s has run%s for %.1f s without waiting%s", name_of(running, process), place_of(running),
-        process.running_for, others)
+    add(list, "busy", "%s has run%s for %.1f s without waiting%s", name_of(running.first, running, process),
+        place_of(running), process.running_for, others)
 end
 
 local function add_processes(list, processes)

@@ -93,7 +93,8 @@ local function sample(self, process, periods_since)
         return true
     end
     local bytes, reason = wait_for(self, process, question)
-    local found = bytes and answer.pieces_of(bytes)[1]
+    local piece = bytes and answer.pieces_of(bytes)[1]
+    local found = piece and core.codec.decode(piece)
     if found and found.pid ~= process.pid then return false end -- another one has its slot by now
     if found then
         count(self, process, found, periods_since())

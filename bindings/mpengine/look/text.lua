@@ -1,6 +1,8 @@
 --- Programs and dumps as text, for people. Tasks that are alike are shown once, with their number.
 local core = require "mpengine.core"
 local _ENV <const> = core.globals -- luacheck: ignore
+local dump = require "mpengine.look.dump"
+local tasks = require "mpengine.look.tasks"
 
 local text = {}
 
@@ -62,49 +64,50 @@ end
 
 local function add(out, format, ...) out[#out + 1] = format:format(...) end
 
-local function state_of(task)
-    if task.state ~= "waiting" then return task.state end
-    return "waits for " .. (task.waits_for or "something")
+local function state_of(group)
+    if group.state ~= "waiting" then return group.state end
+    return "waits for " .. (group.waits_for or "something")
 end
 
---- What is the same in tasks that are shown together.
-local function key_of(task)
-    local holder = task.holder
-    return table.concat({ task.name, state_of(task), holder and holder.pid or "", holder and holder.id or "",
-        table.concat(task.holds or {}, ","), table.concat(task.stack, "\n"), table.concat(task.spawned, "\n") }, "\0")
-end
-
-local function groups_of(tasks)
-    local list, by_key = {}, {}
-    for _, task in ipairs(tasks) do
-        local key = key_of(task)
-        local group = by_key[key]
-        if not group then
-            group = { task = task, count = 0, least = math.huge, most = 0 }
-            by_key[key], list[#list + 1] = group, group
-        end
-        group.count = group.count + 1
-        group.least, group.most = math.min(group.least, task.seconds or 0), math.max(group.most, task.seconds or 0)
+--- What is shown of the tasks of a process, in the order of their numbers: groups, and each task that holds
+--- something by itself.
+local function entries_of(found)
+    local list, left = {}, {}
+    for id, held in pairs(found.holds) do
+        local group, seconds = found:find(id)
+        left[group] = (left[group] or group.count) - 1
+        list[#list + 1] = { group = group, id = id, count = 1, holds = held, least = seconds, most = seconds }
     end
+    for _, group in ipairs(found.groups) do
+        local count = left[group] or group.count
+        if count > 0 then
+            local id = group.first
+            if count == 1 and found.holds[id] then id = nil end
+            list[#list + 1] = { group = group, id = id, count = count, least = group.least, most = group.most }
+        end
+    end
+    table.sort(list, function(a, b) return (a.id or a.group.first) < (b.id or b.group.first) end)
     return list
 end
 
-local function duration(group)
-    if not group.task.seconds then return "" end
-    local least, most = time_text(group.least), time_text(group.most)
+local function duration(entry)
+    if entry.group.state ~= "waiting" then return "" end
+    local least, most = time_text(entry.least), time_text(entry.most)
     return least == most and (" for %s"):format(most) or (" for %s to %s"):format(least, most)
 end
 
-local function add_task(out, group)
-    local task = group.task
-    local count = group.count > 1 and ("%d tasks "):format(group.count) or "task "
-    local number = group.count == 1 and (" #%d"):format(task.id) or ""
-    local holder = task.holder and task.holder.task
-        and (", which depends on %s of %s"):format(task.holder.task, task.holder.process) or ""
-    add(out, "  %s%s%s: %s%s%s", count, core.escaped(task.name), number, state_of(task), duration(group), holder)
-    if task.holds then add(out, "      holds %s", table.concat(task.holds, ", ")) end
-    for _, line in ipairs(task.stack) do add(out, "      %s", line) end
-    if #task.spawned > 0 then add(out, "      spawned by %s", table.concat(task.spawned, ", ")) end
+local function add_task(out, entry)
+    local group = entry.group
+    local count = entry.count > 1 and ("%d tasks "):format(entry.count) or "task "
+    local number = entry.count == 1 and entry.id and (" #%d"):format(entry.id) or ""
+    local holder = group.holder_is and group.holder_is.task
+        and (", which depends on %s of %s"):format(core.escaped(group.holder_is.task),
+            core.escaped(group.holder_is.process)) or ""
+    local name = group.name or entry.count == 1 and tasks.name(entry.id or group.first, group) or "without a name"
+    add(out, "  %s%s%s: %s%s%s", count, core.escaped(name), number, state_of(group), duration(entry), holder)
+    if entry.holds then add(out, "      holds %s", table.concat(entry.holds, ", ")) end
+    for _, line in ipairs(group.stack) do add(out, "      %s", line) end
+    if #group.spawned > 0 then add(out, "      spawned by %s", table.concat(group.spawned, ", ")) end
 end
 
 local function add_process(out, process)
@@ -112,7 +115,7 @@ local function add_process(out, process)
     if process.cpu then parts[#parts + 1] = ("CPU %.2f s"):format(process.cpu) end
     if process.memory then parts[#parts + 1] = "memory " .. bytes_text(process.memory) end
     if process.heap then parts[#parts + 1] = "Lua heap " .. bytes_text(process.heap) end
-    parts[#parts + 1] = plural(process.answered and #process.tasks or process.task_count, "task")
+    parts[#parts + 1] = plural(process.answered and process.tasks.count or process.task_count, "task")
     add(out, "\nprocess %s (pid %d%s): %s", core.escaped(process.name), process.pid,
         process.parent and ", of " .. process.parent or "", table.concat(parts, ", "))
     if process.pool_task then
@@ -126,22 +129,7 @@ local function add_process(out, process)
         if #process.holds > 0 then add(out, "  holds %s", table.concat(process.holds, ", ")) end
         if #process.waits > 0 then add(out, "  waits for %s", table.concat(process.waits, ", ")) end
     end
-    for _, group in ipairs(groups_of(process.tasks)) do add_task(out, group) end
-end
-
-local function state_of_object(object)
-    local parts = {}
-    if object.items then
-        parts[#parts + 1] = object.bound and ("%d of %d items"):format(object.items, object.bound)
-            or plural(object.items, "item")
-    end
-    if object.permits then parts[#parts + 1] = plural(object.permits, "free permit") end
-    if object.set ~= nil then parts[#parts + 1] = object.set and "set" or "not set" end
-    if object.arrived then parts[#parts + 1] = ("%d of %d waiting"):format(object.arrived, object.bound) end
-    if object.closed then parts[#parts + 1] = "closed" end
-    if object.broken then parts[#parts + 1] = "broken" end
-    if object.abandoned then parts[#parts + 1] = "its owner died" end
-    return #parts > 0 and ": " .. table.concat(parts, ", ") or ""
+    for _, entry in ipairs(entries_of(process.tasks)) do add_task(out, entry) end
 end
 
 local function person_text(p)
@@ -155,7 +143,7 @@ local function add_waiters(out, waiting)
     for _, waiter in ipairs(waiting) do
         local who = person_text(waiter)
         if not count[who] then list[#list + 1] = who end
-        count[who] = (count[who] or 0) + 1
+        count[who] = (count[who] or 0) + (waiter.tasks or 1)
         most[who] = math.max(most[who] or 0, waiter.seconds or 0)
     end
     for _, who in ipairs(list) do
@@ -168,8 +156,9 @@ local function add_objects(out, objects)
     if #objects == 0 then return end
     out[#out + 1] = "\nobjects that are held, waited for, or have items:"
     for _, object in ipairs(objects) do
+        local state = dump.state_of(object)
         add(out, "  mp.%s %s%s%s%s", object.kind, object.address, object.name and " '" .. object.name .. "'" or "",
-            state_of_object(object), object.place and ", made at " .. object.place or "")
+            state and ": " .. state or "", object.place and ", made at " .. object.place or "")
         if object.holder then add(out, "      held by %s", person_text(object.holder)) end
         add_waiters(out, object.waiting)
     end
@@ -211,18 +200,18 @@ local function add_census(out, census)
 end
 
 --- A dump as text.
-function text.dump(dump)
-    local program, out = dump.program, {}
+function text.dump(found)
+    local program, out = found.program, {}
     add(out, "program %d: %s, %s, %s, %s, shared memory %s, running for %s%s", program.pid,
         core.escaped(program.script), plural(program.processes, program.processes == 1 and "process" or "processe"),
         plural(program.tasks, "task"), plural(program.objects, "object"), bytes_text(program.committed),
         time_text(program.seconds), program.main_ended and ", its main process has ended" or "")
-    for _, mark in ipairs(dump.marks) do add(out, "! %s", mark.text) end
-    for _, process in ipairs(dump.processes) do add_process(out, process) end
-    add_objects(out, dump.objects)
-    for _, pool in ipairs(dump.pools) do add_pool(out, pool) end
-    for _, process in ipairs(dump.processes) do add_supervisors(out, process) end
-    add_census(out, dump.census)
+    for _, mark in ipairs(found.marks) do add(out, "! %s", mark.text) end
+    for _, process in ipairs(found.processes) do add_process(out, process) end
+    add_objects(out, found.objects)
+    for _, pool in ipairs(found.pools) do add_pool(out, pool) end
+    for _, process in ipairs(found.processes) do add_supervisors(out, process) end
+    add_census(out, found.census)
     return table.concat(out, "\n") .. "\n"
 end
 

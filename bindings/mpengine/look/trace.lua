@@ -6,6 +6,7 @@ local _ENV <const> = core.globals -- luacheck: ignore
 local answer = require "mpengine.look.answer"
 local dump = require "mpengine.look.dump"
 local look = require "mpengine.look"
+local tasks = require "mpengine.look.tasks"
 
 local trace = {}
 
@@ -49,11 +50,10 @@ local function ask_for_tasks(self)
     local from = core.now()
     local answers = self.program:ask "dump"
     for _, process in ipairs(processes) do
-        local found, tasks = answers[process.slot], {}
-        for _, piece in ipairs(found and found.bytes and answer.pieces_of(found.bytes) or {}) do
-            for _, task in ipairs(piece.tasks or {}) do tasks[#tasks + 1] = task end
-        end
-        self.tasks[process.pid] = { list = tasks, at = from }
+        local found, list = answers[process.slot], tasks.new()
+        local pieces = found and found.bytes and answer.pieces_of(found.bytes) or {}
+        for i = 2, #pieces do list:add(pieces[i]) end
+        self.tasks[process.pid] = { list = list, at = from }
     end
 end
 
@@ -163,17 +163,22 @@ end
 
 function Events:object(handle) return self.found.objects[handle] or ("object %x"):format(handle & 0xffffffffffffff) end
 
+--- A task that was there when the trace began.
+local function add_known(self, p, id, group, since)
+    p.names[id] = tasks.name(id, group)
+    if group.is_main then p.main = p.main or id end
+    if group.state ~= "waiting" then return end
+    local what = group.object and self:object(group.object) or group.waits_for or "something"
+    p.waits[id] = { since * 1e9 // 1 | 0, "waits for " .. what }
+end
+
 -- What is known of one process, as its ring is read.
 local function new_process(self, pid, name, at)
     local p = { pid = pid, name = name, names = {}, threads = {}, waits = {}, sites = {}, spawned = {}, locks = {} }
     p.began = at
-    for _, task in ipairs(self.found.tasks[pid] and self.found.tasks[pid].list or {}) do
-        p.names[task.id] = task.name
-        if task.name == "main" then p.main = p.main or task.id end
-        if task.state == "waiting" and task.seconds then
-            local since = (self.found.tasks[pid].at - task.seconds) * 1e9
-            p.waits[task.id] = { since // 1 | 0, "waits for " .. (task.waits_for or "something") }
-        end
+    local known = self.found.tasks[pid]
+    if known then
+        known.list:each(function(id, group, seconds) add_known(self, p, id, group, known.at - seconds) end)
     end
     self.processes[#self.processes + 1] = p
     return p

@@ -70,7 +70,7 @@ function Result:wait(timeout)
         core.did(true)
         return true
     end
-    if not self.waiters then self.waiters = core.waitlist() end
+    if not self.waiters then self.waiters = core.waitlist(self) end
     local deadline = timeout and core.now() + timeout
     repeat
         local ok, why = self.waiters:wait(deadline and math.max(0, deadline - core.now()))
@@ -124,7 +124,7 @@ function Result:__ready() return self.state ~= nil end
 
 function Result:__wait_source()
     if self.state then return done end
-    self.waiters = self.waiters or core.waitlist()
+    self.waiters = self.waiters or core.waitlist(self)
     return self.waiters
 end
 
