@@ -32,6 +32,42 @@ function bench.ns(work, first)
   end
 end
 
+--- Runs work(1) to work(count) in a child each: the seconds from when all are there until all have ended. For our rows.
+---@param count integer
+---@param work fun(n: integer)
+---@return number
+function bench.together(count, work)
+  local mp = require "mpengine"
+  local ready, done, go = mp.Semaphore(0), mp.Semaphore(0), mp.Event()
+  local function child(n)
+    collectgarbage() -- the first cycle in a child copies the pages of all that the parent has
+    ready:release()
+    go:wait()
+    work(n)
+    done:release()
+  end
+  local children = {}
+  for n = 1, count do
+    children[n] = mp.Process(child, n)
+    children[n]:start()
+  end
+  for _ = 1, count do ready:acquire() end
+  local start = bench.now()
+  go:set()
+  for _ = 1, count do done:acquire() end
+  local seconds = bench.now() - start
+  for _, p in ipairs(children) do p:join() end
+  return seconds
+end
+
+--- Reports how much more two children do at once than one, each a half of the same work: work(1) and work(2).
+---@param work fun(n: integer)
+function bench.gain(work)
+  local gains = {}
+  for round = 1, 3 do gains[round] = 2 * bench.together(1, work) / bench.together(2, work) end
+  bench.report(bench.median(gains), "x")
+end
+
 --- Bytes of this process that are in memory: all of them, or those of one line of /proc/self/status.
 ---@param line? string  "VmRSS" when absent; "RssShmem" is what it has touched of shared memory
 function bench.resident(line)

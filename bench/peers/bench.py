@@ -1,6 +1,7 @@
 """What every Python peer shares: the clock, the loop that finds how many operations fill the measured time, and the
 one line of output. lib.lua and raw/bench.h are the same thing in their languages."""
 
+import multiprocessing
 import os
 from time import perf_counter as now
 
@@ -21,6 +22,31 @@ def ns(work, first=1000):
         if seconds >= LEAST:
             return report(seconds / n * 1e9, "ns")
         n *= max(2, min(10, int(LEAST / seconds) + 1))
+
+
+def child(ready, go, done, work, args):
+    ready.release()
+    go.wait()
+    work(*args)
+    done.release()
+
+
+def together(*works):
+    """Runs each (function, argument...) in a child: the seconds from when all are there until all have ended."""
+    ready, done, go = multiprocessing.Semaphore(0), multiprocessing.Semaphore(0), multiprocessing.Event()
+    children = [multiprocessing.Process(target=child, args=(ready, go, done, w[0], w[1:])) for w in works]
+    for p in children:
+        p.start()
+    for _ in children:
+        ready.acquire()
+    start = now()
+    go.set()
+    for _ in children:
+        done.acquire()
+    seconds = now() - start
+    for p in children:
+        p.join()
+    return seconds
 
 
 def resident():

@@ -24,32 +24,13 @@ def new_bucket():
     return mp.Array("d", [BURST, time.monotonic()])
 
 
-def taker(bucket, ready, go, done, n):
-    ready.release()
-    go.wait()
-    take(bucket, n)
-    done.release()
-
-
 def alone(n):
     take(new_bucket(), n)
 
 
 def shared(n):
-    bucket, ready, done, go = new_bucket(), mp.Semaphore(0), mp.Semaphore(0), mp.Event()
-    children = [mp.Process(target=taker, args=(bucket, ready, go, done, n // 2)) for _ in range(2)]
-    for p in children:
-        p.start()
-    for _ in children:
-        ready.acquire()
-    start = bench.now()
-    go.set()
-    for _ in children:
-        done.acquire()
-    seconds = bench.now() - start
-    for p in children:
-        p.join()
-    return seconds
+    bucket = new_bucket()
+    return bench.together((take, bucket, n // 2), (take, bucket, n // 2))
 
 
 bench.ns({"alone": alone, "shared": shared}[sys.argv[1]])

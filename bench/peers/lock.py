@@ -13,32 +13,13 @@ def take(lock, n):
         lock.release()
 
 
-def contender(lock, ready, go, done, n):
-    ready.release()
-    go.wait()
-    take(lock, n)
-    done.release()
-
-
 def alone(n):
     take(mp.Lock(), n)
 
 
 def contended(n):
-    lock, ready, done, go = mp.Lock(), mp.Semaphore(0), mp.Semaphore(0), mp.Event()
-    children = [mp.Process(target=contender, args=(lock, ready, go, done, n // 2)) for _ in range(2)]
-    for p in children:
-        p.start()
-    for _ in children:
-        ready.acquire()
-    start = bench.now()
-    go.set()
-    for _ in children:
-        done.acquire()
-    seconds = bench.now() - start
-    for p in children:
-        p.join()
-    return seconds
+    lock = mp.Lock()
+    return bench.together((take, lock, n // 2), (take, lock, n // 2))
 
 
 bench.ns({"alone": alone, "contended": contended}[sys.argv[1]])

@@ -11,39 +11,19 @@ item = {"int": 123456, "1k": b"x" * 1024, "64k": b"x" * 65536}[kind]
 bound = 16 if kind == "64k" else 1024
 
 
-def produce(q, ready, go, n):
-    ready.release()
-    go.wait()
+def produce(q, n):
     for _ in range(n):
         q.put(item)
 
 
-def consume(q, ready, go, done, n):
-    ready.release()
-    go.wait()
+def consume(q, n):
     for _ in range(n):
         q.get()
-    done.release()
 
 
 def work(n):
-    q, ready, done, go = mp.Queue(bound), mp.Semaphore(0), mp.Semaphore(0), mp.Event()
-    children = []
-    for _ in range(sides):
-        children.append(mp.Process(target=produce, args=(q, ready, go, n // sides)))
-        children.append(mp.Process(target=consume, args=(q, ready, go, done, n // sides)))
-    for p in children:
-        p.start()
-    for _ in children:
-        ready.acquire()
-    start = bench.now()
-    go.set()
-    for _ in range(sides):
-        done.acquire()
-    seconds = bench.now() - start
-    for p in children:
-        p.join()
-    return seconds
+    q = mp.Queue(bound)
+    return bench.together(*[(side, q, n // sides) for side in [produce, consume] * sides])
 
 
 bench.ns(work)

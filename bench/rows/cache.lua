@@ -62,41 +62,15 @@ function run.fetch()
 end
 
 function run.scale()
-  local rounds <const>, passes <const> = 3, 5
   local keys = shuffled_keys()
   local c = filled(mp.Cache{ size = SIZE }, keys)
-  local ready, done, go = mp.Semaphore(0), mp.Semaphore(0), mp.Semaphore(0)
-
-  local function work(first)
-    collectgarbage() -- its first cycle in a child copies the pages of all keys
-    ready:release()
-    go:acquire()
-    for _ = 1, passes do
+  bench.gain(function(first)
+    for _ = 1, 5 do
       for i = first, count, 2 do
         if i % 20 < 2 then c:set(keys[i], value) else c:get(keys[i]) end
       end
     end
-    done:release()
-  end
-
-  local function seconds(processes)
-    local children = {}
-    for n = 1, processes do
-      children[n] = mp.Process(work, n)
-      children[n]:start()
-    end
-    for _ = 1, processes do ready:acquire() end
-    local start = bench.now()
-    for _ = 1, processes do go:release() end
-    for _ = 1, processes do done:acquire() end
-    local took = bench.now() - start
-    for _, p in ipairs(children) do p:join() end
-    return took
-  end
-
-  local gains = {}
-  for r = 1, rounds do gains[r] = 2 * seconds(1) / seconds(2) end
-  bench.report(bench.median(gains), "x")
+  end)
 end
 
 function run.churn()

@@ -39,37 +39,11 @@ function run.set()
 end
 
 function run.scale()
-  local rounds <const>, passes <const> = 3, 5
-  local ready, done, go = mp.Semaphore(0), mp.Semaphore(0), mp.Semaphore(0)
-
-  -- Seconds for `processes` children to do the same work each, every one on its own half of the keys.
-  local function seconds(processes)
-    local children = {}
-    for c = 1, processes do
-      children[c] = mp.Process{ target = function()
-        -- The collector's first cycle in a child copies the pages of all keys, at a cost far above that of the dict.
-        collectgarbage()
-        ready:release()
-        go:acquire()
-        for _ = 1, passes do
-          for i = c, COUNT, 2 do d[keys[i]] = d[keys[i]] end
-        end
-        done:release()
-      end }
-      children[c]:start()
+  bench.gain(function(first)
+    for _ = 1, 5 do
+      for i = first, COUNT, 2 do d[keys[i]] = d[keys[i]] end
     end
-    for _ = 1, processes do ready:acquire() end
-    local start = bench.now()
-    for _ = 1, processes do go:release() end
-    for _ = 1, processes do done:acquire() end
-    local took = bench.now() - start
-    for _, p in ipairs(children) do p:join() end
-    return took
-  end
-
-  local gains = {}
-  for r = 1, rounds do gains[r] = 2 * seconds(1) / seconds(2) end
-  bench.report(bench.median(gains), "x")
+  end)
 end
 
 run[arg[1]]()

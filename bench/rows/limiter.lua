@@ -16,24 +16,7 @@ function run.try(n)
 end
 
 function run.shared(n)
-  local ready, done, go = mp.Semaphore(0), mp.Semaphore(0), mp.Event()
-  local children = {}
-  for c = 1, 2 do
-    children[c] = mp.Process { target = function()
-      ready:release()
-      go:wait()
-      take(n // 2)
-      done:release()
-    end }
-    children[c]:start()
-  end
-  for _ = 1, 2 do ready:acquire() end
-  local start = bench.now()
-  go:set()
-  for _ = 1, 2 do done:acquire() end
-  local seconds = bench.now() - start
-  for _, p in ipairs(children) do p:join() end
-  return seconds
+  return bench.together(2, function() take(n // 2) end)
 end
 
 bench.ns(run[arg[1]])
