@@ -4,7 +4,6 @@
  * connection over TCP, TLS or the socket of a path, verifies the certificate, and leaves the bytes to
  * the caller. mpengine/remote/connection.lua waits for the descriptor between the calls.
  */
-#include "base/lfinalize.h"
 #include "io/lhttp.h"
 #include "task/ltask.h"
 
@@ -22,38 +21,17 @@ enum { UV_CONNECTIONS = 1 };
 
 typedef struct stream {
     lmpe_transfer t;
-    lmpe *S;
-    const lmpe_curl_api *curl;
-    struct curl_slist *resolve;
-    uint64_t deadline;
     curl_socket_t fd; /* CURL_SOCKET_BAD: there is none yet */
 } stream;
-
-static stream *
-check_stream(lua_State *L)
-{
-    stream *s = luaL_checkudata(L, 1, STREAM);
-    if (!s->S->e)
-        lmpe_raise_closed(L);
-    return s;
-}
-
-static const char *
-text(lua_State *L, const char *name)
-{
-    lua_getfield(L, 1, name);
-    const char *s = lua_tostring(L, -1);
-    lua_pop(L, 1);
-    return s;
-}
 
 static void
 set_options(lua_State *L, stream *s)
 {
-    const lmpe_curl_api *curl = s->curl;
+    const lmpe_curl_api *curl = &lmpe_libcurl;
     CURL *easy = s->t.easy;
-    const char *path = text(L, "path"), *ca = text(L, "ca"), *resolve = text(L, "resolve");
-    curl->easy_setopt(easy, CURLOPT_URL, text(L, "url"));
+    const char *path = lmpe_text_field(L, "path"), *ca = lmpe_text_field(L, "ca"),
+               *resolve = lmpe_text_field(L, "resolve");
+    curl->easy_setopt(easy, CURLOPT_URL, lmpe_text_field(L, "url"));
     curl->easy_setopt(easy, CURLOPT_CONNECT_ONLY, 1L);
     curl->easy_setopt(easy, CURLOPT_SSL_ENABLE_ALPN, 0L);
     curl->easy_setopt(easy, CURLOPT_PROXY, "");
@@ -67,34 +45,10 @@ set_options(lua_State *L, stream *s)
         curl->easy_setopt(easy, CURLOPT_CAINFO, ca);
     if (!resolve)
         return;
-    s->resolve = curl->slist_append(NULL, resolve);
-    if (!s->resolve)
+    s->t.resolve = curl->slist_append(NULL, resolve);
+    if (!s->t.resolve)
         luaL_error(L, "out of memory");
-    curl->easy_setopt(easy, CURLOPT_RESOLVE, s->resolve);
-}
-
-static int
-end_stream(stream *s)
-{
-    s->fd = CURL_SOCKET_BAD;
-    lmpe_transfer_close(s->S, &s->t);
-    if (s->resolve)
-        s->curl->slist_free_all(s->resolve);
-    s->resolve = NULL;
-    return 0;
-}
-
-static int
-stream_close(lua_State *L)
-{
-    return end_stream(check_stream(L));
-}
-
-static int
-stream_gc(lua_State *L)
-{
-    stream *s = lmpe_finalized(L, STREAM, sizeof *s);
-    return s && s->S->e ? end_stream(s) : 0;
+    curl->easy_setopt(easy, CURLOPT_RESOLVE, s->t.resolve);
 }
 
 /* connect_stream(connections, options) -> stream: starts to connect. Fields: url (http://host:port, https: with
@@ -102,27 +56,10 @@ stream_gc(lua_State *L)
 static int
 new_stream(lua_State *L)
 {
-    lmpe *S = lmpe_self(L);
-    const lmpe_curl_api *curl = lmpe_check_curl(L);
-    uint64_t deadline;
-    lmpe_connections *from = lmpe_transfer_arguments(L, &deadline);
-    lmpe_await_check(L, S);
-    stream *s = lua_newuserdatauv(L, sizeof *s, UV_CONNECTIONS);
-    memset(s, 0, sizeof *s);
-    s->S = S;
-    s->curl = curl;
-    s->deadline = deadline;
+    stream *s = lmpe_transfer_new(L, STREAM, sizeof *s, UV_CONNECTIONS);
     s->fd = CURL_SOCKET_BAD;
-    if (lmpe_transfer_open(curl, &s->t) != MPE_OK)
-        return luaL_error(L, "out of memory");
-    luaL_setmetatable(L, STREAM);
-    lua_pushvalue(L, 2);
-    lua_setiuservalue(L, -2, UV_CONNECTIONS);
     set_options(L, s);
-    const char *why = lmpe_transfer_start(from, &s->t);
-    if (why)
-        return luaL_error(L, "%s", why);
-    return 1;
+    return lmpe_transfer_run(L, &s->t);
 }
 
 static int
@@ -144,8 +81,8 @@ finish_connect(lua_State *L, lmpe *S, lmpe_await *a, int status)
     if (status != MPE_OK)
         return lmpe_outcome(L, status, "timeout");
     if (s->t.result != CURLE_OK)
-        return lmpe_transfer_failure(L, s->curl, &s->t);
-    s->curl->easy_getinfo(s->t.easy, CURLINFO_ACTIVESOCKET, &s->fd);
+        return lmpe_transfer_failure(L, &s->t);
+    lmpe_libcurl.easy_getinfo(s->t.easy, CURLINFO_ACTIVESOCKET, &s->fd);
     setsockopt(s->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &limit, sizeof limit); /* a path's has none */
     lua_pushinteger(L, s->fd);
     return 1;
@@ -155,27 +92,27 @@ finish_connect(lua_State *L, lmpe *S, lmpe_await *a, int status)
 static int
 stream_connect(lua_State *L)
 {
-    stream *s = check_stream(L);
+    stream *s = lmpe_transfer_check(L, STREAM);
     luaL_argcheck(L, s->t.easy, 1, "the stream is closed");
-    lmpe_await *a = lmpe_await_new(s->S, s->deadline, "timeout");
+    lmpe_await *a = lmpe_await_new(s->t.S, s->t.deadline, "timeout");
     a->scratch[0] = (uintptr_t)s;
     a->attempt = attempt_connect;
     a->finish = finish_connect;
-    return lmpe_await_run(L, s->S, a);
+    return lmpe_await_run(L, s->t.S, a);
 }
 
 static int
-push_reason(lua_State *L, stream *s, CURLcode rc)
+push_reason(lua_State *L, CURLcode rc)
 {
     luaL_pushfail(L);
-    lua_pushstring(L, rc == CURLE_AGAIN ? "again" : s->curl->easy_strerror(rc));
+    lua_pushstring(L, rc == CURLE_AGAIN ? "again" : lmpe_libcurl.easy_strerror(rc));
     return 2;
 }
 
 static stream *
 check_connected(lua_State *L)
 {
-    stream *s = check_stream(L);
+    stream *s = lmpe_transfer_check(L, STREAM);
     luaL_argcheck(L, s->t.easy && s->fd != CURL_SOCKET_BAD, 1, "the stream is not connected");
     return s;
 }
@@ -189,9 +126,9 @@ stream_write(lua_State *L)
     const char *bytes = luaL_checklstring(L, 2, &size);
     size_t from = (size_t)luaL_checkinteger(L, 3) - 1;
     luaL_argcheck(L, from < size, 3, "beyond the bytes");
-    CURLcode rc = s->curl->easy_send(s->t.easy, bytes + from, size - from, &sent);
+    CURLcode rc = lmpe_libcurl.easy_send(s->t.easy, bytes + from, size - from, &sent);
     if (rc != CURLE_OK)
-        return push_reason(L, s, rc);
+        return push_reason(L, rc);
     lua_pushinteger(L, (lua_Integer)sent);
     return 1;
 }
@@ -203,9 +140,9 @@ stream_read(lua_State *L)
     stream *s = check_connected(L);
     char bytes[PIECE];
     size_t n = 0;
-    CURLcode rc = s->curl->easy_recv(s->t.easy, bytes, sizeof bytes, &n);
+    CURLcode rc = lmpe_libcurl.easy_recv(s->t.easy, bytes, sizeof bytes, &n);
     if (rc != CURLE_OK)
-        return push_reason(L, s, rc);
+        return push_reason(L, rc);
     if (n == 0) {
         luaL_pushfail(L);
         lua_pushliteral(L, "closed");
@@ -219,13 +156,10 @@ static void
 on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"connect_stream", new_stream}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"connect", stream_connect},
-                                       {"read", stream_read},
-                                       {"write", stream_write},
-                                       {"close", stream_close},
-                                       {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"connect", stream_connect}, {"read", stream_read}, {"write", stream_write}, {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
-    lmpe_http_kind(L, STREAM, methods, stream_close, stream_gc);
+    lmpe_transfer_kind(L, STREAM, sizeof(stream), methods);
 }
 
 const lmpe_module lmpe_connect_module = {.open = on_open};

@@ -435,7 +435,6 @@ lmpe_transfer_start(lmpe_connections *from, lmpe_transfer *t)
     lmpe_libcurl.easy_setopt(t->easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
     lmpe_libcurl.easy_setopt(t->easy, CURLOPT_CLOSESOCKETDATA, c);
     t->curl = c;
-    t->S = from->S;
     CURLMcode rc = lmpe_libcurl.multi_add_handle(c->multi, t->easy);
     if (rc == CURLM_OK) {
         c->transfers++;
@@ -445,15 +444,10 @@ lmpe_transfer_start(lmpe_connections *from, lmpe_transfer *t)
     return lmpe_libcurl.multi_strerror(rc);
 }
 
-void
-lmpe_transfer_close(lmpe *S, lmpe_transfer *t)
+/* Takes the handle out of its multi handle and frees it, before what its options point into. */
+static void
+end_easy(lmpe_transfer *t, CURL *easy)
 {
-    CURL *easy = t->easy;
-    t->easy = NULL;
-    mpe_buf_free(&t->head);
-    mpe_buf_free(&t->body);
-    if (!easy || !S->e || (t->curl && t->curl->owner != getpid()))
-        return;
     struct lmpe_curl *c = t->curl;
     t->curl = NULL;
     if (c)
@@ -461,4 +455,20 @@ lmpe_transfer_close(lmpe *S, lmpe_transfer *t)
     lmpe_libcurl.easy_cleanup(easy);
     if (c && --c->transfers == 0 && !c->home)
         close_multi(c);
+}
+
+void
+lmpe_transfer_close(lmpe_transfer *t)
+{
+    CURL *easy = t->easy;
+    t->easy = NULL;
+    mpe_buf_free(&t->head);
+    mpe_buf_free(&t->body);
+    if (easy && t->S->e && (!t->curl || t->curl->owner == getpid()))
+        end_easy(t, easy);
+    if (t->headers)
+        lmpe_libcurl.slist_free_all(t->headers);
+    if (t->resolve)
+        lmpe_libcurl.slist_free_all(t->resolve);
+    t->headers = t->resolve = NULL;
 }

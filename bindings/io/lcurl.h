@@ -59,6 +59,8 @@ typedef struct lmpe_transfer {
     lmpe *S;
     struct lmpe_curl *curl; /* NULL: not in progress */
     CURL *easy;
+    struct curl_slist *headers, *resolve; /* that options point into */
+    uint64_t deadline;                    /* of the waits for it */
     mpe_waitlist waiters;
     mpe_buf head;  /* the header lines of the last response */
     mpe_buf body;  /* data that has arrived and was not taken */
@@ -87,13 +89,13 @@ void lmpe_connections_close(lmpe_connections *from);
 
 /* The functions, or NULL and the reason. Any thread. */
 const lmpe_curl_api *lmpe_curl_load(const char **why);
-/* Makes an easy handle whose callbacks are the transfer's. Errors: ENOMEM. */
-int lmpe_transfer_open(const lmpe_curl_api *api, lmpe_transfer *t);
+/* Makes an easy handle whose callbacks are the transfer's, which is zeroed. Errors: ENOMEM. */
+int lmpe_transfer_open(lmpe *S, lmpe_transfer *t);
 /* Starts it. NULL, or the reason why it cannot start. */
 const char *lmpe_transfer_start(lmpe_connections *from, lmpe_transfer *t);
 /* The data has been taken: continues if the transfer was held back. */
 void lmpe_transfer_resume(lmpe_transfer *t);
 /* Ends it, in any state; harmless when it is closed, or is a parent process's. */
-void lmpe_transfer_close(lmpe *S, lmpe_transfer *t);
+void lmpe_transfer_close(lmpe_transfer *t);
 
 #endif

@@ -88,11 +88,13 @@ on_body(char *bytes, size_t size, size_t count, void *ud)
 /* ---- a transfer ---- */
 
 int
-lmpe_transfer_open(const lmpe_curl_api *with, lmpe_transfer *t)
+lmpe_transfer_open(lmpe *S, lmpe_transfer *t)
 {
+    const lmpe_curl_api *with = &lmpe_libcurl;
     CURL *easy = with->easy_init();
     if (!easy)
         return MPE_ENOMEM;
+    t->S = S;
     t->easy = easy;
     mpe_buf_init(&t->head);
     mpe_buf_init(&t->body);

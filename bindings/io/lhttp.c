@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * lhttp.c - one HTTP request as a userdata that a task waits on. What scripts call, the checking of what they give, the look-up of names and the following of
- * redirects are in mpengine/http.lua and mpengine/http/.
+ * lhttp.c - one HTTP request as a userdata that a task waits on. What scripts call, the checking of what
+ * they give, the look-up of names and the following of redirects are in mpengine/http.lua and mpengine/http/.
  *
  * A transfer is closed by its scope in Lua (__close), so a task that is killed or times out
  * removes its request from libcurl as it ends.
  */
-#include "base/lfinalize.h"
 #include "task/ltask.h"
 #include "io/lhttp.h"
 
@@ -20,23 +19,16 @@ enum { UV_BODY = 1, UV_COOKIES, UV_CONNECTIONS, UV_LAST = UV_CONNECTIONS };
 
 typedef struct request {
     lmpe_transfer t;
-    lmpe *S;
-    const lmpe_curl_api *curl;
-    struct curl_slist *headers, *resolve;
     const char
         *upload; /* a PUT's body, or a piece of one that is fed, and how much has been read */
     size_t upload_size, upload_at;
     int fed, hungry, whole; /* by a function in Lua: curl waits for a piece; there is no other */
-    uint64_t deadline;
 } request;
 
 static request *
 check_request(lua_State *L)
 {
-    request *r = luaL_checkudata(L, 1, TRANSFER);
-    if (!r->S->e)
-        lmpe_raise_closed(L);
-    return r;
+    return lmpe_transfer_check(L, TRANSFER);
 }
 
 /* ---- options ---- */
@@ -47,21 +39,11 @@ set(lua_State *L, request *r, CURLoption option, ...)
     va_list args;
     va_start(args, option);
     CURLcode rc = option < CURLOPTTYPE_OBJECTPOINT
-                      ? r->curl->easy_setopt(r->t.easy, option, va_arg(args, long))
-                      : r->curl->easy_setopt(r->t.easy, option, va_arg(args, void *));
+                      ? lmpe_libcurl.easy_setopt(r->t.easy, option, va_arg(args, long))
+                      : lmpe_libcurl.easy_setopt(r->t.easy, option, va_arg(args, void *));
     va_end(args);
     if (rc != CURLE_OK)
-        luaL_error(L, "%s", r->curl->easy_strerror(rc));
-}
-
-/* The string field of the table at index 1, or NULL; it lives as long as the table. */
-static const char *
-text(lua_State *L, const char *name)
-{
-    lua_getfield(L, 1, name);
-    const char *s = lua_tostring(L, -1);
-    lua_pop(L, 1);
-    return s;
+        luaL_error(L, "%s", lmpe_libcurl.easy_strerror(rc));
 }
 
 static int
@@ -80,7 +62,7 @@ read_upload(char *to, size_t size, size_t count, void *ud)
     size_t n = r->upload_size - r->upload_at;
     if (n == 0 && r->fed && !r->whole) {
         r->hungry = 1;
-        mpe_waitlist_wake(r->S->e, &r->t.waiters, UINT32_MAX);
+        mpe_waitlist_wake(r->t.S->e, &r->t.waiters, UINT32_MAX);
         return CURL_READFUNC_PAUSE;
     }
     n = n < size * count ? n : size * count;
@@ -107,11 +89,11 @@ set_upload(lua_State *L, request *r, const char *body, curl_off_t n)
     r->upload = body;
     r->upload_size = body ? (size_t)n : 0;
     set(L, r, CURLOPT_UPLOAD, 1L);
-    r->curl->easy_setopt(r->t.easy, CURLOPT_READFUNCTION, read_upload);
-    r->curl->easy_setopt(r->t.easy, CURLOPT_READDATA, r);
-    r->curl->easy_setopt(r->t.easy, CURLOPT_SEEKFUNCTION, seek_upload);
-    r->curl->easy_setopt(r->t.easy, CURLOPT_SEEKDATA, r);
-    r->curl->easy_setopt(r->t.easy, CURLOPT_INFILESIZE_LARGE, n);
+    lmpe_libcurl.easy_setopt(r->t.easy, CURLOPT_READFUNCTION, read_upload);
+    lmpe_libcurl.easy_setopt(r->t.easy, CURLOPT_READDATA, r);
+    lmpe_libcurl.easy_setopt(r->t.easy, CURLOPT_SEEKFUNCTION, seek_upload);
+    lmpe_libcurl.easy_setopt(r->t.easy, CURLOPT_SEEKDATA, r);
+    lmpe_libcurl.easy_setopt(r->t.easy, CURLOPT_INFILESIZE_LARGE, n);
 }
 
 /* The userdata is on top of the stack. */
@@ -119,7 +101,7 @@ static void
 set_method(lua_State *L, request *r)
 {
     size_t n = 0;
-    const char *method = text(L, "method");
+    const char *method = lmpe_text_field(L, "method");
     lua_getfield(L, 1, "body");
     const char *body = lua_tolstring(L, -1, &n);
     lua_setiuservalue(L, -2, UV_BODY); /* curl does not copy it */
@@ -140,7 +122,7 @@ set_method(lua_State *L, request *r)
         body = "";
     if (body) {
         set(L, r, CURLOPT_POST, 1L);
-        r->curl->easy_setopt(r->t.easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)n);
+        lmpe_libcurl.easy_setopt(r->t.easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)n);
         set(L, r, CURLOPT_POSTFIELDS, body);
     }
     if (strcmp(method, body ? "POST" : "GET") != 0)
@@ -149,12 +131,12 @@ set_method(lua_State *L, request *r)
 
 /* The strings of a list in the table at index 1, added to *list; absent is empty. */
 static void
-add_all(lua_State *L, request *r, const char *field, struct curl_slist **list)
+add_all(lua_State *L, const char *field, struct curl_slist **list)
 {
     if (lua_getfield(L, 1, field) == LUA_TTABLE)
         for (lua_Integer i = 1, n = luaL_len(L, -1); i <= n; i++) {
             lua_rawgeti(L, -1, i);
-            struct curl_slist *longer = r->curl->slist_append(*list, lua_tostring(L, -1));
+            struct curl_slist *longer = lmpe_libcurl.slist_append(*list, lua_tostring(L, -1));
             if (!longer)
                 luaL_error(L, "out of memory");
             *list = longer;
@@ -166,16 +148,16 @@ add_all(lua_State *L, request *r, const char *field, struct curl_slist **list)
 static void
 set_lists(lua_State *L, request *r)
 {
-    add_all(L, r, "headers", &r->headers);
-    set(L, r, CURLOPT_HTTPHEADER, r->headers);
-    add_all(L, r, "resolve", &r->resolve);
-    set(L, r, CURLOPT_RESOLVE, r->resolve);
+    add_all(L, "headers", &r->t.headers);
+    set(L, r, CURLOPT_HTTPHEADER, r->t.headers);
+    add_all(L, "resolve", &r->t.resolve);
+    set(L, r, CURLOPT_RESOLVE, r->t.resolve);
 }
 
 static void
 set_verify(lua_State *L, request *r)
 {
-    const char *file = text(L, "ca_file");
+    const char *file = lmpe_text_field(L, "ca_file");
     if (flag(L, "insecure")) {
         set(L, r, CURLOPT_SSL_VERIFYPEER, 0L);
         set(L, r, CURLOPT_SSL_VERIFYHOST, 0L);
@@ -210,15 +192,16 @@ set_connect_timeout(lua_State *L, request *r)
 static void
 set_options(lua_State *L, request *r)
 {
-    set(L, r, CURLOPT_URL, text(L, "url"));
+    set(L, r, CURLOPT_URL, lmpe_text_field(L, "url"));
     set(L, r, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
     set(L, r, CURLOPT_USERAGENT, "mpengine/" MPE_VERSION);
     set(L, r, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-    r->curl->easy_setopt(r->t.easy, CURLOPT_ACCEPT_ENCODING, ""); /* all it supports, or none */
-    set(L, r, CURLOPT_PROXY, text(L, "proxy")); /* always given: curl reads no variable */
+    lmpe_libcurl.easy_setopt(r->t.easy, CURLOPT_ACCEPT_ENCODING, ""); /* all it supports, or none */
+    set(L, r, CURLOPT_PROXY,
+        lmpe_text_field(L, "proxy")); /* always given: curl reads no variable */
     set(L, r, CURLOPT_NOPROXY, "");
-    if (text(L, "auth"))
-        set(L, r, CURLOPT_USERPWD, text(L, "auth"));
+    if (lmpe_text_field(L, "auth"))
+        set(L, r, CURLOPT_USERPWD, lmpe_text_field(L, "auth"));
     set_connect_timeout(L, r);
     set_method(L, r);
     set_lists(L, r);
@@ -228,60 +211,18 @@ set_options(lua_State *L, request *r)
 
 /* ---- a transfer ---- */
 
-static int
-end_request(request *r)
-{
-    lmpe_transfer_close(r->S, &r->t);
-    if (r->headers)
-        r->curl->slist_free_all(r->headers);
-    if (r->resolve)
-        r->curl->slist_free_all(r->resolve);
-    r->headers = r->resolve = NULL;
-    return 0;
-}
-
-static int
-request_close(lua_State *L)
-{
-    return end_request(check_request(L));
-}
-
-static int
-request_gc(lua_State *L)
-{
-    request *r = lmpe_finalized(L, TRANSFER, sizeof *r);
-    return r && r->S->e ? end_request(r) : 0;
-}
-
 /* transfer(connections, options) -> transfer: starts a request. Fields: method, url, headers (list of
  * lines), body, fed, timeout, connect_timeout, follows, insecure, ca_file, proxy, resolve (list), auth,
  * streaming, cookies. */
 static int
 new_transfer(lua_State *L)
 {
-    lmpe *S = lmpe_self(L);
-    const lmpe_curl_api *curl = lmpe_check_curl(L);
-    uint64_t deadline;
-    lmpe_connections *from = lmpe_transfer_arguments(L, &deadline);
-    lmpe_await_check(L, S);
-    request *r = lua_newuserdatauv(L, sizeof *r, UV_LAST);
-    memset(r, 0, sizeof *r);
-    r->S = S;
-    r->curl = curl;
-    r->deadline = deadline;
-    if (lmpe_transfer_open(curl, &r->t) != MPE_OK)
-        return luaL_error(L, "out of memory");
-    luaL_setmetatable(L, TRANSFER);
-    lua_pushvalue(L, 2);
-    lua_setiuservalue(L, -2, UV_CONNECTIONS);
+    request *r = lmpe_transfer_new(L, TRANSFER, sizeof *r, UV_LAST);
     r->t.streaming = flag(L, "streaming");
     r->t.follows = flag(L, "follows");
     r->fed = flag(L, "fed");
     set_options(L, r);
-    const char *why = lmpe_transfer_start(from, &r->t);
-    if (why)
-        return luaL_error(L, "%s", why);
-    return 1;
+    return lmpe_transfer_run(L, &r->t);
 }
 
 static int
@@ -293,7 +234,7 @@ attempt_read(lmpe *S, lmpe_await *a)
     a->on.list = &r->t.waiters;
     if (r->t.done || r->hungry)
         return MPE_OK;
-    int late = r->deadline != MPE_FOREVER && r->deadline <= mpe_now();
+    int late = r->t.deadline != MPE_FOREVER && r->t.deadline <= mpe_now();
     return r->t.streaming && r->t.body.len > 0 && !late ? MPE_OK : MPE_EAGAIN;
 }
 
@@ -311,7 +252,7 @@ finish_read(lua_State *L, lmpe *S, lmpe_await *a, int status)
         return 1;
     }
     if (r->t.done && r->t.result != CURLE_OK)
-        return lmpe_transfer_failure(L, r->curl, &r->t);
+        return lmpe_transfer_failure(L, &r->t);
     lua_pushboolean(L, !r->t.done);
     return 1;
 }
@@ -323,11 +264,11 @@ request_read(lua_State *L)
 {
     request *r = check_request(L);
     luaL_argcheck(L, r->t.easy, 1, "the transfer is closed");
-    lmpe_await *a = lmpe_await_new(r->S, r->deadline, "timeout");
+    lmpe_await *a = lmpe_await_new(r->t.S, r->t.deadline, "timeout");
     a->scratch[0] = (uintptr_t)r;
     a->attempt = attempt_read;
     a->finish = finish_read;
-    return lmpe_await_run(L, r->S, a);
+    return lmpe_await_run(L, r->t.S, a);
 }
 
 /* transfer:feed(piece): the next piece of the body to send, nil: there is no other */
@@ -343,7 +284,7 @@ request_feed(lua_State *L)
     lua_settop(L, 2);
     lua_setiuservalue(L, 1, UV_BODY);
     if (!r->t.done)
-        r->curl->easy_pause(r->t.easy, r->t.paused ? CURLPAUSE_RECV : CURLPAUSE_CONT);
+        lmpe_libcurl.easy_pause(r->t.easy, r->t.paused ? CURLPAUSE_RECV : CURLPAUSE_CONT);
     return 0;
 }
 
@@ -356,10 +297,10 @@ request_result(lua_State *L)
     long status = 0;
     char *url = NULL, *target = NULL;
     luaL_argcheck(L, r->t.easy && r->t.done, 1, "the transfer has not ended");
-    r->curl->easy_getinfo(r->t.easy, CURLINFO_RESPONSE_CODE, &status);
-    r->curl->easy_getinfo(r->t.easy, CURLINFO_EFFECTIVE_URL, &url);
+    lmpe_libcurl.easy_getinfo(r->t.easy, CURLINFO_RESPONSE_CODE, &status);
+    lmpe_libcurl.easy_getinfo(r->t.easy, CURLINFO_EFFECTIVE_URL, &url);
     if (r->t.moved)
-        r->curl->easy_getinfo(r->t.easy, CURLINFO_REDIRECT_URL, &target);
+        lmpe_libcurl.easy_getinfo(r->t.easy, CURLINFO_REDIRECT_URL, &target);
     lua_pushinteger(L, status);
     lua_pushlstring(L, (const char *)r->t.head.data, r->t.head.len);
     lua_pushlstring(L, (const char *)r->t.body.data, r->t.body.len);
@@ -372,13 +313,10 @@ static void
 on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"transfer", new_transfer}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"read", request_read},
-                                       {"feed", request_feed},
-                                       {"result", request_result},
-                                       {"close", request_close},
-                                       {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"read", request_read}, {"feed", request_feed}, {"result", request_result}, {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
-    lmpe_http_kind(L, TRANSFER, methods, request_close, request_gc);
+    lmpe_transfer_kind(L, TRANSFER, sizeof(request), methods);
     lmpe_open_http_session(L, S);
 }
 

@@ -18,50 +18,6 @@ lmpe_check_curl(lua_State *L)
     return curl;
 }
 
-lmpe_connections *
-lmpe_transfer_arguments(lua_State *L, uint64_t *deadline)
-{
-    lmpe_connections *from = luaL_checkudata(L, 1, LMPE_CONNECTIONS);
-    luaL_checktype(L, 2, LUA_TTABLE);
-    lua_settop(L, 2);
-    lua_insert(L, 1);
-    lua_getfield(L, 1, "timeout");
-    *deadline = lmpe_check_deadline(L, 3);
-    return from;
-}
-
-/* The kernel's reason is reported where curl has only a general text. */
-static void
-push_cause(lua_State *L, const lmpe_curl_api *curl, const lmpe_transfer *t)
-{
-    long number = t->socket_error;
-    const char *words = t->error[0] ? t->error : curl->easy_strerror(t->result);
-    if (number) {
-        lua_pushfstring(L, "cannot make a socket: %s", strerror((int)number));
-        return;
-    }
-    if (t->result == CURLE_COULDNT_CONNECT || t->result == CURLE_RECV_ERROR ||
-        t->result == CURLE_SEND_ERROR)
-        curl->easy_getinfo(t->easy, CURLINFO_OS_ERRNO, &number);
-    if (number)
-        lua_pushfstring(L, "%s (%s)", words, strerror((int)number));
-    else
-        lua_pushstring(L, words);
-}
-
-int
-lmpe_transfer_failure(lua_State *L, const lmpe_curl_api *curl, const lmpe_transfer *t)
-{
-    luaL_pushfail(L);
-    if (t->result == CURLE_OPERATION_TIMEDOUT)
-        lua_pushliteral(L, "timeout");
-    else if (t->failed)
-        lua_pushstring(L, mpe_strerror(t->failed));
-    else
-        push_cause(L, curl, t);
-    return 2;
-}
-
 /* ---- URLs ---- */
 
 static const char *
