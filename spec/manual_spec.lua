@@ -68,7 +68,7 @@ describe("the book", function()
     end
     local annotated = 0
     for line in io.lines "bindings/library/mpengine.lua" do
-      local is_method = line:find "^%-%-%-@field [%w_]+ fun%("
+      local is_method = line:find "^%-%-%-@field [%w_]+ fun%(self"
       if is_method or line:find "^function " then annotated = annotated + 1 end
     end
     assert.equal(annotated, count)

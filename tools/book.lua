@@ -8,6 +8,7 @@
 
 local book = {}
 
+local SCRIPTS = "scripts" -- a directory that is linked to
 local ANNOTATIONS = "bindings/library/mpengine.lua"
 
 local function read(path)
@@ -52,9 +53,19 @@ local function add_function(page, f)
   add ""
 end
 
+-- What the annotations say of a class itself.
+local function add_class(page, class)
+  if class.text[1] then table.insert(page, table.concat(class.text, "\n") .. "\n") end
+  for _, field in ipairs(class.fields) do
+    local name, kind = field:match "^(%S+)%s+(.*)$"
+    if not kind:find "^fun%(self" then table.insert(page, ("- `%s: %s`"):format(name, (kind:gsub("`", "")))) end
+  end
+  table.insert(page, "")
+end
+
 --- The page of the index, in Markdown.
 function book.index()
-  local functions = book.functions()
+  local functions, classes = annotations.parse(io.lines(ANNOTATIONS))
   local page = { "# All functions\n",
     "Made from the annotations of the language server. `?` marks what may be absent, or nil.\n" }
   local names = {}
@@ -72,6 +83,7 @@ function book.index()
     if f.class ~= class then
       class = f.class
       table.insert(page, ("\n## %s\n"):format(class))
+      add_class(page, classes[class])
     end
     add_function(page, f)
   end
@@ -117,25 +129,60 @@ function book.chapters()
   return chapters
 end
 
--- The text of a chapter with links that work in DIR: to other chapters, and to copies of files.
+local ENTITIES = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;" }
+
+local function escaped(text) return (text:gsub("[&<>\"]", ENTITIES)) end
+
+-- The first sentence of the comment that a script begins with.
+local function first_sentence(path)
+  local words = {}
+  for line in io.lines(path) do
+    local text = line:match "^%-%- (.*)$"
+    if not text then break end
+    table.insert(words, text)
+  end
+  return table.concat(words, " "):match "^(.-[.:])%s" or table.concat(words, " ")
+end
+
+-- A page that lists the files of a directory.
+local function copy_directory(path, dir)
+  local pipe <close> = assert(io.popen("ls " .. path))
+  local lines = {}
+  for name in pipe:lines() do
+    run(("install -D -m 644 %s/%s %s/files/%s/%s.txt"):format(path, name, dir, path, name))
+    table.insert(lines, ("<li><a href=\"%s.txt\">%s</a>: %s</li>"):format(name, name,
+      escaped(first_sentence(path .. "/" .. name))))
+  end
+  write(("%s/files/%s/index.html"):format(dir, path), ([[<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>%s · mpengine</title><link rel="stylesheet" href="../../style.css">
+<header><a href="../../index.html">mpengine</a></header><main style="margin-left: 0"><h1>%s</h1><ul>
+%s
+</ul></main></html>
+]]):format(path, path, table.concat(lines, "\n")))
+end
+
+-- The text of a chapter with links that work in DIR: to other chapters, by their titles, and to copies of files.
 local function relinked(chapter, chapters, dir)
-  local html = {}
-  for _, c in ipairs(chapters) do html[c.path or ""] = c.html end
+  local html, titles = {}, {}
+  for _, c in ipairs(chapters) do html[c.path or ""], titles[c.path or ""] = c.html, c.title end
   local function target_of(text, target)
     local path, anchor = target:match "^([^#]*)(#?.*)$"
     if path == "" or path:find "^%a+:" then return nil end
     path = resolved(chapter.path, path)
+    if text == target:match "[^/]*%.md$" then text = titles[path] or text end
     if html[path] then return ("[%s](%s%s)"):format(text, html[path], anchor) end
-    if not is_file(path) then return text end
+    if path == SCRIPTS then
+      copy_directory(path, dir)
+      return ("[%s](files/%s/index.html)"):format(text, path)
+    elseif not is_file(path) then
+      return text
+    end
     run(("install -D -m 644 %s %s/files/%s.txt"):format(path, dir, path))
     return ("[%s](files/%s.txt)"):format(text, path)
   end
   return (read(chapter.path):gsub("%[([^][]*)%]%(([^)%s]+)%)", target_of))
 end
-
-local ENTITIES = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;" }
-
-local function escaped(text) return (text:gsub("[&<>\"]", ENTITIES)) end
 
 local function navigation(chapters, current)
   local nav, part = {}, nil

@@ -3,15 +3,25 @@
 const field = document.getElementById("search");
 const found = document.getElementById("found");
 
+// A whole word counts most, then one that begins with it, then any other hit.
+function hits(text, word) {
+  let best = 0;
+  for (let at = text.indexOf(word); at >= 0; at = text.indexOf(word, at + 1)) {
+    const begins = !/[a-z0-9]/.test(text[at - 1] || ""), ends = !/[a-z0-9_]/.test(text[at + word.length] || "");
+    best = Math.max(best, begins && ends ? 3 : begins ? 2 : 1);
+  }
+  return best;
+}
+
 function score(section, words) {
   const title = section[1].toLowerCase(), chapter = section[2].toLowerCase(), text = section[3].toLowerCase();
   let sum = 0;
   for (const word of words) {
-    const hit = (title.includes(word) ? 10 : 0) + (chapter.includes(word) ? 3 : 0) + (text.includes(word) ? 1 : 0);
+    const hit = 10 * hits(title, word) + 3 * hits(chapter, word) + hits(text, word);
     if (hit === 0) return 0;
     sum += hit;
   }
-  return sum;
+  return section[2] === "Changelog" ? 1 : sum;
 }
 
 function excerpt(text, word) {
@@ -31,10 +41,10 @@ function item(section, words) {
 
 function search() {
   const words = field.value.toLowerCase().split(/\s+/).filter((word) => word !== "");
-  const hits = words.length === 0 ? [] : SECTIONS.map((section) => [score(section, words), section])
+  const list = words.length === 0 ? [] : SECTIONS.map((section) => [score(section, words), section])
     .filter((hit) => hit[0] > 0).sort((a, b) => b[0] - a[0]).slice(0, 30);
-  found.replaceChildren(...hits.map((hit) => item(hit[1], words)));
-  if (words.length > 0 && hits.length === 0) found.textContent = "Nothing found";
+  found.replaceChildren(...list.map((hit) => item(hit[1], words)));
+  if (words.length > 0 && list.length === 0) found.textContent = "Nothing found";
   found.hidden = words.length === 0;
 }
 
@@ -46,3 +56,7 @@ field.addEventListener("keydown", (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "/" && document.activeElement !== field) { event.preventDefault(); field.focus(); }
 });
+
+// The chapter that is open is in sight in the contents.
+const current = document.querySelector("nav a.current");
+if (current) current.parentElement.scrollTop = current.offsetTop - current.parentElement.clientHeight / 2;

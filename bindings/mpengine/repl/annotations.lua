@@ -49,10 +49,10 @@ local function split(list)
     return parts
 end
 
--- A field that is a function: `dict fun(self, name: string): mpengine.Dict what it is`.
+-- A field that is a method: `dict fun(self, name: string): mpengine.Dict what it is`.
 local function method_of(class, field)
     local name, list, rest = field:match "^([%w_]+) fun(%b())(.*)$"
-    if not name then return nil end
+    if not name or not list:find "^%(self" then return nil end
     local f = { class = class, name = name, text = {}, params = {}, returns = {}, overloads = {}, waits = false }
     local names = {}
     for _, part in ipairs(split(list:sub(2, -2))) do
@@ -62,7 +62,7 @@ local function method_of(class, field)
             f.params[#f.params + 1] = param .. " " .. kind
         end
     end
-    f.signature = ("%s%s%s(%s)"):format(class, list:find "^%(self" and ":" or ".", name, table.concat(names, ", "))
+    f.signature = ("%s:%s(%s)"):format(class, name, table.concat(names, ", "))
     local result, text = rest:match "^:%s*(%S+)%s*(.*)$"
     f.returns[1] = result
     f.text[1] = (result and text or rest):match "%S.*"
