@@ -141,7 +141,7 @@ local function first_sentence(path)
     if not text then break end
     table.insert(words, text)
   end
-  return table.concat(words, " "):match "^(.-[.:])%s" or table.concat(words, " ")
+  return table.concat(words, " "):match "^(.-%.)%s" or table.concat(words, " ")
 end
 
 -- A page that lists the files of a directory.
