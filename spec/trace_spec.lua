@@ -103,6 +103,30 @@ local WORK <const> = [[
 ]]
 
 describe("mpengine --trace", function()
+  it("says what a task waits for inside its process, by kind, name or place", function()
+    local t = check(traced [[
+      local q, lock, e = co.Queue{ name = "jobs" }, co.Lock(), co.Event{ name = "stop'" }
+      local function eat() for _ in q:iter() do lock:acquire() co.sleep(0) lock:release() end end
+      local function stop() e:wait() end
+      local a, b, c = co.spawn(eat), co.spawn(eat), co.spawn(stop)
+      co.sleep(0)
+      for i = 1, 4 do q:put(i) end
+      q:close()
+      co.joinall { a, b }
+      local t = co.spawn(function() e:set() end)
+      c:join()
+      co.wait({ co.Event(), mp.Event() }, 0.001)
+    ]])
+    local function waits(what) return #events(t, { ph = "X", cat = "wait", name = "waits for " .. what }) end
+    assert.equal(2, waits "mp.co.Queue 'jobs'")
+    assert.truthy(waits "mp.co.Lock made at script.lua:1" >= 1)
+    assert.equal(1, waits "mp.co.Event 'stop\\''")
+    assert.equal(1, waits "mp.Task 'stop'")
+    assert.equal(1, waits "the ends of tasks")
+    assert.equal(1, waits "any of several")
+    assert.equal(0, waits "other tasks")
+  end)
+
   it("writes tasks, waits, locks and the way of each item from its producer to its consumer", function()
     local text, status, printed = traced(WORK)
     assert.equal(0, status)

@@ -69,7 +69,7 @@ attempt_poll(lmpe *S, lmpe_await *a)
 {
     lmpe_pollset *set = (lmpe_pollset *)(uintptr_t)a->scratch[0];
     (void)S;
-    a->source = LMPE_TIMER;
+    a->source = LMPE_MANY;
     lmpe_pollset_unfile(set);
     if (a->ending == LMPE_KILLED || poll(set->fds, set->count, 0) > 0)
         return MPE_OK;

@@ -107,7 +107,7 @@ local function answer_self(what, text)
     local step, pieces, more = answer.handlers[what](text), {}
     repeat
         pieces[#pieces + 1], more = step()
-        core.sleep(0)
+        core.rest()
     until not more
     return table.concat(pieces)
 end

@@ -140,21 +140,29 @@ note_beginning(lmpe *S, lmpe_task *t)
 }
 
 static void
-trace_await(lmpe *S, const lmpe_await *a)
+trace_await(lua_State *L, lmpe *S, const lmpe_await *a)
 {
     static const uint8_t sources[] = {
         [LMPE_OBJECT] = MPE_TRACE_OF_OBJECT,   [LMPE_LIST] = MPE_TRACE_OF_TASKS,
         [LMPE_TIMER] = MPE_TRACE_OF_TIME,      [LMPE_FD] = MPE_TRACE_OF_FD,
         [LMPE_PROCESS] = MPE_TRACE_OF_PROCESS, [LMPE_MANY] = MPE_TRACE_OF_MANY};
+    if (a->source == LMPE_LIST) {
+        lmpe_trace_list(L, a->task);
+        return;
+    }
     uint64_t object = a->source == LMPE_OBJECT ? mpe_handle_of(S->e, a->on.object) : 0;
     lmpe_trace_task(a->task, MPE_TRACE_WAIT, object, sources[a->source]);
 }
 
 static void
-trace_simple(lmpe *S, lmpe_task *t, const mpe_waitlist *list)
+trace_simple(lua_State *L, lmpe *S, lmpe_task *t, const mpe_waitlist *list)
 {
-    if (lmpe_is_traced(S))
-        lmpe_trace_task(t, MPE_TRACE_WAIT, 0, list ? MPE_TRACE_OF_TASKS : MPE_TRACE_OF_TIME);
+    if (!lmpe_is_traced(S))
+        return;
+    if (list)
+        lmpe_trace_list(L, t);
+    else
+        lmpe_trace_task(t, MPE_TRACE_WAIT, 0, MPE_TRACE_OF_TIME);
 }
 
 static void
@@ -221,7 +229,7 @@ lmpe_wait(lua_State *L, lmpe *S, mpe_waitlist *list, uint64_t deadline, lmpe_fin
     note_beginning(S, t);
     t->shielded = 0;
     file_simple(L, S, t, list, lmpe_effective_deadline(L, S, t, deadline));
-    trace_simple(S, t, list);
+    trace_simple(L, S, t, list);
     if (lmpe_can_yield(L, S))
         return yield_task(L, S, t, (lua_KContext)finish, simple_k);
     simple_in_place(L, S, t, list, deadline);
@@ -246,7 +254,7 @@ lmpe_wait_shielded(lua_State *L, lmpe *S, mpe_waitlist *list, lmpe_finish_fn fin
     note_beginning(S, t);
     t->shielded = 1;
     file_simple(L, S, t, list, MPE_FOREVER);
-    trace_simple(S, t, list);
+    trace_simple(L, S, t, list);
     if (lmpe_can_yield(L, S))
         return yield_task(L, S, t, (lua_KContext)finish, shielded_k);
     simple_in_place(L, S, t, list, MPE_FOREVER);
@@ -429,7 +437,7 @@ go_on(lua_State *L, lmpe *S, lmpe_await *a, int *rc)
         if (a->source == LMPE_OBJECT && !look_again(S, a, rc))
             continue;
         if (lmpe_is_traced(S))
-            trace_await(S, a);
+            trace_await(L, S, a);
         if (lmpe_can_yield(L, S))
             return 1;
         t->in_place = 1;

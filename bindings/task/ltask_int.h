@@ -59,6 +59,8 @@ void lmpe_host_task_ended(lua_State *L, lmpe_task *t);
 void lmpe_trace_task(lmpe_task *t, uint32_t what, uint64_t object, uint64_t more);
 void lmpe_trace_spawn(lua_State *L, lmpe_task *t);
 void lmpe_trace_run(lmpe_task *t);
+/* It waits in a list, in a function whose first argument is at 1. */
+void lmpe_trace_list(lua_State *L, lmpe_task *t);
 /* Is the program traced? */
 static inline int
 lmpe_is_traced(const lmpe *S)

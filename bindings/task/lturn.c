@@ -142,11 +142,20 @@ let_others(lua_State *L)
     return lmpe_let_others(L, lmpe_self(L), 0);
 }
 
+/* rest(): after a piece of long work: the other tasks run, and timers and descriptors are served */
+static int
+rest(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    mpe_loop_look_next(S->e);
+    return lmpe_let_others(L, S, 0);
+}
+
 static void
 on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
-        {"did", did}, {"look", look}, {"let_others", let_others}, {NULL, NULL}};
+        {"did", did}, {"look", look}, {"let_others", let_others}, {"rest", rest}, {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
     lmpe_new_turn(S);
 }

@@ -281,7 +281,7 @@ attempt_any(lmpe *S, lmpe_await *a)
 {
     struct any *any = (struct any *)(uintptr_t)a->scratch[0];
     (void)S;
-    a->source = LMPE_TIMER;
+    a->source = LMPE_MANY;
     if (any->fired)
         return MPE_OK;
     return a->ending == LMPE_GOES_ON ? MPE_EAGAIN : MPE_ETIMEDOUT;

@@ -213,12 +213,15 @@ enum mpe_trace_what {
     MPE_TRACE_SITE,  /* number is that of a function that is spawned; its name follows */
     MPE_TRACE_SPAWN, /* task number, of the site in more */
     MPE_TRACE_RUN,   /* task number, of the site in more, runs from now on */
-    MPE_TRACE_WAIT,  /* task number waits: for the object, or for what more says */
+    MPE_TRACE_WAIT, /* task number waits: for the object, or for what more says, whose title object has
+                      * the number of */
     MPE_TRACE_PAUSE, /* task number lets others run */
     MPE_TRACE_END,   /* of task number; more 0: by an error */
     MPE_TRACE_ITEM,  /* begins item more of pool task number */
     MPE_TRACE_ITEM_END,
-    MPE_TRACE_OBJECT /* the object has got its name, or place, which follows */
+    MPE_TRACE_OBJECT, /* the object has got its name, or place, which follows */
+    MPE_TRACE_TITLE /* what is no object has the number, was made at the place in object, 0: unknown, and
+                       * is what follows */
 };
 #define MPE_TRACE_MAIN UINT64_MAX /* the site of the main task */
 /* Of what is no object (more of MPE_TRACE_WAIT). */

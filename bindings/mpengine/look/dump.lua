@@ -28,7 +28,7 @@ local function take_answer(process, bytes, pools)
     end
     for i = 2, #pieces do
         process.tasks:add(pieces[i])
-        core.sleep(0)
+        core.rest()
     end
     process.tasks:finish()
 end

@@ -121,6 +121,7 @@ end
 local TEXT <const>, PROCESS <const>, EXIT <const>, START <const>, PUT <const>, GET <const> = 1, 2, 3, 4, 5, 6
 local LOCK <const>, UNLOCK <const>, SITE <const>, SPAWN <const>, RUN <const>, WAIT <const> = 7, 8, 9, 10, 11, 12
 local PAUSE <const>, END <const>, ITEM <const>, ITEM_END <const>, OBJECT <const> = 13, 14, 15, 16, 17
+local TITLE <const> = 18
 
 local SOURCES <const> = { "other tasks", "the time", "a descriptor", "the end of a process", "any of several" }
 local MAIN <const> = -1      -- the site of the main task
@@ -174,7 +175,9 @@ end
 
 -- What is known of one process, as its ring is read.
 local function new_process(self, pid, name, at)
-    local p = { pid = pid, name = name, names = {}, threads = {}, waits = {}, sites = {}, spawned = {}, locks = {} }
+    local p = {
+        pid = pid, name = name, names = {}, threads = {}, waits = {}, sites = {}, titles = {}, spawned = {}, locks = {},
+    }
     p.began = at
     local known = self.found.tasks[pid]
     if known then
@@ -256,7 +259,7 @@ function on.wait(self, p, at, tid, object, source)
     if not p.current and not p.has_run then p.current, p.run_from, p.main = tid, p.began, p.main or tid end
     p.has_run = true
     if p.current == tid then end_run(self, p, at) end
-    local what = object ~= 0 and self:object(object) or SOURCES[source] or "something"
+    local what = source == 0 and self:object(object) or p.titles[object] or SOURCES[source] or "something"
     p.waits[tid] = p.waits[tid] or { at, "waits for " .. what }
     p.waits_on = p.waits_on or {}
     p.waits_on[tid] = object
@@ -360,6 +363,11 @@ function Events:read(slot, bytes)
             local name
             name, at = text_at(bytes, at)
             if p then p.sites[number] = name end
+        elseif what == TITLE then
+            local name
+            name, at = text_at(bytes, at)
+            local place = object ~= 0 and self.found.program and self.found.program.view:place(object)
+            if p then p.titles[number] = place and ("%s made at %s"):format(name, place) or name end
         elseif what == OBJECT then
             local name
             name, at = text_at(bytes, at)
