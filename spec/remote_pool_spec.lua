@@ -294,7 +294,7 @@ describe("a remote pool", function()
       for i = 1, 3 do results[i] = pool:apply_async(jobs.add, { i, i }) end
       until_true(function() co.sleep(0.01) return pool:stats().ready == 3 end)
       local function work(...) return w:run(true, scripts.WORK, "default", w.id, w:lease_ms(), ...) end
-      local tasks = work(2, "2 here") -- it has room for two
+      local tasks = work(2, "2 here", 0) -- it has room for two
       eq(#tasks, 6)
       local third = c.id .. " 3"
       local function results_of(...)
@@ -304,7 +304,7 @@ describe("a remote pool", function()
         end
         return #list // 2, core.envelope_several(nil, "", list, 1, #list // 2), ...
       end
-      work(0, "2 here", "v", c.id, results_of(tasks[3], third, tasks[5]))
+      work(0, "2 here", 0, "v", c.id, results_of(tasks[3], third, tasks[5]))
       eq({ results[1]:get(), results[2]:get() }, { 10, 30 })
       eq({ results[3]:ready(), pool:stats().ready }, { false, 1 })
     ]]

@@ -45,7 +45,7 @@ find(void *library, const char *name, void *to)
 }
 
 static void
-load(void)
+open_library(void)
 {
     static const char *const names[] = {"libcrypto.so.3", "libcrypto.so.1.1"};
     static const struct {
@@ -67,11 +67,17 @@ load(void)
 }
 
 static void
-need_crypto(lua_State *L)
+load(void)
 {
     unsigned held = mpe_standard_hold();
-    pthread_once(&loaded, load);
+    open_library();
     mpe_standard_release(held);
+}
+
+static void
+need_crypto(lua_State *L)
+{
+    pthread_once(&loaded, load);
     if (load_error[0])
         luaL_error(L, "%s", load_error);
 }

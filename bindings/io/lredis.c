@@ -44,7 +44,7 @@ static char load_error[200];
 static pthread_once_t loaded = PTHREAD_ONCE_INIT;
 
 static void
-load(void)
+open_library(void)
 {
     static const struct {
         const char *name;
@@ -69,11 +69,17 @@ load(void)
 }
 
 static void
-need_library(lua_State *L)
+load(void)
 {
     unsigned held = mpe_standard_hold();
-    pthread_once(&loaded, load);
+    open_library();
     mpe_standard_release(held);
+}
+
+static void
+need_library(lua_State *L)
+{
+    pthread_once(&loaded, load);
     if (load_error[0])
         luaL_error(L, "%s", load_error);
 }

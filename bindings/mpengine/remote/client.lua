@@ -190,11 +190,19 @@ local function mail(client, ...)
 end
 -- A change that must not be made twice has a number of its client's. It is known until the client says, with
 -- a later change, that the number is over.
+local function forget(client, over)
+    if over ~= '' then
+        local list = {}
+        for old in over:gmatch('%S+') do list[#list + 1] = old end
+        call('HDEL', P .. 'once:' .. client, unpack(list))
+    end
+end
 local function was_done(client, number, over)
-    for old in over:gmatch('%S+') do call('HDEL', P .. 'once:' .. client, old) end
+    forget(client, over)
     return call('HEXISTS', P .. 'once:' .. client, number) == 1
 end
-local function note_done(client, number) call('HSET', P .. 'once:' .. client, number, 1) end
+-- Whether it was not noted before.
+local function note_done(client, number) return call('HSETNX', P .. 'once:' .. client, number, 1) == 1 end
 ]]
 
 ---@class mpengine.remote.Script
@@ -327,7 +335,7 @@ local function new(manager, address)
         timeout = manager.timeout, connect_timeout = math.min(3, manager.timeout), lease = manager.lease,
         id = ("%d-%016x"):format(core.pid(), random_number()),
         connections = {}, opening = {}, waits = {}, last_wait = 0, ended = {}, held = {}, owned = {}, permits = {},
-        fetching = {}, used = {}, granted = {},
+        fetching = {}, used = {}, granted = {}, mail_kept = 0, mail_bytes = 0,
     }, Client)
 end
 

@@ -10,6 +10,7 @@ local connection = {}
 local SILENCE <const> = 5 -- seconds without a byte while a reply is owed, until a PING is sent
 local MORE <const> = 5 -- and until the connection is given up
 local WRITES <const> = 10 -- seconds without room for what is written
+local FULL <const> = 16384 -- bytes that are read at once: there may be more
 
 ---@class mpengine.remote.Reply one that is owed
 ---@field done boolean?
@@ -146,6 +147,7 @@ end
 --- Reads what is there. False: nothing.
 local function read(self)
     local bytes, why = self.stream:read()
+    self.more = bytes and (self.tls or #bytes >= FULL) -- what TLS has read ahead, the descriptor does not tell
     if bytes then
         self.heard = core.now()
         local ok, message = pcall(parse, self, bytes)
@@ -186,10 +188,8 @@ local function lead(self, reply, deadline)
     local _ <close> = setmetatable({ of = self }, Leading)
     self.leads = true
     while not reply.done do
-        if not read(self) and not reply.done then
-            if deadline and core.now() >= deadline then return end
-            wait_bytes(self, deadline)
-        end
+        if not self.more then wait_bytes(self, deadline) end
+        if self.lost or not read(self) and not reply.done and deadline and core.now() >= deadline then return end
         if core.now() - self.heard < self.silence then self.pinged = false end
     end
 end
@@ -286,8 +286,8 @@ function connection.open(address, options, deadline)
     local fd, why = stream:connect()
     if not fd then return nil, why end
     local self = setmetatable({ stream = stream, connections = connections, fd = fd, reader = core.redis_reader(),
-        out = {}, first = 1, last = 0, unsent = 1, heard = core.now(), leads = false, writing = false,
-        silence = options.silence or SILENCE }, Connection)
+        tls = address.tls, more = address.tls, out = {}, first = 1, last = 0, unsent = 1, heard = core.now(),
+        leads = false, writing = false, silence = options.silence or SILENCE }, Connection)
     opening[1] = nil
     local greeted, message, refused = greet(self, address, options.name, deadline)
     if greeted then return self end

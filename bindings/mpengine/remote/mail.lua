@@ -14,6 +14,7 @@ require "mpengine.remote.settle"
 local Client = client.Client
 
 local COUNT <const> = 256 -- messages of one read
+local KEPT <const>, KEPT_BYTES <const> = 32, 1 << 14 -- messages that have been read and are left in the stream
 local PAUSE <const> = 0.1 -- seconds until a read that the server refuses is tried again
 
 ---@class mpengine.remote.Wait
@@ -39,6 +40,8 @@ local function hand_out(self, entries)
     for _, entry in ipairs(entries) do
         local words = entry[2]
         self.mail_id = entry[1]
+        self.mail_kept = self.mail_kept + 1
+        for i = 3, #words do self.mail_bytes = self.mail_bytes + #words[i] end
         local wait = self.waits[words[2]]
         if wait and wait.deliver then
             wait.deliver(words)
@@ -86,8 +89,11 @@ local function read(self, wait, deadline)
     if reply.lost or not reply.value then return end
     if reply.value.err then return refused(self, reply.value.err) end
     hand_out(self, reply.value[1][2])
-    conn:ask(core.redis_command { "XTRIM", stream_of(self), "MINID", self.mail_id }, 1)
-    return wait.mail
+    if self.mail_kept > KEPT or self.mail_bytes > KEPT_BYTES then
+        self.mail_kept, self.mail_bytes = 0, 0
+        conn:ask(core.redis_command { "XTRIM", stream_of(self), "MINID", self.mail_id }, 1)
+    end
+    if not wait.mail then core.sleep(0) end -- those that got something go on before the next read is asked for
 end
 
 --- The task that reads leaves: the next one that waits reads.

@@ -16,8 +16,10 @@ local tasks = {}
 
 tasks.MOST = 256 -- tasks of a script, and of one command in it
 
+-- Scripts are made of parts, as each function that a part defines costs a call some time.
+--
 -- ARGV: queue, client, lease
-local COMMON <const> = [[
+local HEAD <const> = [[
 local queue, me, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local at = now()
 local MOST = 256
@@ -27,48 +29,36 @@ local function runs(worker) return P .. 'runs:' .. queue .. ':' .. worker end
 local function ready(priority) return P .. 'ready:' .. queue .. ':' .. priority end
 local function tasks_of(owner) return P .. 'tasks:' .. owner end
 local function owner_of(id) return id:match('^%S+') end
-local function parts(entry)
-    return entry:match('^(%S+ %d+) (%d+) (%d+) (%d+) (%d+) (%d)$')
-end
+local function payload(id) return call('HGET', tasks_of(owner_of(id)), id) end
+-- What happens in a queue is counted: submitted, done, failed, crashed (a process or a worker died).
+local function count(kind, n) call('HINCRBY', P .. 'counts', queue .. ' ' .. kind, n) end
+]]
+
+local GIVE <const> = [[
 local function slice(list, first, last)
     if first == 1 and last == #list then return list end
     return {unpack(list, first, last)}
 end
-local function payload(id) return call('HGET', tasks_of(owner_of(id)), id) end
--- What happens in a queue is counted: submitted, done, failed, crashed (a process or a worker died).
-local counts = {}
-local function count(kind, n) counts[kind] = (counts[kind] or 0) + (n or 1) end
--- Results are gathered, and go with one entry of a stream for each client.
-local results = {}
-local function send_results(owner, bytes, refused)
-    local post = results[owner]
-    if not post then
-        post = {{}, {}}
-        results[owner] = post
-    end
-    table.insert(post[1], bytes)
-    for _, id in ipairs(refused or {}) do table.insert(post[2], id) end
+local function is_alive(client)
+    local till = tonumber(call('ZSCORE', P .. 'live', client) or 0)
+    return till > at or till > 0 and deadline(client) > at
 end
-local function send_all()
-    for owner, post in pairs(results) do
-        mail(owner, 'w', 'result', table.concat(post[1]), table.concat(post[2], '\n'))
-    end
-    for kind, n in pairs(counts) do call('HINCRBY', P .. 'counts', queue .. ' ' .. kind, n) end
-end
--- Gives tasks to a worker, no more than MOST: {id, payload, ...}. Those without a payload were cancelled.
-local function claim(worker, entries)
+-- Gives tasks to a worker, no more than MOST: {id, payload, ...}. `bytes` has payloads that are known. Those without
+-- one were cancelled.
+local function claim(worker, entries, bytes)
     local ids, by_owner = {}, {}
     for i, entry in ipairs(entries) do
         local id, owner = entry:match('^((%S+) %d+)')
-        local list = by_owner[owner]
-        if not list then
-            list = {}
-            by_owner[owner] = list
-        end
         ids[i] = id
-        list[#list + 1] = id
+        if not bytes[id] then
+            local list = by_owner[owner]
+            if not list then
+                list = {}
+                by_owner[owner] = list
+            end
+            list[#list + 1] = id
+        end
     end
-    local bytes = {}
     for owner, list in pairs(by_owner) do
         for i, got in ipairs(call('HMGET', tasks_of(owner), unpack(list))) do bytes[list[i] ] = got end
     end
@@ -85,7 +75,7 @@ local function claim(worker, entries)
 end
 -- Gives tasks to idle workers, which share them, those with the most room first. Returns which is the first
 -- that is left.
-local function offer(entries)
+local function offer(entries, bytes)
     local first = 1
     while first <= #entries do
         local idle = call('ZRANGE', IDLE, 0, math.min(#entries - first, MOST), 'REV', 'WITHSCORES')
@@ -93,69 +83,94 @@ local function offer(entries)
         for i = 1, #idle, 2 do
             local worker, room = idle[i], tonumber(idle[i + 1])
             local share = math.min(room, math.ceil((#entries - first + 1) / ((#idle - i + 1) / 2)), MOST)
-            if deadline(worker) <= at then
+            if not is_alive(worker) then
                 room = 0
             elseif share > 0 then
-                local given = claim(worker, slice(entries, first, first + share - 1))
+                local given = claim(worker, slice(entries, first, first + share - 1), bytes)
                 first = first + share
                 room = room - #given / 2
-                if given[1] then mail(worker, 'w', 'task:' .. queue, unpack(given)) end
+                if given[1] then call('XADD', P .. 'mail:' .. worker, '*', 'w', 'task:' .. queue, unpack(given)) end
             end
             if room > 0 then call('ZADD', IDLE, room, worker) else call('ZREM', IDLE, worker) end
         end
     end
     return first
 end
-local function push(command, list, entries)
-    for i = 1, #entries, MOST do
-        call(command, list, unpack(entries, i, math.min(#entries, i + MOST - 1)))
-    end
-end
 -- Tasks are ready: idle workers get them, else they are at the end of their lists, or again at the beginning.
-local function put(entries, again)
+local function put(entries, again, bytes)
     local lists = {}
-    for i = offer(entries), #entries do
+    for i = offer(entries, bytes or {}), #entries do
         local priority = entries[i]:sub(-1)
         lists[priority] = lists[priority] or {}
         table.insert(lists[priority], entries[i])
     end
-    for priority, list in pairs(lists) do push(again and 'LPUSH' or 'RPUSH', ready(priority), list) end
-end
--- A task has ended: the results are bytes for the client.
-local function finish(id, bytes)
-    local owner = owner_of(id)
-    if call('HDEL', tasks_of(owner), id) == 1 then send_results(owner, bytes) end
-end
-local function bury(id, why)
-    local bytes = payload(id)
-    if not bytes then return end
-    call('LPUSH', DEAD, cmsgpack.pack({id = id, at = at, why = why, bytes = bytes}))
-    call('LTRIM', DEAD, 0, 9999)
-end
--- The process of the task died, or its worker (no bytes): it runs again, or has failed.
-local function crashed(entry, bytes)
-    local id, crashes, retries, errors, more, priority = parts(entry)
-    crashes = tonumber(crashes) + 1
-    count('crashed')
-    if crashes <= tonumber(retries) then
-        put({table.concat({id, crashes, retries, errors, more, priority}, ' ')}, true)
-        return
+    for priority, list in pairs(lists) do
+        for i = 1, #list, MOST do
+            call(again and 'LPUSH' or 'RPUSH', ready(priority), unpack(list, i, math.min(#list, i + MOST - 1)))
+        end
     end
-    bury(id, bytes and 'v' or 'd')
-    if bytes then return finish(id, bytes) end
-    local owner = owner_of(id)
-    if call('HDEL', tasks_of(owner), id) == 1 then mail(owner, 'w', 'died', id, '') end
 end
-local function failed(entry, bytes)
-    local id, crashes, retries, errors, more, priority = parts(entry)
-    errors = tonumber(errors) + 1
-    if errors <= tonumber(more) then
-        local pause = math.min(300000, 1000 * 2 ^ (errors - 1)) * (0.5 + (at % 1000) / 1000)
-        call('ZADD', LATER, at + pause, table.concat({id, crashes, retries, errors, more, priority}, ' '))
-        return
+]]
+
+local ENDS <const> = GIVE .. [[
+-- Results are gathered, and go with one entry of a stream for each client.
+local results = {}
+local function send_results(owner, bytes, refused)
+    local post = results[owner]
+    if not post then
+        post = {{}, {}}
+        results[owner] = post
     end
-    count('failed')
-    finish(id, bytes)
+    table.insert(post[1], bytes)
+    for _, id in ipairs(refused or {}) do table.insert(post[2], id) end
+end
+local function send_all()
+    for owner, post in pairs(results) do
+        mail(owner, 'w', 'result', table.concat(post[1]), table.concat(post[2], '\n'))
+    end
+end
+-- The functions for ends that are not results, as they are seldom needed.
+local function others()
+    local function parts(entry)
+        return entry:match('^(%S+ %d+) (%d+) (%d+) (%d+) (%d+) (%d)$')
+    end
+    -- A task has ended: the results are bytes for the client.
+    local function finish(id, bytes)
+        local owner = owner_of(id)
+        if call('HDEL', tasks_of(owner), id) == 1 then send_results(owner, bytes) end
+    end
+    local function bury(id, why)
+        local bytes = payload(id)
+        if not bytes then return end
+        call('LPUSH', DEAD, cmsgpack.pack({id = id, at = at, why = why, bytes = bytes}))
+        call('LTRIM', DEAD, 0, 9999)
+    end
+    -- The process of the task died, or its worker (no bytes): it runs again, or has failed.
+    local function crashed(entry, bytes)
+        local id, crashes, retries, errors, more, priority = parts(entry)
+        crashes = tonumber(crashes) + 1
+        count('crashed', 1)
+        if crashes <= tonumber(retries) then
+            put({table.concat({id, crashes, retries, errors, more, priority}, ' ')}, true)
+            return
+        end
+        bury(id, bytes and 'v' or 'd')
+        if bytes then return finish(id, bytes) end
+        local owner = owner_of(id)
+        if call('HDEL', tasks_of(owner), id) == 1 then mail(owner, 'w', 'died', id, '') end
+    end
+    local function failed(entry, bytes)
+        local id, crashes, retries, errors, more, priority = parts(entry)
+        errors = tonumber(errors) + 1
+        if errors <= tonumber(more) then
+            local pause = math.min(300000, 1000 * 2 ^ (errors - 1)) * (0.5 + (at % 1000) / 1000)
+            call('ZADD', LATER, at + pause, table.concat({id, crashes, retries, errors, more, priority}, ' '))
+            return
+        end
+        count('failed', 1)
+        finish(id, bytes)
+    end
+    return crashed, failed, finish
 end
 local function reap()
     local last = tonumber(call('HGET', P .. 'looked', queue) or 0)
@@ -163,11 +178,86 @@ local function reap()
     call('HSET', P .. 'looked', queue, at)
     for _, gone in ipairs(call('HKEYS', WORKERS)) do
         if deadline(gone) <= at then
-            local left = call('HVALS', runs(gone))
+            local crashed, left = others(), call('HVALS', runs(gone))
             call('DEL', runs(gone))
             call('HDEL', WORKERS, gone)
             for _, entry in ipairs(left) do crashed(entry) end
         end
+    end
+end
+]]
+
+-- ARGV: number of the step, numbers of steps that are over; then tasks in groups: what follows the name in their
+-- entries, delay in ms, how many, and id and payload of each.
+tasks.SUBMIT = client.script(HEAD .. GIVE .. [[
+beat(me, lease, at)
+forget(me, ARGV[5])
+if not note_done(me, ARGV[4]) then return 1 end
+local i = 6
+while ARGV[i] do
+    local tail, delay, ids = ' ' .. ARGV[i], tonumber(ARGV[i + 1]), {}
+    local first, last = i + 3, i + 2 + 2 * ARGV[i + 2]
+    for j = first, last, 2 do ids[#ids + 1] = ARGV[j] end
+    local known, entries, fields, bytes = call('HMGET', tasks_of(me), unpack(ids)), {}, {}, {}
+    for j, id in ipairs(ids) do
+        if not known[j] then
+            local n = #entries
+            entries[n + 1] = id .. tail
+            bytes[id] = ARGV[first + 2 * j - 1]
+            fields[2 * n + 1], fields[2 * n + 2] = id, bytes[id]
+        end
+    end
+    if entries[1] then
+        call('HSET', tasks_of(me), unpack(fields))
+        count('submitted', #entries)
+    end
+    if delay > 0 then
+        for _, entry in ipairs(entries) do call('ZADD', LATER, at + delay, entry) end
+        local idle = call('ZRANGE', IDLE, 0, 0, 'REV')[1]
+        if idle then mail(idle, 'w', 'look:' .. queue, '', '') end
+    else
+        put(entries, false, bytes)
+    end
+    i = last + 1
+end
+return 1
+]])
+
+-- ARGV: how many tasks the worker may have, its number of processes and its host, 1: it is time to look for dead
+-- workers, then what has ended: v, client, how
+-- many, their results, their ids; or a kind, id, result. Kinds: e an error of the function, f another one, x its
+-- process died, b it is to be given back, c it was cancelled. {ms until a delayed task, how many it has, id, payload,
+-- …}. It may have -1: no more, it ends what it has; -2: it goes, and has none.
+tasks.WORK = client.script(HEAD .. ENDS .. [[
+-- Results of a client's tasks. The worker no longer has those that were taken from it.
+local function done(owner, bytes, ids)
+    local kept, refused = ids, nil
+    if #ids > 1 then
+        local known = call('HMGET', runs(me), unpack(ids))
+        kept, refused = {}, {}
+        for i, id in ipairs(ids) do
+            if known[i] then kept[#kept + 1] = id else refused[#refused + 1] = id end
+        end
+    end
+    if not kept[1] or call('HDEL', runs(me), unpack(kept)) == 0 then return end
+    call('HDEL', tasks_of(owner), unpack(kept))
+    count('done', #kept)
+    send_results(owner, bytes, refused)
+end
+local function other(kind, id, bytes)
+    local crashed, failed, finish = others()
+    local entry = call('HGET', runs(me), id)
+    if not entry then return end
+    call('HDEL', runs(me), id)
+    if kind == 'e' then
+        failed(entry, bytes)
+    elseif kind == 'x' then
+        crashed(entry, bytes)
+    elseif kind == 'b' then
+        put({entry}, true)
+    elseif kind == 'f' then
+        count('failed', 1)
+        finish(id, bytes)
     end
 end
 -- When the first delayed task is due; those that are get ready.
@@ -183,13 +273,13 @@ local function promote()
 end
 -- Adds to a list what the worker gets, for as much room as it has, and returns how many tasks it then has. What it was
 -- given by messages that it has not read yet is in its hash, and takes room.
-local function fill(out, capacity)
+local function fill(out, capacity, are_ready)
     local has, n = call('HLEN', runs(me)), #out
-    local priority = call('EXISTS', ready(0), ready(1), ready(2)) > 0 and 0 or 3
+    local priority = are_ready and 0 or 3
     while has < capacity and priority < 3 do
         local entries = call('LPOP', ready(priority), math.min(capacity - has, MOST))
         if entries and entries[1] then
-            local given = claim(me, entries)
+            local given = claim(me, entries, {})
             for i = 1, #given do out[n + i] = given[i] end
             n, has = n + #given, has + #given / 2
         else
@@ -199,79 +289,11 @@ local function fill(out, capacity)
     if has < capacity then call('ZADD', IDLE, capacity - has, me) else call('ZREM', IDLE, me) end
     return has
 end
-]]
-
--- ARGV: number of the step, numbers of steps that are over; then tasks in groups: what follows the name in their
--- entries, delay in ms, how many, and id and payload of each.
-tasks.SUBMIT = client.script(COMMON .. [[
-beat(me, lease, at)
-if was_done(me, ARGV[4], ARGV[5]) then return 1 end
-note_done(me, ARGV[4])
-local i = 6
-while ARGV[i] do
-    local tail, delay, ids = ' ' .. ARGV[i], tonumber(ARGV[i + 1]), {}
-    local first, last = i + 3, i + 2 + 2 * ARGV[i + 2]
-    for j = first, last, 2 do ids[#ids + 1] = ARGV[j] end
-    local known, entries, fields = call('HMGET', tasks_of(me), unpack(ids)), {}, {}
-    for j, id in ipairs(ids) do
-        if not known[j] then
-            local n = #entries
-            entries[n + 1] = id .. tail
-            fields[2 * n + 1], fields[2 * n + 2] = id, ARGV[first + 2 * j - 1]
-        end
-    end
-    if entries[1] then call('HSET', tasks_of(me), unpack(fields)) end
-    count('submitted', #entries)
-    if delay > 0 then
-        for _, entry in ipairs(entries) do call('ZADD', LATER, at + delay, entry) end
-        local idle = call('ZRANGE', IDLE, 0, 0, 'REV')[1]
-        if idle then mail(idle, 'w', 'look:' .. queue, '', '') end
-    else
-        put(entries)
-    end
-    i = last + 1
-end
-send_all()
-return 1
-]])
-
--- ARGV: how many tasks the worker may have, its number of processes and its host, then what has ended: v, client, how
--- many, their results, their ids; or a kind, id, result. Kinds: e an error of the function, f another one, x its
--- process died, b it is to be given back, c it was cancelled. {ms until a delayed task, how many it has, id, payload,
--- …}. It may have -1: no more, it ends what it has; -2: it goes, and has none.
-tasks.WORK = client.script(COMMON .. [[
--- Results of a client's tasks. The worker no longer has those that were taken from it.
-local function done(owner, bytes, ids)
-    local known, kept, refused = call('HMGET', runs(me), unpack(ids)), {}, {}
-    for i, id in ipairs(ids) do
-        if known[i] then kept[#kept + 1] = id else refused[#refused + 1] = id end
-    end
-    if not kept[1] then return end
-    call('HDEL', runs(me), unpack(kept))
-    call('HDEL', tasks_of(owner), unpack(kept))
-    count('done', #kept)
-    send_results(owner, bytes, refused)
-end
-local function other(kind, id, bytes)
-    local entry = call('HGET', runs(me), id)
-    if not entry then return end
-    call('HDEL', runs(me), id)
-    if kind == 'e' then
-        failed(entry, bytes)
-    elseif kind == 'x' then
-        crashed(entry, bytes)
-    elseif kind == 'b' then
-        put({entry}, true)
-    elseif kind == 'f' then
-        count('failed')
-        finish(id, bytes)
-    end
-end
 local capacity = tonumber(ARGV[4])
 beat(me, lease, at)
 local place = capacity < 0 and ARGV[5]:gsub('^%d+', '0') or ARGV[5]
 if call('HGET', WORKERS, me) ~= place then call('HSET', WORKERS, me, place) end
-local i = 6
+local i = 7
 while ARGV[i] do
     if ARGV[i] == 'v' then
         local last = i + 3 + ARGV[i + 2]
@@ -282,10 +304,11 @@ while ARGV[i] do
         i = i + 3
     end
 end
-reap()
-local out = {promote(), 0}
+if ARGV[6] == '1' then reap() end
+local is_any = call('EXISTS', LATER, ready(0), ready(1), ready(2)) > 0
+local out = {is_any and promote() or -1, 0}
 if capacity >= 0 then
-    out[2] = fill(out, capacity)
+    out[2] = fill(out, capacity, is_any)
 else
     call('ZREM', IDLE, me)
     if capacity == -2 then
@@ -302,7 +325,7 @@ return out
 
 -- ARGV: the tasks that the worker knows. {id, payload, …} of some others that it has, none when it knows all. A reply
 -- is short, so that it comes through a line on which a long one is cut each time.
-tasks.RESUME = client.script(COMMON .. [[
+tasks.RESUME = client.script(HEAD .. [[
 beat(me, lease, at)
 local known, out, size = {}, {}, 0
 for i = 4, #ARGV do known[ARGV[i] ] = true end
@@ -320,7 +343,7 @@ return out
 ]])
 
 -- ARGV: ids. 0 for each that is neither waiting nor running.
-tasks.CHECK = client.script(COMMON .. [[
+tasks.CHECK = client.script(HEAD .. ENDS .. [[
 beat(me, lease, at)
 reap()
 send_all()
@@ -330,7 +353,7 @@ return out
 ]])
 
 -- ARGV: ids. The tasks have no result; workers that run them are told.
-tasks.CANCEL = client.script(COMMON .. [[
+tasks.CANCEL = client.script(HEAD .. [[
 local workers = call('HKEYS', WORKERS)
 for i = 4, #ARGV do
     if call('HDEL', tasks_of(me), ARGV[i]) == 1 then
@@ -343,7 +366,7 @@ return 1
 ]])
 
 -- {processes of all workers, workers, ready, delayed, dead}
-tasks.STATE = client.script(COMMON .. [[
+tasks.STATE = client.script(HEAD .. [[
 local processes, workers = 0, 0
 local all = call('HGETALL', WORKERS)
 for i = 1, #all, 2 do
@@ -358,7 +381,7 @@ return {processes, workers, waiting, call('ZCARD', LATER), call('LLEN', DEAD)}
 ]])
 
 -- The dead letters, the newest first: {id, when in ms, how: v its process died, d its worker, payload} each.
-tasks.DEAD = client.script(COMMON .. [[
+tasks.DEAD = client.script(HEAD .. [[
 local out = {}
 for _, packed in ipairs(call('LRANGE', DEAD, 0, 999)) do
     local letter = cmsgpack.unpack(packed)
@@ -368,7 +391,7 @@ return out
 ]])
 
 -- ARGV: retry or drop, then ids; without any all of them. How many there were.
-tasks.BURIED = client.script(COMMON .. [[
+tasks.BURIED = client.script(HEAD .. GIVE .. [[
 local wanted, n = {}, 0
 for i = 5, #ARGV do wanted[ARGV[i] ] = true end
 for _, packed in ipairs(call('LRANGE', DEAD, 0, -1)) do
@@ -382,7 +405,6 @@ for _, packed in ipairs(call('LRANGE', DEAD, 0, -1)) do
         end
     end
 end
-send_all()
 return n
 ]])
 

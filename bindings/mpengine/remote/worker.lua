@@ -191,19 +191,21 @@ end
 --- Says what has ended, and asks for tasks. Returns when to ask again.
 local function exchange(q)
     local c, parcel = q.w.client, q.parcels[1]
-    local words = { "", "", "", "", q.name, c.id, c:lease_ms(), capacity(q), q.w.place }
+    local period, now = c.lease / 3, core.now()
+    local is_time = now - q.looked_at >= period
+    local words = { "", "", "", "", q.name, c.id, c:lease_ms(), capacity(q), q.w.place, is_time and 1 or 0 }
     if parcel then
         parcel.is_sent = true
         add_ends(words, q, parcel)
     end
     local tasks = c:evaluate(true, scripts.WORK, words)
+    if is_time then q.looked_at = now end
     if parcel then
         table.remove(q.parcels, 1)
         q.untold = q.untold - parcel.count
     end
     for i = 3, #tasks, 2 do start(q, tasks[i], tasks[i + 1]) end
     run.tend(q.w.pool)
-    local period = c.lease / 3
     local is_new = q.connection ~= c.connections.commands
     q.connection = c.connections.commands
     if is_new or tasks[2] > q.running + q.untold and core.now() - q.resumed_at >= period then resume(q) end
@@ -224,7 +226,7 @@ local function serve(q)
         end
     end
     local c = q.w.client
-    c:run(true, scripts.WORK, q.name, c.id, c:lease_ms(), -2, q.w.place)
+    c:run(true, scripts.WORK, q.name, c.id, c:lease_ms(), -2, q.w.place, 0)
 end
 
 -- ---- messages --------------------------------------------------------------------------------
@@ -331,7 +333,7 @@ function worker.run(url, options, started)
     w.pool = Pool { processes = options.processes, initializer = job.open, initargs = { manager } }
     for i, name in ipairs(options.queues) do
         w.queues[i] = { w = w, name = name, running = 0, runs = {}, parcels = {}, untold = 0, stir = co.Event(),
-            resumed = {}, resumed_at = core.now(), ended = finished,
+            resumed = {}, resumed_at = core.now(), looked_at = 0, ended = finished,
             place = ("%s/%s "):format(manager.namespace, name) }
     end
     listen(w)
