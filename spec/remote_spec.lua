@@ -554,6 +554,9 @@ describe("a remote list", function()
       l:sort()
       eq(l:copy(), { 1.5, 2, 3 })
       l:sort(function(a, b) return a > b end)
+      local wild = m:list("wild", { 3, 1, 2, 5, 4, 9, 8, 7, 6, 3, 1, 2 })
+      local _, why = pcall(function() wild:sort(function() return true end) end)
+      eq(why:match "%.lua:%d+: (.*)", "List:sort: invalid order function for sorting")
       l:reverse()
       eq(l:copy(), { 1.5, 2, 3 })
       local seen = {}
@@ -657,6 +660,14 @@ describe("a remote cache", function()
       for j = 1, 3 do eq({ tasks[j]:get() }, { false, "no value" }) end
       eq({ calls, c:get "bad" }, { 1 })
       raises("the function returned nil", function() c:fetch("nothing", function() end) end)
+      local both = {}
+      for j = 1, 2 do
+        both[j] = co.spawn(function() return pcall(c.fetch, c, "none", function() co.sleep(0.1) end) end)
+      end
+      for j = 1, 2 do
+        local done, why = both[j]:get()
+        eq({ done, why:match "%.lua:%d+: (.*)" }, { false, "Cache:fetch: the function returned nil" })
+      end
       raises("by this very call", function() c:fetch("self", function() return c:fetch("self", print) end) end)
       local slow = co.spawn(function() c:fetch("slow", function() co.sleep(10) end) end)
       co.sleep(0.1)

@@ -285,11 +285,17 @@ end
 
 -- ---- fetch -----------------------------------------------------------------------------------
 
---- Computes and stores the value; the lock of the key is held. An error is left for those that wait.
+local NOTHING <const> = "Cache:fetch: the function returned nil"
+
+--- Computes and stores the value; the lock of the key is held. An error is left for those that wait; no bytes: the
+--- function returned nil.
 local function compute(c, self, key, field, f, opts, fence)
     c:run(true, COUNT, object.name(self), "computed")
     local ok, value = pcall(f, key)
-    if ok and value == nil then ok, value = false, "Cache:fetch: the function returned nil" end
+    if ok and value == nil then
+        c:run(true, FAILED, object.name(self), field, fence, "")
+        error(NOTHING)
+    end
     if ok then
         store(self, "fetch", key, value, opts.ttl, opts.stale)
         return value
@@ -349,6 +355,7 @@ function methods:fetch(key, f, opts)
         local why = c:run(true, WHY, object.name(self), field, of)
         if why then
             c:run(true, FAILED, object.name(self), field, grant.fence, why)
+            if why == "" then error(NOTHING) end
             error(decode(self, "fetch", why), 0)
         end
     end

@@ -164,11 +164,13 @@ function methods:sort(less)
     replace(self, "sort", function(items)
         local order = {}
         for i, value in ipairs(decoded(self, "sort", items)) do order[i] = { value, i, items[i] } end
-        table.sort(order, function(a, b)
+        local ok, err = pcall(table.sort, order, function(a, b)
             if less(a[1], b[1]) then return true end
             if less(b[1], a[1]) then return false end
             return a[2] < b[2]
         end)
+        if not ok and type(err) == "string" and err:find "^invalid order function" then error("List:sort: " .. err) end
+        if not ok then error(err, 0) end
         for i, entry in ipairs(order) do order[i] = entry[3] end
         return order
     end)
