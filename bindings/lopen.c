@@ -27,7 +27,9 @@
     X(coqueue)                                                                                     \
     X(offload)                                                                                     \
     X(suspend)                                                                                     \
-    X(host_tasks)
+    X(host_tasks)                                                                                  \
+    X(struct) /* shared */                                                                         \
+    X(struct_ref)
 
 #define ABOVE_KINDS(X)                                                                             \
     X(directory) /* shared */                                                                      \

@@ -11,6 +11,8 @@ local KINDS <const> = {
   JoinableQueue = "mp.JoinableQueue()", Pipe = "mp.Pipe()", Array = "mp.Array('d', 20000)",
   Value = "mp.Value('i', 1)", RawArray = "mp.RawArray('B', 300000)",
   ArrayView = "mp.Array('d', 20000):view(1, 20000, 2)",
+  ["Array of structs"] = "mp.Array({ { 'x', 'd' }, { 'name', 's5' } }, 5000)",
+  ["view of a field"] = "mp.Array({ { 'x', 'd' }, { 'name', 's5' } }, 5000):field 'x'",
   Dict = "mp.Dict{ a = 1, b = ('x'):rep(20000) }", List = "mp.List{ 1, ('x'):rep(20000) }",
 }
 local names = {}

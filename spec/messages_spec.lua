@@ -86,7 +86,9 @@ describe("a message about a wrong argument", function()
     looks[[
       local made = { Queue = mp.Queue(), JoinableQueue = mp.JoinableQueue(), Pipe = mp.Pipe(), Array = mp.Array("i", 3),
         Value = mp.Value("i", 1), RawArray = mp.RawArray("i", 2),
-        ArrayView = mp.Array("i", 6):reshape(2, 3), Dict = mp.Dict(), List = mp.List(), Lock = mp.Lock(),
+        ArrayView = mp.Array("i", 6):reshape(2, 3), StructRef = mp.Array({ { "x", "d" } }, 1)[1],
+        Struct = mp.Struct{ { "x", "d" } },
+        FieldRef = mp.Array({ { "v", "i", 3 } }, 1)[1].v, Dict = mp.Dict(), List = mp.List(), Lock = mp.Lock(),
         RLock = mp.RLock(), Semaphore = mp.Semaphore(1), BoundedSemaphore = mp.BoundedSemaphore(1), Event = mp.Event(),
         Condition = mp.Condition(), Barrier = mp.Barrier(2), ["co.Event"] = co.Event(), ["co.Queue"] = co.Queue(),
         ["co.Lock"] = co.Lock(), ["co.RLock"] = co.RLock(), ["co.Semaphore"] = co.Semaphore(1),

@@ -270,6 +270,8 @@ local function samples(mp)
     ["http.WebSocket"] = setmetatable({}, require("mpengine.core").WebSocket),
     ["http.ServerRequest"] = setmetatable({}, require "mpengine.http.request"),
     Supervisor = mp.Supervisor { { name = "sample", target = print } },
+    Struct = mp.Struct { { "x", "d" } }, StructRef = mp.Array({ { "x", "d" } }, 1)[1],
+    FieldRef = mp.Array({ { "x", "d", 2 } }, 1)[1].x,
     Socket = require("mpengine.core").listen("127.0.0.1", 0, 1),
     Listener = listener, Connection = client:get(),
     ["subprocess.Popen"] = program, ["subprocess.Pipe"] = program.stdin,

@@ -57,14 +57,15 @@ struct lmpe {
     struct lmpe_task_wait *spare_wait;
     const struct lmpe_signal_hooks *signals;
     const struct lmpe_callback_hooks *callbacks;
-    struct lmpe_loading *loads; /* lrequire.c */
-    struct lmpe_sites *sites;   /* lsite.c; NULL: none yet */
-    struct lmpe_places *places; /* llabel.c; the same */
-    struct lmpe_ticker *ticker; /* lcancel.c */
-    uint32_t switches;          /* how often a task was run */
-    volatile int answers;       /* a reader waits: each task that runs is hooked */
-    int pauses;                 /* an answer goes on after LMPE_TICK_INSTRUCTIONS: lanswer.c */
-    int yielded;                /* a task is yielding to the scheduler */
+    struct lmpe_loading *loads;   /* lrequire.c */
+    struct lmpe_sites *sites;     /* lsite.c; NULL: none yet */
+    struct lmpe_places *places;   /* llabel.c; the same */
+    struct lmpe_structs *structs; /* lstruct.c; the same */
+    struct lmpe_ticker *ticker;   /* lcancel.c */
+    uint32_t switches;            /* how often a task was run */
+    volatile int answers;         /* a reader waits: each task that runs is hooked */
+    int pauses;                   /* an answer goes on after LMPE_TICK_INSTRUCTIONS: lanswer.c */
+    int yielded;                  /* a task is yielding to the scheduler */
     int drive_depth;
     int resetting; /* lua_resetthread runs close handlers */
     struct lmpe_link *links;

@@ -155,7 +155,7 @@ remember(lua_State *L, lmpe_box *b)
 {
     const lmpe_box_calls *calls = calls_of(b);
     if (calls && calls->held)
-        calls->held(b);
+        calls->held(L, b);
     lua_pushvalue(L, -1);
     lua_rawseti(L, -3, (lua_Integer)b->h);
     lua_remove(L, -2);

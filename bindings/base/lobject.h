@@ -14,7 +14,7 @@ typedef struct lmpe_box {
     mpe_object *o;   /* held; NULL when never acquired */
     mpe_handle h;
     lmpe *S;
-    uint32_t extra;  /* the type's own; of an array its type code */
+    uint32_t extra;  /* the type's own; of an array its type code, or what lstruct.h says */
     void *data;      /* the elements of an array, where they stay as long as it is held;
                       * of a condition the box of its lock, once known */
     uint64_t length; /* how many there are; 0 when it is not held */
@@ -30,9 +30,9 @@ int lmpe_created(lua_State *L, lmpe *S, int status, mpe_object *const *o, const 
                  int name);
 /* Functions of a kind for events of its boxes; each may be NULL. */
 typedef struct lmpe_box_calls {
-    void (*held)(lmpe_box *b);      /* it holds its object from now on */
-    void (*arrived)(lmpe_box *b);   /* it has arrived with a message */
-    void (*collected)(lmpe_box *b); /* it is collected, and still holds its object */
+    void (*held)(lua_State *L, lmpe_box *b); /* it holds its object from now on */
+    void (*arrived)(lmpe_box *b);            /* it has arrived with a message */
+    void (*collected)(lmpe_box *b);          /* it is collected, and still holds its object */
 } lmpe_box_calls;
 typedef struct lmpe_type {
     int kind;

@@ -286,8 +286,10 @@ fail_userdata(lmpe_encoder *e)
     if (luaL_getmetafield(L, -1, "__name") != LUA_TSTRING)
         return lmpe_encode_fail(e, MPE_ETYPE, "cannot send a userdata");
     name = lua_tostring(L, -1);
-    snprintf(text, sizeof text, "cannot send a %.40s%s", name,
-             strcmp(name, LUA_FILEHANDLE) == 0 ? " (open file)" : "");
+    const char *hint = strcmp(name, LUA_FILEHANDLE) == 0 ? " (open file)" : "";
+    if (luaL_getmetafield(L, -2, "__instead") == LUA_TSTRING)
+        hint = lua_tostring(L, -1);
+    snprintf(text, sizeof text, "cannot send a %.40s%.50s", name, hint);
     return lmpe_encode_fail(e, MPE_ETYPE, text);
 }
 

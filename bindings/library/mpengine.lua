@@ -251,7 +251,7 @@ function mp.wait(list, timeout) end
 
 --- Shared. Contiguous C values. Reading outside 1..#a gives nil, writing there raises, as does a value that does not fit.
 ---@class mpengine.RawArray
----@field [integer] number|string
+---@field [integer] number|string|mpengine.StructRef
 ---@operator len: integer
 local RawArray = {}
 
@@ -261,16 +261,63 @@ local Array = {}
 --- Some elements of an array, as an object that can be sent; it keeps the array. Its lock is the array's.
 ---@class mpengine.ArrayView : mpengine.RawArray, mpengine.Lockable
 
----@alias mpengine.ArrayFields { type: mpengine.TypeCode, size?: integer|table|string, rows?: integer, cols?: integer, name?: string }
+--- A type of elements with several fields, in the layout that C has for such a struct. It can be sent.
+---@class mpengine.Struct
+---@field layout string "x:d,y:d,name:c16", as the functions of C take it
+---@field size integer bytes of an element
+local Struct = {}
 
----@param code mpengine.TypeCode|mpengine.ArrayFields
+--- A name, a type code, and for a field that is an array the number of its elements. "s16" stands for a text of at most
+--- 16 bytes, and is the same as "c", 16.
+---@alias mpengine.Field { [1]: string, [2]: mpengine.TypeCode|string, [3]?: integer }
+
+---@param fields mpengine.Field[]
+---@return mpengine.Struct
+function mp.Struct(fields) end
+--- The fields in their order; offset is in bytes, from 0 on; count is absent for a field that is no array.
+---@return { name: string, type: mpengine.TypeCode, count?: integer, offset: integer }[]
+function Struct:fields() end
+
+--- An element of an array of structs, or the value of one: r.x reads a field, r.x = v writes it. It keeps the array, and
+--- belongs to its process. A key that is no field raises.
+---@class mpengine.StructRef
+---@field [string] number|string|mpengine.FieldRef
+local StructRef = {}
+--- A copy of all fields. Hold the lock of the array where they must be of one moment.
+---@return table
+function StructRef:get() end
+--- Some of the fields. All or nothing: all are converted first.
+---@param fields table
+function StructRef:set(fields) end
+
+--- A field that is an array, of one element.
+---@class mpengine.FieldRef
+---@field [integer] number|string
+---@operator len: integer
+local FieldRef = {}
+---@return table
+function FieldRef:totable() end
+--- All or nothing.
+---@param list table of as many elements
+function FieldRef:set(list) end
+
+---@alias mpengine.ElementType mpengine.TypeCode|mpengine.Struct|mpengine.Field[]
+---@alias mpengine.ArrayFields { type: mpengine.ElementType, size?: integer|table|string, rows?: integer, cols?: integer, name?: string }
+
+---@param type mpengine.ElementType|mpengine.ArrayFields
 ---@param init? integer|table|string size (zeroed), elements, or for "c" and "u" a text
 ---@return mpengine.Array
-function mp.Array(code, init) end
----@param code mpengine.TypeCode|mpengine.ArrayFields
+function mp.Array(type, init) end
+---@param type mpengine.ElementType|mpengine.ArrayFields
 ---@param init? integer|table|string
 ---@return mpengine.RawArray
-function mp.RawArray(code, init) end
+function mp.RawArray(type, init) end
+--- A view of one field of all elements, which are structs; of a field that is an array, of its element k. Nothing is
+--- copied.
+---@param name string
+---@param k? integer
+---@return mpengine.ArrayView
+function RawArray:field(name, k) end
 ---@param i? integer
 ---@param j? integer
 ---@return table
@@ -278,7 +325,7 @@ function RawArray:totable(i, j) end
 --- All or nothing: everything is converted first.
 ---@param list table|mpengine.RawArray|mpengine.List
 ---@param at? integer default 1
----@overload fun(self, i: integer, j: integer, v: number|string) the element in row i and column j
+---@overload fun(self, i: integer, j: integer, v: number|string|table) the element in row i and column j
 function RawArray:set(list, at) end
 --- A view of the elements that `for k = i, j, step` names. Nothing is copied.
 ---@param i? integer default 1
@@ -303,7 +350,7 @@ function RawArray:col(j) end
 --- The element in row i and column j; nil outside.
 ---@param i integer
 ---@param j integer
----@return number|string|nil
+---@return number|string|mpengine.StructRef|nil
 function RawArray:get(i, j) end
 --- Integers wrap around at 64 bits; floats are added as doubles.
 ---@return number
@@ -325,7 +372,7 @@ function RawArray:scale(k) end
 ---@param k number
 ---@param x mpengine.RawArray of the same type and length
 function RawArray:axpy(k, x) end
----@param v number|string
+---@param v number|string|table
 function RawArray:fill(v) end
 ---@param i? integer
 ---@param j? integer
@@ -361,19 +408,21 @@ function Lockable:acquire(timeout) end
 function Lockable:release() end
 
 ---@class mpengine.RawValue
----@field value number|string
+---@field value number|string|mpengine.StructRef
 local RawValue = {}
 
 ---@class mpengine.Value : mpengine.RawValue, mpengine.Lockable
 
----@param code mpengine.TypeCode|{ type: mpengine.TypeCode, value?: number|string, name?: string }
----@param init? number|string
+---@alias mpengine.ValueFields { type: mpengine.ElementType, value?: number|string|table, name?: string }
+
+---@param type mpengine.ElementType|mpengine.ValueFields
+---@param init? number|string|table
 ---@return mpengine.Value
-function mp.Value(code, init) end
----@param code mpengine.TypeCode|{ type: mpengine.TypeCode, value?: number|string, name?: string }
----@param init? number|string
+function mp.Value(type, init) end
+---@param type mpengine.ElementType|mpengine.ValueFields
+---@param init? number|string|table
 ---@return mpengine.RawValue
-function mp.RawValue(code, init) end
+function mp.RawValue(type, init) end
 --- Atomic.
 ---@param delta number
 ---@return number new

@@ -23,6 +23,7 @@ local mp = {
     register = core.register,
     codec = core.codec,
     now = core.now,
+    Struct = core.Struct,
 }
 
 for name, make in pairs(core.makers) do mp[name] = make end

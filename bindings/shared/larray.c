@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * larray.c - mp.Array, mp.Value, mp.RawArray, mp.RawValue: four forms of one shared object; and
- * their views, which have the methods of arrays. An element access is one load or store. Methods that take many elements convert all of them
- * first, so that an error changes nothing. The types of elements are in larray_element.c.
+ * their views, which have the methods of arrays. An element access is one load or store, but for
+ * structs: lstruct.h. Methods that take many elements convert all of them first, so that an error
+ * changes nothing. The types of elements are in larray_element.c.
  */
 #include "shared/lshared.h"
 #include "shared/larray.h"
@@ -18,16 +19,19 @@ name_of(const lmpe_box *b)
     return mpe_kind_name(mpe_handle_kind(b->h));
 }
 
-/* Records where its elements are. */
+/* Records where its elements are, and their type. */
 static void
-held(lmpe_box *b)
+held(lua_State *L, lmpe_box *b)
 {
     mpe_elements s;
     if (mpe_array_elements(b->S->e, b->o, &s) != MPE_OK)
         return;
+    b->extra = (unsigned char)s.type;
+    if (s.type == MPE_STRUCT)
+        b->extra = lmpe_struct_extra(
+            lmpe_struct_of_layout(L, b->S, mpe_struct_layout(b->S->e, b->o)));
     b->data = s.first;
     b->length = s.length;
-    b->extra = (unsigned char)s.type;
 }
 
 /* The receiver of a metamethod, without looking at its metatable. */
@@ -55,7 +59,7 @@ index_in(lua_State *L, lmpe_array a)
     if (i - 1 >= a.length || !whole)
         lua_pushnil(L);
     else
-        lmpe_element_push(L, a.type, lmpe_array_at(&a, i));
+        lmpe_array_push(L, 1, &a, lmpe_array_at(&a, i));
     return 1;
 }
 
@@ -92,12 +96,10 @@ static inline int
 newindex_in(lua_State *L, const lmpe_box *b, lmpe_array a)
 {
     int whole = lua_type(L, 2) == LUA_TNUMBER;
-    uint64_t bits, i = whole ? (uint64_t)lua_tointegerx(L, 2, &whole) : 0;
+    uint64_t i = whole ? (uint64_t)lua_tointegerx(L, 2, &whole) : 0;
     if (i - 1 >= a.length || !whole)
         return refuse_index(L, 2, &a, name_of(b));
-    if (!lmpe_element_from(L, 3, a.type, &bits))
-        return lmpe_array_refuse(L, 3, &a, name_of(b), (lua_Integer)i);
-    lmpe_element_store(a.type, lmpe_array_at(&a, i), bits);
+    lmpe_array_put(L, 3, &a, i, name_of(b));
     return 0;
 }
 
@@ -123,7 +125,7 @@ value_index(lua_State *L)
     lmpe_box *b = self(L);
     if (lua_rawequal(L, 2, FIELD)) {
         lmpe_array a = lmpe_array_of(b);
-        lmpe_element_push(L, a.type, a.data);
+        lmpe_array_push(L, 1, &a, a.data);
         return 1;
     }
     lua_settop(L, 2);
@@ -141,6 +143,11 @@ value_newindex(lua_State *L)
     if (!lua_rawequal(L, 2, FIELD))
         return luaL_error(L, "%s: there is no field '%s' to assign, only 'value'", name_of(b),
                           luaL_tolstring(L, 2, NULL));
+    if (a.type->kind == LMPE_STRUCT) {
+        lmpe_where where = {.call = lua_pushfstring(L, "%s: value", name_of(b))};
+        lmpe_struct_assign(L, 3, lmpe_struct_of(a.type), a.data, &where);
+        return 0;
+    }
     if (!lmpe_element_from(L, 3, a.type, &bits))
         return lmpe_element_refuse(L, 3, a.type, lua_pushfstring(L, "%s: value", name_of(b)));
     lmpe_element_store(a.type, a.data, bits);
@@ -181,8 +188,7 @@ add_to(lua_State *L, const lmpe_array *a, uint8_t *p, int idx, const char *call)
 {
     const lmpe_element *t = a->type;
     int whole = 1, is_float = t->kind == LMPE_FLOAT || t->kind == LMPE_DOUBLE;
-    if (t->kind >= LMPE_CHAR)
-        return luaL_error(L, "%s: elements of type '%c' are not numbers", call, t->code);
+    lmpe_array_check_numbers(L, t, call);
     if (lua_type(L, idx) != LUA_TNUMBER)
         return luaL_error(L, "%s: delta must be a number, got %s", call, luaL_typename(L, idx));
     lua_Integer delta = is_float ? 0 : lua_tointegerx(L, idx, &whole);
@@ -219,6 +225,8 @@ static int
 exchange_at(lua_State *L, const lmpe_array *a, uint8_t *p, int first, const char *call)
 {
     const lmpe_element *t = a->type;
+    if (t->kind == LMPE_STRUCT)
+        lmpe_array_check_numbers(L, t, call);
     uint64_t expected, desired, seen = lmpe_element_load(t, p);
     lua_settop(L, first + 1); /* the text of an error must not take the place of an absent one */
     if (!lmpe_element_from(L, first, t, &expected))
@@ -339,13 +347,14 @@ array_tostring(lua_State *L)
     lmpe_array a = lmpe_array_look(b);
     int kind = mpe_handle_kind(b->h);
     lmpe_push_identity(L, b);
+    lua_pushliteral(L, " (");
+    lmpe_element_text(L, a.type);
     if (kind == MPE_KIND_ARRAY || kind == MPE_KIND_RAW_ARRAY || kind == MPE_KIND_ARRAY_VIEW)
-        lua_pushfstring(L, " ('%c', %I element%s", a.type->code, (lua_Integer)a.length,
-                        a.length == 1 ? "" : "s");
+        lua_pushfstring(L, ", %I element%s", (lua_Integer)a.length, a.length == 1 ? "" : "s");
     else
-        lua_pushfstring(L, " ('%c'", a.type->code);
+        lua_pushliteral(L, "");
     push_lock_state(L, b);
-    lua_concat(L, 3);
+    lua_concat(L, 5);
     return 1;
 }
 
@@ -365,6 +374,7 @@ static const luaL_Reg array_methods[] = {{"get_lock", get_lock},
                                          {"add", array_add},
                                          {"compare_exchange", array_compare_exchange},
                                          {"view", lmpe_array_view},
+                                         {"field", lmpe_array_field},
                                          {"reshape", lmpe_array_reshape},
                                          {"shape", lmpe_array_shape},
                                          {"row", lmpe_array_row},

@@ -9,6 +9,7 @@
 
 #include "shared/larray_element.h"
 #include "shared/lbytes.h"
+#include "shared/lstruct.h"
 
 #define LMPE_ARRAY_KINDS                                                                           \
     (1u << MPE_KIND_ARRAY | 1u << MPE_KIND_VALUE | 1u << MPE_KIND_RAW_ARRAY |                      \
@@ -26,7 +27,7 @@ typedef struct lmpe_array {
 static inline lmpe_array
 lmpe_array_of(const lmpe_box *b)
 {
-    const lmpe_element *t = lmpe_element_of((char)b->extra);
+    const lmpe_element *t = lmpe_element_of_box(b);
     return (lmpe_array){t, b->data, b->length, t->size};
 }
 
@@ -52,6 +53,16 @@ lmpe_array_at(const lmpe_array *a, uint64_t index)
     return a->data + (int64_t)(index - 1) * a->stride;
 }
 
+/* Pushes an element of the array at idx: a number, a text, or a reference. */
+static inline void
+lmpe_array_push(lua_State *L, int idx, const lmpe_array *a, void *element)
+{
+    if (a->type->kind == LMPE_STRUCT)
+        lmpe_struct_push_ref(L, idx, lmpe_struct_of(a->type), element);
+    else
+        lmpe_element_push(L, a->type, element);
+}
+
 /* An integer argument; one that is absent, when that is allowed. */
 lua_Integer lmpe_array_integer(lua_State *L, int idx, const char *call, const char *name);
 lua_Integer lmpe_array_opt_integer(lua_State *L, int idx, lua_Integer absent, const char *call,
@@ -60,6 +71,28 @@ lua_Integer lmpe_array_opt_integer(lua_State *L, int idx, lua_Integer absent, co
 /* Raises for the value at idx, which does not fit element i. */
 int lmpe_array_refuse(lua_State *L, int idx, const lmpe_array *a, const char *call, lua_Integer i);
 
+/* Stores the value at idx in element i. */
+static inline void
+lmpe_array_put(lua_State *L, int idx, const lmpe_array *a, uint64_t i, const char *call)
+{
+    uint64_t bits;
+    if (a->type->kind == LMPE_STRUCT)
+        lmpe_struct_assign(L, idx, lmpe_struct_of(a->type), lmpe_array_at(a, i),
+                           &(lmpe_where){call, (lua_Integer)i});
+    else if (lmpe_element_from(L, idx, a->type, &bits))
+        lmpe_element_store(a->type, lmpe_array_at(a, i), bits);
+    else
+        lmpe_array_refuse(L, idx, a, call, (lua_Integer)i);
+}
+
+/* Converts elements 1 to n of the list at idx to private memory; raises for one that does not fit. */
+void lmpe_array_convert(lua_State *L, int idx, const lmpe_array *a, void *to, size_t n,
+                        const char *call);
+/* Pushes the type for a message: 'd', or the fields of a struct. */
+const char *lmpe_element_text(lua_State *L, const lmpe_element *t);
+/* Raises when elements of that type are no numbers. */
+void lmpe_array_check_numbers(lua_State *L, const lmpe_element *t, const char *call);
+
 /* Methods. */
 int lmpe_array_totable(lua_State *L);
 int lmpe_array_string(lua_State *L);
@@ -67,6 +100,7 @@ int lmpe_array_set(lua_State *L);
 int lmpe_array_set_string(lua_State *L);
 int lmpe_array_fill(lua_State *L);
 int lmpe_array_view(lua_State *L);
+int lmpe_array_field(lua_State *L);
 int lmpe_array_reshape(lua_State *L);
 int lmpe_array_shape(lua_State *L);
 int lmpe_array_row(lua_State *L);

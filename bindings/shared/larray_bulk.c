@@ -6,6 +6,7 @@
  */
 #include "shared/larray.h"
 
+#include <limits.h>
 #include <string.h>
 
 /* Raises for a value of element i. */
@@ -14,6 +15,18 @@ lmpe_array_refuse(lua_State *L, int idx, const lmpe_array *a, const char *name, 
 {
     idx = lua_absindex(L, idx);
     return lmpe_element_refuse(L, idx, a->type, lua_pushfstring(L, "%s: element %I", name, i));
+}
+
+void
+lmpe_array_convert(lua_State *L, int idx, const lmpe_array *a, void *to, size_t n, const char *call)
+{
+    if (a->type->kind == LMPE_STRUCT) {
+        lmpe_structs_convert(L, idx, lmpe_struct_of(a->type), to, n, call);
+        return;
+    }
+    lua_Integer bad = lmpe_elements_from(L, idx, a->type, to, n);
+    if (bad)
+        lmpe_array_refuse(L, -1, a, call, bad);
 }
 
 lua_Integer
@@ -56,8 +69,28 @@ lmpe_array_totable(lua_State *L)
 {
     lmpe_array a = lmpe_array_look(lmpe_check_self(L, 1));
     uint64_t first, n = check_part(L, &a, "Array:totable", &first);
-    lmpe_elements_push(L, a.type, lmpe_array_at(&a, first), a.stride, n);
+    const lmpe_struct *t = lmpe_struct_of(a.type);
+    if (!t) {
+        lmpe_elements_push(L, a.type, lmpe_array_at(&a, first), a.stride, n);
+        return 1;
+    }
+    lua_createtable(L, n < INT_MAX ? (int)n : INT_MAX, 0);
+    for (uint64_t i = 0; i < n; i++) {
+        lmpe_struct_push(L, t, lmpe_array_at(&a, first + i));
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
     return 1;
+}
+
+/* Copies n elements to others, with bytes from one to the next. */
+static void
+copy(const lmpe_element *t, void *to, int64_t to_stride, const void *from, int64_t from_stride,
+     size_t n)
+{
+    if (t->kind == LMPE_STRUCT)
+        lmpe_structs_copy(lmpe_struct_of(t), to, to_stride, from, from_stride, n);
+    else
+        lmpe_elements_copy(t, to, to_stride, from, from_stride, n);
 }
 
 /* a:string([i [, j]]): the bytes of the elements */
@@ -72,7 +105,8 @@ lmpe_array_string(lua_State *L)
     }
     luaL_Buffer buffer;
     char *to = luaL_buffinitsize(L, &buffer, n * a.type->size);
-    lmpe_elements_copy(a.type, to, a.type->size, lmpe_array_at(&a, first), a.stride, n);
+    memset(to, 0, n * a.type->size); /* also between the fields of structs */
+    copy(a.type, to, a.type->size, lmpe_array_at(&a, first), a.stride, n);
     luaL_pushresultsize(&buffer, n * a.type->size);
     return 1;
 }
@@ -81,10 +115,10 @@ lmpe_array_string(lua_State *L)
 static void
 store(const lmpe_array *a, uint8_t *to, const void *from, size_t n)
 {
-    if (lmpe_array_is_dense(a))
+    if (a->type->kind != LMPE_STRUCT && lmpe_array_is_dense(a))
         memcpy(to, from, n * a->type->size);
     else
-        lmpe_elements_copy(a->type, to, a->stride, from, a->type->size, n);
+        copy(a->type, to, a->stride, from, a->type->size, n);
 }
 
 /* The place given at 3 for n elements. */
@@ -114,9 +148,7 @@ lmpe_array_set(lua_State *L)
     if (n <= 0)
         return 0;
     void *values = lua_newuserdatauv(L, (size_t)n * a.type->size, 0); /* all or nothing */
-    lua_Integer bad = lmpe_elements_from(L, 2, a.type, values, (size_t)n);
-    if (bad)
-        return lmpe_array_refuse(L, -1, &a, "Array:set", bad);
+    lmpe_array_convert(L, 2, &a, values, (size_t)n, "Array:set");
     store(&a, to, values, (size_t)n);
     return 0;
 }
@@ -139,12 +171,24 @@ lmpe_array_set_string(lua_State *L)
     return 0;
 }
 
+static int
+fill_structs(lua_State *L, const lmpe_array *a)
+{
+    const lmpe_struct *t = lmpe_struct_of(a->type);
+    void *value = lua_newuserdatauv(L, t->as.size, 0);
+    lmpe_struct_convert(L, 2, t, value, &(lmpe_where){.call = "Array:fill: value"});
+    lmpe_structs_copy(t, a->data, a->stride, value, 0, a->length);
+    return 0;
+}
+
 /* a:fill(v) */
 int
 lmpe_array_fill(lua_State *L)
 {
     lmpe_array a = lmpe_array_look(lmpe_check_self(L, 1));
     uint64_t bits;
+    if (a.type->kind == LMPE_STRUCT)
+        return fill_structs(L, &a);
     if (!lmpe_element_from(L, 2, a.type, &bits))
         return lmpe_element_refuse(L, 2, a.type, "Array:fill: value");
     if (lmpe_array_is_dense(&a))

@@ -17,13 +17,13 @@
 #define CLASS(type, of_8_bits) ((of_8_bits) + 2 * (__builtin_ctz(sizeof(type))))
 #define INTEGER(c, type, text)                                                                     \
     {                                                                                              \
-        (c), sizeof(type), CLASS(type, LMPE_INT8), 64 - WIDTH(type),                               \
+        (c), CLASS(type, LMPE_INT8), 64 - WIDTH(type), sizeof(type),                               \
             (int64_t)(UINT64_MAX << (WIDTH(type) - 1)), UINT64_MAX >> (65 - WIDTH(type)),          \
             "an integer in the range " text                                                        \
     }
 #define NATURAL(c, type, text)                                                                     \
     {                                                                                              \
-        (c), sizeof(type), CLASS(type, LMPE_UINT8), 64 - WIDTH(type),                              \
+        (c), CLASS(type, LMPE_UINT8), 64 - WIDTH(type), sizeof(type),                              \
             WIDTH(type) == 64 ? INT64_MIN : 0, UINT64_MAX >> (64 - WIDTH(type)),                   \
             "an integer in the range " text                                                        \
     }
@@ -43,8 +43,8 @@
 _Static_assert(sizeof(wchar_t) == 4 && sizeof(int) == 4 && sizeof(long long) == 8, "the ranges");
 
 const lmpe_element lmpe_elements[128] = {
-    ['c'] = {'c', 1, LMPE_CHAR, 0, 0, 0, "a string of 1 byte"},
-    ['u'] = {'u', 4, LMPE_WIDE, 0, 0, 0, "a string of one UTF-8 code point"},
+    ['c'] = {'c', LMPE_CHAR, 0, 1, 0, 0, "a string of 1 byte"},
+    ['u'] = {'u', LMPE_WIDE, 0, 4, 0, 0, "a string of one UTF-8 code point"},
     ['b'] = INTEGER('b', signed char, "-128 to 127"),
     ['B'] = NATURAL('B', unsigned char, "0 to 255"),
     ['h'] = INTEGER('h', short, "-32768 to 32767"),
@@ -55,8 +55,8 @@ const lmpe_element lmpe_elements[128] = {
     ['L'] = NATURAL('L', unsigned long, RANGE_ULONG),
     ['q'] = INTEGER('q', long long, RANGE_64),
     ['Q'] = NATURAL('Q', unsigned long long, RANGE_U64),
-    ['f'] = {'f', 4, LMPE_FLOAT, 0, 0, 0, "a number in the range -3.4028235e38 to 3.4028235e38"},
-    ['d'] = {'d', 8, LMPE_DOUBLE, 0, 0, 0, "a number"},
+    ['f'] = {'f', LMPE_FLOAT, 0, 4, 0, 0, "a number in the range -3.4028235e38 to 3.4028235e38"},
+    ['d'] = {'d', LMPE_DOUBLE, 0, 8, 0, 0, "a number"},
 };
 
 /* ---- bits ---- */

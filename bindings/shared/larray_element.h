@@ -27,15 +27,16 @@ enum lmpe_element_class {
     LMPE_FLOAT,
     LMPE_DOUBLE,
     LMPE_CHAR,
-    LMPE_WIDE
+    LMPE_WIDE,
+    LMPE_STRUCT /* of several elements; none of the functions below takes it */
 };
 
 typedef struct lmpe_element {
-    char code; /* 0: no such type */
-    uint8_t size;
+    char code;     /* 0: no such type */
     uint8_t kind;  /* enum lmpe_element_class */
     uint8_t shift; /* integers: that extends the sign */
-    int64_t min;   /* of the Lua integers it takes */
+    uint32_t size;
+    int64_t min; /* of the Lua integers it takes */
     uint64_t max;
     const char *must; /* what a value of it must be */
 } lmpe_element;
@@ -134,6 +135,8 @@ lmpe_element_push(lua_State *L, const lmpe_element *t, const void *p)
         return;
     case LMPE_WIDE:
         lmpe_push_wide(L, p);
+        return;
+    case LMPE_STRUCT:
         return;
     }
 }

@@ -10,20 +10,35 @@ typedef union number {
     double d;
 } number;
 
+const char *
+lmpe_element_text(lua_State *L, const lmpe_element *t)
+{
+    return t->kind == LMPE_STRUCT ? lua_pushstring(L, lmpe_struct_of(t)->text)
+                                  : lua_pushfstring(L, "'%c'", t->code);
+}
+
+void
+lmpe_array_check_numbers(lua_State *L, const lmpe_element *t, const char *call)
+{
+    if (t->kind == LMPE_STRUCT)
+        luaL_error(L, "%s: the elements are structs, not numbers: see field", call);
+    if (t->kind >= LMPE_CHAR)
+        luaL_error(L, "%s: elements of type '%c' are not numbers", call, t->code);
+}
+
 /* The array at 1, whose elements must be numbers. */
 static lmpe_box *
 check_numbers(lua_State *L, const char *call)
 {
     lmpe_box *b = lmpe_check_self(L, 1);
-    if (lmpe_element_of((char)b->extra)->kind >= LMPE_CHAR)
-        luaL_error(L, "%s: elements of type '%c' are not numbers", call, (int)b->extra);
+    lmpe_array_check_numbers(L, lmpe_element_of_box(b), call);
     return b;
 }
 
 static int
 is_float(const lmpe_box *b)
 {
-    return lmpe_element_of((char)b->extra)->kind >= LMPE_FLOAT;
+    return lmpe_element_of_box(b)->kind >= LMPE_FLOAT;
 }
 
 static int
@@ -61,8 +76,8 @@ check_other(lua_State *L, int idx, const lmpe_box *b, const char *call)
         luaL_error(L, "%s: argument #%d must be an array, got %s", call, idx - 1,
                    lmpe_type_name(L, idx));
     if (x->extra != b->extra)
-        luaL_error(L, "%s: argument #%d must be of type '%c', got one of '%c'", call, idx - 1,
-                   (int)b->extra, (int)x->extra);
+        luaL_error(L, "%s: argument #%d must be of type '%c', got one of %s", call, idx - 1,
+                   (int)b->extra, lmpe_element_text(L, lmpe_element_of_box(x)));
     if (x->length != b->length)
         luaL_error(L, "%s: argument #%d must have %I elements, got one of %I", call, idx - 1,
                    (lua_Integer)b->length, (lua_Integer)x->length);
@@ -121,7 +136,7 @@ lmpe_array_dot(lua_State *L)
 static int
 changed(lua_State *L, const lmpe_box *b, int rc, const char *call)
 {
-    const lmpe_element *t = lmpe_element_of((char)b->extra);
+    const lmpe_element *t = lmpe_element_of_box(b);
     if (rc == MPE_OK)
         return 0;
     if (rc != MPE_ERANGE)

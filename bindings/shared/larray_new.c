@@ -18,9 +18,13 @@ typedef struct form {
     lua_Integer elements; /* of a matrix */
 } form;
 
+/* The element type at 1: a code, a Struct or a list of fields. */
 static const lmpe_element *
-check_code(lua_State *L, const char *name)
+check_type(lua_State *L, const char *name)
 {
+    const lmpe_struct *st = lmpe_struct_from(L, lmpe_self(L), 1, name);
+    if (st)
+        return &st->as;
     size_t n = 0;
     const char *s = lua_type(L, 1) == LUA_TSTRING ? lua_tolstring(L, 1, &n) : NULL;
     const lmpe_element *t = lmpe_element_of(s && n == 1 ? s[0] : 0);
@@ -30,9 +34,21 @@ check_code(lua_State *L, const char *name)
         lua_pushfstring(L, "'%s'", s);
     else
         lua_pushstring(L, luaL_typename(L, 1));
-    luaL_error(L, "%s: type code must be one of " LMPE_ELEMENT_CODES ", got %s", name,
+    luaL_error(L, "%s: type code must be one of " LMPE_ELEMENT_CODES ", or a Struct, got %s", name,
                lua_tostring(L, -1));
     return NULL;
+}
+
+static int
+create(lmpe *S, const form *f, uint64_t length, mpe_object **out)
+{
+    uint32_t columns = (uint32_t)f->columns;
+    const lmpe_struct *st = lmpe_struct_of(f->type);
+    if (st)
+        return mpe_struct_create(S->e, st->layout, length, columns, f->flags, out);
+    if (columns)
+        return mpe_matrix_create(S->e, f->type->code, length / columns, columns, f->flags, out);
+    return mpe_array_create(S->e, f->type->code, length, f->flags, out);
 }
 
 /* Pushes a new array of zeros. */
@@ -48,9 +64,7 @@ new_zeroed(lua_State *L, const form *f, uint64_t length)
         luaL_error(L, "%s: %I elements do not make %I rows of %I", name, (lua_Integer)length,
                    f->elements / f->columns, f->columns);
     do
-        rc = f->columns ? mpe_matrix_create(S->e, t->code, length / (uint64_t)f->columns,
-                                            (uint32_t)f->columns, f->flags, &o)
-                        : mpe_array_create(S->e, t->code, length, f->flags, &o);
+        rc = create(S, f, length, &o);
     while (lmpe_try_again(L, S, rc, &tries));
     if (rc == MPE_EARENA)
         luaL_error(L, "%s: shared memory exhausted: %I elements of %d bytes do not fit", name,
@@ -76,8 +90,8 @@ from_list(lua_State *L, const form *f)
 {
     lua_Integer n = luaL_len(L, 2);
     lmpe_array a = new_zeroed(L, f, n > 0 ? (uint64_t)n : 0);
-    lua_Integer bad = lmpe_elements_from(L, 2, f->type, a.data, a.length);
-    return bad ? lmpe_array_refuse(L, -1, &a, f->call, bad) : 1;
+    lmpe_array_convert(L, 2, &a, a.data, a.length, f->call);
+    return 1;
 }
 
 /* Bytes, or code points. */
@@ -121,15 +135,32 @@ check_shape(lua_State *L, form *f)
                    rows, f->columns);
 }
 
+/* The arguments, as lmpe_take_fields leaves them. A list of fields is a type and no such table; behind
+ * a type there are two arguments at most. */
+static void
+take_fields(lua_State *L, const char *name, const char *const *fields)
+{
+    if (lua_istable(L, 1) && lua_rawlen(L, 1) > 0) {
+        const lmpe_struct *t = lmpe_struct_from(L, lmpe_self(L), 1, name);
+        if (t) {
+            lmpe_struct_push_type(L, t);
+            lua_replace(L, 1);
+        }
+    }
+    int has_meta = lua_getmetatable(L, 1);
+    lua_pop(L, has_meta);
+    if (!lua_istable(L, 1) || has_meta)
+        lua_settop(L, 2);
+    lmpe_take_fields(L, name, fields);
+}
+
 static int
 create_array(lua_State *L, unsigned flags, const char *name)
 {
     static const char *const fields[] = {"type", "size", "rows", "cols", NULL};
     form f = {.call = name, .flags = flags, .name = 5};
-    if (lua_type(L, 1) == LUA_TSTRING)
-        lua_settop(L, 2); /* rows and cols are fields only */
-    lmpe_take_fields(L, name, fields);
-    const lmpe_element *t = f.type = check_code(L, name);
+    take_fields(L, name, fields);
+    const lmpe_element *t = f.type = check_type(L, name);
     check_shape(L, &f);
     int type = lua_type(L, 2);
     if (type == LUA_TNIL && f.columns) {
@@ -140,24 +171,29 @@ create_array(lua_State *L, unsigned flags, const char *name)
         return from_size(L, &f);
     if (lmpe_is_list(L, 2))
         return from_list(L, &f);
-    if (type == LUA_TSTRING && t->kind >= LMPE_CHAR)
+    int takes_text = t->kind == LMPE_CHAR || t->kind == LMPE_WIDE;
+    if (type == LUA_TSTRING && takes_text)
         return from_string(L, &f);
     return luaL_error(L, "%s: argument #2 must be a size or a list%s, got %s", name,
-                      t->kind >= LMPE_CHAR ? " or a string" : "", luaL_typename(L, 2));
+                      takes_text ? " or a string" : "", luaL_typename(L, 2));
 }
 
 static int
 create_value(lua_State *L, unsigned flags, const char *name)
 {
     static const char *const fields[] = {"type", "value", NULL};
-    lmpe_take_fields(L, name, fields);
-    const lmpe_element *t = check_code(L, name);
+    take_fields(L, name, fields);
+    const lmpe_element *t = check_type(L, name);
+    const lmpe_where where = {.call = lua_pushfstring(L, "%s: value", name)};
     uint64_t bits = 0;
-    if (!lua_isnil(L, 2) && !lmpe_element_from(L, 2, t, &bits))
-        return lmpe_element_refuse(L, 2, t, lua_pushfstring(L, "%s: value", name));
+    if (t->kind != LMPE_STRUCT && !lua_isnil(L, 2) && !lmpe_element_from(L, 2, t, &bits))
+        return lmpe_element_refuse(L, 2, t, where.call);
     const form f = {.type = t, .call = name, .flags = flags, .name = 3};
     lmpe_array a = new_zeroed(L, &f, 1);
-    lmpe_element_store(t, a.data, bits);
+    if (t->kind != LMPE_STRUCT)
+        lmpe_element_store(t, a.data, bits);
+    else if (!lua_isnil(L, 2))
+        lmpe_struct_assign(L, 2, lmpe_struct_of(t), a.data, &where);
     return 1;
 }
 

@@ -12,8 +12,19 @@ lmpe_array_of_view(const lmpe_box *b)
 {
     mpe_elements s = {.length = 0};
     mpe_array_elements(b->S->e, b->o, &s);
-    const lmpe_element *t = lmpe_element_of((char)b->extra);
-    return (lmpe_array){t, b->data, b->length, s.step * t->size};
+    const lmpe_element *t = lmpe_element_of_box(b);
+    return (lmpe_array){t, b->data, b->length, s.step * (int64_t)t->size};
+}
+
+/* Pushes the view that was made. */
+static int
+push_made(lua_State *L, lmpe_box *b, int rc, mpe_object *o, const char *call)
+{
+    if (rc != MPE_OK)
+        return lmpe_raise(L, rc, call);
+    lua_settop(L, 1);
+    lua_pushnil(L);
+    return lmpe_created(L, b->S, rc, &o, call, 2);
 }
 
 static int
@@ -24,11 +35,7 @@ push_view(lua_State *L, lmpe_box *b, const mpe_part *part, const char *call)
     do
         rc = mpe_array_view(b->S->e, b->o, part, &o);
     while (lmpe_try_again(L, b->S, rc, &tries));
-    if (rc != MPE_OK)
-        return lmpe_raise(L, rc, call);
-    lua_settop(L, 1);
-    lua_pushnil(L);
-    return lmpe_created(L, b->S, rc, &o, call, 2);
+    return push_made(L, b, rc, o, call);
 }
 
 /* How many elements i, i + step .. j has. */
@@ -60,6 +67,32 @@ lmpe_array_view(lua_State *L)
     return push_view(L, b,
                      &(mpe_part){.first = n > 0 ? (uint64_t)i - 1 : 0, .length = n, .step = step},
                      "Array:view");
+}
+
+/* a:field(name [, k]) */
+int
+lmpe_array_field(lua_State *L)
+{
+    lmpe_box *b = lmpe_check_self(L, 1);
+    const lmpe_struct *t = lmpe_struct_of(lmpe_element_of_box(b));
+    if (!t)
+        return luaL_error(L, "Array:field: the elements must be structs, not of type '%c'",
+                          (int)b->extra);
+    const lmpe_field *f = lmpe_field_of(L, 2, t);
+    if (!f)
+        return lmpe_field_unknown(L, 2, t, &(lmpe_where){.call = "Array:field"});
+    if (!f->count && !lua_isnoneornil(L, 3))
+        return luaL_error(L, "Array:field: field '%s' is not an array: k must be absent", f->name);
+    lua_Integer k = f->count ? lmpe_array_integer(L, 3, "Array:field", "k") : 1;
+    if (f->count && (k < 1 || k > (lua_Integer)f->count))
+        return luaL_error(L, "Array:field: k must be an integer from 1 to %d, got %I",
+                          (int)f->count, k);
+    mpe_object *o = NULL;
+    int rc, tries = 0;
+    do
+        rc = mpe_field_view(b->S->e, b->o, f->name, (uint32_t)k - 1, &o);
+    while (lmpe_try_again(L, b->S, rc, &tries));
+    return push_made(L, b, rc, o, "Array:field");
 }
 
 /* ---- rows and columns ---- */
@@ -157,7 +190,7 @@ lmpe_array_get(lua_State *L)
     if (i >= s.length / s.columns || j >= s.columns)
         lua_pushnil(L);
     else
-        lmpe_element_push(L, a.type, lmpe_array_at(&a, i * s.columns + j + 1));
+        lmpe_array_push(L, 1, &a, lmpe_array_at(&a, i * s.columns + j + 1));
     return 1;
 }
 
@@ -166,13 +199,10 @@ int
 lmpe_array_set_cell(lua_State *L)
 {
     lmpe_box *b;
-    uint64_t bits;
     mpe_elements s = check_matrix(L, &b, "Array:set");
     uint64_t i = check_index(L, 2, s.length / s.columns, "Array:set", "i");
     uint64_t j = check_index(L, 3, s.columns, "Array:set", "j"), at = i * s.columns + j + 1;
     lmpe_array a = lmpe_array_look(b);
-    if (!lmpe_element_from(L, 4, a.type, &bits))
-        return lmpe_array_refuse(L, 4, &a, "Array:set", (lua_Integer)at);
-    lmpe_element_store(a.type, lmpe_array_at(&a, at), bits);
+    lmpe_array_put(L, 4, &a, at, "Array:set");
     return 0;
 }
