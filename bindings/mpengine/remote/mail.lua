@@ -134,7 +134,7 @@ end
 
 ---@class mpengine.remote.Source what a task waits for
 ---@field ask fun(token: string, join: boolean): any, number? what is given; or nil and in how many seconds to ask again
----@field given fun(mail: table): any what a message gives
+---@field given fun(mail: table): any what a message gives; nil: it was taken away meanwhile
 ---@field leave fun(token: string): any waits no longer; what was given at that moment, or nil
 ---@field give_back fun(value: any, token: string)? the task is cancelled: it does not want what it has been given
 
@@ -168,8 +168,10 @@ function Client:obtain(source, timeout)
     while true do
         local soon = core.now() + math.min(again or math.huge, self.lease)
         if self:await(wait, math.min(deadline or math.huge, soon)) then
-            over = true
-            return source.given(wait.mail)
+            value = source.given(wait.mail)
+            over = value ~= nil
+            if over then return value end
+            wait.mail = nil
         end
         if deadline and core.now() >= deadline then
             over = true

@@ -4,6 +4,7 @@
 --- a process that had it.
 local check = require "mpengine.check"
 local client = require "mpengine.remote.client"
+local core = require "mpengine.core"
 local object = require "mpengine.remote.object"
 local settle = require "mpengine.remote.settle"
 require "mpengine.remote.mail"
@@ -27,10 +28,38 @@ local function hand(item)
     mail(client, 'w', token, 'item', item)
     return true
 end
+-- One less has to be done with. Tasks that wait for all of them go on.
+local function lower()
+    local left = call('HINCRBY', S, 'unfinished', -1)
+    while left == 0 do
+        local waiting = call('LPOP', P .. 'queuej:' .. name)
+        if not waiting then break end
+        local client, token = waiting:match('^(%S+) (%S+)$')
+        mail(client, 'w', token, 'ok', 1)
+    end
+    return left
+end
+-- The item of a task that is dead, or leaves, is not put. One that was only stopped asks again, as for the first time.
+local function forget_put(waiting)
+    if call('HDEL', V, waiting) == 0 then return false end
+    local client, token = waiting:match('^(%S+) (%S+)$')
+    call('HDEL', P .. 'once:' .. client, token)
+    lower()
+    return true
+end
+local function next_putter()
+    while true do
+        local waiting = call('LPOP', W)
+        if not waiting then return end
+        local client, token = waiting:match('^(%S+) (%S+)$')
+        if deadline(client) > at then return client, token, waiting end
+        forget_put(waiting)
+    end
+end
 local function fill()
     local most = size()
     while most == 0 or call('LLEN', Q) < most do
-        local client, token, waiting = pop_waiting(W, at)
+        local client, token, waiting = next_putter()
         if not client then return end
         local item = call('HGET', V, waiting)
         call('HDEL', V, waiting)
@@ -56,6 +85,7 @@ local PUT = client.script(COMMON .. [[
 beat(me, lease, at)
 local done = was_done(me, ARGV[4], ARGV[7])
 if call('HEXISTS', V, entry) == 1 then
+    join(W, entry)
     fill()
     if call('HEXISTS', V, entry) == 1 then return 0 end
     return 1
@@ -80,20 +110,25 @@ return 1
 ]])
 
 local LEAVE_PUT = client.script(COMMON .. [[
-if call('HDEL', V, entry) == 0 then return 1 end
+if not forget_put(entry) then return 1 end
 call('LREM', W, 1, entry)
-call('HINCRBY', S, 'unfinished', -1)
-call('HDEL', P .. 'once:' .. me, ARGV[4])
 return 0
 ]])
 
 -- ARGV: may it wait. {1, item}, {0}: none, {-1}: closed
 local GET = client.script(COMMON .. [[
-local item = call('HGET', H, entry)
+local function held()
+    local item = call('HGET', H, entry)
+    if item then beat(me, lease, at) end
+    return item
+end
+local item = held()
 if item then return {1, item} end
 item = call('LPOP', Q)
 if not item then
     sweep()
+    item = held() -- this one was the first in line
+    if item then return {1, item} end
     item = call('LPOP', Q)
 end
 if item then
@@ -129,6 +164,12 @@ if not hand(item) then call('LPUSH', Q, item) end
 return 1
 ]])
 
+-- Does the receiver, which was silent for long, still have the item?
+local IS_KEPT = client.script(COMMON .. [[
+beat(me, lease, at)
+return call('HEXISTS', H, entry)
+]])
+
 local CLOSE = client.script(COMMON .. [[
 call('HSET', S, 'closed', 1)
 for _, list in ipairs({G, W}) do
@@ -145,14 +186,7 @@ return 1
 local DONE = client.script(COMMON .. [[
 local left = tonumber(call('HGET', S, 'unfinished') or 0)
 if left <= 0 then return -1 end
-left = call('HINCRBY', S, 'unfinished', -1)
-if left > 0 then return left end
-while true do
-    local waiting = call('LPOP', P .. 'queuej:' .. name)
-    if not waiting then return 0 end
-    local client, token = waiting:match('^(%S+) (%S+)$')
-    mail(client, 'w', token, 'ok', 1)
-end
+return lower()
 ]])
 
 local JOIN = client.script(COMMON .. [[
@@ -185,11 +219,7 @@ for _, held in ipairs(call('HKEYS', H)) do
     end
 end
 for _, waiting in ipairs(call('HKEYS', V)) do
-    if is_stale(waiting) and has_left(waiting) then
-        call('HDEL', V, waiting)
-        call('LREM', W, 1, waiting)
-        call('HINCRBY', S, 'unfinished', -1)
-    end
+    if is_stale(waiting) and has_left(waiting) and forget_put(waiting) then call('LREM', W, 1, waiting) end
 end
 return 1
 ]], function(c, name) return { name, c.id, c:lease_ms() } end)
@@ -234,22 +264,31 @@ local function define(kind)
     local function get(self, call, timeout)
         local c = object.check(self, class, call)
         check.timeout(kind .. ":" .. call, 1, timeout)
-        local of
         c:uses(SETTLEMENT, object.name(self))
-        local function said(reply, token)
+        local of, beaten -- the token, and when this process beat last
+        -- An item goes to another one when its receiver is judged dead: one that was stopped for long asks first.
+        local function mine(item, token)
             of = token
-            if reply[1] == 1 then return reply[2] end
+            if core.now() - beaten < 0.8 * c.lease then return item end
+            local at = core.now()
+            if run(c, self, true, IS_KEPT, token) == 0 then return nil, 0 end
+            beaten = at
+            return item
+        end
+        local function said(reply, token)
+            if reply[1] == 1 then return mine(reply[2], token) end
             if reply[1] == -1 then return false end
         end
         local item = c:obtain({
             ask = function(token, join)
-                return said(run(c, self, true, GET, token, join and 1 or 0), token), c.lease / 3
+                local at = core.now()
+                local reply = run(c, self, true, GET, token, join and 1 or 0)
+                beaten = at
+                local got, again = said(reply, token)
+                return got, again or c.lease / 3
             end,
-            given = function(mail)
-                of = mail.w
-                return mail.item or false
-            end,
-            leave = function(token) return said(run(c, self, true, LEAVE_GET, token), token) end,
+            given = function(mail) return mail.item and mine(mail.item, mail.w) or mail.closed and false end,
+            leave = function(token) return (said(run(c, self, true, LEAVE_GET, token), token)) end,
             give_back = function(_, token) run(c, self, true, GIVE_BACK, token) end,
         }, timeout)
         if item == nil then return false, "empty" end
