@@ -90,6 +90,34 @@ describe("mp.retry", function()
       end]]
   end)
 
+  it("varies the pauses by jitter, within the shortest and the longest, and never gathers them at one", function()
+    ok[[
+      local restart = require "mpengine.restart"
+      local function taken(first, most, jitter, steps)
+        local seen, least, greatest = {}, math.huge, 0
+        for _ = 1, 200 do
+          local pauses = restart.pauses(first, most, jitter)
+          for _ = 2, steps do pauses:take() end
+          local pause = pauses:take()
+          seen[pause] = (seen[pause] or 0) + 1
+          least, greatest = math.min(least, pause), math.max(greatest, pause)
+        end
+        local often = 0
+        for _, n in pairs(seen) do often = math.max(often, n) end
+        return least, greatest, often
+      end
+      for _, case in ipairs { { 1, 0.25, 1, 1.25 }, { 2, 0.25, 1.5, 2.5 }, { 3, 0.5, 2, 6 }, { 9, 0.25, 6, 8 },
+        { 9, 1, 1, 8 } } do
+        local steps, jitter, low, high = table.unpack(case)
+        local least, greatest, often = taken(1, 8, jitter, steps)
+        assert(least >= low and greatest <= high, ("%g to %g after %d"):format(least, greatest, steps))
+        assert(least < low + (high - low) / 4 and greatest > high - (high - low) / 4, steps)
+        assert(often < 5, often)
+      end
+      eq({ taken(1, 8, 0, 2) }, { 2.0, 2.0, 200 })
+      eq({ taken(1, 1, 0.5, 3) }, { 1.0, 1.0, 200 })]]
+  end)
+
   it("suspends only the task", function()
     holds[[
       local t = co.spawn(mp.retry, fails(1, "done"), { backoff = { 0.2, 0.2 } })

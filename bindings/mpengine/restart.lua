@@ -25,7 +25,8 @@ end
 function Pauses:take()
     local pause = self.next_one
     self.next_one = math.min(pause * 2, self.most)
-    return math.max(self.first, math.min(self.most, pause * (1 + self.jitter * (2 * random() - 1))))
+    local least = math.max(self.first, pause * (1 - self.jitter))
+    return least + random() * (math.min(self.most, pause * (1 + self.jitter)) - least)
 end
 
 --- It has run well: the next pause is the first one again.
