@@ -172,6 +172,47 @@ describe("the bar of mp.progress on a terminal", function()
     assert.truthy(whole:find("\nend$"), whole)
   end)
 
+  it("is one for each map of a pool, below what its workers print", function()
+    for _, pool in ipairs { "mp.Pool(2)", "mp.co.Pool(2)" } do
+      local text = on_terminal(([[
+        local pool, go, here = %s, mp.Event(), mp.Semaphore(0)
+        local function work(x)
+          print("item " .. x)
+          if x == 2 then here:release() go:wait() end
+        end
+        local opts = { progress = true, chunksize = 1 }
+        local first, second = pool:map_async(work, { 1, 2, 3 }, opts), pool:map_async(work, { 1, 2, 3, 4 }, opts)
+        here:acquire() here:acquire()
+        mp.sleep(0.15)
+        print "both there"
+        go:set()
+        first:get() second:get()
+        print "end"]]):format(pool))
+      local rows, bottom = screen(text:match("^(.*both there\r\n)"))
+      assert.equal(22, bottom)
+      assert.truthy(rows[24]:find("^%[[#.]+%] %d/3 "), text_of(rows))
+      assert.truthy(rows[23]:find("^%[[#.]+%] %d/4 "), text_of(rows))
+      rows, bottom = screen(text)
+      local whole = text_of(rows)
+      assert.equal(24, bottom)
+      for _, line in ipairs { "\n%[#+%] 3/3 ", "\n%[#+%] 4/4 ", "\nend$" } do assert.truthy(whole:find(line), whole) end
+      assert.equal(7, select(2, whole:gsub("item %d\n", "")))
+    end
+  end)
+
+  it("shows a loop over imap, whose options say how many items there are", function()
+    local text = on_terminal[[
+      local pool <close> = mp.Pool(2)
+      local sum = 0
+      for _, x in mp.progress(pool:imap(math.abs, { -1, -2, -3 }), { total = 3, label = "items" }) do
+        print("got " .. x)
+        sum = sum + x
+      end
+      print("sum " .. sum)]]
+    local whole = text_of((screen(text)))
+    assert.truthy(whole:find("^got 1\ngot 2\ngot 3\nitems %[#+%] 3/3 [^\n]*\nsum 6$"), whole)
+  end)
+
   it("gives its row back when the loop is left, by an error, and by os.exit", function()
     for _, leave in ipairs { "break", "error 'x'", "os.exit(3)" } do
       local text = on_terminal(("for i in mp.progress({ 1, 2 }) do print(i) if i == 2 then %s end end"):format(leave))

@@ -1,12 +1,12 @@
---- The progress of a map or a loop: a bar on a terminal, lines elsewhere, or a callback. The bar of a
---- loop has a row of the terminal to itself if there is one, that of a map is in the current line.
+--- The progress of a map or a loop: a bar on a terminal, lines elsewhere, or a callback. A bar has a row
+--- of the terminal to itself if there is one, and is in the current line otherwise.
 local core = require "mpengine.core"
 local bars = require "mpengine.bars"
 local errors = require "mpengine.errors"
 
 local progress = {}
 
-local WIDTH = 30
+local WIDTH, NARROWEST = 30, 5 -- columns of a bar
 local BAR_EVERY, LINE_EVERY = 0.1, 5 -- seconds
 
 local function clock(seconds)
@@ -31,10 +31,13 @@ local function cut(text)
     return ends and string.sub(text, 1, ends - 1) or text
 end
 
+-- A narrow terminal has a shorter bar.
 local function bar_text(p)
     local part = p.total and p.total > 0 and math.min(1, p.done / p.total) or 1
-    local full = math.floor(part * WIDTH)
-    return ("%s[%s%s] %s"):format(p.label, ("#"):rep(full), ("."):rep(WIDTH - full), describe(p))
+    local text = describe(p)
+    local width = math.max(NARROWEST, math.min(WIDTH, bars.columns() - #p.label - #text - 3))
+    local full = math.floor(part * width)
+    return ("%s[%s%s] %s"):format(p.label, ("#"):rep(full), ("."):rep(width - full), text)
 end
 
 local function draw_bar(p)
@@ -83,31 +86,20 @@ local function start_call(p, after)
 end
 
 --- option: true for a bar or lines, "lines" for lines, a function (done, total, failed). nil: none.
-function progress.new(option, total)
+---@param label? string
+function progress.new(option, total, label)
     if not option then return nil end
-    local p = { done = 0, failed = 0, total = total, label = "", from = core.now() }
+    local p = { done = 0, failed = 0, total = total, label = label and label .. " " or "", from = core.now() }
     if type(option) == "function" then
         p.call, p.returned = option, core.waitlist()
     elseif core.isatty(2) and option ~= "lines" then
-        p.draw, p.every, p.bar = draw_bar, BAR_EVERY, true
+        p.row = bars.open()
+        p.draw, p.every, p.bar = p.row and draw_row or draw_bar, BAR_EVERY, true
+        if p.row then draw_row(p) end
     else
         p.draw, p.every = draw_line, LINE_EVERY
     end
     p.last = p.from
-    return p
-end
-
---- The progress of a loop: lines, or a bar in a row of its own.
----@param total? integer
----@param label? string
-function progress.loop(total, label)
-    local p = progress.new(true, total)
-    p.label = label and label .. " " or ""
-    p.row = p.bar and bars.open()
-    if p.row then
-        p.draw = draw_row
-        draw_row(p)
-    end
     return p
 end
 
