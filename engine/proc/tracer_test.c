@@ -71,6 +71,7 @@ TEST(items_and_locks_are_noted_while_a_tracer_wants_it)
     EXPECT_EQ(*mpe_trace_word(e), 0);
     REQUIRE_OK(mpe_test_put(e, queue, "z", 1));
     mpe_view_close(v);
+    mpe_close(e);
 }
 
 TEST(a_ring_that_is_full_counts_what_is_lost)
@@ -93,6 +94,7 @@ TEST(a_ring_that_is_full_counts_what_is_lost)
     EXPECT(sum >= 102 && sum <= 104); /* with the name of the process, and the one being written */
     mpe_tracer_free(t);
     mpe_view_close(v);
+    mpe_close(e);
 }
 
 TEST(texts_follow_what_they_belong_to)
@@ -108,6 +110,7 @@ TEST(texts_follow_what_they_belong_to)
     EXPECT(got[4].number == 6 && memcmp(&got[4], "yz0123", 6) == 0);
     mpe_tracer_free(t);
     mpe_view_close(v);
+    mpe_close(e);
 }
 
 TEST(one_tracer_at_a_time_has_the_program)
@@ -126,6 +129,7 @@ TEST(one_tracer_at_a_time_has_the_program)
     mpe_tracer_free(second);
     mpe_tracer_free(NULL);
     mpe_view_close(v);
+    mpe_close(e);
 }
 
 TEST(only_the_process_that_started_this_one_may_trace_it_from_the_first_line)
@@ -140,4 +144,5 @@ TEST(only_the_process_that_started_this_one_may_trace_it_from_the_first_line)
     EXPECT_OK(mpe_trace_begin(e, gone));
     mpe_trace_add(e, MPE_TRACE_RUN, 1, 0, 0);
     EXPECT_EQ(*mpe_trace_word(e), 0);
+    mpe_close(e);
 }

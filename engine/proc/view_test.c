@@ -51,6 +51,7 @@ TEST(a_view_shows_the_program_and_its_processes)
     EXPECT(strcmp(p.name, "MainProcess") == 0);
     EXPECT_EQ(mpe_view_process_next(v, &slot, &p), MPE_ENOENT);
     mpe_view_close(v);
+    mpe_close(e);
 }
 
 TEST(a_view_shows_objects_as_they_are)
@@ -93,6 +94,7 @@ TEST(a_view_shows_objects_as_they_are)
     EXPECT_EQ(object_of(v, MPE_KIND_BARRIER).bound, 3);
     EXPECT_EQ(object_of(v, MPE_KIND_ARRAY).depth, 9);
     mpe_view_close(v);
+    mpe_close(e);
 }
 
 TEST(the_own_program_can_be_viewed_as_well)
@@ -105,6 +107,7 @@ TEST(the_own_program_can_be_viewed_as_well)
     EXPECT_EQ(info.processes, 1);
     mpe_view_close(v);
     mpe_view_close(NULL);
+    mpe_close(e);
 }
 
 static void
@@ -135,6 +138,7 @@ TEST(a_view_shows_which_process_waits)
     mpe_event_set(e, event);
     EXPECT_EQ(mpe_test_join(e, p), 0);
     mpe_view_close(v);
+    mpe_close(e);
 }
 
 TEST(a_view_shows_the_workers_of_a_pool)
@@ -166,6 +170,7 @@ TEST(a_view_shows_the_workers_of_a_pool)
     EXPECT_EQ(mpe_view_worker_next(v, at, &worker, &w), MPE_ENOENT);
     mpe_message_free(e, &m);
     mpe_view_close(v);
+    mpe_close(e);
 }
 
 TEST(what_cannot_be_viewed_is_refused)
@@ -217,6 +222,7 @@ TEST(each_program_is_found_once_and_readers_are_not)
     EXPECT_OK(mpe_views_each(count_view, &info.nonce));
     EXPECT_EQ(seen, 1);
     mpe_view_close(v);
+    mpe_close(e);
 }
 
 TEST(a_reader_is_no_program)
@@ -252,6 +258,7 @@ TEST(a_process_that_answers_is_asked_by_a_signal)
     EXPECT_EQ(asked, 42);
     EXPECT_EQ(mpe_view_ask(v, 9, 42), MPE_ENOENT);
     mpe_view_close(v);
+    mpe_close(e);
 }
 
 TEST(the_time_of_the_loop_can_be_read_without_a_call)
@@ -261,4 +268,5 @@ TEST(the_time_of_the_loop_can_be_read_without_a_call)
     uint64_t before = mpe_now();
     mpe_loop_look(e);
     EXPECT(*clock >= before && *clock <= mpe_now());
+    mpe_close(e);
 }
