@@ -104,11 +104,12 @@ describe("uv.run", function()
     as_stock[[
       local uv = require "luv"
       local t, n = uv.new_timer(), 0
-      t:start(1, 1, function() n = n + 1 uv.stop() end)
-      print(uv.run(), n)
-      print(uv.run(), n)
-      t:stop()
-      t:start(1, 1, function() n = n + 1 if n == 5 then t:stop() end end)
+      local function once() n = n + 1 uv.stop() end
+      for _ = 1, 2 do
+        t:start(1, 60000, once)
+        print(uv.run(), n)
+      end
+      t:start(20, 1, function() n = n + 1 if n == 5 then t:stop() end end)
       uv.stop()
       uv.stop()
       print(uv.run(), n)
