@@ -168,6 +168,9 @@ describe("a task", function()
 
   for what, code in pairs(UNHEARD) do
     it("whose error no call will raise prints it once: " .. what, function()
+      if code:find "__close" then
+        support.since("5.4.3", "drops the error of a close handler itself, in a coroutine that has yielded")
+      end
       local count, text = errors_of(code)
       assert.equal(1, count, text)
       assert.truthy(text:find("stack traceback", 1, true), text)

@@ -55,10 +55,10 @@ describe("the traceback of a stack overflow is short", function()
   end)
 
   it("when every task waits deep in its calls", function()
-    ends(1, { "every task waits", "script.lua:1" }, [[
+    ends(1, { "every task waits", "script.lua:1" }, ([[
       local function deep(n) if n == 0 then mp.Queue():get() end return (deep(n - 1)) end
-      mp.co.spawn(deep, 100000)
-      deep(100000)]], { mode = "command", timeout = 30 })
+      mp.co.spawn(deep, DEEP)
+      deep(DEEP)]]):gsub("DEEP", support.deep), { mode = "command", timeout = 30 })
   end)
 end)
 

@@ -261,7 +261,7 @@ end)
 
 describe("the end of a turn", function()
   it("costs little in deep calls, also while the collector is stopped", function()
-    support.ok([[
+    support.ok(([[
       collectgarbage "stop"
       local q = mp.Queue()
       local function deep(n)
@@ -269,7 +269,7 @@ describe("the end of a turn", function()
         for _ = 1, 10000 do q:empty() end
       end
       local began = os.clock()
-      deep(150000)
-      assert(os.clock() - began < 2)]], { timeout = 30 })
+      deep(%d)
+      assert(os.clock() - began < 2)]]):format(support.deep), { timeout = 30 })
   end)
 end)

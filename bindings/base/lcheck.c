@@ -4,6 +4,7 @@
  * of the types, then in the public modules.
  */
 #define LMPE_AS_LUA
+#include "base/lrelease.h"
 #include "base/lmpe.h"
 #include "base/lmodules.h"
 
@@ -15,7 +16,7 @@ void
 lmpe_push_place(lua_State *L)
 {
     lua_Debug ar;
-    for (int level = 0; lua_getstack(L, level, &ar); level++) {
+    for (int level = 0; lmpe_getstack(L, level, &ar); level++) {
         lua_getinfo(L, "Sl", &ar);
         if (ar.currentline <= 0 || lmpe_is_library(ar.source))
             continue;
@@ -113,7 +114,7 @@ name_of_call(lua_State *L, int *is_method)
 {
     lua_Debug ar;
     *is_method = 0;
-    if (!lua_getstack(L, 0, &ar))
+    if (!lmpe_getstack(L, 0, &ar))
         return "?";
     lua_getinfo(L, "nf", &ar);
     int f = lua_gettop(L);

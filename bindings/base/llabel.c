@@ -4,6 +4,7 @@
  * this state are remembered by the address of the chunk's source and the line, so that a
  * constructor need not ask.
  */
+#include "base/lrelease.h"
 #include "base/llabel.h"
 #include "base/lmodules.h"
 
@@ -40,7 +41,7 @@ lmpe_place_here(lua_State *L, lmpe *S)
     char text[LUA_IDSIZE + 16];
     int level = 0;
     do {
-        if (!lua_getstack(L, level++, &ar))
+        if (!lmpe_getstack(L, level++, &ar))
             return 0;
         lua_getinfo(L, "Sl", &ar);
     } while (ar.currentline <= 0 || lmpe_is_library(ar.source));

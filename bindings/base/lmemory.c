@@ -5,7 +5,7 @@
  * in any process. When a call finds no memory, all garbage is collected and swept, and the call
  * is made once more.
  */
-#include "base/lgc.h"
+#include "base/lrelease.h"
 #include "base/lobject.h"
 
 #include <string.h>

@@ -3,6 +3,7 @@
  * lname.c - the name of a function, for people: searched for among the values that the code that
  * uses it can reach. A name is a text like "worker", "jobs.crawl" or "self.poll".
  */
+#include "base/lrelease.h"
 #include "base/lmpe.h"
 #include "base/lmodules.h"
 #include "base/lsite.h"
@@ -126,7 +127,7 @@ lmpe_push_function_name(lua_State *L, int f, int level)
     luaL_checkstack(L, 12, NULL);
     if (find_global(L, f))
         return 1;
-    for (int end = level + LEVELS; level < end && lua_getstack(L, level, &ar); level++) {
+    for (int end = level + LEVELS; level < end && lmpe_getstack(L, level, &ar); level++) {
         lua_getinfo(L, "S", &ar);
         if (*ar.what != 'C' && !lmpe_is_library(ar.source) && find_variable(L, &ar, f))
             return 1;

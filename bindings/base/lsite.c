@@ -5,6 +5,7 @@
  * is kept once, with the name of the function, and a task has its number. The place of a mistake:
  * the innermost line outside the library.
  */
+#include "base/lrelease.h"
 #include "base/lmpe.h"
 #include "base/lmodules.h"
 #include "base/lsite.h"
@@ -50,7 +51,7 @@ push_lines(lua_State *L)
     lua_Debug ar;
     luaL_Buffer b;
     luaL_buffinit(L, &b);
-    for (int level = 1; level <= LEVELS && lua_getstack(L, level, &ar); level++) {
+    for (int level = 1; level <= LEVELS && lmpe_getstack(L, level, &ar); level++) {
         lua_getinfo(L, "Sln", &ar);
         if (ar.currentline < 0 || lmpe_is_library(ar.source))
             continue;
@@ -149,7 +150,7 @@ lmpe_site_here(lua_State *L, lmpe *S)
     if (!S->sites)
         make_sites(L, S);
     memset(f, 0, sizeof f);
-    for (int level = 1; level <= LEVELS && lua_getstack(L, level, &ar); level++) {
+    for (int level = 1; level <= LEVELS && lmpe_getstack(L, level, &ar); level++) {
         lua_getinfo(L, "Sl", &ar);
         f[level - 1] = (struct frame){ar.source, ar.currentline};
     }
@@ -169,7 +170,7 @@ lmpe_script_error(lua_State *L, lmpe *S, const char *format, ...)
     va_list args;
     (void)S;
     int level = 1;
-    while (lua_getstack(L, level, &ar) && lua_getinfo(L, "Sl", &ar) && lmpe_is_library(ar.source))
+    while (lmpe_getstack(L, level, &ar) && lua_getinfo(L, "Sl", &ar) && lmpe_is_library(ar.source))
         level++;
     luaL_where(L, level);
     va_start(args, format);

@@ -7,7 +7,7 @@
  * Everything runs in the worker's main task: calls are protected here, and waits in them drive
  * the loop in place.
  */
-#include "base/lgc.h"
+#include "base/lrelease.h"
 #include "base/lobject.h"
 #include "base/lsystem.h"
 #include "codec/lmessage.h"

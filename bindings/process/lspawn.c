@@ -3,7 +3,7 @@
  * lspawn.c - starting children, and the first steps of a child. mpengine/process.lua decides
  * what is sent to it, and when.
  */
-#include "base/lgc.h"
+#include "base/lrelease.h"
 #include "base/lsystem.h"
 #include "codec/lmessage.h"
 #include "task/ltask.h"
@@ -57,7 +57,7 @@ run_main(lua_State *L, lmpe *S, int n)
     lua_insert(L, -(n + 2));
     lua_xmove(L, co, n + 1);
     S->driver = co;
-    int status = lua_resume(co, NULL, n, &nres);
+    int status = lua_resume(co, lmpe_count_calls_from(L), n, &nres);
     if (status == LUA_YIELD) /* by the original function of coroutine.yield */
         lua_pushliteral(co, LMPE_BARE_YIELD);
     if (status != LUA_OK && lua_isstring(co, -1)) {

@@ -7,6 +7,7 @@
  * it is not suspended, it is "normal", and may be neither resumed nor closed.
  */
 #define LMPE_AS_LUA /* the messages are those of the replaced functions */
+#include "base/lrelease.h"
 #include "task/lcancel.h"
 
 static lua_State *
@@ -25,7 +26,7 @@ static int wrapped(lua_State *L);
 static lua_CFunction
 push_function(lua_State *co, lua_Debug *ar)
 {
-    if (!lua_checkstack(co, 2) || !lua_getstack(co, 0, ar))
+    if (!lua_checkstack(co, 2) || !lmpe_getstack(co, 0, ar))
         return lua_pushnil(co), NULL;
     lua_getinfo(co, "f", ar);
     return lua_tocfunction(co, -1);
@@ -122,12 +123,15 @@ wrap_end(lua_State *L, lua_State *co, int n)
         return n;
     int status = lua_status(co);
     if (status != LUA_OK && status != LUA_YIELD) { /* close its variables, use its final error */
-        lua_pop(L, 1);
         lmpe *S = lmpe_self_or_closed(L);
         S->resetting++;
-        status = lua_resetthread(co);
+        int closed = lua_resetthread(co);
         S->resetting--;
-        lua_xmove(co, L, 1);
+        if (closed != LUA_OK) { /* before 5.4.3: only of a close handler */
+            lua_pop(L, 1);
+            lua_xmove(co, L, 1);
+            status = closed;
+        }
     }
     if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
         luaL_where(L, 1);

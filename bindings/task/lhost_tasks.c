@@ -4,6 +4,7 @@
  * record, in a table by its number and by its address: the number stays harmless when the task has
  * ended. lrun.c tells its end; what is left when the state is closed is told there.
  */
+#include "base/lrelease.h"
 #include "base/lmodules.h"
 #include "mpengine_lua.h"
 #include "task/lcancel.h"
@@ -325,7 +326,7 @@ refuse(lua_State *L)
 {
     lua_pushliteral(L, "mpe_lua_call: a task cannot wait for a call of the host; use "
                        "mpe_lua_suspend, or spawn a task");
-    luaL_traceback(L, L, NULL, 1);
+    lmpe_push_traceback_from(L, 1);
     return 2;
 }
 

@@ -7,6 +7,7 @@
  * A job outlives the task that waits for it when that is killed: the last user of the job frees
  * it.
  */
+#include "base/lrelease.h"
 #include "base/lmodules.h"
 #include "base/lsite.h"
 #include "base/lsystem.h"
@@ -50,7 +51,7 @@ free_job(job *j)
 static int
 handler(lua_State *L)
 {
-    luaL_traceback(L, L, NULL, 1);
+    lmpe_push_traceback_from(L, 1);
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_insert(L, -2);
     lua_rawseti(L, -2, 1); /* the box of the traceback */

@@ -4,6 +4,7 @@
  * the one that runs is looked at, or, when none runs, the main task: so a sample costs the same
  * whatever the number of tasks.
  */
+#include "base/lrelease.h"
 #include "base/lmodules.h"
 #include "base/lsite.h"
 #include "task/ltask_int.h"
@@ -17,7 +18,7 @@ static int
 has_name(lua_State *co, const lua_Debug *ar, int level)
 {
     lua_Debug caller;
-    if (!ar->name || !lua_getstack(co, level + 1, &caller))
+    if (!ar->name || !lmpe_getstack(co, level + 1, &caller))
         return 0;
     lua_getinfo(co, "S", &caller);
     return *caller.what == 'C' || !lmpe_is_library(caller.source);
@@ -63,7 +64,7 @@ static void
 add_frames(lua_State *L, lua_State *co, int list)
 {
     lua_Debug ar;
-    for (int level = 0; level < LEVELS && lua_getstack(co, level, &ar); level++) {
+    for (int level = 0; level < LEVELS && lmpe_getstack(co, level, &ar); level++) {
         if (!lmpe_is_shown(co, &ar, level))
             continue;
         lua_getinfo(co, "n", &ar);

@@ -3,6 +3,7 @@
  * lstacks.c - examines the stacks of the running task, from the innermost of the script's own
  * coroutines outwards, for close handlers.
  */
+#include "base/lrelease.h"
 #include "task/lcancel.h"
 
 #include <string.h>
@@ -54,7 +55,7 @@ static int
 is_unwinding_call(lua_State *L, int level, lua_Debug *handler)
 {
     lua_Debug caller;
-    if (!lua_getstack(L, level + 1, &caller))
+    if (!lmpe_getstack(L, level + 1, &caller))
         return 0;
     lua_getinfo(L, "S", &caller);
     int n = *caller.what == 'C' ? count_temporaries(L, &caller) : 0;
@@ -78,7 +79,11 @@ lmpe_has_close_handler(lua_State *L)
     if (!lua_checkstack(L, 6))
         return 0;
     for (int level = 0; level < MAX_LEVELS && lua_getstack(L, level, &ar); level++) {
+        if (LMPE_UNWINDS_IN_PLACE && !lmpe_is_whole(L, &ar))
+            return 1;
         lua_getinfo(L, "n", &ar);
+        if (LMPE_UNWINDS_IN_PLACE && strcmp(ar.namewhat, "hook") == 0)
+            return 1; /* in place of a function in which a hook raised the error */
         if (*ar.namewhat == 'm' && strcmp(ar.name, "close") == 0)
             return 1;
         if (is_unwinding_call(L, level, &ar))

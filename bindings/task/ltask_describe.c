@@ -3,6 +3,7 @@
  * ltask_describe.c - what reports and readers show of a task: its name, and which frames of its stack
  * are the script's.
  */
+#include "base/lrelease.h"
 #include "base/lmodules.h"
 #include "base/lobject.h"
 #include "base/lsite.h"
@@ -18,7 +19,7 @@ lmpe_is_shown(lua_State *co, lua_Debug *ar, int level)
     if (*ar->what != 'C')
         return !lmpe_is_library(ar->source) && ar->currentline > 0;
     lua_getinfo(co, "n", ar);
-    if (!*ar->namewhat || !lua_getstack(co, level + 1, &caller))
+    if (!*ar->namewhat || !lmpe_getstack(co, level + 1, &caller))
         return 0;
     lua_getinfo(co, "S", &caller);
     return *caller.what != 'C' && !lmpe_is_library(caller.source);

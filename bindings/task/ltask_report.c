@@ -4,6 +4,7 @@
  * waits, and for what. They are read off the stack of that coroutine, so that waiting itself
  * records nothing.
  */
+#include "base/lrelease.h"
 #include "base/lobject.h"
 #include "base/lsite.h"
 #include "task/ltask_int.h"
@@ -62,7 +63,7 @@ lmpe_push_subject(lua_State *L, lmpe_task *t)
     lua_State *co = waiting_in(L, t);
     if (!lua_checkstack(co, 2))
         return 0;
-    for (int level = co == L; lua_getstack(co, level, &ar); level++) {
+    for (int level = co == L; lmpe_getstack(co, level, &ar); level++) {
         lua_getinfo(co, "f", &ar);
         int is_wait = lua_iscfunction(co, -1) && lua_getupvalue(co, -1, 1) != NULL;
         if (is_wait) {

@@ -8,6 +8,7 @@
  * A host keeps its signals: there the hook itself is called after so many instructions of a task
  * that has something to look for, and looks at the clock. Such code is slower.
  */
+#include "base/lrelease.h"
 #include "base/lfinalize.h"
 #include "base/lmodules.h"
 #include "base/lsystem.h"
@@ -43,7 +44,7 @@ lmpe_report_overdue(lua_State *L, lmpe *S)
         lua_pop(L, 1);
         return;
     }
-    luaL_traceback(L, L, NULL, 0);
+    lmpe_push_traceback_from(L, 0);
     lua_pushnumber(L, (lua_Number)(mpe_now() - k->since) / MPE_NS_PER_S);
     if (lua_pcall(L, 2, 0, 0) != LUA_OK)
         lua_pop(L, 1);

@@ -4,6 +4,7 @@
  * is reported. Only that of the last error is kept, since it is raised again or reported at
  * once.
  */
+#include "base/lrelease.h"
 #include "base/lmodules.h"
 #include "task/lcancel.h"
 
@@ -15,7 +16,7 @@ static int
 has_level(lua_State *L, int level)
 {
     lua_Debug ar;
-    return lua_getstack(L, level, &ar);
+    return lmpe_getstack(L, level, &ar);
 }
 
 /* Asking for a level costs as much as it is deep: they are not counted one by one. */
@@ -41,7 +42,7 @@ static int
 is_ours(lua_State *L, int level)
 {
     lua_Debug ar;
-    lua_getstack(L, level, &ar);
+    lmpe_getstack(L, level, &ar);
     lua_getinfo(L, "S", &ar);
     return *ar.what == 'C' || lmpe_is_library(ar.source);
 }
@@ -67,7 +68,7 @@ push_stack(lua_State *L, int level, int is_interrupt)
         last--;
     while (is_interrupt && level <= last && is_ours(L, level))
         level++;
-    luaL_traceback(L, L, NULL, level);
+    lmpe_push_traceback_from(L, level);
     const char *text = lua_tostring(L, -1), *end = text + strlen(text), *line;
     for (int drop = depth - last; (line = last_line(text, end)) > text; end = line) {
         int is_tail_call = strncmp(line, tail_call, sizeof tail_call - 1) == 0;

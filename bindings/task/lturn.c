@@ -13,6 +13,7 @@
  *
  * No task yields within a finalizer, which may run anywhere, nor within a callback of the loop.
  */
+#include "base/lrelease.h"
 #include "task/lturn.h"
 
 #include <string.h>
@@ -45,7 +46,7 @@ in_finalizer(lua_State *L)
     lua_Debug ar;
     if (lua_gc(L, LUA_GCISRUNNING) == 1)
         return 0;
-    for (int level = 0; level < LEVELS_MAX && lua_getstack(L, level, &ar); level++) {
+    for (int level = 0; level < LEVELS_MAX && lmpe_getstack(L, level, &ar); level++) {
         lua_getinfo(L, "n", &ar);
         if (ar.name && strcmp(ar.name, "__gc") == 0)
             return 1;

@@ -55,10 +55,42 @@ local lua_cpath = os.getenv("LUA_CPATH_5_4") or os.getenv("LUA_CPATH") or build_
 
 local stock_lua = "lua5.4"
 local programs = os.getenv("MPENGINE_PROGRAMS")
-if programs and programs ~= "" then
-  stock_lua = programs .. "/lua-stock"
+if programs == "" then programs = nil end
+if programs then
   lua_path, lua_cpath = ("%s/lua/?.lua;%s/lua/?/init.lua;;"):format(programs, programs), programs .. "/lua/?.so;;"
+  stock_lua = programs .. "/lua-stock"
 end
+support.lua_release = shell(quote(stock_lua) .. " -v"):match("Lua (%d+%.%d+%.%d+)")
+
+-- Ends the case that runs; the pending of its own environment is not to be had here.
+local function pending(reason)
+  require("busted.core")().pending(reason)
+end
+
+-- Libraries of the system that a Lua of LUA_DIR may not have.
+local LIBRARIES = { socket = "LuaSocket", ssl = "LuaSec", luv = "luv", busted = "busted" }
+
+--- Ends the case as pending if the message says that such a library was not found.
+function support.skip_without_library(text)
+  local library = programs and LIBRARIES[text:match "module '(%w+)[%w.]*' not found"]
+  if library then
+    pending(("needs %s for Lua %s"):format(library, support.lua_version))
+  end
+end
+
+--- Ends the case as pending with a Lua that is older than the release ("5.4.3"), for the reason.
+function support.since(release, reason)
+  local function number(text)
+    local major, minor, patch = text:match "(%d+)%.(%d+)%.(%d+)"
+    return (major * 100 + minor) * 100 + patch
+  end
+  if number(support.lua_release) < number(release) then
+    pending(("Lua before %s %s"):format(release, reason))
+  end
+end
+
+--- How deep a function of Lua may call itself: 5.4.0 and 5.4.1 count such calls as C calls.
+support.deep = support.lua_release:find "^5%.4%.[01]$" and 1500 or 150000
 
 -- A mistake in a relative LUA_PATH would show as "module not found" in programs
 -- that are started elsewhere, so each element is made absolute.
@@ -243,6 +275,9 @@ function support.run(code, opts)
   local words = { "cd", quote(opts.cwd or support.root), "&&" }
   if opts.before then words[#words + 1] = "{ " .. opts.before .. "; } &&" end
   words[#words + 1] = "env"
+  if programs then
+    words[#words + 1] = "LUA_PATH=" .. quote(lua_path) .. " LUA_CPATH=" .. quote(lua_cpath)
+  end
   for k, v in pairs(opts.env or {}) do words[#words + 1] = k .. "=" .. quote(v) end
   local stock = (opts.mode or support.mode) == "stock"
   words[#words + 1] = "LUA_INIT= LUA_INIT_5_4="
@@ -278,6 +313,7 @@ function support.run(code, opts)
   }
   result.timed_out = result.status == 124
   shell("rm -rf " .. quote(dir))
+  support.skip_without_library(result.stdout .. result.stderr)
   return result
 end
 
