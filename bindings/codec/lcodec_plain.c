@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/lrelease.h"
 #include "codec/lcodec_int.h"
 
 /* Values from lobject.h, as far as they are needed. */
@@ -102,7 +103,7 @@ struct lmpe_plain_frame {
 
 /* PLAIN of the Makefile. */
 #if !defined(LMPE_PLAIN)
-#define BUILT_FOR TESTED(LUA_VERSION_RELEASE_NUM)
+#define BUILT_FOR TESTED(LMPE_LUA_RELEASE)
 #else
 #define BUILT_FOR (LMPE_PLAIN && LUA_VERSION_NUM == 504)
 #endif
