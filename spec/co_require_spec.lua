@@ -108,7 +108,7 @@ describe("require", function()
       end
       require "spec.bad"]]
     assert.equal(1, r.status)
-    for _, text in ipairs{ "script.lua:4: the reason", "in function 'require'", "script.lua:6: in main chunk" } do
+    for _, text in ipairs{ "script.lua:4: the reason", "'require'", "script.lua:6: in main chunk" } do
       assert.truthy(r.stderr:find(text, 1, true), r.stderr)
     end
   end)

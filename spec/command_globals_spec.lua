@@ -69,7 +69,9 @@ describe("the command", function()
   end)
 
   it("ignores all variables of Lua with -E at any position", function()
-    local env = { LUA_PATH = "xxx", LUA_CPATH = "yyy", LUA_PATH_5_4 = "zzz", LUA_CPATH_5_4 = "vvv" }
+    local version = support.lua_version:gsub("%.", "_")
+    local env = { LUA_PATH = "xxx", LUA_CPATH = "yyy" }
+    env["LUA_PATH_" .. version], env["LUA_CPATH_" .. version] = "zzz", "vvv"
     local code = "print(package.path:find('xxx') or package.path:find('zzz') or package.cpath:find('yyy')"
       .. " or package.cpath:find('vvv'))"
     for _, flags in ipairs{ { "-E", "-e", code }, { "-W", "-E", "-e", code }, { "-e", code, "-E" } } do

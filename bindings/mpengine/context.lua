@@ -5,6 +5,7 @@ local check = require "mpengine.check"
 local context = {}
 
 local METHODS = { "fork", "spawn", "forkserver" }
+local STOCK_LUA = "lua" .. _VERSION:match "[%d.]+"
 
 local default -- the start method in force
 local scope   -- the one that takes precedence while a pool of some context is made
@@ -84,9 +85,10 @@ function context.executable(call, inherited)
     local path = chosen or core.variable "EXECUTABLE" or inherited
     if path then return path end
     if not core.is_host() then return core.own_executable() end
-    path = in_path("mpengine") or in_path("lua5.4")
+    path = in_path("mpengine") or in_path(STOCK_LUA)
     if path then return path end
-    error(call .. ": no program to start for a child: neither mpengine nor lua5.4 is in PATH (mp.set_executable)", 0)
+    error(("%s: no program to start for a child: neither mpengine nor %s is in PATH (mp.set_executable)"):format(
+      call, STOCK_LUA), 0)
 end
 
 --- The code that this program runs. The core comes first, since it loads the other modules.

@@ -36,7 +36,7 @@ end
 
 local function labels_of(labels)
     local parts = {}
-    for i = 1, #labels, 2 do
+    for i = 1, labels.n, 2 do
         if labels[i + 1] then parts[#parts + 1] = labels[i] .. "=" .. label(tostring(labels[i + 1])) end
     end
     return #parts > 0 and "{" .. table.concat(parts, ",") .. "}" or ""
@@ -46,7 +46,7 @@ end
 local function new_samples()
     local families = {}
     return families, function(family, value, ...)
-        local of, key = families[family] or { order = {} }, labels_of { ... }
+        local of, key = families[family] or { order = {} }, labels_of(table.pack(...))
         families[family] = of
         if not of[key] then of.order[#of.order + 1] = key end
         of[key] = (of[key] or 0) + value
