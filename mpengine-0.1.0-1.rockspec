@@ -6,14 +6,14 @@ source = { url = "file://mpengine-0.1.0.tar.gz" }
 description = {
   summary = "Processes, shared objects, pools and coroutines",
   detailed = [[
-    Processes, shared objects, pools and coroutines for Lua 5.4, in the manner of Python's
+    Processes, shared objects, pools and coroutines for Lua, in the manner of Python's
     multiprocessing and gevent. Shared objects live in shared memory; there is no server process.
     Nothing hangs when a process is killed.
   ]],
   license = "MIT",
 }
 supported_platforms = { "linux" }
-dependencies = { "lua ~> 5.4" }
+dependencies = { "lua >= 5.4, < 5.6" }
 -- libuv and libcurl are found by pkg-config; what is missing is named, with its package, by make.
 build = {
   type = "make",

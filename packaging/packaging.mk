@@ -6,8 +6,8 @@
 BIN := $(DESTDIR)$(PREFIX)/bin
 LIB := $(DESTDIR)$(LIBDIR)
 INC := $(DESTDIR)$(PREFIX)/include
-LUA_SHARE := $(DESTDIR)$(PREFIX)/share/lua/5.4
-LUA_LIB   := $(LIB)/lua/5.4
+LUA_SHARE := $(DESTDIR)$(PREFIX)/share/lua/$(LUA_V)
+LUA_LIB   := $(LIB)/lua/$(LUA_V)
 SHARE     := $(DESTDIR)$(PREFIX)/share
 HEADERS   := $(wildcard engine/include/*.h bindings/mpengine_lua.h)
 
@@ -20,7 +20,8 @@ SYSTEMD     := $(DESTDIR)$(PREFIX)/lib/systemd/system
 source = $(firstword $(subst :, ,$(1)))
 target = $(lastword $(subst :, ,$(1)))
 
-fill = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' $(1) > $(2)
+fill = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+	-e 's|@LUA_V@|$(LUA_V)|' -e 's|@LUA_PC@|$(if $(LUA_PC),$(comma) $(LUA_PC))|' $(1) > $(2)
 pc = $(call fill,$(1).in,$(LIB)/pkgconfig/$(1))
 
 install-engine: engine

@@ -145,6 +145,14 @@ describe("make install", function()
     end
   end)
 
+  it("names the Lua of the build to pkg-config, if that has a name", function()
+    local expected = { [""] = ", lua5.4, libuv", ["LUA_PC=lua-5.5"] = ", lua-5.5, libuv", ["LUA_PC="] = ", libuv" }
+    for settings, names in pairs(expected) do
+      local text = read_file(install(settings) .. "/usr/local/lib/pkgconfig/mpengine-lua.pc")
+      assert.truthy(text:find("\nRequires: mpengine = [%d.]+" .. names:gsub("%p", "%%%0") .. "\n"), text)
+    end
+  end)
+
   it("says the same of the annotations as the sources", function()
     local root = install "PREFIX=/usr"
     assert.equal(source("gdb/mpengine.py"), read_file(root .. "/usr/share/mpengine/gdb/mpengine.py"))
