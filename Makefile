@@ -8,7 +8,8 @@
 #   make check        lint and test
 #   make lint         what tools/checks.mk lists; `make format` mends, `make tidy` runs clang-tidy
 #   make spec-api     specs of what is sent, in a build that reads no private memory of Lua (PLAIN=0)
-#   make spec-lua     scenarios of the specs with the Lua of a source tree (LUA_DIR=)
+#   make spec-lua     the specs and the hosts with the Lua of a source tree (LUA_DIR=); where it is given,
+#                     `make test` does so as well
 #   make asan tsan valgrind              the tests under a checker, each in a tree of its own
 #   make chaos fuzz   kill storms; damaged messages                   (SECONDS=, TASKS=, KILLS=, WAITS=)
 #   make chaos-redis  kill storms beyond one machine                    (SECONDS=)
@@ -81,6 +82,7 @@ MAJOR   := $(firstword $(subst ., ,$(VERSION)))
 
 # LUA_DIR is a source tree of Lua 5.4 or 5.5, to build with instead of the system's. Each tree has its own
 # BUILD, for what is compiled against one release does not fit another.
+# LUA_PC names the Lua of the build in the pkg-config files that are installed; empty: it has none.
 LUA_DIR    ?=
 ifeq ($(LUA_DIR),)
 LUA_CFLAGS := $(shell pkg-config --cflags lua5.4 2>/dev/null)
@@ -96,11 +98,13 @@ $(if $(LUA_HOME),,$(error LUA_DIR is a source tree of Lua: there is no lua.h in 
 LUA_CFLAGS := -I$(LUA_HOME)
 LUA_A      := $(BUILD)/liblua.a
 LUA_LIBS   := $(LUA_A) -ldl -lm
-LUA_V      := $(shell printf '\043include "lua.h"\nLUA_VERSION_MAJOR/LUA_VERSION_MINOR\n' | \
-	$(CC) -I$(LUA_HOME) -E -P - | sed -n '$$s/[^0-9/]//g;$$s|/|.|p')
+LUA_RELEASE := $(shell printf '\043include "lua.h"\nLUA_RELEASE\n' | \
+	$(CC) -I$(LUA_HOME) -E -P - | sed -n '$$s/[^0-9.]//gp')
+LUA_V      := $(basename $(LUA_RELEASE))
 LUA_C      := $(filter-out lua.c luac.c ltests.c onelua.c,$(notdir $(wildcard $(LUA_HOME)/*.c)))
 LUA_OBJ    := $(patsubst %.c,$(BUILD)/lua-obj/%.o,$(LUA_C))
 endif
+LUA_PC     ?= lua$(LUA_V)
 LUA_STATIC  = $(if $(LUA_A),-Wl$(comma)--whole-archive $(LUA_A) -Wl$(comma)--no-whole-archive,$(LUA_LIBS))
 UV_CFLAGS  := $(shell pkg-config --cflags libuv 2>/dev/null)
 UV_LIBS    := $(shell pkg-config --libs libuv 2>/dev/null)
@@ -175,11 +179,15 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags.stamp | deps
 	@mkdir -p $(@D)
 	$(Q)$(call compile,$<) -MMD -MP -o $@
 
-# Lua itself, from LUA_DIR, as its own makefile builds it for Linux.
+# Lua itself, from LUA_DIR, as its own makefile builds it for Linux. What the system has for its Lua serves
+# any release of the same version: one that is tested looks for it there.
+LUA_DEFS = $(if $(LUA_TESTED),$(if $(filter 5.4,$(LUA_V)),-DLUA_PATH_DEFAULT='"$(call default,path)"' \
+	-DLUA_CPATH_DEFAULT='"$(call default,cpath)"'))
+default = $(shell env -u LUA_PATH -u LUA_CPATH -u LUA_PATH_5_4 -u LUA_CPATH_5_4 lua5.4 -e 'print(package.$(1))')
 $(BUILD)/lua-obj/%.o: $(LUA_HOME)/%.c $(BUILD)/flags.stamp
 	$(call say,CC)
 	@mkdir -p $(@D)
-	$(Q)$(CC) -std=gnu99 $(OPT) -g $(SAN) -fPIC -DLUA_USE_LINUX -DLUA_COMPAT_5_3 -c $< -o $@
+	$(Q)$(CC) -std=gnu99 $(OPT) -g $(SAN) -fPIC -DLUA_USE_LINUX -DLUA_COMPAT_5_3 $(LUA_DEFS) -c $< -o $@
 
 $(BUILD)/liblua.a: $(LUA_OBJ)
 	$(call say,AR)
@@ -247,7 +255,9 @@ $(BUILD)/tools/embed: $(BUILD)/obj/tools/embed.o $(if $(LUA_DIR),$(LUA_A))
 	@mkdir -p $(@D)
 	$(Q)$(link) -o $@ $< $(LUA_LIBS)
 
-$(BUILD)/modules.c: $(BUILD)/tools/embed $(LUA_SRC) $(ANNOTATIONS) $(BUILD)/sources.stamp
+# It runs here: what is built for another processor uses that of a tree which is for this one.
+EMBED ?= $(BUILD)/tools/embed
+$(BUILD)/modules.c: $(EMBED) $(LUA_SRC) $(ANNOTATIONS) $(BUILD)/sources.stamp
 	$(call say,EMBED)
 	$(Q)$< bindings $(patsubst bindings/%,%,$(LUA_SRC) $(ANNOTATIONS)) > $@
 
@@ -276,9 +286,21 @@ named = $(foreach f,$(FILTER),$(foreach s,$(TEST_SRC),$(if $(findstring $(f),$(s
 with_case = $(shell grep -lE $(foreach f,$(FILTER),-e '^TEST.*$(f)') $(TEST_SRC) 2>/dev/null)
 UNIT_SRC = $(if $(FILTER),$(sort $(named) $(with_case)),$(TEST_SRC))
 
-RUN_TESTS = @CC='$(CC)' BUILD='$(BUILD)' UNIT='$(UNIT_SRC)' FILTER='$(FILTER)' SPEC='$(SPEC)' V='$(V)' tools/test.sh
-test-all: all $(MODULES_SO) $(call tests,$(TEST_SRC)) $(HOSTS)
+PROGRAMS := $(BUILD)/lua-$(LUA_RELEASE)
+RUN_TESTS = @CC='$(CC)' BUILD='$(BUILD)' PROGRAMS='$(if $(LUA_DIR),$(PROGRAMS))' UNIT='$(UNIT_SRC)' FILTER='$(FILTER)' SPEC='$(SPEC)' V='$(V)' tools/test.sh
+.PHONY: tested lua-tested
+tested: all $(MODULES_SO) $(call tests,$(TEST_SRC)) $(HOSTS)
+
+# Where LUA_DIR is given, with it as well: BUILD stays the tree of the system's Lua, which busted has.
+ifeq ($(LUA_DIR),)
+test-all: tested
 	$(RUN_TESTS) unit hosts spec
+else
+test-all:
+	+@$(SUBMAKE) LUA_DIR= tested
+	+@$(SUBMAKE) BUILD=$(PROGRAMS) LUA_TESTED=1 lua-tested
+	$(RUN_TESTS) unit hosts spec lua
+endif
 
 unit: $(call tests,$(UNIT_SRC))
 	$(if $(UNIT_SRC),$(RUN_TESTS) unit,@echo "unit: no case and no file has $(FILTER) in its name"; false)
@@ -294,14 +316,15 @@ spec-api:
 	+@$(SUBMAKE) BUILD=$(BUILD)/api PLAIN=0 spec \
 		SPEC='$(or $(SPEC),$(wildcard $(foreach s,codec* queue values dict list pool process metatables,spec/$(s)_spec.lua)))'
 
-# The scenarios of the specs with another Lua: `make spec-lua LUA_DIR=tree`. busted stays the system's, with
-# the ordinary tree.
-PROGRAMS := $(BUILD)/lua-$(LUA_V)
+# The scenarios of the specs, and the hosts that run Lua, with another Lua: `make spec-lua LUA_DIR=tree`.
+# tools/luas.sh does so with several.
 spec-lua:
 	$(if $(LUA_DIR),,$(error LUA_DIR is missing: a source tree of Lua))
 	+@$(SUBMAKE) LUA_DIR= all $(MODULES_SO)
-	+@$(SUBMAKE) BUILD=$(PROGRAMS) all $(PROGRAMS)/lua-stock
-	@BUILD='$(BUILD)' PROGRAMS='$(PROGRAMS)' FILTER='$(FILTER)' SPEC='$(SPEC)' V='$(V)' tools/test.sh spec
+	+@$(SUBMAKE) BUILD=$(PROGRAMS) LUA_TESTED=1 lua-tested
+	$(RUN_TESTS) lua
+
+lua-tested: all $(BUILD)/lua-stock $(filter-out %-c++17,$(filter $(BUILD)/hosts/bindings/%,$(HOSTS)))
 
 # The short one first; the counts of the tests come last.
 check:

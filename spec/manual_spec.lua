@@ -1,4 +1,5 @@
 -- The programs of the manual print what its pages say; tools/manual.lua describes how they are marked.
+local support = require "spec.support"
 local manual = dofile "tools/manual.lua"
 
 for _, path in ipairs(manual.pages()) do
@@ -9,6 +10,7 @@ for _, path in ipairs(manual.pages()) do
     for _, program in ipairs(manual.programs(path)) do
       it(("line %d: %s"):format(program.line, program.action), function()
         local ok, problem = session:run(program)
+        support.skip_without_library(problem or "")
         assert(ok, problem)
       end)
     end

@@ -8,17 +8,18 @@
 #                          static and shared, C99 and C++17. They must end with status 0 and print what the file NAME.expected beside it says, when there is one;
 #                          and the fuzz target, with each input of bindings/fuzz/corpus
 #   tools/test.sh spec     the busted specs, spec/**/*_spec.lua: one busted for each file
+#   tools/test.sh lua      with the tree PROGRAMS, which is built with another Lua (LUA_DIR): the specs, whose
+#                          scenarios run its programs while busted has the tree BUILD, and the hosts that run Lua
 #   ... several stages in one call run in the order given
 #
 # Every program has a time limit, and every stage has one: past it the rest counts as failed. A
 # program that crashes, hangs or ends without its count is one failure, beside what it did report; so
-# is a file of which no case ran, unless FILTER chooses.
+# is a file of which no case ran or was skipped, unless FILTER chooses.
 #
 # Environment: BUILD (build) the tree to test; UNIT the sources of the unit tests; FILTER parts of the
 # names of C cases or of their files, or a Lua pattern for names of specs; SPEC the spec files; V=1 prints passing output too; RUNNER a command
-# put before each C test; PRELOAD a library for the lua5.4 of the specs; PROGRAMS a tree that is built with another
-# Lua, whose programs run the scenarios of the specs, while busted has the tree BUILD; MPE_TEST_SLOW=n makes
-# limits n times longer.
+# put before each C test; PRELOAD a library for the lua5.4 of the specs; MPE_TEST_SLOW=n makes limits n times
+# longer.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -26,13 +27,12 @@ build=$(realpath -m "${BUILD:-build}")
 runner=${RUNNER:-}
 slow=${MPE_TEST_SLOW:-1}
 program_limit=$((180 * slow))
-declare -A stage_limit=([unit]=$((400 * slow)) [hosts]=$((100 * slow)) [spec]=$((900 * slow)))
+declare -A stage_limit=([unit]=$((400 * slow)) [hosts]=$((100 * slow)) [spec]=$((900 * slow)) [lua]=$((1000 * slow)))
 
-export MPENGINE=$build/mpengine BUILD=$build
-[ -z "${PROGRAMS:-}" ] || MPENGINE=$(realpath -m "$PROGRAMS")/mpengine MPENGINE_PROGRAMS=$(realpath -m "$PROGRAMS")
-export MPENGINE_PROGRAMS=${MPENGINE_PROGRAMS:-}
+export MPENGINE=$build/mpengine BUILD=$build MPENGINE_PROGRAMS=
 export LUA_PATH="$build/lua/?.lua;$build/lua/?/init.lua;;" LUA_CPATH="$build/lua/?.so;;"
 unset LUA_INIT LUA_PATH_5_4 LUA_CPATH_5_4 LUA_INIT_5_4
+unset LUA_DIR MAKEFLAGS MFLAGS # a make that a spec runs is one of its own
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -61,7 +61,7 @@ limited() {
 report() {
     local failed=$4 skipped
     skipped=$(grep -c '^skip  ' "$log")
-    if [ "$1" != hosts ] && [ "$(($3 + failed))" -eq 0 ] && [ -z "${FILTER:-}" ]; then
+    if [ "$1" != hosts ] && [ "$(($3 + failed + skipped))" -eq 0 ] && [ -z "${FILTER:-}" ]; then
         echo "no case of this file has run" >>"$log"
         failed=1
     fi
@@ -109,11 +109,11 @@ run_unit() {
     done
 }
 
-# run_host SOURCE BUILD: one program, with its own output compared
+# run_host SOURCE BUILD [TREE]: one program, with its own output compared
 run_host() {
     local program=${1%.c}${2:+-$2} status expected=${1%.c}.expected
     # shellcheck disable=SC2086
-    limited $runner env ${PRELOAD:+LD_PRELOAD="$PRELOAD"} "$build/hosts/$program"
+    limited $runner env ${PRELOAD:+LD_PRELOAD="$PRELOAD"} "${3:-$build}/hosts/$program"
     status=$?
     if [ "$status" -ne 0 ]; then
         echo "ended with status $status, expected 0" >>"$log"
@@ -122,20 +122,27 @@ run_host() {
         status=$?
         [ "$status" -eq 0 ] || mv "$work/diff" "$log"
     fi
-    report hosts "$program" "$((status == 0))" "$((status != 0))"
+    report "$stage" "$program" "$((status == 0))" "$((status != 0))"
 }
 
-run_hosts() {
-    local source kind status
-    for source in {engine,bindings}/{examples,hosts}/*.c; do
+# run_hosts_of TREE BUILDS SOURCE...: in each of these builds
+run_hosts_of() {
+    local tree=$1 kinds=$2 source kind
+    shift 2
+    for source in "$@"; do
         case $source in *_module.c) continue ;; esac # a spec loads them
-        for kind in a-c99 a-c++17 so-c99 so-c++17; do
-            run_host "$source" "$kind"
+        for kind in $kinds; do
+            run_host "$source" "$kind" "$tree"
         done
     done
     for source in bindings/testing/*_host.c; do
-        run_host "$source" ''
+        run_host "$source" '' "$tree"
     done
+}
+
+run_hosts() {
+    local status
+    run_hosts_of "$build" 'a-c99 a-c++17 so-c99 so-c++17' {engine,bindings}/{examples,hosts}/*.c
     limited env ${PRELOAD:+LD_PRELOAD="$PRELOAD"} "$build/hosts/fuzz/replay" bindings/fuzz/corpus
     status=$?
     [ "$status" -eq 0 ] || echo "ended with status $status, expected 0" >>"$log"
@@ -160,8 +167,17 @@ run_spec() {
             echo "busted ended with status $status before its end, or for no failure of a test" >>"$log"
             failed=$((failed + 1))
         fi
-        report spec "$file" "$passed" "$failed"
+        report "$stage" "$file" "$passed" "$failed"
     done
+}
+
+# The headers of Lua's sources are for C.
+run_lua() {
+    local programs
+    programs=$(realpath -m "${PROGRAMS:?names no tree}")
+    [ -n "${SPEC:-}${FILTER:-}" ] ||
+        MPENGINE_EXECUTABLE=$programs/mpengine run_hosts_of "$programs" 'a-c99 so-c99' bindings/{examples,hosts}/*.c
+    MPENGINE=$programs/mpengine MPENGINE_PROGRAMS=$programs run_spec
 }
 
 shopt -s nullglob
@@ -169,7 +185,7 @@ for stage in "$@"; do
     [ -n "${stage_limit[$stage]:-}" ] || { echo "test.sh: no stage named $stage" >&2; exit 2; }
     stage_end=$((SECONDS + stage_limit[$stage]))
     # The leak checker finds what the Lua and the Python of a spec leave to the system.
-    [ "$stage" != spec ] || export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0}
+    [ "$stage" = unit ] || [ "$stage" = hosts ] || export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0}
     "run_$stage"
 done
 
