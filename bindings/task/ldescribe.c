@@ -12,6 +12,7 @@
  * A text or a group is written when its first task needs it. Two are the same when 64 bits of hash of
  * their bytes are: what is kept between two pieces refers to nothing of the program's.
  */
+#include "base/lrelease.h"
 #include "base/lmodules.h"
 #include "base/lsite.h"
 #include "task/ldescribe.h"
@@ -194,7 +195,7 @@ visit_frames(lua_State *L, lmpe_task *t, visit_fn visit, void *ud)
     int n = 0;
     lmpe_link *l = t->S->links;
     for (lua_State *co = NULL; (co = lmpe_next_coroutine(L, t, co, &l)) != NULL;) {
-        for (int level = 0; n < LEVELS && lua_getstack(co, level, &ar); level++) {
+        for (int level = 0; n < LEVELS && lmpe_getstack(co, level, &ar); level++) {
             if (!lmpe_is_shown(co, &ar, level))
                 continue;
             visit(L, co, &ar, ud);
