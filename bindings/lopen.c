@@ -70,6 +70,7 @@
     X(process)                                                                                     \
     X(spawn)                                                                                       \
     X(shutdown)                                                                                    \
+    X(title)                                                                                       \
     X(output)
 
 #define DECLARE(name) extern const lmpe_module lmpe_##name##_module;

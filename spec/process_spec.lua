@@ -54,6 +54,67 @@ describe("a process", function()
     end
   end)
 
+  it("shows its name in place of the first argument, before those of the program", function()
+    for _, method in ipairs{ "fork", "spawn", "forkserver" } do
+      ok([[
+        mp.set_start_method("]] .. method .. [[")
+        local function arguments(pid)
+          local f <close> = assert(io.open("/proc/" .. pid .. "/cmdline", "rb"))
+          local list = {}
+          for word in f:read("a"):gsub("%z+$", ""):gmatch "[^%z]*" do list[#list + 1] = word end
+          return list
+        end
+        local before = arguments("self")
+        local function serve(ready, stop)
+          ready:set()
+          stop:wait()
+          mp.current_process().name = "2"
+          ready:set()
+          stop:clear()
+          stop:wait()
+        end
+        local ready, stop = mp.Event(), mp.Event()
+        local p = mp.Process{ target = serve, args = { ready, stop }, name = "fetcher" }
+        p:start()
+        ready:wait()
+        local shown = arguments(p.pid)
+        eq(shown[1], "fetcher")
+        if mp.get_start_method() == "fork" then
+          eq(table.concat(shown, " ", 2), table.concat(before, " ", 2):sub(1, #table.concat(shown, " ", 2)))
+        else
+          eq(#shown, 1)
+        end
+        ready:clear()
+        stop:set()
+        ready:wait()
+        eq(arguments(p.pid)[1], "2")
+        eq(table.concat(arguments "self", " "), table.concat(before, " "))
+        p:terminate()
+        p:join()
+      ]])
+    end
+  end)
+
+  it("is cut off where the arguments of the program have no more room", function()
+    ok [[
+      local ready = mp.Event()
+      local p = mp.Process{ target = function() ready:set() mp.sleep(1000) end, name = ("long "):rep(9) }
+      local function size(pid)
+        local f <close> = assert(io.open("/proc/" .. pid .. "/cmdline", "rb"))
+        local text = f:read "a"
+        return #text, text
+      end
+      p:start()
+      ready:wait()
+      local n, text = size(p.pid)
+      eq(n, (size "self"))
+      local shown = text:match "^[^%z]*"
+      eq(shown, ("long "):rep(9):sub(1, #shown))
+      p:terminate()
+      p:join()
+    ]]
+  end)
+
   it("of a process is called after it: Process-1:1, Process-1:2", function()
     prints("Process-1:1\nProcess-1:2\n", [[
       P(function()

@@ -33,9 +33,11 @@ Program.__index = Program
 
 local VALUE_OPTIONS <const> = { ["-e"] = "-e", ["-l"] = false }
 
---- The script in a command line.
+--- The script in a command line, or the name of a host.
 local function script_of(command)
     local i, code = 2, nil
+    local program = command[1] and command[1]:match("[^/]*$") or "?"
+    if not (program:find "^mpengine" or program:find "^lua") then return program end
     while command[i] and command[i]:sub(1, 1) == "-" and command[i] ~= "-" do
         local option = command[i]:sub(1, 2)
         if option == "-e" then code = "-e" end
@@ -43,7 +45,7 @@ local function script_of(command)
         i = i + 1
         if option == "--" then break end
     end
-    return command[i] or code or command[1] and command[1]:match("[^/]*$") or "?"
+    return command[i] or code or program
 end
 
 local function program_of(view)

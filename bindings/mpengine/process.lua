@@ -267,6 +267,7 @@ function Process:__newindex(key, value)
     if key == "name" then
         if type(value) ~= "string" then error("name: a string expected, got " .. type(value), 2) end
         s.name = value
+        if self == current then core.process_name(value) end -- as others see it
     elseif key == "daemon" then
         if s.child then error("daemon: cannot be changed after start", 2) end
         if type(value) ~= "boolean" then error("daemon: a boolean expected, got " .. type(value), 2) end

@@ -229,7 +229,7 @@ process_name(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
     if (lua_isstring(L, 1))
-        mpe_self_set_name(S->e, lua_tostring(L, 1));
+        mpe_self_set_name(S->e, lua_tostring(L, 1)), lmpe_title_show(S);
     lua_pushstring(L, mpe_self_name(S->e));
     return 1;
 }

@@ -40,6 +40,13 @@ void lmpe_put_off_collection(lua_State *L);
 /* Ends this process now: releases everything it holds; nothing is unwound or collected. */
 void lmpe_process_end(lmpe *S, int code);
 
+/* ---- ltitle.c ---- */
+
+/* Before a child is forked: what it needs to show its name. */
+void lmpe_title_prepare(lmpe *S);
+/* The name of this process has changed: lists of processes show it, if it is a child. */
+void lmpe_title_show(lmpe *S);
+
 /* ---- loutput.c ---- */
 
 void lmpe_output_flush(lmpe *S);

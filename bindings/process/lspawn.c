@@ -143,6 +143,7 @@ fork_child(lua_State *L)
     message.data = luaL_checklstring(L, 5, &message.size);
     flush_output(S);
     make_way(S);
+    lmpe_title_prepare(S);
     lmpe_signals_hold(&mask);
     int rc = mpe_process_fork(S->e, name, flags, message, &p, &is_child);
     if (is_child)

@@ -34,7 +34,7 @@ local function take_answer(process, bytes, pools)
 end
 
 local WHY <const> = {
-    stopped = "it is stopped", mute = "it does not answer readers", ended = "it has ended",
+    stopped = "it is stopped", mute = marks.HOST, ended = "it has ended",
     silent = "it runs C code, or is blocked in the system",
 }
 

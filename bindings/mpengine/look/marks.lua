@@ -9,6 +9,9 @@ local marks = {}
 local LONG <const> = 1           -- seconds
 local MANY_ITEMS <const> = 100
 
+--- Why a host does not answer, which is nothing wrong.
+marks.HOST = "it belongs to a host, whose signals are its own"
+
 local function add(list, kind, format, ...)
     list[#list + 1] = { kind = kind, text = format:format(...) }
 end
@@ -143,7 +146,7 @@ end
 local function add_processes(list, processes)
     for _, process in ipairs(processes) do
         add_busy(list, process)
-        if not process.answered then
+        if not process.answered and process.reason ~= marks.HOST then
             local holds = #process.holds > 0 and ", and holds " .. table.concat(process.holds, ", ") or ""
             add(list, "silent", "%s (pid %d) does not answer: %s%s", process.name, process.pid,
                 process.reason or "?", holds)
