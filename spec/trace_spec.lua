@@ -245,15 +245,114 @@ describe("mpengine trace", function()
     end)
   end)
 
-  it("says how much was dropped", function()
+  -- The events of a large text, one a line, whose line has that part.
+  local function lines_with(text, part)
+    local list = {}
+    for line in text:gmatch "[^\n]+" do
+      if line:find(part, 1, true) then list[#list + 1] = json((line:gsub(",$", ""))) end
+    end
+    return list
+  end
+
+  -- What was dropped by the head, which must be what the events at the places where it is missing say.
+  local function dropped(text)
+    local sum, list = 0, lines_with(text, '"cat":"dropped"')
+    for _, e in ipairs(list) do sum = sum + tonumber(e.name:match "^(%d+) events were dropped$") end
+    assert.equal(tonumber(text:match '"dropped":(%d+)'), sum)
+    return sum, list
+  end
+
+  it("says how much was dropped, of each process", function()
     with_program([[
-      local q = mp.Queue()
-      local function spin() while true do q:put(1) q:get() end end
-    ]] .. READY .. "spin()", function(pid, dir)
-      local text, err = trace(pid, dir, 1.5)
-      says(err, "events were dropped")
-      assert.truthy(tonumber(text:match('"dropped":(%d+)')) > 0)
+      local function spin() local q = mp.Queue() while true do q:put(1) q:get() end end
+      for i = 1, 2 do mp.Process{ target = spin, name = "spinner-" .. i, daemon = true }:start() end
+    ]] .. READY .. "mp.sleep(1000)", function(pid, dir)
+      local text, err = trace(pid, dir, 1)
+      local sum, list = dropped(text)
+      says(err, sum .. " events were dropped")
+      local of = {}
+      for _, e in ipairs(list) do of[e.pid] = true end
+      for i = 1, 2 do
+        assert.truthy(of[lines_with(text, ('"args":{"name":"spinner-%d"}'):format(i))[1].pid])
+      end
     end)
+  end)
+
+  -- A program that reads its own trace when the code says so: the text, and the pid of each process.
+  local function own(code)
+    local r = support.run([[
+      local mp = require "mpengine"
+      local core, events = require "mpengine.core", require "mpengine.look.events"
+      local trace, look = require "mpengine.look.trace", require "mpengine.look"
+      local program = look.program(mp.current_process().pid)
+      local tracer = core.tracer()
+      local self = trace.new(tracer, program)
+      self.script, self.pid = "own", program.pid
+      assert(tracer:start(program.view))
+      local q = mp.Queue{ name = "q" }
+      local function move(n) for i = 1, n do q:put(i) q:get() end end
+      local function child(name, n, dies)
+        local ready = mp.Event()
+        local p = mp.Process{ name = name, target = function() move(n) ready:set() if dies then mp.sleep(1000) end end }
+        p:start()
+        ready:wait()
+        if dies then p:kill() end
+        p:join()
+      end
+    ]] .. code .. "\nio.write((events(trace.finish(self))))")
+    assert.equal(0, r.status, r.stderr)
+    local pids = {}
+    for _, e in ipairs(lines_with(r.stdout, '"process_name"')) do pids[e.args.name] = e.pid end
+    return r.stdout, pids
+  end
+
+  local function puts(text, pid)
+    return lines_with(text, ([["name":"put mp.Queue 'q'","cat":"queue","pid":%d,]]):format(pid))
+  end
+
+  it("has what was before and after a time in which the reader was late", function()
+    local text, pids = own "move(100) trace.go_on(self) move(100000) trace.go_on(self) move(100)"
+    local sum, list = dropped(text)
+    local all = puts(text, pids.MainProcess)
+    assert.equal(1, #list)
+    assert.truthy(sum >= 200400 - 2 * #all - 1 and sum <= 200400 - 2 * #all + 100) -- with notes of the name
+    assert.equal(99, all[100].args.item)
+    assert.truthy(all[100].ts <= list[1].ts and all[101].ts >= list[1].ts)
+    assert.equal(100199, all[#all].args.item)
+  end)
+
+  it("has the last that a killed process noted in a full ring, and tells it from the next one in its slot", function()
+    local text, pids = own "child('victim', 50000, true) child('next', 10) trace.go_on(self)"
+    local sum, list = dropped(text)
+    assert.truthy(sum >= 100000 - 65536)
+    assert.equal(1, #list)
+    assert.equal(pids.victim, list[1].pid)
+    assert.equal(10, #puts(text, pids.next))
+    local exits = lines_with(text, '"name":"exits"')
+    assert.equal(1, #exits)
+    assert.equal(pids.next, exits[1].pid)
+    local left = puts(text, pids.victim)
+    assert.equal(49999, left[#left].args.item)
+    assert.truthy(#left > 32000)
+  end)
+
+  it("gives no process the events of another one whose ring was overwritten as a whole", function()
+    local text, pids = own "child('first', 40000) child('second', 50000) trace.go_on(self)"
+    assert.truthy(dropped(text) >= 180000 - 65536)
+    assert.is_nil(pids.first)
+    local all = puts(text, pids.second)
+    assert.equal(#all, #lines_with(text, "put mp.Queue 'q'"))
+    assert.equal(89999, all[#all].args.item)
+    assert.truthy(all[1].args.item >= 40000)
+  end)
+
+  it("says what the file has no room for", function()
+    local text, pids = own "for _ = 1, 15 do move(10000) trace.go_on(self) end"
+    local sum, list = dropped(text)
+    local all = puts(text, pids.MainProcess)
+    assert.equal(1, #list)
+    assert.truthy(#all > 130000 and sum >= 300000 - 262144)
+    assert.equal(0, all[1].args.item)
   end)
 
   it("refuses a program that is being traced, and takes the place of a reader that was killed", function()

@@ -315,6 +315,7 @@ give(lua_State *L, int first, int n, int failed, uint32_t item)
 
 /* ---- running ---- */
 
+/* An item also ends where the next one of the task begins, so that it costs one record. */
 static void
 trace_item(uint32_t what, uint32_t item)
 {
@@ -326,7 +327,6 @@ trace_item(uint32_t what, uint32_t item)
 static int
 end_item(void)
 {
-    trace_item(MPE_TRACE_ITEM_END, 0);
     if (mpe_lease_end(&self.control, self.worker) == MPE_OK)
         return 0;
     self.S->stopped = 0;
@@ -371,6 +371,7 @@ pool_call(lua_State *L)
     end_item();
     luaL_checkstack(L, 8, NULL);
     give(L, 2, lua_gettop(L) - 1, failed, 0);
+    trace_item(MPE_TRACE_ITEM_END, 0);
     return 0;
 }
 
@@ -380,6 +381,7 @@ end_items(lua_State *L, uint32_t given)
 {
     if (self.task.items > 1 || given == 0)
         flush(L, 1);
+    trace_item(MPE_TRACE_ITEM_END, 0);
 }
 
 /* The results of an item, above `top`, that are sent: returns how many. */

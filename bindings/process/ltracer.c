@@ -59,26 +59,41 @@ tracer_start(lua_State *L)
     return 2;
 }
 
-/* t:read(slot) -> records that were not read yet, as bytes, how many were lost before them */
+/* t:clock() -> a time as records have it, the same as core.now has it, in ns */
+static int
+tracer_clock(lua_State *L)
+{
+    uint64_t ticks = 0, ns = 0;
+    mpe_tracer_clock(check_tracer(L), &ticks, &ns);
+    lua_pushinteger(L, (lua_Integer)ticks);
+    lua_pushinteger(L, (lua_Integer)ns);
+    return 2;
+}
+
+/* t:read(slot, most) -> records that were not read yet, as bytes, at most so many; how many were lost
+ * among them; how many there were behind the last, which are skipped */
 static int
 tracer_read(lua_State *L)
 {
     mpe_tracer *t = check_tracer(L);
     uint32_t slot = (uint32_t)luaL_checkinteger(L, 2);
-    uint64_t lost = 0, more;
+    size_t most = (size_t)luaL_checkinteger(L, 3), n = 1, count = 0;
+    uint64_t lost = 0;
     luaL_Buffer b;
     luaL_buffinit(L, &b);
-    for (size_t n = 1; n > 0;) {
-        void *room = luaL_prepbuffsize(&b, AT_ONCE * sizeof(mpe_trace_record));
-        n = mpe_tracer_read(t, slot, room, AT_ONCE, &more);
-        luaL_addsize(&b, n * sizeof(mpe_trace_record));
-        lost += more;
-        if (luaL_bufflen(&b) >= 16 * AT_ONCE * sizeof(mpe_trace_record))
-            break;
+    while (n > 0 && count + 2 <= most) { /* two: a loss and a record */
+        mpe_trace_record *room = (mpe_trace_record *)(void *)luaL_prepbuffsize(
+            &b, AT_ONCE * sizeof *room);
+        n = mpe_tracer_read(t, slot, room, most - count < AT_ONCE ? most - count : AT_ONCE);
+        if (n > 0 && room->what == MPE_TRACE_LOST)
+            lost += room->more;
+        luaL_addsize(&b, n * sizeof *room);
+        count += n;
     }
     luaL_pushresult(&b);
     lua_pushinteger(L, (lua_Integer)lost);
-    return 2;
+    lua_pushinteger(L, n == 0 ? 0 : (lua_Integer)mpe_tracer_skip(t, slot));
+    return 3;
 }
 
 static int
@@ -111,11 +126,9 @@ on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
         {"tracer", tracer}, {"trace_begin", trace_begin}, {"kind_of", kind_of}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"word", tracer_word},
-                                       {"start", tracer_start},
-                                       {"read", tracer_read},
-                                       {"close", tracer_close},
-                                       {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"word", tracer_word},   {"start", tracer_start},
+                                       {"clock", tracer_clock}, {"read", tracer_read},
+                                       {"close", tracer_close}, {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
     luaL_newmetatable(L, TRACER);
     lua_createtable(L, 0, 4);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * ltrace.c - what a trace is told of tasks. The callers have seen that there is one. A task is told by
- * its number; where it was spawned by the number of the site, whose name is told once per trace; what
- * it waits for in this process by a hash of its title, which is told once as a rule.
+ * its number; where it was spawned by the number of the site, whose name is told again for each half of
+ * the ring; what it waits for in this process by a hash of its title, which is told as often as a rule.
  */
 #include "base/llabel.h"
 #include "base/lmodules.h"
@@ -15,7 +15,7 @@
 #define TITLES 1024u /* a power of two */
 
 struct lmpe_told {
-    uint64_t trace; /* that was told */
+    uint64_t trace, part; /* that were told */
     uint8_t sites[SITES];
     uint32_t titles[TITLES]; /* the last number told of those that have this place */
 };
@@ -26,33 +26,29 @@ lmpe_trace_task(lmpe_task *t, uint32_t what, uint64_t object, uint64_t more)
     mpe_trace_add(t->S->e, what, (uint32_t)lmpe_task_number(t), object, more);
 }
 
-void
-lmpe_trace_run(lmpe_task *t)
-{
-    lmpe_trace_task(t, MPE_TRACE_RUN, 0, t == t->S->main_task ? MPE_TRACE_MAIN : t->site);
-}
-
-/* What this trace was told; made when the first site is. */
+/* What this part of the trace was told; made at first use. */
 static struct lmpe_told *
 told(lua_State *L, lmpe *S)
 {
+    uint64_t part = mpe_trace_part(S->e);
     if (!S->told) {
-        S->told = lua_newuserdatauv(L, sizeof *S->told, 0);
-        S->told->trace = 0;
+        S->told = memset(lua_newuserdatauv(L, sizeof *S->told, 0), 0, sizeof *S->told);
         lua_rawsetp(L, LUA_REGISTRYINDEX, S->told);
     }
-    if (S->told->trace != *S->trace)
+    if (S->told->trace != *S->trace || S->told->part != part)
         memset(S->told, 0, sizeof *S->told);
     S->told->trace = *S->trace;
+    S->told->part = part;
     return S->told;
 }
 
+/* Allocates nothing but what told does. */
 static void
 tell_site(lua_State *L, lmpe *S, uint32_t site)
 {
     size_t size;
     struct lmpe_told *t = told(L, S);
-    if (site >= SITES || t->sites[site])
+    if (site >= SITES || t->sites[site] || !lua_checkstack(L, 3))
         return;
     t->sites[site] = 1;
     lmpe_push_site_name(L, site);
@@ -62,6 +58,15 @@ tell_site(lua_State *L, lmpe *S, uint32_t site)
         mpe_trace_text(S->e, name, size);
     }
     lua_pop(L, 1);
+}
+
+void
+lmpe_trace_run(lmpe_task *t)
+{
+    lmpe *S = t->S;
+    if (t->site && S->told)
+        tell_site(S->driver, S, t->site);
+    lmpe_trace_task(t, MPE_TRACE_RUN, 0, t == S->main_task ? MPE_TRACE_MAIN : t->site);
 }
 
 void

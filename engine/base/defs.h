@@ -90,6 +90,17 @@ mpe__pause(void)
 #endif
 }
 
+/* The cache line will be written to soon. Only advice. */
+static inline void
+mpe__will_write(const volatile void *p)
+{
+#if defined(__x86_64__)
+    __asm__ __volatile__("prefetchw %0" : : "m"(*(const volatile char *)p));
+#else
+    __builtin_prefetch((const void *)p, 1);
+#endif
+}
+
 static inline uint64_t
 mpe__round_up(uint64_t n, uint64_t to)
 {

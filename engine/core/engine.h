@@ -16,6 +16,7 @@
 struct mpe__trace {
     uint64_t word; /* of the header, when it was looked at */
     uint32_t slot; /* that the ring is of */
+    uint64_t step; /* the record that the last step began with */
     struct mpe__ring *ring;
 };
 

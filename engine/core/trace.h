@@ -6,19 +6,29 @@
 
 #define MPE__TRACE_FILE "trace-mpengine" /* no arena: mpe__process_files compares beginnings */
 #define MPE__TRACE_RECORDS 65536u        /* of a ring: a power of two */
+#define MPE__TRACE_STEP 4096u            /* records */
 #define MPE__TRACE_BYTES (sizeof(struct mpe__ring))
+
+/* The words of a record, as mpe_trace_record has them. */
+struct mpe__traced {
+    mpe__a64 at, object, more, number_what; /* the number is its lower half */
+};
+
+_Static_assert(sizeof(struct mpe__traced) == sizeof(mpe_trace_record), "a record is four words");
 
 /* One slot's. Only the process that has the slot writes; a record counts when count is above it. */
 struct mpe__ring {
     mpe__a64 count; /* records ever written */
-    _Alignas(4096) mpe_trace_record records[MPE__TRACE_RECORDS];
+    _Alignas(4096) struct mpe__traced records[MPE__TRACE_RECORDS];
 };
+
+#define MPE__TRACE_TICKS (1ull << 63) /* in the word: times are ticks, os/ticks.h */
 
 /* The word in the header: the reader that traces. */
 static inline uint64_t
 mpe__trace_word_of(int pid, int fd, uint32_t number)
 {
-    return (uint64_t)(number & 0xffff) << 48 | (uint64_t)(fd & 0xffff) << 32 | (uint32_t)pid;
+    return (uint64_t)(number & 0x7fff) << 48 | (uint64_t)(fd & 0xffff) << 32 | (uint32_t)pid;
 }
 
 static inline int

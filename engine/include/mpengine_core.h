@@ -215,13 +215,15 @@ enum mpe_trace_what {
     MPE_TRACE_RUN,   /* task number, of the site in more, runs from now on */
     MPE_TRACE_WAIT, /* task number waits: for the object, or for what more says, whose title object has
                       * the number of */
-    MPE_TRACE_PAUSE, /* task number lets others run */
-    MPE_TRACE_END,   /* of task number; more 0: by an error */
-    MPE_TRACE_ITEM,  /* begins item more of pool task number */
-    MPE_TRACE_ITEM_END,
-    MPE_TRACE_OBJECT, /* the object has got its name, or place, which follows */
-    MPE_TRACE_TITLE /* what is no object has the number, was made at the place in object, 0: unknown, and
+    MPE_TRACE_PAUSE,    /* task number lets others run */
+    MPE_TRACE_END,      /* of task number; more 0: by an error */
+    MPE_TRACE_ITEM,     /* begins item more of pool task number; one that was begun has ended */
+    MPE_TRACE_ITEM_END, /* the item that was begun has ended */
+    MPE_TRACE_OBJECT,   /* the object has got its name, or place, which follows */
+    MPE_TRACE_TITLE, /* what is no object has the number, was made at the place in object, 0: unknown, and
                        * is what follows */
+    MPE_TRACE_STILL, /* as MPE_TRACE_PROCESS, of the process that has noted what is before */
+    MPE_TRACE_LOST   /* more records were overwritten here: made by mpe_tracer_read */
 };
 #define MPE_TRACE_MAIN UINT64_MAX /* the site of the main task */
 /* Of what is no object (more of MPE_TRACE_WAIT). */
@@ -235,7 +237,7 @@ enum mpe_trace_source {
 };
 /* One of MPE_TRACE_TEXT has the bytes of its text in the first three fields. */
 typedef struct mpe_trace_record {
-    uint64_t at; /* by mpe_now */
+    uint64_t at; /* by mpe_tracer_clock */
     uint64_t object, more;
     uint32_t number, what;
 } mpe_trace_record;
@@ -250,6 +252,9 @@ MPE_API void mpe_trace_add(mpe_engine *e, uint32_t what, uint32_t number, uint64
                            uint64_t more);
 /* Adds a text to the event noted last. */
 MPE_API void mpe_trace_text(mpe_engine *e, const char *text, size_t size);
+/* Returns a number that grows whenever this process has written half of its ring: what it has noted
+ * once may be overwritten after two of them. */
+MPE_API uint64_t mpe_trace_part(const mpe_engine *e);
 /* Switches tracing on for the engine's own program, by the word of a tracer of the process that
  * started this one.  Errors: EPERM (it is not that one's; thread). */
 MPE_API int mpe_trace_begin(mpe_engine *e, uint64_t word);
@@ -265,10 +270,14 @@ MPE_API uint64_t mpe_tracer_word(const mpe_tracer *t);
 /* Switches tracing on: the processes of the program note what they do from now on.
  * Errors: EINVAL, ENOENT (it has ended), EAGAIN (process *by traces it). */
 MPE_API int mpe_tracer_start(mpe_tracer *t, mpe_view *v, int *by);
-/* Copies records of a slot that were not read yet, and says how many were overwritten before.
- * Returns how many there are. */
-MPE_API size_t mpe_tracer_read(mpe_tracer *t, uint32_t slot, mpe_trace_record *out, size_t room,
-                               uint64_t *lost);
+/* Copies records of a slot that were not read yet; where some were overwritten before, the first one is
+ * MPE_TRACE_LOST. room is at least 2.
+ * Returns how many there are; 0: none. */
+MPE_API size_t mpe_tracer_read(mpe_tracer *t, uint32_t slot, mpe_trace_record *out, size_t room);
+/* Leaves out what was not read yet, and returns how many records that are. */
+MPE_API uint64_t mpe_tracer_skip(mpe_tracer *t, uint32_t slot);
+/* What the records call a time, and what mpe_now calls it: both grow evenly. */
+MPE_API void mpe_tracer_clock(const mpe_tracer *t, uint64_t *ticks, uint64_t *ns);
 /* Switches tracing off, and frees the memory; NULL is allowed. */
 MPE_API void mpe_tracer_free(mpe_tracer *t);
 

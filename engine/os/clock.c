@@ -2,7 +2,10 @@
 #include "os/os.h"
 
 #include "mpengine_core.h"
+#include "os/ticks.h"
 
+#include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 uint64_t
@@ -19,4 +22,17 @@ mpe__wall_now(void)
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     return (uint64_t)t.tv_sec * MPE_NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+int
+mpe__ticks_are_kept(void)
+{
+    char source[32] = "";
+    FILE *f = fopen("/sys/devices/system/clocksource/clocksource0/current_clocksource", "re");
+    if (!f)
+        return 0;
+    if (fscanf(f, "%31s", source) != 1)
+        source[0] = '\0';
+    fclose(f);
+    return source[0] && strcmp(source, MPE__TICKS_SOURCE) == 0;
 }

@@ -6,6 +6,7 @@
 #include "core/door.h"
 #include "core/trace.h"
 #include "os/os.h"
+#include "os/ticks.h"
 #include "proc/proc.h"
 
 #include <stdlib.h>
@@ -39,6 +40,8 @@ mpe_tracer_new(mpe_tracer **out)
         return MPE_ESYS;
     }
     t->word = mpe__trace_word_of(getpid(), t->fd, (uint32_t)(mpe_now() >> 16) | 1);
+    if (mpe__ticks_are_kept())
+        t->word |= MPE__TRACE_TICKS;
     *out = t;
     return MPE_OK;
 }
@@ -119,27 +122,71 @@ mpe_trace_begin(mpe_engine *e, uint64_t word)
     return MPE_OK;
 }
 
-size_t
-mpe_tracer_read(mpe_tracer *t, uint32_t slot, mpe_trace_record *out, size_t room, uint64_t *lost)
+static void
+copy_record(mpe_trace_record *out, const struct mpe__traced *r)
 {
-    if (!t || slot >= MPE__SLOTS || !out || !lost)
+    uint64_t last;
+    out->at = mpe__load64(&r->at);
+    out->object = mpe__load64(&r->object);
+    out->more = mpe__load64(&r->more);
+    last = mpe__load64(&r->number_what);
+    out->number = (uint32_t)last;
+    out->what = (uint32_t)(last >> 32);
+}
+
+/* Where the records begin that cannot be overwritten while count is there. */
+static uint64_t
+oldest(uint64_t count)
+{
+    return count < MPE__TRACE_RECORDS ? 0 : count - MPE__TRACE_RECORDS + 1;
+}
+
+size_t
+mpe_tracer_read(mpe_tracer *t, uint32_t slot, mpe_trace_record *out, size_t room)
+{
+    if (!t || slot >= MPE__SLOTS || !out || room < 2)
         return 0;
     struct mpe__ring *ring = &t->rings[slot];
-    uint64_t count = mpe__load64(&ring->count), from = t->read[slot];
-    if (count - from >= MPE__TRACE_RECORDS)
-        from = count - MPE__TRACE_RECORDS + 1;
-    uint64_t n = count - from < room ? count - from : room;
+    uint64_t count = mpe__load64(&ring->count), read = t->read[slot];
+    uint64_t from = oldest(count) > read ? oldest(count) : read;
+    uint64_t at = from > read; /* room for what tells of the loss */
+    uint64_t n = count - from < room - at ? count - from : room - at;
     for (uint64_t i = 0; i < n; i++)
-        out[i] = ring->records[(from + i) % MPE__TRACE_RECORDS];
-    mpe__fence();
-    uint64_t now = mpe__load64(&ring->count), skip = 0; /* overwritten meanwhile */
-    if (now - from >= MPE__TRACE_RECORDS)
-        skip = now - MPE__TRACE_RECORDS + 1 - from;
-    skip = skip < n ? skip : n;
-    memmove(out, out + skip, (size_t)(n - skip) * sizeof *out);
-    *lost = from - t->read[slot] + skip;
+        copy_record(&out[at + i], &ring->records[(from + i) % MPE__TRACE_RECORDS]);
+    uint64_t whole = oldest(mpe__load64(&ring->count)); /* the rest was overwritten meanwhile */
+    uint64_t skip = whole <= from ? 0 : whole - from < n ? whole - from : n;
     t->read[slot] = from + n;
-    return (size_t)(n - skip);
+    if (from + skip == read)
+        return (size_t)n;
+    uint64_t left = n - skip;
+    memmove(out + 1, out + at + skip, (size_t)left * sizeof *out);
+    out[0] = (mpe_trace_record){.what = MPE_TRACE_LOST, .more = from + skip - read};
+    out[0].at = left > 0 ? out[1].at : 0;
+    return (size_t)left + 1;
+}
+
+uint64_t
+mpe_tracer_skip(mpe_tracer *t, uint32_t slot)
+{
+    if (!t || slot >= MPE__SLOTS)
+        return 0;
+    uint64_t read = t->read[slot];
+    t->read[slot] = mpe__load64(&t->rings[slot].count);
+    return t->read[slot] - read;
+}
+
+void
+mpe_tracer_clock(const mpe_tracer *t, uint64_t *ticks, uint64_t *ns)
+{
+    uint64_t best = UINT64_MAX;
+    for (int i = 0; i < 8; i++) { /* the pair that was read in the shortest time */
+        uint64_t before = mpe_now(), seen = mpe__ticks(), after = mpe_now();
+        if (after - before >= best)
+            continue;
+        best = after - before;
+        *ns = before + best / 2;
+        *ticks = t->word & MPE__TRACE_TICKS ? seen : *ns;
+    }
 }
 
 void

@@ -34,9 +34,8 @@ own_view(void)
 static size_t
 read_all(mpe_tracer *t)
 {
-    uint64_t lost = 1;
-    size_t n = mpe_tracer_read(t, 0, got, ROOM, &lost);
-    EXPECT_EQ(lost, 0);
+    size_t n = mpe_tracer_read(t, 0, got, ROOM);
+    EXPECT(n == 0 || got[0].what != MPE_TRACE_LOST);
     return n;
 }
 
@@ -74,24 +73,103 @@ TEST(items_and_locks_are_noted_while_a_tracer_wants_it)
     mpe_close(e);
 }
 
+/* Reads the ring of a slot to its end: RUN records have numbers that go up to `last`. What is missing
+ * between two of them was said to be lost, and names of the process come between. */
+static uint64_t
+expect_in_order(mpe_tracer *t, uint32_t slot, uint64_t expected, uint64_t last)
+{
+    uint64_t lost = 0, others = 0;
+    for (size_t n = 1; n > 0;) {
+        n = mpe_tracer_read(t, slot, got, ROOM);
+        for (size_t i = 0; i < n; i++) {
+            if (got[i].what == MPE_TRACE_LOST)
+                lost += got[i].more;
+            else if (got[i].what != MPE_TRACE_RUN)
+                others++;
+            else if (lost > 0 && got[i].number > expected)
+                expected = got[i].number + 1;
+            else
+                EXPECT_EQ(got[i].number, expected++);
+        }
+    }
+    EXPECT_EQ(expected, last);
+    EXPECT(others > 0);
+    return lost;
+}
+
+static void
+note_runs(mpe_engine *e, uint32_t from, uint32_t to)
+{
+    for (uint32_t i = from; i < to; i++)
+        mpe_trace_add(e, MPE_TRACE_RUN, i, 0, 0);
+}
+
 TEST(a_ring_that_is_full_counts_what_is_lost)
 {
     mpe_engine *e = mpe_test_engine(0);
     mpe_view *v = own_view();
     mpe_tracer *t = start(v);
-    uint64_t lost = 0, sum = 0, expected = RING - 10;
-    for (uint32_t i = 0; i < RING + 100; i++)
-        mpe_trace_add(e, MPE_TRACE_RUN, i, 0, 0);
-    for (size_t n = 1; n > 0; sum += lost) {
-        n = mpe_tracer_read(t, 0, got, ROOM, &lost);
-        for (size_t i = 0; i < n; i++, expected++)
-            if (sum + lost > 0 && expected == RING - 10)
-                expected = got[i].number; /* the first that is left */
-            else
-                EXPECT(got[i].number == expected);
+    note_runs(e, 0, RING + 100);
+    /* pid and name, at the beginning and at 16 steps, each in two records; and the oldest one, which may
+     * be being overwritten */
+    EXPECT_EQ(expect_in_order(t, 0, 0, RING + 100), 100 + 17 * 2 + 1);
+    note_runs(e, RING + 100, RING + 200); /* from here on it is fast enough */
+    EXPECT_EQ(mpe_tracer_skip(t, 0), 100);
+    note_runs(e, 0, 10);
+    EXPECT_EQ(read_all(t), 10);
+    mpe_tracer_free(t);
+    mpe_view_close(v);
+}
+
+TEST(a_reader_that_is_late_once_has_all_before_and_after)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_view *v = own_view();
+    mpe_tracer *t = start(v);
+    note_runs(e, 0, 1000);
+    EXPECT_EQ(expect_in_order(t, 0, 0, 1000), 0);
+    note_runs(e, 1000, 3 * RING);
+    uint64_t steps = 3 * RING / 4096;
+    uint64_t lost = expect_in_order(t, 0, 1000, 3 * RING);
+    EXPECT(lost > 2 * RING - 1000 && lost < 2 * RING - 1000 + 2 * steps + 2);
+    note_runs(e, 0, 5000);
+    EXPECT_EQ(expect_in_order(t, 0, 0, 5000), 0);
+    mpe_tracer_free(t);
+    mpe_view_close(v);
+}
+
+TEST(each_step_of_a_ring_says_whose_it_is)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_view *v = own_view();
+    mpe_tracer *t = start(v);
+    uint32_t seen = 0;
+    EXPECT_EQ(mpe_trace_part(e), 0);
+    note_runs(e, 0, 2 * RING);
+    EXPECT_EQ(mpe_trace_part(e), 4); /* halves of the ring */
+    for (size_t n = 1; n > 0;) {
+        n = mpe_tracer_read(t, 0, got, ROOM);
+        for (size_t i = 0; i < n; i++)
+            if (got[i].what == MPE_TRACE_STILL)
+                seen += got[i].number == (uint32_t)getpid();
     }
-    EXPECT_EQ(expected, RING + 100);
-    EXPECT(sum >= 102 && sum <= 104); /* with the name of the process, and the one being written */
+    EXPECT_EQ(seen, RING / 4096);
+    mpe_tracer_free(t);
+    mpe_view_close(v);
+}
+
+TEST(times_are_told_by_the_clock_of_the_tracer)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_view *v = own_view();
+    mpe_tracer *t = start(v);
+    uint64_t ticks[2], ns[2];
+    mpe_tracer_clock(t, &ticks[0], &ns[0]);
+    mpe_trace_add(e, MPE_TRACE_RUN, 1, 0, 0);
+    mpe_tracer_clock(t, &ticks[1], &ns[1]);
+    EXPECT(ns[1] > ns[0] && ticks[1] > ticks[0]);
+    EXPECT_EQ(read_all(t), 3);
+    EXPECT(got[2].at + 100 >= ticks[0] && got[2].at <= ticks[1]);
     mpe_tracer_free(t);
     mpe_view_close(v);
     mpe_close(e);

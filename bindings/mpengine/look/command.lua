@@ -198,10 +198,10 @@ local TRACE_FORMS <const> = { json = "json", html = "html" }
 
 --- Writes what was traced; what was lost is said.
 local function write_trace(name, path, file, form, found)
-    local bytes = require("mpengine.look.trace").json(found)
+    local bytes, dropped = require "mpengine.look.events"(found)
     if form == "html" then bytes = require "mpengine.look.page"(bytes) end
-    if found.dropped > 0 then
-        refuse(name, ("%d events were dropped: a ring was full, or the file"):format(found.dropped))
+    if dropped > 0 then
+        refuse(name, ("%d events were dropped: a ring was full, or the file"):format(dropped))
     end
     return finish_output(name, path, file, bytes)
 end
