@@ -37,6 +37,15 @@ local function ours(name, args, goal)
   return { name = name, command = mpengine .. " bench/rows/" .. args, goal = goal }
 end
 
+-- A program of ours that is traced, beside itself when it is not: processor time of its processes. What the reader
+-- says of events that its file has no room for is no result.
+local trace_file = os.tmpname()
+local function traced(name, args, goal)
+  local command = ("sh -c 'exec %s --trace=%s.json bench/rows/traced.lua %s 2>/dev/null'"):format(mpengine, trace_file,
+    args)
+  return { "traced " .. name, { command = command }, {}, ours("untraced", "traced.lua " .. args, goal) }
+end
+
 -- The peers of a pool row.
 local function pools(variant, pool_goal, executor_goal)
   return {
@@ -251,6 +260,15 @@ local rows = {
     { c("python3", "start " .. env("PYTHON", "/usr/bin/python3") .. " -c ''") },
     c("lua5.4", "start " .. env("LUA", "lua5.4") .. " -e ''", 3) },
 
+  traced("pool, 1 us", "pool 1", 1.05),
+  traced("pool, 10 us", "pool 10", 1.05),
+  traced("queue int, 1 us", "queue int 1", 1.05),
+  traced("queue 1 KiB, 1 us", "queue 1k 1", 1.05),
+  traced("lock, 10 us", "lock 10", 1.05),
+  traced("queue int, bare", "queue int"),
+  traced("put and get, bare", "alone"),
+  traced("lock, bare", "lock"),
+
   { "memory queue item", "memory.lua queue", {} },
   { "memory dict entry", "memory.lua dict", {} },
   { "memory idle lock", "memory.lua lock", {} },
@@ -419,6 +437,8 @@ for _, row in ipairs(rows) do
   if row[1]:find(filter, 1, true) then show(row) end
 end
 if tsv then tsv:close() end
+os.remove(trace_file)
+os.remove(trace_file .. ".json")
 for i, text in ipairs(notes) do
   print((i == 1 and "\nnot measured:\n" or "") .. "  " .. text)
   print("    " .. table.concat(notes[text], "; "))
