@@ -286,7 +286,10 @@ function Events:go_on(p, bytes, at, count, when)
         p.waits_on = nil
         if pid ~= p.pid and at <= #bytes then p.ended = true end
     end
-    if pid and (not p or p.pid ~= pid) then p = new_process(self, pid, name, when) end
+    if pid and (not p or p.pid ~= pid) then
+        p = new_process(self, pid, name, when)
+        p.waits = {} -- they may have ended
+    end
     if p and (not p.ended or at > #bytes) then
         p.threads[current(p)] = true
         self:instant(count .. " events were dropped", "dropped", p.pid, current(p), math.max(when, p.last))
