@@ -52,6 +52,7 @@
     X(passing)                                                                                     \
     X(hmac)                                                                                        \
     X(envelope)                                                                                    \
+    X(logfile)                                                                                     \
     X(syslog)                                                                                      \
     X(notify)                                                                                      \
     X(link)                                                                                        \

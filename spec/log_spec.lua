@@ -195,9 +195,9 @@ describe("a handler", function()
         local function form(r) return r.message end
         mp.get_logger("again"):add_handler { file = dir .. "/log", format = form }
         mp.get_logger("again"):error("appended")
-        eq(read("log"), "record 9\nappended\nappended\n")
+        eq({ read("log"), read("log.1") }, { "appended\n", "record 9\nappended\n" })
         log:error("a record that is longer than the file may be")
-        eq(read("log.1"), "record 9\nappended\nappended\n")]]):format(dir))
+        eq(read("log.1"), "appended\n")]]):format(dir))
     end)
   end)
 
@@ -207,7 +207,39 @@ describe("a handler", function()
       log:add_handler { file = "/dev/full" }
       log:error("one") log:error("two")]]
     assert.equal(0, r.status, r.stderr)
-    assert.truthy(r.stderr:find("^mpengine: a handler of the log failed: No space left on device\n$"), r.stderr)
+    local said = "^mpengine: a handler of the log failed: /dev/full: No space left on device\n$"
+    assert.truthy(r.stderr:find(said), r.stderr)
+  end)
+
+  it("reaches syslog and the journal, with its level, of children too", function()
+    local script = os.tmpname()
+    support.write_file(script, [[
+      local mp = require "mpengine"
+      local log = mp.get_logger("shop")
+      log:set_level("debug")
+      log:add_handler { to = "syslog", ident = "spec" }
+      log:add_handler { to = "journald", ident = "spec" }
+      log:error("%s", "100%n")
+      local p = mp.Process { name = "w1", target = function() log:debug("two\nlines \255 \0.") end }
+      p:start()
+      p:join()
+      log:critical(("y"):rep(300000))]])
+    local text = support.shell(("cd %s && timeout -s KILL 60 unshare -m python3 spec/support/logd.py %s %s 2>&1")
+      :format(support.quote(support.root), support.quote(support.command), script))
+    os.remove(script)
+    if text:find("unshare", 1, true) then return pending("needs a mount namespace: " .. text) end
+    local function expect(pattern)
+      assert.truthy(text:find(pattern), pattern .. " is not in\n" .. text:sub(1, 4000))
+    end
+    expect 'syslog "<11>%u%l%l [ %d]%d %d%d:%d%d:%d%d spec: MainProcess%[%d+%] shop: 100%%n"\n'
+    expect 'syslog "<15>[^\n]* spec: w1%[%d+%] shop: two\\nlines \\u00ff \\\\0%."\n'
+    expect 'syslog "<10>[^\n]* shop: y+y %(cut: 300%d%d%d bytes%)"\n'
+    expect('journal %[%["MESSAGE", "100%%n"%], %["PRIORITY", "3"%], %["SYSLOG_IDENTIFIER", "spec"%], '
+      .. '%["LOGGER", "shop"%], %["PROCESS_NAME", "MainProcess"%], %["PROCESS_PID", "%d+"%]%]\n')
+    expect 'journal %[%["MESSAGE", "two\\nlines \\u00ff \\u0000%."%], %["PRIORITY", "7"%], [^\n]*"w1"'
+    local _, _, ys = text:find '%["MESSAGE", "(y+)"%], %["PRIORITY", "2"%]'
+    assert.equal(300000, #(ys or ""))
+    expect "status 0\n$"
   end)
 
   it("writes to syslog and to the journal, whether or not they are there", function()
@@ -217,6 +249,260 @@ describe("a handler", function()
       local good, why = pcall(mp.get_logger("b").add_handler, mp.get_logger("b"), { to = "journald" })
       if not good and not why:find("the journal needs libsystemd", 1, true) then error(why) end
       mp.get_logger("b"):error("to the journal\nof two lines")]]
+  end)
+end)
+
+describe("a logger that does not propagate", function()
+  it("keeps its records, and those of loggers below it, from the handlers above", function()
+    holds[[
+      mp.get_logger():add_handler { to = keep }
+      local a, of_a = mp.get_logger("a"), {}
+      a:add_handler { to = function(r) of_a[#of_a + 1] = r.message end }
+      eq(a:get_propagate(), true)
+      a:set_propagate(false)
+      eq({ a:get_propagate(), mp.get_logger("a.b"):get_propagate() }, { false, true })
+      mp.get_logger("a.b"):error("one")
+      a:error("two")
+      mp.get_logger("ab"):error("three")
+      a:set_propagate(true)
+      a:error("four")
+      eq(messages(), { "three", "four" })
+      eq(of_a, { "one", "two", "four" })
+      raises({ "Logger:set_propagate", "boolean expected" }, a.set_propagate, a, "no")]]
+  end)
+
+  it("does so for children, and a child for itself", function()
+    for _, method in ipairs(METHODS) do
+      holds(([[
+        mp.set_start_method(%q)
+        mp.get_logger():add_handler { to = keep }
+        local a, of_a = mp.get_logger("a"), {}
+        a:add_handler { to = function(r) of_a[#of_a + 1] = r.message end }
+        a:set_propagate(false)
+        P(function()
+          local log = require("mpengine").get_logger
+          log("a.b"):error("one")
+          log("c"):set_propagate(false)
+          log("c"):error("of c")
+          log("a"):set_propagate(true)
+          log("a"):error("two")
+          log():error("end")
+        end):join()
+        until_true(function() return #got == 1 end)
+        eq(messages(), { "end" })
+        eq(of_a, { "one", "two" })]]):format(method))
+    end
+  end)
+end)
+
+describe("a file of the log", function()
+  it("is shared by processes that write and rename it, without a loss and without a part of a line", function()
+    in_directory(function(dir)
+      ok(([[
+        local dir = %q
+        local list, each = {}, 400
+        for n = 1, 4 do
+          list[n] = P(function()
+            local log = mp.get_logger("own")
+            log:set_propagate(false)
+            local function form(r) return r.message end
+            log:add_handler { file = dir .. "/log", max_bytes = 5000, keep = 100, format = form }
+            for i = 1, each do log:error("%%d:%%d %%s", n, i, ("x"):rep(i %% 30)) end
+          end)
+        end
+        all(list)
+        local seen, last = 0, {}
+        for k = 100, 0, -1 do
+          local f = io.open(dir .. "/log" .. (k > 0 and "." .. k or ""))
+          if f then
+            if f:seek("end") > 5000 then error("too long: " .. k) end
+            f:seek("set")
+            for line in f:lines() do
+              local n, i, x = line:match("^(%%d):(%%d+) (x*)$")
+              if not n then error("a part of a line: " .. line) end
+              i = tonumber(i)
+              eq({ i, #x }, { (last[n] or 0) + 1, i %% 30 })
+              last[n], seen = i, seen + 1
+            end
+            f:close()
+          end
+        end
+        eq(seen, 4 * each)]]):format(dir))
+    end)
+  end)
+
+  it("is begun anew when another program has moved it away", function()
+    in_directory(function(dir)
+      ok(([[
+        local path = %q .. "/log"
+        local log = mp.get_logger()
+        log:add_handler { file = path, format = function(r) return r.message end }
+        log:error("one")
+        os.rename(path, path .. ".old")
+        log:error("two")
+        os.remove(path)
+        log:error("three")
+        local function read(name) local f <close> = io.open(name) return f:read("a") end
+        eq({ read(path .. ".old"), read(path) }, { "one\n", "three\n" })]]):format(dir))
+    end)
+  end)
+
+  it("that cannot be renamed is written on, and that is said once", function()
+    local r = support.run[[
+      local log = mp.get_logger()
+      local path = os.tmpname()
+      log:add_handler { file = path, max_bytes = 10, keep = 1, format = function(r) return r.message end }
+      os.execute("mkdir " .. path .. ".1")
+      for i = 1, 3 do log:error("record %d", i) end
+      local f = io.open(path)
+      io.write(f:read("a"))
+      os.execute("rm -r " .. path .. "*")]]
+    assert.equal("record 1\nrecord 2\nrecord 3\n", r.stdout)
+    assert.truthy(r.stderr:find("^mpengine: a handler of the log failed: [^\n]*Is a directory\n$"), r.stderr)
+  end)
+
+  it("at the limit of file sizes is an error that is said, and no end of the process", function()
+    in_directory(function(dir)
+      local r = support.run(([[
+        local log = mp.get_logger()
+        log:add_handler { file = %q .. "/log", format = function(r) return r.message end }
+        os.execute("prlimit --fsize=1000000 --pid $PPID")
+        for i = 1, 3 do log:error(("%%d"):format(i):rep(600000)) end
+        print "goes on"]]):format(dir))
+      assert.same({ 0, "goes on\n" }, { r.status, r.stdout })
+      assert.truthy(r.stderr:find("^mpengine: a handler of the log failed: [^\n]*File too large\n$"), r.stderr)
+      assert.truthy(support.read_file(dir .. "/log"):find("1\n$"))
+    end)
+  end)
+
+  it("has whole records only of processes that are killed while they log, each in its order", function()
+    in_directory(function(dir)
+      ok(([[
+        local path = %q .. "/log"
+        mp.get_logger():add_handler { file = path, format = "json" }
+        local pattern = '^{"time":"[^"]*","level":"ERROR","logger":"","process":"w%%d+","pid":(%%d+),'
+          .. '"message":"(%%d+) (x*)"}$'
+        for round = 1, 20 do
+          local begun = mp.Event()
+          local p = mp.Process { name = "w" .. round, target = function()
+            for i = 1, math.huge do
+              if i == round * 7 then begun:set() end
+              mp.get_logger():error("%%d %%s", i, ("x"):rep(i %% 500))
+            end
+          end }
+          p:start()
+          begun:wait()
+          p:kill()
+          p:join()
+        end
+        mp.get_logger():error("1 ") -- a last one, of this process
+        local last = {}
+        until_true(function()
+          local f <close> = io.open(path)
+          last = {}
+          for line in f:lines() do
+            local pid, i, x = line:match(pattern)
+            if pid then
+              i = math.tointeger(i)
+              eq({ i, #x }, { (last[pid] or 0) + 1, i %% 500 })
+              last[pid] = i
+            elseif not line:find('"process":"MainProcess"', 1, true) then
+              error("no record: " .. line)
+            end
+          end
+          local n = 0
+          for _ in pairs(last) do n = n + 1 end
+          return n == 20
+        end)]]):format(dir))
+    end)
+  end)
+end)
+
+describe("a line of JSON", function()
+  it("is valid JSON in valid UTF-8 whatever bytes a record has", function()
+    in_directory(function(dir)
+      ok(([[
+        mp.get_logger():add_handler { file = %q .. "/log", format = "json" }
+        math.randomseed(4)
+        local parts = { "\xff", "\xc3", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xc0\x80", "\u{10FFFF}", "\u{2028}", "\0",
+          "\27[1m", "\127", "\x85", '"', "\\", "/", "\r\n", "text", "\u{E9}", "\xe2\x82" }
+        for i = 1, 3000 do
+          local t = {}
+          for k = 1, math.random(0, 8) do
+            t[k] = math.random(2) == 1 and parts[math.random(#parts)] or string.char(math.random(0, 255))
+          end
+          local text = table.concat(t)
+          mp.get_logger("a" .. text):log(i %% 2 == 0 and "error" or 40.5, text:gsub("%%%%", "%%%%%%%%"))
+        end
+        local name = "\xff\"\n"
+        mp.Process { name = name, target = function() mp.get_logger():error("child") end }:start()]]):format(dir))
+      local text = support.shell(([==[python3 -c '
+import json, sys
+lines = open(sys.argv[1], "rb").read().decode("utf-8", "strict").split(chr(10))
+records = [json.loads(line) for line in lines[:-1]]
+assert lines[-1] == "" and len(records) == 3001, len(records)
+for r in records: assert sorted(r) == ["level", "logger", "message", "pid", "process", "time"], r
+print(records[-1]["message"])' %s/log 2>&1]==]):format(dir))
+      assert.equal("child\n", text)
+    end)
+  end)
+end)
+
+describe("a process that takes its records late", function()
+  it("keeps no child waiting for ever: records without room are dropped, counted and said", function()
+    holds[[
+      mp.get_logger("own"):add_handler { to = keep }
+      local p = P(function()
+        local log, late = mp.get_logger("own"), mp.parent_process().pid
+        kill(late, "STOP")
+        for i = 1, 12000 do log:error("record %d", i) end
+        kill(late, "CONT")
+      end)
+      p:join()
+      until_true(function() return #got == 10001 end)
+      for i = 1, 10000 do eq(got[i].message, "record " .. i) end
+      local said = got[10001]
+      eq({ said.message, said.process, said.level },
+        { "2000 records of other processes dropped: 10000 waited already", "MainProcess", 40 })]]
+  end)
+
+  it("is told where records are missing when a child goes on", function()
+    holds[[
+      mp.get_logger():add_handler { to = keep }
+      local more = mp.Event()
+      local p = P(function()
+        local log, late = mp.get_logger(), mp.parent_process().pid
+        kill(late, "STOP")
+        for i = 1, 10005 do log:error("record %d", i) end
+        kill(late, "CONT")
+        more:wait()
+        log:error("after")
+      end)
+      until_true(function() return #got == 10001 end)
+      more:set()
+      p:join()
+      until_true(function() return #got == 10002 end)
+      eq({ got[10000].message, got[10001].message, got[10002].message },
+        { "record 10000", "5 records of other processes dropped: 10000 waited already", "after" })]]
+  end)
+
+  it("gets what children log while its end waits for them, under stock Lua too", function()
+    in_directory(function(dir)
+      for _, mode in ipairs { "command", "stock" } do
+        local file = dir .. "/" .. mode
+        ok(([[
+          mp.get_logger():add_handler { file = %q, format = function(r) return r.message end }
+          local go = mp.Event()
+          P(function()
+            go:wait()
+            for i = 1, 20000 do mp.get_logger():error("%%d", i) end
+          end)
+          go:set()]]):format(file), { mode = mode })
+        local text = support.read_file(file)
+        assert.equal(20000, select(2, text:gsub("\n", "")))
+        assert.equal("20000\n", text:sub(-6))
+      end
+    end)
   end)
 end)
 

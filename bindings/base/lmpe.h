@@ -89,12 +89,13 @@ struct lmpe {
     void (*print_error)(lmpe *S, const char *text, size_t n); /* loutput.c */
     struct lmpe_child *children;                              /* lprocess.c: the running ones */
     struct lmpe_child *spare_children;
-    uint32_t ended_children;    /* so far */
-    int tells_ends;             /* a signal reports their exits */
-    struct lmpe_output *output; /* loutput.c */
-    struct lmpe_curl *curl;     /* lcurl.c */
-    struct lmpe_httpd *httpds;  /* lhttpd.c */
-    struct lmpe_luv *luv;       /* lluv.c; NULL: it was not loaded, or has a loop of its own */
+    uint32_t ended_children;       /* so far */
+    int tells_ends;                /* a signal reports their exits */
+    struct lmpe_output *output;    /* loutput.c */
+    struct lmpe_curl *curl;        /* lcurl.c */
+    struct lmpe_logfile *logfiles; /* llogfile.c */
+    struct lmpe_httpd *httpds;     /* lhttpd.c */
+    struct lmpe_luv *luv;          /* lluv.c; NULL: it was not loaded, or has a loop of its own */
     struct lmpe_task_wait *main_wait; /* of the main task, whether it is in use or not */
     uint8_t *room, *room_end;         /* for lmpe_place */
     lmpe *next_open;                  /* llayout.c: of the states that are open */

@@ -1057,6 +1057,12 @@ function Logger:critical(text, ...) end
 function Logger:set_level(level) end
 ---@return integer level its own, or that of the nearest logger above it that has one, or 30
 function Logger:get_level() end
+--- false: the handlers of the loggers above get no records of this one and of those below it, here and from processes that are
+--- started later.
+---@param on boolean
+function Logger:set_propagate(on) end
+---@return boolean on
+function Logger:get_propagate() end
 --- Adds a place where the records of this logger, and of those below it, go: those of this process, and of the processes that are
 --- started later. Raises for a wrong option, and when the file or the journal cannot be opened. A handler itself raises nothing.
 ---@param options mpengine.HandlerOptions

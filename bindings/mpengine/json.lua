@@ -24,7 +24,7 @@ end
 ---@param s string any bytes
 ---@return string
 function json.quote(s)
-    return '"' .. repaired(s):gsub('[%c"\\\127]', escape) .. '"'
+    return '"' .. repaired(s):gsub('[\0-\31"\\\127]', escape) .. '"'
 end
 
 return json

@@ -15,7 +15,7 @@ local LEVELS = { debug = 10, info = 20, warning = 30, error = 40, critical = 50 
 local WARNING <const> = 30
 
 local shown -- are lines written to stderr?
-local nodes = {} -- by name: { name, above, logger, level, handlers }
+local nodes = {} -- by name: { name, above, logger, level, handlers, is_apart }
 local count = 0 -- handlers of this process
 
 -- MPE_LOG_ERROR, WARNING, INFO and DEBUG
@@ -67,14 +67,24 @@ local function effective(node)
     return node and node.level
 end
 
+-- One may close itself.
+local function handlers_of(node) return ipairs(node.handlers and { table.unpack(node.handlers) } or {}) end
+
+-- A logger that is apart, here or in the process of the record, is the last whose handlers get it.
 local function handle(node, record)
     while node do
-        -- one may close itself
-        for _, handler in ipairs(node.handlers and { table.unpack(node.handlers) } or {}) do
-            handlers.write(handler, record)
-        end
+        for _, handler in handlers_of(node) do handlers.write(handler, record) end
+        if node.is_apart then record.top = node.name end
+        if record.top == node.name then return end
         node = node.above
     end
+end
+
+local function record_of(name, at, message)
+    return {
+        time = core.wall_time(), level = at, level_name = format.level_name(at), name = name, message = message,
+        process = core.process_name(), pid = core.pid(),
+    }
 end
 
 local function write(self, at, text, ...)
@@ -89,10 +99,7 @@ local function write(self, at, text, ...)
     local prefix = self.name ~= "" and self.name .. ": " or ""
     if logs then core.report(host_level(at), prefix .. message) end
     if not (shows or handles) then return end
-    local record = {
-        time = core.wall_time(), level = at, level_name = format.level_name(at), name = self.name, message = message,
-        process = core.process_name(), pid = core.pid(),
-    }
+    local record = record_of(self.name, at, message)
     if shows then core.write_error(format.text(record) .. "\n") end
     if not handles then return end
     handle(node, record)
@@ -123,8 +130,31 @@ function Logger:get_level()
     return effective(node_of(self.name)) or WARNING
 end
 
+--- false: the handlers of the loggers above get no records of this one and of those below it.
+---@param on boolean
+function Logger:set_propagate(on)
+    check_self(self, "set_propagate")
+    check.type("Logger:set_propagate", 1, on, "boolean")
+    node_of(self.name).is_apart = not on or nil
+end
+
+---@return boolean
+function Logger:get_propagate()
+    check_self(self, "get_propagate")
+    return not node_of(self.name).is_apart
+end
+
 local function take(record)
     handle(node_of(record.name), record)
+    collect.send(record)
+end
+
+-- What is to be said of the log itself goes to every handler.
+local function note(text)
+    local record = record_of("", LEVELS.error, text)
+    for _, node in pairs(nodes) do
+        for _, handler in handlers_of(node) do handlers.write(handler, record) end
+    end
     collect.send(record)
 end
 
@@ -134,7 +164,7 @@ end
 function Logger:add_handler(options)
     check_self(self, "add_handler")
     local handler = handlers.new("Logger:add_handler", options, level_of)
-    collect.begin(take)
+    collect.begin(take, note)
     local node = node_of(self.name)
     node.handlers = node.handlers or {}
     table.insert(node.handlers, handler)
@@ -170,14 +200,15 @@ log.rest = collect.rest
 
 --- For a child in a new program: the levels, and where its records go; and there, those.
 function log.settings()
-    local levels = {}
-    for name, node in pairs(nodes) do levels[name] = node.level end
-    return { shown = shown, levels = levels, place = collect.place() }
+    local levels, apart = {}, {}
+    for name, node in pairs(nodes) do levels[name], apart[name] = node.level, node.is_apart end
+    return { shown = shown, levels = levels, apart = apart, place = collect.place() }
 end
 
 function log.become(settings)
     shown = settings.shown
     for name, level in pairs(settings.levels) do node_of(name).level = level end
+    for name in pairs(settings.apart) do node_of(name).is_apart = true end
     if settings.place then collect.connect(settings.place) end
 end
 

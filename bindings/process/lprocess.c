@@ -132,6 +132,24 @@ child_gc(lua_State *L)
     return 0;
 }
 
+/* dropped_child() -> a child that runs, is no daemon, and whose userdata has been collected, as a new
+ * userdata; or nil */
+static int
+dropped_child(lua_State *L)
+{
+    lmpe *S = lmpe_self(L);
+    lmpe_child *c = S->children;
+    while (c && (c->daemon || !c->dropped))
+        c = c->next;
+    if (!c)
+        return 0;
+    lmpe_child **box = lua_newuserdatauv(L, sizeof *box, 0);
+    *box = c;
+    c->dropped = 0;
+    luaL_setmetatable(L, LMPE_CHILD);
+    return 1;
+}
+
 static int
 child_pid(lua_State *L)
 {
@@ -309,6 +327,7 @@ static void
 on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"child_new", child_new},
+                                         {"dropped_child", dropped_child},
                                          {"child_pid", child_pid},
                                          {"child_poll", child_poll},
                                          {"child_code", child_code},

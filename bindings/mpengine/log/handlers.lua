@@ -11,6 +11,7 @@ local format = require "mpengine.log.format"
 local handlers = {}
 
 local KEEP <const> = 5 -- old files
+local LONGEST <const> = 65000 -- bytes for syslog
 
 -- The priorities of syslog.
 local function priority(level)
@@ -23,38 +24,21 @@ local function write_stderr(_, line) core.write_error(line .. "\n") end
 
 -- ---- a file ----
 
--- path.2 becomes path.3, path.1 path.2, path path.1.
-local function rotate(self)
-    self.stream:close()
-    self.stream = nil
-    for n = self.keep - 1, 1, -1 do os.rename(self.path .. "." .. n, self.path .. "." .. n + 1) end
-    if self.keep > 0 then os.rename(self.path, self.path .. ".1") else os.remove(self.path) end
-end
-
 local function must(good, why)
     if not good then error(why, 0) end
     return good
 end
 
-local function open_file(self)
-    self.stream = must(io.open(self.path, "ab"))
-    self.size = self.stream:seek("end")
-end
-
-local function write_file(self, line)
-    if not self.stream then open_file(self) end
-    if self.max_bytes and self.size > 0 and self.size + #line + 1 > self.max_bytes then
-        rotate(self)
-        open_file(self)
-    end
-    must(self.stream:write(line, "\n"))
-    must(self.stream:flush())
-    self.size = self.size + #line + 1
-end
+local function write_file(self, line) must(core.logfile_write(self.file, line)) end
 
 -- ---- the system's log ----
 
-local function write_syslog(self, line, record) core.syslog(self.ident, priority(record.level), line) end
+-- A text ends at a zero there, and a datagram has a bound.
+local function write_syslog(self, line, record)
+    line = line:gsub("\0", "\\0")
+    if #line > LONGEST then line = ("%s (cut: %d bytes)"):format(line:sub(1, LONGEST), #line) end
+    core.syslog(self.ident, priority(record.level), line)
+end
 
 local function write_journal(self, line, record)
     core.journal {
@@ -102,7 +86,7 @@ local Handler = { __name = "mp.handler" }
 Handler.__index = Handler
 
 local function open_file_or_journal(self, options)
-    if self.path then open_file(self) end
+    if options.file then self.file = must(core.logfile(options.file, options.max_bytes or 0, options.keep or KEEP)) end
     if options.to == "journald" then core.journal() end
 end
 
@@ -116,7 +100,6 @@ function handlers.new(call, options, level_of)
     local self = setmetatable({
         put = kind.write, form = FORMS[form] or form or kind.form or format.text, pid = core.pid(),
         level = options.level ~= nil and level_of(call, options.level) or nil,
-        path = options.file, max_bytes = options.max_bytes, keep = options.keep or KEEP,
         ident = options.ident or "mpengine", call = options.to, callers = {},
     }, Handler)
     -- What is not there is an error here, and not at each record.
@@ -150,8 +133,8 @@ function Handler:close()
     if getmetatable(self) ~= Handler then check.bad_self("Handler:close", "mp.handler", self) end
     if self.owner then self.owner(self) end
     self.owner = nil
-    if self.stream then self.stream:close() end
-    self.stream = nil
+    if self.file then core.logfile_close(self.file) end
+    self.file = nil
 end
 
 return handlers
