@@ -128,6 +128,35 @@ describe("a process that is bound to the main process", function()
     end
   end)
 
+  it("gets SIGTERM once, whatever becomes of the others", function()
+    ends_with_main(("once\n"):rep(3), [[
+      local ready, over, go, pids = mp.Semaphore(0), mp.Semaphore(0), mp.Semaphore(0), mp.Queue()
+      for _ = 1, 3 do
+        P(function()
+          local n = 0
+          mp.signal("TERM", function()
+            n = n + 1
+            if n == 1 then over:release() end
+          end)
+          ready:release()
+          go:acquire() -- the others have ended by then
+          print(n == 1 and "once" or n .. " times")
+          go:release()
+          os.exit(0)
+        end)
+      end
+      for _ = 1, 20 do P(function() pids:put(mp.current_process().pid) ready:release() mp.sleep(60) end) end
+      mp.Process{ detach = true, target = function()
+        local main = mp.parent_process()
+        for _ = 1, 23 do ready:acquire() end
+        kill(main.pid)
+        for _ = 1, 3 do over:acquire() end
+        for _ = 1, 20 do wait_dead(pids:get()) end
+        go:release()
+      end }:start()
+      mp.sleep(60)]])
+  end)
+
   it("hangs no other process with what it had", function()
     ends_with_main("free\n", [[
       local lock, ready, done = mp.Lock(), mp.Event(), mp.Queue()

@@ -221,6 +221,14 @@ is_ignored(int number)
     return sigaction(number, NULL, &a) == 0 && a.sa_handler == SIG_IGN;
 }
 
+/* A process that is bound to another gets SIGTERM from its end once. */
+static void
+note_bond(int number)
+{
+    if (number == SIGTERM && sig.S && sig.S->e)
+        mpe_bound_signal(sig.S->e);
+}
+
 /* Another thread got it: it is sent on to the thread that runs Lua. */
 static int
 sent_on(int number)
@@ -273,6 +281,7 @@ on_child_signal(int number)
 {
     const struct itimerval late = {{0, 0}, {0, LATE_MICROSECONDS}};
     int saved = errno;
+    note_bond(number);
     if (sent_on(number))
         return;
     signal(number, SIG_DFL);
@@ -287,6 +296,7 @@ static void
 on_script_signal(int number)
 {
     int saved = errno;
+    note_bond(number);
     if (sent_on(number))
         return;
     sig.noted[number] = 1;

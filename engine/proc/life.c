@@ -142,6 +142,25 @@ mpe__life_bind(mpe_engine *e, int fd, unsigned flags)
     return poll(&look, 1, 0) > 0 && (look.revents & POLLHUP) ? MPE_ESTALE : MPE_OK;
 }
 
+/* The kernel signals the readers of a pipe without writers again with each of them that closes it.
+ * Cleared, the descriptor has no further signal; one that was made before that is pending. */
+void
+mpe_bound_signal(mpe_engine *e)
+{
+    const struct timespec none = {0, 0};
+    struct pollfd look = {.fd = e->proc->bound_fd, .events = POLLIN};
+    int saved = errno;
+    sigset_t one;
+    if (look.fd >= 0 && poll(&look, 1, 0) > 0 && (look.revents & POLLHUP) &&
+        fcntl(look.fd, F_SETFL, O_NONBLOCK) == 0) {
+        sigemptyset(&one);
+        sigaddset(&one, SIGTERM);
+        while (sigtimedwait(&one, NULL, &none) == SIGTERM)
+            ;
+    }
+    errno = saved;
+}
+
 /* In a forked child: closes its copies of the parent's own descriptors, so that it keeps no
  * other process alive. The parent's bound end has the parent as its owner, and closing this copy
  * changes nothing there. */

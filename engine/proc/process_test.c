@@ -417,6 +417,69 @@ TEST(a_bound_child_is_terminated_with_its_parent)
     kill_parent_of(MPE_PROCESS_BOUND, 1);
 }
 
+static mpe_engine *bound;
+static int told_fd;
+
+static void
+on_bound_end(int number)
+{
+    (void)number;
+    mpe_bound_signal(bound);
+    if (write(told_fd, "x", 1) != 1)
+        _exit(1);
+}
+
+/* The first child counts its signals until the other one, which has the write end of a pipe, is gone. */
+static void
+start_two_bound(mpe_engine *e, void *arg)
+{
+    struct family *f = arg;
+    int other[2], is_child;
+    mpe_process *p;
+    REQUIRE(pipe(other) == 0);
+    for (int i = 0; i < 2; i++) {
+        REQUIRE_OK(
+            mpe_process_fork(e, "bound", MPE_PROCESS_BOUND, (mpe_bytes){NULL, 0}, &p, &is_child));
+        if (!is_child)
+            continue;
+        struct sigaction a = {.sa_handler = on_bound_end, .sa_flags = SA_RESTART};
+        char byte;
+        bound = e;
+        told_fd = f->pipe[1];
+        sigfillset(&a.sa_mask);
+        if (i == 0) {
+            sigaction(SIGTERM, &a, NULL);
+            close(other[1]);
+        }
+        mpe_test_gate_open(f->ready);
+        if (i == 0 && read(other[0], &byte, 1) == 0)
+            _exit(0);
+        stay(e, NULL);
+    }
+    close(f->pipe[1]);
+    close(other[1]);
+    stay(e, NULL);
+}
+
+TEST(a_handler_gets_the_signal_of_its_bond_once)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    struct family f = {.ready = mpe_test_gate_new()};
+    char bytes[8];
+    ssize_t n, count = 0;
+    REQUIRE(pipe(f.pipe) == 0);
+    mpe_process *p = mpe_test_start(e, start_two_bound, &f);
+    close(f.pipe[1]);
+    mpe_test_gate_wait(f.ready);
+    mpe_test_gate_wait(f.ready);
+    mpe_test_kill(p);
+    EXPECT_EQ(mpe_test_join(e, p), -SIGKILL);
+    while ((n = read(f.pipe[0], bytes, sizeof bytes)) > 0)
+        count += n;
+    EXPECT_EQ(count, 1);
+    mpe_close(e);
+}
+
 TEST(another_child_lives_on)
 {
     kill_parent_of(0, 0);

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 
+one_line = threading.Lock()
 NODES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 
 
@@ -61,7 +62,8 @@ def receive(s, kind):
                 f.seek(0)
                 data = f.read()
         entry = data.decode("latin-1") if kind == "syslog" else fields(data)
-        print(kind, json.dumps(entry), flush=True)
+        with one_line:
+            print(kind, json.dumps(entry), flush=True)
 
 
 replace_directories()
