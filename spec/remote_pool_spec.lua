@@ -284,29 +284,35 @@ describe("a remote pool", function()
     ]]
   end)
 
-  it("takes from a worker only the results of tasks that it still has", function()
+  it("takes the first result of a task, whichever worker has it, and no second one", function()
     ok [[
-      local c, core = require("mpengine.remote.client").of(m), require "mpengine.core"
-      local scripts = require "mpengine.remote.tasks"
-      local other = mp.Manager(URL, { namespace = NAMESPACE, lease = 3 }) -- another client, in place of a worker
-      local w = require("mpengine.remote.client").of(other)
-      local results = {}
-      for i = 1, 3 do results[i] = pool:apply_async(jobs.add, { i, i }) end
+      local core = require "mpengine.core"
+      local client, scripts = require "mpengine.remote.client", require "mpengine.remote.tasks"
+      local c = client.of(m)
+      local w = client.of(mp.Manager(URL, { namespace = NAMESPACE, lease = 3 })) -- in place of a worker
+      local results, called = {}, 0
+      for i = 1, 3 do
+        results[i] = pool:apply_async(jobs.add, { i, i }, { callback = function() called = called + 1 end })
+      end
       until_true(function() co.sleep(0.01) return pool:stats().ready == 3 end)
       local function work(...) return w:run(true, scripts.WORK, "default", w.id, w:lease_ms(), ...) end
-      local tasks = work(2, "2 here", 0) -- it has room for two
-      eq(#tasks, 6)
-      local third = c.id .. " 3"
-      local function results_of(...)
+      local function results_of(first, ...)
         local list = {}
         for i, id in ipairs{ ... } do
-          list[2 * i - 1], list[2 * i] = id, core.encode_outside("", "", 10 * i, "r")
+          list[2 * i - 1], list[2 * i] = id, core.encode_outside("", "", first + i, "r")
         end
         return #list // 2, core.envelope_several(nil, "", list, 1, #list // 2), ...
       end
-      work(0, "2 here", 0, "v", c.id, results_of(tasks[3], third, tasks[5]))
-      eq({ results[1]:get(), results[2]:get() }, { 10, 30 })
-      eq({ results[3]:ready(), pool:stats().ready }, { false, 1 })
+      local given = work(2, "2 here", 0) -- it has room for two
+      eq(#given, 6)
+      local third = c.id .. " 3"
+      work(0, "2 here", 0, "v", c.id, results_of(10, given[3], third))
+      eq({ results[1]:get(), results[3]:get(), results[2]:ready() }, { 11, 12, false })
+      work(0, "2 here", 0, "v", c.id, results_of(20, given[3], given[5], third))
+      eq({ results[1]:get(), results[2]:get(), results[3]:get() }, { 11, 22, 12 })
+      eq({ #work(2, "2 here", 0), pool:stats().ready }, { 2, 0 }) -- the third one is no longer given
+      co.sleep(0)
+      eq({ called, pool:stats().outstanding }, { 3, 0 })
     ]]
   end)
 

@@ -2,7 +2,7 @@
 --- this process reads the results, and now and then asks whether the server still knows those that are late: what
 --- it has lost is submitted again.
 ---
---- A task of a pool is a table: pool, number, bytes of its message, tail of its entry (tasks.lua), delay in ms until it
+--- A task of a pool is a table: pool, number, bytes of its message, its tail (tasks.lua), delay in ms until it
 --- was submitted; done(task, bytes, from, to) gets the outcome in these bytes, done(task, nil, nil, nil, err) an error.
 --- c.tasks has those of all pools of a client, by their numbers; a task is in it until it has ended.
 local core = require "mpengine.core"
@@ -41,14 +41,12 @@ function outstanding.numbers(pool)
     return numbers
 end
 
---- Gives tasks their results. `refused` are the ids of some that the worker no longer had.
-local function deliver(c, bytes, refused)
-    local skip = {}
-    for number in refused:gmatch " (%d+)" do skip[tonumber(number)] = true end
+--- Gives tasks their results. Those of tasks that have ended, or are no longer wanted, are dropped.
+local function deliver(c, bytes)
     local at = 1
     while at <= #bytes do
         local number, size, first = string.unpack("<I8I4", bytes, at)
-        local task = not skip[number] and c.tasks[number]
+        local task = c.tasks[number]
         at = first + size
         if task then
             local pool = task.pool
@@ -67,9 +65,9 @@ end
 local function listen(c)
     if c.tasks then return end
     c.tasks, c.last_task = {}, 0
-    c:listen("result", function(words) deliver(c, words[3], words[4]) end)
+    c:listen("result", function(words) deliver(c, words[4]) end)
     c:listen("died", function(words)
-        local number = tonumber(words[3]:match " (%d+)$")
+        local number = tonumber(words[4]:match " (%d+)$")
         local task = c.tasks[number]
         if not task then return end
         ended(task.pool, number)
@@ -210,8 +208,7 @@ local function pump_all(pool)
     if not ok then fail(pool, outstanding.numbers(pool), err) end
 end
 
---- What follows the name of a task in its entry: runs that crashed, and how often that may be, the same for errors,
---- and the priority.
+--- The tail of a task (tasks.lua).
 local function tail_of(opts)
     return ("0 %d 0 %d %d"):format(opts.retries or 0, opts.retry_errors or 0, PRIORITIES[opts.priority or "normal"])
 end

@@ -8,8 +8,8 @@
 --- (RESUME) after its connection was lost, and when the hash has more tasks than it has. Each queue has the list
 --- of its workers, and those that are alive, and submitters that hear nothing, look there for dead ones.
 ---
---- A task is named "client number". What is known of its runs goes with the name, as an entry: how often its worker
---- died, how often that may be, the same for errors, and its priority.
+--- A task is named "client number". What is known of its runs goes with this id, as a tail: how often its worker died,
+--- how often that may be, the same for errors, and its priority. Lists have ids and tails in turn.
 local client = require "mpengine.remote.client"
 
 local tasks = {}
@@ -35,58 +35,57 @@ local function count(kind, n) call('HINCRBY', P .. 'counts', queue .. ' ' .. kin
 ]]
 
 local GIVE <const> = [[
-local function slice(list, first, last)
-    if first == 1 and last == #list then return list end
-    return {unpack(list, first, last)}
-end
 local function is_alive(client)
     local till = tonumber(call('ZSCORE', P .. 'live', client) or 0)
     return till > at or till > 0 and deadline(client) > at
 end
--- Gives tasks to a worker, no more than MOST: {id, payload, ...}. `bytes` has payloads that are known. Those without
--- one were cancelled.
-local function claim(worker, entries, bytes)
-    local ids, by_owner = {}, {}
-    for i, entry in ipairs(entries) do
-        local id, owner = entry:match('^((%S+) %d+)')
-        ids[i] = id
-        if not bytes[id] then
-            local list = by_owner[owner]
-            if not list then
-                list = {}
-                by_owner[owner] = list
-            end
-            list[#list + 1] = id
+-- Adds the payloads of tasks to those that are known.
+local function add_payloads(entries, bytes)
+    local by_owner, prefix, list = {}, '', nil
+    for i = 1, #entries, 2 do
+        local id = entries[i]
+        if not list or id:sub(1, #prefix) ~= prefix then
+            local owner = owner_of(id)
+            prefix, list = owner .. ' ', by_owner[owner] or {}
+            by_owner[owner] = list
         end
+        if not bytes[id] then list[#list + 1] = id end
     end
-    for owner, list in pairs(by_owner) do
-        for i, got in ipairs(call('HMGET', tasks_of(owner), unpack(list))) do bytes[list[i] ] = got end
+    for owner, ids in pairs(by_owner) do
+        local got = ids[1] and call('HMGET', tasks_of(owner), unpack(ids)) or {}
+        for i, id in ipairs(ids) do bytes[id] = got[i] end
     end
-    local out, held, n = {}, {}, 0
-    for i, id in ipairs(ids) do
+end
+-- Gives tasks to a worker, no more than MOST: {id, payload, ...}. `bytes` has payloads that are known. Those without
+-- one were cancelled, and leave the list.
+local function claim(worker, entries, bytes)
+    add_payloads(entries, bytes)
+    local out, n = {}, 0
+    for i = 1, #entries, 2 do
+        local id = entries[i]
         if bytes[id] then
             out[n + 1], out[n + 2] = id, bytes[id]
-            held[n + 1], held[n + 2] = id, entries[i]
+            entries[n + 1], entries[n + 2] = id, entries[i + 1]
             n = n + 2
         end
     end
-    if n > 0 then call('HSET', runs(worker), unpack(held)) end
+    if n > 0 then call('HSET', runs(worker), unpack(entries, 1, n)) end
     return out
 end
 -- Gives tasks to idle workers, which share them, those with the most room first. Returns which is the first
 -- that is left.
 local function offer(entries, bytes)
-    local first = 1
-    while first <= #entries do
-        local idle = call('ZRANGE', IDLE, 0, math.min(#entries - first, MOST), 'REV', 'WITHSCORES')
+    local first, count = 1, #entries / 2
+    while first <= count do
+        local idle = call('ZRANGE', IDLE, 0, math.min(count - first, MOST), 'REV', 'WITHSCORES')
         if not idle[1] then break end
         for i = 1, #idle, 2 do
             local worker, room = idle[i], tonumber(idle[i + 1])
-            local share = math.min(room, math.ceil((#entries - first + 1) / ((#idle - i + 1) / 2)), MOST)
+            local share = math.min(room, math.ceil((count - first + 1) / ((#idle - i + 1) / 2)), MOST)
             if not is_alive(worker) then
                 room = 0
             elseif share > 0 then
-                local given = claim(worker, slice(entries, first, first + share - 1), bytes)
+                local given = claim(worker, {unpack(entries, 2 * first - 1, 2 * (first + share - 1))}, bytes)
                 first = first + share
                 room = room - #given / 2
                 if given[1] then call('XADD', P .. 'mail:' .. worker, '*', 'w', 'task:' .. queue, unpack(given)) end
@@ -96,18 +95,25 @@ local function offer(entries, bytes)
     end
     return first
 end
--- Tasks are ready: idle workers get them, else they are at the end of their lists, or again at the beginning.
-local function put(entries, again, bytes)
+-- Tasks are ready: idle workers get them, else they are at the end of their lists.
+local function put(entries, bytes)
     local lists = {}
-    for i = offer(entries, bytes or {}), #entries do
+    for i = 2 * offer(entries, bytes or {}), #entries, 2 do
         local priority = entries[i]:sub(-1)
-        lists[priority] = lists[priority] or {}
-        table.insert(lists[priority], entries[i])
+        local list = lists[priority] or {}
+        lists[priority] = list
+        list[#list + 1], list[#list + 2] = entries[i - 1], entries[i]
     end
     for priority, list in pairs(lists) do
-        for i = 1, #list, MOST do
-            call(again and 'LPUSH' or 'RPUSH', ready(priority), unpack(list, i, math.min(#list, i + MOST - 1)))
+        for i = 1, #list, 2 * MOST do
+            call('RPUSH', ready(priority), unpack(list, i, math.min(#list, i + 2 * MOST - 1)))
         end
+    end
+end
+-- The same for tasks that have begun before: they are at the beginning.
+local function put_again(entries)
+    for i = #entries, 2 * offer(entries, {}), -2 do
+        call('LPUSH', ready(entries[i]:sub(-1)), entries[i], entries[i - 1])
     end
 end
 ]]
@@ -115,25 +121,17 @@ end
 local ENDS <const> = GIVE .. [[
 -- Results are gathered, and go with one entry of a stream for each client.
 local results = {}
-local function send_results(owner, bytes, refused)
-    local post = results[owner]
-    if not post then
-        post = {{}, {}}
-        results[owner] = post
-    end
-    table.insert(post[1], bytes)
-    for _, id in ipairs(refused or {}) do table.insert(post[2], id) end
+local function send_results(owner, bytes)
+    local post = results[owner] or {}
+    results[owner] = post
+    post[#post + 1] = bytes
 end
 local function send_all()
-    for owner, post in pairs(results) do
-        mail(owner, 'w', 'result', table.concat(post[1]), table.concat(post[2], '\n'))
-    end
+    for owner, post in pairs(results) do mail(owner, 'w', 'result', 'bytes', table.concat(post)) end
 end
 -- The functions for ends that are not results, as they are seldom needed.
 local function others()
-    local function parts(entry)
-        return entry:match('^(%S+ %d+) (%d+) (%d+) (%d+) (%d+) (%d)$')
-    end
+    local function parts(tail) return tail:match('^(%d+) (%d+) (%d+) (%d+) (%d)$') end
     -- A task has ended: the results are bytes for the client.
     local function finish(id, bytes)
         local owner = owner_of(id)
@@ -146,21 +144,20 @@ local function others()
         call('LTRIM', DEAD, 0, 9999)
     end
     -- The process of the task died, or its worker (no bytes): it runs again, or has failed.
-    local function crashed(entry, bytes)
-        local id, crashes, retries, errors, more, priority = parts(entry)
+    local function crashed(id, tail, bytes)
+        local crashes, retries, errors, more, priority = parts(tail)
         crashes = tonumber(crashes) + 1
         count('crashed', 1)
         if crashes <= tonumber(retries) then
-            put({table.concat({id, crashes, retries, errors, more, priority}, ' ')}, true)
-            return
+            return put_again({id, table.concat({crashes, retries, errors, more, priority}, ' ')})
         end
         bury(id, bytes and 'v' or 'd')
         if bytes then return finish(id, bytes) end
         local owner = owner_of(id)
-        if call('HDEL', tasks_of(owner), id) == 1 then mail(owner, 'w', 'died', id, '') end
+        if call('HDEL', tasks_of(owner), id) == 1 then mail(owner, 'w', 'died', 'id', id) end
     end
-    local function failed(entry, bytes)
-        local id, crashes, retries, errors, more, priority = parts(entry)
+    local function failed(id, tail, bytes)
+        local crashes, retries, errors, more, priority = parts(tail)
         errors = tonumber(errors) + 1
         if errors <= tonumber(more) then
             local pause = math.min(300000, 1000 * 2 ^ (errors - 1)) * (0.5 + (at % 1000) / 1000)
@@ -178,45 +175,50 @@ local function reap()
     call('HSET', P .. 'looked', queue, at)
     for _, gone in ipairs(call('HKEYS', WORKERS)) do
         if deadline(gone) <= at then
-            local crashed, left = others(), call('HVALS', runs(gone))
+            local crashed, left = others(), call('HGETALL', runs(gone))
             call('DEL', runs(gone))
             call('HDEL', WORKERS, gone)
-            for _, entry in ipairs(left) do crashed(entry) end
+            for i = 1, #left, 2 do crashed(left[i], left[i + 1]) end
         end
     end
 end
 ]]
 
--- ARGV: number of the step, numbers of steps that are over; then tasks in groups: what follows the name in their
--- entries, delay in ms, how many, and id and payload of each.
+-- ARGV: number of the step, numbers of steps that are over; then tasks in groups: their tail, delay in ms, how many, and
+-- id and payload of each.
 tasks.SUBMIT = client.script(HEAD .. GIVE .. [[
 beat(me, lease, at)
 forget(me, ARGV[5])
 if not note_done(me, ARGV[4]) then return 1 end
 local i = 6
 while ARGV[i] do
-    local tail, delay, ids = ' ' .. ARGV[i], tonumber(ARGV[i + 1]), {}
+    local tail, delay, ids = ARGV[i], tonumber(ARGV[i + 1]), {}
     local first, last = i + 3, i + 2 + 2 * ARGV[i + 2]
     for j = first, last, 2 do ids[#ids + 1] = ARGV[j] end
-    local known, entries, fields, bytes = call('HMGET', tasks_of(me), unpack(ids)), {}, {}, {}
+    local known, entries, fields, bytes, n = call('HMGET', tasks_of(me), unpack(ids)), {}, ARGV, {}, 0
     for j, id in ipairs(ids) do
         if not known[j] then
-            local n = #entries
-            entries[n + 1] = id .. tail
             bytes[id] = ARGV[first + 2 * j - 1]
-            fields[2 * n + 1], fields[2 * n + 2] = id, bytes[id]
+            entries[n + 1], entries[n + 2] = id, tail
+            n = n + 2
         end
     end
-    if entries[1] then
-        call('HSET', tasks_of(me), unpack(fields))
-        count('submitted', #entries)
+    if n < 2 * #ids then
+        fields, first = {}, 1
+        for j = 1, n, 2 do fields[j], fields[j + 1] = entries[j], bytes[entries[j] ] end
+    end
+    if n > 0 then
+        call('HSET', tasks_of(me), unpack(fields, first, first + n - 1))
+        count('submitted', n / 2)
     end
     if delay > 0 then
-        for _, entry in ipairs(entries) do call('ZADD', LATER, at + delay, entry) end
+        for _, id in ipairs(ids) do
+            if bytes[id] then call('ZADD', LATER, at + delay, id .. ' ' .. tail) end
+        end
         local idle = call('ZRANGE', IDLE, 0, 0, 'REV')[1]
         if idle then mail(idle, 'w', 'look:' .. queue, '', '') end
     else
-        put(entries, false, bytes)
+        put(entries, bytes)
     end
     i = last + 1
 end
@@ -229,32 +231,26 @@ return 1
 -- process died, b it is to be given back, c it was cancelled. {ms until a delayed task, how many it has, id, payload,
 -- …}. It may have -1: no more, it ends what it has; -2: it goes, and has none.
 tasks.WORK = client.script(HEAD .. ENDS .. [[
--- Results of a client's tasks. The worker no longer has those that were taken from it.
+-- Results of a client's tasks. The first one of a task counts, also that of a worker from which it was taken;
+-- a submitter drops those of tasks that have ended.
 local function done(owner, bytes, ids)
-    local kept, refused = ids, nil
-    if #ids > 1 then
-        local known = call('HMGET', runs(me), unpack(ids))
-        kept, refused = {}, {}
-        for i, id in ipairs(ids) do
-            if known[i] then kept[#kept + 1] = id else refused[#refused + 1] = id end
-        end
-    end
-    if not kept[1] or call('HDEL', runs(me), unpack(kept)) == 0 then return end
-    call('HDEL', tasks_of(owner), unpack(kept))
-    count('done', #kept)
-    send_results(owner, bytes, refused)
+    call('HDEL', runs(me), unpack(ids))
+    local n = call('HDEL', tasks_of(owner), unpack(ids))
+    if n == 0 then return end
+    count('done', n)
+    send_results(owner, bytes)
 end
 local function other(kind, id, bytes)
     local crashed, failed, finish = others()
-    local entry = call('HGET', runs(me), id)
-    if not entry then return end
+    local tail = call('HGET', runs(me), id)
+    if not tail then return end
     call('HDEL', runs(me), id)
     if kind == 'e' then
-        failed(entry, bytes)
+        failed(id, tail, bytes)
     elseif kind == 'x' then
-        crashed(entry, bytes)
+        crashed(id, tail, bytes)
     elseif kind == 'b' then
-        put({entry}, true)
+        put_again({id, tail})
     elseif kind == 'f' then
         count('failed', 1)
         finish(id, bytes)
@@ -266,7 +262,9 @@ local function promote()
     while first[2] and tonumber(first[2]) <= at do
         local due = call('ZRANGEBYSCORE', LATER, '-inf', at, 'LIMIT', 0, MOST)
         call('ZREM', LATER, unpack(due))
-        put(due)
+        local entries = {}
+        for i, entry in ipairs(due) do entries[2 * i - 1], entries[2 * i] = entry:match('^(%S+ %d+) (.*)$') end
+        put(entries)
         first = call('ZRANGE', LATER, 0, 0, 'WITHSCORES')
     end
     return first[2] and math.max(1, math.ceil(first[2] - at)) or -1
@@ -277,7 +275,7 @@ local function fill(out, capacity, are_ready)
     local has, n = call('HLEN', runs(me)), #out
     local priority = are_ready and 0 or 3
     while has < capacity and priority < 3 do
-        local entries = call('LPOP', ready(priority), math.min(capacity - has, MOST))
+        local entries = call('LPOP', ready(priority), 2 * math.min(capacity - has, MOST))
         if entries and entries[1] then
             local given = claim(me, entries, {})
             for i = 1, #given do out[n + i] = given[i] end
@@ -312,10 +310,10 @@ if capacity >= 0 then
 else
     call('ZREM', IDLE, me)
     if capacity == -2 then
-        local left = call('HVALS', runs(me))
+        local left = call('HGETALL', runs(me))
         call('DEL', runs(me))
         call('HDEL', WORKERS, me)
-        put(left, true)
+        put_again(left)
     end
     out = {-1, call('HLEN', runs(me))}
 end
@@ -376,7 +374,7 @@ for i = 1, #all, 2 do
     end
 end
 local waiting = 0
-for priority = 0, 2 do waiting = waiting + call('LLEN', ready(priority)) end
+for priority = 0, 2 do waiting = waiting + call('LLEN', ready(priority)) / 2 end
 return {processes, workers, waiting, call('ZCARD', LATER), call('LLEN', DEAD)}
 ]])
 
@@ -401,7 +399,7 @@ for _, packed in ipairs(call('LRANGE', DEAD, 0, -1)) do
         call('LREM', DEAD, 1, packed)
         if ARGV[4] == 'retry' then
             call('HSET', tasks_of(owner_of(letter.id)), letter.id, letter.bytes)
-            put({letter.id .. ' 0 0 0 0 1'})
+            put({letter.id, '0 0 0 0 1'})
         end
     end
 end

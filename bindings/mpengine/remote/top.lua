@@ -16,7 +16,7 @@ for i = 1, #all, 2 do
     local q = by_name[queue]
     if not q then
         local ready = 0
-        for priority = 0, 2 do ready = ready + call('LLEN', P .. 'ready:' .. queue .. ':' .. priority) end
+        for priority = 0, 2 do ready = ready + call('LLEN', P .. 'ready:' .. queue .. ':' .. priority) / 2 end
         q = {queue, ready, call('ZCARD', P .. 'later:' .. queue), call('LLEN', P .. 'dead:' .. queue)}
         by_name[queue] = q
         queues[#queues + 1] = q
