@@ -54,6 +54,14 @@ local function pools(variant, pool_goal, executor_goal)
   }
 end
 
+local function task_queues(variant, goal)
+  local all = {}
+  for i, name in ipairs { "RQ", "Celery", "BullMQ" } do
+    all[i] = py(name, ("redis_peers.py %s %s"):format(name:lower(), variant), goal)
+  end
+  return all
+end
+
 local function codec(variant, goal)
   return { py("pickle", "pickled.py " .. variant, goal) }
 end
@@ -170,9 +178,9 @@ local rows = {
   { "remote dict get", "remote.lua get", { py("redis-py", "redis_peers.py get", 1) } },
   { "remote lock pair", "remote.lua lock", { py("redis-py", "redis_peers.py lock", 1) } },
   { "remote queue item", "remote.lua queue", { py("redis-py", "redis_peers.py queue") } },
-  { "remote task, one at a time", "remote.lua trip", {} },
-  { "remote task, 1,000 at once", "remote.lua tasks", { py("RQ", "redis_peers.py tasks", 10) } },
-  { "remote map, an item", "remote.lua map", {} },
+  { "remote task, one at a time", "remote.lua trip", task_queues("trip", 3), nil, at_most = 3e5, unit = "ns" },
+  { "remote task, 1,000 at once", "remote.lua tasks", task_queues("tasks", 3), nil, at_most = 2e4, unit = "ns" },
+  { "remote map, an item", "remote.lua map", {}, nil, at_most = 2000, unit = "ns" },
   { "limiter try", "limiter.lua try", { py("by hand", "limiter.py alone") } },
   { "limiter acquire", "limiter.lua acquire", { py("by hand", "limiter.py alone") } },
   { "limiter acquire, 2 processes", "limiter.lua shared", { py("by hand", "limiter.py shared") } },

@@ -88,6 +88,7 @@ need_bench() {
     need "redis-server" redis-server command -v redis-server
     need "redis-py" python3-redis python_module redis
     need "RQ" python3-rq python_module rq
+    need "Celery" python3-celery python_module celery
     need "curl" curl command -v curl
     need "LMDB and its headers" liblmdb-dev library lmdb
 }

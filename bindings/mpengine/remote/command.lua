@@ -160,9 +160,9 @@ local function list_dead(run)
     local envelope = require "mpengine.remote.envelope"
     for _, letter in ipairs(run "DEAD") do
         local id, at, how, sealed = table.unpack(letter)
-        local task = envelope.read_task(sealed, envelope.content(sealed))
+        local ok, _, _, _, name = envelope.read_task(sealed, envelope.content(sealed))
         io.write(("%s  %s  %s  %s\n"):format(id:gsub(" ", "/"), os.date("%Y-%m-%d %H:%M:%S", at // 1000),
-            HOW[how] or how, task and task.name or "?"))
+            HOW[how] or how, ok and name or "?"))
     end
 end
 

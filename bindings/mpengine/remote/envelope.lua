@@ -27,25 +27,16 @@ end
 
 local FORMAT <const> = "<Bdds2" -- of the head
 
----@class mpengine.remote.Task
----@field flags integer
----@field timeout number seconds, 0: none
----@field expires number a time of os.time, 0: never
----@field name string of the function
----@field from integer where its arguments begin in the bytes
-
 envelope.ITEMS, envelope.STAR, envelope.PACK = 1, 2, 4 -- flags: items for a call each, which are lists of
                                                        -- arguments, whose results are all wanted
 
 --- The head of a task, for core.envelope_seal.
 function envelope.head(flags, timeout, expires, name) return string.pack(FORMAT, flags, timeout, expires, name) end
 
---- What a task has in its head, from its place in the bytes on; nil when they are damaged.
----@return mpengine.remote.Task?
-function envelope.read_task(bytes, from)
-    local ok, flags, timeout, expires, name, rest = pcall(string.unpack, FORMAT, bytes, from)
-    if ok then return { flags = flags, timeout = timeout, expires = expires, name = name, from = rest } end
-end
+--- What a task has in its head, from its place in the bytes on: true, flags, seconds that it may run (0: any),
+--- a time of os.time when it expires (0: never), name of the function, where its arguments begin. False for
+--- damaged bytes.
+function envelope.read_task(bytes, from) return pcall(string.unpack, FORMAT, bytes, from) end
 
 --- The place of the content in a message that has been verified, or is only shown.
 function envelope.content(sealed) return sealed:byte(1) == 49 and 34 or 2 end

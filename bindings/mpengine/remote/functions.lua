@@ -35,6 +35,8 @@ local function upvalues(f)
     return #list > 0 and ", which closes over " .. table.concat(list, ", ") or ""
 end
 
+local last -- the name of the last call
+
 --- The name of argument n of a call, a function or a name; raises for what has none.
 ---@param call string
 ---@param n integer
@@ -42,7 +44,11 @@ end
 ---@return string
 function functions.name(call, n, f)
     if type(f) == "string" then
-        if f:find("^[%w_.%-/]+$") then return f end
+        if f == last then return f end
+        if f:find("^[%w_.%-/]+$") then
+            last = f
+            return f
+        end
         check.wrong(call, n, ("'%s' is no name of a function (\"module.function\" expected)"):format(f))
     end
     if not check.is_callable(f) then check.fail(call, n, "function or its name", f) end

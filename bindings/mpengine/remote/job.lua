@@ -15,8 +15,8 @@ function job.open(of)
 end
 
 local function prepare(sealed)
-    local task = envelope.read_task(sealed, envelope.content(sealed))
-    return functions.find(task.name), task.flags, object.decode_part(manager, task.name, sealed, task.from)
+    local _, flags, _, _, name, from = envelope.read_task(sealed, envelope.content(sealed))
+    return functions.find(name), flags, object.decode_part(manager, name, sealed, from)
 end
 
 --- Runs a task, whose message the worker has verified: the bytes of its outcome.

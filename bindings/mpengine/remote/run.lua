@@ -50,14 +50,19 @@ end
 
 --- Starts a task; run.tend must follow.
 ---@param handle mp.Pool
----@param self mpengine.remote.Run with id, owner and queue
+---@param queue table
+---@param id string
+---@param owner string
 ---@param sealed string its message
 ---@param timeout number seconds, 0: none
-function run.start(handle, self, sealed, timeout)
+---@return mpengine.remote.Run
+function run.start(handle, queue, id, owner, sealed, timeout)
     local pool = handle.pool
-    self.f_id, self.items, self.open = function_of(pool), core.encode_args("Pool", 0, sealed), true
+    local self = setmetatable({ id = id, owner = owner, queue = queue, f_id = function_of(pool),
+        items = core.encode_args("Pool", 0, sealed), open = true, queued = false }, Run)
     if timeout > 0 then self.timeout, self.mode = timeout, pool_worker.APPLY | pool_worker.TIMED end
-    schedule.enqueue(pool, setmetatable(self, Run))
+    schedule.enqueue(pool, self)
+    return self
 end
 
 --- Gives the processes of the pool what was started.

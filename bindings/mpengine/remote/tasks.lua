@@ -184,7 +184,7 @@ local function reap()
 end
 ]]
 
--- ARGV: number of the step, numbers of steps that are over; then tasks in groups: their tail, delay in ms, how many, and
+-- ARGV: number of the step, numbers of steps that are over; then tasks in groups: tail, delay in ms, how many, and
 -- id and payload of each.
 tasks.SUBMIT = client.script(HEAD .. GIVE .. [[
 beat(me, lease, at)

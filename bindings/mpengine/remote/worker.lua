@@ -34,10 +34,14 @@ local function pattern_of(text)
     return "^" .. text:gsub("[%^%$%(%)%%%.%[%]%+%-%?]", "%%%0"):gsub("%*", ".*") .. "$"
 end
 
+--- Whether a function may be run: mostly the last one that may.
 local function is_allowed(w, name)
-    if not w.allow then return true end
+    if not w.allow or w.allowed == name then return true end
     for _, pattern in ipairs(w.allow) do
-        if name:find(pattern) then return true end
+        if name:find(pattern) then
+            w.allowed = name
+            return true
+        end
     end
     return false
 end
@@ -63,6 +67,7 @@ local function parcel_for(q, size)
     if last and not last.is_sent and last.count < scripts.MOST and last.size + size <= BYTES then return last end
     last = { results = {}, others = {}, count = 0, size = 0 }
     table.insert(q.parcels, last)
+    q.stir:set()
     return last
 end
 
@@ -83,7 +88,6 @@ local function tell(q, owner, kind, id, bytes)
         local n = #parcel.others
         parcel.others[n + 1], parcel.others[n + 2], parcel.others[n + 3] = kind, id, bytes
     end
-    q.stir:set()
 end
 
 --- A task that ran has ended.
@@ -107,27 +111,33 @@ local function finished(r, bytes, took, err)
     ended(r, err.kind == "worker_died" and "x" or "f", outcome.of_error(q.w.manager, err))
 end
 
---- The task in a message, or nil and why it is refused.
+--- The timeout of the task in a message, or nil and why it is refused.
 local function read(q, id, sealed)
     local from, why = core.envelope_open(q.w.key, q.place, id, sealed)
-    local task = from and envelope.read_task(sealed, from)
-    if not task then return nil, "the task is refused: " .. (why or "it is damaged") end
-    if task.expires > 0 and task.expires < os.time() then return nil, "the task has expired" end
-    if not is_allowed(q.w, task.name) then
-        return nil, ("the worker does not allow '%s' (--allow)"):format(task.name)
+    if not from then return nil, "the task is refused: " .. why end
+    local ok, _, timeout, expires, name = envelope.read_task(sealed, from)
+    if not ok then return nil, "the task is refused: it is damaged" end
+    if expires > 0 and expires < os.time() then return nil, "the task has expired" end
+    if not is_allowed(q.w, name) then return nil, ("the worker does not allow '%s' (--allow)"):format(name) end
+    return timeout
+end
+
+--- The client that has submitted a task: mostly that of the last one.
+local function owner_of(q, id)
+    if id:find(q.prefix, 1, true) ~= 1 then
+        q.owner = id:match "^%S+"
+        q.prefix = q.owner .. " "
     end
-    return task
+    return q.owner
 end
 
 --- Starts a task; run.tend must follow.
 local function start(q, id, sealed)
     if q.runs[id] then return end
-    local task, why = read(q, id, sealed)
-    if not task then return tell(q, nil, "f", id, outcome.of_error(q.w.manager, { message = why })) end
-    local r = { id = id, owner = id:match "^%S+", queue = q }
-    q.runs[id] = r
+    local timeout, why = read(q, id, sealed)
+    if not timeout then return tell(q, nil, "f", id, outcome.of_error(q.w.manager, { message = why })) end
     q.running = q.running + 1
-    run.start(q.w.pool, r, sealed, task.timeout)
+    q.runs[id] = run.start(q.w.pool, q, id, owner_of(q, id), sealed, timeout)
 end
 
 --- How many tasks it may have: one for each process, and in advance what is short.
@@ -333,7 +343,7 @@ function worker.run(url, options, started)
     w.pool = Pool { processes = options.processes, initializer = job.open, initargs = { manager } }
     for i, name in ipairs(options.queues) do
         w.queues[i] = { w = w, name = name, running = 0, runs = {}, parcels = {}, untold = 0, stir = co.Event(),
-            resumed = {}, resumed_at = core.now(), looked_at = 0, ended = finished,
+            resumed = {}, resumed_at = core.now(), looked_at = 0, prefix = " ", ended = finished,
             place = ("%s/%s "):format(manager.namespace, name) }
     end
     listen(w)
