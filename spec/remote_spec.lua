@@ -568,6 +568,25 @@ describe("a remote list", function()
 end)
 
 describe("a remote array", function()
+  it("calculates as a local one with a copy, and names the methods that it does not have", function()
+    ok [[
+      local i, d = m:Array("mi", "i", { 3, -1, 4 }), m:Array("md", "d", { 0.5, 1.5 })
+      eq({ i:sum(), i:min(), i:max(), i:shape(), d:sum(), d:max() }, { 6, -1, 4, 3, 2.0, 1.5 })
+      eq({ i:dot(i), i:dot(mp.Array("i", { 1, 2, 3 })), d:dot(d) }, { 26, 13, 2.5 })
+      raises("argument #1 must be of type 'i', got one of 'd'", i.dot, i, d)
+      raises("argument #1 must be an array, got table", i.dot, i, { 1 })
+      raises("elements of type 'c' are not numbers", function() m:Array("mc", "c", 2):sum() end)
+      for _, name in ipairs{ "view", "field", "reshape", "row", "col", "get", "scale", "axpy" } do
+        raises("Array:" .. name .. ": an array of a manager of a URL does not have this", i[name], i, 1, 2)
+      end
+      eq(i:string(2, 2), ("<i4"):pack(-1))
+      i:set_string(("<i4i4"):pack(7, 8), 2)
+      eq(i:totable(), { 3, 7, 8 })
+      raises("3 bytes are not whole elements of 4 bytes", i.set_string, i, "abc")
+      raises("2 elements from 3 on do not fit in 3", i.set_string, i, ("x"):rep(8), 3)
+    ]]
+  end)
+
   it("has the elements of its type, and refuses what does not fit", function()
     ok [[
       local a = m:Array("a", "i", { 1, 2, 3 })
@@ -720,7 +739,7 @@ describe("arguments of every kind", function()
         { "Queue", m:Queue("q", 5), "put get put_nowait get_nowait qsize empty full iter" },
         { "JoinableQueue", m:JoinableQueue("jq", 5), "put get task_done join" },
         { "Array", m:Array("a", "i", 5),
-          "totable set fill string set_string add compare_exchange get_lock guard" },
+          "totable set fill string set_string add compare_exchange get_lock guard sum min max dot shape" },
         { "Value", m:Value("v", "i", 5), "add compare_exchange get_lock guard" },
         { "Dict", d, "get set has setdefault pop popitem keys values items update clear copy incr modify" },
         { "List", l, "append insert pop remove extend index sort reverse clear copy" },

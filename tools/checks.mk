@@ -35,8 +35,10 @@ chaos: all
 
 # A storm of kill -9 over workers, submitters, owners and a Redis server, over a bad line, for SECONDS each.
 chaos-redis: all
-	timeout $$(($(or $(SECONDS),60) + 300)) $(BUILD)/mpengine spec/chaos/redis.lua $(or $(SECONDS),60)
-	timeout $$(($(or $(SECONDS),60) + 300)) $(BUILD)/mpengine spec/chaos/redis.lua $(or $(SECONDS),60) '' everysec
+	for mode in always everysec cut; do \
+		timeout $$(($(or $(SECONDS),60) + 300)) $(BUILD)/mpengine spec/chaos/redis.lua $(or $(SECONDS),60) '' $$mode \
+			|| exit 1; \
+	done
 
 # So many CONNECTIONS, one after another, to a server with WORKERS, and nothing grows.
 soak: all

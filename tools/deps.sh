@@ -63,6 +63,7 @@ need_test() {
     need "redis-server" redis-server command -v redis-server
     need "Python 3, for clients and servers that are not ours" python3 command -v /usr/bin/python3
     need "openssl, a client of TLS" openssl command -v openssl
+    need "ip, for partitions of networks" iproute2 command -v ip
     need "prlimit, setpriv and unshare" util-linux command -v setpriv
     need "curl, a client of the servers" curl command -v curl
     need "websockets, a client of the servers" python3-websockets python_module websockets

@@ -11,11 +11,11 @@ local function read_to_end(command)
   return text
 end
 
---- Starts a server, with further arguments for it: its directory, URL and pid.
-function redis.start(arguments, dir)
+--- Starts a server, with further arguments for it, by the words `before` it: its directory, URL and pid.
+function redis.start(arguments, dir, before)
   dir = dir or read_to_end "mktemp -d":match "[^\n]+"
-  local log = assert(io.popen(("exec %s --port 0 --unixsocket %s/socket --dir %s --save '' %s 2>&1"):format(
-    redis.program, dir, dir, arguments or "")))
+  local log = assert(io.popen(("exec %s %s --port 0 --unixsocket %s/socket --dir %s --save '' %s 2>&1"):format(
+    before or "", redis.program, dir, dir, arguments or "")))
   local lines = {}
   for line in log:lines() do
     lines[#lines + 1] = line

@@ -164,29 +164,70 @@ function methods:fill(value)
     write(c, self, s, 1, pack(s, value, "Array:fill: value"):rep(s.count))
 end
 
-local function check_text(call, s)
-    if s.code == "c" then return end
-    error(("Array:%s: an array of type 'c' expected, this one is of '%s'"):format(call, s.code))
-end
-
---- The bytes of an array of characters.
+--- The bytes of some elements.
 function methods:string(first, last)
     local c, s = object.check(self, Array, "string"), shape(self)
-    check_text("string", s)
     first, last = part("string", s, first, last)
     return first > last and "" or read(c, self, s, first, last)
 end
 
+--- Stores the bytes of whole elements from place `at` (1) on, in one step.
 function methods:set_string(bytes, at)
     local c, s = object.check(self, Array, "set_string"), shape(self)
-    check_text("set_string", s)
     check.type("Array:set_string", 1, bytes, "string")
-    if bytes == "" then return end
+    if #bytes % s.size ~= 0 then
+        error(("Array:set_string: %d bytes are not whole elements of %d bytes"):format(#bytes, s.size))
+    end
+    local n = #bytes // s.size
     at = integer("set_string", "at", at, 1)
+    if n == 0 then return end
     within(":set_string", s, at)
-    within(":set_string", s, at + #bytes - 1)
+    if at + n - 1 > s.count then
+        error(("Array:set_string: %d elements from %d on do not fit in %d"):format(n, at, s.count))
+    end
     write(c, self, s, at, bytes)
 end
+
+-- ---- calculations ----------------------------------------------------------------------------
+
+--- A copy of all elements of one moment, with which a local array calculates.
+local function copy(c, self, s)
+    local array = mp.RawArray(s.code, s.count)
+    array:set_string(read(c, self, s, 1, s.count))
+    return array
+end
+
+for _, name in ipairs { "sum", "min", "max" } do
+    methods[name] = function(self)
+        local c, s = object.check(self, Array, name), shape(self)
+        local array = copy(c, self, s)
+        return array[name](array)
+    end
+end
+
+--- The sum of the products with an array, of a manager or a local one, of the same type and length.
+function methods:dot(other)
+    local c, s = object.check(self, Array, "dot"), shape(self)
+    if getmetatable(other) == Array then other = copy(object.check(other, Array, "dot"), other, shape(other)) end
+    return copy(c, self, s):dot(other)
+end
+
+--- The number of elements.
+function methods:shape()
+    object.check(self, Array, "shape")
+    return shape(self).count
+end
+
+-- A view would be of a copy, and what changes all elements by what they are would be many steps.
+for _, name in ipairs { "view", "field", "reshape", "row", "col", "get", "scale", "axpy" } do
+    methods[name] = function(self)
+        object.check(self, Array, name)
+        error(("Array:%s: an array of a manager of a URL does not have this; totable and set copy its elements")
+            :format(name))
+    end
+end
+
+-- ---- the object ------------------------------------------------------------------------------
 
 --- Adds to an element, as one step: the new value.
 function methods:add(i, delta)
