@@ -226,10 +226,11 @@ describe("mpengine dump", function()
 
   it("works when the main process is dead", function()
     with_program([[
-      local q, pids = mp.Queue{ name = "never" }, mp.Queue()
-      local p = mp.Process{ target = function() co.spawn(co.sleep, 1000) q:get() end, name = "orphan",
+      local q, ready = mp.Queue{ name = "never" }, mp.Event()
+      local p = mp.Process{ target = function() co.spawn(co.sleep, 1000) ready:set() q:get() end, name = "orphan",
         detach = true }
       p:start()
+      ready:wait()
       io.stdout:write(p.pid, "\n") io.stdout:flush()
       mp.sleep(1000)
     ]], function(pid, _, line)
