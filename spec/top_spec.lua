@@ -58,18 +58,98 @@ describe("mpengine top", function()
         press "n"
         screen "by name"
         press("Down", "Enter")
-        screen("process ", "task main", "q quit  arrows, space scroll")
+        screen("process ", "task main", "q quit  arrows, j, k, PgUp, PgDn, space scroll")
         press "b"
         screen("by name", "mp.Queue 'never'")
         resize(50, 10)
         width, height = widest(screen("program " .. pid, "q quit"))
         assert.truthy(width <= 50 and height <= 10)
-        resize(120, 40)
+        resize(80, 24)
+        width, height = widest(screen("program " .. pid, "mp.Queue 'never'", "q quit  arrows, j, k, PgUp, PgDn move"))
+        assert.truthy(width <= 80 and height <= 24)
+        resize(130, 40)
         screen("sort: c CPU m memory t tasks n name p pid")
         press "q"
         local last = screen "status 0"
         assert.falsy(last:find("PROCESS", 1, true)) -- the screen is as it was before
       end)
+    end)
+  end)
+
+  -- The row that is chosen has a style of its own.
+  local function chosen(styled) return styled:match "\27%[7m([^\27]*)" end
+
+  it("moves in a list that is longer than the screen, and in the other one after Tab", function()
+    with_program([[
+      local list = {}
+      for i = 1, 40 do
+        list[i] = mp.Queue{ name = ("q%02d"):format(i) }
+        for j = 1, 100 - i do list[i]:put(j) end
+      end
+      local ready = mp.Semaphore(0)
+      for i = 1, 20 do
+        mp.Process{ target = function() ready:release() mp.sleep(1000) end, name = ("p%02d"):format(i) }:start()
+      end
+      for i = 1, 20 do ready:acquire() end
+    ]] .. READY .. "mp.sleep(1000)", function(pid)
+      terminal.run(("%s top %d"):format(quote(support.command), pid), function(t)
+        t.screen("PROCESS 1-10/21", "OBJECT 1-10/40", "'q01'")
+        t.press "n"
+        t.screen("by name", "PROCESS 1-10/21", "p01")
+        t.press("Home", "Down", "j", "j", "Up", "k")
+        t.styled(function(text) return (chosen(text) or ""):find "p01" end)
+        t.press "PageDown"
+        t.styled(function(text) return (chosen(text) or ""):find "p10" end)
+        t.press "G"
+        t.screen("PROCESS 12-21/21", "p20")
+        t.styled(function(text) return (chosen(text) or ""):find "p20" end)
+        t.press("Tab", "PageDown", "PageDown")
+        t.screen("OBJECT 14-23/40", "'q19'")
+        t.styled(function(text) return (chosen(text) or ""):find "'q19'" end)
+        t.press "End"
+        t.screen("OBJECT 31-40/40", "'q40'")
+        t.press "g"
+        t.screen("OBJECT 1-10/40", "PROCESS 12-21/21")
+        t.resize(60, 12)
+        t.screen("/21", "OBJECT 1-4/40")
+        t.resize(80, 24)
+        t.screen("PROCESS 12-21/21", "OBJECT 1-10/40")
+        t.press "Enter"
+        t.screen("process p20", "b back")
+        t.press "q"
+        t.screen "status 0"
+      end)
+    end)
+  end)
+
+  it("shows names by their columns", function()
+    with_program([[
+      local q = mp.Queue{ name = ("\u{65e5}"):rep(30) }
+      q:put(1)
+      local ready = mp.Event()
+      mp.Process{ target = function() ready:set() mp.sleep(1000) end, name = ("\u{e9}"):rep(20) }:start()
+      ready:wait()
+    ]] .. READY .. "mp.sleep(1000)", function(pid)
+      in_terminal(pid, function(screen)
+        local shown = screen("MainProcess", "mp.Queue '")
+        assert.truthy(shown:find(("\u{e9}"):rep(18) .. " waiting", 1, true), shown)
+        assert.truthy(shown:find("mp.Queue '" .. ("\u{65e5}"):rep(9) .. " 1 items", 1, true), shown)
+      end)
+    end)
+  end)
+
+  it("shows so many frames, an interval apart", function()
+    with_program(WORK, function(pid)
+      local r = run("top", "--interval=0.1", "-n", "3", tostring(pid), "</dev/null")
+      assert.equal(0, r.status)
+      local _, frames = r.stdout:gsub("program " .. pid .. ":", "")
+      assert.equal(3, frames)
+      terminal.run(("%s top --interval 0.1 -n 2 %d"):format(quote(support.command), pid), function(t)
+        t.screen "status 0"
+      end)
+      for _, wrong in ipairs { "--interval=x", "--interval=0", "-n 0", "-n 1.5" } do
+        assert.equal(2, run("top", wrong, tostring(pid)).status)
+      end
     end)
   end)
 

@@ -30,12 +30,12 @@ _mpengine() {
     fi
     case $previous in
         --key-file | --ca | -o) _mpengine_files ''; return ;;
-        -j | --queue | --allow | --namespace | --lease | --grace | --seconds | -e | -l) return ;;
+        -j | --queue | --allow | --namespace | --lease | --grace | --seconds | --interval | -n | -e | -l) return ;;
     esac
     case $verb in
         ps) _mpengine_words -h --help ;;
         dump) _mpengine_words --json -h --help $(_mpengine_pids) ;;
-        top) _mpengine_words --namespace --ca -h --help $(_mpengine_pids) ;;
+        top) _mpengine_words --interval -n --namespace --ca -h --help $(_mpengine_pids) ;;
         trace | profile) _mpengine_words -o --seconds -h --help $(_mpengine_pids) ;;
         worker)
             _mpengine_words -j --queue --allow --key-file --namespace --ca --lease --grace -h --help

@@ -8,6 +8,7 @@ local counter = 0
 
 --- Runs a shell command in a terminal of 80x24; calls use(t):
 ---   t.screen(text…)   waits until all of them are on the screen; what is on it
+---   t.styled(accepts) waits until accepts(what is on it, with its styles)
 ---   t.press(key…)     as tmux names them: "Enter", "C-c", "Up"
 ---   t.type(text)      types a text as it is; t.line(text) with Enter
 ---   t.resize(columns, lines)
@@ -32,6 +33,14 @@ function terminal.run(command, use)
     end)
     if not found then error(("'%s' is not on the screen:\n%s"):format(missing, shown), 2) end
     return shown
+  end
+  function t.styled(accepts)
+    local shown
+    local found = support.eventually(function()
+      shown = shell(tmux .. " capture-pane -p -e")
+      return accepts(shown)
+    end)
+    if not found then error("what is on the screen is not accepted:\n" .. shown, 2) end
   end
   function t.press(...) shell(tmux .. " send-keys " .. table.concat({ ... }, " ")) end
   function t.type(text) shell(("%s send-keys -l -- %s"):format(tmux, quote(text))) end

@@ -66,6 +66,16 @@ local function seconds_of(word)
     return seconds and seconds > 0 and seconds <= SECONDS_MAX and seconds or nil
 end
 
+-- Of top: the field, how its text is read, what is expected.
+local NUMBERS <const> = {
+    { "interval", function(word) return seconds_of(word) and math.max(seconds_of(word), 0.1) end,
+        "--interval expects a number of seconds above 0" },
+    { "count", function(word)
+        local n = math.tointeger(tonumber(word))
+        return n and n > 0 and n or nil
+    end, "-n expects a number of frames" },
+}
+
 --- Options and a pid: { json =, pid = }; or nil and the exit status. Known options are a name, or for
 --- those with a value { name }.
 local function parse(name, argv, known)
@@ -97,6 +107,12 @@ local function parse(name, argv, known)
         return usage(("--seconds expects a number above 0, not '%s'"):format(core.escaped(options.seconds)))
     end
     options.seconds = seconds_of(options.seconds) or SECONDS
+    for _, field in ipairs(NUMBERS) do
+        local key, read, expected = table.unpack(field)
+        local given = options[key]
+        options[key] = given and read(given)
+        if given and not options[key] then return usage(("%s, not '%s'"):format(expected, core.escaped(given))) end
+    end
     return options
 end
 
@@ -119,7 +135,8 @@ end
 command.usage = {
     ps = "usage: mpengine ps",
     dump = "usage: mpengine dump [PID] [--json]",
-    top = "usage: mpengine top [PID]",
+    top = "usage: mpengine top [--interval S] [-n N] [PID]\n"
+        .. "       mpengine top [--interval S] [-n N] [--namespace NAME] [--ca FILE] URL",
     trace = "usage: mpengine trace [PID] -o FILE.json|FILE.html [--seconds 5]",
     ["--trace"] = "usage: mpengine --trace=FILE.json|FILE.html script.lua [args]",
     profile = "usage: mpengine profile [PID] -o FILE.folded|FILE.svg [--seconds 5]",
@@ -182,14 +199,20 @@ end
 
 --- The terminal is left as it was, whatever ends it.
 function command.top(argv)
-    local options, code = parse("top", argv, { ["--help"] = "help", ["-h"] = "help" })
+    local options, code = parse("top", argv, {
+        ["--help"] = "help", ["-h"] = "help", ["--interval"] = { "interval" }, ["-n"] = { "count" },
+    })
     if not options then return code end
     if options.help then return output("top", command.usage.top .. "\n") end
     local program, status = choose("top", options.pid)
     if not program then return status end
-    local message, frame = require("mpengine.look.top").of(program)
+    local written = 0
+    local message = require("mpengine.look.top").of(program, options, function(frame)
+        written = output("top", frame)
+        return written == 0
+    end)
     if message then return refuse("top", message) end
-    return output("top", frame or "")
+    return written
 end
 
 command.refuse = refuse

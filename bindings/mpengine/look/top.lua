@@ -4,6 +4,7 @@ local core = require "mpengine.core"
 local _ENV <const> = core.globals -- luacheck: ignore
 local dump = require "mpengine.look.dump"
 local proc = require "mpengine.look.proc"
+local screen = require "mpengine.look.screen"
 local text = require "mpengine.look.text"
 
 local top = {}
@@ -123,35 +124,73 @@ local function head_of(program, seen)
 end
 
 local function process_row(p)
-    return ("%7d  %-18s %-8s %5.0f  %9s  %6d"):format(p.pid, core.escaped(p.name):sub(1, 18), p.state, p.share,
+    return ("%7d  %s %-8s %5.0f  %9s  %6d"):format(p.pid, screen.fit(core.escaped(p.name), 18), p.state, p.share,
         text.bytes(p.memory), p.tasks)
 end
 
 local function object_row(o)
     local moves = o.is_queue and ("%8.0f %8.0f"):format(o.put_rate, o.get_rate) or (" "):rep(17)
-    return ("%-28s %-22s %4d %s"):format(o.title:sub(1, 28), o.state:sub(1, 22), o.waiting, moves)
+    return ("%s %s %4d %s"):format(screen.fit(o.title, 28), screen.fit(o.state, 22), o.waiting, moves)
 end
 
---- The lines of the overview: a list, and the one that is chosen.
+local PROCESSES <const> = {
+    key = "pid", row = process_row,
+    head = function(part, sort_name)
+        return ("%7s  %-18s %-8s %5s  %9s  %6s   by %s"):format("PID", "PROCESS" .. part, "STATE", "CPU %", "MEMORY",
+            "TASKS", sort_name)
+    end,
+}
+local OBJECTS <const> = {
+    key = "handle", row = object_row,
+    head = function(part)
+        return ("%-28s %-22s %4s %8s %8s"):format("OBJECT" .. part, "STATE", "WAIT", "PUTS/s", "GETS/s")
+    end,
+}
+
+--- The place of what is chosen in a list: it stays chosen wherever it is moved.
+local function place_of(ui, kind, list)
+    local chosen = ui.chosen[kind]
+    for i, item in ipairs(list) do
+        if item[kind.key] == chosen.key then chosen.at = i end
+    end
+    chosen.at = math.max(1, math.min(chosen.at, #list))
+    chosen.key = list[chosen.at] and list[chosen.at][kind.key]
+    return chosen.at
+end
+
+--- Adds so many lines of a list, those around the chosen one, and says which they are when there are more.
+local function add_list(ui, out, kind, list, shown)
+    local at = place_of(ui, kind, list)
+    local first = math.max(1, math.min(at - shown // 2, #list - shown + 1))
+    local last = math.min(#list, first + shown - 1)
+    local part = last - first + 1 < #list and (" %d-%d/%d"):format(first, last, #list) or ""
+    out[#out + 1] = kind.head(part, SORTS[ui.sort][1])
+    for i = first, last do
+        out[#out + 1] = kind.row(list[i])
+        if i == at and ui.kind == kind then ui.mark = #out end
+    end
+    ui.page[kind] = math.max(1, shown - 1)
+end
+
+local POOLS <const> = 3 -- lines of them on a screen
+
+local function add_pools(out, pools, most)
+    for i = 1, math.min(#pools, most) do out[#out + 1] = pools[i] end
+    if #pools > most then out[#out] = ("%s, and %d more pools"):format(out[#out], #pools - most) end
+end
+
+--- The lines of the overview, on a screen of so many lines or all of them. ui.mark is the one that is chosen.
 local function overview(ui, seen, lines)
     local out = { head_of(ui.program, seen) }
     sort(seen.processes, SORTS[ui.sort][2])
     sort(seen.objects, by_interest)
-    for _, line in ipairs(seen.pools) do out[#out + 1] = line end
-    local room = math.max(3, lines and lines - #out - 4 or math.huge)
-    local shown = math.min(#seen.processes, math.max(2, math.ceil(room / 2), room - #seen.objects))
-    ui.chosen = math.max(1, math.min(ui.chosen, #seen.processes))
-    local first = lines and math.max(1, math.min(ui.chosen - shown // 2, #seen.processes - shown + 1)) or 1
-    out[#out + 1] = ("%7s  %-18s %-8s %5s  %9s  %6s   by %s"):format("PID", "PROCESS", "STATE", "CPU %", "MEMORY",
-        "TASKS", SORTS[ui.sort][1])
-    local mark
-    for i = first, math.min(#seen.processes, first + shown - 1) do
-        out[#out + 1] = process_row(seen.processes[i])
-        if i == ui.chosen then mark = #out end
-    end
-    out[#out + 1] = ("%-28s %-22s %4s %8s %8s"):format("OBJECT", "STATE", "WAIT", "PUTS/s", "GETS/s")
-    for _, o in ipairs(seen.objects) do out[#out + 1] = object_row(o) end
-    return out, mark
+    add_pools(out, seen.pools, lines and POOLS or math.huge)
+    local room = lines and math.max(2, lines - #out - 3) or math.maxinteger
+    local shown = math.max(math.min(#seen.processes, room - 1, math.max(room // 2, room - #seen.objects)), 1)
+    ui.mark = nil
+    add_list(ui, out, PROCESSES, seen.processes, shown)
+    add_list(ui, out, OBJECTS, seen.objects, room - shown)
+    return out
 end
 
 --- The lines of a dump: of the process that is looked into, or of all.
@@ -162,8 +201,9 @@ local function inside(ui)
 end
 
 local HELP <const> = {
-    overview = "q quit  arrows choose  enter look into  d dump  sort: c CPU m memory t tasks n name p pid",
-    inside = "q quit  arrows, space scroll  enter, b back",
+    overview = "q quit  arrows, j, k, PgUp, PgDn move  Tab other list  Enter look into  d dump  "
+        .. "sort: c CPU m memory t tasks n name p pid",
+    inside = "q quit  arrows, j, k, PgUp, PgDn, space scroll  Enter, b back",
 }
 
 -- ---- the terminal ----
@@ -181,18 +221,19 @@ end
 local function draw(ui)
     local lines, columns = core.terminal_size(1)
     columns, lines = columns or COLUMNS, lines or LINES
-    local list, mark
+    local list
     if ui.inside then
-        list = inside(ui)
+        list, ui.mark = inside(ui), nil
+        ui.page.inside = math.max(1, lines - 2)
         ui.scroll = math.max(0, math.min(ui.scroll, #list - (lines - 1)))
-        list = table.move(list, ui.scroll + 1, #list, 1, {})
+        list = table.move(list, ui.scroll + 1, ui.scroll + lines - 1, 1, {})
     else
-        list, mark = overview(ui, ui.seen, lines)
+        list = overview(ui, ui.seen, lines)
     end
     local out = { "\27[H" }
     for i = 1, lines - 1 do
-        local line = (list[i] or ""):sub(1, columns)
-        out[#out + 1] = (i == mark and "\27[7m%s\27[0m\27[K\r\n" or "%s\27[K\r\n"):format(line)
+        local line = screen.cut(list[i] or "", columns)
+        out[#out + 1] = (i == ui.mark and "\27[7m%s\27[0m\27[K\r\n" or "%s\27[K\r\n"):format(line)
     end
     out[#out + 1] = ("\27[2m%s\27[0m\27[K"):format((ui.inside and HELP.inside or HELP.overview):sub(1, columns - 1))
     write(table.concat(out))
@@ -200,7 +241,7 @@ end
 
 local function look_into(ui, whole)
     local found = dump.of(ui.program)
-    local process = not whole and ui.seen.processes[ui.chosen]
+    local process = not whole and ui.seen.processes[ui.chosen[PROCESSES].at]
     if process then
         for i = #found.processes, 1, -1 do
             if found.processes[i].pid ~= process.pid then table.remove(found.processes, i) end
@@ -209,8 +250,12 @@ local function look_into(ui, whole)
     ui.inside, ui.scroll = text.dump(found), 0
 end
 
-local KEYS <const> = { ["\27[A"] = "up", ["\27[B"] = "down", ["\27OA"] = "up", ["\27OB"] = "down", k = "up", j = "down",
-    ["\27[5~"] = "page_up", ["\27[6~"] = "page_down", [" "] = "page_down", ["\r"] = "enter", ["\n"] = "enter" }
+local KEYS <const> = {
+    ["\27[A"] = "up", ["\27[B"] = "down", ["\27OA"] = "up", ["\27OB"] = "down", k = "up", j = "down",
+    ["\27[5~"] = "page_up", ["\27[6~"] = "page_down", [" "] = "page_down", ["\r"] = "enter", ["\n"] = "enter",
+    ["\27[H"] = "home", ["\27OH"] = "home", ["\27[1~"] = "home", g = "home", ["\27[F"] = "last", ["\27OF"] = "last",
+    ["\27[4~"] = "last", G = "last", ["\t"] = "tab",
+}
 
 --- The keys in what was read, one by one.
 local function keys_in(bytes)
@@ -222,12 +267,21 @@ local function keys_in(bytes)
     return list
 end
 
+--- By how much a key moves, in a list that shows a page at a time; nil: it does not.
+local function step_of(key, page)
+    return ({ up = -1, down = 1, page_up = -page, page_down = page, home = -math.maxinteger // 2,
+        last = math.maxinteger // 2 })[key]
+end
+
 local function press_inside(ui, key)
-    local lines = core.terminal_size(1)
-    local page = (lines or LINES) - 2
-    local by = ({ up = -1, down = 1, page_up = -page, page_down = page })[key]
+    local by = step_of(key, ui.page.inside)
     if by then ui.scroll = ui.scroll + by end
     if key == "enter" or key == "b" or key == "\27" then ui.inside = nil end
+end
+
+local function move(ui, by)
+    local chosen = ui.chosen[ui.kind]
+    chosen.at, chosen.key = math.max(1, chosen.at + by), nil
 end
 
 local function press(ui, key)
@@ -235,8 +289,10 @@ local function press(ui, key)
         ui.ended = true
     elseif ui.inside then
         press_inside(ui, key)
-    elseif key == "up" or key == "down" then
-        ui.chosen = ui.chosen + (key == "up" and -1 or 1)
+    elseif step_of(key, 1) then
+        move(ui, step_of(key, ui.page[ui.kind]))
+    elseif key == "tab" then
+        ui.kind = ui.kind == PROCESSES and OBJECTS or PROCESSES
     elseif key == "enter" or key == "d" then
         look_into(ui, key == "d")
     elseif SORTS[key] then
@@ -251,35 +307,52 @@ local function read_keys(ui, seconds)
     for _, key in ipairs(keys_in(bytes or "")) do press(ui, key) end
 end
 
+local function ended_text(program) return ("the program with pid %d has ended"):format(program.pid) end
+
 local function live(ui)
     local signal = require("mpengine.signal").signal
     signal("WINCH", function() draw(ui) end)
-    local due = core.now() + PERIOD
+    local due, left = core.now() + ui.interval, ui.count
     while not ui.ended do
         draw(ui)
         read_keys(ui, math.max(0, due - core.now()))
         if core.now() >= due then
+            left = left - 1
+            if left == 0 then return nil end
             ui.seen = measure(ui.program, ui.seen)
-            if #ui.seen.processes == 0 then return ("the program with pid %d has ended"):format(ui.program.pid) end
-            due = core.now() + PERIOD
+            if #ui.seen.processes == 0 then return ended_text(ui.program) end
+            due = core.now() + ui.interval
         end
+    end
+end
+
+--- Frames as plain lines, each over an interval.
+local function print_frames(ui, output)
+    for i = 1, ui.count do
+        core.sleep(ui.interval)
+        ui.seen = measure(ui.program, ui.seen)
+        if #ui.seen.processes == 0 then return ended_text(ui.program) end
+        if not output((i > 1 and "\n" or "") .. table.concat(overview(ui, ui.seen), "\n") .. "\n") then return nil end
     end
 end
 
 local ENTER <const>, LEAVE <const> = "\27[?1049h\27[?25l\27[2J", "\27[?25h\27[?1049l"
 
---- Shows a program until q is pressed, or it ends: nil, or a message. Without a terminal, one frame.
+--- Shows a program until q is pressed, or it ends: nil, or a message. Without a terminal, frames as plain
+--- lines, by output(text) -> could it be written?
 ---@param program mpengine.look.Program
+---@param opts { interval?: number, count?: integer }  seconds between frames, 1; how many: any, or 1 without a terminal
+---@param output fun(text: string): boolean
 ---@return string? message
----@return string? frame
-function top.of(program)
-    local ui = { program = program, sort = "c", chosen = 1, scroll = 0, seen = measure(program) }
-    if not (core.isatty(0) and core.isatty(1)) then
-        core.sleep(PERIOD)
-        local seen = measure(program, ui.seen)
-        if #seen.processes == 0 then return ("the program with pid %d has ended"):format(program.pid) end
-        return nil, table.concat((overview(ui, seen)), "\n") .. "\n"
-    end
+function top.of(program, opts, output)
+    local has_screen = core.isatty(0) and core.isatty(1)
+    local ui = {
+        program = program, sort = "c", kind = PROCESSES, scroll = 0, seen = measure(program),
+        chosen = { [PROCESSES] = { at = 1 }, [OBJECTS] = { at = 1 } },
+        page = { [PROCESSES] = 1, [OBJECTS] = 1, inside = 1 },
+        interval = opts.interval or PERIOD, count = opts.count or has_screen and math.huge or 1,
+    }
+    if not has_screen then return print_frames(ui, output) end
     core.terminal_keys(true)
     write(ENTER)
     local ok, message = pcall(live, ui)

@@ -35,6 +35,7 @@ picture is made again and again; else it is printed once, in plain lines.
   -n N                 how many pictures
   --namespace NAME     of the manager (default)
   --ca FILE            certificates, for rediss://
+  -h, --help           show this text
 ]=]
 
 USAGE.acl = [=[
