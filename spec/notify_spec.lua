@@ -89,6 +89,47 @@ describe("a service manager is told", function()
     assert.truthy(text:find "\nnothing was said in time", text)
   end)
 
+  it("what a plain script says, line by line, by path and by abstract name", function()
+    for _, kind in ipairs{ "path", "abstract" } do
+      local text = said([[
+        local stop = mp.Event()
+        mp.signal("TERM", function()
+          assert(mp.notify{ stopping = true, status = "ends" })
+          stop:set()
+        end)
+        assert(mp.notify{ status = "reads\na\27 file" })
+        assert(mp.notify{ reloading = true })
+        mp.Process(function() assert(not mp.notify{ status = "of a child" }) end):start()
+        mp.active_children()
+        assert(mp.notify{ ready = true, status = "serves" })
+        stop:wait()]], { kind = kind })
+      assert.truthy(text:find("^STATUS=reads\\na\\x1b file\nRELOADING=1\nMONOTONIC_USEC=%d+\nREADY=1\nSTATUS=serves\n"
+        .. "STOPPING=1\nSTATUS=ends\n0\n$"), text)
+    end
+  end)
+
+  it("by a script that is ready, that its tasks run, at half of the time of the watchdog", function()
+    local text = said([[
+      local stop = mp.Event()
+      mp.signal("TERM", function() mp.notify{ stopping = true } stop:set() end)
+      mp.notify{ ready = true }
+      mp.notify{ ready = true } -- one task gives the signs
+      stop:wait()]], { beats = 4 })
+    assert.truthy(text:find "^READY=1\nWATCHDOG=1\nSTOPPING=1\n0\n$", text)
+    text = said([[
+      mp.notify{ ready = true }
+      while true do end]], { beats = 1, seconds = 2 })
+    assert.truthy(text:find "^READY=1\nnothing was said in time\n", text)
+  end)
+
+  it("nothing by a script without a manager, and of what is no state", function()
+    support.ok[[
+      eq({ mp.notify{ ready = true } }, { nil, "no manager" })
+      raises({ "notify", "table expected" }, mp.notify, "ready")
+      raises({ "notify", "field 'ready' must be a boolean" }, mp.notify, { ready = 1 })
+      raises({ "notify", "'watchdog'" }, mp.notify, { watchdog = true })]]
+  end)
+
   it("nothing about a process that is not the one to be watched", function()
     support.ok([[
       local mp = require "mpengine"

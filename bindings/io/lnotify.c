@@ -38,7 +38,7 @@ notify_open(lua_State *L)
     socklen_t length = address_of(&address, name, size);
     int fd = -1;
     if (length)
-        fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        fd = mpe_fd_lift(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     else
         errno = EINVAL;
     if (fd >= 0 && connect(fd, (struct sockaddr *)&address, length) == 0) {

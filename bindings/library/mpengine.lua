@@ -114,6 +114,21 @@ function Supervisor:status() end
 --- In a child of a supervisor: it is ready. Elsewhere nothing.
 function mp.ready() end
 
+---@class mpengine.NotifyState
+---@field ready? boolean the program is ready, again after reloading
+---@field status? string one line, for people
+---@field reloading? boolean
+---@field stopping? boolean
+
+--- Tells the service manager that has started the program (systemd, Type=notify) its state. From ready = true on a task also
+--- tells it, twice in the time of WatchdogSec=, that tasks run, until the main chunk ends. Servers, supervisors and workers do
+--- all that themselves.
+---@async
+---@param state mpengine.NotifyState
+---@return true? done nil without such a manager, in a child, and when it cannot be told, which is reported once
+---@return string? reason
+function mp.notify(state) end
+
 ---@return mpengine.Process
 function mp.current_process() end
 ---@return mpengine.Process? parent nil in the first process

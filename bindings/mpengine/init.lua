@@ -46,6 +46,7 @@ local lazy = {
     stats = "mpengine.stats",
     dump = "mpengine.stats",
     metrics = "mpengine.stats",
+    notify = "mpengine.notify",
     SharedMemory = "mpengine.shared_memory",
     get_context = "mpengine.contexts",
     signal = "mpengine.signal",

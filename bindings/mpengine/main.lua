@@ -41,6 +41,11 @@ environment:
   MPENGINE_ARENA=name               share named objects with programs of this name
   MPENGINE_HISTORY=file             what was typed in the interactive mode; empty: is not kept
   MPENGINE_URL=redis://…            the server of worker and dead
+  UV_THREADPOOL_SIZE=8              threads of co.offload in each process
+  http_proxy, https_proxy, all_proxy, no_proxy     of requests
+  CURL_CA_BUNDLE, SSL_CERT_FILE     the certificates that servers are checked with
+  NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID       of systemd, for mp.notify
+  HOME, XDG_STATE_HOME, TERM, PATH  as in other programs
 ]=]
 
 local function fail(message, code)

@@ -4,6 +4,7 @@
 --- Only the first process of a program tells: its children have the same variables.
 local core = require "mpengine.core"
 local _ENV <const> = core.globals -- luacheck: ignore
+local check = require "mpengine.check"
 local process = require "mpengine.process"
 
 local notify = {}
@@ -49,6 +50,12 @@ local function period()
     return wanted / 1e6 / BEATS
 end
 
+-- A task that gives signs of life until it is killed; nil when none are wanted.
+local function start_beats()
+    local seconds = period()
+    return seconds and require "mpengine.co.every"(seconds, notify.send, "WATCHDOG=1")
+end
+
 local Told = {}
 Told.__index = Told
 
@@ -61,13 +68,41 @@ Told.__close = Told.close
 ---@return table? to be closed
 function notify.ready(status)
     if not notify.send("READY=1\nSTATUS=" .. core.escaped(status)) then return nil end
-    local seconds = period()
-    if not seconds then return nil end
-    local every = require "mpengine.co.every"
-    return setmetatable({ beat = every(seconds, notify.send, "WATCHDOG=1") }, Told)
+    local beat = start_beats()
+    return beat and setmetatable({ beat = beat }, Told)
 end
 
 --- The program ends.
 function notify.stopping() notify.send "STOPPING=1" end
+
+-- ---- mp.notify ----
+
+local function is_boolean(v) return type(v) == "boolean" end
+
+local known = {
+    ready = { is_boolean, "a boolean" }, reloading = { is_boolean, "a boolean" },
+    stopping = { is_boolean, "a boolean" }, status = { function(v) return type(v) == "string" end, "a string" },
+}
+
+local beats -- the task, once a script is ready
+
+--- Tells the service manager the state of the program. From ready = true on it gets its signs of life, until
+--- the main chunk ends. Suspends only the task.
+---@param state mpengine.NotifyState
+---@return true? done
+---@return string? why
+function notify.notify(state)
+    check.type("notify", 1, state, "table")
+    check.settings("notify", state, known)
+    local lines = {}
+    local function add(line) lines[#lines + 1] = line end
+    if state.ready then add "READY=1" end
+    if state.reloading then add(("RELOADING=1\nMONOTONIC_USEC=%d"):format(core.now() * 1000000 // 1 | 0)) end
+    if state.stopping then add "STOPPING=1" end
+    if state.status then add("STATUS=" .. core.escaped(state.status)) end
+    local done, why = notify.send(table.concat(lines, "\n"))
+    if done and state.ready and not beats then beats = start_beats() end
+    return done, why
+end
 
 return notify
