@@ -298,10 +298,12 @@ function Struct:fields() end
 ---@class mpengine.StructRef
 ---@field [string] number|string|mpengine.FieldRef
 local StructRef = {}
---- A copy of all fields. Hold the lock of the array where they must be of one moment.
+--- A copy of all fields, of one moment: waits for the lock of the array, if it has one.
+---@async
 ---@return table
 function StructRef:get() end
---- Some of the fields. All or nothing: all are converted first.
+--- Writes some of the fields, all or nothing; waits for the lock of the array, if it has one.
+---@async
 ---@param fields table
 function StructRef:set(fields) end
 

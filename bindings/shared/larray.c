@@ -99,8 +99,7 @@ newindex_in(lua_State *L, const lmpe_box *b, lmpe_array a)
     uint64_t i = whole ? (uint64_t)lua_tointegerx(L, 2, &whole) : 0;
     if (i - 1 >= a.length || !whole)
         return refuse_index(L, 2, &a, name_of(b));
-    lmpe_array_put(L, 3, &a, i, name_of(b));
-    return 0;
+    return lmpe_array_put(L, 3, &a, i, name_of(b));
 }
 
 /* a[i] = v */
@@ -145,8 +144,7 @@ value_newindex(lua_State *L)
                           luaL_tolstring(L, 2, NULL));
     if (a.type->kind == LMPE_STRUCT) {
         lmpe_where where = {.call = lua_pushfstring(L, "%s: value", name_of(b))};
-        lmpe_struct_assign(L, 3, lmpe_struct_of(a.type), a.data, &where);
-        return 0;
+        return lmpe_struct_write(L, 1, 3, lmpe_struct_of(a.type), 0, &where);
     }
     if (!lmpe_element_from(L, 3, a.type, &bits))
         return lmpe_element_refuse(L, 3, a.type, lua_pushfstring(L, "%s: value", name_of(b)));

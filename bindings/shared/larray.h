@@ -71,18 +71,18 @@ lua_Integer lmpe_array_opt_integer(lua_State *L, int idx, lua_Integer absent, co
 /* Raises for the value at idx, which does not fit element i. */
 int lmpe_array_refuse(lua_State *L, int idx, const lmpe_array *a, const char *call, lua_Integer i);
 
-/* Stores the value at idx in element i. */
-static inline void
+/* Stores the value at idx in element i of the array at 1; a tail call. */
+static inline int
 lmpe_array_put(lua_State *L, int idx, const lmpe_array *a, uint64_t i, const char *call)
 {
     uint64_t bits;
     if (a->type->kind == LMPE_STRUCT)
-        lmpe_struct_assign(L, idx, lmpe_struct_of(a->type), lmpe_array_at(a, i),
-                           &(lmpe_where){call, (lua_Integer)i});
-    else if (lmpe_element_from(L, idx, a->type, &bits))
-        lmpe_element_store(a->type, lmpe_array_at(a, i), bits);
-    else
-        lmpe_array_refuse(L, idx, a, call, (lua_Integer)i);
+        return lmpe_struct_write(L, 1, idx, lmpe_struct_of(a->type), i - 1,
+                                 &(lmpe_where){call, (lua_Integer)i});
+    if (!lmpe_element_from(L, idx, a->type, &bits))
+        return lmpe_array_refuse(L, idx, a, call, (lua_Integer)i);
+    lmpe_element_store(a->type, lmpe_array_at(a, i), bits);
+    return 0;
 }
 
 /* Converts elements 1 to n of the list at idx to private memory; raises for one that does not fit. */

@@ -193,7 +193,7 @@ create_value(lua_State *L, unsigned flags, const char *name)
     if (t->kind != LMPE_STRUCT)
         lmpe_element_store(t, a.data, bits);
     else if (!lua_isnil(L, 2))
-        lmpe_struct_assign(L, 2, lmpe_struct_of(t), a.data, &where);
+        lmpe_struct_convert(L, 2, lmpe_struct_of(t), a.data, &where);
     return 1;
 }
 

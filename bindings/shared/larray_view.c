@@ -203,6 +203,5 @@ lmpe_array_set_cell(lua_State *L)
     uint64_t i = check_index(L, 2, s.length / s.columns, "Array:set", "i");
     uint64_t j = check_index(L, 3, s.columns, "Array:set", "j"), at = i * s.columns + j + 1;
     lmpe_array a = lmpe_array_look(b);
-    lmpe_array_put(L, 4, &a, at, "Array:set");
-    return 0;
+    return lmpe_array_put(L, 4, &a, at, "Array:set");
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * lstruct.h - structs as elements of arrays: lstruct.c has the types, lstruct_value.c tables of fields
- * as elements and back, lstruct_ref.c references to elements, which a[i] of such an array is.
+ * as elements and back, lstruct_whole.c whole elements under the lock of their array, lstruct_ref.c
+ * references to elements, which a[i] of such an array is.
  */
 #ifndef LMPE_STRUCT_H
 #define LMPE_STRUCT_H
@@ -83,20 +84,31 @@ void lmpe_struct_convert(lua_State *L, int idx, const lmpe_struct *t, void *to,
 /* The same for the elements of the list at idx, from 1 to n. */
 void lmpe_structs_convert(lua_State *L, int idx, const lmpe_struct *t, void *to, size_t n,
                           const char *call);
-/* Copies n elements to others, with bytes from one to the next; no element of a field is torn. */
+/* Of the table at idx the fields that it has, for which chosen is set; and copies those of such an
+ * element. */
+void lmpe_struct_convert_some(lua_State *L, int idx, const lmpe_struct *t, void *to,
+                              uint8_t *chosen, const lmpe_where *where);
+void lmpe_struct_merge(const lmpe_struct *t, void *to, const void *from, const uint8_t *chosen);
+/* Copies n elements to others, with bytes from one to the next; no number is torn. */
 void lmpe_structs_copy(const lmpe_struct *t, void *to, int64_t to_stride, const void *from,
                        int64_t from_stride, size_t n);
-/* Converts the value at idx, and stores it in shared memory; of a table the fields it has, or the
- * value as that of one field. */
-void lmpe_struct_assign(lua_State *L, int idx, const lmpe_struct *t, void *to,
-                        const lmpe_where *where);
-void lmpe_struct_update(lua_State *L, int idx, const lmpe_struct *t, void *to,
-                        const lmpe_where *where);
+/* The value at idx to one field of an element in shared memory. */
 void lmpe_field_assign(lua_State *L, int idx, const lmpe_field *f, void *element,
                        const lmpe_where *where);
 /* Pushes an element as a table, one field, the elements of a field that is an array. */
 void lmpe_struct_push(lua_State *L, const lmpe_struct *t, const void *element);
 void lmpe_field_push(lua_State *L, const lmpe_field *f, const void *element);
+
+/* ---- whole elements: lstruct_whole.c. Each suspends the task until it has the lock of the array or
+ * value at box, and is a tail call. The index is from 0 on ---- */
+
+/* Pushes a table. */
+int lmpe_struct_read(lua_State *L, int box, const lmpe_struct *t, uint64_t index);
+/* Writes the value at idx, or the fields that the table at idx has. */
+int lmpe_struct_write(lua_State *L, int box, int idx, const lmpe_struct *t, uint64_t index,
+                      const lmpe_where *where);
+int lmpe_struct_update(lua_State *L, int box, int idx, const lmpe_struct *t, uint64_t index,
+                       const lmpe_where *where);
 
 /* ---- references: lstruct_ref.c ---- */
 

@@ -77,15 +77,22 @@ lmpe_struct_referred(lua_State *L, int idx, const lmpe_struct *t)
     return r && r->type == t ? r->element : NULL;
 }
 
+/* From 0 on, in what has the element. */
+static uint64_t
+index_of(const lmpe_ref *r)
+{
+    lmpe_array a = lmpe_array_look(r->box);
+    return (uint64_t)((r->element - a.data) / a.stride);
+}
+
 /* How a message about an assignment begins. */
 static lmpe_where
 where_of(const lmpe_ref *r)
 {
     int kind = mpe_handle_kind(r->box->h);
     lmpe_where where = {.call = mpe_kind_name(kind)};
-    lmpe_array a = lmpe_array_look(r->box);
     if (kind != MPE_KIND_VALUE && kind != MPE_KIND_RAW_VALUE)
-        where.element = (r->element - a.data) / a.stride + 1;
+        where.element = (lua_Integer)index_of(r) + 1;
     return where;
 }
 
@@ -137,20 +144,21 @@ struct_newindex(lua_State *L)
 static int
 struct_get(lua_State *L)
 {
-    lmpe_ref *r = check_ref(L);
-    lmpe_struct_push(L, r->type, r->element);
-    return 1;
+    const lmpe_ref *r = check_ref(L);
+    lua_settop(L, 1);
+    lua_getiuservalue(L, 1, 1);
+    return lmpe_struct_read(L, 2, r->type, index_of(r));
 }
 
 /* r:set{ x = 1 } */
 static int
 struct_set(lua_State *L)
 {
-    lmpe_ref *r = check_ref(L);
+    const lmpe_ref *r = check_ref(L);
     lua_settop(L, 2);
-    lmpe_struct_update(L, 2, r->type, r->element,
-                       &(lmpe_where){.call = "StructRef:set: argument #1"});
-    return 0;
+    lua_getiuservalue(L, 1, 1);
+    return lmpe_struct_update(L, 3, 2, r->type, index_of(r),
+                              &(lmpe_where){.call = "StructRef:set: argument #1"});
 }
 
 /* The next field for pairs: (r, name) -> name, value */

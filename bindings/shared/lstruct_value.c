@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * lstruct_value.c - elements that are structs, as Lua values. A table is converted into private memory
- * first, where an error changes nothing shared, and is then stored field by field: each store is one
- * element of a field, never torn; the struct as a whole is only under the lock of its array.
+ * first, where an error changes nothing shared. What stores it is in lstruct_whole.c.
  */
 #include "shared/lbytes.h"
 #include "shared/lstruct.h"
@@ -95,15 +94,20 @@ is_list(lua_State *L, int idx)
     return type != LUA_TNIL;
 }
 
-/* Converts the fields that the table at idx has; how many they are. */
+/* Converts the fields that the table at idx has; how many they are. chosen may be NULL. */
 static uint32_t
-convert_present(lua_State *L, int idx, const lmpe_struct *t, void *to, const lmpe_where *where)
+convert_present(lua_State *L, int idx, const lmpe_struct *t, void *to, uint8_t *chosen,
+                const lmpe_where *where)
 {
     uint32_t n = 0;
     int listed = is_list(L, idx);
     luaL_checkstack(L, 8, NULL);
-    for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1), n++)
-        convert_field(L, -1, field_of_key(L, -2, t, listed, where), to, where);
+    for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1), n++) {
+        const lmpe_field *f = field_of_key(L, -2, t, listed, where);
+        convert_field(L, -1, f, to, where);
+        if (chosen)
+            chosen[f - t->fields] = 1;
+    }
     return n;
 }
 
@@ -135,8 +139,19 @@ lmpe_struct_convert(lua_State *L, int idx, const lmpe_struct *t, void *to, const
     else if (!lua_istable(L, idx))
         luaL_error(L, "%s must be a table of fields %s, got %s", lmpe_push_where(L, where), t->text,
                    lmpe_type_name(L, idx));
-    else if (convert_present(L, idx, t, to, where) < t->fields_count)
+    else if (convert_present(L, idx, t, to, NULL, where) < t->fields_count)
         refuse_missing(L, idx, t, to, where);
+}
+
+void
+lmpe_struct_convert_some(lua_State *L, int idx, const lmpe_struct *t, void *to, uint8_t *chosen,
+                         const lmpe_where *where)
+{
+    idx = lua_absindex(L, idx);
+    if (!lua_istable(L, idx))
+        luaL_error(L, "%s must be a table of fields %s, got %s", lmpe_push_where(L, where), t->text,
+                   lmpe_type_name(L, idx));
+    convert_present(L, idx, t, to, chosen, where);
 }
 
 void
@@ -155,63 +170,38 @@ lmpe_structs_convert(lua_State *L, int idx, const lmpe_struct *t, void *to, size
 
 /* ---- shared memory ---- */
 
-static void
-copy_field(const lmpe_field *f, uint8_t *to, const uint8_t *from)
+/* Elements are copied by words, as array_store.c of the engine does: a word is as large as their
+ * alignment allows, so each number is inside one. */
+static const lmpe_element *
+word_of(size_t size)
 {
-    uint32_t n = f->count ? f->count : 1, size = f->type->size;
-    if (size == 1)
-        memcpy(to + f->offset, from + f->offset, n);
-    for (uint32_t i = 0; size > 1 && i < n; i++) {
-        size_t at = f->offset + (size_t)i * size;
-        lmpe_element_store(f->type, to + at, lmpe_element_load(f->type, from + at));
-    }
+    return lmpe_element_of(size % 8 == 0 ? 'Q' : size % 4 == 0 ? 'I' : size % 2 == 0 ? 'H' : 'B');
 }
 
 void
 lmpe_structs_copy(const lmpe_struct *t, void *to, int64_t to_stride, const void *from,
                   int64_t from_stride, size_t n)
 {
+    const lmpe_element *word = word_of(t->as.size);
     uint8_t *p = to;
     const uint8_t *q = from;
     for (size_t i = 0; i < n; i++, p += to_stride, q += from_stride)
-        for (uint32_t k = 0; k < t->fields_count; k++)
-            copy_field(&t->fields[k], p, q);
+        lmpe_elements_copy(word, p, word->size, q, word->size, t->as.size / word->size);
 }
 
-/* Room for an element, which is private: the given one, or on the stack of L. */
-static void *
-scratch(lua_State *L, const lmpe_struct *t, void *room, size_t bytes)
+static void
+copy_field(const lmpe_field *f, uint8_t *to, const uint8_t *from)
 {
-    return t->as.size <= bytes ? room : lua_newuserdatauv(L, t->as.size, 0);
-}
-
-void
-lmpe_struct_assign(lua_State *L, int idx, const lmpe_struct *t, void *to, const lmpe_where *where)
-{
-    uint64_t room[32];
-    int top = lua_gettop(L);
-    idx = lua_absindex(L, idx);
-    void *value = scratch(L, t, room, sizeof room);
-    lmpe_struct_convert(L, idx, t, value, where);
-    lmpe_structs_copy(t, to, 0, value, 0, 1);
-    lua_settop(L, top);
+    lmpe_elements_copy(f->type, to + f->offset, f->type->size, from + f->offset, f->type->size,
+                       f->count ? f->count : 1);
 }
 
 void
-lmpe_struct_update(lua_State *L, int idx, const lmpe_struct *t, void *to, const lmpe_where *where)
+lmpe_struct_merge(const lmpe_struct *t, void *to, const void *from, const uint8_t *chosen)
 {
-    uint64_t room[32];
-    int top = lua_gettop(L);
-    idx = lua_absindex(L, idx);
-    if (!lua_istable(L, idx))
-        luaL_error(L, "%s must be a table of fields %s, got %s", lmpe_push_where(L, where), t->text,
-                   lmpe_type_name(L, idx));
-    int listed = is_list(L, idx);
-    void *value = scratch(L, t, room, sizeof room);
-    convert_present(L, idx, t, value, where);
-    for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1))
-        copy_field(field_of_key(L, -2, t, listed, where), to, value);
-    lua_settop(L, top);
+    for (uint32_t i = 0; i < t->fields_count; i++)
+        if (chosen[i])
+            copy_field(&t->fields[i], to, from);
 }
 
 void

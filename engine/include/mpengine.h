@@ -614,6 +614,13 @@ MPE_API int mpe_struct_create(mpe_engine *e, const char *layout, uint64_t length
 /* Returns the layout of an array or a view of structs; NULL for others.
  * Ownership: valid while the object is held. */
 MPE_API const char *mpe_struct_layout(mpe_engine *e, mpe_object *o);
+/* Reads one element, as it may also be read where mpe_array_data says. Its fields are of one moment
+ * when the caller owns the lock of the array.  Errors: ETYPE (no structs), ERANGE (no such element). */
+MPE_API int mpe_struct_load(mpe_engine *e, mpe_object *o, uint64_t index, void *value);
+/* Writes one element. By the owner of the lock of the array that happens as a whole or not at all,
+ * also when the process is killed; without the lock others may see a part of it.
+ * Errors: ETYPE (no structs), ERANGE (no such element). */
+MPE_API int mpe_struct_store(mpe_engine *e, mpe_object *o, uint64_t index, const void *value);
 /* Makes a view of one field of all structs of an array or a view: of a field that is an array, the
  * element at an index from 0 on.
  * Ownership: the caller holds it and must mpe_drop it.

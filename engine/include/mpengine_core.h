@@ -457,6 +457,9 @@ MPE_API int mpe_rlock_acquire(mpe_engine *e, mpe_object *o, uint32_t task);
 MPE_API int mpe_lock_release(mpe_engine *e, mpe_object *o);
 /* Releases one level of a recursive lock.  Errors: EPERM (the task does not own it). */
 MPE_API int mpe_rlock_release(mpe_engine *e, mpe_object *o, uint32_t task);
+/* Releases a lock that the task owns once, and leaves it as that of an owner that died: for a call
+ * that got MPE_OWNER_DIED and is not the one to be told.  Errors: EPERM. */
+MPE_API int mpe_rlock_abandon(mpe_engine *e, mpe_object *o, uint32_t task);
 /* Releases all levels at once and reads how many they were, for mpe_rlock_set_levels after the
  * lock is acquired again.  Errors: EPERM (the task does not own it). */
 MPE_API int mpe_rlock_release_all(mpe_engine *e, mpe_object *o, uint32_t task, uint32_t *levels);

@@ -144,7 +144,7 @@ measure(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes)
 
 const struct mpe__kind mpe__array_kind = {
     .body_bytes = sizeof(struct mpe__array),
-    .death = mpe__lock_death,
+    .death = mpe__array_death,
     .ready = mpe__lock_ready,
     .measure = measure,
     .wake = {[MPE_EVENT_READY] = {.turn = MPE__TURN_ONE}},

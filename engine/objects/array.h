@@ -13,11 +13,14 @@ struct mpe__array {
 };
 _Static_assert(sizeof(struct mpe__array) == 16, "elements start aligned");
 
-/* Of structs; the elements follow it, and their layout the elements. */
+/* Of structs; the elements follow it, their layout the elements, and in an array that has a lock
+ * one spare element the layout, on 16 bytes. */
 struct mpe__struct_array {
     struct mpe__array head;
-    uint32_t size; /* bytes of an element */
-    uint32_t unused[3];
+    uint32_t size;         /* bytes of an element */
+    uint32_t layout_bytes; /* with the zero */
+    mpe__a64 pending;      /* arena offset of the element that is to be what the spare one is; 0:
+                            * none. Of the owner of the lock, or of its reaper. */
 };
 _Static_assert(sizeof(struct mpe__struct_array) == 32, "elements start aligned");
 
@@ -33,6 +36,8 @@ struct mpe__array_view {
     uint64_t layout_off; /* arena offset of the layout, of structs */
 };
 
+/* The move for the death of a slot. */
+void mpe__array_death(mpe_engine *e, mpe_object *o, uint32_t slot);
 /* Begins an array or value of so many bytes behind its head. Errors: those of mpe__object_begin,
  * and what mpe__refusal says. */
 int mpe__array_begin(mpe_engine *e, unsigned flags, uint64_t bytes, mpe_object **out);

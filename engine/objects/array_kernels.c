@@ -83,7 +83,7 @@
     }                                                                                              \
     BEST(least_##name, T, U, i, <, NEVER)                                                          \
     BEST(greatest_##name, T, U, i, >, NEVER)                                                       \
-    WIDEST static int within_##name(const void *from, size_t n, mpe__number limit)                   \
+    WIDEST static int within_##name(const void *from, size_t n, mpe__number limit)                 \
     {                                                                                              \
         const T *p = from;                                                                         \
         U low = MIN < 0 ? (U)limit.i : 0, most = (U)((U)(limit.i - 1) + low), bits = 0;            \
@@ -171,7 +171,7 @@ sum_of_lanes(double *s)
     }                                                                                              \
     BEST(least_##name, T, U, d, <, UNORDERED)                                                      \
     BEST(greatest_##name, T, U, d, >, UNORDERED)                                                   \
-    WIDEST static int within_##name(const void *from, size_t n, mpe__number limit)                   \
+    WIDEST static int within_##name(const void *from, size_t n, mpe__number limit)                 \
     {                                                                                              \
         const U *p = from; /* sizes compare as the bits without the sign do */                     \
         T limit_t = (T)limit.d;                                                                    \

@@ -2,7 +2,8 @@
 /* Structs as elements of arrays: the layout, which is a text, and views of one field.
  *
  * The array has a larger head than others, and its layout behind the elements, where it never
- * changes: every process that has the array knows its fields. A view of a field is an ordinary view
+ * changes: every process that has the array knows its fields. Whole elements are read and written by
+ * array_store.c. A view of a field is an ordinary view
  * of numbers whose step is the size of the struct.
  */
 #include "core/object.h"
@@ -119,16 +120,19 @@ mpe_struct_create(mpe_engine *e, const char *layout, uint64_t length, uint32_t c
     uint64_t bytes;
     if (!out || size == 0 || (columns && length % columns))
         return MPE_EINVAL;
-    size_t text = strlen(layout) + 1;
+    size_t text = strlen(layout) + 1, spare = flags & MPE_ARRAY_RAW ? 0 : 15 + size;
     if (__builtin_mul_overflow(length, (uint64_t)size, &bytes) || bytes > UINT64_MAX >> 8)
         return MPE_EARENA;
     mpe_object *o;
-    int rc = mpe__array_begin(e, flags, sizeof(struct mpe__array) + bytes + text, &o);
+    int rc = mpe__array_begin(
+        e, flags,
+        sizeof(struct mpe__struct_array) - sizeof(struct mpe__array) + bytes + text + spare, &o);
     if (rc != MPE_OK)
         return rc;
     struct mpe__struct_array *a = mpe__body(e, o);
     a->head = (struct mpe__array){.length = length, .type = MPE_STRUCT, .columns = columns};
     a->size = (uint32_t)size;
+    a->layout_bytes = (uint32_t)text;
     memcpy((uint8_t *)(a + 1) + bytes, layout, text);
     return mpe__object_finish(e, o, out);
 }

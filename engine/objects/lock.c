@@ -211,6 +211,27 @@ mpe_lock_state_get(mpe_engine *e, const mpe_object *o, mpe_lock_state *out)
     out->task = (uint32_t)(word >> 32);
 }
 
+int
+mpe__lock_is_of(const mpe_object *o, uint32_t slot)
+{
+    uint64_t word = mpe__load64(&o->word);
+    return word != ABANDONED && slot_of(word) == slot + 1;
+}
+
+int
+mpe_rlock_abandon(mpe_engine *e, mpe_object *o, uint32_t task)
+{
+    if (!mpe__admits(e, o, MPE__RLOCKS))
+        return mpe__refusal(e, o, MPE__RLOCKS);
+    uint64_t word = mpe__load64(&o->word);
+    if (!is_mine(e, word, task) || levels_of(word) != 1)
+        return MPE_EPERM;
+    mpe__trace(e, MPE_TRACE_UNLOCK, task, o);
+    mpe__store64(&o->word, ABANDONED);
+    mpe__wake_one(e, o, MPE_EVENT_READY);
+    return MPE_OK;
+}
+
 void
 mpe__lock_death(mpe_engine *e, mpe_object *o, uint32_t slot)
 {

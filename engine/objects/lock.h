@@ -13,6 +13,8 @@ int mpe__lock_take(mpe_engine *e, mpe_object *o, uint32_t task);
 int mpe__lock_give(mpe_engine *e, mpe_object *o);
 int mpe__rlock_take(mpe_engine *e, mpe_object *o, uint32_t task);
 int mpe__rlock_give(mpe_engine *e, mpe_object *o, uint32_t task);
+/* Is the owner a task of that slot? */
+int mpe__lock_is_of(const mpe_object *o, uint32_t slot);
 void mpe__lock_death(mpe_engine *e, mpe_object *o, uint32_t slot);
 int mpe__lock_ready(mpe_engine *e, mpe_object *o, int event);
 
