@@ -284,6 +284,50 @@ describe("a remote pool", function()
     ]]
   end)
 
+  it("sends what is enough for a step while its program computes", function()
+    ok [[
+      pool:apply_async(jobs.add, { 1, 1 })
+      co.sleep(0.1)
+      for i = 1, 300 do pool:apply_async(jobs.add, { i, i }) end
+      local key = ("mp:{%s}:tasks:%s"):format(NAMESPACE, require("mpengine.remote.client").of(m).id)
+      local count, file = nil, DIR .. "/count"
+      os.execute(("sleep 0.1; redis-cli -s %s/socket HLEN %s > %s"):format(DIR, key, file))
+      for line in io.lines(file) do count = tonumber(line) end
+      eq(count, 257)
+    ]]
+  end)
+
+  it("submits more than go in one step once each, also when the connection is lost in between", function()
+    ok [[
+      local w <close> = worker()
+      local c, d, results = require("mpengine.remote.client").of(m), m:dict "d", {}
+      for round = 1, 3 do
+        for i = 1, 1500 do
+          results[i] = pool:apply_async(jobs.incr, { d, 1500 * round + i })
+          if i == 1000 then c.connections.commands:close "cut" end
+        end
+        for _, r in ipairs(results) do eq(r:get(), 1) end
+      end
+      eq(#d, 4500)
+    ]]
+  end)
+
+  it("gives a worker large tasks some at a time", function()
+    ok [[
+      local text, results = ("x"):rep(1 << 16), {}
+      for i = 1, 80 do results[i] = pool:apply_async("string.len", { text }) end
+      until_true(function() co.sleep(0.01) return pool:stats().ready == 80 end)
+      local w = require("mpengine.remote.client").of(mp.Manager(URL, { namespace = NAMESPACE, lease = 3 }))
+      local work = require("mpengine.remote.tasks").WORK
+      local given = w:run(true, work, "default", w.id, w:lease_ms(), 100, "2 here", 0)
+      eq({ #given, pool:stats().ready }, { 2 + 2 * 64, 16 }) -- 4 MiB
+      w:run(true, work, "default", w.id, w:lease_ms(), -2, "2 here", 0)
+      eq(pool:stats().ready, 80)
+      local real <close> = worker()
+      for _, r in ipairs(results) do eq(r:get(), 1 << 16) end
+    ]]
+  end)
+
   it("takes the first result of a task, whichever worker has it, and no second one", function()
     ok [[
       local core = require "mpengine.core"

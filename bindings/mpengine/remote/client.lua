@@ -112,17 +112,19 @@ end
 ---@param safe boolean
 ---@param words (string|number)[]
 ---@param deadline number? when to give up; else after `timeout`
-function Client:command(safe, words, deadline)
+---@param reply mpengine.remote.Reply? of Client:begin
+function Client:command(safe, words, deadline, reply)
     local bytes = core.redis_command(words)
     local limit = deadline or core.now() + self.timeout
     local attempts
     while true do
         local conn = self:connected("commands", limit)
-        local reply = conn:ask(bytes, 1)[1]
+        reply = reply or conn:ask(bytes, 1)[1]
         local heard = conn:wait(reply, limit)
         if heard and not reply.lost then
             local ok, value = answer(self, reply)
             if ok then return value end
+            reply = nil
             attempts = attempts or pauses()
             local pause = attempts:take()
             if core.now() + pause >= limit then raise("disconnected", ("%s: %s"):format(self.address.shown, value)) end
@@ -132,6 +134,8 @@ function Client:command(safe, words, deadline)
                 self.address.shown, reply.lost or "timeout", words[1]))
         elseif core.now() >= limit then
             raise("disconnected", ("%s: no answer in time"):format(self.address.shown))
+        else
+            reply = nil
         end
     end
 end
@@ -231,15 +235,17 @@ return 1
 ---@param safe boolean as for command
 ---@param script mpengine.remote.Script
 ---@param words (string|number)[] its arguments, from client.WORDS + 1 on
-function Client:evaluate(safe, script, words)
+---@param reply mpengine.remote.Reply? of Client:begin
+function Client:evaluate(safe, script, words, reply)
     words[1], words[3], words[4] = "EVALSHA", 1, self.prefix
     while true do
         if not script.digest then
             script.digest = self:command(true, { "SCRIPT", "LOAD", script.text })
         end
         words[2] = script.digest
-        local ok, value = pcall(self.command, self, safe, words)
+        local ok, value = pcall(self.command, self, safe, words, nil, reply)
         if ok then return value end
+        reply = nil
         -- A server that was started again does not have it.
         if type(value) ~= "string" or not value:find("NOSCRIPT", 1, true) then error(value, 0) end
         script.digest = nil
@@ -247,6 +253,22 @@ function Client:evaluate(safe, script, words)
 end
 
 client.WORDS = 4
+
+--- Whether a script can be sent without waiting for anything.
+---@param script mpengine.remote.Script
+function Client:may_begin(script)
+    local conn = self.connections.commands
+    return conn and not conn.lost and script.digest ~= nil
+end
+
+--- Sends it then: its reply, for evaluate, which must follow.
+---@param script mpengine.remote.Script
+---@param words (string|number)[]
+---@return mpengine.remote.Reply
+function Client:begin(script, words)
+    words[1], words[2], words[3], words[4] = "EVALSHA", script.digest, 1, self.prefix
+    return self.connections.commands:send(core.redis_command(words))
+end
 
 --- The same with the arguments as such.
 function Client:run(safe, script, ...) return self:evaluate(safe, script, { "", "", "", "", ... }) end
@@ -273,15 +295,27 @@ end
 --- The change with that number is over: it is not asked for again.
 function Client:over(number) self.ended[#self.ended + 1] = number end
 
+--- Some of the numbers that are over, to tell the server.
+---@return string[]
+function Client:take_over()
+    local list = self.ended
+    local n = math.min(#list, OVER)
+    local taken = table.move(list, 1, n, 1, {})
+    self.ended = table.move(list, n + 1, #list, 1, {})
+    return taken
+end
+
+--- The server has not been told.
+---@param taken string[]
+function Client:untold(taken) table.move(taken, 1, #taken, #self.ended + 1, self.ended) end
+
 --- The result of f, which gets the numbers that are over and tells the server.
 ---@param f fun(over: string): any
 function Client:telling_over(f)
-    local list = self.ended
-    local n = math.min(#list, OVER)
-    self.ended = table.move(list, n + 1, #list, 1, {})
-    local ok, value = pcall(f, table.concat(list, " ", 1, n))
+    local taken = self:take_over()
+    local ok, value = pcall(f, table.concat(taken, " "))
     if ok then return value end
-    table.move(list, 1, n, #self.ended + 1, self.ended)
+    self:untold(taken)
     error(value, 0)
 end
 

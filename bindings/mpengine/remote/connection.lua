@@ -59,8 +59,8 @@ end
 
 -- ---- writing ---------------------------------------------------------------------------------
 
---- Writes what is asked for, and what is asked for meanwhile.
-local function write(self)
+--- Writes what is asked for, and what is asked for meanwhile. Without waiting: as far as there is room.
+local function write(self, without_waiting)
     while not self.lost and (self.bytes or #self.out > 0) do
         if not self.bytes then
             self.bytes, self.written = table.concat(self.out), 0
@@ -73,6 +73,8 @@ local function write(self)
             if self.written == #self.bytes then self.bytes = nil end
         elseif why ~= "again" then
             self:close(why)
+        elseif without_waiting then
+            return
         elseif not core.wait_fd(self.fd, "w", WRITES, true) then
             self:close("nothing can be written for " .. WRITES .. " seconds")
         end
@@ -89,7 +91,7 @@ function Writing.__close(writing)
 end
 
 local function flush(self)
-    if self.writing or #self.out == 0 or self.lost then return end
+    if self.writing or self.lost or #self.out == 0 and not self.bytes then return end
     local _ <close> = setmetatable({ of = self }, Writing)
     self.writing = true
     if self.last > self.first then core.sleep(0) end -- tasks that run now ask as well
@@ -113,6 +115,15 @@ function Connection:ask(bytes, count)
     end
     if not self.lost then self.out[#self.out + 1] = bytes end
     return replies
+end
+
+--- Asks for a command and writes what goes without waiting: its reply, which is to be waited for.
+---@param bytes string
+---@return mpengine.remote.Reply
+function Connection:send(bytes)
+    local reply = self:ask(bytes, 1)[1]
+    if not self.writing then write(self, true) end
+    return reply
 end
 
 --- Writes a command whose reply no task waits for; `lost` is called if it does not come.

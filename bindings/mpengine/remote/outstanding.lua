@@ -76,11 +76,12 @@ local function listen(c)
     end)
 end
 
---- Submits tasks in one step.
-local function submit(pool, numbers)
+--- A step that submits tasks: its words for the server, its number, and the numbers of steps that it says are over.
+--- Nil when there are none.
+local function step_of(pool, numbers)
     local c = pool.client
-    local words, n = { "", "", "", "", pool.queue, c.id, c:lease_ms(), c:number(), "" }, 9
-    local step, group, count = words[8], nil, 0
+    local words, n = { "", "", "", "", pool.queue, c.id, c:lease_ms(), "", "" }, 9
+    local group, count = nil, 0
     local tail, delay
     for _, number in ipairs(numbers) do
         local task = c.tasks[number]
@@ -96,13 +97,24 @@ local function submit(pool, numbers)
             if delay then task.delay = nil end
         end
     end
-    if not group then return end
+    if not group then return nil end
     words[group] = count
-    c:telling_over(function(over)
-        words[9] = over
-        c:evaluate(true, scripts.SUBMIT, words)
-    end)
-    c:over(step)
+    local step = { numbers = numbers, words = words, number = c:number(), over = c:take_over() }
+    words[8], words[9] = step.number, table.concat(step.over, " ")
+    return step
+end
+
+--- Submits tasks in one step, or waits for the answer to one that has been sent.
+local function submit(pool, numbers, step)
+    local c = pool.client
+    step = step or step_of(pool, numbers)
+    if not step then return end
+    local ok, err = pcall(c.evaluate, c, true, scripts.SUBMIT, step.words, step.reply)
+    if not ok then
+        c:untold(step.over)
+        error(err, 0)
+    end
+    c:over(step.number)
 end
 
 --- They cannot be submitted: each fails with the reason.
@@ -117,8 +129,8 @@ local function fail(pool, numbers, err)
     end
 end
 
-local function submit_or_fail(pool, numbers)
-    local ok, err = pcall(submit, pool, numbers)
+local function submit_or_fail(pool, numbers, step)
+    local ok, err = pcall(submit, pool, numbers, step)
     if not ok then fail(pool, numbers, err) end
 end
 
@@ -137,21 +149,43 @@ local function take_batch(pool)
     return batch
 end
 
---- A task that submits what calls have asked for before it runs. A batch is sent while earlier ones are answered.
+--- A step is full: it goes now, unless as many as may be are on their way.
+local function begin(pool)
+    local c = pool.client
+    if pool.sending >= WINDOW or not c:may_begin(scripts.SUBMIT) then return end
+    local step = step_of(pool, take_batch(pool))
+    if not step then return end
+    step.reply = c:begin(scripts.SUBMIT, step.words)
+    pool.sending = pool.sending + 1
+    table.insert(pool.begun, step)
+end
+
+--- Submits while other steps are on their way.
+local function submit_beside(pool, numbers, step)
+    core.spawn(function()
+        submit_or_fail(pool, numbers, step)
+        pool.sending = pool.sending - 1
+        pool.sent:wake()
+    end)
+end
+
+--- A task that submits what calls have asked for before it runs. The words of a step are made when it is sent, so that
+--- it has no tasks that are cancelled before.
 local function flush(pool)
     local out = pool.out
-    while out.first <= out.last do
-        local batch = take_batch(pool)
-        if out.first > out.last then
-            submit_or_fail(pool, batch)
+    while pool.begun[1] or out.first <= out.last do
+        local step = table.remove(pool.begun, 1)
+        if step then
+            submit_beside(pool, step.numbers, step)
         else
             while pool.sending >= WINDOW do pool.sent:wait() end
-            pool.sending = pool.sending + 1
-            core.spawn(function()
+            local batch = take_batch(pool)
+            if out.first > out.last then
                 submit_or_fail(pool, batch)
-                pool.sending = pool.sending - 1
-                pool.sent:wake()
-            end)
+            else
+                pool.sending = pool.sending + 1
+                submit_beside(pool, batch)
+            end
         end
     end
     pool.flushing = false
@@ -172,7 +206,7 @@ local function look_for_lost(pool, numbers)
             task.missed = true
         end
     end
-    if #lost > 0 then submit(pool, lost) end
+    submit(pool, lost)
 end
 
 --- Looks for those that were outstanding at the last look: up to a number.
@@ -251,7 +285,7 @@ function outstanding.add(pool, call, name, args, opts, flags, task)
         pool.pumping = true
         core.spawn(pump_all, pool)
     end
-    if out.last - out.first >= scripts.MOST - 1 then core.sleep(0) end -- a step is full: it goes now
+    if out.last - out.first >= scripts.MOST - 1 then begin(pool) end
     return number
 end
 
@@ -276,7 +310,8 @@ function outstanding.new(pool)
     pool.place = ("%s/%s %s "):format(pool.manager.namespace, pool.queue, pool.client.id)
     pool.tail, pool.heads, pool.heads_count = tail_of(pool.opts), {}, 0
     pool.outstanding, pool.changed = 0, core.waitlist()
-    pool.out, pool.sending, pool.sent = { first = 1, last = 0 }, 0, core.waitlist() -- numbers to be submitted
+    pool.out = { first = 1, last = 0 } -- numbers to be submitted
+    pool.begun, pool.sending, pool.sent = {}, 0, core.waitlist()
     listen(pool.client)
     return pool
 end

@@ -269,22 +269,26 @@ local function promote()
     end
     return first[2] and math.max(1, math.ceil(first[2] - at)) or -1
 end
--- Adds to a list what the worker gets, for as much room as it has, and returns how many tasks it then has. What it was
--- given by messages that it has not read yet is in its hash, and takes room.
+-- Adds to a list what the worker gets, for as much room as it has, but about SIZE bytes, and returns how many tasks it
+-- then has. What it was given by messages that it has not read yet is in its hash, and takes room.
 local function fill(out, capacity, are_ready)
-    local has, n = call('HLEN', runs(me)), #out
+    local PIECE, SIZE = 64, 4194304
+    local has, n, size = call('HLEN', runs(me)), #out, 0
     local priority = are_ready and 0 or 3
-    while has < capacity and priority < 3 do
-        local entries = call('LPOP', ready(priority), 2 * math.min(capacity - has, MOST))
+    while has < capacity and priority < 3 and size < SIZE do
+        local entries = call('LPOP', ready(priority), 2 * math.min(capacity - has, PIECE))
         if entries and entries[1] then
             local given = claim(me, entries, {})
-            for i = 1, #given do out[n + i] = given[i] end
+            for i = 1, #given do
+                out[n + i] = given[i]
+                size = size + #given[i]
+            end
             n, has = n + #given, has + #given / 2
         else
             priority = priority + 1
         end
     end
-    if has < capacity then call('ZADD', IDLE, capacity - has, me) else call('ZREM', IDLE, me) end
+    if has < capacity and size < SIZE then call('ZADD', IDLE, capacity - has, me) else call('ZREM', IDLE, me) end
     return has
 end
 local capacity = tonumber(ARGV[4])
