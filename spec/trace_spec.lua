@@ -102,6 +102,19 @@ local WORK <const> = [[
   print "done"
 ]]
 
+-- Returns when another process waits for the object of that name, as a reader sees it.
+local WAITED_FOR <const> = [[
+  local view = require("mpengine.look").program(mp.current_process().pid)
+  local function waited_for(name)
+    repeat
+      co.sleep(0.001)
+      view:refresh()
+      local is = false
+      for _, o in ipairs(view.view:objects()) do is = is or o.name == name and #(o.waiting or {}) > 0 end
+    until is
+  end
+]]
+
 describe("mpengine --trace", function()
   it("says what a task waits for inside its process, by kind, name or place", function()
     local t = check(traced [[
@@ -159,6 +172,132 @@ describe("mpengine --trace", function()
     assert.equal(pid_of(t, "later"), events(t, { ph = "f", cat = "lock" })[1].pid)
     assert.equal(pid_of(t, "MainProcess"), events(t, { ph = "s", cat = "lock" })[1].pid)
     assert.truthy(#events(t, { ph = "X", cat = "pool" }) >= 1)
+  end)
+
+  -- What a test of the sorts below looks for: moves of a process, and an arrow to it.
+  local function moves(t, name, pid) return #events(t, { ph = "X", name = name, pid = pid }) end
+  local function arrow(t, name, cat, from, to)
+    local found = 0
+    for _, e in ipairs(events(t, { ph = "f", name = name, cat = cat, pid = to })) do
+      found = found + #events(t, { ph = "s", id = e.id, pid = from })
+    end
+    return found
+  end
+
+  it("has what is done with semaphores, events, barriers and conditions, and whose wait it ends", function()
+    local t = check((traced(WAITED_FOR .. [[
+      local permits, go = mp.Semaphore{ value = 0, name = "permits" }, mp.Event{ name = "go" }
+      local meet, changed = mp.Barrier{ parties = 2, name = "meet" }, mp.Condition{ name = "changed" }
+      local p = mp.Process{ name = "child", target = function()
+        permits:acquire()
+        go:wait()
+        meet:wait()
+        changed:acquire() changed:wait() changed:release()
+      end }
+      p:start()
+      waited_for "permits" permits:release()
+      waited_for "go" go:set()
+      waited_for "meet" meet:wait()
+      waited_for "changed" changed:acquire() changed:notify(1) changed:release()
+      p:join()
+      go:clear() meet:abort() meet:reset()
+    ]])))
+    local main, child = pid_of(t, "MainProcess"), pid_of(t, "child")
+    assert.equal(1, moves(t, "release mp.Semaphore 'permits'", main))
+    assert.equal(1, moves(t, "acquire mp.Semaphore 'permits'", child))
+    assert.equal(1, moves(t, "set mp.Event 'go'", main))
+    assert.equal(1, moves(t, "clear mp.Event 'go'", main))
+    assert.equal(1, moves(t, "arrive at mp.Barrier 'meet'", main))
+    assert.equal(1, moves(t, "arrive at mp.Barrier 'meet'", child))
+    assert.equal(1, moves(t, "open mp.Barrier 'meet'", main))
+    assert.equal(1, moves(t, "abort mp.Barrier 'meet'", main))
+    assert.equal(1, moves(t, "reset mp.Barrier 'meet'", main))
+    assert.equal(1, moves(t, "notify mp.Condition 'changed'", main))
+    for _, cat in ipairs { "semaphore", "event", "barrier", "condition" } do
+      assert.equal(1, arrow(t, "wake", cat, main, child), cat)
+    end
+    assert.equal(1, arrow(t, "exit", "process", child, main))
+    assert.equal(1, moves(t, "waits for the end of process child (pid " .. child .. ")", main))
+  end)
+
+  it("has what is changed in dicts and lists, and what goes through a pipe", function()
+    local t = check((traced [[
+      local d, l = mp.Dict({}, { name = "counts" }), mp.List({}, { name = "log" })
+      local a, b = mp.Pipe{ name = "tube" }
+      local p = mp.Process{ name = "child", target = function()
+        assert(b:recv() == "hello")
+        b:send "bye"
+        d.x = 1
+        d:pop "x"
+        d:update{ a = 1, b = 2 }
+        d:clear()
+        l:append(1)
+        l[1] = 2
+        l:pop()
+        l:extend{ 1, 2 }
+        l:clear()
+        return d.x, l[1] -- reading changes nothing
+      end }
+      p:start()
+      a:send "hello"
+      a:recv()
+      p:join()
+    ]]))
+    local main, child = pid_of(t, "MainProcess"), pid_of(t, "child")
+    local function only(name) assert.equal(1, moves(t, name, child), name) end
+    only "set in mp.Dict 'counts'"
+    only "remove from mp.Dict 'counts'"
+    only "update mp.Dict 'counts'"
+    only "clear mp.Dict 'counts'"
+    only "set in mp.List 'log'"
+    only "remove from mp.List 'log'"
+    only "update mp.List 'log'"
+    only "clear mp.List 'log'"
+    only "send to mp.Pipe 'tube'"
+    only "receive from mp.Pipe 'tube'"
+    assert.equal(1, arrow(t, "item", "pipe", main, child))
+    assert.equal(1, arrow(t, "item", "pipe", child, main))
+    assert.equal(0, #events(t, { cat = "queue" }))
+  end)
+
+  it("has which task wakes which of its process, threads that work for one, room in a queue, and deaths", function()
+    local t = check((traced [[
+      local done, full = co.Event{ name = "done" }, mp.Queue{ maxsize = 1, name = "full" }
+      local function sleeper() done:wait() end
+      local s = co.spawn(sleeper)
+      local function waker() co.sleep(0.001) done:set() end
+      co.spawn(waker)
+      s:join()
+      assert(co.offload(function() return 7 end) == 7)
+      local p = mp.Process{ name = "eater", target = function() full:get() full:get() end }
+      full:put(1)
+      local putter = co.spawn(function() full:put(2) end)
+      co.sleep(0.001)
+      p:start()
+      p:join()
+      putter:join()
+      local ready = mp.Event()
+      local v = mp.Process{ name = "victim", target = function() ready:set() mp.sleep(1000) end }
+      v:start()
+      ready:wait()
+      v:kill()
+      v:join()
+      mp.Process(function() end):start() -- takes the slot of the dead one
+    ]]))
+    local main, eater = pid_of(t, "MainProcess"), pid_of(t, "eater")
+    local function tid_of(name)
+      for _, e in ipairs(events(t, { ph = "M", name = "thread_name", pid = main })) do
+        if e.args.name:find(name, 1, true) == 1 then return e.tid end
+      end
+    end
+    local to = events(t, { ph = "f", name = "wake", cat = "task", tid = tid_of "sleeper" })
+    assert.equal(1, #to)
+    assert.equal(tid_of "waker", events(t, { ph = "s", id = to[1].id })[1].tid)
+    assert.equal(1, #events(t, { ph = "X", cat = "offload", name = "offloaded by main", pid = main }))
+    assert.truthy(tid_of "thread for main")
+    assert.equal(1, arrow(t, "room", "queue", eater, main))
+    assert.equal(1, #events(t, { ph = "i", name = ("finds that process victim (pid %d) was killed"):format(
+      pid_of(t, "victim")) }))
   end)
 
   it("has the script's output, arguments, errors, exit status and signals", function()
@@ -371,6 +510,17 @@ describe("mpengine trace", function()
       end)
   end)
 
+  -- The document of the page once its script has run, opened with a search.
+  local function in_browser(text, search)
+    local dir = shell("mktemp -d"):gsub("\n", "")
+    support.write_file(dir .. "/out.html", text)
+    local part = search and "#" .. search:gsub("[ ']", { [" "] = "%20", ["'"] = "%27" }) or ""
+    local dom = shell(("timeout 60 chromium --headless --no-sandbox --disable-gpu --dump-dom "
+      .. "'file://%s/out.html%s' 2>/dev/null"):format(dir, part))
+    shell("rm -rf " .. quote(dir))
+    return dom
+  end
+
   it("writes a page that loads nothing", function()
     local text = traced(WORK, "html")
     says(text, "<!DOCTYPE html>", '<script type="application/json" id="data">', "put mp.Queue 'jobs'", "</html>")
@@ -378,12 +528,27 @@ describe("mpengine trace", function()
     local data = text:match('id="data">\n(.-)\n</script>')
     check(data)
     if shell("command -v chromium") == "" then return end
-    local dir = shell("mktemp -d"):gsub("\n", "")
-    support.write_file(dir .. "/out.html", text)
-    local dom = shell(("timeout 60 chromium --headless --no-sandbox --disable-gpu --dump-dom "
-      .. "'file://%s/out.html#till' 2>&1"):format(dir))
-    shell("rm -rf " .. quote(dir))
+    local dom = in_browser(text, "till")
     says(dom, " found</span>", "mp.Lock 'till'", "<b id=\"title\">script.lua (pid ")
+  end)
+
+  it("shows the calls of all kinds of objects in the page", function()
+    if shell("command -v chromium") == "" then return pending "chromium is not installed" end
+    local text = traced(WAITED_FOR .. [[
+      local permits, counts = mp.Semaphore{ value = 0, name = "permits" }, mp.Dict({}, { name = "counts" })
+      local p = mp.Process{ target = function() permits:acquire() counts.x = 1 end }
+      p:start()
+      waited_for "permits"
+      permits:release()
+      p:join()
+    ]], "html")
+    says(in_browser(text, "release mp.semaphore"), ">1 found</span>", "release mp.Semaphore 'permits'\nmain")
+    says(in_browser(text, "set in mp.dict 'counts'"), ">1 found</span>", "set in mp.Dict 'counts'\nmain")
+    -- what the page has read, by a script of the test's own behind its script
+    local probe = [[<script>document.title = timeline.flows.map(function (f) { return f.from.name; }).sort().join();
+      </script>]]
+    says(in_browser((text:gsub("</body>", function() return probe .. "</body>" end))),
+      "<title>exit,start,wake</title>")
   end)
 
   it("refuses what it cannot do, on stderr alone", function()

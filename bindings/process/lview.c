@@ -208,6 +208,10 @@ push_object(lua_State *L, mpe_view *v, uint32_t index, const mpe_view_object *o)
         set_integer(L, "owner_task", o->lock.task & (MPE_OWNER_FIRST - 1));
         set_integer(L, "levels", o->lock.levels);
     }
+    if (o->queues[0])
+        set_integer(L, "queue", o->queues[0]);
+    if (o->queues[1])
+        set_integer(L, "other_queue", o->queues[1]);
     if (o->waiters > 0)
         push_waiting(L, v, index), lua_setfield(L, -2, "waiting");
 }

@@ -279,6 +279,17 @@ collected(lmpe_box *b)
     mpe_pipe_close(b->S->e, b->o, end_of(b));
 }
 
+/* A trace calls its queues by its name. */
+static void
+trace_queues(lmpe *S, mpe_object *o)
+{
+    for (int end = 0; end < 2; end++) {
+        mpe_handle h = mpe_pipe_queue(S->e, o, end);
+        if (h)
+            mpe_trace_add(S->e, MPE_TRACE_PART, 0, h, mpe_handle_of(S->e, o));
+    }
+}
+
 /* new_pipe([duplex = true]) -> end, end */
 static int
 new_pipe(lua_State *L)
@@ -297,6 +308,8 @@ new_pipe(lua_State *L)
         rc = mpe_pipe_create(S->e, duplex, &o);
     while (lmpe_try_again(L, S, rc, &tries));
     lmpe_created(L, S, rc, &o, "Pipe", 2);
+    if (*S->trace)
+        trace_queues(S, o);
     mpe_handle other = mpe_pipe_handle(S->e, o, 1);
     rc = mpe_hold(S->e, other, &again);
     if (rc != MPE_OK)

@@ -111,6 +111,8 @@ on_simple_fire(mpe_engine *e, mpe_waiter *w, int status)
     t->timed_out = status == MPE_ETIMEDOUT;
     t->granted = status == MPE_OK;
     t->fired = 1;
+    if (t->granted && lmpe_is_traced(t->S))
+        lmpe_trace_task(t, MPE_TRACE_WAKE, 0, 0);
     if (!t->in_place)
         lmpe_make_ready(t);
 }
@@ -150,7 +152,11 @@ trace_await(lua_State *L, lmpe *S, const lmpe_await *a)
         lmpe_trace_list(L, a->task);
         return;
     }
-    uint64_t object = a->source == LMPE_OBJECT ? mpe_handle_of(S->e, a->on.object) : 0;
+    uint64_t object = 0;
+    if (a->source == LMPE_OBJECT)
+        object = mpe_handle_of(S->e, a->on.object);
+    else if (a->source == LMPE_PROCESS)
+        object = (uint64_t)mpe_process_pid(a->on.process);
     lmpe_trace_task(a->task, MPE_TRACE_WAIT, object, sources[a->source]);
 }
 
@@ -296,6 +302,8 @@ on_fire(mpe_engine *e, mpe_waiter *w, int status)
     (void)e;
     a->timed_out = status == MPE_ETIMEDOUT;
     t->fired = 1;
+    if (status == MPE_OK && a->source == LMPE_LIST && lmpe_is_traced(t->S))
+        lmpe_trace_task(t, MPE_TRACE_WAKE, 0, 0);
     if (!t->in_place)
         lmpe_make_ready(t);
 }

@@ -29,6 +29,7 @@ typedef struct job {
     int failed;      /* out holds only a message */
     int done;
     atomic_int abandoned;
+    uint32_t task; /* the number of the one that waits */
     mpe_waitlist waiters;
     char *path, *cpath;
     lua_CFunction open_core;
@@ -139,6 +140,7 @@ static void
 on_end(mpe_engine *e, void *ud, int status)
 {
     job *j = ud;
+    mpe_trace_add(e, MPE_TRACE_OFFLOAD_END, j->task, 0, 0);
     if (atomic_load(&j->abandoned)) {
         free_job(j);
         return;
@@ -220,6 +222,7 @@ offload(lua_State *L)
     mpe_buf_init(&j->in);
     mpe_buf_init(&j->out);
     j->open_core = S->open_core;
+    j->task = (uint32_t)lmpe_task_number(S->current);
     j->path = strdup(path);
     j->cpath = strdup(cpath);
     int rc = j->path && j->cpath ? mpe_buf_append(&j->in, S->scratch->data, S->scratch->len)
@@ -232,6 +235,7 @@ offload(lua_State *L)
         return rc == MPE_ESYS ? luaL_error(L, "offload: cannot start a thread: %s", strerror(saved))
                               : luaL_error(L, "offload: out of memory");
     }
+    mpe_trace_add(S->e, MPE_TRACE_OFFLOAD, j->task, 0, 0);
     if (!S->is_host && !registered) /* a host may have functions to be run at its exit */
         registered = on_exit(at_exit, NULL) == 0;
     lmpe_await *a = lmpe_await_new(S, MPE_FOREVER, NULL);

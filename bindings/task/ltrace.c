@@ -149,13 +149,17 @@ hash_title(const struct title *t)
 static void
 tell_title(lua_State *L, lmpe *S, const struct title *t, uint32_t number)
 {
-    size_t size;
+    const char *text, *place = mpe_place_text(S->e, t->place);
     if (t->name)
         lmpe_push_escaped(L, t->name, t->size);
-    const char *text = t->name ? lua_pushfstring(L, "%s '%s'", t->kind, lua_tostring(L, -1))
-                               : lua_pushstring(L, t->kind);
-    size = strlen(text);
-    mpe_trace_add(S->e, MPE_TRACE_TITLE, number, t->place, size);
+    if (t->name)
+        text = lua_pushfstring(L, "%s '%s'", t->kind, lua_tostring(L, -1));
+    else if (place)
+        text = lua_pushfstring(L, "%s made at %s", t->kind, place);
+    else
+        text = lua_pushstring(L, t->kind);
+    size_t size = strlen(text);
+    mpe_trace_add(S->e, MPE_TRACE_TITLE, number, 0, size);
     mpe_trace_text(S->e, text, size);
 }
 

@@ -21,6 +21,7 @@
 #include "core/ilock.h"
 #include "core/object.h"
 #include "core/slot.h"
+#include "core/trace.h"
 #include "os/os.h"
 
 #include <errno.h>
@@ -311,8 +312,10 @@ mpe__reap(mpe_engine *e, uint32_t slot)
     else if (rc != 0)
         return 0;
     int mine = rc == EOWNERDEAD;
-    if (mine && mpe__load32(&s->state) != MPE__SLOT_FREE)
+    if (mine && mpe__load32(&s->state) != MPE__SLOT_FREE) {
+        mpe__trace(e, MPE_TRACE_DEATH, mpe__load32(&s->pid), NULL);
         mpe__retire(e, slot);
+    }
     pthread_mutex_unlock(&s->life);
     return mine;
 }

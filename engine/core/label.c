@@ -78,6 +78,12 @@ mpe__place_text(const mpe_engine *e, uint32_t number)
     return is_one ? place_at(e, number)->text : NULL;
 }
 
+const char *
+mpe_place_text(const mpe_engine *e, uint32_t number)
+{
+    return mpe__is_ours(e) ? mpe__place_text(e, number) : NULL;
+}
+
 /* A trace has the names of objects that are gone when it is read. */
 static void
 trace_label(mpe_engine *e, const mpe_object *o, mpe_bytes name, uint32_t place)

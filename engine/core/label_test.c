@@ -67,6 +67,8 @@ TEST(a_place_is_kept_once)
     mpe_engine *e = mpe_test_engine(0);
     char text[300];
     uint32_t first = mpe_place_note(e, "script.lua:12");
+    EXPECT(strcmp(mpe_place_text(e, first), "script.lua:12") == 0);
+    EXPECT(mpe_place_text(e, 0) == NULL && mpe_place_text(e, first + 1) == NULL);
     EXPECT(first != 0);
     EXPECT(mpe_place_note(e, "script.lua:13") != first);
     EXPECT_EQ(mpe_place_note(e, "script.lua:12"), first);

@@ -51,6 +51,14 @@ mpe__trace(mpe_engine *e, uint32_t what, uint32_t number, const mpe_object *o)
         mpe_trace_add(e, what, number, o ? mpe_handle_of(e, o) : 0, 0);
 }
 
+/* The same of what was done with an object. */
+static inline void
+mpe__trace_did(mpe_engine *e, enum mpe_trace_did did, uint32_t number, const mpe_object *o)
+{
+    if (MPE__UNLIKELY(mpe__load64(&e->header->trace) != 0))
+        mpe_trace_add(e, MPE_TRACE_DID, number, mpe_handle_of(e, o), did);
+}
+
 /* This process, or thread, has got its slot, or leaves it. */
 void mpe__trace_enter(mpe_engine *e);
 void mpe__trace_leave(mpe_engine *e);

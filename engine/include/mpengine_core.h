@@ -101,6 +101,8 @@ MPE_API mpe_bytes mpe_object_name(mpe_engine *e, const mpe_object *o);
  * the arena has no room for more places. They stay as long as the arena.
  * Blocks: until the lock of the arena is free, briefly, for a place that is new. */
 MPE_API uint32_t mpe_place_note(mpe_engine *e, const char *text);
+/* Returns the text of a place, or NULL.  Ownership: the arena's. */
+MPE_API const char *mpe_place_text(const mpe_engine *e, uint32_t number);
 
 /* ---- readers ------------------------------------------------------------------------------ */
 
@@ -133,17 +135,18 @@ typedef struct mpe_view_process {
 typedef struct mpe_view_object {
     mpe_handle handle;
     int kind;
-    mpe_bytes name;      /* data NULL: none. Ownership: the view's; the bytes may change */
-    const char *place;   /* where it was made; NULL: unknown. Ownership: the view's */
-    uint32_t holders;    /* processes that hold it */
-    uint32_t waiters;    /* processes with a task that waits for it */
-    uint64_t depth;      /* items, entries, elements, free permits, parties that wait */
-    uint64_t bound;      /* of a queue or barrier; 0: none */
-    uint32_t puts, gets; /* of a queue, since it was made, modulo 2^32 */
-    int is_set;          /* an event */
-    int is_closed;       /* a queue */
-    int is_board;        /* the board of a pool: mpe_view_worker_next */
-    mpe_lock_state lock; /* of a lock, and of what has one */
+    mpe_bytes name;       /* data NULL: none. Ownership: the view's; the bytes may change */
+    const char *place;    /* where it was made; NULL: unknown. Ownership: the view's */
+    uint32_t holders;     /* processes that hold it */
+    uint32_t waiters;     /* processes with a task that waits for it */
+    uint64_t depth;       /* items, entries, elements, free permits, parties that wait */
+    uint64_t bound;       /* of a queue or barrier; 0: none */
+    uint32_t puts, gets;  /* of a queue, since it was made, modulo 2^32 */
+    int is_set;           /* an event */
+    int is_closed;        /* a queue */
+    int is_board;         /* the board of a pool: mpe_view_worker_next */
+    mpe_handle queues[2]; /* of a pipe; 0: none */
+    mpe_lock_state lock;  /* of a lock, and of what has one */
 } mpe_view_object;
 /* A worker of a pool. */
 typedef struct mpe_view_worker {
@@ -214,16 +217,21 @@ enum mpe_trace_what {
     MPE_TRACE_SPAWN, /* task number, of the site in more */
     MPE_TRACE_RUN,   /* task number, of the site in more, runs from now on */
     MPE_TRACE_WAIT, /* task number waits: for the object, or for what more says, whose title object has
-                      * the number of */
+                      * the number of; of a process it is the pid */
     MPE_TRACE_PAUSE,    /* task number lets others run */
     MPE_TRACE_END,      /* of task number; more 0: by an error */
     MPE_TRACE_ITEM,     /* begins item more of pool task number; one that was begun has ended */
     MPE_TRACE_ITEM_END, /* the item that was begun has ended */
     MPE_TRACE_OBJECT,   /* the object has got its name, or place, which follows */
-    MPE_TRACE_TITLE, /* what is no object has the number, was made at the place in object, 0: unknown, and
-                       * is what follows */
-    MPE_TRACE_STILL, /* as MPE_TRACE_PROCESS, of the process that has noted what is before */
-    MPE_TRACE_LOST   /* more records were overwritten here: made by mpe_tracer_read */
+    MPE_TRACE_TITLE,    /* what is no object has the number, and is what follows */
+    MPE_TRACE_DID, /* has done with the object what more says: enum mpe_trace_did; number: how many */
+    MPE_TRACE_WAKE,    /* the task that runs, or has just ended, wakes task number of its process */
+    MPE_TRACE_DEATH,   /* has found that process number was killed */
+    MPE_TRACE_PART,    /* the object is a part of the object in more */
+    MPE_TRACE_OFFLOAD, /* task number waits for a thread that runs a function */
+    MPE_TRACE_OFFLOAD_END, /* of task number */
+    MPE_TRACE_STILL,       /* as MPE_TRACE_PROCESS, of the process that has noted what is before */
+    MPE_TRACE_LOST         /* more records were overwritten here: made by mpe_tracer_read */
 };
 #define MPE_TRACE_MAIN UINT64_MAX /* the site of the main task */
 /* Of what is no object (more of MPE_TRACE_WAIT). */
@@ -234,6 +242,23 @@ enum mpe_trace_source {
     MPE_TRACE_OF_FD,
     MPE_TRACE_OF_PROCESS,
     MPE_TRACE_OF_MANY
+};
+/* What was done with an object (more of MPE_TRACE_DID), before another process can see it where that
+ * may wake a waiter. */
+enum mpe_trace_did {
+    MPE_DID_ACQUIRE = 1, /* a permit */
+    MPE_DID_RELEASE,
+    MPE_DID_SET,
+    MPE_DID_CLEAR,
+    MPE_DID_ARRIVE, /* as party number */
+    MPE_DID_OPEN,   /* a barrier, for all that wait */
+    MPE_DID_ABORT,
+    MPE_DID_RESET,
+    MPE_DID_NOTIFY, /* up to number waiters; UINT32_MAX: all */
+    MPE_DID_INSERT,
+    MPE_DID_REMOVE,
+    MPE_DID_UPDATE, /* number entries or items at once */
+    MPE_DID_CLOSE
 };
 /* One of MPE_TRACE_TEXT has the bytes of its text in the first three fields. */
 typedef struct mpe_trace_record {

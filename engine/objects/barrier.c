@@ -7,6 +7,7 @@
 #include "core/bell.h"
 #include "core/ilock.h"
 #include "core/object.h"
+#include "core/trace.h"
 #include "objects/doors.h"
 
 #include <string.h>
@@ -100,6 +101,8 @@ mpe_barrier_arrive(mpe_engine *e, mpe_object *o, uint32_t *index, uint32_t *gene
         *generation = g;
     }
     mpe__iunlock(e, &o->ilock);
+    if (rc != MPE_EBROKEN && *index != UINT32_MAX)
+        mpe__trace_did(e, MPE_DID_ARRIVE, *index + 1, o);
     return rc;
 }
 
@@ -115,6 +118,7 @@ mpe_barrier_open(mpe_engine *e, mpe_object *o, uint32_t generation)
         uint64_t outcomes = (word & UINT32_MAX) & ~reset_bit(generation);
         mpe__store64(&o->word, (uint64_t)(generation + 1) << 33 | outcomes);
         rc = MPE_OK;
+        mpe__trace_did(e, MPE_DID_OPEN, 1, o);
     }
     mpe__iunlock(e, &o->ilock);
     mpe__wake_all(e, o, MPE_EVENT_READY);
@@ -140,6 +144,7 @@ mpe_barrier_abort(mpe_engine *e, mpe_object *o)
         return;
     mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
     mpe__store64(&o->word, mpe__load64(&o->word) | BROKEN);
+    mpe__trace_did(e, MPE_DID_ABORT, 1, o);
     mpe__iunlock(e, &o->ilock);
     mpe__wake_all(e, o, MPE_EVENT_READY);
 }
@@ -153,6 +158,7 @@ mpe_barrier_reset(mpe_engine *e, mpe_object *o)
     uint64_t word = mpe__load64(&o->word);
     uint32_t g = generation_of(word);
     mpe__store64(&o->word, (uint64_t)(g + 1) << 33 | ((word & UINT32_MAX) | reset_bit(g)));
+    mpe__trace_did(e, MPE_DID_RESET, 1, o);
     mpe__iunlock(e, &o->ilock);
     mpe__wake_all(e, o, MPE_EVENT_READY);
 }

@@ -13,6 +13,7 @@
 #include "core/bell.h"
 #include "core/ilock.h"
 #include "core/object.h"
+#include "core/trace.h"
 #include "objects/lock.h"
 #include "objects/doors.h"
 
@@ -161,6 +162,7 @@ mpe_condition_notify(mpe_engine *e, mpe_object *o, uint32_t count)
 {
     if (!mpe__admits(e, o, MPE__KIND(CONDITION)))
         return;
+    mpe__trace_did(e, MPE_DID_NOTIFY, count, o);
     mpe__ilock(e, &o->ilock, mpe__index_of(e, o));
     assign(e, o, count);
     mpe__iunlock(e, &o->ilock);

@@ -13,6 +13,8 @@
  * The recovery of the freeze lock itself does nothing: a reaper may hold a stripe.
  */
 #include "objects/dict_int.h"
+
+#include "core/trace.h"
 #include "objects/doors.h"
 
 #include <string.h>
@@ -267,6 +269,8 @@ mpe_dict_update(mpe_engine *e, mpe_object *o, const void *records, uint64_t coun
     mpe__dict_freeze(e, o);
     int rc = update_frozen(e, o, records, count, handles);
     mpe__dict_thaw(e, o);
+    if (rc == MPE_OK)
+        mpe__trace_did(e, MPE_DID_UPDATE, (uint32_t)count, o);
     return rc;
 }
 
@@ -280,6 +284,7 @@ mpe_dict_clear(mpe_engine *e, mpe_object *o)
     mpe__store64(&mpe__dict_body(e, o)->pending, MPE__DICT_DUE); /* the commit */
     finish(e, o);
     mpe__dict_thaw(e, o);
+    mpe__trace_did(e, MPE_DID_CLEAR, 1, o);
     mpe__trim(e);
 }
 

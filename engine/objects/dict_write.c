@@ -3,6 +3,8 @@
  * table entry. Before it searches, a writer waits for the pending operation.
  */
 #include "objects/dict_int.h"
+
+#include "core/trace.h"
 #include "objects/doors.h"
 
 #include <string.h>
@@ -257,6 +259,8 @@ put_when(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_bytes value, int handl
     else if (!version || mpe__dict_version_at(&p) == *version)
         rc = put(e, o, &p, key, value, handles);
     unlock_place(e, &p);
+    if (rc == MPE_OK)
+        mpe__trace_did(e, MPE_DID_SET, 1, o);
     return rc;
 }
 
@@ -309,6 +313,8 @@ mpe_dict_remove_if(mpe_engine *e, mpe_object *o, mpe_bytes key, uint64_t version
     if (rc == MPE_OK && p.node)
         remove_place(e, o, &p);
     unlock_place(e, &p);
+    if (rc == MPE_OK)
+        mpe__trace_did(e, MPE_DID_REMOVE, 1, o);
     return rc;
 }
 
@@ -331,6 +337,8 @@ mpe_dict_remove(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_buf *out)
     if (rc == MPE_OK)
         remove_place(e, o, &p);
     unlock_place(e, &p);
+    if (rc == MPE_OK)
+        mpe__trace_did(e, MPE_DID_REMOVE, 1, o);
     return rc;
 }
 
@@ -386,6 +394,8 @@ mpe_dict_pop_any(mpe_engine *e, mpe_object *o, mpe_buf *key, mpe_buf *value)
         lock_stripe(e, o, p.stripe);
         int rc = pop_from(e, o, &p, key, value);
         unlock_place(e, &p);
+        if (rc == MPE_OK)
+            mpe__trace_did(e, MPE_DID_REMOVE, 1, o);
         if (rc != MPE_ENOENT)
             return rc;
     }
@@ -410,5 +420,7 @@ mpe_dict_edit(mpe_engine *e, mpe_object *o, mpe_bytes key, mpe_edit_fn edit, voi
     if (rc == MPE_OK)
         rc = put(e, o, &p, key, (mpe_bytes){bytes, size}, 0);
     unlock_place(e, &p);
+    if (rc == MPE_OK)
+        mpe__trace_did(e, MPE_DID_SET, 1, o);
     return rc;
 }

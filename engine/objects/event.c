@@ -3,6 +3,7 @@
  * commits; a setter that dies before its wake is covered by the reaper's broadcast. */
 #include "core/bell.h"
 #include "core/object.h"
+#include "core/trace.h"
 #include "objects/doors.h"
 
 int
@@ -21,6 +22,8 @@ mpe_event_set(mpe_engine *e, mpe_object *o)
     if (!mpe__admits(e, o, MPE__KIND(EVENT)))
         return;
     uint64_t word = mpe__load64(&o->word);
+    if (!(word & 1))
+        mpe__trace_did(e, MPE_DID_SET, 1, o); /* before a waiter sees it */
     do {
         if (word & 1)
             return;
@@ -33,8 +36,8 @@ mpe_event_clear(mpe_engine *e, mpe_object *o)
 {
     if (!mpe__admits(e, o, MPE__KIND(EVENT)))
         return;
-    (void)e;
-    atomic_fetch_and(&o->word, ~1ull);
+    if (atomic_fetch_and(&o->word, ~1ull) & 1)
+        mpe__trace_did(e, MPE_DID_CLEAR, 1, o);
 }
 
 int

@@ -6,6 +6,7 @@
  */
 #include "core/arena.h"
 #include "core/object.h"
+#include "core/trace.h"
 #include "core/death.h"
 #include "core/ilock.h"
 #include "objects/doors.h"
@@ -265,6 +266,8 @@ mpe_list_set(mpe_engine *e, mpe_object *o, uint64_t index, mpe_bytes bytes, int 
     lock(e, o);
     int rc = set_locked(e, o, index, bytes, handles);
     mpe__iunlock(e, &o->ilock);
+    if (rc == MPE_OK)
+        mpe__trace_did(e, MPE_DID_SET, 1, o);
     return rc;
 }
 
@@ -310,6 +313,8 @@ mpe_list_insert(mpe_engine *e, mpe_object *o, uint64_t index, mpe_bytes bytes, i
     mpe__iunlock(e, &o->ilock);
     if (rc != MPE_OK)
         mpe__free(e, item);
+    else
+        mpe__trace_did(e, MPE_DID_INSERT, 1, o);
     return rc;
 }
 
@@ -359,6 +364,8 @@ mpe_list_remove(mpe_engine *e, mpe_object *o, uint64_t index, mpe_buf *out)
     lock(e, o);
     int rc = remove_locked(e, o, index, out);
     mpe__iunlock(e, &o->ilock);
+    if (rc == MPE_OK)
+        mpe__trace_did(e, MPE_DID_REMOVE, 1, o);
     return rc;
 }
 
@@ -370,6 +377,8 @@ mpe_list_remove_if(mpe_engine *e, mpe_object *o, uint64_t index, uint64_t versio
     lock(e, o);
     int rc = mpe__load64(&o->word) == version ? remove_locked(e, o, index, NULL) : MPE_EAGAIN;
     mpe__iunlock(e, &o->ilock);
+    if (rc == MPE_OK)
+        mpe__trace_did(e, MPE_DID_REMOVE, 1, o);
     return rc;
 }
 
@@ -382,6 +391,7 @@ mpe_list_clear(mpe_engine *e, mpe_object *o)
     while (remove_locked(e, o, UINT64_MAX, NULL) == MPE_OK)
         ;
     mpe__iunlock(e, &o->ilock);
+    mpe__trace_did(e, MPE_DID_CLEAR, 1, o);
 }
 
 /* Appends one after the other, and removes them again when one does not fit. Locked. */
@@ -412,6 +422,8 @@ mpe_list_extend(mpe_engine *e, mpe_object *o, const mpe_bytes *items, size_t cou
     lock(e, o);
     int rc = extend_locked(e, o, items, count, handles);
     mpe__iunlock(e, &o->ilock);
+    if (rc == MPE_OK)
+        mpe__trace_did(e, MPE_DID_UPDATE, (uint32_t)count, o);
     return rc;
 }
 
@@ -494,6 +506,8 @@ mpe_list_reorder(mpe_engine *e, mpe_object *o, uint64_t version, const uint64_t 
     lock(e, o);
     rc = replace_locked(e, o, version, order, count);
     mpe__iunlock(e, &o->ilock);
+    if (rc == MPE_OK)
+        mpe__trace_did(e, MPE_DID_UPDATE, (uint32_t)count, o);
     return rc;
 }
 

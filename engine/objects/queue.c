@@ -426,6 +426,8 @@ mpe_queue_close(mpe_engine *e, mpe_object *o)
         return;
     struct mpe__queue *q = mpe__queue_body(e, o);
     mpe__ilock(e, &q->tail_lock, mpe__index_of(e, o));
+    if (!mpe__load32(&q->closed))
+        mpe__trace_did(e, MPE_DID_CLOSE, 1, o);
     mpe__store32(&q->closed, 1);
     mpe__iunlock(e, &q->tail_lock);
     mpe__wake_all(e, o, MPE_EVENT_READY);

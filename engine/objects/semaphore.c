@@ -8,6 +8,7 @@
 #include "core/bell.h"
 #include "core/ilock.h"
 #include "core/object.h"
+#include "core/trace.h"
 #include "objects/doors.h"
 
 /* The word of the object is the number of all permits, held or not. */
@@ -78,6 +79,8 @@ mpe_semaphore_acquire(mpe_engine *e, mpe_object *o)
         }
     }
     mpe__iunlock(e, &o->ilock);
+    if (rc == MPE_OK)
+        mpe__trace_did(e, MPE_DID_ACQUIRE, 1, o);
     return rc;
 }
 
@@ -112,6 +115,8 @@ mpe_semaphore_release(mpe_engine *e, mpe_object *o)
         rc = MPE_ERANGE;
     else
         mpe__store64(&o->word, all + 1);
+    if (rc == MPE_OK)
+        mpe__trace_did(e, MPE_DID_RELEASE, 1, o);
     mpe__iunlock(e, &o->ilock);
     if (rc == MPE_OK)
         mpe__wake_one(e, o, MPE_EVENT_READY);

@@ -321,6 +321,9 @@ look_at_state(mpe_engine *e, mpe_object *o, mpe_view_object *out)
         out->depth = mpe__dict_count_seen(e, o);
     else if (out->kind == MPE_KIND_LIST)
         out->depth = mpe__list_count_seen(e, o);
+    else if (out->kind == MPE_KIND_PIPE)
+        for (int end = 0; end < 2; end++)
+            out->queues[end] = mpe_pipe_queue(e, o, end);
 }
 
 static uint32_t

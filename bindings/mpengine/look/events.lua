@@ -4,6 +4,8 @@
 --- ring names next: a process notes its name now and then.
 local core = require "mpengine.core"
 local _ENV <const> = core.globals -- luacheck: ignore
+local Chrome = require "mpengine.look.chrome"
+local connect = require "mpengine.look.arrows"
 local tasks = require "mpengine.look.tasks"
 
 local RECORD <const> = 32 -- bytes
@@ -12,22 +14,35 @@ local LOCK_TASK <const> = 0x3fffffff -- what of the owner of a lock is the numbe
 local TEXT <const>, PROCESS <const>, EXIT <const>, START <const>, PUT <const>, GET <const> = 1, 2, 3, 4, 5, 6
 local LOCK <const>, UNLOCK <const>, SITE <const>, SPAWN <const>, RUN <const>, WAIT <const> = 7, 8, 9, 10, 11, 12
 local PAUSE <const>, END <const>, ITEM <const>, ITEM_END <const>, OBJECT <const> = 13, 14, 15, 16, 17
-local TITLE <const>, STILL <const>, LOST <const> = 18, 19, 20
+local TITLE <const>, DID <const>, WAKE <const>, DEATH <const>, PART <const> = 18, 19, 20, 21, 22
+local OFFLOAD <const>, OFFLOAD_END <const>, STILL <const>, LOST <const> = 23, 24, 25, 26
+
+-- What was done with an object, by its number; and which of it may end a wait for the object.
+local VERBS <const> = {
+    "acquire", "release", "set", "clear", "arrive at", "open", "abort", "reset", "notify", "insert into",
+    "remove from", "update", "close",
+}
+local WAKES <const> = { false, true, true, false, false, true, true, true, true, false, false, false, true }
+local SET <const>, SET_IN <const> = 3, { Dict = true, List = true } -- a part of these
+local ALL <const> = 0xffffffff -- the number of those that are notified
+local LOCKS <const> = { Lock = true, RLock = true }
+local QUEUES <const> = { Queue = true, JoinableQueue = true, Pipe = true }
 
 local SOURCES <const> = { "other tasks", "the time", "a descriptor", "the end of a process", "any of several" }
 local MAIN <const> = -1      -- the site of the main task
-local POOL <const> = 1 << 30 -- added to the number of a task: the thread of its pool items
+local OF_PROCESS <const> = 4
+-- Added to the number of a task: the line of its pool items, and of the thread that works for it.
+local POOL <const>, THREAD <const> = 1 << 30, 1 << 29
+local LINES <const> = { { POOL, "pool items of " }, { THREAD, "thread for " }, { 0, "" } }
 
-local ESCAPES <const> = { ['"'] = '\\"', ["\\"] = "\\\\" }
-
-local function json_text(s)
-    s = utf8.len(s) and s or core.escaped(s)
-    return '"' .. s:gsub('[%c"\\\127]', function(c) return ESCAPES[c] or ("\\u%04x"):format(c:byte()) end) .. '"'
-end
-
----@class mpengine.look.Events
-local Events = {}
+---@class mpengine.look.Events: mpengine.look.Chrome
+local Events = setmetatable({}, Chrome)
 Events.__index = Events
+
+local function push(map, key, value)
+    local list = map[key]
+    if list then list[#list + 1] = value else map[key] = { value } end
+end
 
 --- What core.now calls a time of a record, in ns.
 function Events:time(ticks)
@@ -35,31 +50,21 @@ function Events:time(ticks)
     return clock[2] + ((ticks - clock[1]) * self.rate) // 1 | 0
 end
 
-local function us(self, at) return (at - self.zero) / 1000 end
+--- The object, or what it is a part of.
+function Events:whole(handle) return self.found.parts[handle] or handle end
 
-local function add(self, format, ...) self.out[#self.out + 1] = format:format(...) end
+function Events:kind(handle) return core.kind_of(self:whole(handle)) or "object" end
 
-function Events:slice(name, cat, pid, tid, from, to, args)
-    from = math.max(from, self.zero)
-    add(self, '{"ph":"X","name":%s,"cat":"%s","pid":%d,"tid":%d,"ts":%.3f,"dur":%.3f%s}', json_text(name), cat, pid,
-        tid, us(self, from), math.max(0, to - from) / 1000, args or "")
+function Events:object(handle)
+    handle = self:whole(handle)
+    return self.found.objects[handle] or ("mp.%s: 0x%x"):format(self:kind(handle), handle & 0xffffffffffffff)
 end
 
-function Events:instant(name, cat, pid, tid, at)
-    add(self, '{"ph":"i","s":"t","name":%s,"cat":"%s","pid":%d,"tid":%d,"ts":%.3f}', json_text(name), cat, pid, tid,
-        us(self, at))
+--- What events of the object are called by.
+function Events:cat(handle)
+    local kind = self:kind(handle)
+    return QUEUES[kind] and kind ~= "Pipe" and "queue" or kind:lower()
 end
-
---- An arrow; from and to are { at, pid, tid }.
-function Events:flow(name, cat, from, to)
-    self.flows = self.flows + 1
-    add(self, '{"ph":"s","id":%d,"name":"%s","cat":"%s","pid":%d,"tid":%d,"ts":%.3f}', self.flows, name, cat, from[2],
-        from[3], us(self, math.max(from[1], self.zero)))
-    add(self, '{"ph":"f","bp":"e","id":%d,"name":"%s","cat":"%s","pid":%d,"tid":%d,"ts":%.3f}', self.flows, name, cat,
-        to[2], to[3], us(self, math.max(to[1], from[1])))
-end
-
-function Events:object(handle) return self.found.objects[handle] or ("object %x"):format(handle & 0xffffffffffffff) end
 
 --- A task that was there when the trace began.
 local function add_known(self, p, id, group, since)
@@ -74,6 +79,7 @@ end
 local function new_process(self, pid, name, at)
     local p = {
         pid = pid, name = name, names = {}, threads = {}, waits = {}, sites = {}, titles = {}, spawned = {}, locks = {},
+        waits_on = {}, joins = {}, woken = {}, offloads = {},
     }
     p.began, p.last = at, at
     local known = self.found.tasks[pid]
@@ -107,16 +113,30 @@ local function end_lock(self, p, handle, at)
     local held = p.locks[handle]
     if not held then return end
     p.locks[handle] = nil
-    add(self, '{"ph":"e","id":"%x","name":%s,"cat":"lock","pid":%d,"tid":%d,"ts":%.3f}', handle,
-        json_text(self:object(handle)), p.pid, held, us(self, at))
+    self:span("e", handle, self:object(handle), "lock", p.pid, held, at)
 end
 
-local ITEM_NS <const> = 200 -- the width of a put or a get, to be seen: up to the next record
+local MOVE_NS <const> = 200 -- the width of a put, a get and the like, to be seen: up to the next record
+
+--- What is done at once, by the current task.
+local function begin_move(self, p, at, verb, handle, args)
+    local tid = current(p)
+    p.threads[tid] = true
+    p.move = { verb .. " " .. self:object(handle), self:cat(handle), at, tid, args }
+    return { at, p.pid, tid }
+end
 
 local function end_move(self, p, at)
-    local name, from, tid, number = table.unpack(p.move)
+    local name, cat, from, tid, args = table.unpack(p.move)
     p.move = nil
-    self:slice(name, "queue", p.pid, tid, from, math.min(at, from + ITEM_NS), (',"args":{"item":%d}'):format(number))
+    self:slice(name, cat, p.pid, tid, from, math.min(at, from + MOVE_NS), args)
+end
+
+local function end_offload(self, p, at, tid)
+    local from = p.offloads[tid]
+    if not from then return end
+    p.threads[tid + THREAD], p.offloads[tid] = true, nil
+    self:slice("offloaded by " .. name_of(p, tid), "offload", p.pid, tid + THREAD, from, at)
 end
 
 local function end_item(self, p, at)
@@ -131,17 +151,13 @@ local function end_all(self, p, at)
     end_run(self, p, at)
     for tid in pairs(p.waits) do end_wait(self, p, tid, at) end
     for handle in pairs(p.locks) do end_lock(self, p, handle, at) end
+    for tid in pairs(p.offloads) do end_offload(self, p, at, tid) end
     end_item(self, p, at)
 end
 
 local function end_process(self, p, at)
     end_all(self, p, at)
     p.ended = true
-end
-
-local function push(map, key, value)
-    local list = map[key]
-    if list then list[#list + 1] = value else map[key] = { value } end
 end
 
 --- By the number of the record: function(self, p, at, number, object, more)
@@ -155,11 +171,18 @@ function on.run(self, p, at, tid, _, site)
     end
     end_run(self, p, at)
     end_wait(self, p, tid, at)
-    p.current, p.run_from = tid, at
-    local from = p.spawned[tid]
-    if from then
-        p.spawned[tid] = nil
-        self:flow("spawn", "task", from, { at, p.pid, tid })
+    p.current, p.run_from, p.just_ended = tid, at, nil
+    local spawned, woken = p.spawned[tid], p.woken[tid]
+    if spawned then self:flow("spawn", "task", spawned, { at, p.pid, tid }) end
+    if woken then self:flow("wake", "task", woken, { at, p.pid, tid }) end
+    p.spawned[tid], p.woken[tid] = nil, nil
+    if p.joins[tid] then
+        push(self.joined, p.joins[tid], { at, p.pid, tid })
+        p.joins[tid] = nil
+    end
+    local wait = p.waits_on[tid]
+    if wait and not LOCKS[wait.kind] and not QUEUES[wait.kind] then
+        push(self.woken, wait.object, { at, p.pid, tid, wait.since })
     end
 end
 
@@ -167,10 +190,16 @@ function on.wait(self, p, at, tid, object, source)
     if not p.current and not p.has_run then p.current, p.run_from, p.main = tid, p.began, p.main or tid end
     p.has_run = true
     if p.current == tid then end_run(self, p, at) end
-    local what = source == 0 and self:object(object) or p.titles[object] or SOURCES[source] or "something"
+    p.waits_on[tid], p.joins[tid] = nil, nil
+    local what = p.titles[object] or SOURCES[source] or "something"
+    if source == 0 then
+        what = self:object(object)
+        p.waits_on[tid] = { object = object, kind = self:kind(object), since = at }
+    elseif source == OF_PROCESS then
+        what = ("the end of process %s (pid %d)"):format(self.found.names[object] or "?", object)
+        p.joins[tid] = object
+    end
     p.waits[tid] = p.waits[tid] or { at, "waits for " .. what }
-    p.waits_on = p.waits_on or {}
-    p.waits_on[tid] = object
 end
 
 function on.pause(self, p, at, tid)
@@ -180,6 +209,7 @@ end
 function on.task_end(self, p, at, tid, _, returned)
     if p.current == tid then end_run(self, p, at) end
     end_wait(self, p, tid, at)
+    p.just_ended = tid
     if returned == 0 then self:instant("ends by an error", "task", p.pid, tid, at) end
 end
 
@@ -191,29 +221,59 @@ function on.spawn(self, p, at, tid, _, site)
 end
 
 function on.put(self, p, at, number, object)
-    local tid = current(p)
-    p.threads[tid] = true
-    p.move = { "put " .. self:object(object), at, tid, number }
+    local verb = self:kind(object) == "Pipe" and "send to" or "put"
+    local from = begin_move(self, p, at, verb, object, (',"args":{"item":%d}'):format(number))
     self.puts[object] = self.puts[object] or {}
-    self.puts[object][number] = { at, p.pid, tid }
+    self.puts[object][number] = from
+    local wait = p.waits_on[from[3]]
+    if wait and wait.object == object then
+        push(self.roomy, object, { at, p.pid, from[3], wait.since })
+        p.waits_on[from[3]] = nil
+    end
 end
 
 function on.get(self, p, at, number, object)
-    local tid = current(p)
-    p.threads[tid] = true
-    p.move = { "get " .. self:object(object), at, tid, number }
-    push(self.gets, object, { at, p.pid, tid, number })
+    local verb = self:kind(object) == "Pipe" and "receive from" or "get"
+    local to = begin_move(self, p, at, verb, object, (',"args":{"item":%d}'):format(number))
+    to[4] = number
+    p.waits_on[to[3]] = nil
+    push(self.gets, object, to)
 end
+
+function on.did(self, p, at, number, object, did)
+    local count = number == ALL and '"all"' or number
+    local verb = did == SET and SET_IN[self:kind(object)] and "set in" or VERBS[did] or "use"
+    local from = begin_move(self, p, at, verb, object, (',"args":{"count":%s}'):format(count))
+    if WAKES[did] then push(self.wakes, object, from) end
+end
+
+function on.wake(_, p, at, tid)
+    local by = p.current or p.just_ended
+    if by and by ~= tid then
+        p.woken[tid], p.threads[by] = { at, p.pid, by }, true
+    end
+end
+
+function on.death(self, p, at, pid)
+    local name = self.found.names[pid]
+    p.threads[current(p)] = true
+    self:instant(("finds that process %s (pid %d) was killed"):format(name or "?", pid), "process", p.pid, current(p),
+        at)
+end
+
+function on.offload(_, p, at, tid) p.offloads[tid] = at end
+
+function on.offload_end(self, p, at, tid) end_offload(self, p, at, tid) end
 
 function on.lock(self, p, at, owner, handle)
     local tid = owner & LOCK_TASK
     tid = p.names[tid] and tid or current(p)
     p.locks[handle], p.threads[tid] = tid, true
-    add(self, '{"ph":"b","id":"%x","name":%s,"cat":"lock","pid":%d,"tid":%d,"ts":%.3f}', handle,
-        json_text(self:object(handle)), p.pid, tid, us(self, at))
-    if p.waits_on and p.waits_on[tid] == handle then
+    self:span("b", handle, self:object(handle), "lock", p.pid, tid, at)
+    local wait = p.waits_on[tid]
+    if wait and wait.object == handle then
         p.waits_on[tid] = nil
-        push(self.acquired, handle, { at, p.pid, tid })
+        push(self.acquired, handle, { at, p.pid, tid, wait.since })
     end
 end
 
@@ -237,7 +297,8 @@ on.item_end = end_item
 local HANDLERS <const> = {
     [START] = on.start, [PUT] = on.put, [GET] = on.get, [LOCK] = on.lock, [UNLOCK] = on.unlock, [SPAWN] = on.spawn,
     [RUN] = on.run, [WAIT] = on.wait, [PAUSE] = on.pause, [END] = on.task_end, [ITEM] = on.item,
-    [ITEM_END] = on.item_end,
+    [ITEM_END] = on.item_end, [DID] = on.did, [WAKE] = on.wake, [DEATH] = on.death, [OFFLOAD] = on.offload,
+    [OFFLOAD_END] = on.offload_end,
 }
 
 --- The text behind a record, and where the next one is.
@@ -252,7 +313,7 @@ local function text_at(bytes, at)
     return table.concat(parts), at
 end
 
---- The names of objects, which other processes than their makers use.
+--- The names of objects and processes, which other processes than theirs tell of.
 function Events:learn(bytes)
     local at = 1
     while at + RECORD - 1 <= #bytes do
@@ -263,6 +324,12 @@ function Events:learn(bytes)
             local name, next_at = text_at(bytes, at)
             at = next_at
             self.found.objects[object] = ("mp.%s %s"):format(core.kind_of(object) or "?", name)
+        elseif what == PART then
+            local object, whole = string.unpack("<i8i8", bytes, at - RECORD + 8)
+            self.found.parts[object] = whole
+        elseif what == PROCESS then
+            local pid = string.unpack("<I4", bytes, at - 8)
+            self.found.names[pid], at = text_at(bytes, at)
         end
     end
 end
@@ -283,7 +350,7 @@ function Events:go_on(p, bytes, at, count, when)
     local pid, name = owner_after(bytes, at)
     if p and not p.ended then
         end_all(self, p, p.last)
-        p.waits_on = nil
+        p.waits_on, p.joins, p.woken = {}, {}, {}
         if pid ~= p.pid and at <= #bytes then p.ended = true end
     end
     if pid and (not p or p.pid ~= pid) then
@@ -320,72 +387,34 @@ function Events:read(slot, bytes)
             name, at = text_at(bytes, at)
             if p then p.sites[number] = name end
         elseif what == TITLE then
-            local name
-            name, at = text_at(bytes, at)
-            local place = object ~= 0 and self.found.program and self.found.program.view:place(object)
-            if p then p.titles[number] = place and ("%s made at %s"):format(name, place) or name end
+            local title
+            title, at = text_at(bytes, at)
+            if p then p.titles[number] = title end
         elseif what == LOST then
             p = self:go_on(p, bytes, at, more, ticks == 0 and p and p.last or when)
         elseif what == EXIT and p then
             end_process(self, p, when)
             self:instant("exits", "process", p.pid, current(p), when)
             p.threads[current(p)] = true
+            self.exits[p.pid] = { when, p.pid, current(p) }
         elseif p and HANDLERS[what] then
             if p.move then end_move(self, p, when) end
             HANDLERS[what](self, p, when, number, object, more)
-        elseif not p and what ~= STILL and what ~= TEXT and what ~= OBJECT then
+        elseif not p and what ~= STILL and what ~= TEXT and what ~= OBJECT and what ~= PART then
             self.dropped = self.dropped + 1
         end
     end
     if p and not p.ended then end_process(self, p, self.finish) end
 end
 
---- The last of a list, by time, that is not later.
-local function last_before(list, at)
-    local low, high = 0, #list
-    while low < high do
-        local middle = (low + high + 1) // 2
-        if list[middle][1] <= at then low = middle else high = middle - 1 end
-    end
-    return list[low]
-end
-
-local function by_time(a, b) return a[1] < b[1] end
-
-function Events:connect()
-    for object, gets in pairs(self.gets) do
-        local puts = self.puts[object] or {}
-        for _, get in ipairs(gets) do
-            if puts[get[4]] then self:flow("item", "queue", puts[get[4]], get) end
-        end
-    end
-    for handle, list in pairs(self.acquired) do
-        local released = self.released[handle] or {}
-        table.sort(released, by_time)
-        for _, taken in ipairs(list) do
-            local from = last_before(released, taken[1])
-            if from then self:flow("lock", "lock", from, taken) end
-        end
-    end
-    for _, begin in ipairs(self.begins) do
-        local slot, at, p = table.unpack(begin)
-        local starts = self.starts[slot]
-        local from = starts and last_before(starts, at)
-        if from then
-            self:instant("begins", "process", p.pid, current(p), at)
-            self:flow("start", "process", from, { at, p.pid, current(p) })
-        end
-    end
-end
-
 function Events:describe()
     for _, p in ipairs(self.processes) do
-        add(self, '{"ph":"M","name":"process_name","pid":%d,"tid":0,"args":{"name":%s}}', p.pid, json_text(p.name))
+        self:call("process", p.pid, 0, p.name)
         for tid in pairs(p.threads) do
-            local task = tid >= POOL and tid - POOL or tid
-            local name = tid >= POOL and "pool items of " .. name_of(p, task) or name_of(p, task)
-            add(self, '{"ph":"M","name":"thread_name","pid":%d,"tid":%d,"args":{"name":%s}}', p.pid, tid,
-                json_text(("%s #%d"):format(name, task)))
+            local i = 1
+            while tid < LINES[i][1] do i = i + 1 end
+            local task = tid - LINES[i][1]
+            self:call("thread", p.pid, tid, ("%s%s #%d"):format(LINES[i][2], name_of(p, task), task))
         end
     end
 end
@@ -412,6 +441,7 @@ return function(found)
     local self = setmetatable({
         found = found, out = {}, zero = found.from * 1e9 // 1 | 0, finish = found.to * 1e9 // 1 | 0, processes = {},
         begins = {}, starts = {}, puts = {}, gets = {}, acquired = {}, released = {}, flows = 0,
+        wakes = {}, woken = {}, roomy = {}, joined = {}, exits = {},
         dropped = found.dropped, rate = (clock[4] - clock[2]) / math.max(1, clock[3] - clock[1]),
     }, Events)
     local rings = {}
@@ -421,10 +451,7 @@ return function(found)
     end
     for slot, bytes in pairs(rings) do self:read(slot, bytes) end
     add_silent(self)
-    self:connect()
+    connect(self)
     self:describe()
-    local head = ('{"displayTimeUnit":"ns","otherData":{"program":%s,"pid":%d,"seconds":%.6g,"dropped":%d},'
-        .. '"traceEvents":[\n'):format(json_text(found.script), found.pid,
-        found.to - found.from, self.dropped)
-    return head .. table.concat(self.out, ",\n") .. "\n]}\n", self.dropped
+    return self:text(found.script, found.pid, found.to - found.from, self.dropped), self.dropped
 end

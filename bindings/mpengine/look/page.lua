@@ -101,12 +101,12 @@ rows.forEach(function (r) {
 });
 var height = y, span = Math.max(last - first, 1), view = { from: first - span * 0.02, to: last + span * 0.02, top: 0 };
 var words = "", found = [], at = -1, chosen = null;
+var colours = { wait: "#c9d8e6", lock: "#e2a4a4", queue: "#7cb47c", pipe: "#7cb47c", pool: "#c7b3dd", instant: "#555",
+  semaphore: "#6fa8c9", boundedsemaphore: "#6fa8c9", event: "#6fa8c9", barrier: "#6fa8c9", condition: "#6fa8c9",
+  dict: "#b9a36a", list: "#b9a36a", offload: "#c7b3dd" };
+var arrows = { item: "rgba(40,120,40,0.55)", room: "rgba(40,120,40,0.55)", wake: "rgba(30,90,160,0.55)" };
 function colour(s) {
-  if (s.cat === "wait") return "#c9d8e6";
-  if (s.cat === "lock") return "#e2a4a4";
-  if (s.cat === "queue") return "#7cb47c";
-  if (s.cat === "pool") return "#c7b3dd";
-  if (s.cat === "instant") return "#555";
+  if (colours[s.cat]) return colours[s.cat];
   var h = 0, i;
   for (i = 0; i < s.name.length; i++) h = (h * 31 + s.name.charCodeAt(i)) & 0xffff;
   return "hsl(" + (25 + h % 40) + ",75%," + (58 + h % 12) + "%)";
@@ -163,7 +163,7 @@ function drawFlows() {
     if (f.to.ts < view.from || f.from.ts > view.to || drawn > 2000) return;
     var ax = Math.max(x(f.from.ts), LABEL), ay = middle(f.from), bx = Math.max(x(f.to.ts), LABEL), by = middle(f.to);
     drawn++;
-    ctx.strokeStyle = f.cat === "queue" ? "rgba(40,120,40,0.55)" : "rgba(90,60,150,0.55)";
+    ctx.strokeStyle = arrows[f.from.name] || "rgba(90,60,150,0.55)";
     ctx.beginPath();
     ctx.moveTo(ax, ay);
     ctx.lineTo(bx, by);

@@ -33,6 +33,9 @@ local function note_names(self)
         local place = object.name and "" or object.place and (" (%s)"):format(object.place) or ""
         object.name = object.name and core.escaped(object.name)
         self.objects[object.handle] = dump.title(object) .. place
+        for _, part in ipairs { object.queue or object.other_queue, object.other_queue } do
+            self.parts[part] = object.handle
+        end
     end
 end
 
@@ -52,8 +55,8 @@ end
 --- Begins to collect; a program that is not found yet is given later, as its field.
 function trace.new(tracer, program)
     return {
-        program = program, tracer = tracer, chunks = {}, cut = {}, objects = {}, tasks = {}, dropped = 0,
-        count = 0, from = core.now(), began = {}, rounds = 0, clock = { tracer:clock() },
+        program = program, tracer = tracer, chunks = {}, cut = {}, objects = {}, parts = {}, names = {}, tasks = {},
+        dropped = 0, count = 0, from = core.now(), began = {}, rounds = 0, clock = { tracer:clock() },
     }
 end
 
@@ -85,7 +88,9 @@ function trace.of(program, tracer, seconds)
     if not ok and by == "gone" then return nil, ("the program with pid %d has ended"):format(program.pid) end
     if not ok then return nil, ("the program with pid %d is being traced by process %d"):format(program.pid, by) end
     self.script, self.pid = program.script, program.pid
-    for _, process in ipairs(program.processes) do self.began[process.pid] = process end
+    for _, process in ipairs(program.processes) do
+        self.began[process.pid], self.names[process.pid] = process, process.name
+    end
     core.spawn(ask_for_tasks, self)
     local deadline = self.from + seconds
     require("mpengine.signal").signal("INT", function() deadline = core.now() end)
