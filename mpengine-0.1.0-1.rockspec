@@ -24,6 +24,7 @@ build = {
     ROCK_LUA = "$(LUADIR)",
     ROCK_LIB = "$(LIBDIR)",
     ROCK_BIN = "$(BINDIR)",
+    ROCK_PREFIX = "$(PREFIX)",
   },
   build_target = "rock",
   install_target = "install-rock",

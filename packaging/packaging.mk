@@ -22,6 +22,7 @@ target = $(lastword $(subst :, ,$(1)))
 
 fill = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
 	-e 's|@LUA_V@|$(LUA_V)|' -e 's|@LUA_PC@|$(if $(LUA_PC),$(comma) $(LUA_PC))|' $(1) > $(2)
+luarc = sed -e 's|@LIBRARY@|$(1)|' -e 's|@LUA_V@|$(LUA_V)|' packaging/luarc.json.in > $(2)
 pc = $(call fill,$(1).in,$(LIB)/pkgconfig/$(1))
 
 install-engine: engine
@@ -43,7 +44,7 @@ install-command: all
 	@set -e; $(foreach u,$(UNITS),$(call fill,packaging/systemd/$(u).in,$(SYSTEMD)/$(u));)
 	install -m 644 bindings/library/mpengine.lua $(SHARE)/mpengine/library/
 	install -m 644 packaging/gdb/mpengine.py $(SHARE)/mpengine/gdb/
-	$(call fill,packaging/luarc.json.in,$(SHARE)/mpengine/luarc.json)
+	$(call luarc,$(PREFIX)/share/mpengine/library,$(SHARE)/mpengine/luarc.json)
 
 install: all
 	+@$(SUBMAKE) install-engine install-command
@@ -87,3 +88,5 @@ install-rock:
 	install -m 755 -D $(BUILD)/libmpengine_lua.so.$(MAJOR) $(ROCK_LIB)/mpengine/core.so
 	install -m 755 -D $(BUILD)/mpengine $(ROCK_BIN)/mpengine
 	cd bindings && find mpengine -name '*.lua' -exec install -m 644 -D {} '$(abspath $(ROCK_LUA))'/{} \;
+	install -m 644 -D bindings/library/mpengine.lua $(ROCK_PREFIX)/library/mpengine.lua
+	$(call luarc,$(abspath $(ROCK_PREFIX))/library,$(ROCK_PREFIX)/luarc.json)

@@ -12,7 +12,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 rocks="luarocks --lua-version 5.4"
 
-# use TREE: the module under stock Lua, and the command, as a user of this tree has them.
+# use TREE: the module under stock Lua, the command and the annotations, as a user of this tree has them.
 use() {
     (
         cd "$work"
@@ -22,6 +22,8 @@ use() {
         lua5.4 -e 'assert(package.loaded.mpengine == nil and require("mpengine").Value("q", 42).value == 42)
             assert(package.searchpath("mpengine", package.path):find(arg[1], 1, true))' /dev/null "$1"
         test -s pool.txt && test -s command.txt
+        rock=$($rocks --tree "$1" show --rock-dir mpengine)
+        test -s "$rock/library/mpengine.lua" && test -s "$rock/luarc.json"
     )
     echo "rock: $2: used"
 }
