@@ -6,7 +6,8 @@
 --         it, and, unless it is for hosts or in C_ONLY, a binding that calls it; libmpengine.so exports nothing but
 --         names with the prefix mpe_
 --   Lua   every function and method of the library has an annotation in bindings/library, and every
---         annotation a function: the modules and one object of each class are compared, both ways
+--         annotation a function: the modules and one object of each class are compared, both ways; each
+--         says in words what the function does
 --
 -- What needs the library is left out when it is not built, and a line says so. Prints each offence and
 -- ends with status 1 if there is one.
@@ -141,6 +142,16 @@ local function annotated()
 end
 
 local classes, parents, returned = annotated()
+
+-- What a function does is said for each.
+local function check_texts()
+  for _, f in ipairs((dofile "bindings/mpengine/repl/annotations.lua".parse(io.lines(ANNOTATIONS)))) do
+    local is_field = f.class == "RemoteManager" -- as those of the local objects
+    if not f.text[1] and not is_field then
+      complain("%s: %s does not say what it does: add a line above its annotations", ANNOTATIONS, f.signature)
+    end
+  end
+end
 
 -- What an object of the class must have.
 local function required(class)
@@ -310,6 +321,7 @@ local function check_lua()
 end
 
 check_headers()
+check_texts()
 if exists(build .. "/libmpengine.so") and exists(build .. "/lua/mpengine/core.so") then
   check_exports()
   check_lua()

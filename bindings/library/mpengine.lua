@@ -49,6 +49,7 @@ function Process:start() end
 ---@return true? ended
 ---@return "timeout"? reason
 function Process:join(timeout) end
+--- Was it started, and has it not ended yet?
 ---@return boolean
 function Process:is_alive() end
 --- SIGTERM. Raises before start.
@@ -84,6 +85,7 @@ function Process:close() end
 ---@class mpengine.Supervisor
 local Supervisor = {}
 
+--- A supervisor of the children that the settings list, not yet started. Raises for wrong settings.
 ---@param settings mpengine.Supervisor.Settings
 ---@return mpengine.Supervisor
 function mp.Supervisor(settings) end
@@ -109,6 +111,7 @@ function Supervisor:stop(seconds) end
 ---@return true? started
 ---@return "closed"? reason the supervisor was stopped meanwhile
 function Supervisor:restart(name) end
+--- How each child is, by its name.
 ---@return table<string, mpengine.Supervisor.Status>
 function Supervisor:status() end
 --- In a child of a supervisor: it is ready. Elsewhere nothing.
@@ -129,18 +132,25 @@ function mp.ready() end
 ---@return string? reason
 function mp.notify(state) end
 
+--- The process that calls.
 ---@return mpengine.Process
 function mp.current_process() end
+--- The process that has started this one.
 ---@return mpengine.Process? parent nil in the first process
 function mp.parent_process() end
+--- The children that run, in the order of their pids.
 ---@return mpengine.Process[] running
 function mp.active_children() end
+--- How many processes can compute at a time.
 ---@return integer processors this process may run on
 function mp.cpu_count() end
+--- How processes and pools are started from now on, unless a context says otherwise.
 ---@param name mpengine.StartMethod
 function mp.set_start_method(name) end
+--- How processes and pools are started now.
 ---@return mpengine.StartMethod
 function mp.get_start_method() end
+--- The start methods that there are.
 ---@return mpengine.StartMethod[]
 function mp.get_all_start_methods() end
 --- The whole API, with Process, Pool and Supervisor bound to one start method.
@@ -167,9 +177,11 @@ function mp.signal(name, handler) end
 ---@class mpengine.Queue
 local Queue = {}
 
+--- A queue. Raises for a wrong size, and when shared memory is exhausted.
 ---@param maxsize? integer|{ maxsize?: integer, name?: string } 0 (no bound) to 2^31-1
 ---@return mpengine.Queue
 function mp.Queue(maxsize) end
+--- A queue without a bound.
 ---@return mpengine.Queue
 function mp.SimpleQueue() end
 
@@ -186,18 +198,24 @@ function Queue:put(v, timeout) end
 ---@return any item
 ---@return "empty"|"closed"|nil reason closed: and drained
 function Queue:get(timeout) end
+--- put with a timeout of 0: never waits.
 ---@return true?, "full"|"closed"|nil
 function Queue:put_nowait(v) end
+--- get with a timeout of 0: never waits.
 ---@return any, "empty"|"closed"|nil
 function Queue:get_nowait() end
+--- The number of items now.
 ---@return integer
 function Queue:qsize() end
+--- Are there no items now?
 ---@return boolean
 function Queue:empty() end
+--- Has it as many items as it may have? Never, without a bound.
 ---@return boolean
 function Queue:full() end
 --- Closes it for all processes: puts fail, gets go on until it is drained.
 function Queue:close() end
+--- Was it closed? It may have items still.
 ---@return boolean
 function Queue:is_closed() end
 --- `for v in q:iter() do`: until it is closed and drained. Each step may wait; a nil item raises.
@@ -207,6 +225,7 @@ function Queue:iter() end
 ---@class mpengine.JoinableQueue : mpengine.Queue
 local JoinableQueue = {}
 
+--- A queue that counts what was put and is not done yet.
 ---@param maxsize? integer|{ maxsize?: integer, name?: string }
 ---@return mpengine.JoinableQueue
 function mp.JoinableQueue(maxsize) end
@@ -223,6 +242,7 @@ function JoinableQueue:join(timeout) end
 ---@class mpengine.PipeEnd
 local PipeEnd = {}
 
+--- The two ends of a new pipe.
 ---@param duplex? boolean|{ duplex?: boolean, name?: string } default true; false: the first end receives, the second sends
 ---@return mpengine.PipeEnd
 ---@return mpengine.PipeEnd
@@ -231,10 +251,12 @@ function mp.Pipe(duplex) end
 ---@return true?
 ---@return "closed"? reason no process holds the other end
 function PipeEnd:send(v) end
+--- Sends a string as it is, for recv_bytes.
 ---@param s string
 ---@return true?
 ---@return "closed"? reason
 function PipeEnd:send_bytes(s) end
+--- Waits for a value. "closed": no process has the other end open any more, and all was received.
 ---@async
 ---@param timeout? number seconds
 ---@return any
@@ -251,6 +273,7 @@ function PipeEnd:recv_bytes(timeout) end
 ---@param timeout? number seconds
 ---@return boolean
 function PipeEnd:poll(timeout) end
+--- Closes this end in this process. A second call is harmless; any other use raises.
 function PipeEnd:close() end
 
 --- The ready ones among processes, locks, semaphores, queues, pipe ends, events, async results, tasks and objects of mp.co:
@@ -286,6 +309,7 @@ local Struct = {}
 --- 16 bytes, and is the same as "c", 16.
 ---@alias mpengine.Field { [1]: string, [2]: mpengine.TypeCode|string, [3]?: integer }
 
+--- The type of elements with fields, for Array and Value.
 ---@param fields mpengine.Field[]
 ---@return mpengine.Struct
 function mp.Struct(fields) end
@@ -312,6 +336,7 @@ function StructRef:set(fields) end
 ---@field [integer] number|string
 ---@operator len: integer
 local FieldRef = {}
+--- The elements of the field, as a list.
 ---@return table
 function FieldRef:totable() end
 --- All or nothing.
@@ -321,10 +346,12 @@ function FieldRef:set(list) end
 ---@alias mpengine.ElementType mpengine.TypeCode|mpengine.Struct|mpengine.Field[]
 ---@alias mpengine.ArrayFields { type: mpengine.ElementType, size?: integer|table|string, rows?: integer, cols?: integer, name?: string }
 
+--- An array with a lock of its own. Raises for an unknown type, and for elements that do not fit it.
 ---@param type mpengine.ElementType|mpengine.ArrayFields
 ---@param init? integer|table|string size (zeroed), elements, or for "c" and "u" a text
 ---@return mpengine.Array
 function mp.Array(type, init) end
+--- An array without a lock. Raises as Array does.
 ---@param type mpengine.ElementType|mpengine.ArrayFields
 ---@param init? integer|table|string
 ---@return mpengine.RawArray
@@ -335,6 +362,7 @@ function mp.RawArray(type, init) end
 ---@param k? integer
 ---@return mpengine.ArrayView
 function RawArray:field(name, k) end
+--- The elements i to j, all by default, as a list.
 ---@param i? integer
 ---@param j? integer
 ---@return table
@@ -355,12 +383,15 @@ function RawArray:view(i, j, step) end
 ---@param cols? integer
 ---@return mpengine.ArrayView
 function RawArray:reshape(rows, cols) end
+--- The number of rows and columns.
 ---@return integer rows or the length of an array of one dimension
 ---@return integer? cols
 function RawArray:shape() end
+--- A view of row i of two dimensions. Raises when there is none.
 ---@param i integer
 ---@return mpengine.ArrayView
 function RawArray:row(i) end
+--- A view of column j of two dimensions. Raises when there is none.
 ---@param j integer
 ---@return mpengine.ArrayView
 function RawArray:col(j) end
@@ -389,12 +420,15 @@ function RawArray:scale(k) end
 ---@param k number
 ---@param x mpengine.RawArray of the same type and length
 function RawArray:axpy(k, x) end
+--- Sets all elements to v. Raises when it does not fit the type.
 ---@param v number|string|table
 function RawArray:fill(v) end
+--- The bytes of the elements i to j, all by default.
 ---@param i? integer
 ---@param j? integer
 ---@return string bytes
 function RawArray:string(i, j) end
+--- Copies bytes to the elements from `at` on, 1 by default. Raises when they do not fit in.
 ---@param bytes string whole elements
 ---@param at? integer
 function RawArray:set_string(bytes, at) end
@@ -410,18 +444,22 @@ function RawArray:compare_exchange(i, expected, desired) end
 
 ---@class mpengine.Lockable
 local Lockable = {}
+--- Its lock, an RLock.
 ---@return mpengine.RLock
 function Lockable:get_lock() end
+--- Acquires its lock until the end of the scope: `local _ <close> = x:guard()`.
 ---@async
 ---@param timeout? number seconds
 ---@return mpengine.Guard?
 ---@return "owner_died"|"timeout"|nil
 function Lockable:guard(timeout) end
+--- Acquires its lock.
 ---@async
 ---@param timeout? number seconds
 ---@return true?
 ---@return "owner_died"|"timeout"|nil
 function Lockable:acquire(timeout) end
+--- Releases its lock. Raises when the caller does not hold it.
 function Lockable:release() end
 
 ---@class mpengine.RawValue
@@ -432,10 +470,12 @@ local RawValue = {}
 
 ---@alias mpengine.ValueFields { type: mpengine.ElementType, value?: number|string|table, name?: string }
 
+--- A value with a lock of its own. Raises for an unknown type, and for a value that does not fit it.
 ---@param type mpengine.ElementType|mpengine.ValueFields
 ---@param init? number|string|table
 ---@return mpengine.Value
 function mp.Value(type, init) end
+--- A value without a lock. Raises as Value does.
 ---@param type mpengine.ElementType|mpengine.ValueFields
 ---@param init? number|string|table
 ---@return mpengine.RawValue
@@ -455,40 +495,51 @@ function RawValue:compare_exchange(expected, desired) end
 ---@operator len: integer
 local Dict = {}
 
+--- A dict with the entries of the table. Raises when one cannot be sent.
 ---@param t? table
 ---@param fields? mpengine.Named
 ---@return mpengine.Dict
 function mp.Dict(t, fields) end
+--- The value of a key, or the default.
 ---@param k mpengine.Key
 ---@param default? any
 ---@return any
 function Dict:get(k, default) end
+--- Sets a key, also one with the name of a method. Raises when the value cannot be sent.
 ---@param k mpengine.Key
 ---@param v any nil removes
 function Dict:set(k, v) end
+--- Is the key there?
 ---@return boolean
 function Dict:has(k) end
+--- The value of a key. An absent one is set to v first, in one step.
 ---@return any value what is there, or v
 function Dict:setdefault(k, v) end
+--- Removes a key: its value, or the default.
 ---@return any value
 function Dict:pop(k, default) end
+--- Removes some entry.
 ---@return mpengine.Key? key nil: empty
 ---@return any value
 function Dict:popitem() end
+--- All keys, at one moment.
 ---@return mpengine.Key[]
 function Dict:keys() end
+--- All values, at one moment.
 ---@return any[]
 function Dict:values() end
+--- All pairs of key and value, at one moment.
 ---@return { [1]: mpengine.Key, [2]: any }[]
 function Dict:items() end
---- One step for all readers: all entries or none.
+--- Sets many keys, in one step for all readers: all entries or none.
 ---@param t table|mpengine.Dict
 function Dict:update(t) end
---- One step for all readers.
+--- Removes all entries, in one step for all readers.
 function Dict:clear() end
+--- All entries at one moment, as a plain table.
 ---@return table
 function Dict:copy() end
---- Atomic; absent counts as 0. Raises when the value is no number.
+--- Adds n to a number, atomically; absent counts as 0. Raises when the value is no number.
 ---@param k mpengine.Key
 ---@param n? number default 1
 ---@return number new
@@ -508,10 +559,12 @@ local Cache = {}
 ---@field ttl? number seconds to live of an item; default: for ever
 ---@field name? string
 
+--- A cache of a fixed size. Raises for a size that is too small.
 ---@param fields? mpengine.CacheFields|integer|string
 ---@param ttl? number
 ---@return mpengine.Cache
 function mp.Cache(fields, ttl) end
+--- The value of a key. Counts as a use.
 ---@param k mpengine.Key
 ---@return any value nil: absent, or expired
 function Cache:get(k) end
@@ -529,12 +582,14 @@ function Cache:add(k, v, ttl) end
 ---@param ttl? number
 ---@return boolean done
 function Cache:replace(k, v, ttl) end
+--- Removes a key.
 ---@return boolean was_there
 function Cache:delete(k) end
 --- Gives a key a new time to live.
 ---@param ttl? number default: that of the cache
 ---@return boolean is_there
 function Cache:touch(k, ttl) end
+--- How long a key is still kept.
 ---@return number? seconds math.huge: it never expires; nil: absent
 function Cache:ttl(k) end
 --- Atomic. A key that is there keeps its time to live. Raises when the value is no number, or absent and init too.
@@ -554,11 +609,13 @@ function Cache:incr(k, n, init, ttl) end
 ---@return any value
 ---@return string? reason "timeout"
 function Cache:fetch(k, f, opts) end
---- One step for all readers.
+--- Removes all entries, in one step for all readers.
 function Cache:clear() end
+--- Some keys, or all, of what has not expired.
 ---@param n? integer at most so many; default: all
 ---@return mpengine.Key[]
 function Cache:keys(n) end
+--- Its size and what is in it, and counts since it was made.
 ---@return { size: integer, entries: integer, bytes: integer, hits: integer, misses: integer, evictions: integer, expired: integer, computed: integer, waited: integer }
 function Cache:stats() end
 
@@ -568,26 +625,36 @@ function Cache:stats() end
 ---@operator len: integer
 local List = {}
 
+--- A list with the items of the table. Raises when one cannot be sent.
 ---@param t? table
 ---@param fields? mpengine.Named
 ---@return mpengine.List
 function mp.List(t, fields) end
+--- Adds an item at the end.
 function List:append(v) end
+--- Adds an item before item i; beyond the end, at the end.
 ---@param i integer -1 is before the last
 function List:insert(i, v) end
+--- Removes item i: its value, or nil when there is none.
 ---@param i? integer default -1, the last
 ---@return any
 function List:pop(i) end
 --- Removes the first item equal to v. Raises when there is none.
 function List:remove(v) end
+--- Adds all items of a list at the end, in one step.
 ---@param list table|mpengine.RawArray|mpengine.List
 function List:extend(list) end
+--- The position of the first item equal to v; nil when there is none.
 ---@return integer?
 function List:index(v) end
+--- Sorts the items; equal ones keep their order. Raises an error of less, and changes nothing then.
 ---@param less? fun(a: any, b: any): boolean
 function List:sort(less) end
+--- Reverses the order, in one step.
 function List:reverse() end
+--- Removes all items, in one step.
 function List:clear() end
+--- All items at one moment, as a plain table.
 ---@return table
 function List:copy() end
 
@@ -631,46 +698,66 @@ local Manager = {}
 ---@overload fun(url: string, options?: mpengine.RemoteOptions): mpengine.RemoteManager
 ---@return mpengine.Manager
 function mp.Manager() end
+--- As mp.Dict.
 ---@return mpengine.Dict
 function Manager:dict(t) end
+--- As mp.Dict.
 ---@return mpengine.Dict
 function Manager:Dict(t) end
+--- As mp.List.
 ---@return mpengine.List
 function Manager:list(t) end
+--- As mp.List.
 ---@return mpengine.List
 function Manager:List(t) end
+--- As mp.Dict: a dict whose fields are used as variables.
 ---@return mpengine.Dict
 function Manager:Namespace(t) end
+--- As mp.Cache.
 ---@param fields? mpengine.CacheFields|integer|string
 ---@param ttl? number
 ---@return mpengine.Cache
 function Manager:Cache(fields, ttl) end
+--- As mp.Queue.
 ---@return mpengine.Queue
 function Manager:Queue(maxsize) end
+--- As mp.SimpleQueue.
 ---@return mpengine.Queue
 function Manager:SimpleQueue() end
+--- As mp.JoinableQueue.
 ---@return mpengine.JoinableQueue
 function Manager:JoinableQueue(maxsize) end
+--- As mp.Array.
 ---@return mpengine.Array
 function Manager:Array(code, init) end
+--- As mp.Value.
 ---@return mpengine.Value
 function Manager:Value(code, init) end
+--- As mp.Lock.
 ---@return mpengine.Lock
 function Manager:Lock() end
+--- As mp.RLock.
 ---@return mpengine.RLock
 function Manager:RLock() end
+--- As mp.Semaphore.
 ---@return mpengine.Semaphore
 function Manager:Semaphore(n) end
+--- As mp.BoundedSemaphore.
 ---@return mpengine.Semaphore
 function Manager:BoundedSemaphore(n) end
+--- As mp.RateLimiter.
 ---@return mpengine.RateLimiter
 function Manager:RateLimiter(settings, burst) end
+--- As mp.Event.
 ---@return mpengine.Event
 function Manager:Event() end
+--- As mp.Condition.
 ---@return mpengine.Condition
 function Manager:Condition(lock) end
+--- As mp.Barrier.
 ---@return mpengine.Barrier
 function Manager:Barrier(parties, action, timeout) end
+--- As mp.Pool.
 ---@return mpengine.Pool
 function Manager:Pool(options) end
 --- Nothing more is handed out; what was stays usable.
@@ -688,9 +775,11 @@ function Guard:release() end
 ---@class mpengine.Lock
 local Lock = {}
 
+--- A lock that is free.
 ---@param fields? mpengine.Named
 ---@return mpengine.Lock
 function mp.Lock(fields) end
+--- Waits until it is free, and holds it.
 ---@async
 ---@param timeout? number seconds
 ---@return true? held
@@ -698,8 +787,10 @@ function mp.Lock(fields) end
 function Lock:acquire(timeout) end
 --- Raises when it is not held; an RLock when not held by this task.
 function Lock:release() end
+--- Does any task hold it?
 ---@return boolean
 function Lock:locked() end
+--- Acquires it until the end of the scope: `local _ <close> = lock:guard()`.
 ---@async
 ---@param timeout? number seconds
 ---@return mpengine.Guard?
@@ -713,6 +804,7 @@ function Lock:with(f, ...) end
 --- Shared. Its owner may acquire it again, and only the owner may release it.
 ---@class mpengine.RLock : mpengine.Lock
 
+--- A lock that its owner may acquire several times, and releases as often.
 ---@param fields? mpengine.Named
 ---@return mpengine.RLock
 function mp.RLock(fields) end
@@ -721,6 +813,7 @@ function mp.RLock(fields) end
 ---@class mpengine.Semaphore : mpengine.Lock
 local Semaphore = {}
 
+--- A semaphore with n permits.
 ---@param n? integer|{ value?: integer, name?: string } default 1
 ---@return mpengine.Semaphore
 function mp.Semaphore(n) end
@@ -728,6 +821,7 @@ function mp.Semaphore(n) end
 ---@param n? integer|{ value?: integer, name?: string } default 1
 ---@return mpengine.Semaphore
 function mp.BoundedSemaphore(n) end
+--- The number of free permits now.
 ---@return integer
 function Semaphore:get_value() end
 
@@ -760,8 +854,10 @@ function RateLimiter:try(n) end
 --- Tokens that are there now.
 ---@return number
 function RateLimiter:tokens() end
+--- How fast tokens come.
 ---@return number tokens a second
 function RateLimiter:rate() end
+--- How many tokens there may be at once.
 ---@return number tokens
 function RateLimiter:burst() end
 
@@ -769,13 +865,18 @@ function RateLimiter:burst() end
 ---@class mpengine.Event
 local Event = {}
 
+--- An event that is not set.
 ---@param fields? mpengine.Named
 ---@return mpengine.Event
 function mp.Event(fields) end
+--- Sets it: all that wait go on.
 function Event:set() end
+--- Unsets it: later waits wait.
 function Event:clear() end
+--- Is it set now?
 ---@return boolean
 function Event:is_set() end
+--- Waits until it is set.
 ---@async
 ---@param timeout? number seconds
 ---@return true?
@@ -786,6 +887,7 @@ function Event:wait(timeout) end
 ---@class mpengine.Condition : mpengine.Lock
 local Condition = {}
 
+--- A condition with a lock of its own, or that one.
 ---@param lock? mpengine.Lock|{ lock?: mpengine.Lock, name?: string } default: an RLock of its own
 ---@return mpengine.Condition
 function mp.Condition(lock) end
@@ -795,6 +897,7 @@ function mp.Condition(lock) end
 ---@return true?
 ---@return "timeout"|"owner_died"|nil
 function Condition:wait(timeout) end
+--- Waits until pred() is true. Raises when the caller does not hold the lock.
 ---@async
 ---@param pred fun(): any called with the lock held
 ---@param timeout? number seconds
@@ -804,7 +907,9 @@ function Condition:wait_for(pred, timeout) end
 --- Raises unless this task holds the lock.
 ---@param n? integer default 1
 function Condition:notify(n) end
+--- Wakes all that wait. Raises when the caller does not hold the lock.
 function Condition:notify_all() end
+--- Its lock.
 ---@return mpengine.Lock
 function Condition:get_lock() end
 
@@ -815,17 +920,21 @@ function Condition:get_lock() end
 ---@field broken boolean
 local Barrier = {}
 
+--- A barrier for so many tasks of any processes.
 ---@param parties integer|{ parties: integer, action?: function, timeout?: number, name?: string } 1 to 65535
 ---@param action? function called by the last to arrive before any task continues; its error breaks the barrier
 ---@param timeout? number seconds, the default of wait
 ---@return mpengine.Barrier
 function mp.Barrier(parties, action, timeout) end
+--- Waits until as many tasks as there are parties wait here.
 ---@async
 ---@param timeout? number seconds; running out breaks the barrier
 ---@return integer? index 1..parties
 ---@return "broken"? reason
 function Barrier:wait(timeout) end
+--- Makes it usable again; those that wait now get "broken".
 function Barrier:reset() end
+--- Breaks it, until reset: all waits end with "broken".
 function Barrier:abort() end
 
 -- ---- pools -----------------------------------------------------------------------------------
@@ -850,11 +959,13 @@ local AsyncResult = {}
 ---@param timeout? number seconds
 ---@return any ... the results; or nil, "timeout"
 function AsyncResult:get(timeout) end
+--- Waits until it is there; raises no error of the call.
 ---@async
 ---@param timeout? number seconds
 ---@return true?
 ---@return "timeout"? reason
 function AsyncResult:wait(timeout) end
+--- Is it there?
 ---@return boolean
 function AsyncResult:ready() end
 --- Raises before it is ready.
@@ -891,6 +1002,7 @@ function AsyncResult:cancel() end
 ---@class mpengine.Pool
 local Pool = {}
 
+--- A pool of worker processes, as many as there are processors by default.
 ---@param options? integer|mpengine.PoolOptions
 ---@return mpengine.Pool
 function mp.Pool(options) end
@@ -899,6 +1011,7 @@ function mp.Pool(options) end
 ---@param args? table
 ---@return any ...
 function Pool:apply(f, args) end
+--- As apply, and returns at once.
 ---@param args? table
 ---@param opts? mpengine.ApplyOptions
 ---@return mpengine.AsyncResult
@@ -909,6 +1022,7 @@ function Pool:apply_async(f, args, opts) end
 ---@param opts? mpengine.MapOptions
 ---@return table
 function Pool:map(f, list, opts) end
+--- As map, and returns at once: get gives the list.
 ---@param opts? mpengine.MapOptions
 ---@return mpengine.AsyncResult
 function Pool:map_async(f, list, opts) end
@@ -918,6 +1032,7 @@ function Pool:map_async(f, list, opts) end
 ---@param opts? mpengine.MapOptions
 ---@return table
 function Pool:starmap(f, list, opts) end
+--- As starmap, and returns at once: get gives the list.
 ---@param opts? mpengine.MapOptions
 ---@return mpengine.AsyncResult
 function Pool:starmap_async(f, list, opts) end
@@ -941,6 +1056,7 @@ function Pool:terminate() end
 ---@return true?
 ---@return "timeout"? reason
 function Pool:join(timeout) end
+--- Starts workers, or lets some end when they have no task, until there are n.
 ---@param n integer
 function Pool:resize(n) end
 
@@ -962,14 +1078,17 @@ function Pool:resize(n) end
 ---@field completed integer
 ---@field closed boolean
 
+--- Its workers, and what is queued, runs and has failed.
 ---@return mpengine.PoolStats
 function Pool:stats() end
 
 -- ---- the rest --------------------------------------------------------------------------------
 
+--- Waits; other tasks run meanwhile.
 ---@async
 ---@param seconds number
 function mp.sleep(seconds) end
+--- The time for measuring how long something takes.
 ---@return number seconds of the monotonic clock
 function mp.now() end
 
@@ -1020,14 +1139,18 @@ local SharedMemory = {}
 ---@param options { name: string?, create: boolean?, size: integer? }
 ---@return mpengine.SharedMemory
 function mp.SharedMemory(options) end
+--- The bytes i to j, all by default.
 ---@param i? integer
 ---@param j? integer
 ---@return string bytes
 function SharedMemory:read(i, j) end
+--- Copies bytes to position `at`. Raises when they do not fit in.
 ---@param bytes string
 ---@param at? integer default 1
 function SharedMemory:write(bytes, at) end
+--- Gives it up in this process; other processes keep it.
 function SharedMemory:close() end
+--- Removes its name: no process can attach to it any more.
 function SharedMemory:unlink() end
 
 --- Gives a shared object a name in the arena, which keeps it alive; nil takes the name back. Raises
@@ -1048,6 +1171,7 @@ function mp.find(name, timeout) end
 ---@field arena { limit: integer, committed: integer, used: integer } bytes
 ---@field supervisors { name: string, state: string, children: table<string, mpengine.Supervisor.Status> }[] of this process
 
+--- What the program has in shared memory, and its processes.
 ---@return mpengine.Stats
 function mp.stats() end
 --- What `mpengine dump` prints of this program: every process and task, what it waits for and where, the
@@ -1063,21 +1187,30 @@ function mp.metrics() end
 
 ---@class mpengine.Logger
 local Logger = {}
+--- Makes a record of this level.
 ---@param level string|integer
 function Logger:log(level, text, ...) end
+--- Makes a record of level 10.
 function Logger:debug(text, ...) end
+--- Makes a record of level 20.
 function Logger:info(text, ...) end
+--- Makes a record of level 30.
 function Logger:warning(text, ...) end
+--- Makes a record of level 40.
 function Logger:error(text, ...) end
+--- Makes a record of level 50.
 function Logger:critical(text, ...) end
+--- Drops records below this level.
 ---@param level? string|integer nil: that of the logger above
 function Logger:set_level(level) end
+--- The level below which records are dropped.
 ---@return integer level its own, or that of the nearest logger above it that has one, or 30
 function Logger:get_level() end
 --- false: the handlers of the loggers above get no records of this one and of those below it, here and from processes that are
 --- started later.
 ---@param on boolean
 function Logger:set_propagate(on) end
+--- Do the handlers of the loggers above get its records?
 ---@return boolean on
 function Logger:get_propagate() end
 --- Adds a place where the records of this logger, and of those below it, go: those of this process, and of the processes that are
@@ -1114,6 +1247,7 @@ function Handler:close() end
 ---@param name? string
 ---@return mpengine.Logger
 function mp.get_logger(name) end
+--- Writes the library's own records to standard error: its logger.
 ---@param level? string|integer
 ---@return mpengine.Logger
 function mp.log_to_stderr(level) end
@@ -1149,6 +1283,7 @@ local server = {}
 ---@field port integer after start
 local StreamServer = {}
 
+--- A server, not yet started. Raises for wrong settings, and when the address cannot be bound.
 ---@param settings mpengine.server.Settings
 ---@return mpengine.StreamServer
 function server.StreamServer(settings) end
@@ -1164,16 +1299,19 @@ function StreamServer:serve_forever() end
 ---@param seconds? number
 ---@return true
 function StreamServer:stop(seconds) end
+--- Counts since its start, and its workers.
 ---@return { accepted: integer, open: integer, failed: integer, workers: table[]? }
 function StreamServer:stats() end
 
 --- A connection, with the methods and results of LuaSocket's; waits suspend only the task.
 ---@class mpengine.Socket
 local Socket = {}
+--- Waits for a connection.
 ---@async
 ---@return mpengine.Socket?
 ---@return string? reason
 function Socket:accept() end
+--- Waits for a line, so many bytes, or all until the other side closes.
 ---@async
 ---@param pattern? "*l"|"*a"|integer
 ---@param prefix? string
@@ -1181,6 +1319,7 @@ function Socket:accept() end
 ---@return string? reason "closed", "timeout" or the system's
 ---@return string? partial
 function Socket:receive(pattern, prefix) end
+--- Waits until all is sent.
 ---@async
 ---@param data string
 ---@param first? integer
@@ -1189,36 +1328,47 @@ function Socket:receive(pattern, prefix) end
 ---@return string? reason
 ---@return integer? sent
 function Socket:send(data, first, last) end
+--- Closes it, and wakes tasks that use it.
 function Socket:close() end
+--- How long calls wait at most. nil or negative: without limit; 0: they never wait.
 ---@param seconds? number
 ---@param mode? "b"|"t"
 function Socket:settimeout(seconds, mode) end
+--- The limits of settimeout.
 ---@return number block negative: no limit
 ---@return number total
 function Socket:gettimeout() end
+--- The number of its descriptor.
 ---@return integer fd -1: closed
 function Socket:getfd() end
 --- Gives up its descriptor without closing it, and has this one, or none (-1).
 ---@param fd integer
 function Socket:setfd(fd) end
+--- The address of the other side.
 ---@return string? address
 ---@return integer|string port
 ---@return "inet"|"inet6" family
 function Socket:getpeername() end
+--- Its own address.
 ---@return string? address
 ---@return integer|string port
 ---@return "inet"|"inet6" family
 function Socket:getsockname() end
+--- Ends one direction, or both.
 ---@param way? "both"|"send"|"receive"
 function Socket:shutdown(way) end
+--- Sets an option of the system's.
 ---@param name "tcp-nodelay"|"keepalive"|"reuseaddr"
 ---@param on? boolean
 function Socket:setoption(name, on) end
+--- Reads an option of the system's.
 ---@param name "tcp-nodelay"|"keepalive"|"reuseaddr"
 ---@return boolean?
 function Socket:getoption(name) end
+--- Can receive return something without asking the system?
 ---@return boolean dirty there is input that was received and not taken
 function Socket:dirty() end
+--- How many bytes have passed.
 ---@return integer received
 ---@return integer sent
 function Socket:getstats() end
@@ -1238,6 +1388,7 @@ local Task = {}
 --- Runs when the caller waits, not before.
 ---@return mpengine.Task
 function co.spawn(f, ...) end
+--- A task that begins after so many seconds. Killed before, it never runs.
 ---@param seconds number
 ---@return mpengine.Task
 function co.spawn_later(seconds, f, ...) end
@@ -1271,14 +1422,17 @@ function Task:get(timeout) end
 --- and for half a second of processor time at most.
 ---@param reason? any
 function Task:kill(reason) end
+--- Has it ended?
 ---@return boolean
 function Task:ready() end
+--- Has it returned, and not raised?
 ---@return boolean
 function Task:successful() end
 --- Calls f(task), as a task, when it has ended.
 ---@param f fun(task: mpengine.Task)
 function Task:link(f) end
 
+--- Waits until all have ended, or `count` of them; with `raise_error` raises the first error.
 ---@async
 ---@param tasks mpengine.Task[]
 ---@param timeout? number seconds
@@ -1293,6 +1447,7 @@ function co.joinall(tasks, timeout, opts) end
 ---@return table|true|nil ready
 ---@return "timeout"?
 function co.wait(objects, timeout, count) end
+--- For a loop over objects as they become ready.
 ---@param objects table
 ---@param timeout? number seconds
 ---@return fun(): any each as it becomes ready; a step may wait
@@ -1300,9 +1455,11 @@ function co.iwait(objects, timeout) end
 --- Does not wait.
 ---@param tasks mpengine.Task[]
 function co.killall(tasks) end
+--- Waits; other tasks run meanwhile.
 ---@async
 ---@param seconds number 0: lets the others run
 function co.sleep(seconds) end
+--- The task that calls.
 ---@return mpengine.Task
 function co.current() end
 --- f's results; nil, "timeout" when f was cancelled.
@@ -1313,8 +1470,10 @@ function co.with_timeout(seconds, f, ...) end
 
 ---@class mpengine.Scope
 local Scope = {}
+--- A task that the scope waits for, and cancels when it ends by an error.
 ---@return mpengine.Task
 function Scope:spawn(f, ...) end
+--- Cancels all its tasks.
 ---@param reason? any
 function Scope:cancel(reason) end
 
@@ -1338,16 +1497,19 @@ function co.watchdog(seconds) end
 ---@return mpengine.co.Event
 function co.Event(opts) end
 
+--- A lock for tasks of this process.
 ---@class mpengine.co.Lock : mpengine.Lock
 ---@param opts? { name?: string } a name, which tostring and dumps show
 ---@return mpengine.co.Lock
 function co.Lock(opts) end
 
+--- A lock that its owner may acquire several times, for tasks of this process.
 ---@class mpengine.co.RLock : mpengine.RLock
 ---@param opts? { name?: string } a name, which tostring and dumps show
 ---@return mpengine.co.RLock
 function co.RLock(opts) end
 
+--- A semaphore for tasks of this process.
 ---@class mpengine.co.Semaphore : mpengine.Semaphore
 ---@param value? integer | { value?: integer, name?: string } default 1
 ---@return mpengine.co.Semaphore
@@ -1357,6 +1519,7 @@ function co.Semaphore(value) end
 ---@return mpengine.co.Semaphore
 function co.BoundedSemaphore(value) end
 
+--- A condition for tasks of this process.
 ---@class mpengine.co.Condition : mpengine.Condition
 ---@param lock? mpengine.co.Lock | { lock?: mpengine.co.Lock, name?: string } default: an RLock of its own
 ---@return mpengine.co.Condition
@@ -1365,9 +1528,11 @@ function co.Condition(lock) end
 --- Holds any Lua value, by reference.
 ---@class mpengine.co.Queue
 local CoQueue = {}
+--- A queue of any Lua values, by reference, for tasks of this process.
 ---@param maxsize? integer | { maxsize?: integer, name?: string } 0: no bound
 ---@return mpengine.co.Queue
 function co.Queue(maxsize) end
+--- A queue without a bound.
 ---@param opts? { name?: string } a name, which tostring and dumps show
 ---@return mpengine.co.Queue
 function co.SimpleQueue(opts) end
@@ -1384,18 +1549,24 @@ function CoQueue:put(v, timeout) end
 ---@return any item
 ---@return "empty"|"closed"|nil reason closed: and drained
 function CoQueue:get(timeout) end
+--- put with a timeout of 0: never waits.
 ---@return true?, "full"|"closed"|nil
 function CoQueue:put_nowait(v) end
+--- get with a timeout of 0: never waits.
 ---@return any, "empty"|"closed"|nil
 function CoQueue:get_nowait() end
+--- The number of items now.
 ---@return integer
 function CoQueue:qsize() end
+--- Are there no items now?
 ---@return boolean
 function CoQueue:empty() end
+--- Has it as many items as it may have?
 ---@return boolean
 function CoQueue:full() end
 --- Later puts fail, gets go on until it is drained.
 function CoQueue:close() end
+--- Was it closed? It may have items still.
 ---@return boolean
 function CoQueue:is_closed() end
 --- `for v in q:iter() do`: until it is closed and drained. Each step may wait.
@@ -1404,9 +1575,11 @@ function CoQueue:iter() end
 
 ---@class mpengine.co.JoinableQueue : mpengine.co.Queue
 local CoJoinableQueue = {}
+--- A queue that counts what was put and is not done yet.
 ---@param maxsize? integer | { maxsize?: integer, name?: string } 0: no bound
 ---@return mpengine.co.JoinableQueue
 function co.JoinableQueue(maxsize) end
+--- An item that was got is done. Raises when called more often than there were items.
 function CoJoinableQueue:task_done() end
 --- Waits until all items are done.
 ---@async
@@ -1423,29 +1596,36 @@ function co.Local() end
 ---@field value any
 ---@field error any
 local CoResult = {}
+--- A result that is not there yet: set or set_error gives it.
 ---@param opts? { name?: string } a name, which tostring and dumps show
 ---@return mpengine.co.AsyncResult
 function co.AsyncResult(opts) end
 --- Raises when it was set.
 function CoResult:set(...) end
+--- Ends the waits: get raises err.
 function CoResult:set_error(err) end
+--- Waits for the result, or raises its error.
 ---@async
 ---@param timeout? number seconds
 ---@return any ...
 function CoResult:get(timeout) end
+--- Waits until it is there; raises no error.
 ---@async
 ---@param timeout? number seconds
 ---@return true?
 ---@return "timeout"?
 function CoResult:wait(timeout) end
+--- Is it there?
 ---@return boolean
 function CoResult:ready() end
+--- Is it there, and no error?
 ---@return boolean
 function CoResult:successful() end
 
 ---@class mpengine.co.Group
 ---@operator len: integer
 local Group = {}
+--- A set of tasks, which leave it when they end.
 ---@param opts? { name?: string } a name, which tostring and dumps show
 ---@return mpengine.co.Group
 function co.Group(opts) end
@@ -1453,40 +1633,52 @@ function co.Group(opts) end
 ---@async
 ---@return mpengine.Task
 function Group:spawn(f, ...) end
+--- Takes a task into the group.
 ---@param task mpengine.Task
 function Group:add(task) end
+--- Waits until no task is left in it.
 ---@async
 ---@param timeout? number seconds
 ---@param raise_error? boolean
 ---@return true?
 ---@return "timeout"?
 function Group:join(timeout, raise_error) end
+--- Kills all tasks in it.
 ---@param reason? any
 function Group:kill(reason) end
 
 --- The maps of mpengine.Pool, in tasks.
 ---@class mpengine.co.Pool : mpengine.co.Group
 local CoPool = {}
+--- A pool of tasks of this process, so many at once.
 ---@param size? integer | { size?: integer, name?: string } tasks at once; absent: any number
 ---@return mpengine.co.Pool
 function co.Pool(size) end
+--- Waits for a free place, then for the results of f.
 ---@async
 ---@return any ...
 function CoPool:apply(f, args) end
+--- As apply, and returns at once.
 ---@return mpengine.co.AsyncResult
 function CoPool:apply_async(f, args, opts) end
+--- Waits for the list of results, in order; raises the first error.
 ---@async
 ---@return table
 function CoPool:map(f, source, opts) end
+--- As map, and returns at once: get gives the list.
 ---@return mpengine.co.AsyncResult
 function CoPool:map_async(f, source, opts) end
+--- As map; items are lists of arguments.
 ---@async
 ---@return table
 function CoPool:starmap(f, source, opts) end
+--- As starmap, and returns at once: get gives the list.
 ---@return mpengine.co.AsyncResult
 function CoPool:starmap_async(f, source, opts) end
+--- `for i, v in pool:imap(f, source) do`: in order, as they come.
 ---@return fun(): integer?, any, any
 function CoPool:imap(f, source, ...) end
+--- As imap, each as soon as it is there; i is the index of its item.
 ---@return fun(): integer?, any, any
 function CoPool:imap_unordered(f, source, ...) end
 
@@ -1519,12 +1711,14 @@ local http = {}
 ---@field url string
 ---@field method? string default GET
 
+--- Waits for the answer to a GET request.
 ---@async
 ---@param url string
 ---@param opts? mpengine.http.Options
 ---@return mpengine.http.Response?
 ---@return string? message "timeout" for a timeout
 function http.get(url, opts) end
+--- Waits for the answer to a POST request.
 ---@async
 ---@param url string
 ---@param body? string
@@ -1532,6 +1726,7 @@ function http.get(url, opts) end
 ---@return mpengine.http.Response?
 ---@return string? message
 function http.post(url, body, opts) end
+--- Waits for the answer to a PUT request.
 ---@async
 ---@param url string
 ---@param body? string|fun(): string?
@@ -1539,6 +1734,7 @@ function http.post(url, body, opts) end
 ---@return mpengine.http.Response?
 ---@return string? message
 function http.put(url, body, opts) end
+--- Waits for the answer to a PATCH request.
 ---@async
 ---@param url string
 ---@param body? string|fun(): string?
@@ -1546,18 +1742,21 @@ function http.put(url, body, opts) end
 ---@return mpengine.http.Response?
 ---@return string? message
 function http.patch(url, body, opts) end
+--- Waits for the answer to a DELETE request.
 ---@async
 ---@param url string
 ---@param opts? mpengine.http.Options
 ---@return mpengine.http.Response?
 ---@return string? message
 function http.delete(url, opts) end
+--- Waits for the headers that a GET request would have.
 ---@async
 ---@param url string
 ---@param opts? mpengine.http.Options
 ---@return mpengine.http.Response?
 ---@return string? message
 function http.head(url, opts) end
+--- Waits for the answer to any request.
 ---@async
 ---@param request mpengine.http.Request
 ---@return mpengine.http.Response?
@@ -1638,30 +1837,39 @@ function http.serve(settings) end
 --- Keeps connections, cookies and options. The calls are those of http, as methods.
 ---@class mpengine.http.Session
 local Session = {}
+--- Requests that share connections and cookies; the options are defaults of each.
 ---@param opts? mpengine.http.Options
 ---@return mpengine.http.Session
 function http.Session(opts) end
+--- As http.get.
 ---@async
 ---@return mpengine.http.Response?, string?
 function Session:get(url, opts) end
+--- As http.post.
 ---@async
 ---@return mpengine.http.Response?, string?
 function Session:post(url, body, opts) end
+--- As http.put.
 ---@async
 ---@return mpengine.http.Response?, string?
 function Session:put(url, body, opts) end
+--- As http.patch.
 ---@async
 ---@return mpengine.http.Response?, string?
 function Session:patch(url, body, opts) end
+--- As http.delete.
 ---@async
 ---@return mpengine.http.Response?, string?
 function Session:delete(url, opts) end
+--- As http.head.
 ---@async
 ---@return mpengine.http.Response?, string?
 function Session:head(url, opts) end
+--- As http.request.
 ---@async
 ---@return mpengine.http.Response?, string?
 function Session:request(request) end
+--- Drops the cookies and closes the connections, those in use when their requests have ended.
 function Session:close() end
 
 -- ---- other programs --------------------------------------------------------------------------

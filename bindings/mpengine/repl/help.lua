@@ -16,6 +16,7 @@ chunk, Ctrl-D ends. Tasks run while the prompt waits. The manual is in /usr/shar
 local LUA_MANUAL <const> = "https://www.lua.org/manual/5.4/manual.html#pdf-"
 local FOUND_MOST <const> = 20
 local NARROW <const>, WIDE <const> = 80, 100 -- columns without a terminal; at most
+local SENTENCE <const> = 60 -- bytes
 local WALK_MOST <const> = 20000 -- values of the library that are looked at
 
 local functions, classes -- of the annotations
@@ -62,9 +63,12 @@ local function function_lines(f)
     return out
 end
 
+-- Or as much of it as fits behind a signature.
 local function first_sentence(f)
     local text = table.concat(f.text, " ")
-    return text:match "^(.-[.:;])%s" or text:match "^(.-)%.?$"
+    text = text:match "^(.-)%.%s" or text:match "^(.-)%.?$"
+    if #text <= SENTENCE then return text end
+    return text:sub(1, SENTENCE):match "^(.*)%s" .. " …"
 end
 
 local function add_methods(out, class)
