@@ -13,7 +13,7 @@ Tab completes names, also after . and :   The arrows and Ctrl-R find earlier lin
 A line that begins with = or is an expression shows its values. Ctrl-C leaves a line or interrupts a
 chunk, Ctrl-D ends. Tasks run while the prompt waits. The manual is in /usr/share/doc/mpengine, or docs/.]]
 
-local LUA_MANUAL <const> = "https://www.lua.org/manual/5.4/manual.html#pdf-"
+local LUA_MANUAL <const> = ("https://www.lua.org/manual/%s/manual.html#pdf-"):format(_VERSION:match "%d+%.%d+")
 local FOUND_MOST <const> = 20
 local NARROW <const>, WIDE <const> = 80, 100 -- columns without a terminal; at most
 local SENTENCE <const> = 60 -- bytes
