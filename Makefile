@@ -10,6 +10,7 @@
 #   make spec-api     specs of what is sent, in a build that reads no private memory of Lua (PLAIN=0)
 #   make spec-lua     the specs and the hosts with the Lua of a source tree (LUA_DIR=); where it is given,
 #                     `make test` does so as well
+#   make aarch64      cross-compiled, and tested under qemu-user   (SYSROOT=, or packages of Debian are unpacked)
 #   make asan tsan valgrind              the tests under a checker, each in a tree of its own
 #   make chaos fuzz   kill storms; damaged messages                   (SECONDS=, TASKS=, KILLS=, WAITS=)
 #   make chaos-redis  kill storms beyond one machine                    (SECONDS=)

@@ -1,7 +1,7 @@
 # The checks beside the tests, included by the Makefile: checkers of memory and threads, storms, models,
 # benchmarks, style. docs/testing.md says what each one finds.
 
-.PHONY: asan tsan valgrind chaos chaos-redis soak fuzz model bench lint format tidy docs
+.PHONY: aarch64 asan tsan valgrind chaos chaos-redis soak fuzz model bench lint format tidy docs
 
 # Sanitizers change what is compiled, so they have trees of their own. The Lua that loads core.so is
 # not instrumented: the run-time library must then come before it.
@@ -25,6 +25,12 @@ valgrind:
 	@CC='$(CC)' tools/deps.sh check-valgrind
 	+@MPENGINE_SHM_LIMIT=64M RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite" \
 		MPE_TEST_SLOW=20 $(SUBMAKE) DEPS=engine unit
+
+# For another processor: compiled, and tested under an emulator as far as that goes.
+aarch64:
+	@CC='$(CC)' tools/deps.sh check-aarch64
+	+@$(SUBMAKE) all
+	+@BUILD='$(BUILD)' MAKE='$(SUBMAKE)' tools/aarch64.sh
 
 # A storm of kill -9 over objects and pools, for SECONDS, and as many pool tasks and kills as asked for; and
 # so many WAITS of all kinds at once.

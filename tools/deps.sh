@@ -5,7 +5,7 @@
 #   tools/deps.sh install-SET   installs what is missing, and only that, with apt-get; without root
 #                               it prints the command to run and ends with status 1
 #
-# SET is engine, build, run, test, lint, bench, model, docs or valgrind. With everything in place nothing is
+# SET is engine, build, run, test, lint, bench, model, docs, valgrind or aarch64. With everything in place nothing is
 # printed and nothing is downloaded.
 set -u
 
@@ -109,6 +109,13 @@ need_valgrind() {
     need "valgrind" valgrind command -v valgrind
 }
 
+need_aarch64() {
+    need_build
+    need "the cross compiler for aarch64" gcc-aarch64-linux-gnu command -v aarch64-linux-gnu-gcc
+    need "the emulator of programs, qemu-user" qemu-user-static command -v qemu-aarch64-static
+    need "busted, which runs the specs" lua-busted lua_module busted
+}
+
 install='apt-get install -y --no-install-recommends'
 
 # check: plain `make` must install nothing, so it only says what it lacks.
@@ -145,9 +152,9 @@ request=${1:-}
 action=${request%%-*} set=${request#*-}
 case $action in check | install) ;; *) set='' ;; esac
 case $set in
-    engine | build | run | test | lint | bench | model | docs | valgrind) ;;
+    engine | build | run | test | lint | bench | model | docs | valgrind | aarch64) ;;
     *)
-        echo "usage: tools/deps.sh {check|install}-{engine|build|run|test|lint|bench|model|docs|valgrind}" >&2
+        echo "usage: tools/deps.sh {check|install}-{engine|build|run|test|lint|bench|model|docs|valgrind|aarch64}" >&2
         exit 2
         ;;
 esac

@@ -67,6 +67,7 @@ hold_until_told(mpe_engine *e, void *arg)
 
 TEST(each_process_that_holds_an_object_is_counted)
 {
+    mpe_test_needs_deaths();
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *event = mpe_test_event(e);
     mpe_object_info info;

@@ -44,6 +44,7 @@ get_nothing(mpe_engine *e, void *arg)
 
 TEST(ends_the_waits_of_all_of_them_which_report_to_the_first)
 {
+    mpe_test_needs_deaths();
     mpe_engine *e = open_with_queues();
     for (int round = 0; round < 20; round++) {
         mpe_deadlock d;

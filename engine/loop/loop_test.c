@@ -257,6 +257,7 @@ end_at_once(mpe_engine *e, void *arg)
 
 TEST(it_is_an_error_when_the_last_other_process_has_gone)
 {
+    mpe_test_needs_deaths();
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *q;
     struct mpe_test_waiter w = mpe_test_waiter_new();
@@ -378,6 +379,7 @@ stay(mpe_engine *e, void *arg)
 
 TEST(a_death_is_seen_from_poll)
 {
+    mpe_test_needs_deaths();
     mpe_engine *e = mpe_test_engine(0);
     mpe_message m;
     use_poll(e);

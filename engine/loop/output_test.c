@@ -54,6 +54,7 @@ hold_and_die(mpe_engine *e, void *arg)
 
 TEST(a_death_between_two_pieces_blocks_no_process)
 {
+    mpe_test_needs_deaths();
     mpe_engine *e = mpe_test_engine(0);
     REQUIRE(pipe(fds) == 0);
     mpe_test_join(e, mpe_test_start(e, hold_and_die, NULL));

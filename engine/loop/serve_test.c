@@ -173,6 +173,7 @@ die_asleep(mpe_engine *e, void *lock)
 
 TEST(the_death_of_another_process_ends_a_wait)
 {
+    mpe_test_needs_deaths();
     mpe_engine *e = served();
     mpe_object *lock;
     struct mpe_test_waiter w = mpe_test_waiter_new();

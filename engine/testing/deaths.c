@@ -153,6 +153,7 @@ struct victim {
 static void
 plan(long point)
 {
+    mpe_test_needs_deaths();
     if (!grave)
         grave = mmap(NULL, sizeof *grave, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
                      0);

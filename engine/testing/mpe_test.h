@@ -49,6 +49,9 @@ _Noreturn void mpe_test_stop(void);
 
 /* Ends the case as neither passed nor failed: this machine lacks what it needs. */
 _Noreturn void mpe_test_skip(const char *why);
+/* Skips the case where the kernel does not mark what a killed process had locked: programs of another
+ * processor under qemu-user. */
+void mpe_test_needs_deaths(void);
 
 /* 1 under a sanitizer, which needs addresses and threads of its own; and under that of threads,
  * which must see each thread end. */

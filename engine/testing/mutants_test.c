@@ -39,6 +39,7 @@ run(const char *program, const char *cases, const char *mutant)
 static void
 expect_noticed(const char *program, const char *cases, const char *mutant)
 {
+    mpe_test_needs_deaths();
     if (!EXPECT_EQ(run(program, cases, mutant), 1))
         printf("      with %s, %s of %s\n", mutant, cases, program);
 }

@@ -72,6 +72,7 @@ mpe_test_join(mpe_engine *e, mpe_process *p)
 void
 mpe_test_kill(mpe_process *p)
 {
+    mpe_test_needs_deaths();
     kill(mpe_process_pid(p), SIGKILL);
     wait_for_end(p);
 }

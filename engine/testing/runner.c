@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -94,6 +95,15 @@ mpe_test_skip(const char *why)
     snprintf(outcome->why_skipped, sizeof outcome->why_skipped, "%s", why);
     atomic_store(&outcome->skipped, true);
     _exit(0);
+}
+
+void
+mpe_test_needs_deaths(void)
+{
+    void *list;
+    size_t bytes;
+    if (syscall(SYS_get_robust_list, 0, &list, &bytes) != 0)
+        mpe_test_skip("needs robust futexes, which are not to be had here");
 }
 
 bool
