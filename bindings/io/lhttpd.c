@@ -1,23 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * lhttpd.c - a daemon of libmicrohttpd: its descriptor and its timers on the loop, and the
- * connections that it is given.
- *
- * The library has an epoll set of its own, which is watched like any descriptor; its deadline and
- * that of the connections are one timer. Both post the job, which runs the library until it has
- * nothing to do at once.
- *
- * Deadlines of connections are in the order in which they were set, since all have the same time. A
- * connection that is late is shut down: the library then sees its end, and closes it.
- *
- * The library does not shut a socket down before it closes it (TURBO), so that an answer can still be
- * sent where it sends none. A socket that is closed with unread input resets the connection, and
- * the peer may lose the answer. So a connection whose request was refused is not just closed: a
- * copy of its socket is given to next(), and what is still sent is read for a while.
- *
- * Half of a TLS handshake is for the library always something to do. While there are no requests, the
- * daemon waits for the rest all the same: its epoll set tells it. HANDSHAKE_MS is the bound, should
- * it be wrong.
+ * lhttpd.c - a daemon of libmicrohttpd, as a userdata: it is made, given connections and closed, and
+ * tells next() what has arrived. lhttpd_loop.c runs the library, lhttpd_connection.c has its
+ * connections.
  *
  * Fork: all of it belongs to the parent. The child closes its copies of the descriptors, and
  * leaves the memory alone.
@@ -28,183 +13,17 @@
 #ifdef LMPE_MHD
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/tcp.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-#define FROM_JOB(j) ((lmpe_httpd *)((char *)(j)-offsetof(lmpe_httpd, job)))
-#define FROM_READABLE(w) ((lmpe_httpd *)((char *)(w)-offsetof(lmpe_httpd, readable)))
-#define FROM_TIMER(w) ((lmpe_httpd *)((char *)(w)-offsetof(lmpe_httpd, timer)))
-#define NS_PER_MS (MPE_NS_PER_S / 1000)
-#define ROUNDS 8 /* of the library, before the others run */
-#define HANDSHAKE_MS 20
 #define FDINFO_LINE 160
 #define CONNECTION_MEMORY ((size_t)32 << 10) /* for a header; cleared for each request */
 
 static uint32_t forks; /* of this process */
 
-/* ---- deadlines of connections ---- */
-
-void
-lmpe_connection_not_due(struct lmpe_connection *c)
-{
-    if (!c->due_link)
-        return;
-    *c->due_link = c->later;
-    if (c->later)
-        c->later->due_link = c->due_link;
-    else
-        c->h->last_due = c->due_link;
-    c->due_link = NULL;
-}
-
-void
-lmpe_connection_due(struct lmpe_connection *c)
-{
-    lmpe_httpd *h = c->h;
-    lmpe_connection_not_due(c);
-    if (h->timeout_ns == MPE_FOREVER)
-        return;
-    c->deadline = mpe_now() + h->timeout_ns;
-    c->later = NULL;
-    c->due_link = h->last_due;
-    *h->last_due = c;
-    h->last_due = &c->later;
-}
-
-void
-lmpe_connection_shut(struct lmpe_connection *c, int how)
-{
-    c->ending = 1;
-    shutdown(c->fd, how);
-}
-
-static void
-shut_down_late_ones(lmpe_httpd *h)
-{
-    uint64_t now = h->first_due ? mpe_now() : 0;
-    while (h->first_due && h->first_due->deadline <= now) {
-        struct lmpe_connection *c = h->first_due;
-        lmpe_connection_not_due(c);
-        lmpe_connection_shut(c, SHUT_RDWR);
-    }
-}
-
-/* ---- what the library calls ---- */
-
-static void
-add_lingering(lmpe_httpd *h, int fd)
-{
-    if (h->lingering_count == h->lingering_room) {
-        uint32_t room = h->lingering_room ? h->lingering_room * 2 : 8;
-        int *fds = realloc(h->lingering, room * sizeof *fds);
-        if (!fds) {
-            close(fd);
-            return;
-        }
-        h->lingering = fds;
-        h->lingering_room = room;
-    }
-    h->lingering[h->lingering_count++] = fd;
-}
-
-static int
-has_sent(int fd)
-{
-    struct tcp_info info = {0};
-    socklen_t size = sizeof info;
-    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 || info.tcpi_data_segs_out > 0;
-}
-
-/* The library closes without an answer when the first line that it reads is none of a request. */
-static void
-answer_bad_line(const struct lmpe_connection *c)
-{
-    static const char answer[] = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n"
-                                 "Content-Length: 16\r\n\r\n400 Bad Request\n";
-    char byte;
-    if (c->request || c->answers || c->ending || c->h->cert || has_sent(c->fd) ||
-        recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
-        return;
-    if (send(c->fd, answer, sizeof answer - 1, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
-        shutdown(c->fd, SHUT_WR);
-}
-
-/* The library is about to close the socket. */
-static void
-connection_ends(struct lmpe_connection *c)
-{
-    lmpe_httpd *h = c->h;
-    int unread = 0, copy = -1;
-    lmpe_connection_not_due(c);
-    answer_bad_line(c);
-    if (c->lingers || (ioctl(c->fd, FIONREAD, &unread) == 0 && unread > 0))
-        copy = h->draining > 1 ? -1 : fcntl(c->fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    if (copy >= 0) {
-        shutdown(copy, SHUT_WR);
-        add_lingering(h, copy);
-    } else {
-        h->ended++;
-    }
-    *c->link = c->next;
-    if (c->next)
-        c->next->link = c->link;
-    if (c->request) { /* its lines were no request */
-        h->active--;
-        lmpe_request_drop(c->request);
-    }
-    free(c);
-}
-
-static void
-on_connection(void *cls, struct MHD_Connection *mhd, void **socket_context,
-              enum MHD_ConnectionNotificationCode what)
-{
-    lmpe_httpd *h = cls;
-    if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
-        if (*socket_context)
-            connection_ends(*socket_context);
-        else
-            h->ended++;
-        return;
-    }
-    struct lmpe_connection *c = calloc(1, sizeof *c);
-    *socket_context = c;
-    if (!c)
-        return; /* its request is refused */
-    c->h = h;
-    c->fd = lmpe_mhd.get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-    c->peer = h->adding;
-    c->link = &h->connections;
-    c->next = h->connections;
-    if (c->next)
-        c->next->link = &c->next;
-    h->connections = c;
-    lmpe_connection_due(c);
-}
-
-static void
-on_log(void *cls, const char *format, va_list args)
-{
-    lmpe_httpd *h = cls;
-    vsnprintf(h->log, sizeof h->log, format, args);
-}
-
-static size_t
-leave_escaped(void *cls, struct MHD_Connection *mhd, char *text)
-{
-    (void)cls, (void)mhd;
-    return strlen(text);
-}
-
-/* ---- the job ---- */
+/* ---- a daemon ---- */
 
 void
 lmpe_httpd_post(lmpe_httpd *h)
@@ -224,105 +43,6 @@ lmpe_httpd_is_open(const lmpe_httpd *h)
 {
     return h && h->mhd && h->S && h->S->e && h->forks == forks;
 }
-
-static void
-on_readable(mpe_engine *e, mpe_waiter *w, int status)
-{
-    lmpe_httpd *h = FROM_READABLE(w);
-    (void)status;
-    h->readable_filed = 0;
-    mpe_post(e, &h->job);
-}
-
-static void
-on_timer(mpe_engine *e, mpe_waiter *w, int status)
-{
-    lmpe_httpd *h = FROM_TIMER(w);
-    (void)status;
-    h->timer_at = MPE_FOREVER;
-    mpe_post(e, &h->job);
-}
-
-/* sendfile to a socket without a reader raises SIGPIPE. */
-static void
-run_without_sigpipe(lmpe_httpd *h)
-{
-    sigset_t pipe, before, pending;
-    struct timespec now = {0, 0};
-    sigemptyset(&pipe);
-    sigaddset(&pipe, SIGPIPE);
-    sigpending(&pending);
-    pthread_sigmask(SIG_BLOCK, &pipe, &before);
-    lmpe_mhd.run(h->mhd);
-    if (!sigismember(&pending, SIGPIPE))
-        while (sigtimedwait(&pipe, NULL, &now) < 0 && errno == EINTR)
-            ;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-}
-
-/* Milliseconds until the library wants to be run; UINT64_MAX: only when something arrives. */
-static uint64_t
-run_library(lmpe_httpd *h)
-{
-    MHD_UNSIGNED_LONG_LONG ms = 0;
-    h->running = 1;
-    for (int i = 0; i < ROUNDS; i++) {
-        if (h->files)
-            run_without_sigpipe(h);
-        else
-            lmpe_mhd.run(h->mhd);
-        if (lmpe_mhd.get_timeout(h->mhd, &ms) == MHD_NO)
-            ms = UINT64_MAX;
-        if (ms > 0)
-            break;
-    }
-    h->running = 0;
-    return ms;
-}
-
-static void
-file_timer(lmpe_httpd *h, uint64_t ms)
-{
-    uint64_t at = ms == UINT64_MAX ? MPE_FOREVER : mpe_now() + (ms + 1) * NS_PER_MS;
-    if (h->first_due && h->first_due->deadline < at)
-        at = h->first_due->deadline;
-    if (at >= h->timer_at)
-        return; /* one that comes early files it again */
-    mpe_wait_stop(h->S->e, &h->timer);
-    h->timer_at = mpe_wait_timer_aside(h->S->e, &h->timer, at) == MPE_OK ? at : MPE_FOREVER;
-}
-
-/* The library has read its epoll set until it was empty: an edge comes with what arrives next. */
-static void
-file_readable(lmpe_httpd *h)
-{
-    if (!h->readable_filed)
-        h->readable_filed = mpe_wait_fd(h->S->e, &h->readable, h->epoll, MPE_READABLE | MPE_EDGE,
-                                        MPE_FOREVER) == MPE_OK;
-}
-
-static void
-run(mpe_engine *e, mpe_job *job)
-{
-    lmpe_httpd *h = FROM_JOB(job);
-    if (!h->mhd) {
-        h->refs++;
-        lmpe_httpd_drop(h);
-        return;
-    }
-    uint64_t ms = run_library(h);
-    shut_down_late_ones(h);
-    if (ms == 0 && h->cert && h->active == 0)
-        ms = HANDSHAKE_MS;
-    if (ms == 0)
-        mpe_post(e, &h->job);
-    file_timer(h, ms);
-    file_readable(h);
-    if (h->first || h->ended || h->lingering_count)
-        mpe_waitlist_wake(e, &h->takers, 1);
-}
-
-/* ---- a daemon ---- */
 
 /* Those whose job was on the run queue when their state was closed: the queue knows them until its
  * engine is gone, which it is when this thread opens the next state. */
@@ -392,7 +112,7 @@ close_httpd(lmpe_httpd *h)
 {
     struct MHD_Daemon *mhd = h->mhd;
     h->draining = 2;
-    run_library(h); /* answers that were given last */
+    lmpe_httpd_run(h); /* answers that were given last */
     let_go(h);
     h->mhd = NULL;
     mpe_wait_stop(h->S->e, &h->timer);
@@ -468,6 +188,20 @@ read_settings(lua_State *L, lmpe_httpd *h)
     h->key = copy_field(L, "key");
 }
 
+static void
+on_log(void *cls, const char *format, va_list args)
+{
+    lmpe_httpd *h = cls;
+    vsnprintf(h->log, sizeof h->log, format, args);
+}
+
+static size_t
+leave_escaped(void *cls, struct MHD_Connection *mhd, char *text)
+{
+    (void)cls, (void)mhd;
+    return strlen(text);
+}
+
 /* In whole seconds, for a peer that does not read its answer. */
 static unsigned
 idle_seconds(const lmpe_httpd *h)
@@ -489,13 +223,13 @@ start_library(lmpe_httpd *h)
     unsigned held = mpe_standard_hold();
     struct MHD_Daemon *mhd = lmpe_mhd.start_daemon(
         flags | (h->cert ? MHD_USE_TLS : MHD_USE_TURBO), 0, NULL, NULL, lmpe_request_arrives, h,
-        MHD_OPTION_EXTERNAL_LOGGER, on_log, (void *)h, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
-        (void *)h, MHD_OPTION_NOTIFY_COMPLETED, lmpe_request_ends, (void *)h,
-        MHD_OPTION_URI_LOG_CALLBACK, lmpe_request_begins, (void *)h, MHD_OPTION_UNESCAPE_CALLBACK,
-        leave_escaped, (void *)h, MHD_OPTION_CONNECTION_TIMEOUT, idle_seconds(h),
-        MHD_OPTION_CONNECTION_LIMIT, UINT32_MAX >> 1, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        CONNECTION_MEMORY, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_ARRAY,
-        h->cert ? tls : none, MHD_OPTION_END);
+        MHD_OPTION_EXTERNAL_LOGGER, on_log, (void *)h, MHD_OPTION_NOTIFY_CONNECTION,
+        lmpe_connection_notified, (void *)h, MHD_OPTION_NOTIFY_COMPLETED, lmpe_request_ends,
+        (void *)h, MHD_OPTION_URI_LOG_CALLBACK, lmpe_request_begins, (void *)h,
+        MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, (void *)h, MHD_OPTION_CONNECTION_TIMEOUT,
+        idle_seconds(h), MHD_OPTION_CONNECTION_LIMIT, UINT32_MAX >> 1,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+        MHD_OPTION_ARRAY, h->cert ? tls : none, MHD_OPTION_END);
     mpe_standard_release(held);
     return mhd;
 }
@@ -517,10 +251,7 @@ new_httpd(lua_State *L)
     h->S = S;
     h->refs = 1;
     h->forks = forks;
-    h->job.run = run;
-    h->readable.fire = on_readable;
-    h->timer.fire = on_timer;
-    h->timer_at = MPE_FOREVER;
+    lmpe_httpd_ready(h);
     h->last = &h->first;
     h->last_due = &h->first_due;
     luaL_setmetatable(L, LMPE_HTTPD);
@@ -560,7 +291,7 @@ static int
 httpd_drain(lua_State *L)
 {
     lmpe_httpd *h = check_httpd(L);
-    run_library(h); /* requests that have arrived are answered */
+    lmpe_httpd_run(h); /* answers that were given last */
     h->draining = 1;
     for (struct lmpe_connection *c = h->connections; c; c = c->next)
         if (!c->request)

@@ -2,8 +2,9 @@
  *
  * lhttpd.h - libmicrohttpd on the engine's loop: a daemon, its connections and their requests.
  *
- * lhttpd.c has the daemon, lhttpd_request.c what arrives, lhttpd_answer.c what is sent, and
- * lwebsocket.c the connections that are handed over. The library parses and writes HTTP; it calls
+ * lhttpd.c has the daemon, lhttpd_loop.c runs it, lhttpd_connection.c has its connections,
+ * lhttpd_request.c what arrives, lhttpd_answer.c what is sent, and lwebsocket.c the connections that
+ * are handed over. The library parses and writes HTTP; it calls
  * back from MHD_run only, which runs in the job of the daemon, and no Lua runs inside it. A request
  * that is complete waits in a list of the daemon, with its connection suspended, until a task takes
  * it; the answer resumes the connection.
@@ -31,7 +32,7 @@ struct lmpe_connection {
     struct sockaddr_in6 peer; /* large enough for IPv4, too */
     int fd;
     uint8_t answers; /* an answer was sent */
-    uint8_t lingers; /* its input was not read to the end: see lhttpd.c */
+    uint8_t lingers; /* its input was not read to the end: see lhttpd_connection.c */
     uint8_t ending;  /* this side has ended it */
 };
 
@@ -110,6 +111,21 @@ int lmpe_httpd_is_open(const lmpe_httpd *h);
 /* Is it this process's, open or not, and not a copy of its parent's? */
 int lmpe_httpd_is_ours(const lmpe_httpd *h);
 void lmpe_httpd_drop(lmpe_httpd *h);
+
+/* ---- lhttpd_loop.c ---- */
+
+/* Sets what the loop calls. */
+void lmpe_httpd_ready(lmpe_httpd *h);
+/* Runs the library. Milliseconds until it wants to be run; UINT64_MAX: only when something arrives. */
+uint64_t lmpe_httpd_run(lmpe_httpd *h);
+
+/* ---- lhttpd_connection.c ---- */
+
+/* The library has a new connection, or is about to close one. */
+void lmpe_connection_notified(void *h, struct MHD_Connection *mhd, void **socket_context,
+                              enum MHD_ConnectionNotificationCode what);
+/* Shuts down those whose deadline has passed. */
+void lmpe_connections_shut_late(lmpe_httpd *h);
 /* The time to receive a request begins, or ends. */
 void lmpe_connection_due(struct lmpe_connection *c);
 void lmpe_connection_not_due(struct lmpe_connection *c);
