@@ -106,17 +106,20 @@ describe("a limit of threads", function()
       local q = mp.Queue() q:put(1) assert(q:get() == 1)]]
   end)
 
-  only("keeps the reason why a process cannot be started", function()
+  only("keeps the reason why a process cannot be started, and names the limit", function()
     as_nobody [[
+      local LIMIT = "Resource temporarily unavailable (ulimit -u, or the pids of a cgroup)"
       for _, method in ipairs(mp.get_all_start_methods()) do
         local p = mp.get_context(method).Process(print)
         local ok, why = pcall(p.start, p)
-        assert(not ok and why:find("Resource temporarily unavailable", 1, true), method .. ": " .. tostring(why))
+        assert(not ok and why:find(LIMIT, 1, true), method .. ": " .. tostring(why))
       end
       local ok, why = pcall(mp.Pool, 2)
-      assert(not ok and tostring(why):find("Resource temporarily unavailable", 1, true), why)
+      assert(not ok and tostring(why):find(LIMIT, 1, true), why)
       local ran, reason = mp.subprocess.run { "true" }
-      assert(not ran and reason:find "Resource temporarily unavailable", reason)]]
+      assert(not ran and reason:find(LIMIT, 1, true), reason)
+      local sent, problem = pcall(mp.Queue().put, mp.Queue(), io.stdout)
+      assert(not sent and problem:find(LIMIT, 1, true), problem)]]
   end)
 
   it("of addresses or data too small for their stacks raises too, or gives smaller ones", function()
@@ -149,9 +152,10 @@ describe("a limit of descriptors", function()
         mp.set_start_method %q
         local give = take()
         local ran, why = mp.subprocess.run { "true" }
-        eq(ran, nil) assert(why:find("Too many open files", 1, true), why)
+        eq(ran, nil) assert(why:find("Too many open files (ulimit -n)", 1, true), why)
         local ok, err = pcall(function() local p = P(print) p:join() end)
-        assert(ok or tostring(err):find("Too many open files", 1, true), tostring(err))
+        assert(ok or tostring(err):find("Too many open files (ulimit -n)", 1, true), tostring(err))
+        eq(select(2, (ok and "" or tostring(err)):gsub("script.lua:%%d+:", "")) <= 1, true) -- one place
         eq(mp.co.offload(function() return 7 end), 7)
         give()
         eq(mp.subprocess.run({ "echo", "x" }).stdout, "x\n")
@@ -175,6 +179,67 @@ describe("a limit of descriptors", function()
   end
 end)
 
+describe("a library that could not be opened for want of descriptors", function()
+  it("is opened by the next call", function()
+    both([[
+      local held = {}
+      repeat
+        local f = io.open "/dev/null"
+        held[#held + 1] = f
+      until not f
+      raises("Too many open files (ulimit -n)", mp.http.get, "http://127.0.0.1:1/")
+      local options = { port = 0, handler = function() return 200, {}, "here" end }
+      raises("Too many open files (ulimit -n)", mp.http.serve, options)
+      for _, f in ipairs(held) do f:close() end
+      local s = mp.http.serve(options)
+      s:start()
+      eq(mp.http.get("http://127.0.0.1:" .. s.port).body, "here")
+      s:stop()]], { before = "ulimit -n 60" })
+  end)
+end)
+
+-- A root with the command and the libraries that it needs, and nothing else, which cannot be written.
+describe("a root that is read-only and almost empty", function()
+  local UNDER = "unshare --mount sh -c 'mount --bind /mnt /mnt'"
+  local can = support.shell(UNDER .. " 2>&1") == ""
+
+  it("runs processes, pools, threads and servers, and names what it lacks", function()
+    if not can then return pending "this user may not mount" end
+    local dir = support.shell("mktemp -d"):gsub("\n", "")
+    support.write_file(dir .. "/script.lua", [[
+      local mp = require "mpengine"
+      for _, method in ipairs(mp.get_all_start_methods()) do
+        local p = mp.get_context(method).Process(print, method)
+        p:start()
+        p:join()
+      end
+      local pool <close> = mp.Pool(2)
+      print(table.unpack(pool:map(math.abs, { -1, -2 })))
+      print(mp.co.offload(function() return 7 end))
+      local s = mp.server.StreamServer { port = 0, handler = function(c) c:send "served" end }
+      s:start()
+      print(#mp.dump() > 0)
+      s:stop()
+      local log = mp.get_logger()
+      for _, f in ipairs {
+        function() mp.SharedMemory { create = true, size = 10 } end,
+        function() log:add_handler { file = "/log" } end,
+        function() assert(mp.subprocess.run { "true" }) end,
+      } do
+        print((select(2, pcall(f)):gsub("^%S+:%d+: ", ""):gsub("'/mpengine.-'", "NAME")))
+      end]])
+    local text = support.shell(([[cd %s && mkdir bin && cp %s bin/mpengine &&
+      for f in $(ldd bin/mpengine | grep -o '/[^ ]*'); do mkdir -p .$(dirname $f); cp -L $f .$f; done;
+      unshare --mount sh -c 'mount --bind . . && cd "$PWD" && mount -o remount,ro,bind . &&
+        exec timeout -s KILL 30 chroot . /bin/mpengine /script.lua' 2>&1; rm -rf %s]])
+      :format(dir, support.quote(support.command), dir))
+    assert.equal("fork\nspawn\nforkserver\n1\t2\n7\ntrue\n"
+      .. "SharedMemory: cannot create NAME: No such file or directory (there is no /dev/shm)\n"
+      .. "Logger:add_handler: /log: Read-only file system\n"
+      .. "true: No such file or directory\n", text)
+  end)
+end)
+
 describe("a full /dev/shm", function()
   local UNDER = [[unshare --mount sh -c 'mount -t tmpfs -o size=64k none /dev/shm && exec "$@"' sh]]
   local can = support.shell(UNDER .. " true 2>/dev/null && echo yes"):match "yes"
@@ -182,7 +247,8 @@ describe("a full /dev/shm", function()
 
   only("is an error of SharedMemory, and leaves no name behind", function()
     both([[
-      raises("No space left on device", mp.SharedMemory, { name = "large", create = true, size = 1 << 20 })
+      raises("No space left on device (/dev/shm is full)", mp.SharedMemory,
+        { name = "large", create = true, size = 1 << 20 })
       raises("No such file", mp.SharedMemory, { name = "large" })
       local m = mp.SharedMemory { name = "small", create = true, size = 1000 }
       m:write("text")
@@ -203,7 +269,7 @@ describe("a full /dev/shm", function()
   end)
 
   it("and a limit of file sizes are distinguished", function()
-    both([[raises("File too large", mp.SharedMemory, { name = "a-spec", create = true, size = 1 << 28 })]],
+    both([[raises("File too large (ulimit -f)", mp.SharedMemory, { name = "a-spec", create = true, size = 1 << 28 })]],
       { before = "ulimit -f 20000" })
   end)
 end)

@@ -3,6 +3,7 @@
  * lmpe.c - arguments, statuses, the memory of a state, and its modules.
  */
 #include "base/lmpe.h"
+#include "base/lsystem.h"
 
 #include <errno.h>
 #include <math.h>
@@ -67,7 +68,7 @@ lmpe_load(lua_State *L)
 int
 lmpe_raise(lua_State *L, int status, const char *where)
 {
-    const char *text = status == MPE_ESYS && errno ? strerror(errno) : mpe_strerror(status);
+    const char *text = status == MPE_ESYS && errno ? lmpe_reason(errno) : mpe_strerror(status);
     if (where)
         return luaL_error(L, "%s: %s", where, text);
     return luaL_error(L, "%s", text);

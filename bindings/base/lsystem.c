@@ -5,9 +5,58 @@
 #include "base/lmpe.h"
 #include "base/lsystem.h"
 
+#include <errno.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
+
+static int
+is_limited(int resource)
+{
+    struct rlimit most;
+    return getrlimit(resource, &most) == 0 && most.rlim_cur != RLIM_INFINITY;
+}
+
+const char *
+lmpe_reason(int number)
+{
+    if (number == EMFILE)
+        return "Too many open files (ulimit -n)";
+    if (number == ENFILE)
+        return "Too many open files in system (sysctl fs.file-max)";
+    if (number == EFBIG && is_limited(RLIMIT_FSIZE))
+        return "File too large (ulimit -f)";
+    if (number == ENOMEM && is_limited(RLIMIT_AS))
+        return "Cannot allocate memory (ulimit -v)";
+    return strerror(number);
+}
+
+const char *
+lmpe_start_reason(int number)
+{
+    if (number == EAGAIN)
+        return "Resource temporarily unavailable (ulimit -u, or the pids of a cgroup)";
+    return lmpe_reason(number);
+}
+
+int
+lmpe_fileresult(lua_State *L, int ok, const char *name)
+{
+    int number = errno;
+    if (ok) {
+        lua_pushboolean(L, 1);
+        return 1;
+    }
+    luaL_pushfail(L);
+    if (name)
+        lua_pushfstring(L, "%s: %s", name, lmpe_reason(number));
+    else
+        lua_pushstring(L, lmpe_reason(number));
+    lua_pushinteger(L, number);
+    return 3;
+}
 
 void
 lmpe_signal_unblock(int number)

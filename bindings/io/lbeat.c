@@ -9,6 +9,7 @@
  * child finds no lock of a library taken. The thread is the parent's; a child makes its own.
  */
 #include "base/lfinalize.h"
+#include "base/lsystem.h"
 #include "io/lhttp.h"
 
 #include <errno.h>
@@ -348,7 +349,7 @@ fail(lua_State *L, beat *b, const char *what, int error)
     close_pair(b->stop);
     close_pair(b->again);
     release(b);
-    return luaL_error(L, "cannot %s: %s", what, strerror(error));
+    return luaL_error(L, "cannot %s: %s", what, lmpe_reason(error));
 }
 
 static void

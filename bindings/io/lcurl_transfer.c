@@ -6,7 +6,6 @@
 #include "io/lcurl.h"
 #include "io/lload.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -16,31 +15,29 @@
 /* ---- the library ---- */
 
 lmpe_curl_api lmpe_libcurl;
-static char load_error[LMPE_LOAD_ERROR];
-static pthread_once_t loaded = PTHREAD_ONCE_INIT;
+static struct lmpe_load_once loaded = LMPE_LOAD_ONCE;
 
 static void
-load(void)
+load(char *error)
 {
     static const struct lmpe_load_name names[] = {
 #define LMPE_CURL_NAME(name) {"curl_" #name, offsetof(lmpe_curl_api, name)},
         LMPE_CURL_MAP(LMPE_CURL_NAME)
 #undef LMPE_CURL_NAME
             {NULL, 0}};
-    lmpe_load_library("libcurl.so.4", "http", names, &lmpe_libcurl, load_error);
-    if (load_error[0])
+    lmpe_load_library("libcurl.so.4", "http", names, &lmpe_libcurl, error);
+    if (error[0])
         return;
     unsigned held = mpe_standard_hold();
     if (lmpe_libcurl.global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-        snprintf(load_error, sizeof load_error, "libcurl cannot be initialised");
+        snprintf(error, LMPE_LOAD_ERROR, "libcurl cannot be initialised");
     mpe_standard_release(held);
 }
 
 const lmpe_curl_api *
 lmpe_curl_load(const char **why)
 {
-    pthread_once(&loaded, load);
-    *why = load_error[0] ? load_error : NULL;
+    *why = lmpe_load_first(&loaded, load);
     return *why ? NULL : &lmpe_libcurl;
 }
 

@@ -5,11 +5,12 @@
  * opened at the first use, so that a program which authenticates nothing does without it.
  */
 #include "io/lhmac.h"
+#include "base/lsystem.h"
 #include "base/lfinalize.h"
+#include "io/lload.h"
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -31,21 +32,20 @@ static struct {
     int (*final)(void *context, unsigned char *digest, unsigned *digest_size);
 } crypto;
 
-static char load_error[200];
-static pthread_once_t loaded = PTHREAD_ONCE_INIT;
+static struct lmpe_load_once loaded = LMPE_LOAD_ONCE;
 
 static void
-find(void *library, const char *name, void *to)
+find(void *library, const char *name, void *to, char *error)
 {
     void *f = dlsym(library, name);
     if (f)
         memcpy(to, &f, sizeof f);
     else
-        snprintf(load_error, sizeof load_error, "this libcrypto has no %s", name);
+        snprintf(error, LMPE_LOAD_ERROR, "this libcrypto has no %s", name);
 }
 
 static void
-open_library(void)
+open_library(char *error)
 {
     static const char *const names[] = {"libcrypto.so.3", "libcrypto.so.1.1"};
     static const struct {
@@ -59,27 +59,27 @@ open_library(void)
     for (size_t i = 0; i < sizeof names / sizeof names[0] && !library; i++)
         library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
     if (!library)
-        snprintf(load_error, sizeof load_error,
+        snprintf(error, LMPE_LOAD_ERROR,
                  "OpenSSL's libcrypto is needed for authentication, and cannot be opened: %s",
                  dlerror());
     for (size_t i = 0; library && i < sizeof wanted / sizeof wanted[0]; i++)
-        find(library, wanted[i].name, wanted[i].to);
+        find(library, wanted[i].name, wanted[i].to, error);
 }
 
 static void
-load(void)
+load(char *error)
 {
     unsigned held = mpe_standard_hold();
-    open_library();
+    open_library(error);
     mpe_standard_release(held);
 }
 
 static void
 need_crypto(lua_State *L)
 {
-    pthread_once(&loaded, load);
-    if (load_error[0])
-        luaL_error(L, "%s", load_error);
+    const char *why = lmpe_load_first(&loaded, load);
+    if (why)
+        luaL_error(L, "%s", why);
 }
 
 /* hmac_sha256(key, bytes) -> 32 bytes */
@@ -177,7 +177,7 @@ random_bytes(lua_State *L)
         got = getrandom(bytes, (size_t)n, 0);
     while (got < 0 && errno == EINTR);
     if (got != n)
-        return luaL_error(L, "no random bytes: %s", strerror(errno));
+        return luaL_error(L, "no random bytes: %s", lmpe_reason(errno));
     lua_pushlstring(L, bytes, (size_t)n);
     return 1;
 }
@@ -189,7 +189,7 @@ file_mode(lua_State *L)
     struct stat st;
     if (stat(luaL_checkstring(L, 1), &st) != 0) {
         luaL_pushfail(L);
-        lua_pushstring(L, strerror(errno));
+        lua_pushstring(L, lmpe_reason(errno));
         return 2;
     }
     lua_pushinteger(L, st.st_mode & 07777);

@@ -5,6 +5,7 @@
  * with an lmpe_transfer, and its last user value is the connections that it uses.
  */
 #include "base/lfinalize.h"
+#include "base/lsystem.h"
 #include "io/lhttp.h"
 #include "task/ltask.h"
 
@@ -67,14 +68,14 @@ push_cause(lua_State *L, const lmpe_transfer *t)
     long number = t->socket_error;
     const char *words = t->error[0] ? t->error : lmpe_libcurl.easy_strerror(t->result);
     if (number) {
-        lua_pushfstring(L, "cannot make a socket: %s", strerror((int)number));
+        lua_pushfstring(L, "cannot make a socket: %s", lmpe_reason((int)number));
         return;
     }
     if (t->result == CURLE_COULDNT_CONNECT || t->result == CURLE_RECV_ERROR ||
         t->result == CURLE_SEND_ERROR)
         lmpe_libcurl.easy_getinfo(t->easy, CURLINFO_OS_ERRNO, &number);
     if (number)
-        lua_pushfstring(L, "%s (%s)", words, strerror((int)number));
+        lua_pushfstring(L, "%s (%s)", words, lmpe_reason((int)number));
     else
         lua_pushstring(L, words);
 }

@@ -8,6 +8,7 @@
  * leaves the memory alone.
  */
 #include "base/lfinalize.h"
+#include "base/lsystem.h"
 #include "io/lhttpd.h"
 
 #ifdef LMPE_MHD
@@ -259,7 +260,7 @@ new_httpd(lua_State *L)
     h->mhd = start_library(h);
     if (!h->mhd) {
         luaL_pushfail(L);
-        lua_pushstring(L, h->log[0] ? h->log : strerror(errno));
+        lua_pushstring(L, h->log[0] ? h->log : lmpe_reason(errno));
         return 2;
     }
     h->epoll = lmpe_mhd.get_daemon_info(h->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;

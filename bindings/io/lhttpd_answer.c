@@ -11,6 +11,7 @@
  * that is none.
  */
 #include "io/lhttpd.h"
+#include "base/lsystem.h"
 
 #ifdef LMPE_MHD
 
@@ -233,7 +234,7 @@ request_answer_file(lua_State *L)
         return 0;
     int fd = fcntl((int)luaL_checkinteger(L, 4), F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
     if (fd < 0)
-        return luaL_error(L, "http.serve: cannot send the file: %s", strerror(errno));
+        return luaL_error(L, "http.serve: cannot send the file: %s", lmpe_reason(errno));
     r->is_file = 1;
     r->h->files++;
     respond(L, r, lmpe_mhd.create_response_from_fd_at_offset64(size, fd, offset), 0);
@@ -252,11 +253,11 @@ file_part(lua_State *L)
     if (!s->closef)
         why = "is closed";
     else if (fstat(fileno(s->f), &st) != 0)
-        why = strerror(errno);
+        why = lmpe_reason(errno);
     else if (!S_ISREG(st.st_mode))
         why = "is no regular file";
     else if ((at = ftello(s->f)) < 0)
-        why = strerror(errno);
+        why = lmpe_reason(errno);
     if (why) {
         luaL_pushfail(L);
         lua_pushstring(L, why);

@@ -4,6 +4,7 @@
  * numeric address and port, or to a path. mpengine/link.lua waits for them, reads and writes them.
  */
 #include "base/lmpe.h"
+#include "base/lsystem.h"
 #include "io/llisten.h"
 
 #include <errno.h>
@@ -27,7 +28,7 @@ static int
 fail(lua_State *L, int error)
 {
     luaL_pushfail(L);
-    lua_pushstring(L, error == EAGAIN ? "again" : strerror(error));
+    lua_pushstring(L, error == EAGAIN ? "again" : lmpe_reason(error));
     lua_pushinteger(L, error);
     return 3;
 }

@@ -6,6 +6,7 @@
 #include "mpengine_core.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -24,8 +25,9 @@ lmpe_load_library(const char *library, const char *user, const struct lmpe_load_
 {
     void *lib = open_library(library);
     if (!lib) {
-        snprintf(error, LMPE_LOAD_ERROR, "%s needs %s, which cannot be opened: %s", user, library,
-                 dlerror());
+        const char *why = dlerror();
+        snprintf(error, LMPE_LOAD_ERROR, "%s needs %s, which cannot be opened: %s%s", user, library,
+                 why, strstr(why, strerror(EMFILE)) ? " (ulimit -n)" : "");
         return;
     }
     for (; names->name; names++) {
@@ -37,4 +39,17 @@ lmpe_load_library(const char *library, const char *user, const struct lmpe_load_
         }
         memcpy((char *)into + names->offset, &f, sizeof f);
     }
+}
+
+const char *
+lmpe_load_first(struct lmpe_load_once *once, void (*load)(char *error))
+{
+    static _Thread_local char error[LMPE_LOAD_ERROR];
+    pthread_mutex_lock(&once->lock);
+    error[0] = '\0';
+    if (!once->done)
+        load(error);
+    once->done = !error[0];
+    pthread_mutex_unlock(&once->lock);
+    return error[0] ? error : NULL;
 }

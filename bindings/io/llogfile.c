@@ -10,6 +10,7 @@
  * child closes its copies at once: they would keep the lock of a process that is killed.
  */
 #include "base/lfinalize.h"
+#include "base/lsystem.h"
 #include "base/lmpe.h"
 
 #include <errno.h>
@@ -213,7 +214,7 @@ logfile(lua_State *L)
         f->next->link = &f->next;
     S->logfiles = f;
     errno = open_file(f);
-    return errno == 0 ? 1 : luaL_fileresult(L, 0, path);
+    return errno == 0 ? 1 : lmpe_fileresult(L, 0, path);
 }
 
 /* logfile_write(file, line) -> true | nil, message */
@@ -224,7 +225,7 @@ logfile_write(lua_State *L)
     size_t size;
     const char *line = luaL_checklstring(L, 2, &size);
     errno = write_line(f, line, size);
-    return luaL_fileresult(L, errno == 0, f->path);
+    return lmpe_fileresult(L, errno == 0, f->path);
 }
 
 /* logfile_close(file): a second time it does nothing */

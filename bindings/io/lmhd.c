@@ -7,15 +7,13 @@
 
 #ifdef LMPE_MHD
 
-#include <pthread.h>
 #include <stddef.h>
 
 lmpe_mhd_api lmpe_mhd;
-static char error[LMPE_LOAD_ERROR];
-static pthread_once_t loaded = PTHREAD_ONCE_INIT;
+static struct lmpe_load_once loaded = LMPE_LOAD_ONCE;
 
 static void
-load(void)
+load(char *error)
 {
     static const struct lmpe_load_name names[] = {
 #define LMPE_MHD_NAME(name) {"MHD_" #name, offsetof(lmpe_mhd_api, name)},
@@ -28,8 +26,7 @@ load(void)
 const char *
 lmpe_mhd_load(void)
 {
-    pthread_once(&loaded, load);
-    return error[0] ? error : NULL;
+    return lmpe_load_first(&loaded, load);
 }
 
 #endif

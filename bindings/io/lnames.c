@@ -4,6 +4,7 @@
  * after a wait that timed out, and is dropped by its scope, or when it is collected.
  */
 #include "base/lfinalize.h"
+#include "base/lsystem.h"
 #include "io/lsocket.h"
 
 #include <arpa/inet.h>
@@ -39,7 +40,7 @@ words_of(const lookup *x, const mpe_lookup_answer *a)
         {HOST_NOT_FOUND, "host not found"},
     };
     if (a->error == EAI_SYSTEM || (x->by_host && a->error == NETDB_INTERNAL))
-        return strerror(a->number);
+        return lmpe_reason(a->number);
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (known[i].error == a->error)
             return known[i].words;
@@ -111,7 +112,7 @@ new_lookup(lua_State *L)
         return 1;
     luaL_pushfail(L);
     lua_pushfstring(L, "no thread can be started to look up '%s': %s", name ? name : "",
-                    rc == MPE_ESYS ? strerror(errno) : mpe_strerror(rc));
+                    rc == MPE_ESYS ? lmpe_start_reason(errno) : mpe_strerror(rc));
     return 2;
 }
 

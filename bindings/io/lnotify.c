@@ -4,6 +4,7 @@
  * sets it). What is said through it, and when, is in mpengine/notify.lua.
  */
 #include "base/lmpe.h"
+#include "base/lsystem.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -49,7 +50,7 @@ notify_open(lua_State *L)
     if (fd >= 0)
         close(fd);
     luaL_pushfail(L);
-    lua_pushstring(L, strerror(err));
+    lua_pushstring(L, lmpe_reason(err));
     return 2;
 }
 

@@ -4,6 +4,7 @@
  * arrived from another process, and what is known of those that leave.
  */
 #include "io/ldescriptors.h"
+#include "base/lsystem.h"
 #include "io/lsocket.h"
 
 #include <errno.h>
@@ -67,7 +68,7 @@ passed_file(lua_State *L)
         return 1;
     s->f = fdopen((int)luaL_checkinteger(L, 1), mode);
     if (!s->f)
-        return luaL_error(L, "cannot receive a file: %s", strerror(errno));
+        return luaL_error(L, "cannot receive a file: %s", lmpe_reason(errno));
     s->closef = close_file;
     return 1;
 }

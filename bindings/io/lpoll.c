@@ -8,6 +8,7 @@
  * the userdata.
  */
 #include "base/lfinalize.h"
+#include "base/lsystem.h"
 #include "io/ldescriptors.h"
 #include "io/lpoll.h"
 
@@ -182,7 +183,7 @@ push_errno(lua_State *L, int err)
     if (err == EAGAIN)
         lua_pushliteral(L, "again");
     else
-        lua_pushstring(L, strerror(err));
+        lua_pushstring(L, lmpe_reason(err));
     lua_pushinteger(L, err);
     return 3;
 }

@@ -6,13 +6,13 @@
  */
 #include "base/lfinalize.h"
 #include "base/lmpe.h"
+#include "io/lload.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 #if __has_include(<hiredis/hiredis.h>)
-#include <dlfcn.h>
 #include <hiredis/hiredis.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -31,57 +31,38 @@ typedef int array_size;
 typedef int command_size;
 #endif
 
-static struct {
+struct functions {
     __typeof__(redisReaderCreateWithFunctions) *create;
     __typeof__(redisReaderFree) *release;
     __typeof__(redisReaderFeed) *feed;
     __typeof__(redisReaderGetReply) *get;
     __typeof__(redisFormatCommandArgv) *format;
     __typeof__(redisFreeCommand) *free;
-} redis;
+};
+static struct functions redis;
 
-static char load_error[200];
-static pthread_once_t loaded = PTHREAD_ONCE_INIT;
-
-static void
-open_library(void)
-{
-    static const struct {
-        const char *name;
-        void *to;
-    } names[] = {{"redisReaderCreateWithFunctions", &redis.create},
-                 {"redisReaderFree", &redis.release},
-                 {"redisReaderFeed", &redis.feed},
-                 {"redisReaderGetReply", &redis.get},
-                 {"redisFormatCommandArgv", &redis.format},
-                 {"redisFreeCommand", &redis.free}};
-    void *library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
-    if (!library)
-        snprintf(load_error, sizeof load_error,
-                 "hiredis is needed for a Manager of a URL, and cannot be opened: %s", dlerror());
-    for (size_t i = 0; library && i < sizeof names / sizeof names[0]; i++) {
-        void *f = dlsym(library, names[i].name);
-        if (f)
-            memcpy(names[i].to, &f, sizeof f);
-        else
-            snprintf(load_error, sizeof load_error, LIBRARY " has no %s", names[i].name);
-    }
-}
+static struct lmpe_load_once loaded = LMPE_LOAD_ONCE;
 
 static void
-load(void)
+load(char *error)
 {
-    unsigned held = mpe_standard_hold();
-    open_library();
-    mpe_standard_release(held);
+    static const struct lmpe_load_name names[] = {
+        {"redisReaderCreateWithFunctions", offsetof(struct functions, create)},
+        {"redisReaderFree", offsetof(struct functions, release)},
+        {"redisReaderFeed", offsetof(struct functions, feed)},
+        {"redisReaderGetReply", offsetof(struct functions, get)},
+        {"redisFormatCommandArgv", offsetof(struct functions, format)},
+        {"redisFreeCommand", offsetof(struct functions, free)},
+        {NULL, 0}};
+    lmpe_load_library(LIBRARY, "a Manager of a URL", names, &redis, error);
 }
 
 static void
 need_library(lua_State *L)
 {
-    pthread_once(&loaded, load);
-    if (load_error[0])
-        luaL_error(L, "%s", load_error);
+    const char *why = lmpe_load_first(&loaded, load);
+    if (why)
+        luaL_error(L, "%s", why);
 }
 
 /* ---- replies ----

@@ -10,6 +10,7 @@
  * receive waits first, since its first recv would get nothing.
  */
 #include "io/lsocket.h"
+#include "base/lsystem.h"
 #include "task/lturn.h"
 
 #include <errno.h>
@@ -200,7 +201,7 @@ lmpe_socket_word(int error)
     case ETIMEDOUT:
         return "timeout";
     default:
-        return strerror(error);
+        return lmpe_reason(error);
     }
 }
 

@@ -11,6 +11,7 @@
  * whatever ends that process, unless it is detached: the kernel kills it.
  */
 #include "io/ldescriptors.h"
+#include "base/lsystem.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -268,8 +269,11 @@ launch(lua_State *L)
     luaL_argcheck(L, p.argv[0], 1, "must have the name of a program");
     int rc = start(&p, what, &pid);
     if (rc != 0) {
-        errno = rc;
-        return luaL_fileresult(L, 0, p.cwd && access(p.cwd, X_OK) != 0 ? p.cwd : p.argv[0]);
+        luaL_pushfail(L);
+        lua_pushfstring(L, "%s: %s", p.cwd && access(p.cwd, X_OK) != 0 ? p.cwd : p.argv[0],
+                        lmpe_start_reason(rc));
+        lua_pushinteger(L, rc);
+        return 3;
     }
     int pidfd = mpe_fd_lift((int)syscall(SYS_pidfd_open, pid, 0));
     lua_pushinteger(L, pid);

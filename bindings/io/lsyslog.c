@@ -4,6 +4,7 @@
  * opened at the first use. Both send a datagram, and block while the service takes none.
  */
 #include "base/lmpe.h"
+#include "base/lsystem.h"
 #include "io/lload.h"
 
 #include <pthread.h>
@@ -19,8 +20,7 @@ static struct {
     int (*sendv)(const struct iovec *fields, int n);
 } journald;
 
-static char load_error[LMPE_LOAD_ERROR];
-static pthread_once_t loaded = PTHREAD_ONCE_INIT;
+static struct lmpe_load_once loaded = LMPE_LOAD_ONCE;
 
 /* syslog keeps the address. */
 static char ident[64];
@@ -45,10 +45,10 @@ to_syslog(lua_State *L)
 }
 
 static void
-load(void)
+load(char *error)
 {
     static const struct lmpe_load_name names[] = {{"sd_journal_sendv", 0}, {NULL, 0}};
-    lmpe_load_library("libsystemd.so.0", "the journal", names, &journald, load_error);
+    lmpe_load_library("libsystemd.so.0", "the journal", names, &journald, error);
 }
 
 /* journal([fields]): a list of texts NAME=value; without it only whether there is one */
@@ -57,9 +57,9 @@ to_journal(lua_State *L)
 {
     struct iovec fields[FIELDS_MAX];
     int n = 0;
-    pthread_once(&loaded, load);
-    if (load_error[0])
-        return luaL_error(L, "%s", load_error);
+    const char *why = lmpe_load_first(&loaded, load);
+    if (why)
+        return luaL_error(L, "%s", why);
     if (lua_isnoneornil(L, 1))
         return 0;
     for (; n < FIELDS_MAX && lua_rawgeti(L, 1, n + 1) == LUA_TSTRING; n++) {
@@ -68,7 +68,7 @@ to_journal(lua_State *L)
         fields[n] = (struct iovec){(void *)(uintptr_t)field, size};
     }
     int rc = journald.sendv(fields, n);
-    return rc < 0 ? luaL_error(L, "the journal: %s", strerror(-rc)) : 0;
+    return rc < 0 ? luaL_error(L, "the journal: %s", lmpe_reason(-rc)) : 0;
 }
 
 static void

@@ -7,15 +7,13 @@
 
 #if defined LMPE_WSLAY && defined LMPE_MHD
 
-#include <pthread.h>
 #include <stddef.h>
 
 lmpe_wslay_api lmpe_wslay;
-static char error[LMPE_LOAD_ERROR];
-static pthread_once_t loaded = PTHREAD_ONCE_INIT;
+static struct lmpe_load_once loaded = LMPE_LOAD_ONCE;
 
 static void
-load(void)
+load(char *error)
 {
     static const struct lmpe_load_name names[] = {
 #define LMPE_WSLAY_NAME(name) {"wslay_event_" #name, offsetof(lmpe_wslay_api, name)},
@@ -35,8 +33,7 @@ load(void)
 const char *
 lmpe_wslay_load(void)
 {
-    pthread_once(&loaded, load);
-    return error[0] ? error : NULL;
+    return lmpe_load_first(&loaded, load);
 }
 
 #endif

@@ -188,7 +188,7 @@ function methods:start()
     end
     s.child, children[self] = nil, nil
     core.unsent(bytes)
-    error(why, 2)
+    error(why, 0) -- it has its place
 end
 
 -- Waits for the parent, in one of its children.

@@ -39,7 +39,7 @@ local function SharedMemory(opts)
     local name = opts.name or free_name()
     if name:sub(1, 1) ~= "/" then name = "/" .. name end
     local ok, memory = pcall(core.open_shared_memory, name, opts.create or false, opts.size)
-    if not ok then error(memory, 2) end
+    if not ok then error(memory, 0) end
     return memory
 end
 

@@ -4,6 +4,7 @@
  * descriptor is readable when there is news.
  */
 #include "process/lview.h"
+#include "base/lsystem.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -69,7 +70,7 @@ ask(lua_State *L)
     luaL_pushfail(L);
     lua_pushstring(L, rc == MPE_ENOENT || (rc == MPE_ESYS && errno == ESRCH) ? "gone"
                       : rc == MPE_ETYPE                                      ? "mute"
-                                                                             : strerror(errno));
+                                                                             : lmpe_reason(errno));
     return 2;
 }
 
@@ -116,7 +117,7 @@ question_answer(lua_State *L)
     }
     void *bytes = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, q->file, 0);
     if (bytes == MAP_FAILED)
-        return luaL_error(L, "cannot read an answer: %s", strerror(errno));
+        return luaL_error(L, "cannot read an answer: %s", lmpe_reason(errno));
     lua_pushlstring(L, bytes, (size_t)size);
     munmap(bytes, (size_t)size);
     return 1;

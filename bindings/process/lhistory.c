@@ -7,6 +7,7 @@
  * appends, a part of its line, after which the next one begins a new line.
  */
 #include "base/lmpe.h"
+#include "base/lsystem.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -90,7 +91,7 @@ history_append(lua_State *L)
     if (fd >= 0)
         close(fd);
     errno = error;
-    return luaL_fileresult(L, !failed, path);
+    return lmpe_fileresult(L, !failed, path);
 }
 
 /* history_read(path) -> the text of the file, "" when there is none */

@@ -5,6 +5,7 @@
  * mpengine/process.lua.
  */
 #include "base/lfinalize.h"
+#include "base/lsystem.h"
 #include "task/ltask.h"
 #include "process/lprocess.h"
 
@@ -223,7 +224,7 @@ finish_wait(lua_State *L, lmpe *S, lmpe_await *a, int status)
 {
     if (status != MPE_ESYS)
         return lmpe_finish_true(L, S, a, status);
-    lua_pushfstring(L, "join: cannot wait for a process: %s", strerror(errno));
+    lua_pushfstring(L, "join: cannot wait for a process: %s", lmpe_reason(errno));
     return lua_error(L);
 }
 
@@ -302,7 +303,7 @@ static int
 process_kill(lua_State *L)
 {
     int rc = kill((pid_t)luaL_checkinteger(L, 1), (int)luaL_checkinteger(L, 2));
-    return luaL_fileresult(L, rc == 0, NULL);
+    return lmpe_fileresult(L, rc == 0, NULL);
 }
 
 /* The notes of the first children are next to S, on pages that a fork copies anyway. */

@@ -434,7 +434,7 @@ catch_signal(lua_State *L)
     if (number < 1 || number > LAST_SIGNAL || sigaction(number, NULL, &old) != 0 ||
         number == SIGKILL || number == SIGSTOP) {
         errno = EINVAL;
-        return luaL_fileresult(L, 0, NULL);
+        return lmpe_fileresult(L, 0, NULL);
     }
     if (!sig.S)
         sig.S = S;

@@ -30,7 +30,7 @@ start_error(lua_State *L, int status)
                           "mp.set_start_method)",
                           mpe_strerror(status));
     if (status == MPE_ESYS)
-        return luaL_error(L, "start: cannot start a process: %s", strerror(errno));
+        return luaL_error(L, "start: cannot start a process: %s", lmpe_start_reason(errno));
     return luaL_error(L, "start: cannot start a process: %s", mpe_strerror(status));
 }
 
@@ -181,7 +181,7 @@ start_program(lua_State *L)
     if (rc == MPE_ESYS && (errno == ENOENT || errno == EACCES || errno == ENOEXEC))
         return luaL_error(L,
                           "start: cannot start '%s': %s (mp.set_executable, MPENGINE_EXECUTABLE)",
-                          argv[0], strerror(errno));
+                          argv[0], lmpe_reason(errno));
     return started(L, S, p, s.flags == MPE_PROCESS_DAEMON, rc);
 }
 
@@ -236,7 +236,7 @@ own_executable(lua_State *L)
     const char *own = mpe_own_program(path, sizeof path);
     if (!own)
         return luaL_error(L, "start: cannot find the running program: %s (mp.set_executable)",
-                          strerror(errno));
+                          lmpe_reason(errno));
     lua_pushstring(L, own);
     return 1;
 }

@@ -4,6 +4,7 @@
  * records are given as strings of records.
  */
 #include "process/lview.h"
+#include "base/lsystem.h"
 
 #include <errno.h>
 #include <string.h>
@@ -30,7 +31,7 @@ tracer(lua_State *L)
     if (rc == MPE_OK)
         return 1;
     luaL_pushfail(L);
-    lua_pushstring(L, rc == MPE_ESYS ? strerror(errno) : mpe_strerror(rc));
+    lua_pushstring(L, rc == MPE_ESYS ? lmpe_reason(errno) : mpe_strerror(rc));
     return 2;
 }
 

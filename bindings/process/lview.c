@@ -4,6 +4,7 @@
  * give tables. Nothing here asks the program anything but `ask`, which begins a question: lask.c.
  */
 #include "base/lmodules.h"
+#include "base/lsystem.h"
 #include "base/lobject.h"
 #include "process/lview.h"
 
@@ -41,7 +42,7 @@ refuse(lua_State *L, int status)
                       : status == MPE_ETYPE    ? "none"
                       : status == MPE_EPERM    ? "foreign"
                       : status == MPE_EVERSION ? "version"
-                      : status == MPE_ESYS     ? strerror(errno)
+                      : status == MPE_ESYS     ? lmpe_reason(errno)
                                                : mpe_strerror(status));
     return 2;
 }

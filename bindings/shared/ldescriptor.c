@@ -7,6 +7,7 @@
  * message is in a container, or was not sent.
  */
 #include "shared/lshared.h"
+#include "base/lsystem.h"
 #include "base/lmodules.h"
 
 #include <errno.h>
@@ -27,7 +28,7 @@ may_try_again(lua_State *L, int status, int *tries)
 static const char *
 reason_of(int status)
 {
-    return status == MPE_ESYS ? strerror(errno) : mpe_strerror(status);
+    return status == MPE_ESYS ? lmpe_start_reason(errno) : mpe_strerror(status);
 }
 
 /* ---- sending ---- */

@@ -5,6 +5,7 @@
  * it stays until a program unlinks it. Bytes are copied in and out; nothing here blocks.
  */
 #include "base/lfinalize.h"
+#include "base/lsystem.h"
 #include "base/lmpe.h"
 
 #include <errno.h>
@@ -40,7 +41,14 @@ check_open(lua_State *L, const char *call)
 static int
 fail(lua_State *L, const char *what, const char *name)
 {
-    return luaL_error(L, "SharedMemory: cannot %s '%s': %s", what, name, strerror(errno));
+    int number = errno;
+    const char *cause = number == ENOSPC  ? " (/dev/shm is full)"
+                        : number == EROFS ? " (/dev/shm)"
+                        : number == ENOENT && access("/dev/shm", F_OK) != 0
+                            ? " (there is no /dev/shm)"
+                            : "";
+    return luaL_error(L, "SharedMemory: cannot %s '%s': %s%s", what, name, lmpe_reason(number),
+                      cause);
 }
 
 static int

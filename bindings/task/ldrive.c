@@ -9,6 +9,7 @@
  * done first. The error is kept until lmpe_raise_cancelled raises it.
  */
 #include "base/lmodules.h"
+#include "base/lsystem.h"
 #include "task/ltask_int.h"
 #include "task/lturn.h"
 
@@ -35,7 +36,7 @@ push_error_of(lua_State *L, lmpe *S, int rc)
     } else if (rc ==
                MPE_ESYS) { /* the loop, or a descriptor for a doorbell or an end, is not there */
         luaL_where(L, 1);
-        lua_pushfstring(L, "cannot wait for processes or descriptors: %s", strerror(error));
+        lua_pushfstring(L, "cannot wait for processes or descriptors: %s", lmpe_reason(error));
         lua_concat(L, 2);
     } else {
         lmpe_push_place(L);

@@ -232,8 +232,9 @@ offload(lua_State *L)
     if (rc != MPE_OK) {
         int saved = errno;
         free_job(j);
-        return rc == MPE_ESYS ? luaL_error(L, "offload: cannot start a thread: %s", strerror(saved))
-                              : luaL_error(L, "offload: out of memory");
+        return rc == MPE_ESYS
+                   ? luaL_error(L, "offload: cannot start a thread: %s", lmpe_start_reason(saved))
+                   : luaL_error(L, "offload: out of memory");
     }
     mpe_trace_add(S->e, MPE_TRACE_OFFLOAD, j->task, 0, 0);
     if (!S->is_host && !registered) /* a host may have functions to be run at its exit */

@@ -357,11 +357,7 @@ end
 local made, owner = {}, core.pid() -- what makes a client -> the client
 
 --- Children of one process have the same sequence of math.random.
-local function random_number()
-    local f <close> = assert(io.open("/dev/urandom", "rb"))
-    f:setvbuf "no"
-    return (string.unpack("<i8", f:read(8)))
-end
+local function random_number() return (string.unpack("<i8", core.random_bytes(8))) end
 
 local function new(manager, address)
     return setmetatable({
