@@ -96,10 +96,10 @@ end
 
 -- Calculations with many numbers, beside NumPy: a row for each operation, type and number of elements.
 local function add_calculations(rows)
-  local function add(operation, code, count, shown, goal)
-    local args = ("%s %s %d"):format(operation, code, count)
-    rows[#rows + 1] = { ("array %s %s %s"):format(operation, code, shown), "array.lua " .. args,
-      { py("NumPy", "nparray.py " .. args, goal) } }
+  local function add(operation, code, count, shown, goal, of)
+    local args = ("%s %s %d %s"):format(operation, code, count, of or "")
+    local name = ("array %s%s %s %s"):format(of and of .. " " or "", operation, code, shown)
+    rows[#rows + 1] = { name, "array.lua " .. args, { py("NumPy", "nparray.py " .. args, goal) } }
   end
   local function add_both(operation, code, goal)
     add(operation, code, 131072, "131,072", goal)
@@ -109,6 +109,9 @@ local function add_calculations(rows)
     for code in ("fdil"):gmatch "." do add_both(operation, code, 0.5) end
   end
   add_both("scale_double", "f", 0.4)
+  for _, operation in ipairs{ "sum", "min", "dot", "scale", "axpy" } do
+    add(operation, "d", 131072, "131,072", 0.5, "field")
+  end
 end
 
 -- Each row: its name, our program, its peers, its raw limit; at_least and at_most bound our own figure, in `unit`;
@@ -142,6 +145,9 @@ local rows = {
   { "array set", "array.lua set",
     { py("RawArray", "mparray.py RawArray set", 1), py("Array", "mparray.py Array set") },
     lua("C __newindex", "raw/accessor.lua set") },
+  { "array of structs get field", "array.lua get_field", { py("RawArray", "mparray.py RawArray get_field", 0.5) } },
+  { "array of structs set field", "array.lua set_field", { py("RawArray", "mparray.py RawArray set_field", 0.5) } },
+  { "array of structs set", "array.lua set_struct", { py("Array", "mparray.py Array set_struct", 1) } },
   { "array totable 1 MiB", "array.lua totable",
     { py("RawArray", "mparray.py RawArray totable") }, lua("table.move", "raw/tablemove.lua new", 1.5) },
   { "array set(list) 1 MiB", "array.lua settable",

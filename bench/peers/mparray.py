@@ -1,6 +1,7 @@
 """multiprocessing's arrays: ns per element for get and set, ns per whole slice of 1 MiB for the rest.
 usage: mparray.py Array|RawArray get|set|totable|settable|string|set_string"""
 
+import ctypes
 import multiprocessing as mp
 import sys
 
@@ -25,6 +26,41 @@ def set_():
     def work(n):
         for i in range(n):
             a[i & 1023] = i
+
+    bench.ns(work)
+
+
+class Struct(ctypes.Structure):
+    _fields_ = [("x", ctypes.c_double), ("y", ctypes.c_double), ("id", ctypes.c_int)]
+
+
+def get_field():
+    a = make(Struct, 1024)
+
+    def work(n):
+        for i in range(n):
+            a[i & 1023].x
+
+    bench.ns(work)
+
+
+def set_field():
+    a = make(Struct, 1024)
+
+    def work(n):
+        for i in range(n):
+            a[i & 1023].x = i
+
+    bench.ns(work)
+
+
+def set_struct():
+    a = make(Struct, 1024)
+    t = (1, 2, 3)
+
+    def work(n):
+        for i in range(n):
+            a[i & 1023] = t
 
     bench.ns(work)
 
@@ -71,6 +107,6 @@ def set_string():
     bench.ns(work, 10)
 
 
-{"get": get, "set": set_, "totable": totable, "settable": settable, "string": string, "set_string": set_string}[
+{"get": get, "set": set_, "get_field": get_field, "set_field": set_field, "set_struct": set_struct, "totable": totable, "settable": settable, "string": string, "set_string": set_string}[
     sys.argv[2]
 ]()

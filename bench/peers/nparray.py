@@ -1,5 +1,5 @@
 """NumPy on the shared memory of a multiprocessing.RawArray, on one core: ns per operation on all elements.
-usage: nparray.py sum|min|max|dot|scale|scale_double|axpy code elements"""
+usage: nparray.py sum|min|max|dot|scale|scale_double|axpy code elements [field]"""
 
 import multiprocessing as mp
 import sys
@@ -10,6 +10,7 @@ import numpy as np
 import bench
 
 operation, code, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+of_field = sys.argv[4:] == ["field"]
 
 
 def new(value):
@@ -18,7 +19,14 @@ def new(value):
     return a
 
 
-x, y = new(1), new(2)
+def new_fields():
+    kind = np.dtype([("x", code), ("y", code), ("id", "i")], align=True)
+    a = np.frombuffer(mp.RawArray("b", count * kind.itemsize), dtype=kind)
+    a["x"], a["y"] = 1, 2
+    return a["x"], a["y"]
+
+
+x, y = new_fields() if of_field else (new(1), new(2))
 is_float = code in "fd"
 kind = x.dtype.type
 

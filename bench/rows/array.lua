@@ -1,6 +1,6 @@
 -- Shared arrays: ns per element for get and set, ns per whole slice of 1 MiB for the rest.
--- usage: array.lua get|set|totable|settable|string|set_string|fill, or sum|min|max|dot|scale|scale_double|axpy code
--- elements: ns per operation on all of them
+-- usage: array.lua get|set|get_field|set_field|set_struct|totable|settable|string|set_string|fill, or
+-- sum|min|max|dot|scale|scale_double|axpy code elements [field]: ns per operation on all of them
 local mp = require "mpengine"
 local bench = dofile "bench/lib.lua"
 
@@ -17,6 +17,27 @@ function run.set()
   local a = mp.Array("i", 1024)
   bench.ns(function(n)
     for i = 1, n do a[(i & 1023) + 1] = i end
+  end)
+end
+
+function run.get_field()
+  local a = mp.RawArray({ { "x", "d" }, { "y", "d" }, { "id", "i" } }, 1024)
+  bench.ns(function(n)
+    for i = 1, n do local _ = a[(i & 1023) + 1].x end
+  end)
+end
+
+function run.set_field()
+  local a = mp.RawArray({ { "x", "d" }, { "y", "d" }, { "id", "i" } }, 1024)
+  bench.ns(function(n)
+    for i = 1, n do a[(i & 1023) + 1].x = i end
+  end)
+end
+
+function run.set_struct()
+  local a, t = mp.Array({ { "x", "d" }, { "y", "d" }, { "id", "i" } }, 1024), { x = 1, y = 2, id = 3 }
+  bench.ns(function(n)
+    for i = 1, n do a[(i & 1023) + 1] = t end
   end)
 end
 
@@ -61,7 +82,13 @@ end
 -- rows are of one process, which others must not slow down.
 local function calculation(name, with_other, factor, other)
   local code, n = arg[2], tonumber(arg[3])
-  local x, y = mp.RawArray(code, n), mp.RawArray(code, n)
+  local x, y
+  if arg[4] == "field" then
+    local structs = mp.RawArray({ { "x", code }, { "y", code }, { "id", "i" } }, n)
+    x, y = structs:field "x", structs:field "y"
+  else
+    x, y = mp.RawArray(code, n), mp.RawArray(code, n)
+  end
   x:fill(1)
   y:fill(2)
   local method, last = x[name], factor and y or nil
