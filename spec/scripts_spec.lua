@@ -136,6 +136,11 @@ for _, mode in ipairs{ "command", "stock" } do
       }, lines)
     end)
 
+    it("structs.lua moves all particles, each process its part", function()
+      assert.same({ "mp.Struct: {x: d, v: d, bounces: i, name: c[8]} (32 bytes)",
+        "1000 particles, all between 0.0 and 1.0: true", "4692 bounces, 10 of p629" }, (script "structs"))
+    end)
+
     it("array.lua prints the squares and the table of type codes", function()
       local lines = script "array"
       assert.equal("squares: 1 4 9 16 25 36 49 64 81 100", lines[1])
