@@ -1,4 +1,6 @@
 -- Particles between two walls, in one array of structs: each process moves its own part of them.
+-- Notice: a view of one field is an array of numbers, so all of a part are moved by one call; an element
+-- is written by its fields, or as a table, which no process sees half done.
 --
 --   mpengine scripts/structs.lua [particles [processes]]
 local mp = require "mpengine"
