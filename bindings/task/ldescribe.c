@@ -334,16 +334,21 @@ description(lua_State *L)
     return 1;
 }
 
-static int
-description_close(lua_State *L)
+static void
+release(lmpe_description *d)
 {
-    lmpe_description *d = luaL_checkudata(L, 1, DESCRIPTION);
     struct table *tables[] = {&d->texts, &d->stacks, &d->groups};
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
         free(tables[i]->at);
         *tables[i] = (struct table){NULL, 0, 0};
     }
     mpe_buf_free(&d->out);
+}
+
+static int
+description_gc(lua_State *L)
+{
+    release(luaL_checkudata(L, 1, DESCRIPTION));
     return 0;
 }
 
@@ -387,6 +392,8 @@ go_on(lua_State *L)
     memcpy(d->out.data, &size, sizeof size);
     lua_pushlstring(L, (const char *)d->out.data, d->out.len);
     lua_pushboolean(L, more);
+    if (!more) /* the collector may not come for long */
+        release(d);
     return 2;
 }
 
@@ -400,7 +407,7 @@ lmpe_open_describe(lua_State *L, lmpe *S)
     lua_createtable(L, 0, 1);
     lmpe_setfuncs(L, S, methods);
     lua_setfield(L, -2, "__index");
-    lua_pushcfunction(L, description_close);
+    lua_pushcfunction(L, description_gc);
     lua_setfield(L, -2, "__gc");
     lua_pop(L, 1);
 }

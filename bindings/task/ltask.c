@@ -305,6 +305,7 @@ on_fork(lua_State *L, lmpe *S)
 void
 lmpe_tasks_close(lua_State *L, lmpe *S)
 {
+    lmpe_trace_forget(S);
     mpe_ask_in_task(S->e, NULL, NULL);
     lmpe_push_anchors(L);
     for (uint32_t i = 1; i <= S->anchor_top; i++) {
@@ -348,6 +349,7 @@ on_open(lua_State *L, lmpe *S)
     lua_setfield(L, -2, "Task");
     lmpe_open_methods(L, S);
     lmpe_open_report(L, S);
+    lmpe_trace_open(L);
     lmpe_open_names(L, S);
     lmpe_open_describe(L, S);
     lmpe_open_sample(L, S);

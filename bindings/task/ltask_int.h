@@ -61,6 +61,9 @@ void lmpe_trace_spawn(lua_State *L, lmpe_task *t);
 void lmpe_trace_run(lmpe_task *t);
 /* It waits in a list, in a function whose first argument is at 1. */
 void lmpe_trace_list(lua_State *L, lmpe_task *t);
+/* The state is being opened, and closed. */
+void lmpe_trace_open(lua_State *L);
+void lmpe_trace_forget(lmpe *S);
 /* Is the program traced? */
 static inline int
 lmpe_is_traced(const lmpe *S)

@@ -223,7 +223,8 @@ enum mpe_trace_what {
     MPE_TRACE_ITEM,     /* begins item more of pool task number; one that was begun has ended */
     MPE_TRACE_ITEM_END, /* the item that was begun has ended */
     MPE_TRACE_OBJECT,   /* the object has got its name, or place, which follows */
-    MPE_TRACE_TITLE,    /* what is no object has the number, and is what follows */
+    MPE_TRACE_TITLE, /* what is no object, and has the number, is what follows: its kind and place, or
+                         * its kind, a zero and its name */
     MPE_TRACE_DID, /* has done with the object what more says: enum mpe_trace_did; number: how many */
     MPE_TRACE_WAKE,    /* the task that runs, or has just ended, wakes task number of its process */
     MPE_TRACE_DEATH,   /* has found that process number was killed */

@@ -365,6 +365,12 @@ function Events:go_on(p, bytes, at, count, when)
     return p
 end
 
+--- What a task waits for in its process: a kind and its place, or, behind a zero, its name.
+local function title_of(text)
+    local kind, name = text:match "^(%Z*)%z(.*)$"
+    return kind and ("%s '%s'"):format(kind, core.escaped(name)) or text
+end
+
 --- The records of one slot, whose process may be another one after a while.
 function Events:read(slot, bytes)
     local at, p = 1, nil
@@ -387,9 +393,9 @@ function Events:read(slot, bytes)
             name, at = text_at(bytes, at)
             if p then p.sites[number] = name end
         elseif what == TITLE then
-            local title
-            title, at = text_at(bytes, at)
-            if p then p.titles[number] = title end
+            local text
+            text, at = text_at(bytes, at)
+            if p then p.titles[number] = title_of(text) end
         elseif what == LOST then
             p = self:go_on(p, bytes, at, more, ticks == 0 and p and p.last or when)
         elseif what == EXIT and p then
