@@ -172,6 +172,27 @@ describe("the interactive mode on a terminal", function()
     end)
   end)
 
+  it("goes on as it was after a stop by Ctrl-Z, with the shell's terminal in between", function()
+    terminal.run("env -u HISTFILE bash --norc --noprofile", function(t)
+      t.screen "bash-"
+      t.line(("LUA_INIT= MPENGINE_HISTORY= %s"):format(quote(support.command)))
+      t.screen "\n>"
+      t.type "print(6 *"
+      t.screen "> print(6 *"
+      t.press "C-z"
+      t.screen "Stopped"
+      t.line "stty -a | grep -ow -- '-\\?icanon'"
+      t.screen "\nicanon\n"
+      t.line "fg"
+      t.screen "\n> print(6 *\n"
+      t.line " 7)"
+      t.screen "\n42\n"
+      t.press "C-d"
+      t.line "echo ended $?"
+      t.screen "\nended 0\n"
+    end)
+  end)
+
   it("has characters of several bytes", function()
     session(function(t)
       t.type "#'aäö€x'"

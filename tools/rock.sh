@@ -4,7 +4,9 @@
 #   tools/rock.sh       the committed sources; needs luarocks (Debian package luarocks)
 #
 # Three ways lead to an installed rock: `luarocks make` in the sources, the packed binary rock, and the
-# packed source rock, which is built anew. Prints `rock: ok` and ends with status 0 when all work.
+# packed source rock, which is built anew. As root, where there is mmdebstrap of Debian, the last is also
+# installed and used in a clean chroot that has what the build asks for and no more; SUITE is that of the
+# chroot (bookworm). Prints `rock: ok` and ends with status 0 when all work.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -56,4 +58,27 @@ $rocks --tree "$work/source" install ./mpengine-*.src.rock >"$work/log" 2>&1 || 
     exit 1
 }
 use "$work/source" "packed sources"
+
+if [ "$(id -u)" = 0 ] && command -v mmdebstrap >/dev/null; then
+    chmod 755 "$work"
+    mmdebstrap --variant=apt --include=lua5.4,luarocks,gcc,libc6-dev,make,pkg-config,liblua5.4-dev,libuv1-dev \
+        --include=libcurl4-openssl-dev "${SUITE:-bookworm}" "$work/root" >"$work/log" 2>&1 || {
+        tail -30 "$work/log" >&2
+        exit 1
+    }
+    cp -r ./mpengine-*.src.rock "$scripts" "$work/root/tmp/"
+    unshare --mount --pid --fork --mount-proc="$work/root/proc" chroot "$work/root" sh -euc '
+        cd /tmp
+        luarocks --lua-version 5.4 install ./mpengine-*.src.rock >log 2>&1 || { tail -30 log >&2; exit 1; }
+        for script in pool process queue dict popen supervisor; do
+            mpengine scripts/$script.lua >command.txt 2>&1
+            lua5.4 scripts/$script.lua >stock.txt 2>&1
+            test -s command.txt && test -s stock.txt
+        done
+        test "$(mpengine -i </dev/null)" != ""
+        rock=$(luarocks --lua-version 5.4 show --rock-dir mpengine)
+        grep -qF "\"$rock/library\"" "$rock/luarc.json"
+    '
+    echo "rock: packed sources: used in a clean chroot"
+fi
 echo "rock: ok"
