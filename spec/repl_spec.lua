@@ -347,6 +347,21 @@ describe("help", function()
       has(help.of(3), "an integer: 3")]])
   end)
 
+  it("tells a type from what is said of it", function()
+    ok[[
+      local split = require "mpengine.repl.annotations".split_type
+      for text, kind in pairs {
+        ["integer? nil before start"] = "integer?", ["number"] = "number", ["true|nil, any x"] = "true|nil, any",
+        ["integer | { size?: integer, name?: string } the most"] = "integer | { size?: integer, name?: string }",
+        ["fun(k: Key, n?: integer): any what f gives"] = "fun(k: Key, n?: integer): any",
+        ["table<string, Status> by name"] = "table<string, Status>",
+        ["{ [1]: Key, [2]: any }[]"] = "{ [1]: Key, [2]: any }[]",
+      } do
+        eq((split(text)), kind)
+        eq((kind .. " " .. select(2, split(text))):gsub(" $", ""), text)
+      end]]
+  end)
+
   it("shows the comment above a function of a script", function()
     local dir = new_dir()
     support.write_file(dir .. "/m.lua", [[

@@ -43,12 +43,24 @@ function book.functions() return (annotations.parse(io.lines(ANNOTATIONS))) end
 
 local function id_of(f) return f.class .. "." .. f.name end
 
+-- "`name: type`, what is said", of "name type what is said".
+local function named_type(text)
+  local name, rest = text:match "^(%S+)%s*(.*)$"
+  local kind, words = annotations.split_type(rest)
+  return ("`%s: %s`%s"):format(name, kind:gsub("`", ""), words ~= "" and ", " .. words or "")
+end
+
+local function result_of(text)
+  local kind, words = annotations.split_type(text)
+  return ("returns `%s`%s"):format(kind:gsub("`", ""), words ~= "" and ", " .. words or "")
+end
+
 local function add_function(page, f)
   local function add(...) table.insert(page, (...)) end
   add(('<a id="%s"></a>\n\n### %s\n'):format(id_of(f), f.signature:gsub("_", "\\_")))
   if f.text[1] then add(table.concat(f.text, "\n") .. "\n") end
-  for _, param in ipairs(f.params) do add("- `" .. param:gsub("^(%S+) (%S+)", "%1: %2", 1):gsub("`", "") .. "`") end
-  for _, result in ipairs(f.returns) do add("- returns `" .. result:gsub("`", "") .. "`") end
+  for _, param in ipairs(f.params) do add("- " .. named_type(param)) end
+  for _, result in ipairs(f.returns) do add("- " .. result_of(result)) end
   if f.waits then add "- may wait, and suspends only the calling task" end
   add ""
 end
@@ -57,8 +69,7 @@ end
 local function add_class(page, class)
   if class.text[1] then table.insert(page, table.concat(class.text, "\n") .. "\n") end
   for _, field in ipairs(class.fields) do
-    local name, kind = field:match "^(%S+)%s+(.*)$"
-    if not kind:find "^fun%(self" then table.insert(page, ("- `%s: %s`"):format(name, (kind:gsub("`", "")))) end
+    if not field:find "^%S+ fun%(self" then table.insert(page, "- " .. named_type(field)) end
   end
   table.insert(page, "")
 end

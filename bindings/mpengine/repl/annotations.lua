@@ -49,6 +49,26 @@ local function split(list)
     return parts
 end
 
+--- The type that a text begins with, and what is said behind it: "fun(): any", "called once".
+---@param text string
+---@return string kind
+---@return string rest
+function annotations.split_type(text)
+    local depth, at = 0, 1
+    while at <= #text do
+        local c = text:sub(at, at)
+        if c:find "[({<%[]" then
+            depth = depth + 1
+        elseif c:find "[)}>%]]" then
+            depth = depth - 1
+        elseif c == " " and depth == 0 and not text:sub(1, at - 1):find "[:|,]$" and not text:find("^ *|", at) then
+            break
+        end
+        at = at + 1
+    end
+    return text:sub(1, at - 1), (text:sub(at + 1))
+end
+
 -- A field that is a method: `dict fun(self, name: string): mpengine.Dict what it is`.
 local function method_of(class, field)
     local name, list, rest = field:match "^([%w_]+) fun(%b())(.*)$"

@@ -33,10 +33,16 @@ local function id_of(f) return f.class .. "." .. f.name end
 
 local function short(kind) return (kind:gsub("mpengine%.", "mp.")) end
 
+-- "integer, what is said", of "integer what is said".
+local function type_text(text)
+    local kind, words = annotations.split_type(text)
+    return short(words == "" and kind or kind .. ", " .. words)
+end
+
 local function add_list(out, list)
     for _, entry in ipairs(list) do
         local name, rest = entry:match "^(%S+)%s*(.*)$"
-        out[#out + 1] = ("  %-12s %s"):format(name, short(rest))
+        out[#out + 1] = ("  %-12s %s"):format(name, type_text(rest))
     end
 end
 
@@ -57,7 +63,7 @@ local function function_lines(f)
     local out = { f.signature }
     add_text(out, f.text)
     add_list(out, f.params)
-    for _, result in ipairs(f.returns) do out[#out + 1] = "  returns " .. short(result) end
+    for _, result in ipairs(f.returns) do out[#out + 1] = "  returns " .. type_text(result) end
     for _, overload in ipairs(f.overloads) do out[#out + 1] = "  also " .. short(overload) end
     if f.waits then out[#out + 1] = "  May wait, and suspends only the calling task." end
     return out
