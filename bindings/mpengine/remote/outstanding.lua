@@ -149,7 +149,7 @@ local function take_batch(pool)
     return batch
 end
 
---- A step is full: it goes now, unless as many as may be are on their way.
+--- A step goes now, unless as many as may be are on their way.
 local function begin(pool)
     local c = pool.client
     if pool.sending >= WINDOW or not c:may_begin(scripts.SUBMIT) then return end
@@ -277,6 +277,8 @@ function outstanding.add(pool, call, name, args, opts, flags, task)
     local out = pool.out
     out.last = out.last + 1
     out[out.last] = number
+    -- The first task goes at once, those that come until it is answered in steps.
+    if not pool.flushing or out.last - out.first >= scripts.MOST - 1 then begin(pool) end
     if not pool.flushing then
         pool.flushing = true
         core.spawn(flush, pool)
@@ -285,7 +287,6 @@ function outstanding.add(pool, call, name, args, opts, flags, task)
         pool.pumping = true
         core.spawn(pump_all, pool)
     end
-    if out.last - out.first >= scripts.MOST - 1 then begin(pool) end
     return number
 end
 
