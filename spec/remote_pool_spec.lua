@@ -328,6 +328,28 @@ describe("a remote pool", function()
     ]]
   end)
 
+  it("gives no task to a worker that was judged dead before it asks again", function()
+    ok [[
+      local client, scripts = require "mpengine.remote.client", require "mpengine.remote.tasks"
+      local function other(lease) return client.of(mp.Manager(URL, { namespace = NAMESPACE, lease = lease })) end
+      local function work(w, ...) return w:run(true, scripts.WORK, "default", w.id, 1000, ...) end -- a second of lease
+      local first, second = other(3), other(4)
+      work(first, 5, "5 here", 0)
+      eq(pool:stats().workers, 1)
+      until_true(function() -- the second one is heard of, the first one is not
+        co.sleep(0.02)
+        work(second, 0, "0 here", 1)
+        return second:command(true, { "HEXISTS", second.prefix .. "workers:default", first.id }) == 0
+      end)
+      first:run(true, scripts.RESUME, "default", first.id, 60000) -- it lives
+      local r = pool:apply_async(jobs.add, { 1, 2 })
+      until_true(function() co.sleep(0.01) return pool:stats().ready == 1 end)
+      eq(first:command(true, { "HLEN", first.prefix .. "runs:default:" .. first.id }), 0)
+      eq(#work(first, 5, "5 here", 0), 4) -- now it has it
+      eq(r:ready(), false)
+    ]]
+  end)
+
   it("takes the first result of a task, whichever worker has it, and no second one", function()
     ok [[
       local core = require "mpengine.core"

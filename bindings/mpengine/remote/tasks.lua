@@ -6,7 +6,8 @@
 ---
 --- What a worker was given in a reply that it never got stays in its hash: it asks for what it does not know
 --- (RESUME) after its connection was lost, and when the hash has more tasks than it has. Each queue has the list
---- of its workers, and those that are alive, and submitters that hear nothing, look there for dead ones.
+--- of its workers, and those that are alive, and submitters that hear nothing, look there for dead ones. A worker is
+--- given tasks only while it is in that list.
 ---
 --- A task is named "client number". What is known of its runs goes with this id, as a tail: how often its worker died,
 --- how often that may be, the same for errors, and its priority. Lists have ids and tails in turn.
@@ -178,6 +179,7 @@ local function reap()
             local crashed, left = others(), call('HGETALL', runs(gone))
             call('DEL', runs(gone))
             call('HDEL', WORKERS, gone)
+            call('ZREM', IDLE, gone)
             for i = 1, #left, 2 do crashed(left[i], left[i + 1]) end
         end
     end
