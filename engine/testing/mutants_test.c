@@ -137,6 +137,11 @@ TEST_LIMIT(a_place_without_its_cost, 60)
                    "leave out: &p->cost, line->head->cost");
 }
 
+TEST_LIMIT(a_traced_record_that_counts_before_it_is_whole, 60)
+{
+    expect_noticed("proc/tracer_deaths_test", "while_it_notes", "delay: &r->number_what, words[3]");
+}
+
 TEST_LIMIT(an_arrival_that_is_not_counted, 60)
 {
     expect_noticed(
