@@ -188,17 +188,24 @@ describe("mpengine --trace", function()
     local t = check((traced(WAITED_FOR .. [[
       local permits, go = mp.Semaphore{ value = 0, name = "permits" }, mp.Event{ name = "go" }
       local meet, changed = mp.Barrier{ parties = 2, name = "meet" }, mp.Condition{ name = "changed" }
+      local joins = mp.Event()
       local p = mp.Process{ name = "child", target = function()
         permits:acquire()
         go:wait()
         meet:wait()
         changed:acquire() changed:wait() changed:release()
+        joins:wait()
+        repeat -- until the one that joins it sleeps
+          mp.sleep(0.001)
+          view:refresh()
+        until view.processes[1].sleeps
       end }
       p:start()
       waited_for "permits" permits:release()
       waited_for "go" go:set()
       waited_for "meet" meet:wait()
       waited_for "changed" changed:acquire() changed:notify(1) changed:release()
+      joins:set()
       p:join()
       go:clear() meet:abort() meet:reset()
     ]])))
@@ -401,22 +408,6 @@ describe("mpengine trace", function()
     return sum, list
   end
 
-  it("says how much was dropped, of each process", function()
-    with_program([[
-      local function spin() local q = mp.Queue() while true do q:put(1) q:get() end end
-      for i = 1, 2 do mp.Process{ target = spin, name = "spinner-" .. i, daemon = true }:start() end
-    ]] .. READY .. "mp.sleep(1000)", function(pid, dir)
-      local text, err = trace(pid, dir, 1)
-      local sum, list = dropped(text)
-      says(err, sum .. " events were dropped")
-      local of = {}
-      for _, e in ipairs(list) do of[e.pid] = true end
-      for i = 1, 2 do
-        assert.truthy(of[lines_with(text, ('"args":{"name":"spinner-%d"}'):format(i))[1].pid])
-      end
-    end)
-  end)
-
   -- A program that reads its own trace when the code says so: the text, and the pid of each process.
   local function own(code)
     local r = support.run([[
@@ -448,6 +439,35 @@ describe("mpengine trace", function()
   local function puts(text, pid)
     return lines_with(text, ([["name":"put mp.Queue 'q'","cat":"queue","pid":%d,]]):format(pid))
   end
+
+  it("says on standard error how much was dropped", function()
+    with_program([[
+      local q = mp.Queue()
+      local function spin() while true do q:put(1) q:get() end end
+    ]] .. READY .. "spin()", function(pid, dir)
+      local text, err = trace(pid, dir, 0.5)
+      says(err, dropped(text) .. " events were dropped")
+    end)
+  end)
+
+  it("says it of each process", function()
+    local text, pids = own [[
+      local ready = mp.Semaphore(0)
+      for _, name in ipairs { "one", "two" } do
+        mp.Process{ name = name, daemon = true, target = function()
+          move(35000)
+          ready:release()
+          mp.sleep(1000)
+        end }:start()
+      end
+      for _ = 1, 2 do ready:acquire() end
+      trace.go_on(self)
+    ]]
+    local _, list = dropped(text)
+    local of = {}
+    for _, e in ipairs(list) do of[e.pid] = true end
+    assert.truthy(#list == 2 and of[pids.one] and of[pids.two])
+  end)
 
   it("has what was before and after a time in which the reader was late", function()
     local text, pids = own "move(100) trace.go_on(self) move(100000) trace.go_on(self) move(100)"

@@ -4,9 +4,18 @@ local _ENV <const> = core.globals -- luacheck: ignore
 
 local ESCAPES <const> = { ['"'] = '\\"', ["\\"] = "\\\\" }
 
-local function json_text(s)
+local function escape(s)
     s = utf8.len(s) and s or core.escaped(s)
     return '"' .. s:gsub('[%c"\\\127]', function(c) return ESCAPES[c] or ("\\u%04x"):format(c:byte()) end) .. '"'
+end
+
+-- Names are few, and in most events.
+local texts <const> = {}
+
+local function json_text(s)
+    local text = texts[s] or escape(s)
+    texts[s] = text
+    return text
 end
 
 ---@class mpengine.look.Chrome
