@@ -195,10 +195,11 @@ describe("mpengine --trace", function()
         meet:wait()
         changed:acquire() changed:wait() changed:release()
         joins:wait()
-        repeat -- until the one that joins it sleeps
+        local own = require("mpengine.look").program(mp.current_process().pid)
+        repeat -- until the process that joins it sleeps
           mp.sleep(0.001)
-          view:refresh()
-        until view.processes[1].sleeps
+          own:refresh()
+        until own.processes[1].sleeps
       end }
       p:start()
       waited_for "permits" permits:release()
