@@ -33,5 +33,10 @@ for step in NO_CLEAR_AWAKE NO_CLEAR_LEAVING NO_CLEAR_FAILED; do
     expect no queue_wake "-D$step"
 done
 expect no queue_wake "-DDEATHS -DNO_REAPER"
+for pair in LOOK FOLLOW; do
+    expect yes orders "-D$pair -DORDER1 -DORDER2"
+    expect no orders "-D$pair -DORDER1"
+    expect no orders "-D$pair -DORDER2"
+done
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

@@ -2,7 +2,13 @@
  *
  * A protocol store is a release store with a compiler fence on both sides: a process that dies
  * leaves exactly a prefix of its stores in program order behind, so recovery is argued one store at
- * a time. Loads that pair with them acquire.
+ * a time. (The kernel marks the death after all of them, on the processor that did them or one that
+ * has taken over from it, so its mark publishes them.)
+ *
+ * A protocol load is sequentially consistent, so that it is not done before a read-modify-write that
+ * stands before it: "set my bit, then look". On x86 that is the plain load, on aarch64 the LDAR which an
+ * acquire load is as well, but for its weaker form LDAPR. A store that must be seen before a load needs more: a
+ * read-modify-write in its place or between the two, or mpe__fence.
  */
 #ifndef MPE_BASE_DEFS_H
 #define MPE_BASE_DEFS_H
@@ -27,19 +33,19 @@ _Static_assert(sizeof(mpe__a16) == 2 && sizeof(mpe__a32) == 4 && sizeof(mpe__a64
 static inline uint16_t
 mpe__load16(const mpe__a16 *p)
 {
-    return atomic_load_explicit(p, memory_order_acquire);
+    return atomic_load(p);
 }
 
 static inline uint32_t
 mpe__load32(const mpe__a32 *p)
 {
-    return atomic_load_explicit(p, memory_order_acquire);
+    return atomic_load(p);
 }
 
 static inline uint64_t
 mpe__load64(const mpe__a64 *p)
 {
-    return atomic_load_explicit(p, memory_order_acquire);
+    return atomic_load(p);
 }
 
 static inline void
@@ -77,6 +83,18 @@ mpe__fence(void)
     atomic_fetch_add(&word, 0);
 #else
     atomic_thread_fence(memory_order_seq_cst);
+#endif
+}
+
+/* Between a read-modify-write and loads that are not protocol loads. On x86 the instruction is a fence
+ * itself. */
+static inline void
+mpe__fence_after(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    atomic_signal_fence(memory_order_seq_cst);
+#else
+    mpe__fence();
 #endif
 }
 

@@ -12,6 +12,10 @@
  * the reaper finds note and owner word in agreement and frees the block; if the chunk's use had
  * changed under the taker, it frees what the taker claimed in it. has_free and class hints are
  * only hints.
+ *
+ * Order: a process that takes a block has swapped the word that its last owner stored, so it sees what
+ * that one did with it, and the state that the chunk has had since. A block that is freed while a search marks the
+ * chunk full may be passed over until the next one is freed there, or a trim.
  */
 #include "core/arena.h"
 

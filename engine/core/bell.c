@@ -11,7 +11,8 @@
  *
  * Order, sleeper: set own bit, publish sleep state, check the condition and the bell, sleep.
  *        waker:   change, fence, read the set, clear a bit, set the bell, read the sleep state.
- * Both sides are sequentially consistent, so one of the two sees the other (Dekker).
+ * Both sides are sequentially consistent, so one of the two sees the other (Dekker). A process whose bit
+ * was taken out, and that gives its turn to another, sees the change that the turn was for.
  */
 #include "core/bell.h"
 
@@ -75,6 +76,7 @@ mpe__ring(mpe_engine *e, uint32_t slot, uint32_t bits)
 void
 mpe__ring_all(mpe_engine *e)
 {
+    mpe__fence(); /* a process that this does not see yet sees what was repaired */
     uint32_t top = mpe__load32(&e->header->slots_top);
     for (uint32_t i = 0; i < top; i++) {
         if (!mpe__is_live(&e->slots[i]))

@@ -28,7 +28,7 @@ mpe__has_waiters(const mpe_engine *e, const mpe_object *o, int event)
 {
     const struct mpe__slotset *w = &o->waiters[event];
     uint64_t any = atomic_load(&w->bits[0]);
-    if (MPE__UNLIKELY(atomic_load_explicit(&e->header->slots_top, memory_order_relaxed) > 64))
+    if (MPE__UNLIKELY(mpe__load32(&e->header->slots_top) > 64))
         for (uint32_t i = 1; i < MPE__SLOT_WORDS; i++)
             any |= atomic_load(&w->bits[i]);
     return any != 0;
@@ -63,12 +63,12 @@ mpe__set_add(struct mpe__slotset *set, uint32_t slot)
     atomic_fetch_or(&set->bits[slot / 64], 1ull << slot % 64);
 }
 
-/* Whether the slot was in it. */
+/* Whether the slot was in it. If not, what the process that took it out did before is seen. */
 static inline int
 mpe__set_remove(struct mpe__slotset *set, uint32_t slot)
 {
     uint64_t bit = 1ull << slot % 64;
-    if (!(atomic_load_explicit(&set->bits[slot / 64], memory_order_relaxed) & bit))
+    if (!(mpe__load64(&set->bits[slot / 64]) & bit))
         return 0;
     return (atomic_fetch_and(&set->bits[slot / 64], ~bit) & bit) != 0;
 }

@@ -25,8 +25,7 @@
 static int
 try_take(mpe__a32 *word, uint32_t from, uint32_t to)
 {
-    return atomic_compare_exchange_strong_explicit(word, &from, to, memory_order_seq_cst,
-                                                   memory_order_relaxed);
+    return atomic_compare_exchange_strong(word, &from, to);
 }
 
 /* Sleeps until the word changes or a process dies; repairs when its owner has died. */

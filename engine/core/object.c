@@ -12,6 +12,8 @@
  * bits: one of the two sees the other. The flags that spare the object (STORED for a drop,
  * TOUCHED for a sweep) are set by a process that holds it, so they too are read after DOUBTED.
  *
+ * Each of these is a read-modify-write and then a sequentially consistent load.
+ *
  * Death: between making's claim and the store of LIVE, or in a destruction, the journal names
  * the entry, the entry names the slot, and the reaper frees every block tagged with its index;
  * that can be repeated. An entry that was only DOUBTED is live again.

@@ -7,6 +7,9 @@
  * under it, and its copy may be garbage that is thrown away; it never goes further than a
  * genuine node and a bounded number of bytes from there. It writes nothing shared, so readers do
  * not disturb other processes. In all other cases it takes the lock.
+ *
+ * Order: the stores of a change release, so what is seen of it shows its version; is_at has the fence for
+ * the reader. What is written into memory that was given back comes after the swap of its owner word.
  */
 #include "objects/dict_int.h"
 

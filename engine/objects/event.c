@@ -1,6 +1,10 @@
 /* Event: the word is epoch << 1 | set. Setting raises the epoch, so that a process that was
  * waiting when the event was set returns although it was cleared again at once. One store
- * commits; a setter that dies before its wake is covered by the reaper's broadcast. */
+ * commits; a setter that dies before its wake is covered by the reaper's broadcast.
+ *
+ * Order: a process that clears the event and then looks for what it announces, while another one
+ * stores that and then sets the event: the clear finds it set anew, or what was stored is seen. So a
+ * set that finds the event set looks once more after a fence, and a clear is one. */
 #include "core/bell.h"
 #include "core/object.h"
 #include "core/trace.h"
@@ -22,6 +26,10 @@ mpe_event_set(mpe_engine *e, mpe_object *o)
     if (!mpe__admits(e, o, MPE__KIND(EVENT)))
         return;
     uint64_t word = mpe__load64(&o->word);
+    if (word & 1) {
+        mpe__fence();
+        word = mpe__load64(&o->word);
+    }
     if (!(word & 1))
         mpe__trace_did(e, MPE_DID_SET, 1, o); /* before a waiter sees it */
     do {
@@ -38,6 +46,7 @@ mpe_event_clear(mpe_engine *e, mpe_object *o)
         return;
     if (atomic_fetch_and(&o->word, ~1ull) & 1)
         mpe__trace_did(e, MPE_DID_CLEAR, 1, o);
+    mpe__fence_after();
 }
 
 int

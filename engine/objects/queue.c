@@ -13,6 +13,10 @@
  * be named by a producer that died after linking its successor, which recovery of the tail lock
  * repairs.
  *
+ * Order: each cursor has one writer at a time, and its store publishes the record behind it, or the room
+ * that a copied record leaves. put_count may be seen before the tail: a consumer that finds nothing yet then
+ * looks again, for the producer wakes it after the tail.
+ *
  * Related files: queue_wake.c wakes consumers, queue_join.c counts completed messages,
  * queue_walk.c walks through everything in a queue.
  */
