@@ -174,6 +174,8 @@ $(BUILD)/%.stamp: FORCE
 # Loops that a compiler turns into vector instructions.
 KERNELS := objects/array_kernels.o
 $(BUILD)/obj/engine/$(KERNELS) $(BUILD)/points/$(KERNELS): private FLAGS += -O3 -ffp-contract=off -fno-trapping-math
+# It compares them with loops of its own, where the processor multiplies and adds in one step too.
+$(BUILD)/obj/engine/objects/array_math_test.o: private FLAGS += -ffp-contract=off
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags.stamp | deps
 	$(call say,CC)

@@ -94,6 +94,7 @@ write_second(mpe_engine *e, void *arg)
 
 TEST(elements_are_structs_in_every_process)
 {
+    mpe_test_needs_deaths();
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *a;
     mpe_elements s;

@@ -34,6 +34,7 @@ add_one(mpe_engine *e, void *arg)
 
 TEST(a_view_keeps_its_array_and_goes_with_it)
 {
+    mpe_test_needs_deaths();
     mpe_engine *e = mpe_test_engine(0);
     mpe_object *a = numbers(e, 100), *v = view_of(e, a, 99, 50, -2), *w = view_of(e, v, 1, 3, 10);
     EXPECT_EQ(mpe_array_whole(e, w), mpe_handle_of(e, a));
