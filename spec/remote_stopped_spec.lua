@@ -7,7 +7,7 @@ local LONG = 6.5 -- seconds: more than three leases
 local m = open()
 local function worker()
   local before = m:Pool():stats().workers
-  local p = mp.subprocess.Popen{ "env", "LUA_PATH=" .. DIR .. "/?.lua;;", COMMAND, "worker", "--lease", "2", "-j2", URL,
+  local p = mp.subprocess.Popen{ "env", "LUA_PATH=" .. DIR .. "/?.lua;;", COMMAND, "worker", "--lease", "2", "-j3", URL,
     stderr = "null" }
   until_true(function() co.sleep(0.01) return m:Pool():stats().workers > before end)
   return p
@@ -79,6 +79,9 @@ describe("a worker that is stopped for more than three leases", function()
       local second = worker()
       eq(again:get(20), 1)
       raises("not heard of", once.get, once, 20)
+      -- Nothing is given to it when it goes on, until it has asked: else that would not be found if it died then.
+      until_true(function() return cli("HLEN", "mp:{default}:workers:default"):find "^1" end)
+      eq(cli("ZCARD", "mp:{default}:idle:default"), "1\n")
       co.sleep(since + LONG - mp.now())
       kill(first.pid, "CONT")
       -- It works again, for what comes now.

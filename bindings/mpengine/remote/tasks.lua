@@ -179,7 +179,7 @@ local function reap()
             local crashed, left = others(), call('HGETALL', runs(gone))
             call('DEL', runs(gone))
             call('HDEL', WORKERS, gone)
-            call('ZREM', IDLE, gone)
+            call('ZREM', IDLE, gone) -- if it was only stopped, it asks again
             for i = 1, #left, 2 do crashed(left[i], left[i + 1]) end
         end
     end
