@@ -208,27 +208,68 @@ describe("a process that is stopped for more than three leases", function()
   end)
 end)
 
-describe("an outage that is shorter than a lease", function()
-  it("voids no lock of a process that beats after another one", function()
+describe("an outage", function()
+  local function with_far(code)
     redis.with_server("", [[
       local proxy = mp.subprocess.Popen{ COMMAND, "spec/support/proxy.lua", DIR .. "/socket", stdin = "pipe",
         stdout = "pipe" }
-      local far, near = mp.Manager("redis://127.0.0.1:" .. proxy:read "l", { lease = 2 }), open()
+      local function line(word)
+        proxy:write(word .. "\n")
+        proxy:read "l"
+      end
+      local far = mp.Manager("redis://127.0.0.1:" .. proxy:read "l", { lease = 2 })
+    ]] .. code .. "\nproxy:kill()", { timeout = 40 })
+  end
+
+  it("that is shorter than a lease voids no lock of a process that beats after another one", function()
+    with_far [[
+      local near = open()
       near:Lock "other":acquire() -- it beats from now on
       local l, theirs = far:Lock "l", near:Lock "l"
       l:acquire()
-      proxy:write "hold\n"
-      proxy:read "l"
+      line "hold"
       co.sleep(0.7) -- a beat of near is newer than that of far
       kill(PID, "STOP")
       co.sleep(1.4) -- far was not heard of for a lease, near for less
       kill(PID, "CONT")
       eq(theirs:acquire(0), nil)
-      proxy:write "calm\n"
-      proxy:read "l"
+      line "calm"
       l:release()
       eq(theirs:acquire(5), true)
-      proxy:kill()
-    ]], { timeout = 40 })
+    ]]
+  end)
+
+  it("voids nothing, whichever process asks first, also one with a longer lease", function()
+    for _, ask in ipairs{
+      "eq(near:Lock 'l':locked(), true)",
+      "eq(near:Lock 'l':acquire(0), nil)",
+      "eq(near:Semaphore('s', 1):get_value(), 0)",
+      "eq({ near:Queue 'q':get(0) }, { nil, 'empty' })",
+      "eq(near:Barrier('b', 2).broken, false)",
+    } do
+      with_far([[
+        local near = open{ lease = 15 }
+        local l, s, q, b = far:Lock "l", far:Semaphore("s", 1), far:Queue "q", far:Barrier("b", 2)
+        near:Queue "q":qsize()
+        l:acquire()
+        s:acquire()
+        local got = co.spawn(function() return q:get() end)
+        local met = co.spawn(function() return b:wait() end)
+        until_true(function() co.sleep(0.01) return b.n_waiting == 1 end)
+        until_true(function() co.sleep(0.01) return cli("LLEN", "mp:{default}:queueg:q"):find "1" end)
+        line "hold"
+        near:Queue "q":put "item" -- is handed to far, which does not hear of it
+        kill(PID, "STOP")
+        co.sleep(2.6)
+        kill(PID, "CONT")
+      ]] .. ask .. [[
+
+        line "calm"
+        eq(got:get(5), "item")
+        l:release()
+        s:release()
+        eq({ b.n_waiting, near:Barrier("b", 2):wait(5) ~= nil, met:get(5) ~= nil }, { 1, true, true })
+      ]])
+    end
   end)
 end)

@@ -152,9 +152,12 @@ end
 
 --- What every script begins with. KEYS[1] is the prefix of the namespace, so that all keys are of one
 --- slot. Times are the server's, in milliseconds. An owner is alive until its deadline in `live`. It beats three
---- times in a lease, so when no beat of any was heard for half of one the server was away, and no owner is judged dead
---- before one lease has passed again. What it asks for is a beat too, one in a tenth of a lease. A list of waiting
---- tasks has "client token" each.
+--- times in a lease, which ends its name; what it asks for is a beat too, one in a tenth of a lease.
+---
+--- When no beat of any was heard for half of the shortest lease (`beat`: the last one, that lease) the server was away,
+--- from the last beat until now (`grace`). An owner that was alive when that began has one lease from then on. So the
+--- first thing that is asked about a deadline is how long nothing was heard. A list of waiting tasks has "client token"
+--- each.
 local PRELUDE <const> = [[
 local P = KEYS[1]
 local call = redis.call
@@ -162,10 +165,19 @@ local function now()
     local t = call('TIME')
     return t[1] * 1000 + math.floor(t[2] / 1000)
 end
+local has_looked = false
+local function look(at, lease)
+    has_looked = true
+    local last, least = (call('GET', P .. 'beat') or ''):match('^(%S+) (%S+)$')
+    if not last and not lease then return end
+    last, least = tonumber(last or at), tonumber(least or lease)
+    local silence = at - last
+    if silence > least / 2 then call('SET', P .. 'grace', last .. ' ' .. at) end
+    if lease then least = silence > least and lease or math.min(least, lease) end
+    call('SET', P .. 'beat', at .. ' ' .. least)
+end
 local function hear(client, lease, at)
-    local last = tonumber(call('GET', P .. 'beat') or at)
-    if at - last > lease / 2 then call('SET', P .. 'grace', at + lease) end
-    call('SET', P .. 'beat', at)
+    look(at, lease)
     call('ZADD', P .. 'live', at + lease, client)
 end
 local function beat(client, lease, at)
@@ -173,9 +185,11 @@ local function beat(client, lease, at)
     if left <= 0.9 * lease or left > lease then hear(client, lease, at) end
 end
 local function deadline(client)
+    if not has_looked then look(now()) end
     local till = tonumber(call('ZSCORE', P .. 'live', client) or 0)
-    if till == 0 then return 0 end
-    return math.max(till, tonumber(call('GET', P .. 'grace') or 0))
+    local from, to = (call('GET', P .. 'grace') or ''):match('^(%S+) (%S+)$')
+    if from and tonumber(from) < till then till = math.max(till, to + client:match('%d+$')) end
+    return till
 end
 local function pop_waiting(list, at)
     for i = 1, 1000 do
@@ -363,7 +377,7 @@ local function new(manager, address)
     return setmetatable({
         address = address, prefix = ("mp:{%s}:"):format(manager.namespace), ca = manager.ca,
         timeout = manager.timeout, connect_timeout = math.min(3, manager.timeout), lease = manager.lease,
-        id = ("%d-%016x"):format(core.pid(), random_number()),
+        id = ("%d-%016x-%d"):format(core.pid(), random_number(), manager.lease * 1000 // 1),
         connections = {}, opening = {}, waits = {}, last_wait = 0, ended = {}, held = {}, owned = {}, permits = {},
         fetching = {}, used = {}, granted = {}, mail_kept = 0, mail_bytes = 0,
     }, Client)
