@@ -43,7 +43,7 @@ local function worker(...)
   local p = mp.subprocess.Popen{ "env", "LUA_PATH=" .. DIR .. "/?.lua;;", COMMAND, "worker", "--namespace", NAMESPACE,
     "--lease", "2", "-j2", URL, stderr = "pipe", ... }
   local line = p:read_err "l"
-  matches(line, "2 processes")
+  matches(line, "processes")
   until_true(function() co.sleep(0.01) return pool:stats().workers > before end)
   return p
 end
@@ -411,6 +411,40 @@ describe("a remote pool", function()
       number, size, first = string.unpack("<I8I4", several, first + size)
       eq({ number, opened(key, "place ", "c 8", several, first, first + size - 1) }, { 8, #several + 1 })
     ]]
+  end)
+
+  it("takes no more tasks of all its queues than it has processes", function()
+    ok([[
+      local a, b = m:Pool{ queue = "a" }, m:Pool{ queue = "b" }
+      pool = a
+      local busy <close> = worker("--queue", "a", "--queue", "b", "--queue", "a", "-j1")
+      local long = a:apply_async(jobs.sleep, { 1.5 })
+      until_true(function() co.sleep(0.01) return a:stats().ready == 0 end)
+      -- It is given nothing more, neither with its question nor by messages.
+      local waiting = b:apply_async(jobs.sleep, { 0.01 })
+      co.sleep(0.2)
+      eq(b:stats().ready, 1)
+      pool = b
+      local free <close> = worker("--queue", "b", "-j1")
+      eq({ waiting:get(1), long:ready() }, { 0.01, false })
+      eq(long:get(10), 1.5)
+      free:kill "TERM"
+      free:wait(10)
+      -- Both queues have a turn.
+      local order, results = {}, {}
+      for i = 1, 8 do
+        for name, pool in pairs{ a = a, b = b } do
+          results[#results + 1] = pool:apply_async(jobs.sleep, { 0.05 }, { callback = function()
+            order[#order + 1] = name
+          end })
+        end
+      end
+      for _, r in ipairs(results) do r:get(20) end
+      local first = table.concat(order, "", 1, 8)
+      eq({ #first:gsub("a", "") >= 2, #first:gsub("b", "") >= 2 }, { true, true })
+      busy:kill "TERM"
+      eq(busy:wait(10), 0)
+    ]], { timeout = 60 })
   end)
 
   it("gives no room to tasks that are cancelled", function()

@@ -3,6 +3,8 @@
 --- that it has of a queue are in a hash, until it says how they ended: that moves the results to the stream of
 --- the client, in the same step. A worker with room that found no task is in the sorted set of idle ones, by
 --- its room, and tasks that come are given to those at once. What is done for many tasks is one command for all.
+--- The room of a worker of several queues is that of all: its score has a fraction, and the hash `shared` its
+--- capacity and its other queues.
 ---
 --- What a worker was given in a reply that it never got stays in its hash: it asks for what it does not know
 --- (RESUME) after its connection was lost, and when the hash has more tasks than it has. Each queue has the list
@@ -73,6 +75,15 @@ local function claim(worker, entries, bytes)
     if n > 0 then call('HSET', runs(worker), unpack(entries, 1, n)) end
     return out
 end
+-- The room of a worker of several queues, whose tasks share it. It is told to ask when it has none for this queue.
+local function shared_room(worker, room)
+    local capacity, others = call('HGET', P .. 'shared', queue .. ' ' .. worker):match('^(%d+) (.*)$')
+    local has = call('HLEN', runs(worker))
+    for name in others:gmatch('%S+') do has = has + call('HLEN', P .. 'runs:' .. name .. ':' .. worker) end
+    room = math.max(0, math.min(room, capacity - has))
+    if room == 0 then mail(worker, 'w', 'look:' .. queue, '', '') end
+    return room
+end
 -- Gives tasks to idle workers, which share them, those with the most room first. Returns which is the first
 -- that is left.
 local function offer(entries, bytes)
@@ -81,7 +92,9 @@ local function offer(entries, bytes)
         local idle = call('ZRANGE', IDLE, 0, math.min(count - first, MOST), 'REV', 'WITHSCORES')
         if not idle[1] then break end
         for i = 1, #idle, 2 do
-            local worker, room = idle[i], tonumber(idle[i + 1])
+            local worker, score = idle[i], tonumber(idle[i + 1])
+            local room = math.floor(score)
+            if room < score then room = shared_room(worker, room) end
             local share = math.min(room, math.ceil((count - first + 1) / ((#idle - i + 1) / 2)), MOST)
             if not is_alive(worker) then
                 room = 0
@@ -91,7 +104,7 @@ local function offer(entries, bytes)
                 room = room - #given / 2
                 if given[1] then call('XADD', P .. 'mail:' .. worker, '*', 'w', 'task:' .. queue, unpack(given)) end
             end
-            if room > 0 then call('ZADD', IDLE, room, worker) else call('ZREM', IDLE, worker) end
+            if room > 0 then call('ZADD', IDLE, room + score % 1, worker) else call('ZREM', IDLE, worker) end
         end
     end
     return first
@@ -180,6 +193,7 @@ local function reap()
             call('DEL', runs(gone))
             call('HDEL', WORKERS, gone)
             call('ZREM', IDLE, gone) -- if it was only stopped, it asks again
+            call('HDEL', P .. 'shared', queue .. ' ' .. gone)
             for i = 1, #left, 2 do crashed(left[i], left[i + 1]) end
         end
     end
@@ -227,11 +241,11 @@ end
 return 1
 ]])
 
--- ARGV: how many tasks the worker may have, its number of processes and its host, 1: it is time to look for dead
--- workers, then what has ended: v, client, how
--- many, their results, their ids; or a kind, id, result. Kinds: e an error of the function, f another one, x its
--- process died, b it is to be given back, c it was cancelled. {ms until a delayed task, how many it has, id, payload,
--- …}. It may have -1: no more, it ends what it has; -2: it goes, and has none.
+-- ARGV: how many tasks the worker may have, and its other queues, whose tasks count too; its number of processes and its
+-- host; 1: it is time to look for dead workers; then what has ended: v, client, how many, their results, their ids; or
+-- a kind, id, result. Kinds: e an error of the function, f another one, x its process died, b it is to be given back, c
+-- it was cancelled. {ms until a delayed task, how many it has, id, payload, …}. It may have -1: no more, it ends what it
+-- has; -2: it goes, and has none.
 tasks.WORK = client.script(HEAD .. ENDS .. [[
 -- Results of a client's tasks. The first one of a task counts, also that of a worker from which it was taken;
 -- a submitter drops those of tasks that have ended.
@@ -273,27 +287,34 @@ local function promote()
 end
 -- Adds to a list what the worker gets, for as much room as it has, but about SIZE bytes, and returns how many tasks it
 -- then has. What it was given by messages that it has not read yet is in its hash, and takes room.
-local function fill(out, capacity, are_ready)
+local function fill(out, capacity, others, are_ready)
     local PIECE, SIZE = 64, 4194304
     local has, n, size = call('HLEN', runs(me)), #out, 0
+    local room = capacity - has
+    for name in others:gmatch('%S+') do room = room - call('HLEN', P .. 'runs:' .. name .. ':' .. me) end
     local priority = are_ready and 0 or 3
-    while has < capacity and priority < 3 and size < SIZE do
-        local entries = call('LPOP', ready(priority), 2 * math.min(capacity - has, PIECE))
+    while room > 0 and priority < 3 and size < SIZE do
+        local entries = call('LPOP', ready(priority), 2 * math.min(room, PIECE))
         if entries and entries[1] then
             local given = claim(me, entries, {})
             for i = 1, #given do
                 out[n + i] = given[i]
                 size = size + #given[i]
             end
-            n, has = n + #given, has + #given / 2
+            n, has, room = n + #given, has + #given / 2, room - #given / 2
         else
             priority = priority + 1
         end
     end
-    if has < capacity and size < SIZE then call('ZADD', IDLE, capacity - has, me) else call('ZREM', IDLE, me) end
+    if room > 0 and others ~= '' then
+        call('HSET', P .. 'shared', queue .. ' ' .. me, capacity .. ' ' .. others)
+        room = room + 0.5
+    end
+    if room > 0 and size < SIZE then call('ZADD', IDLE, room, me) else call('ZREM', IDLE, me) end
     return has
 end
-local capacity = tonumber(ARGV[4])
+local capacity, others = ARGV[4]:match('^(%S+) ?(.*)$')
+capacity = tonumber(capacity)
 beat(me, lease, at)
 local place = capacity < 0 and ARGV[5]:gsub('^%d+', '0') or ARGV[5]
 if call('HGET', WORKERS, me) ~= place then call('HSET', WORKERS, me, place) end
@@ -312,13 +333,14 @@ if ARGV[6] == '1' then reap() end
 local is_any = call('EXISTS', LATER, ready(0), ready(1), ready(2)) > 0
 local out = {is_any and promote() or -1, 0}
 if capacity >= 0 then
-    out[2] = fill(out, capacity, is_any)
+    out[2] = fill(out, capacity, others, is_any)
 else
     call('ZREM', IDLE, me)
     if capacity == -2 then
         local left = call('HGETALL', runs(me))
         call('DEL', runs(me))
         call('HDEL', WORKERS, me)
+        call('HDEL', P .. 'shared', queue .. ' ' .. me)
         put_again(left)
     end
     out = {-1, call('HLEN', runs(me))}

@@ -147,6 +147,31 @@ local function capacity(q)
     return q.w.processes * (1 + ahead)
 end
 
+-- The queues of a worker share its processes, so the tasks of the others take room too, and one that found none is
+-- hungry. A queue that took tasks last lets a hungry one take the next.
+
+local function hungry_one(q)
+    for _, other in ipairs(q.w.queues) do
+        if other ~= q and other.is_hungry then return other end
+    end
+end
+
+--- Does it ask for tasks now?
+local function may_take(q) return q.w.last ~= q or not hungry_one(q) end
+
+--- It has asked: `got` of its tasks, of so many that it may have.
+local function share(q, took, got, most)
+    if #q.w.queues == 1 or most < 0 then return end
+    local running = 0
+    for _, one in ipairs(q.w.queues) do running = running + one.running + one.untold end
+    if took and got > 0 then q.w.last = q end
+    q.is_hungry = not took or running >= most
+    if took and q.is_hungry then return end
+    for _, other in ipairs(q.w.queues) do
+        if other ~= q and other.is_hungry then other.stir:set() end
+    end
+end
+
 --- Adds what is in a parcel to the words for the server.
 local function add_ends(words, q, parcel)
     local n = #words
@@ -203,7 +228,9 @@ local function exchange(q)
     local c, parcel = q.w.client, q.parcels[1]
     local period, now = c.lease / 3, core.now()
     local is_time = now - q.looked_at >= period
-    local words = { "", "", "", "", q.name, c.id, c:lease_ms(), capacity(q), q.w.place, is_time and 1 or 0 }
+    local most, take = capacity(q), may_take(q)
+    local words = { "", "", "", "", q.name, c.id, c:lease_ms(), (take and most or math.min(most, 0)) .. q.others,
+        q.w.place, is_time and 1 or 0 }
     if parcel then
         parcel.is_sent = true
         add_ends(words, q, parcel)
@@ -216,6 +243,7 @@ local function exchange(q)
     end
     for i = 3, #tasks, 2 do start(q, tasks[i], tasks[i + 1]) end
     run.tend(q.w.pool)
+    share(q, take, #tasks - 2, most)
     local is_new = q.connection ~= c.connections.commands
     q.connection = c.connections.commands
     if is_new or tasks[2] > q.running + q.untold and core.now() - q.resumed_at >= period then resume(q) end
@@ -319,6 +347,22 @@ function worker.stop(w)
     end)
 end
 
+--- The queues of a worker, each name once.
+local function add_queues(w, names)
+    for i, name in ipairs(names) do
+        local others, is_known = {}, false
+        for j, other in ipairs(names) do
+            is_known = is_known or other == name and j < i
+            if other ~= name then others[#others + 1] = " " .. other end
+        end
+        if not is_known then
+            table.insert(w.queues, { w = w, name = name, others = table.concat(others), running = 0, runs = {},
+                parcels = {}, untold = 0, stir = co.Event(), resumed = {}, resumed_at = core.now(), looked_at = 0,
+                prefix = " ", ended = finished, place = ("%s/%s "):format(w.manager.namespace, name) })
+        end
+    end
+end
+
 --- Runs tasks until stop is called.
 ---@param url string
 ---@param options mpengine.remote.worker.Options
@@ -341,11 +385,7 @@ function worker.run(url, options, started)
         w.allow[i] = pattern_of(text)
     end
     w.pool = Pool { processes = options.processes, initializer = job.open, initargs = { manager } }
-    for i, name in ipairs(options.queues) do
-        w.queues[i] = { w = w, name = name, running = 0, runs = {}, parcels = {}, untold = 0, stir = co.Event(),
-            resumed = {}, resumed_at = core.now(), looked_at = 0, prefix = " ", ended = finished,
-            place = ("%s/%s "):format(manager.namespace, name) }
-    end
+    add_queues(w, options.queues)
     listen(w)
     c:keep_alive()
     local reader = co.spawn(read_messages, w)
