@@ -17,22 +17,25 @@ local Client = client.Client
 local KEPT <const> = 60 -- seconds after which what was done is in the server's file
 local MOST <const> = 1000 -- of one kind, until old ones are looked for
 
--- The last of ARGV: the client's last number, tokens in use, and tokens whose tasks have got nothing.
+-- The last of ARGV: the client's last number, tokens of tasks that wait, tokens of what is held, and tokens whose tasks
+-- have got nothing.
 local COMMON <const> = [[
 local function tokens(text)
     local set = {}
     for token in text:gmatch('%S+') do set[token] = true end
     return set
 end
-local last, live, left = tonumber(ARGV[#ARGV - 2]), tokens(ARGV[#ARGV - 1]), tokens(ARGV[#ARGV])
-local function is_stale(entry)
+local last, waits = tonumber(ARGV[#ARGV - 3]), tokens(ARGV[#ARGV - 2])
+local held, left = tokens(ARGV[#ARGV - 1]), tokens(ARGV[#ARGV])
+local function waits_no_more(entry)
     local client, token = entry:match('^(%S+) (%d+)$')
-    return client == me and tonumber(token) <= last and not live[token]
+    return client == me and tonumber(token) <= last and not waits[token]
 end
+local function is_stale(entry) return waits_no_more(entry) and not held[entry:match('%d+$')] end
 local function has_left(entry) return left[entry:match('%d+$')] == true end
 local function drop(list)
     for _, entry in ipairs(call('LRANGE', list, 0, -1)) do
-        if is_stale(entry) then call('LREM', list, 1, entry) end
+        if waits_no_more(entry) then call('LREM', list, 1, entry) end
     end
 end
 beat(me, lease, at)
@@ -42,7 +45,7 @@ beat(me, lease, at)
 ---@field script mpengine.remote.Script
 ---@field arguments fun(c: mpengine.remote.Client, name: string): (string|number)[] but those of the tokens
 ---@field is_held (fun(c: mpengine.remote.Client, name: string): boolean)? it must not be forgotten
----@field tokens (fun(c: mpengine.remote.Client, name: string): string[])? further tokens in use
+---@field tokens (fun(c: mpengine.remote.Client, name: string): string[])? those of what is held
 
 --- A settlement whose script has `me`, `lease`, `at` and is_stale, drop and has_left.
 ---@param before string
@@ -119,8 +122,8 @@ local function commands(self, digests)
         for name in pairs(self.used[s].at) do
             local own = s.arguments(self, name)
             local words = table.move(own, 1, #own, 5, { "EVALSHA", digest, 1, self.prefix })
-            local more = s.tokens and " " .. table.concat(s.tokens(self, name), " ") or ""
-            table.move({ self.last_wait, waits .. more, left }, 1, 3, #words + 1, words)
+            local held = s.tokens and table.concat(s.tokens(self, name), " ") or ""
+            table.move({ self.last_wait, waits, held, left }, 1, 4, #words + 1, words)
             list[#list + 1] = core.redis_command(words)
         end
     end

@@ -241,11 +241,11 @@ end
 return 1
 ]])
 
--- ARGV: how many tasks the worker may have, and its other queues, whose tasks count too; its number of processes and its
--- host; 1: it is time to look for dead workers; then what has ended: v, client, how many, their results, their ids; or
--- a kind, id, result. Kinds: e an error of the function, f another one, x its process died, b it is to be given back, c
--- it was cancelled. {ms until a delayed task, how many it has, id, payload, …}. It may have -1: no more, it ends what it
--- has; -2: it goes, and has none.
+-- ARGV: how many tasks the worker may have, and its other queues, whose tasks count too; its number of processes and
+-- its host; 1: it is time to look for dead workers; then what has ended: v, client, how many, their results, their ids;
+-- or a kind, id, result. Kinds: e an error of the function, f another one, x its process died, b it is to be given
+-- back, c it was cancelled. {ms until a delayed task, how many it has, id, payload, …}. It may have -1: no more, it
+-- ends what it has; -2: it goes, and has none.
 tasks.WORK = client.script(HEAD .. ENDS .. [[
 -- Results of a client's tasks. The first one of a task counts, also that of a worker from which it was taken;
 -- a submitter drops those of tasks that have ended.
