@@ -129,6 +129,31 @@ describe("a dump of many tasks", function()
     end)
   end)
 
+  it("has each of many that wait for one object", function()
+    with_program([[
+      local q, kept = mp.Queue{ name = "jobs" }, {}
+      local function get() q:get() end
+      for i = 1, 30 do kept[i] = co.spawn(get) end
+    ]] .. WAITS .. "mp.sleep(1000)", function(pid)
+      says(dump(pid), "30 tasks get: waits for mp.Queue",
+        "waited for by 30 tasks get of MainProcess (pid " .. pid .. ")")
+      local d = json(dump(pid, "--json"))
+      assert.equal("jobs", d.objects[1].name)
+      local ids = {}
+      for _, waiter in ipairs(d.objects[1].waiting) do
+        assert.equal("get", waiter.task)
+        assert.truthy(waiter.seconds >= 0)
+        ids[#ids + 1] = waiter.id
+      end
+      local expected = {}
+      for _, task in ipairs(d.processes[1].tasks) do
+        if task.name == "get" then expected[#expected + 1] = task.id end
+      end
+      assert.equal(30, #ids)
+      assert.same(expected, ids)
+    end)
+  end)
+
   it("asks few objects of the script for their own words", function()
     with_program([[
       local pool = mp.Pool(1)

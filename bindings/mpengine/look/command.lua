@@ -157,9 +157,10 @@ function command.dump(argv)
     if options.help then return output("dump", command.usage.dump .. "\n") end
     local program, status = choose("dump", options.pid)
     if not program then return status end
-    local dump = require("mpengine.look.dump").of(program)
-    if #dump.processes == 0 then return refuse("dump", ("the program with pid %d has ended"):format(program.pid)) end
-    return output("dump", options.json and require("mpengine.look.json")(dump) or text.dump(dump))
+    local dump = require "mpengine.look.dump"
+    local found = dump.of(program)
+    if #found.processes == 0 then return refuse("dump", ("the program with pid %d has ended"):format(program.pid)) end
+    return output("dump", options.json and require("mpengine.look.json")(dump.spread(found)) or text.dump(found))
 end
 
 local OUTPUT <const> = {

@@ -110,6 +110,8 @@ local function waiting_groups(process)
     return by_handle
 end
 
+local alike = setmetatable({}, { __mode = "k" }) -- an entry of several tasks -> their process and group
+
 local function waiting_on(object, by_slot)
     local list = {}
     for _, slot in ipairs(object.waiting or {}) do
@@ -118,7 +120,7 @@ local function waiting_on(object, by_slot)
         for _, group in ipairs(groups or {}) do
             local entry = person(process)
             entry.task, entry.id, entry.seconds = tasks.name(group.first, group), group.first, group.most
-            entry.tasks = group.count > 1 and group.count or nil
+            if group.count > 1 then entry.tasks, alike[entry] = group.count, { process, group } end
             list[#list + 1] = entry
         end
         if process and not groups then
@@ -268,6 +270,46 @@ local function tidy(processes, objects)
 end
 
 local function time_text(seconds) return os.date("!%Y-%m-%dT%H:%M:%SZ", seconds // 1 | 0) end
+
+--- The members of each group that one of these entries stands for.
+local function members_of(entries)
+    local by_group, processes = {}, {}
+    for _, entry in ipairs(entries) do
+        local process, group = table.unpack(alike[entry])
+        by_group[group], processes[process] = {}, true
+    end
+    for process in pairs(processes) do
+        process.tasks:each(function(id, group, seconds)
+            local list = by_group[group]
+            if list then
+                list[#list + 1] = {
+                    pid = process.pid, process = process.name, task = tasks.name(id, group), id = id, seconds = seconds,
+                }
+            end
+        end)
+    end
+    return by_group
+end
+
+--- Replaces entries of several tasks that wait for an object by one for each of them.
+function dump.spread(found)
+    local entries = {}
+    for _, object in ipairs(found.objects) do
+        for _, entry in ipairs(object.waiting) do
+            if alike[entry] then entries[#entries + 1] = entry end
+        end
+    end
+    local by_group = members_of(entries)
+    for _, object in ipairs(found.objects) do
+        local list = {}
+        for _, entry in ipairs(object.waiting) do
+            local members = alike[entry] and by_group[alike[entry][2]] or { entry }
+            table.move(members, 1, #members, #list + 1, list)
+        end
+        object.waiting = list
+    end
+    return found
+end
 
 --- The dump of a program: its processes are asked now.
 ---@param program mpengine.look.Program
