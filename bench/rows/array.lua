@@ -21,14 +21,14 @@ function run.set()
 end
 
 function run.get_field()
-  local a = mp.RawArray({ { "x", "d" }, { "y", "d" }, { "id", "i" } }, 1024)
+  local a = mp.Array({ { "x", "d" }, { "y", "d" }, { "id", "i" } }, 1024)
   bench.ns(function(n)
     for i = 1, n do local _ = a[(i & 1023) + 1].x end
   end)
 end
 
 function run.set_field()
-  local a = mp.RawArray({ { "x", "d" }, { "y", "d" }, { "id", "i" } }, 1024)
+  local a = mp.Array({ { "x", "d" }, { "y", "d" }, { "id", "i" } }, 1024)
   bench.ns(function(n)
     for i = 1, n do a[(i & 1023) + 1].x = i end
   end)
