@@ -9,7 +9,7 @@ local function new_dir() return support.shell("mktemp -d"):match "%S+" end
 -- Calls use(t, dir) with the interactive mode in a terminal; its history is dir/history.
 local function session(use, environment)
   local dir = new_dir()
-  local command = ("env LUA_INIT= LANG=C.UTF-8 MPENGINE_HISTORY=%s/history %s %s"):format(dir, environment or "",
+  local command = ("env %s LUA_INIT= LANG=C.UTF-8 MPENGINE_HISTORY=%s/history %s"):format(environment or "", dir,
     quote(support.command))
   terminal.run(command, function(t)
     t.screen "\n>"
@@ -254,6 +254,19 @@ describe("the interactive mode on a terminal", function()
       t.screen "status 0"
     end, "LD_LIBRARY_PATH=" .. dir)
     support.shell("rm -rf " .. dir)
+  end)
+
+  it("edits lines without TERM, as on a VT100", function()
+    session(function(t)
+      t.type "print(6 * 8)"
+      t.press("Left", "BSpace")
+      t.type "7"
+      t.press "Enter"
+      t.screen("> print(6 * 7)", "\n42\n")
+      t.type "prin"
+      t.press "Tab"
+      t.screen "> print"
+    end, "-u TERM")
   end)
 
   it("edits no lines with TERM=dumb, and says nothing", function()

@@ -146,8 +146,7 @@ end
 local function begin()
     on_terminal = core.isatty(0) and core.isatty(1)
     if not on_terminal then return end
-    local term = os.getenv "TERM"
-    if term and term ~= "dumb" then begin_editing() end
+    if os.getenv "TERM" ~= "dumb" then begin_editing() end
     if rawget(_G, "help") == nil then _G.help = require("mpengine.repl.help").global end
 end
 

@@ -31,6 +31,7 @@ enum lmpe_editor_state lmpe_editor_state;
 
 #define COLUMNS 80 /* of a terminal that does not say */
 #define TAB 8
+#define TERMINAL "vt100" /* when TERM does not say */
 
 static struct {
     EditLine *line;
@@ -329,6 +330,9 @@ editor_open(lua_State *L)
         why = "line editing: no memory, or the terminal has no description";
     if (!why) {
         EditLine *line = editor.line;
+        const char *term = getenv("TERM");
+        if (!term || !*term) /* libedit would do without escape codes, which every terminal has */
+            lmpe_libedit.el_set(line, EL_TERMINAL, TERMINAL);
         lmpe_libedit.history(editor.history, &event, H_SETSIZE, entries);
         lmpe_libedit.history(editor.history, &event, H_SETUNIQUE, 1);
         lmpe_libedit.el_set(line, EL_HIST, lmpe_libedit.history, editor.history);
