@@ -57,6 +57,8 @@ unshare --mount --pid --fork --mount-proc="$work/root/proc" chroot "$work/root" 
     ./a.out
     mpengine ps >/dev/null
     test -f /usr/share/mpengine/luarc.json
+    test -f /usr/share/mpengine/library/mpengine.lua
+    test -f /usr/share/doc/mpengine/docs/tutorial.md
     test -f /usr/share/mpengine/gdb/mpengine.py
     test -z "$(dpkg -V mpengine libmpengine0 libmpengine-dev lua-mpengine)"
 '

@@ -11,7 +11,8 @@ help(x) or help "name" says what a function, a class or an object is:
   help "mp.Queue"     help "Queue:put"     help(mp.co.spawn)     help(q)     help "timeout"
 Tab completes names, also after . and :   The arrows and Ctrl-R find earlier lines.
 A line that begins with = or is an expression shows its values. Ctrl-C leaves a line or interrupts a
-chunk, Ctrl-D ends. Tasks run while the prompt waits. The manual is in /usr/share/doc/mpengine, or docs/.]]
+chunk, Ctrl-D ends. Tasks run while the prompt waits. The manual is docs/ of the sources, and of
+/usr/share/doc/mpengine, where the package is installed.]]
 
 local LUA_MANUAL <const> = ("https://www.lua.org/manual/%s/manual.html#pdf-"):format(_VERSION:match "%d+%.%d+")
 local FOUND_MOST <const> = 20
