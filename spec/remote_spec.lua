@@ -145,6 +145,7 @@ end)
 
 describe("a remote lock", function()
   it("is acquired and released in turn", function()
+    support.since("5.4.3", "lets a wait in a close handler end only after those that began later")
     ok [[
       local l = m:Lock "l"
       eq({ l:acquire(), l:locked(), m:Lock "l":locked() }, { true, true, true })
@@ -730,6 +731,7 @@ end)
 
 describe("arguments of every kind", function()
   it("give no error of the library's own code: it names the call and has a line of the script", function()
+    support.since("5.4.3", "lets a wait in a close handler end only after those that began later")
     ok [=[
       local misuse = require "spec.support.misuse"
       local d, l = m:dict("d", { a = 1 }), m:list("l", { 1 })

@@ -20,7 +20,8 @@
  *
  * `main` is in runner.c. Its arguments are parts of case names to run; `-l` lists the names, `-n`
  * runs in this process, with no limit, for a debugger. MPE_TEST_SLOW=n makes every limit n times longer,
- * MPE_TEST_LIMIT=n makes it n seconds.
+ * MPE_TEST_LIMIT=n makes it n seconds. MPE_TEST_SKIP names a file with cases that are skipped, a line
+ * each: the name, and why.
  */
 #ifndef MPE_TEST_H
 #define MPE_TEST_H
