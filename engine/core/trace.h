@@ -43,11 +43,17 @@ mpe__trace_fd(uint64_t word)
     return (int)(word >> 32 & 0xffff);
 }
 
+static inline int
+mpe__is_traced(const mpe_engine *e)
+{
+    return MPE__UNLIKELY(mpe__load64(&e->header->trace) != 0);
+}
+
 /* Notes an event, if the program is traced. */
 static inline void
 mpe__trace(mpe_engine *e, uint32_t what, uint32_t number, const mpe_object *o)
 {
-    if (MPE__UNLIKELY(mpe__load64(&e->header->trace) != 0))
+    if (mpe__is_traced(e))
         mpe_trace_add(e, what, number, o ? mpe_handle_of(e, o) : 0, 0);
 }
 
@@ -55,7 +61,7 @@ mpe__trace(mpe_engine *e, uint32_t what, uint32_t number, const mpe_object *o)
 static inline void
 mpe__trace_did(mpe_engine *e, enum mpe_trace_did did, uint32_t number, const mpe_object *o)
 {
-    if (MPE__UNLIKELY(mpe__load64(&e->header->trace) != 0))
+    if (mpe__is_traced(e))
         mpe_trace_add(e, MPE_TRACE_DID, number, mpe_handle_of(e, o), did);
 }
 

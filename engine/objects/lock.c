@@ -65,19 +65,29 @@ mpe_lock_facet(mpe_engine *e, const mpe_object *o)
     return mpe__handle_as(e, o, MPE_KIND_RLOCK);
 }
 
+/* What a traced program does is apart, so that the way of the others saves no registers. */
+static MPE__COLD int
+note_taken(mpe_engine *e, const mpe_object *o, uint32_t task, int rc)
+{
+    mpe__trace(e, MPE_TRACE_LOCK, task, o);
+    return rc;
+}
+
+static inline int
+taken(mpe_engine *e, const mpe_object *o, uint32_t task, int rc)
+{
+    return mpe__is_traced(e) ? note_taken(e, o, task, rc) : rc;
+}
+
 int
 mpe__lock_take(mpe_engine *e, mpe_object *o, uint32_t task)
 {
     uint64_t seen = FREE;
-    if (MPE__LIKELY(atomic_compare_exchange_strong(&o->word, &seen, owned(e, task)))) {
-        mpe__trace(e, MPE_TRACE_LOCK, task, o);
-        return MPE_OK;
-    }
+    if (MPE__LIKELY(atomic_compare_exchange_strong(&o->word, &seen, owned(e, task))))
+        return taken(e, o, task, MPE_OK);
     while (seen == FREE || seen == ABANDONED) {
-        if (!atomic_compare_exchange_weak(&o->word, &seen, owned(e, task)))
-            continue;
-        mpe__trace(e, MPE_TRACE_LOCK, task, o);
-        return seen == ABANDONED ? MPE_OWNER_DIED : MPE_OK;
+        if (atomic_compare_exchange_weak(&o->word, &seen, owned(e, task)))
+            return taken(e, o, task, seen == ABANDONED ? MPE_OWNER_DIED : MPE_OK);
     }
     return MPE_EAGAIN;
 }
@@ -94,18 +104,31 @@ mpe__rlock_take(mpe_engine *e, mpe_object *o, uint32_t task)
     return MPE_OK;
 }
 
-int
-mpe__lock_give(mpe_engine *e, mpe_object *o)
+static inline int
+give(mpe_engine *e, mpe_object *o)
 {
     uint64_t seen = mpe__load64(&o->word);
-    if (seen != FREE && seen != ABANDONED)
-        mpe__trace(e, MPE_TRACE_UNLOCK, (uint32_t)(seen >> 32), o); /* before the next owner's */
     do {
         if (seen == FREE || seen == ABANDONED)
             return MPE_EOVER;
     } while (!atomic_compare_exchange_weak(&o->word, &seen, FREE));
     mpe__wake_one(e, o, MPE_EVENT_READY);
     return MPE_OK;
+}
+
+static MPE__COLD int
+note_and_give(mpe_engine *e, mpe_object *o)
+{
+    uint64_t seen = mpe__load64(&o->word);
+    if (seen != FREE && seen != ABANDONED)
+        mpe__trace(e, MPE_TRACE_UNLOCK, (uint32_t)(seen >> 32), o); /* before the next owner's */
+    return give(e, o);
+}
+
+int
+mpe__lock_give(mpe_engine *e, mpe_object *o)
+{
+    return mpe__is_traced(e) ? note_and_give(e, o) : give(e, o);
 }
 
 int
