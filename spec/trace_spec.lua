@@ -85,7 +85,22 @@ local function traced(code, form, args)
   return text, tonumber(status), printed, err
 end
 
-local WORK <const> = [[
+-- Returns when other processes wait for the object of that name, and all of them sleep, as a reader sees it.
+local WAITED_FOR <const> = [[
+  local view = require("mpengine.look").program(mp.current_process().pid)
+  local function waited_for(name)
+    local is
+    repeat
+      co.sleep(0.001)
+      view:refresh()
+      is = false
+      for _, o in ipairs(view.view:objects()) do is = is or o.name == name and #(o.waiting or {}) > 0 end
+      for _, p in ipairs(view.processes) do is = is and (p.sleeps or p.pid == view.pid) end
+    until is
+  end
+]]
+
+local WORK <const> = WAITED_FOR .. [[
   local q, lock = mp.Queue{ name = "jobs" }, mp.Lock{ name = "till" }
   local function eat() for v in q:iter() do lock:acquire() co.sleep(0.001) lock:release() end end
   local function tick() for _ = 1, 3 do co.sleep(0.001) end end
@@ -94,25 +109,13 @@ local WORK <const> = [[
     ps[i] = mp.Process{ target = eat, name = "eater-" .. i }
     ps[i]:start()
   end
+  waited_for "jobs"
   local t = co.spawn(tick)
   for i = 1, 20 do q:put(i) co.sleep(0.001) end
   q:close()
   for i = 1, 2 do ps[i]:join() end
   t:join()
   print "done"
-]]
-
--- Returns when another process waits for the object of that name, as a reader sees it.
-local WAITED_FOR <const> = [[
-  local view = require("mpengine.look").program(mp.current_process().pid)
-  local function waited_for(name)
-    repeat
-      co.sleep(0.001)
-      view:refresh()
-      local is = false
-      for _, o in ipairs(view.view:objects()) do is = is or o.name == name and #(o.waiting or {}) > 0 end
-    until is
-  end
 ]]
 
 describe("mpengine --trace", function()
@@ -188,13 +191,13 @@ describe("mpengine --trace", function()
     local t = check((traced(WAITED_FOR .. [[
       local permits, go = mp.Semaphore{ value = 0, name = "permits" }, mp.Event{ name = "go" }
       local meet, changed = mp.Barrier{ parties = 2, name = "meet" }, mp.Condition{ name = "changed" }
-      local joins = mp.Event()
+      local joins = mp.Queue()
       local p = mp.Process{ name = "child", target = function()
         permits:acquire()
         go:wait()
         meet:wait()
         changed:acquire() changed:wait() changed:release()
-        joins:wait()
+        joins:get()
         local own = require("mpengine.look").program(mp.current_process().pid)
         repeat -- until the process that joins it sleeps
           mp.sleep(0.001)
@@ -206,7 +209,7 @@ describe("mpengine --trace", function()
       waited_for "go" go:set()
       waited_for "meet" meet:wait()
       waited_for "changed" changed:acquire() changed:notify(1) changed:release()
-      joins:set()
+      joins:put(true)
       p:join()
       go:clear() meet:abort() meet:reset()
     ]])))

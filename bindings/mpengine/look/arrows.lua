@@ -24,8 +24,12 @@ local function connect_waits(self, name, waiters, wakers)
         local by, cat = wakers[handle] or {}, name == "lock" and name or self:cat(handle)
         table.sort(by, by_time)
         for _, to in ipairs(list) do
-            local from = last_before(by, to[1])
-            if from and from[1] >= to[4] - SLACK then self:flow(name, cat, from, to) end
+            local from, key = last_before(by, to[1]), to[2] << 32 | to[3]
+            if from and from[1] >= to[4] - SLACK and not (from.to and from.to[key]) then
+                from.to = from.to or {}
+                from.to[key] = true -- a task that waits again for the same was not woken twice
+                self:flow(name, cat, from, to)
+            end
         end
     end
 end
