@@ -46,6 +46,35 @@ describe("a manager", function()
     ]], { timeout = 40 })
   end)
 
+  -- With "everysec" a server replies while an fsync runs, before it writes (docs/remote.md).
+  for mode, ms in pairs{ always = 20, no = 1500 } do
+    it("loses nothing with appendfsync " .. mode .. " when a server is killed whose disk is slow", function()
+      local dir = support.shell "mktemp -d":gsub("%s", "")
+      local said = support.shell(("%s -D_GNU_SOURCE -shared -fPIC -o %s/slow.so %s/spec/support/slow_sync.c -ldl 2>&1")
+        :format(os.getenv "CC" or "cc", dir, support.root))
+      assert.equal("", said)
+      local server = redis.start("--appendonly yes --appendfsync " .. mode, dir,
+        ("env SLOW_SYNC=%d LD_PRELOAD=%s/slow.so"):format(ms, dir))
+      local ok, err = pcall(support.ok, redis.head(server) .. ([[
+        local m = open()
+        local q, d, n = m:Queue "q", m:dict "d", 0
+        local till = mp.now() + 2.2
+        while mp.now() < till do
+          n = n + 1
+          q:put(n)
+          eq(d:incr "n", n)
+        end
+        os.execute("kill -9 " .. PID)
+        local again <close> = start_again("--appendonly", "yes")
+        eq({ d.n, q:qsize() }, { n, n })
+        for i = 1, n do eq(q:get(5), i) end
+        again:kill()
+      ]]), { timeout = 60 })
+      redis.remove(server)
+      if not ok then error(err, 0) end
+    end)
+  end
+
   it("says that it is disconnected when an outage is longer than its timeout", function()
     with_server("", [[
       local m = open{ timeout = 0.3 }

@@ -19,6 +19,7 @@ local AHEAD <const> = 0.02 -- seconds of work that are asked for in advance, for
 local MOST <const> = 64 -- tasks in advance for each process
 local BYTES <const> = 1 << 20 -- of ends in one script, unless one has more
 local PAUSE <const> = 1 -- seconds until a server that refuses is asked again
+local LATE <const> = 60 -- seconds that a message is late at most of a task that was resumed
 local FAREWELL <const> = 5 -- seconds to say goodbye to the server at the end
 
 ---@class mpengine.remote.worker.Options
@@ -208,7 +209,9 @@ end
 local function resume(q)
     local c = q.w.client
     q.resumed_at = core.now()
-    q.resumed = {}
+    for id, at in pairs(q.resumed) do
+        if at < q.resumed_at - LATE then q.resumed[id] = nil end
+    end
     repeat
         local tasks = c:run(true, scripts.RESUME, q.name, c.id, c:lease_ms(), table.unpack(known(q)))
         local heard = {}
@@ -216,7 +219,7 @@ local function resume(q)
         for i = 1, #tasks, 2 do
             if not heard[tasks[i]] then
                 start(q, tasks[i], tasks[i + 1])
-                q.resumed[tasks[i]] = true
+                q.resumed[tasks[i]] = q.resumed_at
             end
         end
         run.tend(q.w.pool)
