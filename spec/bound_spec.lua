@@ -139,7 +139,7 @@ describe("a process that is bound to the main process", function()
             if n == 1 then over:release() end
           end)
           ready:release()
-          go:acquire() -- the others have ended by then
+          go:acquire(30) -- the others have ended by then
           print(n == 1 and "once" or n .. " times")
           go:release()
           os.exit(0)
