@@ -24,6 +24,22 @@ describe("a manager", function()
     ]])
   end)
 
+  it("keeps a connection that has answered while its program computed", function()
+    with_server("", [[
+      local m = open()
+      local d, pool = m:dict "d", m:Pool()
+      pool:apply_async("math.abs", { 1 })
+      co.sleep(0.1)
+      local c = require("mpengine.remote.client").of(m)
+      local conn = c.connections.commands
+      pool:apply_async("math.abs", { 1 }) -- is sent by the call
+      os.execute "sleep 0.1"
+      conn.heard = conn.heard - 100 -- seconds ago
+      d.x = 1
+      eq({ d.x, conn.lost, c.connections.commands == conn }, { 1, nil, true })
+    ]])
+  end)
+
   it("keeps locks, items and waits over a server that is killed and has its file", function()
     with_server("--appendonly yes --appendfsync always", [[
       local m = open()

@@ -10,6 +10,7 @@ local connection = {}
 local SILENCE <const> = 5 -- seconds without a byte while a reply is owed, until a PING is sent
 local MORE <const> = 5 -- and until the connection is given up
 local WRITES <const> = 10 -- seconds without room for what is written
+local LATELY <const> = 1 -- seconds
 local FULL <const> = 16384 -- bytes that are read at once: there may be more
 
 ---@class mpengine.remote.Reply one that is owed
@@ -198,6 +199,7 @@ end
 local function lead(self, reply, deadline)
     local _ <close> = setmetatable({ of = self }, Leading)
     self.leads = true
+    self.more = self.more or core.now() - self.heard >= LATELY -- it may have come while no task waited
     while not reply.done do
         if not self.more then wait_bytes(self, deadline) end
         if self.lost or not read(self) and not reply.done and deadline and core.now() >= deadline then return end
