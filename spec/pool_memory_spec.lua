@@ -126,3 +126,51 @@ describe("a worker without work", function()
       eq(pool:apply(function() return kept[1] end), 5)]]
   end)
 end)
+
+describe("want of memory where results are received", function()
+  local HEAD = [[
+    local core = require "mpengine.core"
+    local receive, fails = core.pool_receive, {}
+    function core.pool_receive(queue, tasks, timeout)
+      local kind = timeout and "drain" or "wait"
+      if fails[kind] then
+        fails[kind] = nil
+        error("out of memory", 0)
+      end
+      return receive(queue, tasks, timeout)
+    end
+    local pool <close> = mp.Pool(2)
+    local function double(x) return 2 * x end
+    eq(pool:apply(double, { 1 }), 2)
+  ]]
+
+  it("fails the calls that are outstanding, and the pool goes on", function()
+    ok(HEAD .. [[
+      local held = mp.Event()
+      local r = pool:apply_async(function() held:wait() end)
+      fails.wait = true
+      eq(pool:apply(double, { 1 }), 2) -- the wait that had begun
+      local good, err = pcall(r.get, r, 10)
+      eq({ good, err.kind, err.message }, { false, "error", "results cannot be received: out of memory" })
+      held:set()
+      eq(pool:map(double, { 1, 2, 3 }), { 2, 4, 6 })
+      until_true(function() return pool:stats().outstanding == 0 end)]])
+  end)
+
+  it("is told to the calls, not to the one that took it", function()
+    ok(HEAD .. [[
+      fails.drain = true
+      local results = {}
+      for i = 1, 500 do results[i] = pool:apply_async(double, { i }) end
+      local failed = 0
+      for i = 1, 500 do
+        local well, v = pcall(results[i].get, results[i], 10)
+        if well then eq(v, 2 * i) else
+          failed = failed + 1
+          eq(v.message, "results cannot be received: out of memory")
+        end
+      end
+      eq({ fails.drain, failed > 0 }, { nil, true })
+      eq(pool:map(double, { 1, 2, 3 }), { 2, 4, 6 })]])
+  end)
+end)

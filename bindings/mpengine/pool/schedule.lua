@@ -204,8 +204,8 @@ function schedule.handle(pool, task, worker, from, count, elapsed, last, reports
     return true
 end
 
---- The task of the pool's process that receives results.
-function schedule.pump(pool)
+--- Passes results on until the pool has ended.
+local function receive_all(pool)
     local handle, receive, outbox, tasks = schedule.handle, core.pool_receive, pool.outbox, pool.tasks
     while not pool.terminated do
         if not handle(pool, receive(outbox, tasks)) then break end
@@ -219,7 +219,7 @@ function schedule.pump(pool)
 end
 
 --- Takes the results that have arrived, without waiting.
-function schedule.drain(pool)
+local function receive_arrived(pool)
     repeat until not schedule.handle(pool, core.pool_receive(pool.outbox, pool.tasks, 0))
 end
 
@@ -273,6 +273,24 @@ local function fail_all(pool, fields, see)
         job.ops.abandon(job, error_of(fields))
     end
     pool.changed:wake()
+end
+
+--- Receives results. When that fails, for want of memory, a result may be lost: the calls that are outstanding fail.
+--- Returns whether there was no such error.
+local function receive_or_fail(pool, receive)
+    local ok, why = pcall(receive, pool)
+    if ok or pool.terminated then return true end
+    if errors.is(why) and why.kind == "killed" then error(why, 0) end
+    fail_all(pool, { kind = "error", message = "results cannot be received: " .. errors.message(why) }, schedule.void)
+    return false
+end
+
+--- Takes the results that have arrived, without waiting.
+function schedule.drain(pool) receive_or_fail(pool, receive_arrived) end
+
+--- The task of the pool's process that receives results.
+function schedule.pump(pool)
+    repeat until receive_or_fail(pool, receive_all)
 end
 
 --- The pool has ended: drops its tasks.
