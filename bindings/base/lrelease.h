@@ -43,6 +43,13 @@ lmpe_getstack(lua_State *L, int level, lua_Debug *ar)
     return lua_getstack(L, level, ar) && (!LMPE_UNWINDS_IN_PLACE || lmpe_is_whole(L, ar));
 }
 
+/* In 5.4.5 alone it has the thread that counts C calls as a second argument. */
+#if LUA_VERSION_RELEASE_NUM == 50405
+#define lmpe_resetthread(co) lua_resetthread(co, NULL)
+#else
+#define lmpe_resetthread(co) lua_resetthread(co)
+#endif
+
 /* LUA_GCSTEP counts in KiB as an int in 5.4, in bytes as a size_t in 5.5, where none are given back. */
 
 #if LUA_VERSION_NUM >= 505

@@ -125,7 +125,7 @@ wrap_end(lua_State *L, lua_State *co, int n)
     if (status != LUA_OK && status != LUA_YIELD) { /* close its variables, use its final error */
         lmpe *S = lmpe_self_or_closed(L);
         S->resetting++;
-        int closed = lua_resetthread(co);
+        int closed = lmpe_resetthread(co);
         S->resetting--;
         if (closed != LUA_OK) { /* before 5.4.3: only of a close handler */
             lua_pop(L, 1);
