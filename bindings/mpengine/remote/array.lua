@@ -1,14 +1,12 @@
---- Array and Value of a remote manager: numbers of a C type, packed in a string of the server's. A number that
---- does not fit is refused as a local array refuses it.
+--- Array and Value of a remote manager: numbers of a C type, packed in a string of the server's as a local array has
+--- them. Local arrays pack and unpack them, so a number that does not fit is refused as they refuse it.
 local mp = require "mpengine"
 local check = require "mpengine.check"
 local client = require "mpengine.remote.client"
 local lock = require "mpengine.remote.lock"
 local object = require "mpengine.remote.object"
 
--- The format of string.pack for each type code, and its size.
-local FORMATS <const> = { c = "c1", u = "<I4", b = "<i1", B = "<I1", h = "<i2", H = "<I2", i = "<i4", I = "<I4",
-    l = "<i8", L = "<i8", q = "<i8", Q = "<i8", f = "<f", d = "<d" }
+local CODES <const> = "^[cubBhHiIlLqQfd]$"
 
 -- ARGV: name, bytes
 local INIT = client.script [[
@@ -26,7 +24,7 @@ return false
 
 -- ---- elements --------------------------------------------------------------------------------
 
-local shapes = setmetatable({}, { __mode = "k" }) -- handle -> code, count, format, size of an element
+local shapes = setmetatable({}, { __mode = "k" }) -- handle -> code, count, size of an element, one element
 
 local function shape(self)
     local known = shapes[self]
@@ -34,28 +32,43 @@ local function shape(self)
     local text = object.agree(object.manager_of(self), getmetatable(self).kind, object.name(self), nil, "")
     local code, count = text:match "^(%a) (%d+)$"
     if not code then error(("%s: '%s' does not exist"):format(getmetatable(self).kind, object.name(self))) end
-    known = { code = code, count = math.tointeger(tonumber(count)), format = FORMATS[code],
-        size = string.packsize(FORMATS[code]), scratch = mp.RawArray(code, 1) }
+    local scratch = mp.RawArray(code, 1)
+    known = { code = code, count = math.tointeger(tonumber(count)), size = #scratch:string(), scratch = scratch }
     shapes[self] = known
     return known
 end
 
 local function store(scratch, value) scratch[1] = value end
 
---- The bytes of an element; raises for a value that does not fit, in the words of a local array.
+--- Raises what a local array has raised, with the words of this one for the beginning of its own.
+local function refuse(why, own, words) error((why:gsub("^.-" .. own, function() return words end))) end
+
+--- The bytes of an element; raises for a value that does not fit.
 ---@param what string the call and what the value is in it
 local function pack(s, value, what)
     local ok, why = pcall(store, s.scratch, value)
-    if not ok then error((why:gsub("^.-RawArray: element 1", function() return what end))) end
-    local fitted = s.scratch[1]
-    if s.code == "u" then fitted = utf8.codepoint(fitted) end
-    return string.pack(s.format, fitted)
+    if not ok then refuse(why, "RawArray: element 1", what) end
+    return s.scratch:string()
 end
 
-local function unpack_at(s, bytes, at)
-    local value = string.unpack(s.format, bytes, at)
-    if s.code == "u" then return utf8.char(value) end
-    return value
+--- The bytes of the items of a list; raises for one that does not fit.
+local function pack_all(s, list, call)
+    local array = mp.RawArray(s.code, #list)
+    local ok, why = pcall(array.set, array, list)
+    if not ok then refuse(why, "Array:set", call) end
+    return array:string()
+end
+
+local function unpack_one(s, bytes)
+    s.scratch:set_string(bytes)
+    return s.scratch[1]
+end
+
+--- A local array of these bytes.
+local function unpack_all(s, bytes)
+    local array = mp.RawArray(s.code, #bytes // s.size)
+    array:set_string(bytes)
+    return array
 end
 
 local function key_of(c, self) return c.prefix .. "array:" .. getmetatable(self).kind .. ":" .. object.name(self) end
@@ -75,10 +88,10 @@ local function add(c, self, s, i, delta)
     if type(delta) ~= "number" then error(("%s: delta must be a number, got %s"):format(call, check.kind(delta))) end
     local old = read(c, self, s, i, i)
     while old do
-        local value = unpack_at(s, old, 1)
+        local value = unpack_one(s, old)
         local new = pack(s, value + delta, ("%s: the sum %s + %s"):format(call, value, delta))
         local there = c:run(false, EXCHANGE, name_of(self), (i - 1) * s.size, old, new)
-        if not there then return unpack_at(s, new, 1) end
+        if not there then return unpack_one(s, new) end
         old = there
     end
 end
@@ -89,7 +102,7 @@ local function exchange(c, self, s, i, expected, desired)
     local old, new = pack(s, expected, call .. "expected"), pack(s, desired, call .. "desired")
     local there = c:run(false, EXCHANGE, name_of(self), (i - 1) * s.size, old, new)
     if not there then return true end
-    return false, unpack_at(s, there, 1)
+    return false, unpack_one(s, there)
 end
 
 --- Makes the bytes, unless they exist; the parameters are the type and the number of elements.
@@ -99,13 +112,12 @@ local function open(class, manager, name, code, values, count)
         shape(self)
         return self
     end
-    if not FORMATS[code] then
+    if type(code) ~= "string" or not code:find(CODES) then
         check.wrong("Manager:" .. class.kind, 2, ("a type code expected, got %s"):format(tostring(code)))
     end
     object.agree(manager, class.kind, name, ("%s %d"):format(code, count), "")
-    local s, bytes = shape(self), {}
-    for i = 1, #values do bytes[i] = pack(s, values[i], ("%s: element %d"):format(class.kind, i)) end
-    bytes = table.concat(bytes)
+    local s = shape(self)
+    local bytes = #values > 0 and pack_all(s, values, class.kind) or ""
     client.of(manager):run(true, INIT, name_of(self), bytes .. ("\0"):rep(count * s.size - #bytes))
     return self
 end
@@ -139,11 +151,8 @@ end
 function methods:totable(first, last)
     local c, s = object.check(self, Array, "totable"), shape(self)
     first, last = part("totable", s, first, last)
-    local list = {}
-    if first > last then return list end
-    local bytes = read(c, self, s, first, last)
-    for i = 1, last - first + 1 do list[i] = unpack_at(s, bytes, (i - 1) * s.size + 1) end
-    return list
+    if first > last then return {} end
+    return unpack_all(s, read(c, self, s, first, last)):totable()
 end
 
 --- Stores the items of a list from place `at` (1) on, in one step.
@@ -154,9 +163,7 @@ function methods:set(list, at)
     if #list == 0 then return end
     within(":set", s, at)
     within(":set", s, at + #list - 1)
-    local bytes = {}
-    for i = 1, #list do bytes[i] = pack(s, list[i], ("Array:set: element %d"):format(i)) end
-    write(c, self, s, at, table.concat(bytes))
+    write(c, self, s, at, pack_all(s, list, "Array:set"))
 end
 
 function methods:fill(value)
@@ -191,11 +198,7 @@ end
 -- ---- calculations ----------------------------------------------------------------------------
 
 --- A copy of all elements of one moment, with which a local array calculates.
-local function copy(c, self, s)
-    local array = mp.RawArray(s.code, s.count)
-    array:set_string(read(c, self, s, 1, s.count))
-    return array
-end
+local function copy(c, self, s) return unpack_all(s, read(c, self, s, 1, s.count)) end
 
 for _, name in ipairs { "sum", "min", "max" } do
     methods[name] = function(self)
@@ -247,7 +250,7 @@ function Array.__index(self, key)
     local i = math.type(key) and math.tointeger(key)
     local c, s = object.check(self, Array, "__index"), shape(self)
     if not i or i < 1 or i > s.count then return nil end
-    return unpack_at(s, read(c, self, s, i, i), 1)
+    return unpack_one(s, read(c, self, s, i, i))
 end
 
 function Array.__newindex(self, key, value)
@@ -289,7 +292,7 @@ end
 
 function Value.fields:value()
     local c, s = object.check(self, Value, "value"), shape(self)
-    return unpack_at(s, read(c, self, s, 1, 1), 1)
+    return unpack_one(s, read(c, self, s, 1, 1))
 end
 
 function Value.__newindex(self, key, value)
