@@ -1,5 +1,10 @@
 --- Text in JSON.
+local core = require "mpengine.core"
+local _ENV <const> = core.globals -- luacheck: ignore
+
 local json = {}
+
+local MOST <const> = 10000 -- texts that are kept
 
 local ESCAPES <const> = {
     ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t", ["\b"] = "\\b", ["\f"] = "\\f",
@@ -25,6 +30,21 @@ end
 ---@return string
 function json.quote(s)
     return '"' .. repaired(s):gsub('[\0-\31"\\\127]', escape) .. '"'
+end
+
+local known, count = {}, 0
+
+--- The same for texts that come again and again: those that were encoded before are kept, at most so many. What is no
+--- UTF-8 is escaped, as in texts for people.
+---@param s string any bytes
+---@return string
+function json.shown(s)
+    local done = known[s]
+    if done then return done end
+    if count >= MOST then known, count = {}, 0 end
+    done = json.quote(utf8.len(s) and s or core.escaped(s))
+    known[s], count = done, count + 1
+    return done
 end
 
 return json

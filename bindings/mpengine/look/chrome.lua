@@ -2,21 +2,7 @@
 local core = require "mpengine.core"
 local _ENV <const> = core.globals -- luacheck: ignore
 
-local ESCAPES <const> = { ['"'] = '\\"', ["\\"] = "\\\\" }
-
-local function escape(s)
-    s = utf8.len(s) and s or core.escaped(s)
-    return '"' .. s:gsub('[%c"\\\127]', function(c) return ESCAPES[c] or ("\\u%04x"):format(c:byte()) end) .. '"'
-end
-
--- Names are few, and in most events.
-local texts <const> = {}
-
-local function json_text(s)
-    local text = texts[s] or escape(s)
-    texts[s] = text
-    return text
-end
+local json_text <const> = require("mpengine.json").shown
 
 ---@class mpengine.look.Chrome
 ---@field zero integer what the file calls 0

@@ -1,21 +1,9 @@
---- JSON of the tables of a dump. A table with an element 1, or marked by json.list, is an array.
+--- JSON of the tables of a dump. A table with an element 1 is an array.
 --- Texts are bytes of the program's: what is no UTF-8 is escaped as in the text form.
 local core = require "mpengine.core"
 local _ENV <const> = core.globals -- luacheck: ignore
-local json = require "mpengine.json"
+local text_of = require("mpengine.json").shown
 local tasks = require "mpengine.look.tasks"
-
-local MOST <const> = 10000
-local known, count = {}, 0 -- texts that were encoded before, at most so many
-
-local function text_of(s)
-    local done = known[s]
-    if done then return done end
-    if count >= MOST then known, count = {}, 0 end
-    done = json.quote(utf8.len(s) and s or core.escaped(s))
-    known[s], count = done, count + 1
-    return done
-end
 
 local function number_of(n)
     if math.type(n) == "integer" then return tostring(n) end
