@@ -36,18 +36,23 @@ local function check_self(self, call)
     if getmetatable(self) ~= Logger then check.bad_self("Logger:" .. call, "mp.logger", self) end
 end
 
-local function check_level(call, value)
+--- The number of a level; nil and what is there instead, for a message.
+local function number_of(value)
     local n = type(value) == "string" and LEVELS[string.lower(value)] or value
     if type(n) == "number" then return n end
-    check.wrong(call, 1, string.format("debug, info, warning, error, critical or a number expected, got %s",
-        type(value) == "string" and "'" .. value .. "'" or check.kind(value)))
+    return nil, type(value) == "string" and "'" .. value .. "'" or check.kind(value)
+end
+
+local function check_level(call, value)
+    local n, got = number_of(value)
+    if n then return n end
+    check.wrong(call, 1, ("debug, info, warning, error, critical or a number expected, got %s"):format(got))
 end
 
 local function level_of(call, value)
-    local n = type(value) == "string" and LEVELS[string.lower(value)] or value
-    if type(n) == "number" then return n end
-    error(("%s: field 'level' must be debug, info, warning, error, critical or a number, got %s"):format(call,
-        type(value) == "string" and "'" .. value .. "'" or check.kind(value)))
+    local n, got = number_of(value)
+    if n then return n end
+    error(("%s: field 'level' must be debug, info, warning, error, critical or a number, got %s"):format(call, got))
 end
 
 local function node_of(name)

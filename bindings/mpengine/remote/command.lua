@@ -125,15 +125,22 @@ end
 
 local command = {}
 
+--- The options of a verb that takes a URL and no more; nil and the exit status when there is nothing else to do.
+local function parse_url(verb, args)
+    local o, why = parse(args)
+    if o and o.help then return nil, help(verb) end
+    if o then o, why = take_url(o) end
+    if o and #o.rest > 0 then o, why = nil, ("one URL expected, and there is also '%s'"):format(o.rest[1]) end
+    if not o then return nil, wrong(verb, why) end
+    return o
+end
+
 --- Runs a worker: the exit status.
 ---@param args string[]
 ---@return integer
 function command.worker(args)
-    local o, why = parse(args)
-    if o and o.help then return help "worker" end
-    if o then o, why = take_url(o) end
-    if o and #o.rest > 0 then o, why = nil, ("one URL expected, and there is also '%s'"):format(o.rest[1]) end
-    if not o then return wrong("worker", why) end
+    local o, status = parse_url("worker", args)
+    if not o then return status end
     local worker, notify = require "mpengine.remote.worker", require "mpengine.notify"
     local function stop(w)
         notify.stopping()
@@ -196,11 +203,8 @@ end
 ---@param args string[]
 ---@return integer
 function command.top(args)
-    local o, why = parse(args)
-    if o and o.help then return help "top" end
-    if o then o, why = take_url(o) end
-    if o and #o.rest > 0 then o, why = nil, ("one URL expected, and there is also '%s'"):format(o.rest[1]) end
-    if not o then return wrong("top", why) end
+    local o, status = parse_url("top", args)
+    if not o then return status end
     local ok, err = pcall(function()
         require("mpengine.remote.top").run(mp.Manager(o.url, manager_options(o)), o.interval or 1, o.count)
     end)
