@@ -12,6 +12,7 @@
  * A text or a group is written when its first task needs it. Two are the same when 64 bits of hash of
  * their bytes are: what is kept between two pieces refers to nothing of the program's.
  */
+#include "base/lhash.h"
 #include "base/lrelease.h"
 #include "base/lmodules.h"
 #include "base/lsite.h"
@@ -84,18 +85,7 @@ number_at(lua_State *L, struct table *t, uint64_t hash)
     return &e->number;
 }
 
-#define HASH_SEED 0xcbf29ce484222325u
-
-static uint64_t
-hash_more(uint64_t h, const void *bytes, size_t size)
-{
-    const uint8_t *b = bytes;
-    for (size_t i = 0; i < size; i++)
-        h = (h ^ b[i]) * 0x100000001b3u;
-    return h;
-}
-
-/* FNV's low bits are good, and so are the high ones after this. */
+/* The high bits are good, too, after this. */
 static uint64_t
 hash_end(uint64_t h)
 {
@@ -121,7 +111,7 @@ put_u32(lmpe_description *d, uint32_t n)
 uint32_t
 lmpe_describe_text(lmpe_description *d, const char *bytes, size_t size)
 {
-    uint64_t hash = hash_end(hash_more(HASH_SEED, bytes, size));
+    uint64_t hash = hash_end(lmpe_hash_more(LMPE_HASH_SEED, bytes, size));
     uint32_t *number = number_at(d->L, &d->texts, hash);
     if (*number == 0) {
         *number = ++d->text_count;
@@ -156,7 +146,7 @@ hash_frame(uint64_t h, const lua_Debug *ar)
 {
     int lines[2] = {ar->currentline, ar->linedefined};
     const char *name = *ar->what == 'C' ? ar->name : ar->short_src;
-    return hash_more(hash_more(h, name, strlen(name)), lines, sizeof lines);
+    return lmpe_hash_more(lmpe_hash_more(h, name, strlen(name)), lines, sizeof lines);
 }
 
 /* Appends the line of a frame. */
@@ -223,7 +213,7 @@ visit_line(lua_State *L, lua_State *co, lua_Debug *ar, void *ud)
 static uint32_t
 describe_stack(lmpe_description *d, lmpe_task *t)
 {
-    uint64_t hash = HASH_SEED;
+    uint64_t hash = LMPE_HASH_SEED;
     visit_frames(d->L, t, visit_hash, &hash);
     uint32_t *number = number_at(d->L, &d->stacks, hash_end(hash));
     if (*number)
@@ -307,8 +297,8 @@ describe_task(lmpe_description *d, lmpe_task *t, uint64_t now)
         g.holder = w.slot ? (uint32_t)w.holder : 0;
         g.depends = w.depends;
     }
-    uint64_t hash = hash_more(HASH_SEED, &g, sizeof g);
-    hash = hash_end(hash_more(hash, w.numbers, g.depends * sizeof w.numbers[0]));
+    uint64_t hash = lmpe_hash_more(LMPE_HASH_SEED, &g, sizeof g);
+    hash = hash_end(lmpe_hash_more(hash, w.numbers, g.depends * sizeof w.numbers[0]));
     uint32_t *number = number_at(d->L, &d->groups, hash);
     if (*number == 0) {
         *number = ++d->group_count;

@@ -4,6 +4,7 @@
  * its number; where it was spawned by the number of the site, whose name is told again for each half of
  * the ring; what it waits for in this process by a hash of its title, which is told as often as a rule.
  */
+#include "base/lhash.h"
 #include "base/lmodules.h"
 #include "base/lsite.h"
 #include "task/ltask_int.h"
@@ -171,11 +172,8 @@ read_title(lua_State *L)
 static uint32_t
 hash_title(const struct title *t)
 {
-    uint64_t h = 0xcbf29ce484222325u ^ t->place;
-    for (const char *k = t->kind; *k; k++)
-        h = (h ^ (uint8_t)*k) * 0x100000001b3u;
-    for (size_t i = 0; i < t->size; i++)
-        h = (h ^ (uint8_t)t->name[i]) * 0x100000001b3u;
+    uint64_t h = lmpe_hash_more(LMPE_HASH_SEED ^ t->place, t->kind, strlen(t->kind));
+    h = lmpe_hash_more(h, t->name, t->size);
     return (uint32_t)(h ^ h >> 32) | 1;
 }
 
