@@ -52,27 +52,23 @@ describe("a server that comes back as it was", function()
   end)
 
   it("tells a holder whose lock went to another process first, and refuses its writes", function()
-    goes_back [[
-      local proxy = mp.subprocess.Popen{ COMMAND, "spec/support/proxy.lua", DIR .. "/socket", stdin = "pipe",
-        stdout = "pipe" }
-      local late = mp.Manager("redis://127.0.0.1:" .. proxy:read "l", { lease = 2 })
+    goes_back(redis.LINE .. [[
+      local late = mp.Manager(LINE, { lease = 2 })
       local l, d, theirs = late:Lock "l", late:dict "d", other:Lock "l"
       d.x = 0
       remember()
       l:acquire()
-      proxy:write "refuse\n"
-      proxy:read "l"
+      line "refuse"
       go_back()
       theirs:acquire()
-      proxy:write "calm\n"
-      proxy:read "l"
+      line "calm"
       raises("lock", d.set, d, "x", 1, { guard = l })
       raises("the lock is lost", l.release, l)
       eq(d.x, 0)
       theirs:release()
       eq(l:acquire(10), true)
       proxy:kill()
-    ]]
+    ]])
   end)
 
   it("gives nothing to tasks that wait no more", function()

@@ -3,14 +3,8 @@
 local support = require "spec.support"
 local redis = require "spec.support.redis"
 
-local HEAD = [[
-local proxy = mp.subprocess.Popen{ COMMAND, "spec/support/proxy.lua", DIR .. "/socket", stdin = "pipe",
-  stdout = "pipe" }
-local m, sure = mp.Manager("redis://127.0.0.1:" .. proxy:read "l", { lease = 2 }), open()
-local function line(words)
-  proxy:write(words .. "\n")
-  eq(proxy:read "l", "done")
-end
+local HEAD = redis.LINE .. [[
+local m, sure = mp.Manager(LINE, { lease = 2 }), open()
 -- A change that says that it may have been made.
 local unsure = 0
 local function maybe(f, ...)

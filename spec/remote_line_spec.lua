@@ -24,13 +24,7 @@ teardown(function() redis.remove(server) end)
 local HEAD = [[
 local co = mp.co
 local DIR, URL, NAMESPACE, COMMAND = %q, %q, %q, %q
-local proxy = mp.subprocess.Popen{ COMMAND, "spec/support/proxy.lua", DIR .. "/socket", stdin = "pipe",
-  stdout = "pipe" }
-local LINE = "redis://127.0.0.1:" .. proxy:read "l"
-local function line(words)
-  proxy:write(words .. "\n")
-  eq(proxy:read "l", "done")
-end
+]] .. redis.LINE .. [[
 local m = mp.Manager(LINE, { namespace = NAMESPACE, lease = 2 })
 local sure = mp.Manager(URL, { namespace = NAMESPACE, lease = 2 }) -- without the proxy
 local function worker(url, ...)

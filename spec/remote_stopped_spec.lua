@@ -210,14 +210,8 @@ end)
 
 describe("an outage", function()
   local function with_far(code)
-    redis.with_server("", [[
-      local proxy = mp.subprocess.Popen{ COMMAND, "spec/support/proxy.lua", DIR .. "/socket", stdin = "pipe",
-        stdout = "pipe" }
-      local function line(word)
-        proxy:write(word .. "\n")
-        proxy:read "l"
-      end
-      local far = mp.Manager("redis://127.0.0.1:" .. proxy:read "l", { lease = 2 })
+    redis.with_server("", redis.LINE .. [[
+      local far = mp.Manager(LINE, { lease = 2 })
     ]] .. code .. "\nproxy:kill()", { timeout = 40 })
   end
 

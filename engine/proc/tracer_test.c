@@ -30,6 +30,14 @@ own_view(void)
     return v;
 }
 
+static void
+finish(mpe_engine *e, mpe_view *v, mpe_tracer *t)
+{
+    mpe_tracer_free(t);
+    mpe_view_close(v);
+    mpe_close(e);
+}
+
 /* The records of slot 0 that were not read yet; none may be lost. */
 static size_t
 read_all(mpe_tracer *t)
@@ -117,8 +125,7 @@ TEST(a_ring_that_is_full_counts_what_is_lost)
     EXPECT_EQ(mpe_tracer_skip(t, 0), 100);
     note_runs(e, 0, 10);
     EXPECT_EQ(read_all(t), 10);
-    mpe_tracer_free(t);
-    mpe_view_close(v);
+    finish(e, v, t);
 }
 
 TEST(a_reader_that_is_late_once_has_all_before_and_after)
@@ -134,8 +141,7 @@ TEST(a_reader_that_is_late_once_has_all_before_and_after)
     EXPECT(lost > 2 * RING - 1000 && lost < 2 * RING - 1000 + 2 * steps + 2);
     note_runs(e, 0, 5000);
     EXPECT_EQ(expect_in_order(t, 0, 0, 5000), 0);
-    mpe_tracer_free(t);
-    mpe_view_close(v);
+    finish(e, v, t);
 }
 
 TEST(each_step_of_a_ring_says_whose_it_is)
@@ -154,8 +160,7 @@ TEST(each_step_of_a_ring_says_whose_it_is)
                 seen += got[i].number == (uint32_t)getpid();
     }
     EXPECT_EQ(seen, RING / 4096);
-    mpe_tracer_free(t);
-    mpe_view_close(v);
+    finish(e, v, t);
 }
 
 TEST(times_are_told_by_the_clock_of_the_tracer)
@@ -170,9 +175,7 @@ TEST(times_are_told_by_the_clock_of_the_tracer)
     EXPECT(ns[1] > ns[0] && ticks[1] > ticks[0]);
     EXPECT_EQ(read_all(t), 3);
     EXPECT(got[2].at + 100 >= ticks[0] && got[2].at <= ticks[1]);
-    mpe_tracer_free(t);
-    mpe_view_close(v);
-    mpe_close(e);
+    finish(e, v, t);
 }
 
 TEST(texts_follow_what_they_belong_to)
@@ -186,9 +189,7 @@ TEST(texts_follow_what_they_belong_to)
     EXPECT(got[2].what == MPE_TRACE_SITE && got[2].number == 3);
     EXPECT(got[3].number == 24 && memcmp(&got[3], "abcdefghijklmnopqrstuvwx", 24) == 0);
     EXPECT(got[4].number == 6 && memcmp(&got[4], "yz0123", 6) == 0);
-    mpe_tracer_free(t);
-    mpe_view_close(v);
-    mpe_close(e);
+    finish(e, v, t);
 }
 
 TEST(one_tracer_at_a_time_has_the_program)

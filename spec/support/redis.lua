@@ -61,6 +61,17 @@ local function start_again(...)
 end
 ]]
 
+-- A way to the server that can be made bad, where COMMAND and DIR are: LINE is its URL, line(words) tells the proxy.
+redis.LINE = [[
+local proxy = mp.subprocess.Popen{ COMMAND, "spec/support/proxy.lua", DIR .. "/socket", stdin = "pipe",
+  stdout = "pipe" }
+local LINE = "redis://127.0.0.1:" .. proxy:read "l"
+local function line(words)
+  proxy:write(words .. "\n")
+  eq(proxy:read "l", "done")
+end
+]]
+
 function redis.head(server) return HEAD:format(server.url, server.dir, server.pid, support.command, redis.program) end
 
 --- Runs a program with a server of its own.
