@@ -407,8 +407,7 @@ static void
 on_fork(lua_State *L, lmpe *S)
 {
     (void)L, (void)S;
-    if (lmpe_editor_state != LMPE_EDITOR_IDLE)
-        lmpe_editor_state = LMPE_EDITOR_IDLE;
+    lmpe_editor_state = LMPE_EDITOR_IDLE;
 }
 
 #else

@@ -7,13 +7,19 @@
 #include "base/llabel.h"
 #include "shared/larray.h"
 
-lmpe_array
-lmpe_array_of_view(const lmpe_box *b)
+static mpe_elements
+look(const lmpe_box *b)
 {
     mpe_elements s = {.length = 0};
     mpe_array_elements(b->S->e, b->o, &s);
+    return s;
+}
+
+lmpe_array
+lmpe_array_of_view(const lmpe_box *b)
+{
     const lmpe_element *t = lmpe_element_of_box(b);
-    return (lmpe_array){t, b->data, b->length, s.step * (int64_t)t->size};
+    return (lmpe_array){t, b->data, b->length, look(b).step * (int64_t)t->size};
 }
 
 /* Pushes the view that was made. */
@@ -116,15 +122,7 @@ lmpe_array_reshape(lua_State *L)
         "Array:reshape");
 }
 
-static mpe_elements
-look(const lmpe_box *b)
-{
-    mpe_elements s = {.length = 0};
-    mpe_array_elements(b->S->e, b->o, &s);
-    return s;
-}
-
-/* The same of the object at 1, which must have rows. */
+/* What the object at 1 has, which must have rows. */
 static mpe_elements
 check_matrix(lua_State *L, lmpe_box **b, const char *call)
 {
