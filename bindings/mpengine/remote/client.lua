@@ -4,6 +4,7 @@ local core = require "mpengine.core"
 local connection = require "mpengine.remote.connection"
 local errors = require "mpengine.errors"
 local restart = require "mpengine.restart"
+local turn = require "mpengine.remote.turn"
 local Event = require("mpengine.co").Event
 
 local client = {}
@@ -380,6 +381,7 @@ local function new(manager, address)
         id = ("%d-%016x-%d"):format(core.pid(), random_number(), manager.lease * 1000 // 1),
         connections = {}, opening = {}, waits = {}, last_wait = 0, ended = {}, held = {}, owned = {}, permits = {},
         fetching = {}, used = {}, granted = {}, mail_kept = 0, mail_bytes = 0,
+        mail_turn = turn.new(),
     }, Client)
 end
 

@@ -1,9 +1,9 @@
 --- One connection to Redis that all tasks of the process share. Commands are written as they come and
 --- their replies come in the same order. No task of its own reads: of the tasks that wait for a reply one
---- leads, reads and hands out the replies of the others, and when it leaves another one leads.
+--- reads and hands out the replies of the others.
 local core = require "mpengine.core"
-local Event = require("mpengine.co").Event
 local route = require "mpengine.http.route"
+local turn = require "mpengine.remote.turn"
 
 local connection = {}
 
@@ -13,17 +13,11 @@ local WRITES <const> = 10 -- seconds without room for what is written
 local LATELY <const> = 1 -- seconds
 local FULL <const> = 16384 -- bytes that are read at once: there may be more
 
----@class mpengine.remote.Reply one that is owed
----@field done boolean?
+---@class mpengine.remote.Reply: mpengine.remote.Item one that is owed
 ---@field value any false: nil; a table with err: an error
 ---@field lost string? why it will not come
 ---@field sent boolean? some of its command was written
----@field event mp.co.Event? set when a task waits for it and another one leads
----@field dropped boolean? no task waits for it
 ---@field on_lost function? is called when it is lost
-
-local Reply = {}
-function Reply.__close(reply) reply.dropped = true end
 
 ---@class mpengine.remote.Connection
 ---@field fd integer
@@ -37,11 +31,6 @@ local function left(deadline) return deadline and math.max(0, deadline - core.no
 
 -- ---- the end ---------------------------------------------------------------------------------
 
-local function tell(reply)
-    reply.done = true
-    if reply.event then reply.event:set() end
-end
-
 --- Closes it: the replies that are owed are lost.
 function Connection:close(why)
     if self.lost then return end
@@ -50,7 +39,7 @@ function Connection:close(why)
         local reply = self[i]
         self[i] = nil
         reply.lost = self.lost
-        tell(reply)
+        turn.finish(reply)
         if reply.on_lost then reply.on_lost() end
     end
     self.first, self.last = 1, 0
@@ -107,7 +96,7 @@ function Connection:ask(bytes, count)
     local replies = {}
     if self.first > self.last then self.heard = core.now() end
     for i = 1, count do
-        local reply = setmetatable({ lost = self.lost, done = self.lost ~= nil }, Reply)
+        local reply = { lost = self.lost, done = self.lost ~= nil }
         replies[i] = reply
         if not self.lost then
             self.last = self.last + 1
@@ -143,7 +132,7 @@ local function deliver(self, value)
     self[self.first] = nil
     self.first = self.first + 1
     reply.value = value
-    tell(reply)
+    turn.finish(reply)
 end
 
 local function parse(self, bytes)
@@ -177,7 +166,7 @@ local function wait_bytes(self, deadline)
     if silent >= limit + MORE then return self:close(("no answer for %g seconds"):format(limit + MORE)) end
     if silent >= limit and not self.pinged then
         self.pinged = true
-        self:ask(PING, 1)[1].dropped = true
+        self:ask(PING, 1)
         flush(self)
     end
     if silent >= limit then limit = limit + MORE end
@@ -185,20 +174,8 @@ local function wait_bytes(self, deadline)
     core.wait_fd(self.fd, "r", wait, true)
 end
 
---- The task that leads leaves: the next one that waits leads.
-local Leading = {}
-function Leading.__close(leading)
-    local self = leading.of
-    self.leads = false
-    for i = self.first, self.last do
-        local event = self[i].event
-        if event and not self[i].dropped then return event:set() end
-    end
-end
-
-local function lead(self, reply, deadline)
-    local _ <close> = setmetatable({ of = self }, Leading)
-    self.leads = true
+--- Reads until the reply is there or lost, or the deadline.
+local function read_until(self, reply, deadline)
     self.more = self.more or core.now() - self.heard >= LATELY -- it may have come while no task waited
     while not reply.done do
         if not self.more then wait_bytes(self, deadline) end
@@ -207,24 +184,13 @@ local function lead(self, reply, deadline)
     end
 end
 
---- Waits until a reply is there or lost: true, or false at the deadline; the reply is then dropped.
+--- Waits until a reply is there or lost: true, or false at the deadline.
 ---@param reply mpengine.remote.Reply
 ---@param deadline? number of core.now
 ---@return boolean
 function Connection:wait(reply, deadline)
-    local _ <close> = reply
     flush(self)
-    while not reply.done do
-        if not self.leads then
-            lead(self, reply, deadline)
-        else
-            reply.event = reply.event or Event()
-            reply.event:wait(left(deadline))
-            reply.event:clear()
-        end
-        if not reply.done and deadline and core.now() >= deadline then return false end
-    end
-    return true
+    return self.turn:wait(reply, deadline, read_until, self)
 end
 
 --- Asks for one command and waits for its reply.
@@ -300,7 +266,7 @@ function connection.open(address, options, deadline)
     if not fd then return nil, why end
     local self = setmetatable({ stream = stream, connections = connections, fd = fd, reader = core.redis_reader(),
         tls = address.tls, more = address.tls, out = {}, first = 1, last = 0, unsent = 1, heard = core.now(),
-        leads = false, writing = false, silence = options.silence or SILENCE }, Connection)
+        turn = turn.new(), writing = false, silence = options.silence or SILENCE }, Connection)
     opening[1] = nil
     local greeted, message, refused = greet(self, address, options.name, deadline)
     if greeted then return self end

@@ -109,7 +109,7 @@ function methods:acquire(n, timeout)
     local reply = ask(c, self, wait.token, n, timeout == 0 and 0 or 1)
     while reply[1] == 0 do
         if deadline and core.now() >= deadline then return nil, "timeout" end
-        wait.mail = nil
+        wait.mail, wait.done = nil, false
         c:await(wait, math.min(deadline or math.huge, core.now() + reply[2] / 1000))
         reply = ask(c, self, wait.token, n, 1)
     end

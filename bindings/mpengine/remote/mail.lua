@@ -7,7 +7,7 @@
 local core = require "mpengine.core"
 local client = require "mpengine.remote.client"
 local errors = require "mpengine.errors"
-local Event = require("mpengine.co").Event
+local turn = require "mpengine.remote.turn"
 
 require "mpengine.remote.settle"
 
@@ -17,13 +17,10 @@ local COUNT <const> = 256 -- messages of one read
 local KEPT <const>, KEPT_BYTES <const> = 32, 1 << 14 -- messages that have been read and are left in the stream
 local PAUSE <const> = 0.1 -- seconds until a read that the server refuses is tried again
 
----@class mpengine.remote.Wait
+---@class mpengine.remote.Wait: mpengine.remote.Item
 ---@field token string
 ---@field mail table<string, string>? the fields of the message that has come
----@field event mp.co.Event?
 ---@field deliver fun(words: string[])? gets the messages, however many: w, the token, then fields and values
-
-local function left(deadline) return deadline and math.max(0, deadline - core.now()) end
 
 --- A new wait, to be closed by the scope.
 ---@return mpengine.remote.Wait
@@ -49,7 +46,7 @@ local function hand_out(self, entries)
             local fields = {}
             for i = 1, #words, 2 do fields[words[i]] = words[i + 1] end
             wait.mail = fields
-            if wait.event then wait.event:set() end
+            turn.finish(wait)
         end
     end
 end
@@ -93,36 +90,18 @@ local function read(self, wait, deadline)
         self.mail_kept, self.mail_bytes = 0, 0
         conn:ask(core.redis_command { "XTRIM", stream_of(self), "MINID", self.mail_id }, 1)
     end
-    if not wait.mail then core.sleep(0) end -- those that got something go on before the next read is asked for
+    if not wait.done then core.sleep(0) end -- those that got something go on before the next read is asked for
 end
 
---- The task that reads leaves: the next one that waits reads.
-local Reading = {}
-function Reading.__close(reading)
-    local self = reading.of
-    self.reads_mail = false
-    for _, wait in pairs(self.waits) do
-        if wait.event and not wait.mail then return wait.event:set() end
-    end
+local function read_until(self, wait, deadline)
+    while not wait.done and not (deadline and core.now() >= deadline) do read(self, wait, deadline) end
 end
 
 --- Waits for the message of a wait: true, or false at the deadline.
 ---@param wait mpengine.remote.Wait
 ---@param deadline number?
 function Client:await(wait, deadline)
-    while not wait.mail do
-        if deadline and core.now() >= deadline then return false end
-        if self.reads_mail then
-            wait.event = wait.event or Event()
-            wait.event:wait(left(deadline))
-            wait.event:clear()
-        else
-            local _ <close> = setmetatable({ of = self }, Reading)
-            self.reads_mail = true
-            while not wait.mail and not (deadline and core.now() >= deadline) do read(self, wait, deadline) end
-        end
-    end
-    return true
+    return self.mail_turn:wait(wait, deadline, read_until, self)
 end
 
 --- Messages with that token go to a function, while some task waits.
@@ -171,7 +150,7 @@ function Client:obtain(source, timeout)
             value = source.given(wait.mail)
             over = value ~= nil
             if over then return value end
-            wait.mail = nil
+            wait.mail, wait.done = nil, false
         end
         if deadline and core.now() >= deadline then
             over = true
