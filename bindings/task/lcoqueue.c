@@ -6,7 +6,7 @@
  * the first waiter: it leaves the queue at once, and is kept among the handed items until that
  * task runs. In the same way, a place that becomes free while a task waits for one is promised
  * to the first of these. A task that was granted its turn keeps it even if it is killed before
- * it runs (lawait.c), so nothing is lost. A task that timed out or was killed before that is in
+ * it runs (lwait.c), so nothing is lost. A task that timed out or was killed before that is in
  * no list.
  */
 #include "base/llabel.h"

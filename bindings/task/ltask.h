@@ -13,7 +13,7 @@
 
 typedef struct lmpe_await lmpe_await;
 
-/* ---- waiting: lawait.c -------------------------------------------------------------------- */
+/* ---- waiting: lwait.c, lawait.c ----------------------------------------------------------- */
 
 enum lmpe_source { LMPE_OBJECT, LMPE_LIST, LMPE_TIMER, LMPE_FD, LMPE_PROCESS, LMPE_MANY };
 enum lmpe_ending { LMPE_GOES_ON, LMPE_TIMED_OUT, LMPE_KILLED };
@@ -64,7 +64,7 @@ int lmpe_finish_true(lua_State *L, lmpe *S, lmpe_await *a, int status);
 /* nil and the word for an expected status; raises for the others. */
 int lmpe_outcome(lua_State *L, int status, const char *reason);
 
-/* ---- the simple wait, of what lies inside this process: lawait.c ---- */
+/* ---- the simple wait, of what lies inside this process: lwait.c ---- */
 
 /* Waits in a list (NULL: for the deadline only). finish gets MPE_OK when the list woke the task,
  * which then has its turn even if a kill or the deadline arrived meanwhile, or MPE_ETIMEDOUT. */

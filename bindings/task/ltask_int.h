@@ -71,7 +71,14 @@ lmpe_is_traced(const lmpe *S)
     return *S->trace != 0;
 }
 
-/* ---- waits: lawait.c, lwaitlist.c ---- */
+/* ---- waits: lwait.c, lawait.c, lwaitlist.c ---- */
+
+/* Pushes why the caller cannot wait here at all, or returns 0. */
+int lmpe_cannot_wait(lua_State *L, lmpe *S);
+/* A wait begins. The main task may have run for long since the loop has read the clock. */
+void lmpe_note_wait(lmpe *S, lmpe_task *t);
+/* Returns to the loop; k goes on in the task. */
+int lmpe_yield_task(lua_State *L, lmpe *S, lmpe_task *t, lua_KContext ctx, lua_KFunction k);
 
 /* lwaitlist.c: a list, whose user value is its owner or nil; waiting for any of a list, its user
  * value. */

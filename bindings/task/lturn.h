@@ -50,7 +50,7 @@ lmpe_look(lua_State *L, lmpe *S, lua_CFunction look)
 /* May the current task yield here? */
 int lmpe_may_go_round(lua_State *L, lmpe *S);
 
-/* ---- lawait.c ---- */
+/* ---- lwait.c ---- */
 
 #define LMPE_DRIVE_DEPTH 60 /* nested in-place waits; each takes C stack */
 
