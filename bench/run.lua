@@ -108,7 +108,7 @@ local function add_calculations(rows)
   for _, operation in ipairs{ "sum", "min", "dot", "scale", "axpy" } do
     for code in ("fdil"):gmatch "." do add_both(operation, code, 0.5) end
   end
-  add_both("scale_double", "f", 0.4)
+  add_both("scale_double", "f", 0.5)
   for _, operation in ipairs{ "sum", "min", "dot", "scale", "axpy" } do
     add(operation, "d", 131072, "131,072", 0.5, "field")
   end

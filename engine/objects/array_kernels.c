@@ -10,6 +10,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
 /* More versions, for processors with wider vectors, chosen when the library is loaded. */
@@ -183,24 +184,6 @@ sum_of_lanes(double *s)
         }                                                                                          \
         return greatest <= most;                                                                   \
     }                                                                                              \
-    WIDEST static void scale_##name(void *to, mpe__number k, size_t n)                             \
-    {                                                                                              \
-        T *p = to, exact = (T)k.d;                                                                 \
-        if ((double)exact == k.d) { /* the product is that of doubles, rounded once */             \
-            for (size_t i = 0; i < n; i++)                                                         \
-                p[i] *= exact;                                                                     \
-            return;                                                                                \
-        }                                                                                          \
-        for (size_t i = 0; i < n; i++)                                                             \
-            p[i] = (T)((double)p[i] * k.d);                                                        \
-    }                                                                                              \
-    WIDEST static void axpy_##name(void *to, mpe__number k, const void *from, size_t n)            \
-    {                                                                                              \
-        T *y = to;                                                                                 \
-        const T *x = from;                                                                         \
-        for (size_t i = 0; i < n; i++)                                                             \
-            y[i] = (T)((double)y[i] + (double)x[i] * k.d);                                         \
-    }                                                                                              \
     WIDE static int fits_##name(const void *to, mpe__number k, const void *from, size_t n)         \
     {                                                                                              \
         const T *y = to, *x = from;                                                                \
@@ -214,6 +197,68 @@ sum_of_lanes(double *s)
 
 FLOAT_KERNELS(f32, float, uint32_t, (double)FLT_MAX)
 FLOAT_KERNELS(f64, double, uint64_t, DBL_MAX)
+
+WIDEST static void
+scale_f64(void *to, mpe__number k, size_t n)
+{
+    double *p = to;
+    for (size_t i = 0; i < n; i++)
+        p[i] *= k.d;
+}
+
+WIDEST static void
+axpy_f64(void *to, mpe__number k, const void *from, size_t n)
+{
+    double *y = to;
+    const double *x = from;
+    for (size_t i = 0; i < n; i++)
+        y[i] += x[i] * k.d;
+}
+
+/* Floats are calculated as doubles, FEW at a time. From a loop over single elements a compiler makes
+ * one that reads the widest vector of floats, and takes it apart to convert it, which takes more
+ * time than the rest; the fence keeps it from that. */
+#define FEW 4
+#define EACH_FEW(n, result, to)                                                                    \
+    for (; i + FEW <= (n); i += FEW) {                                                             \
+        float few[FEW];                                                                            \
+        for (size_t l = i; l < i + FEW; l++)                                                       \
+            few[l - i] = (float)(result);                                                          \
+        memcpy((to) + i, few, sizeof few);                                                         \
+        atomic_signal_fence(memory_order_seq_cst);                                                 \
+    }
+
+WIDEST static void
+scale_exactly(float *p, float k, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        p[i] *= k;
+}
+
+WIDE static void
+scale_f32(void *to, mpe__number k, size_t n)
+{
+    float *p = to;
+    size_t i = 0;
+    if ((double)(float)k.d == k.d) { /* the product is that of doubles, rounded once */
+        scale_exactly(p, (float)k.d, n);
+        return;
+    }
+    EACH_FEW(n, (double)p[l] * k.d, p)
+    for (; i < n; i++)
+        p[i] = (float)((double)p[i] * k.d);
+}
+
+WIDE static void
+axpy_f32(void *to, mpe__number k, const void *from, size_t n)
+{
+    float *y = to;
+    const float *x = from;
+    size_t i = 0;
+    EACH_FEW(n, (double)y[l] + (double)x[l] * k.d, y)
+    for (; i < n; i++)
+        y[i] = (float)((double)y[i] + (double)x[i] * k.d);
+}
 
 #define ROW(name, T, is_float, is_narrow, highest)                                                 \
     {                                                                                              \

@@ -13,12 +13,13 @@
 
 #define BLOCK 1024      /* elements */
 #define LONG_BLOCK 8192 /* the same, where the order does not matter and nothing is copied */
+#define LINE 64         /* bytes: a vector that lies in two cache lines takes twice the time */
 
 /* One operand: its elements, and room for a block of them. */
 struct operand {
     mpe_elements s;
     const struct mpe__kernels *k;
-    uint64_t room[BLOCK];
+    _Alignas(LINE) uint64_t room[BLOCK];
 };
 
 static const struct mpe__kernels *
@@ -103,18 +104,41 @@ store(struct operand *a, uint64_t first, size_t n)
         copy(at(a, first), a->s.step * a->k->size, (uint8_t *)a->room, a->k->size, a->k->size, n);
 }
 
+/* Of a block that begins at an element, where the order matters. */
 static size_t
-block_size(const struct operand *a, uint64_t first, size_t most)
+block_size(const struct operand *a, uint64_t first)
 {
     uint64_t left = a->s.length - first;
-    return left < most ? (size_t)left : most;
+    return left < BLOCK ? (size_t)left : BLOCK;
 }
 
-/* The length of blocks of one or two operands. */
-static size_t
-most_at_once(const struct operand *a, const struct operand *b)
+/* The elements cut into blocks, where the order does not matter: all but the first begin at a cache
+ * line. */
+struct cut {
+    uint64_t length, blocks;
+    size_t lead, most; /* elements of the first block, at least one, and of the others */
+};
+
+/* Of one or two operands; the second may be NULL. */
+static struct cut
+cut_of(const struct operand *a, const struct operand *b)
 {
-    return a->s.step == 1 && (!b || b->s.step == 1) ? LONG_BLOCK : BLOCK;
+    struct cut c = {.length = a->s.length};
+    c.most = a->s.step == 1 && (!b || b->s.step == 1) ? LONG_BLOCK : BLOCK;
+    c.lead = (LINE - (uintptr_t)a->s.first % LINE) / a->k->size;
+    if (c.length)
+        c.blocks = c.length <= c.lead ? 1 : 2 + (c.length - c.lead - 1) / c.most;
+    return c;
+}
+
+/* The first element of a block, and how many it has. */
+static uint64_t
+start_of(const struct cut *c, uint64_t b, size_t *n)
+{
+    uint64_t start = b ? c->lead + (b - 1) * c->most : 0, left = c->length - start;
+    size_t most = b ? c->most : c->lead;
+    *n = left < most ? (size_t)left : most;
+    return start;
 }
 
 /* ---- sums ---- */
@@ -164,7 +188,7 @@ mpe_array_sum(mpe_engine *e, mpe_object *o, void *sum)
     if (rc != MPE_OK)
         return rc;
     for (uint64_t i = 0; i < a.s.length; i += BLOCK) {
-        size_t n = block_size(&a, i, BLOCK);
+        size_t n = block_size(&a, i);
         total_add(&t, a.k, a.k->sum(block(&a, i, n), n));
     }
     total_write(&t, a.k, sum);
@@ -182,7 +206,7 @@ mpe_array_dot(mpe_engine *e, mpe_object *first, mpe_object *second, void *sum)
     if (rc != MPE_OK)
         return rc;
     for (uint64_t i = 0; i < a.s.length; i += BLOCK) {
-        size_t n = block_size(&a, i, BLOCK);
+        size_t n = block_size(&a, i);
         total_add(&t, a.k, a.k->dot(block(&a, i, n), block(&b, i, n), n));
     }
     total_write(&t, a.k, sum);
@@ -212,11 +236,13 @@ best(mpe_engine *e, mpe_object *o, int greatest, void *number)
     int rc = open_operand(e, o, &a);
     if (rc != MPE_OK)
         return rc;
-    for (uint64_t i = 0, most = most_at_once(&a, NULL); i < a.s.length; i += most) {
-        size_t n = block_size(&a, i, most);
+    struct cut c = cut_of(&a, NULL);
+    for (uint64_t b = 0; b < c.blocks; b++) {
+        size_t n;
+        uint64_t i = start_of(&c, b, &n);
         const void *p = block(&a, i, n);
         mpe__number found = greatest ? a.k->greatest(p, n) : a.k->least(p, n);
-        if (i == 0 || is_better(&a, found, m, greatest))
+        if (b == 0 || is_better(&a, found, m, greatest))
             m = found;
         if (a.k->is_float && isnan(m.d))
             break;
@@ -260,13 +286,13 @@ limit_for(const struct mpe__kernels *k, mpe__number by, int part)
 struct change {
     struct operand *y, *x;
     mpe__number by, limit, limit_y; /* of the elements whose results surely fit */
-    size_t most;                    /* elements of a block */
+    struct cut cut;
 };
 
 static struct change
 change_of(struct operand *y, mpe__number by, struct operand *x)
 {
-    struct change c = {.y = y, .x = x, .by = by, .most = most_at_once(x, y)};
+    struct change c = {.y = y, .x = x, .by = by, .cut = y ? cut_of(y, x) : cut_of(x, NULL)};
     const mpe__number one = x->k->is_float ? (mpe__number){.d = 1} : (mpe__number){.i = 1};
     c.limit = limit_for(x->k, by, y ? 2 : 1);
     if (y)
@@ -277,10 +303,11 @@ change_of(struct operand *y, mpe__number by, struct operand *x)
 /* Do all results of a block fit the type? The sizes of the elements say so of nearly every block,
  * and are read by faster loops than to calculate each. */
 static int
-fits(const struct change *c, uint64_t i)
+fits(const struct change *c, uint64_t b)
 {
     const struct mpe__kernels *k = c->x->k;
-    size_t n = block_size(c->x, i, c->most);
+    size_t n;
+    uint64_t i = start_of(&c->cut, b, &n);
     const void *x = block(c->x, i, n), *y = c->y ? block(c->y, i, n) : NULL;
     if ((k->is_float || c->limit.i) && k->within(x, n, c->limit) &&
         (!y || k->within(y, n, c->limit_y)))
@@ -305,12 +332,12 @@ static int
 change(const struct change *c)
 {
     struct operand *to = c->y ? c->y : c->x;
-    for (uint64_t i = 0; is_narrow(c) && i < to->s.length; i += c->most)
-        if (!fits(c, i))
+    for (uint64_t b = 0; is_narrow(c) && b < c->cut.blocks; b++)
+        if (!fits(c, b))
             return MPE_ERANGE;
-    for (uint64_t blocks = (to->s.length + c->most - 1) / c->most; blocks-- > 0;) {
-        uint64_t i = blocks * c->most;
-        size_t n = block_size(to, i, c->most);
+    for (uint64_t b = c->cut.blocks; b-- > 0;) {
+        size_t n;
+        uint64_t i = start_of(&c->cut, b, &n);
         void *p = block(to, i, n);
         if (c->y)
             to->k->axpy(p, c->by, block(c->x, i, n), n);

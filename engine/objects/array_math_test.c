@@ -96,6 +96,15 @@ array_of(mpe_engine *e, char type, uint64_t n, uint8_t **data)
     return o;
 }
 
+/* The first element of an array, or of a view whose elements lie one after the other. */
+static uint8_t *
+data_of(mpe_engine *e, mpe_object *o)
+{
+    mpe_elements s;
+    REQUIRE_OK(mpe_array_elements(e, o, &s));
+    return s.first;
+}
+
 /* Random elements of up to so many bits. */
 static void
 fill(uint8_t *p, char type, uint64_t n, int bits)
@@ -124,7 +133,7 @@ is_same(const uint8_t *p, const uint8_t *q, char type, uint64_t n)
 static int
 check_change(mpe_engine *e, mpe_object *y, mpe_object *x, char type, uint64_t n, number by)
 {
-    uint8_t *to = mpe_array_data(e, y, NULL, NULL), *from = mpe_array_data(e, x, NULL, NULL);
+    uint8_t *to = data_of(e, y), *from = data_of(e, x);
     size_t bytes = n * mpe_type_size(type);
     uint8_t *want = malloc(bytes), *before = malloc(bytes);
     memcpy(want, to, bytes);
@@ -243,7 +252,7 @@ TEST(floats_fit_up_to_the_last_value)
 static void
 check_best(mpe_engine *e, mpe_object *o, char type, uint64_t n)
 {
-    const uint8_t *p = mpe_array_data(e, o, NULL, NULL);
+    const uint8_t *p = data_of(e, o);
     number least, greatest, sum;
     __int128 low = 0, high = 0, total = 0;
     double d_low = INFINITY, d_high = -INFINITY, d_total = 0;
@@ -306,6 +315,45 @@ TEST(one_nan_is_seen_at_every_place)
         }
         EXPECT_OK(mpe_array_least(e, o, &got));
         EXPECT(!isnan(got.d));
+        mpe_drop(e, o);
+    }
+    mpe_close(e);
+}
+
+/* ---- where the elements lie ---- */
+
+/* A part of an array, beside loops; the elements around it stay. */
+static void
+check_part(mpe_engine *e, mpe_object *whole, char type, uint64_t first, uint64_t n)
+{
+    size_t size = mpe_type_size(type);
+    uint8_t *p = data_of(e, whole), ends[2];
+    mpe_object *v;
+    REQUIRE_OK(mpe_array_view(e, whole, &(mpe_part){.first = first, .length = n, .step = 1}, &v));
+    ends[0] = p[first * size - 1];
+    ends[1] = p[(first + n) * size];
+    check_best(e, v, type, n);
+    number by = {.i = 3};
+    if (is_float(type))
+        by.d = 1.1;
+    if (!EXPECT(check_change(e, v, v, type, n, by)))
+        mpe_test_fail(__FILE__, __LINE__, "'%c' %d from %d", type, (int)n, (int)first);
+    EXPECT(check_change(e, v, v, type, n, is_float(type) ? (number){.d = 1e300} : by));
+    EXPECT(p[first * size - 1] == ends[0] && p[(first + n) * size] == ends[1]);
+    mpe_drop(e, v);
+}
+
+TEST(elements_may_lie_anywhere_in_a_cache_line)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    static const uint64_t sizes[] = {1, 2, 63, 64, 65, 130, 8192, 8256};
+    for (const char *t = types; *t; t++) {
+        uint8_t *p;
+        mpe_object *o = array_of(e, *t, 8400, &p);
+        fill(p, *t, 8400, 8 * (int)mpe_type_size(*t) - 2);
+        for (uint64_t first = 1; first <= 65; first += 1 + first / 9)
+            for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+                check_part(e, o, *t, first, sizes[k]);
         mpe_drop(e, o);
     }
     mpe_close(e);
