@@ -202,6 +202,7 @@ TEST(a_condition_holds_its_lock_again_after_an_interrupt)
     mpe_interrupt(e);
     EXPECT_EQ(mpe_wait(e, c, LONG), MPE_EINTR);
     EXPECT_OK(mpe_release(e, c));
+    mpe_close(e);
 }
 
 TEST(a_queue_says_when_it_is_full_empty_and_closed)
