@@ -132,6 +132,7 @@ function methods:wait(timeout)
     local c = object.check(self, Barrier, "wait")
     check.timeout("Barrier:wait", 1, timeout)
     local p, token = parameters(self), nil
+    local function forget(_, of) c:tell { "HDEL", c.prefix .. "bard:" .. object.name(self), c.id .. " " .. of } end
     c:uses(SETTLEMENT, object.name(self))
     local index = c:obtain({
         ask = function(of)
@@ -143,13 +144,14 @@ function methods:wait(timeout)
         end,
         given = function(mail) return math.tointeger(tonumber(mail.index)) end,
         leave = function(of) return run(c, self, true, LEAVE, of) end,
+        give_back = forget,
     }, timeout or p.timeout)
     -- A timeout of 0 has asked once, and leaves.
     if index == nil then
         self:abort()
         return nil, "broken"
     end
-    if token then c:tell { "HDEL", c.prefix .. "bard:" .. object.name(self), c.id .. " " .. token } end
+    if token then forget(nil, token) end
     if index < 0 then return nil, "broken" end
     return index
 end

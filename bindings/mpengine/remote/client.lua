@@ -216,6 +216,13 @@ local function forget(client, over)
         call('HDEL', P .. 'once:' .. client, unpack(list))
     end
 end
+-- A task leaves a list of waiting ones: whether it was in it. The answer is the same when it is asked again.
+local function leave(list, client, token, over)
+    forget(client, over)
+    local once = P .. 'once:' .. client
+    if call('LREM', list, 1, client .. ' ' .. token) == 1 then call('HSET', once, token, 1) end
+    return call('HEXISTS', once, token) == 1
+end
 local function was_done(client, number, over)
     forget(client, over)
     return call('HEXISTS', P .. 'once:' .. client, number) == 1
@@ -334,8 +341,16 @@ function Client:telling_over(f)
     error(value, 0)
 end
 
---- Calls f, which gives something back by steps that may be repeated. When there is no server it is called again
---- until there is one, by a task of its own: else the beats of this process would keep for ever what it does not want.
+--- The result of f, which tells with telling_over that a task leaves what it waited for with a token.
+function Client:leaving(token, f)
+    local value = self:telling_over(f)
+    self:over(token)
+    return value
+end
+
+--- Calls f, which gives something back by steps that may be repeated. When there is no server, or the task is killed
+--- and has no more time for it, another task calls it until it is done: else the beats of this process would keep for
+--- ever what it does not want.
 ---@param err any? an error for which there is no server, if that is known
 function Client:eventually(f, err)
     if not is_away(err) then
@@ -343,7 +358,7 @@ function Client:eventually(f, err)
         ok, err = pcall(f)
         if ok then return end
     end
-    if is_away(err) then core.spawn(repeat_until_done, f) end
+    if is_away(err) or core.is_over() then core.spawn(repeat_until_done, f) end
     error(err, 0)
 end
 

@@ -37,12 +37,13 @@ end
 return {0, lease}
 ]])
 
+-- ARGV[6]: the fence of the caller's lock, which it has if it never began to wait, ARGV[7]: numbers that are over.
 -- 1: it has the lock. 2: it had been notified, but has no lock. 0: it had not.
 local LEAVE = client.script(COMMON .. [[
-if call('LREM', C, 1, entry) == 1 then return {0} end
+if leave(C, me, ARGV[5], ARGV[7]) then return {0} end
 if call('LREM', Q, 1, entry) == 1 then return {2} end
 local h = call('HMGET', L, 'owner', 'token', 'fence', 'died')
-if h[1] == me and h[2] == ARGV[5] then return {1, h[3], h[4]} end
+if h[1] == me and (h[2] == ARGV[5] or h[3] == ARGV[6]) then return {1, h[3], h[4]} end
 return {2}
 ]])
 
@@ -135,12 +136,26 @@ local function wait(c, self, name, held, timeout, state)
         end,
         given = function(mail) return lock.grant(mail.fence, mail.died) end,
         leave = function(token)
-            local reply = run(LEAVE, token)
+            local reply = c:leaving(token, function(over) return run(LEAVE, token, held.fence, over) end)
             state.notified = reply[1] ~= 0
             return (granted(reply))
         end,
-        give_back = function(given) state.grant = given end, -- kept: the kill goes on with the lock held
+        give_back = function(given) -- kept: the kill goes on with the lock held
+            if state.is_over then lock.give_back(c, name, given) else state.grant = given end
+        end,
     }, timeout)
+end
+
+--- Acquires the lock again, whatever happens to this task, and however long it takes.
+local function take_back(c, name)
+    local ended, ok, got = core.waitlist(), nil, nil
+    core.spawn(function()
+        ok, got = pcall(lock.acquire, c, name)
+        ended:wake()
+    end)
+    while ok == nil do ended:wait_shielded() end
+    if not ok then error(got, 0) end
+    return got
 end
 
 --- Releases the lock, waits for a notification, and acquires the lock again: true, or nil and "timeout".
@@ -151,7 +166,8 @@ function methods:wait(timeout)
     local name = lock.held_name(of)
     local deadline = timeout and core.now() + timeout
     local state = setmetatable({}, { __close = function(state)
-        local grant = state.grant or lock.acquire(c, name)
+        state.is_over = true
+        local grant = state.grant or take_back(c, name)
         lock.resume(c, of, held, grant.fence)
     end })
     lock.suspend(c, of)

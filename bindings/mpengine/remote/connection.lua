@@ -116,12 +116,15 @@ function Connection:send(bytes)
     return reply
 end
 
---- Writes a command whose reply no task waits for; `lost` is called if it does not come.
+--- Writes a command whose reply no task waits for; `lost` is called if it does not come. It does not wait: its caller
+--- has got something, which a kill would take away.
 function Connection:tell(bytes, lost)
     local reply = self:ask(bytes, 1)[1]
     reply.on_lost = lost
     if reply.lost then return lost() end
-    flush(self)
+    if self.writing then return end
+    write(self, true)
+    if self.bytes then core.spawn(flush, self) end
 end
 
 -- ---- reading ---------------------------------------------------------------------------------

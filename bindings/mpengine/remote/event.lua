@@ -33,10 +33,9 @@ end
 return 0
 ]])
 
--- A task that is told no more was in the list until the flag was set.
+-- A task that is not in the list was there until the flag was set. ARGV[5]: numbers that are over
 local LEAVE = client.script(COMMON .. [[
-if call('LREM', Q, 1, ARGV[2] .. ' ' .. ARGV[4]) == 1 then return 0 end
-return 1
+return leave(Q, ARGV[2], ARGV[4], ARGV[5]) and 0 or 1
 ]])
 
 local Event = object.class("Event", "event")
@@ -66,13 +65,15 @@ function methods:wait(timeout)
     local c = object.check(self, Event, "wait")
     check.timeout("Event:wait", 1, timeout)
     local name = object.name(self)
-    local function run(script, token, join)
-        if c:run(true, script, name, c.id, c:lease_ms(), token, join and 1 or 0) == 1 then return true end
+    local function run(script, token, last)
+        if c:run(true, script, name, c.id, c:lease_ms(), token, last) == 1 then return true end
     end
     local set = c:obtain({
-        ask = function(token, join) return run(ASK, token, join) end,
+        ask = function(token, join) return run(ASK, token, join and 1 or 0) end,
         given = function() return true end,
-        leave = function(token) return run(LEAVE, token) end,
+        leave = function(token)
+            return c:leaving(token, function(over) return run(LEAVE, token, over) end)
+        end,
     }, timeout)
     if set then return true end
     return nil, "timeout"

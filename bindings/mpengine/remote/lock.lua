@@ -128,6 +128,9 @@ local Lock = object.class("Lock", "lock")
 --- A grant, from the texts of the server.
 function lock.grant(fence, died) return { fence = math.tointeger(tonumber(fence)), died = died == "1" } end
 
+--- Gives back what was given to a token, to be called again when there is no server.
+function lock.give_back(c, name, given) c:run(true, RELEASE, name, c.id, c:lease_ms(), given.fence) end
+
 local function source(c, name)
     c:uses(lock.SETTLEMENT, name)
     local function granted(reply)
@@ -140,7 +143,7 @@ local function source(c, name)
         end,
         given = function(mail) return lock.grant(mail.fence, mail.died) end,
         leave = function(token) return (granted(c:run(true, LEAVE, name, c.id, c:lease_ms(), token))) end,
-        give_back = function(given) c:run(true, RELEASE, name, c.id, c:lease_ms(), given.fence) end,
+        give_back = function(given) lock.give_back(c, name, given) end,
     }
 end
 

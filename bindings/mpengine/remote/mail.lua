@@ -153,8 +153,8 @@ function Client:obtain(source, timeout)
             wait.mail, wait.done = nil, false
         end
         if deadline and core.now() >= deadline then
-            over = true
             value = source.leave(wait.token)
+            over = true
             if value == nil then self:has_left(wait.token) end
             return value
         end

@@ -109,8 +109,9 @@ if not hand(ARGV[5]) then call('RPUSH', Q, ARGV[5]) end
 return 1
 ]])
 
+-- 1: it was put. One that has left is not noted any more, so the answer is the same when it is asked again.
 local LEAVE_PUT = client.script(COMMON .. [[
-if not forget_put(entry) then return 1 end
+if not forget_put(entry) then return call('HEXISTS', P .. 'once:' .. me, ARGV[4]) end
 call('LREM', W, 1, entry)
 return 0
 ]])
@@ -265,7 +266,7 @@ local function define(kind)
         local c = object.check(self, class, call)
         check.timeout(kind .. ":" .. call, 1, timeout)
         c:uses(SETTLEMENT, object.name(self))
-        local of, beaten -- the token, and when this process beat last
+        local of, beaten = nil, core.now() -- the token, and when this process beat last; the first question is a beat
         -- An item goes to another one when its receiver is judged dead: one that was stopped for long asks first.
         local function mine(item, token)
             of = token
