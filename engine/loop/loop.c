@@ -384,7 +384,7 @@ begin(struct mpe__loop *l, uv_loop_t *host_loop)
     memset(l, 0, sizeof *l);
     l->uv = host_loop;
     l->fds.epoll = -1;
-    l->spin_score = MPE__SPIN_SCORE_MAX;
+    l->spin_score[0] = l->spin_score[1] = MPE__SPIN_SCORE_MAX;
     l->stride = l->until_look = STRIDE_MAX;
 }
 

@@ -61,7 +61,8 @@ struct mpe__loop {
     uint64_t looked;          /* time of that read, 0: it has slept since */
     uint64_t clock;           /* the last time that was read, for readers */
     uint64_t polled;          /* when descriptors were last polled */
-    uint32_t spin_score;      /* how often spinning has paid lately, up to MPE__SPIN_SCORE_MAX */
+    uint32_t spin_score[2];   /* how often spinning has paid lately, up to MPE__SPIN_SCORE_MAX: the
+                               * second beside descriptors, after it has rung a process */
     uint32_t quiet;           /* deadlock.c: the last mark, 0: something has been done since */
     uint32_t still_since;     /* deadlock.c: the first mark since something was done */
     int in_deadlock;          /* the last EDEADLK was one of all processes */

@@ -1,8 +1,10 @@
 /* Sleeping. First comes a short spin on the own bell, while that has recently paid: a wake-up
  * within microseconds then costs a tenth of a microsecond instead of twenty. Spinning cannot pay
- * while the other process needs this processor, so a ring records where it came from. Then the
- * process sleeps. With only shared waits and timers pending, it sleeps in a futex on the bell
- * and the life words of the others, so that a death wakes one sleeper, which repairs and rings
+ * while the other process needs this processor, so a ring records where it came from. A process
+ * that watches descriptors as well sleeps for these too, which a spin does not see. So what has
+ * paid there is counted apart for the sleeps after it has rung a process, which may answer at once.
+ * Then the process sleeps. With only shared waits and timers pending, it sleeps in a futex on the
+ * bell and the life words of the others, so that a death wakes one sleeper, which repairs and rings
  * the rest. With libuv handles active, it sleeps in libuv's poll, where pidfds report deaths
  * (watch.c). With only the ends of processes pending, it sleeps in a poll of its own (exits.c).
  *
@@ -47,19 +49,25 @@ spin_on_bell(mpe_engine *e)
     return 0;
 }
 
+static uint32_t *
+score_of(mpe_engine *e)
+{
+    return &e->loop->spin_score[e->has_rung && mpe__uv_alive(e)];
+}
+
 static int
-spin(mpe_engine *e)
+spin(mpe_engine *e, uint32_t *score)
 {
     struct mpe__loop *l = e->loop;
-    if (l->entries == 0 || (l->spin_score == 0 && l->rounds % SPIN_PROBE != 0) || !mpe__may_spin(e))
+    if (l->entries == 0 || (*score == 0 && l->rounds % SPIN_PROBE != 0) || !mpe__may_spin(e))
         return 0;
     mpe__store32(&e->self->sleep, MPE__SPINNING);
     int rung = spin_on_bell(e);
     mpe__store32(&e->self->sleep, MPE__AWAKE);
     if (rung)
-        l->spin_score += l->spin_score < MPE__SPIN_SCORE_MAX;
+        *score += *score < MPE__SPIN_SCORE_MAX;
     else
-        l->spin_score -= l->spin_score > 0;
+        *score -= *score > 0;
     return rung;
 }
 
@@ -128,7 +136,9 @@ mpe__sleep(mpe_engine *e, const int *done)
     mpe__tell_turn(e);
     if (l->jobs_head || *done)
         return MPE_OK;
-    if (spin(e)) {
+    uint32_t *score = score_of(e);
+    e->has_rung = 0;
+    if (spin(e, score)) {
         mpe__uv_passed(e);
         return MPE_OK;
     }
@@ -157,8 +167,8 @@ mpe__sleep(mpe_engine *e, const int *done)
     l->looked = 0; /* everything was checked just now */
     l->until_look = l->stride;
     l->clock = mpe_now();
-    if (l->clock - from < SHORT_SLEEP_NS && l->spin_score < MPE__SPIN_SCORE_MAX && mpe__may_spin(e))
-        l->spin_score++; /* so short that most of it was the wake-up: spinning may pay */
+    if (l->clock - from < SHORT_SLEEP_NS && *score < MPE__SPIN_SCORE_MAX && mpe__may_spin(e))
+        (*score)++; /* so short that most of it was the wake-up: spinning may pay */
     if (mpe__quiet_end(e))
         return MPE_EDEADLK;
     mpe__reap_all(e);

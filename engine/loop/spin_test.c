@@ -7,6 +7,7 @@
 #include "testing/procs.h"
 #include "testing/queues.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -101,10 +102,54 @@ TEST(two_on_one_processor_do_not_spin)
         REQUIRE_OK(mpe_test_put(e, t.there, "x", 1));
         REQUIRE_OK(mpe_test_get(e, t.back, &m));
         mpe_message_free(e, &m);
-        if (e->loop->spin_score < lowest)
-            lowest = e->loop->spin_score;
+        if (e->loop->spin_score[0] < lowest)
+            lowest = e->loop->spin_score[0];
     }
     EXPECT(lowest >= MPE__SPIN_SCORE_MAX - 2); /* the first ones */
     EXPECT_EQ(mpe_test_join(e, p), 0);
+    mpe_close(e);
+}
+
+/* ---- beside descriptors ---- */
+
+/* Sleeps while nothing comes. */
+static void
+sleep_for_nothing(mpe_engine *e, int fd, uint64_t ms)
+{
+    struct mpe_test_waiter w = mpe_test_waiter_new();
+    uint64_t deadline = mpe_now() + ms * 1000000;
+    if (fd < 0)
+        REQUIRE_OK(mpe_wait_timer(e, &w.w, deadline));
+    else
+        REQUIRE_OK(mpe_wait_fd(e, &w.w, fd, MPE_READABLE, deadline));
+    EXPECT_OK(mpe_run_until(e, &w.fired));
+    EXPECT_EQ(w.status, MPE_ETIMEDOUT);
+    if (fd >= 0)
+        mpe_fd_waiter_gone(e, fd);
+}
+
+TEST(waits_for_an_answer_and_for_descriptors_are_told_apart)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_object *q = mpe_test_new_queue(e, 0, 0);
+    struct mpe_test_waiter never = mpe_test_waiter_new();
+    const uint32_t *scores = e->loop->spin_score;
+    int fd[2];
+    REQUIRE(pipe2(fd, O_NONBLOCK) == 0);
+    e->cpus = 2;
+    REQUIRE_OK(mpe_wait_object(e, &never.w, q, MPE_EVENT_READY, MPE_FOREVER));
+    for (uint32_t i = 0; i < 2 * MPE__SPIN_SCORE_MAX; i++)
+        sleep_for_nothing(e, fd[0], 1);
+    EXPECT(scores[0] < MPE__SPIN_SCORE_MAX / 2); /* hardly one of these spins has paid */
+    EXPECT_EQ(scores[1], MPE__SPIN_SCORE_MAX);
+    mpe__ring(e, e->slot + 1, 1);
+    sleep_for_nothing(e, fd[0], 50);
+    EXPECT_EQ(scores[1], MPE__SPIN_SCORE_MAX - 1);
+    sleep_for_nothing(e, fd[0], 50); /* that was the answer's turn */
+    EXPECT_EQ(scores[1], MPE__SPIN_SCORE_MAX - 1);
+    atomic_store(&e->slots[e->slot + 1].bell, 0);
+    mpe__ring(e, e->slot + 1, 1);
+    sleep_for_nothing(e, -1, 50); /* without a descriptor there is one score */
+    EXPECT_EQ(scores[1], MPE__SPIN_SCORE_MAX - 1);
     mpe_close(e);
 }

@@ -144,7 +144,7 @@ mpe_spin_for(mpe_engine *e, mpe_object *o, int event)
     if (!mpe__admits(e, o, MPE__ANY_KIND))
         return 0;
     struct mpe__loop *l = e->loop;
-    if (l->jobs_head || l->spin_score == 0 || !mpe__may_spin(e))
+    if (l->jobs_head || l->spin_score[0] == 0 || !mpe__may_spin(e))
         return 0;
     uint64_t until = mpe_now() + SPIN_NS;
     do {
