@@ -303,13 +303,26 @@ describe("mpengine dump", function()
 
   it("refuses what it cannot show, on stderr alone", function()
     for pid, why in pairs { ["1"] = "pid 1 ", ["4999999"] = "there is no process", ["x"] = "'x' is no pid",
-      ["0"] = "'0' is no pid" } do
+      ["0"] = "'0' is no pid", ["0x10"] = "'0x10' is no pid", ["1e3"] = "'1e3' is no pid",
+      ["4294967297"] = "there is no process with pid 4294967297",
+      ["9223372036854775807"] = "there is no process with pid 9223372036854775807" } do
       local r = mpengine("dump", pid)
       assert.equal(1, r.status, pid)
       assert.equal("", r.stdout)
       says(r.stderr, "mpengine dump: ", why)
     end
     assert.equal(2, mpengine("dump", "--what").status)
+  end)
+
+  it("takes no number for the pid that its low 32 bits are", function()
+    with_program(READY .. "mp.sleep(1000)", function(pid)
+      for _, command in ipairs { "dump", "top" } do
+        local r = mpengine(command, ("%d"):format(pid + (1 << 32)))
+        assert.equal(1, r.status)
+        assert.equal("", r.stdout)
+        says(r.stderr, "there is no process with pid ")
+      end
+    end)
   end)
 
   it("refuses another user's program", function()

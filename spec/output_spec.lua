@@ -190,6 +190,19 @@ describe("output", function()
     assert.equal("nil 28\n", support.shell(line))
   end)
 
+  it("that was kept back and cannot be written is told by the call that sends it", function()
+    for _, call in ipairs { "io.flush()", "io.stdout:flush()", "io.stdout:seek('cur')", "io.close()",
+      "io.stdout:setvbuf('no')", "mp.co.spawn(io.flush):get()" } do
+      local code = ([[
+        local mp = require "mpengine"
+        io.write "x"
+        local good, _, number = %s
+        io.stderr:write(tostring(good), " ", tostring(number), " ", tostring(io.flush()), "\n")]]):format(call)
+      local line = ("%s -e %s 2>&1 >/dev/full"):format(quote(support.command), quote(code))
+      assert.equal("nil 28 true\n", support.shell(line), call)
+    end
+  end)
+
   it("ends the program when its reader is gone while tasks wait", function()
     local code = [[
       local mp = require "mpengine"

@@ -250,24 +250,39 @@ then_call_original(lua_State *L, lmpe *S, int status)
     return call_original(L);
 }
 
-/* io.read(), io.popen(), os.execute(): pending output is sent first. What follows it on a terminal is not
- * known, but mostly ends the line. */
+/* The same, or nil, message, errno when the pending output could not be written. */
 static int
-flush_first(lua_State *L)
+then_call_or_tell(lua_State *L, lmpe *S, int status)
+{
+    errno = S->output->out.error;
+    return errno ? luaL_fileresult(L, 0, NULL) : then_call_original(L, S, status);
+}
+
+static int
+flush_then(lua_State *L, lmpe_finish_fn finish)
 {
     lmpe *S = lmpe_self_or_closed(L);
     if (S->e)
         S->output->out.mid_line = S->output->err.mid_line = 0;
     if (!S->e || S->output->out.buf.len == 0)
         return call_original(L);
-    return lmpe_stream_let_go(L, all_of_stdout(S), then_call_original);
+    return lmpe_stream_let_go(L, all_of_stdout(S), finish);
 }
 
-/* file:flush(), file:seek(), file:close(): the same for stdout and its kind. */
+/* io.read(), io.popen(), os.execute(): pending output is sent first. What follows it on a terminal is not
+ * known, but mostly ends the line. */
+static int
+flush_first(lua_State *L)
+{
+    return flush_then(L, then_call_original);
+}
+
+/* file:flush(), file:seek(), file:close(): the same for stdout and its kind, and their result says whether
+ * it was written. */
 static int
 flush_file(lua_State *L)
 {
-    return file_of(L, 1) == stdout ? flush_first(L) : call_original(L);
+    return file_of(L, 1) == stdout ? flush_then(L, then_call_or_tell) : call_original(L);
 }
 
 /* io.flush(), io.close([file]): the same, by default for the file that io.write writes to. */
@@ -279,7 +294,7 @@ flush_current(lua_State *L)
     lua_getfield(L, LUA_REGISTRYINDEX, "_IO_output");
     FILE *f = file_of(L, -1);
     lua_pop(L, 1);
-    return f == stdout ? flush_first(L) : call_original(L);
+    return f == stdout ? flush_then(L, then_call_or_tell) : call_original(L);
 }
 
 /* file:setvbuf(mode) */
@@ -293,7 +308,7 @@ file_setvbuf(lua_State *L)
     S->output->unbuffered = strcmp(mode, "no") == 0;
     S->output->full = strcmp(mode, "full") == 0;
     S->output->by_line = !S->output->full;
-    return lmpe_stream_let_go(L, all_of_stdout(S), then_call_original);
+    return lmpe_stream_let_go(L, all_of_stdout(S), then_call_or_tell);
 }
 
 /* flush(): for the Lua side, before it passes the descriptors on */

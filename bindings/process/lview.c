@@ -9,6 +9,7 @@
 #include "process/lview.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -54,9 +55,11 @@ view(lua_State *L)
 {
     lmpe *S = lmpe_self(L);
     int is_own = lua_isnoneornil(L, 1);
-    int pid = is_own ? 0 : (int)luaL_checkinteger(L, 1);
+    lua_Integer pid = is_own ? 0 : luaL_checkinteger(L, 1);
+    if (pid < 0 || pid > INT_MAX)
+        return refuse(L, MPE_ENOENT);
     mpe_view **box = new_box(L);
-    int rc = is_own ? mpe_view_own(S->e, box) : mpe_view_open(pid, box);
+    int rc = is_own ? mpe_view_own(S->e, box) : mpe_view_open((int)pid, box);
     return rc == MPE_OK ? 1 : refuse(L, rc);
 }
 

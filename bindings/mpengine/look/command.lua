@@ -96,7 +96,7 @@ local function parse(name, argv, known)
         elseif options.pid then
             return usage "more than one pid"
         else
-            options.pid = math.tointeger(tonumber(word))
+            options.pid = word:find "^%d+$" and math.tointeger(tonumber(word))
             if not options.pid or options.pid < 1 then
                 return nil, refuse(name, ("'%s' is no pid"):format(core.escaped(word)))
             end
