@@ -314,6 +314,13 @@ describe("mpengine dump", function()
     assert.equal(2, mpengine("dump", "--what").status)
   end)
 
+  it("is ended by Ctrl-C with one line", function()
+    with_program(READY .. "while true do string.find(('a'):rep(60), ('a*'):rep(20) .. 'b') end", function(pid)
+      local out = shell(("timeout -s INT 0.5 %s dump %d 2>&1; echo $?"):format(quote(support.command), pid))
+      assert.equal("mpengine: interrupted\n124\n", out)
+    end)
+  end)
+
   it("takes no number for the pid that its low 32 bits are", function()
     with_program(READY .. "mp.sleep(1000)", function(pid)
       for _, command in ipairs { "dump", "top" } do

@@ -162,4 +162,21 @@ describe("mpengine profile", function()
       refuses(1, "cannot write: ", tostring(pid), "-o", quote(dir .. "/full.svg"), "--seconds", "0.1")
     end)
   end)
+
+  it("reads no source that is no file: the reader's own input stays", function()
+    with_program("", function(_, dir)
+      support.write_file(dir .. "/script", "local mp = require 'mpengine'\n"
+        .. "mp.Process(function()\nwhile true do string.rep('x', 10) end end):start()\nprint 'ready'\nmp.sleep(1000)")
+      local program = io.popen(("cd %s; exec setsid %s /dev/stdin <script & echo $!; wait"):format(quote(dir),
+        quote(support.command)))
+      local pid = program:read()
+      program:read() -- ready
+      local line = ("echo all of it | { timeout 20 %s profile %s -o %s/out.folded --seconds 0.3; cat; }"):format(
+        quote(support.command), pid, quote(dir))
+      assert.equal("all of it\n", shell(line))
+      says(support.read_file(dir .. "/out.folded"), "function (/dev/stdin:2)")
+      shell("kill -KILL -" .. pid)
+      program:close()
+    end)
+  end)
 end)

@@ -76,6 +76,61 @@ describe("mpengine top", function()
     end)
   end)
 
+  it("cuts nothing at 80x24 of its first line, its keys and what a dump says", function()
+    with_program([[
+      local q = mp.Queue{ name = ("word "):rep(40) .. "end of the name" }
+      local ready = mp.Event()
+      mp.Process(function() ready:set() q:get() end):start()
+      ready:wait()
+    ]] .. READY .. "mp.sleep(1000)", function(pid)
+      in_terminal(pid, function(screen, press, resize)
+        screen("program " .. pid, "CPU ", ", up ", "q quit", "sort: c CPU m memory t tasks n name p pid")
+        press "d"
+        screen("process MainProcess", "q quit  arrows")
+        press "G"
+        screen("end of the name", "objects by the place")
+        resize(40, 10)
+        press "g"
+        screen("program " .. pid, "running for")
+        press "b"
+        screen("program " .. pid, "PROCESS", "q quit")
+      end)
+    end)
+  end)
+
+  it("gives the terminal back while it is stopped, and takes it again", function()
+    with_program(WORK, function(pid)
+      terminal.run("bash --norc --noprofile -i", function(t)
+        t.line(("%s top %d"):format(quote(support.command), pid))
+        t.screen("program " .. pid, "q quit")
+        t.press "C-z"
+        assert.falsy(t.screen("Stopped"):find("PROCESS", 1, true))
+        t.line "stty -a | grep -o ' icanon'"
+        t.screen "\n icanon"
+        t.line "fg"
+        t.screen("program " .. pid, "q quit")
+        t.press "n"
+        t.screen "by name"
+        t.press "C-c"
+        local last = t.screen "mpengine: interrupted"
+        assert.falsy(last:find("PROCESS", 1, true))
+        assert.falsy(last:find("traceback", 1, true))
+        t.line "echo it ended with $?"
+        t.screen "\nit ended with 130"
+      end)
+    end)
+  end)
+
+  it("prints one frame on a terminal that has no codes", function()
+    with_program(WORK, function(pid)
+      for _, term in ipairs { "dumb", "" } do
+        terminal.run(("TERM=%s %s top %d"):format(term, quote(support.command), pid), function(t)
+          t.screen("program " .. pid, "PROCESS", "status 0")
+        end)
+      end
+    end)
+  end)
+
   -- The row that is chosen has a style of its own.
   local function chosen(styled) return styled:match "\27%[7m([^\27]*)" end
 
@@ -93,27 +148,27 @@ describe("mpengine top", function()
       for i = 1, 20 do ready:acquire() end
     ]] .. READY .. "mp.sleep(1000)", function(pid)
       terminal.run(("%s top %d"):format(quote(support.command), pid), function(t)
-        t.screen("PROCESS 1-10/21", "OBJECT 1-10/40", "'q01'")
+        t.screen("PROCESS 1-9/21", "OBJECT 1-9/40", "'q01'")
         t.press "n"
-        t.screen("by name", "PROCESS 1-10/21", "p01")
+        t.screen("by name", "PROCESS 1-9/21", "p01")
         t.press("Home", "Down", "j", "j", "Up", "k")
         t.styled(function(text) return (chosen(text) or ""):find "p01" end)
         t.press "PageDown"
-        t.styled(function(text) return (chosen(text) or ""):find "p10" end)
+        t.styled(function(text) return (chosen(text) or ""):find "p09" end)
         t.press "G"
-        t.screen("PROCESS 12-21/21", "p20")
+        t.screen("PROCESS 13-21/21", "p20")
         t.styled(function(text) return (chosen(text) or ""):find "p20" end)
         t.press("Tab", "PageDown", "PageDown")
-        t.screen("OBJECT 14-23/40", "'q19'")
-        t.styled(function(text) return (chosen(text) or ""):find "'q19'" end)
+        t.screen("OBJECT 13-21/40", "'q17'")
+        t.styled(function(text) return (chosen(text) or ""):find "'q17'" end)
         t.press "End"
-        t.screen("OBJECT 31-40/40", "'q40'")
+        t.screen("OBJECT 32-40/40", "'q40'")
         t.press "g"
-        t.screen("OBJECT 1-10/40", "PROCESS 12-21/21")
+        t.screen("OBJECT 1-9/40", "PROCESS 13-21/21")
         t.resize(60, 12)
         t.screen("/21", "OBJECT 1-4/40")
         t.resize(80, 24)
-        t.screen("PROCESS 12-21/21", "OBJECT 1-10/40")
+        t.screen("PROCESS 13-21/21", "OBJECT 1-9/40")
         t.press "Enter"
         t.screen("process p20", "b back")
         t.press "q"

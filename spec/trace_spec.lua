@@ -528,6 +528,14 @@ describe("mpengine trace", function()
           local r = run("trace", tostring(pid), "-o", quote(dir .. "/x.json"), "--seconds", "0.01")
           return r.status == 1 and r.stderr:find("is being traced by process " .. reader, 1, true)
         end)
+        -- what was there stays: another trace, and the one that the first reader is about to write
+        support.write_file(dir .. "/kept.json", "kept")
+        for name, text in pairs { ["kept.json"] = "kept", ["first.json"] = "", ["new.json"] = false } do
+          assert.equal(1, run("trace", tostring(pid), "-o", quote(dir .. "/" .. name)).status)
+          local file = io.open(dir .. "/" .. name)
+          assert.equal(text, file and file:read "a" or false)
+          if file then file:close() end
+        end
         shell("kill -KILL " .. reader)
         first:close()
         check(trace(pid, dir, 0.1))
@@ -589,5 +597,20 @@ describe("mpengine trace", function()
     with_program(READY .. "mp.sleep(1000)", function(pid)
       refuses(1, "cannot write: /nowhere/x.json", tostring(pid), "-o", "/nowhere/x.json")
     end)
+  end)
+
+  it("writes all of a new trace over a longer file, and into a pipe", function()
+    with_program("co.spawn(function() while true do co.sleep(0.01) end end)\n" .. READY .. "mp.sleep(1000)",
+      function(pid, dir)
+        support.write_file(dir .. "/old.json", ("x"):rep(10000000))
+        shell(("mkfifo %s/pipe.json; cat %s/pipe.json >%s/got &"):format(quote(dir), quote(dir), quote(dir)))
+        for written, name in pairs { ["old.json"] = "old.json", ["pipe.json"] = "got" } do
+          local path = dir .. "/" .. written
+          assert.equal(0, run("trace", tostring(pid), "-o", quote(path), "--seconds", "0.1").status)
+          assert.truthy(support.eventually(function()
+            return pcall(check, support.read_file(dir .. "/" .. name))
+          end))
+        end
+      end)
   end)
 end)

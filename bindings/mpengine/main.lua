@@ -61,11 +61,13 @@ local function tostring_of(value)
 end
 
 local interrupted_by -- the signal that interrupted the last call
+local is_verb = false -- of the command: then where it was interrupted is of no interest
 
 --- The error value as lua shows it: a value with __tostring has no traceback. __tostring may look
 --- at the stack, which is as deep as in lua.
 local function describe(err)
     interrupted_by = core.signal_of(err)
+    if interrupted_by and is_verb then return tostring(err) end
     local speak = not interrupted_by and tostring_of(err)
     if not speak then return (errors.traceback(err, 3)) end -- no tail call: levels are counted
     if not core.traceback_of(err) then return speak(err) end
@@ -236,6 +238,7 @@ end
 local function run(argv, todo)
     local script = argv[todo.script]
     if verbs[script] and todo.script == 1 then
+        is_verb = true
         local code, status = call(verbs[script], table.move(argv, 2, #argv, 1, {}))
         return code == 0 and status or code
     end

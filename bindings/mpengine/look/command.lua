@@ -96,7 +96,7 @@ local function parse(name, argv, known)
         elseif options.pid then
             return usage "more than one pid"
         else
-            options.pid = word:find "^%d+$" and math.tointeger(tonumber(word))
+            options.pid = word:find "^%d+ *$" and math.tointeger(tonumber(word))
             if not options.pid or options.pid < 1 then
                 return nil, refuse(name, ("'%s' is no pid"):format(core.escaped(word)))
             end
@@ -124,12 +124,34 @@ local function form_of(name, path, forms)
     return nil, refuse(name, message .. "\n" .. command.usage[name], 2)
 end
 
+local ENOENT <const> = 2
+
+--- A file that can be written. What it has stays until there is something to replace it: { path, file, is_new }; or
+--- nil and the exit status.
+local function open_output(name, path)
+    local file, why, number = io.open(path, "r+b")
+    local is_new = number == ENOENT
+    if not file then file, why = io.open(path, "ab") end
+    if not file then return nil, refuse(name, "cannot write: " .. core.escaped(why)) end
+    return { path = path, file = file, is_new = is_new }
+end
+
+--- There is nothing to write.
+local function drop_output(out)
+    out.file:close()
+    if out.is_new then os.remove(out.path) end
+end
+
 --- Writes the file, and says when that cannot be done.
-local function finish_output(name, path, file, bytes)
-    local ok, why = file:write(bytes)
+local function finish_output(name, out, bytes)
+    local file, why = io.open(out.path, "wb")
+    if not file then return refuse(name, "cannot write: " .. core.escaped(why)) end
+    out.file:close() -- only now: the reader of a pipe gets no end in between
+    local ok
+    ok, why = file:write(bytes)
     if ok then ok, why = file:close() end
     if ok then return 0 end
-    return refuse(name, ("cannot write: %s: %s"):format(core.escaped(path), why))
+    return refuse(name, ("cannot write: %s: %s"):format(core.escaped(out.path), why))
 end
 
 command.usage = {
@@ -178,9 +200,9 @@ local function begin(name, argv, forms)
     if not form then return nil, wrong end
     local program, status = choose(name, options.pid)
     if not program then return nil, status end
-    local file, why = io.open(options.output, "wb")
-    if not file then return nil, refuse(name, "cannot write: " .. core.escaped(why)) end
-    return { program = program, file = file, form = form, options = options }
+    local out, closed = open_output(name, options.output)
+    if not out then return nil, closed end
+    return { program = program, output = out, form = form, options = options }
 end
 
 function command.profile(argv)
@@ -188,14 +210,12 @@ function command.profile(argv)
     if not begun then return status end
     local profile = require "mpengine.look.profile"
     local found = profile.of(begun.program, begun.options.seconds)
-    local path = begun.options.output
     if found.samples == 0 then
-        begun.file:close()
-        os.remove(path)
+        drop_output(begun.output)
         return refuse("profile", ("the program with pid %d has ended"):format(begun.program.pid))
     end
     local bytes = begun.form == "svg" and require("mpengine.look.flame")(found) or profile.folded(found)
-    return finish_output("profile", path, begun.file, bytes)
+    return finish_output("profile", begun.output, bytes)
 end
 
 --- The terminal is left as it was, whatever ends it.
@@ -221,13 +241,13 @@ command.refuse = refuse
 local TRACE_FORMS <const> = { json = "json", html = "html" }
 
 --- Writes what was traced; what was lost is said.
-local function write_trace(name, path, file, form, found)
+local function write_trace(name, out, form, found)
     local bytes, dropped = require "mpengine.look.events"(found)
     if form == "html" then bytes = require "mpengine.look.page"(bytes) end
     if dropped > 0 then
         refuse(name, ("%d events were dropped: a ring was full, or the file"):format(dropped))
     end
-    return finish_output(name, path, file, bytes)
+    return finish_output(name, out, bytes)
 end
 
 function command.trace(argv)
@@ -236,22 +256,21 @@ function command.trace(argv)
     local tracer, why = core.tracer()
     local found
     if tracer then found, why = require("mpengine.look.trace").of(begun.program, tracer, begun.options.seconds) end
-    local path = begun.options.output
     if not found then
-        begun.file:close()
-        os.remove(path)
+        drop_output(begun.output)
         return refuse("trace", why)
     end
-    return write_trace("trace", path, begun.file, begun.form, found)
+    return write_trace("trace", begun.output, begun.form, found)
 end
 
---- For mpengine --trace=path: a function that writes what was found; or nil and the exit status.
+--- For mpengine --trace=path: a function that writes what was found, and one for when that is nothing; or nil and
+--- the exit status.
 function command.trace_output(path)
     local form, wrong = form_of("--trace", path, TRACE_FORMS)
     if not form then return nil, wrong end
-    local file, why = io.open(path, "wb")
-    if not file then return nil, refuse("--trace", "cannot write: " .. core.escaped(why)) end
-    return function(found) return write_trace("--trace", path, file, form, found) end
+    local out, closed = open_output("--trace", path)
+    if not out then return nil, closed end
+    return function(found) return write_trace("--trace", out, form, found) end, function() drop_output(out) end
 end
 
 --- Runs a command: its exit status.

@@ -22,7 +22,11 @@ local function lines_of(self, process, path)
     lines = {}
     local name = path:sub(1, 1) == "/" and path or ("/proc/%d/cwd/%s"):format(process.pid, path)
     local file = io.open(name, "rb")
-    for line in function() return file and file:read("L") end do lines[#lines + 1] = line end
+    -- A script may come from a pipe, a terminal or a device, which are this process's own here.
+    if file and (file:seek "end" or 0) > 0 then
+        file:seek "set"
+        for line in file:lines "L" do lines[#lines + 1] = line end
+    end
     if file then file:close() end
     self.sources[path] = lines
     return lines

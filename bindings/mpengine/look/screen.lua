@@ -44,4 +44,20 @@ function screen.fit(text, columns)
     return part .. (" "):rep(columns - used)
 end
 
+--- A text in lines of so many columns, broken at spaces where there are any; those after the first are behind lead.
+---@return string[]
+function screen.wrap(text, columns, lead)
+    if not utf8.len(text) then text = core.escaped(text) end
+    local lines, before = {}, ""
+    repeat
+        local part = screen.cut(text, math.max(2, columns - #before)) -- the widest character
+        local space = part:find " [^ ]*$"
+        local may_break = space and part:find "%S" < space
+        if #part < #text and text:sub(#part + 1, #part + 1) ~= " " and may_break then part = part:sub(1, space) end
+        lines[#lines + 1] = before .. part
+        text, before = text:sub(#part + 1):gsub("^ +", ""), lead
+    until text == ""
+    return lines
+end
+
 return screen

@@ -12,6 +12,8 @@ local top = {}
 local PERIOD <const> = 1       -- seconds between two frames
 local MANY <const> = 20000     -- objects: with more, only those that are held or waited for are shown
 local COLUMNS <const>, LINES <const> = 80, 24 -- of a terminal that does not say
+local TALL <const> = 16        -- lines of a screen on which no line need be cut
+local SIGSTOP <const> = 19
 
 -- ---- measuring ----
 
@@ -179,13 +181,18 @@ local function add_pools(out, pools, most)
     if #pools > most then out[#out] = ("%s, and %d more pools"):format(out[#out], #pools - most) end
 end
 
+--- One line of what is above or below the lists; on a screen with room, as many as it needs.
+local function fitted(line, lines, columns)
+    return lines and lines >= TALL and screen.wrap(line, columns - 1, "  ") or { line }
+end
+
 --- The lines of the overview, on a screen of so many lines or all of them. ui.mark is the one that is chosen.
-local function overview(ui, seen, lines)
-    local out = { head_of(ui.program, seen) }
+local function overview(ui, seen, lines, columns)
+    local out = fitted(head_of(ui.program, seen), lines, columns)
     sort(seen.processes, SORTS[ui.sort][2])
     sort(seen.objects, by_interest)
     add_pools(out, seen.pools, lines and POOLS or math.huge)
-    local room = lines and math.max(2, lines - #out - 3) or math.maxinteger
+    local room = lines and math.max(2, lines - #out - 2) or math.maxinteger
     local shown = math.max(math.min(#seen.processes, room - 1, math.max(room // 2, room - #seen.objects)), 1)
     ui.mark = nil
     add_list(ui, out, PROCESSES, seen.processes, shown)
@@ -194,9 +201,15 @@ local function overview(ui, seen, lines)
 end
 
 --- The lines of a dump: of the process that is looked into, or of all.
-local function inside(ui)
+local function inside(ui, columns)
+    if ui.inside.columns == columns then return ui.inside.lines end
     local list = {}
-    for line in (ui.inside .. "\n"):gmatch("([^\n]*)\n") do list[#list + 1] = line end
+    for line in (ui.inside.text .. "\n"):gmatch("([^\n]*)\n") do
+        local lead = line:match "^ *" .. "  "
+        local parts = screen.wrap(line, columns, #lead * 2 < columns and lead or "")
+        table.move(parts, 1, #parts, #list + 1, list)
+    end
+    ui.inside.columns, ui.inside.lines = columns, list
     return list
 end
 
@@ -221,21 +234,24 @@ end
 local function draw(ui)
     local lines, columns = core.terminal_size(1)
     columns, lines = columns or COLUMNS, lines or LINES
-    local list
+    local help = fitted(ui.inside and HELP.inside or HELP.overview, lines, columns)
+    local rows, list = lines - #help, nil
     if ui.inside then
-        list, ui.mark = inside(ui), nil
-        ui.page.inside = math.max(1, lines - 2)
-        ui.scroll = math.max(0, math.min(ui.scroll, #list - (lines - 1)))
-        list = table.move(list, ui.scroll + 1, ui.scroll + lines - 1, 1, {})
+        list, ui.mark = inside(ui, columns), nil
+        ui.page.inside = math.max(1, rows - 1)
+        ui.scroll = math.max(0, math.min(ui.scroll, #list - rows))
+        list = table.move(list, ui.scroll + 1, ui.scroll + rows, 1, {})
     else
-        list = overview(ui, ui.seen, lines)
+        list = overview(ui, ui.seen, rows, columns)
     end
     local out = { "\27[H" }
-    for i = 1, lines - 1 do
+    for i = 1, rows do
         local line = screen.cut(list[i] or "", columns)
         out[#out + 1] = (i == ui.mark and "\27[7m%s\27[0m\27[K\r\n" or "%s\27[K\r\n"):format(line)
     end
-    out[#out + 1] = ("\27[2m%s\27[0m\27[K"):format((ui.inside and HELP.inside or HELP.overview):sub(1, columns - 1))
+    for i, line in ipairs(help) do
+        out[#out + 1] = ("\27[2m%s\27[0m\27[K%s"):format(line:sub(1, columns - 1), help[i + 1] and "\r\n" or "")
+    end
     write(table.concat(out))
 end
 
@@ -247,7 +263,7 @@ local function look_into(ui, whole)
             if found.processes[i].pid ~= process.pid then table.remove(found.processes, i) end
         end
     end
-    ui.inside, ui.scroll = text.dump(found), 0
+    ui.inside, ui.scroll = { text = text.dump(found) }, 0
 end
 
 local KEYS <const> = {
@@ -309,9 +325,31 @@ end
 
 local function ended_text(program) return ("the program with pid %d has ended"):format(program.pid) end
 
+local ENTER <const>, LEAVE <const> = "\27[?1049h\27[?25l\27[2J", "\27[?25h\27[?1049l"
+
+local function enter()
+    core.terminal_keys(true)
+    write(ENTER)
+end
+
+local function leave()
+    write(LEAVE)
+    core.terminal_keys(false)
+end
+
+--- A shell that stops a program, or lets it go on, may have other settings of the terminal.
 local function live(ui)
     local signal = require("mpengine.signal").signal
     signal("WINCH", function() draw(ui) end)
+    signal("TSTP", function()
+        leave()
+        core.kill_pid(core.pid(), SIGSTOP)
+    end)
+    signal("CONT", function()
+        core.terminal_keys(false)
+        enter()
+        draw(ui)
+    end)
     local due, left = core.now() + ui.interval, ui.count
     while not ui.ended do
         draw(ui)
@@ -336,7 +374,10 @@ local function print_frames(ui, output)
     end
 end
 
-local ENTER <const>, LEAVE <const> = "\27[?1049h\27[?25l\27[2J", "\27[?25h\27[?1049l"
+local function has_screen()
+    local term = os.getenv "TERM"
+    return core.isatty(0) and core.isatty(1) and term and term ~= "" and term ~= "dumb"
+end
 
 --- Shows a program until q is pressed, or it ends: nil, or a message. Without a terminal, frames as plain
 --- lines, by output(text) -> could it be written?
@@ -345,19 +386,17 @@ local ENTER <const>, LEAVE <const> = "\27[?1049h\27[?25l\27[2J", "\27[?25h\27[?1
 ---@param output fun(text: string): boolean
 ---@return string? message
 function top.of(program, opts, output)
-    local has_screen = core.isatty(0) and core.isatty(1)
+    local is_screen = has_screen()
     local ui = {
         program = program, sort = "c", kind = PROCESSES, scroll = 0, seen = measure(program),
         chosen = { [PROCESSES] = { at = 1 }, [OBJECTS] = { at = 1 } },
         page = { [PROCESSES] = 1, [OBJECTS] = 1, inside = 1 },
-        interval = opts.interval or PERIOD, count = opts.count or has_screen and math.huge or 1,
+        interval = opts.interval or PERIOD, count = opts.count or is_screen and math.huge or 1,
     }
-    if not has_screen then return print_frames(ui, output) end
-    core.terminal_keys(true)
-    write(ENTER)
+    if not is_screen then return print_frames(ui, output) end
+    enter()
     local ok, message = pcall(live, ui)
-    write(LEAVE)
-    core.terminal_keys(false)
+    leave()
     if not ok then error(message, 0) end
     return message
 end

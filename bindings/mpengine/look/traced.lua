@@ -17,17 +17,23 @@ end
 ---@return integer status
 return function(argv, place, path)
     local command = require "mpengine.look.command"
-    local write, wrong = command.trace_output(path)
-    if not write then return wrong end
+    local write, drop = command.trace_output(path)
+    if not write then return drop end
     local tracer, why = core.tracer()
-    if not tracer then return command.refuse("--trace", why) end
+    if not tracer then
+        drop()
+        return command.refuse("--trace", why)
+    end
     local words = table.move(argv, 0, #argv, 1, {})
     words[place + 1] = ("--traced=%d"):format(tracer:word())
     local from = core.now()
     local child, message = require("mpengine.subprocess.child").launch {
         argv = words, stdin = "inherit", stdout = "inherit", stderr = "inherit",
     }
-    if not child then return command.refuse("--trace", message) end
+    if not child then
+        drop()
+        return command.refuse("--trace", message)
+    end
     forward(child)
     local found = require("mpengine.look.trace").whole(child, tracer, argv[place + 1] or "?", from)
     local failed = write(found)
