@@ -235,7 +235,7 @@ local function draw(ui)
     local lines, columns = core.terminal_size(1)
     columns, lines = columns or COLUMNS, lines or LINES
     local help = fitted(ui.inside and HELP.inside or HELP.overview, lines, columns)
-    local rows, list = lines - #help, nil
+    local rows, list = lines - #help
     if ui.inside then
         list, ui.mark = inside(ui, columns), nil
         ui.page.inside = math.max(1, rows - 1)
