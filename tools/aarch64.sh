@@ -70,9 +70,9 @@ wrap() {
 wrap mpengine "$(realpath "$out/mpengine")"
 wrap lua-stock "$sysroot/usr/bin/lua5.4"
 
-export MPE_TEST_SLOW=${MPE_TEST_SLOW:-3} MAY_SKIP=1
+export MPE_TEST_SLOW=${MPE_TEST_SLOW:-3} MAY_SKIP=1 MPE_TEST_SKIP=$PWD/tools/emulated.txt
 status=0
-BUILD=$out RUNNER=$emulator MPE_TEST_SKIP=$PWD/tools/emulated.txt tools/test.sh unit || status=1
+BUILD=$out RUNNER=$emulator tools/test.sh unit || status=1
 for script in $scripts; do
     if timeout 60 "$programs/mpengine" "scripts/$script.lua" >"$out/script.log" 2>&1 </dev/null; then
         echo "script scripts/$script.lua: ended well"
