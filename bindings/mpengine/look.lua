@@ -22,7 +22,15 @@ local REASONS <const> = {
     none = "the process with pid %d is no program of mpengine",
     foreign = "the program with pid %d belongs to another user",
     version = "the program with pid %d runs another version of mpengine",
+    hidden = "programs are found through /proc, which is not there",
 }
+
+--- The message for a word that core.view or core.views has given.
+local function message_of(reason, pid)
+    local known = REASONS[reason]
+    if known then return known:format(pid) end
+    return pid and ("the program with pid %d cannot be read: %s"):format(pid, reason) or reason
+end
 
 ---@class mpengine.look.Program
 ---@field pid integer  of its first process, or the oldest that is left
@@ -68,12 +76,15 @@ function Program:refresh()
     self.pid = first and first.pid or self.pid or 0 -- that of a program that has ended stays
 end
 
---- The programs of this user that run, by pid; and the pids of those of other versions.
----@return mpengine.look.Program[] programs
----@return integer[] unreadable
+--- The programs of this user that run, by pid; and the pids of those of other versions. Or nil and why they
+--- cannot be found.
+---@return mpengine.look.Program[]? programs
+---@return integer[]|string unreadable
 function look.programs()
     local list, unreadable = {}, {}
-    for _, found in ipairs(core.views()) do
+    local views, reason = core.views()
+    if not views then return nil, message_of(reason) end
+    for _, found in ipairs(views) do
         local program = found.view and program_of(found.view)
         if program and #program.processes > 0 then
             list[#list + 1] = program
@@ -92,8 +103,7 @@ end
 function look.program(pid)
     local view, reason = core.view(pid)
     if view then return program_of(view) end
-    local known = REASONS[reason]
-    return nil, known and known:format(pid) or ("the program with pid %d cannot be read: %s"):format(pid, reason)
+    return nil, message_of(reason, pid)
 end
 
 -- ---- asking ----

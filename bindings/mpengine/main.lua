@@ -61,13 +61,11 @@ local function tostring_of(value)
 end
 
 local interrupted_by -- the signal that interrupted the last call
-local is_verb = false -- of the command: then where it was interrupted is of no interest
 
 --- The error value as lua shows it: a value with __tostring has no traceback. __tostring may look
 --- at the stack, which is as deep as in lua.
 local function describe(err)
     interrupted_by = core.signal_of(err)
-    if interrupted_by and is_verb then return tostring(err) end
     local speak = not interrupted_by and tostring_of(err)
     if not speak then return (errors.traceback(err, 3)) end -- no tail call: levels are counted
     if not core.traceback_of(err) then return speak(err) end
@@ -90,6 +88,21 @@ local function call(f, ...)
     if ok then return 0, err end
     if interrupted_by then return stopped(interrupted_by, err) end
     return fail(err, 1)
+end
+
+--- Runs what is no script: its exit status. What it raises is about its arguments or this machine, so the message
+--- is all that is shown of it, and not where Ctrl-C interrupted it.
+local function call_verb(name, f, ...)
+    local signal
+    local ok, result = errors.call(function(err)
+        signal = core.signal_of(err)
+        return errors.message(err)
+    end, f, ...)
+    if ok then return result end
+    if signal then return stopped(signal, result) end
+    core.flush()
+    core.write_error(string.format("mpengine %s: %s\n", name, result))
+    return 1
 end
 
 -- ---- the command line ----
@@ -238,9 +251,7 @@ end
 local function run(argv, todo)
     local script = argv[todo.script]
     if verbs[script] and todo.script == 1 then
-        is_verb = true
-        local code, status = call(verbs[script], table.move(argv, 2, #argv, 1, {}))
-        return code == 0 and status or code
+        return call_verb(script, verbs[script], table.move(argv, 2, #argv, 1, {}))
     end
     set_arg(argv, script and todo.script or 0)
     if not script and #todo.steps == 0 and not todo.version and not todo.interactive then
@@ -269,7 +280,7 @@ return function(argv)
     end
     if todo.trace then
         core.hide_reader()
-        return require("mpengine.look.traced")(argv, todo.trace_place, todo.trace)
+        return call_verb("--trace", require "mpengine.look.traced", argv, todo.trace_place, todo.trace)
     end
     if todo.version or todo.interactive then show_version() end
     return finish(run(argv, todo))

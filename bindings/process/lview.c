@@ -43,13 +43,14 @@ refuse(lua_State *L, int status)
                       : status == MPE_ETYPE    ? "none"
                       : status == MPE_EPERM    ? "foreign"
                       : status == MPE_EVERSION ? "version"
-                      : status == MPE_ESYS     ? lmpe_reason(errno)
-                                               : mpe_strerror(status));
+                      : status != MPE_ESYS     ? mpe_strerror(status)
+                      : errno == ENOENT        ? "hidden"
+                                               : lmpe_reason(errno));
     return 2;
 }
 
 /* view([pid]) -> a view of the program of that process, or of the own one | nil, "gone" | "none" |
- * "foreign" | "version" | message */
+ * "foreign" | "version" | "hidden" (there is no /proc) | message */
 static int
 view(lua_State *L)
 {
@@ -91,15 +92,14 @@ add_view(void *ud, int pid, int status, mpe_view *v)
     lua_rawseti(L, 1, luaL_len(L, 1) + 1);
 }
 
-/* views() -> a list of { pid, view | reason }, one for each program of this user */
+/* views() -> a list of { pid, view | reason }, one for each program of this user | nil, reason */
 static int
 views(lua_State *L)
 {
     lua_settop(L, 0);
     lua_newtable(L);
-    if (mpe_views_each(add_view, L) != MPE_OK)
-        return luaL_error(L, "programs are found through /proc, which is not there");
-    return 1;
+    int rc = mpe_views_each(add_view, L);
+    return rc == MPE_OK ? 1 : refuse(L, rc);
 }
 
 /* ---- tables ---- */

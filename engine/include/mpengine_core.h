@@ -161,7 +161,8 @@ typedef struct mpe_view_worker {
 /* Opens a view of the program that a process belongs to.
  * Ownership: the caller must mpe_view_close it.
  * Errors: ENOENT (there is no such process), ETYPE (it belongs to no program), EPERM (it is another
- * user's, or may not be looked at), EVERSION (it runs another version), ESYS, ENOMEM. */
+ * user's, or may not be looked at), EVERSION (it runs another version), ESYS (errno; ENOENT: there is
+ * no /proc), ENOMEM. */
 MPE_API int mpe_view_open(int pid, mpe_view **out);
 /* The same, of the engine's own program.
  * Errors: EINVAL, EPERM (thread), ENOMEM. */
@@ -170,7 +171,7 @@ MPE_API int mpe_view_own(mpe_engine *e, mpe_view **out);
 MPE_API void mpe_view_close(mpe_view *v);
 /* Calls visit once for each program of this user: with a view, which it must close, or, when the
  * program cannot be read, with NULL and the status of mpe_view_open; pid is one of its processes.
- * Errors: ESYS (there is no /proc). */
+ * Errors: ESYS (errno; ENOENT: there is no /proc), ENOMEM. */
 MPE_API int mpe_views_each(void (*visit)(void *ud, int pid, int status, mpe_view *v), void *ud);
 /* Describes the program. */
 MPE_API void mpe_view_info_get(mpe_view *v, mpe_view_info *out);

@@ -68,8 +68,9 @@ int mpe__gate_enter(const char *name);
  * until visit takes one and returns 1; so does this. 0: none was taken. */
 int mpe__memfd_find(const char *name, int (*visit)(void *ud, int fd), void *ud);
 
-/* procfs.c: processes and memory files as a reader finds them. The owner of a process; -1: there is no
- * such process. */
+/* procfs.c: processes and memory files as a reader finds them. Is there a /proc? If not: errno ENOENT. */
+int mpe__processes_are_shown(void);
+/* The owner of a process; -1: there is no such process. */
 long mpe__process_user(pid_t pid);
 /* Opens, to be read, each memory file whose name begins so and that the process has open, until visit
  * returns 1, which it then has taken. 1; 0: none was taken; -1 (errno): its files cannot be seen. */
@@ -78,7 +79,7 @@ int mpe__process_files(pid_t pid, const char *name, int (*visit)(void *ud, int f
  * MPE__NO_FILE: there is no such process, or file. */
 #define MPE__NO_FILE (-2)
 int mpe__process_file(pid_t pid, int number, const char *name);
-/* Calls visit for each process of this user. -1: there is no /proc. */
+/* Calls visit for each process of this user. -1 (errno; ENOENT: there is no /proc). */
 int mpe__processes_each(void (*visit)(void *ud, pid_t pid), void *ud);
 /* The arguments of this process, each with its 0, as far as they fit. */
 void mpe__process_command(char *out, size_t size);

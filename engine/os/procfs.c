@@ -18,6 +18,13 @@
 
 #define LINK "/memfd:"
 
+int
+mpe__processes_are_shown(void)
+{
+    struct stat st;
+    return stat("/proc/self", &st) == 0;
+}
+
 long
 mpe__process_user(pid_t pid)
 {
@@ -83,7 +90,7 @@ int
 mpe__processes_each(void (*visit)(void *ud, pid_t pid), void *ud)
 {
     struct dirent *entry;
-    DIR *dir = opendir("/proc");
+    DIR *dir = mpe__processes_are_shown() ? opendir("/proc") : NULL;
     if (!dir)
         return -1;
     while ((entry = readdir(dir)) != NULL) {

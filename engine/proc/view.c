@@ -106,7 +106,7 @@ mpe_view_open(int pid, mpe_view **out)
         return MPE_EINVAL;
     long user = mpe__process_user(pid);
     if (user < 0)
-        return MPE_ENOENT;
+        return mpe__processes_are_shown() ? MPE_ENOENT : MPE_ESYS;
     if (user != (long)geteuid())
         return MPE_EPERM;
     struct search s = {.pid = pid, .status = MPE_ETYPE};

@@ -40,6 +40,7 @@ local function choose(name, pid)
         return program
     end
     local programs, unreadable = look.programs()
+    if not programs then return nil, refuse(name, unreadable) end
     if #programs == 1 then return programs[1] end
     if #programs == 0 then
         if #unreadable > 0 then
@@ -170,6 +171,7 @@ function command.ps(argv)
     if options.help then return output("ps", command.usage.ps .. "\n") end
     if options.pid then return refuse("ps", "takes no pid\n" .. command.usage.ps, 2) end
     local programs, unreadable = look.programs()
+    if not programs then return refuse("ps", unreadable) end
     return output("ps", text.programs(programs, unreadable))
 end
 

@@ -1,7 +1,7 @@
---- What the command does with a server: `mpengine worker`, `dead`, `top` and `acl`.
+--- What the command does with a server: `mpengine worker`, `dead`, `top` and `acl`. What fails raises, and main.lua
+--- reports it; a wrong option is said here, with the usage, and is status 2.
 local core = require "mpengine.core"
 local mp = require "mpengine"
-local errors = require "mpengine.errors"
 
 local USAGE <const> = {}
 
@@ -113,11 +113,6 @@ local function wrong(verb, why)
     return 2
 end
 
-local function failed(verb, err)
-    core.write_error(("mpengine %s: %s\n"):format(verb, errors.message(err)))
-    return 1
-end
-
 local function help(verb)
     io.write(USAGE[verb])
     return 0
@@ -147,7 +142,7 @@ function command.worker(args)
         worker.stop(w)
     end
     local told
-    local ok, err = pcall(worker.run, o.url, {
+    worker.run(o.url, {
         processes = o.processes or mp.cpu_count(), queues = o.queues or { "default" }, allow = o.allow,
         grace = o.grace or 30, manager = manager_options(o),
     }, function(w)
@@ -157,7 +152,7 @@ function command.worker(args)
         told = notify.ready(shown)
     end)
     if told then told:close() end
-    return ok and 0 or failed("worker", err)
+    return 0
 end
 
 -- ---- dead letters ----------------------------------------------------------------------------
@@ -184,17 +179,18 @@ function command.dead(args)
     if o and what ~= "list" and what ~= "retry" and what ~= "drop" then o, why = nil, "list, retry or drop expected" end
     if o then o, why = take_url(o) end
     if not o then return wrong("dead", why) end
-    local ok, err = pcall(function()
-        local manager = mp.Manager(o.url, manager_options(o))
-        local c, scripts = require("mpengine.remote.client").of(manager), require "mpengine.remote.tasks"
-        local function run(name, ...)
-            return c:run(false, scripts[name], o.queues and o.queues[1] or "default", c.id, c:lease_ms(), ...)
-        end
-        if what == "list" then return list_dead(run) end
+    local manager = mp.Manager(o.url, manager_options(o))
+    local c, scripts = require("mpengine.remote.client").of(manager), require "mpengine.remote.tasks"
+    local function run(name, ...)
+        return c:run(false, scripts[name], o.queues and o.queues[1] or "default", c.id, c:lease_ms(), ...)
+    end
+    if what == "list" then
+        list_dead(run)
+    else
         for i, id in ipairs(o.rest) do o.rest[i] = id:gsub("/", " ") end
         io.write(("%d tasks\n"):format(run("BURIED", what, table.unpack(o.rest))))
-    end)
-    return ok and 0 or failed("dead", err)
+    end
+    return 0
 end
 
 -- ---- looking on ------------------------------------------------------------------------------
@@ -205,10 +201,8 @@ end
 function command.top(args)
     local o, status = parse_url("top", args)
     if not o then return status end
-    local ok, err = pcall(function()
-        require("mpengine.remote.top").run(mp.Manager(o.url, manager_options(o)), o.interval or 1, o.count)
-    end)
-    return ok and 0 or failed("top", err)
+    require("mpengine.remote.top").run(mp.Manager(o.url, manager_options(o)), o.interval or 1, o.count)
+    return 0
 end
 
 -- ---- access ----------------------------------------------------------------------------------
