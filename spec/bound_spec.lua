@@ -85,6 +85,41 @@ for _, method in ipairs{ "fork", "spawn", "forkserver" } do
         kill(0)]], with)
     end)
 
+    it("five seconds later, children that SIGTERM does not end, or that are stopped", function()
+      local before = os.time()
+      local r = run([[
+        local ready = mp.Queue()
+        local function child(how, f)
+          P(function()
+            if how then mp.signal("TERM", how) end
+            f()
+          end)
+        end
+        local function wait() ready:put(1) while true do mp.sleep(60) end end
+        local function compute() ready:put(1) while true do end end
+        local function stop()
+          ready:put(mp.current_process().pid)
+          while true do mp.sleep(60) end
+        end
+        child("ignore", wait)
+        child("ignore", compute)
+        child("ignore", function() mp.co.spawn(compute) mp.sleep(60) end)
+        child("ignore", function() local s = ("a"):rep(40) ready:put(1) s:find((".-"):rep(30) .. "b") end)
+        child("ignore", function() mp.signal("CONT", "ignore") wait() end)
+        child("ignore", function()
+          child("ignore", function() mp.signal("CONT", function() print "CONT" end) wait() end)
+          wait()
+        end)
+        child(function() print "TERM" mp.sleep(60) end, wait)
+        for _ = 1, 8 do ready:get() end
+        child("ignore", stop)
+        child(nil, stop)
+        for _ = 1, 2 do kill(ready:get(), "STOP") end
+        kill(0)]], { env = with.env, through = OVER.through .. " | LC_ALL=C sort", timeout = 40 })
+      assert.same({ 128 + 9, "CONT\nTERM\nover\n" }, { r.status, r.stdout })
+      assert(os.time() - before >= 4, "they had no time")
+    end)
+
     it("no child that is detached, which may have children itself", function()
       ends_with_main("detached\nits child\n", [[
         local ready, killed = mp.Event(), mp.Event()

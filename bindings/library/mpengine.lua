@@ -33,7 +33,7 @@ local Process = {}
 ---@field args? table list of arguments; n is their number when there are holes
 ---@field name? string default "Process-1", in a child "Process-1:2"
 ---@field daemon? boolean ended with its parent
----@field detach? boolean goes on when the main process is killed or crashes; otherwise it gets SIGTERM then
+---@field detach? boolean goes on when the main process is killed; otherwise it gets SIGTERM then, and SIGKILL 5 s later
 
 --- A process that is not yet started. Raises for an unknown or wrong field.
 ---@param options mpengine.ProcessOptions

@@ -221,12 +221,22 @@ is_ignored(int number)
     return sigaction(number, NULL, &a) == 0 && a.sa_handler == SIG_IGN;
 }
 
-/* A process that is bound to another gets SIGTERM from its end once. */
+/* A process that is bound to another gets SIGTERM and SIGCONT from its end once. */
 static void
 note_bond(int number)
 {
     if (number == SIGTERM && sig.S && sig.S->e)
         mpe_bound_signal(sig.S->e);
+    else if (number == SIGCONT && sig.S && sig.S->e)
+        mpe_bound_continued(sig.S->e);
+}
+
+static void
+on_continue(int number)
+{
+    int saved = errno;
+    note_bond(number);
+    errno = saved;
 }
 
 /* Another thread got it: it is sent on to the thread that runs Lua. */
@@ -368,6 +378,7 @@ lmpe_signals_child(lmpe *S)
         die(S, raised);
     take(SIGINT, on_child_signal, 0);
     take(SIGTERM, on_child_signal, 0);
+    take(SIGCONT, on_continue, SA_RESTART);
     lmpe_answers_open(S);
 }
 
@@ -415,6 +426,8 @@ install_default(lmpe *S, int number)
     int is_ours = sig.S == S && (number == SIGINT || number == SIGTERM), alive;
     if (sig.S == S && number == SIGQUIT && !S->is_host)
         lmpe_quit_install();
+    else if (sig.S == S && number == SIGCONT)
+        take(number, on_continue, SA_RESTART);
     else if (!is_ours)
         signal(number, SIG_DFL);
     else if (mpe_parent_pid(S->e, &alive))
@@ -443,8 +456,8 @@ catch_signal(lua_State *L)
     sig.noted[number] = 0;
     if (way == 0) {
         take(number, on_script_signal, SA_RESTART);
-        lmpe_signal_unblock(number); /* a starter may have left it blocked */
-    } else if (way == 1) {
+        lmpe_signal_unblock(number);            /* a starter may have left it blocked */
+    } else if (way == 1 || number == SIGCONT) { /* it continues one that ignores it, too */
         install_default(S, number);
     } else {
         signal(number, SIG_IGN);

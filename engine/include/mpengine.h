@@ -997,11 +997,16 @@ MPE_API void mpe_barrier_state(mpe_engine *e, mpe_object *o, uint32_t *parties, 
  * flag it goes on. A daemon ends with its starter. The other flag binds to what the starter is bound
  * to, or to the starter, if that is not bound: to the first process, along a chain of starts. */
 #define MPE_PROCESS_DAEMON 1u /* SIGKILL; and mpe_close waits for it */
-#define MPE_PROCESS_BOUND 2u  /* SIGTERM, which a handler may take */
+#define MPE_PROCESS_BOUND 2u  /* SIGTERM, which a handler may take, and SIGKILL after 5 s */
 /* To be called first in a handler of SIGTERM, which blocks SIGTERM, in a process that may be bound: the
- * kernel signals it again when other bound processes exit, and this ends that.
+ * kernel signals it again when other bound processes exit, and this ends that. From the first signal of
+ * its bond on the process has 5 s; then the kernel kills it.
  * Threads: any, and handlers of signals. */
 MPE_API void mpe_bound_signal(mpe_engine *e);
+/* The same for SIGCONT, which a bound process gets beside SIGTERM, so that one that is stopped goes on, and
+ * one that ignores SIGTERM has 5 s. The engine handles SIGCONT in it if the host does not.
+ * Threads: any, and handlers of signals. */
+MPE_API void mpe_bound_continued(mpe_engine *e);
 /* Forks. The child (*is_child 1, *out NULL) is attached to the same arena with a slot, a run queue
  * and a loop of its own; no task, timer or handle of the parent runs in it; it holds every object
  * the parent held, and has the pipe ends that message (encoded values, or nothing) names. The

@@ -88,6 +88,9 @@ int mpe__thread_signal(pid_t pid, pid_t thread, int number, int value);
 
 /* The wall clock, ns. */
 uint64_t mpe__wall_now(void);
+/* Has the kernel kill this process after so long, whatever it does by then, also stopped; a fork does not
+ * inherit that, and an exec ends it. -1 (errno). Threads: any, and handlers of signals. */
+int mpe__end_after(uint64_t ns);
 
 /* program.c: call it before the working directory can change. */
 void mpe__program_note(void);

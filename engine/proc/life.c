@@ -6,11 +6,17 @@
  * clears that, keeps the line. The descriptor's owner and signal are kept per open file, so every
  * bound process opens the pipe anew.
  *
+ * A process that ignores SIGTERM, or is stopped, would stay. So all but daemons open the pipe a
+ * second time, for SIGCONT, which continues them. Its handler, and those of SIGTERM that call
+ * mpe_bound_signal, set a timer of the kernel that kills the process GRACE_NS later. What takes
+ * neither signal, because it blocks both or has other handlers, gets SIGTERM alone.
+ *
  * A daemon is bound to its starter. Another child is bound to what its starter is bound to, and
  * so, along a chain of starts, to the first process or to one that is not bound itself.
  *
  * Where it cannot be opened anew, because there is no /proc, each bound child has a pipe of its
- * own, whose write end stays with its note in its starter until the child has exited.
+ * own, whose write end stays with its note in its starter until the child has exited; and SIGTERM
+ * alone.
  *
  * Tails. Where pidfds are refused, a child keeps the write end of a pipe for as long as it
  * lives: its exit is seen at the read end, which its starter has in place of a pidfd.
@@ -30,6 +36,9 @@
 #include <unistd.h>
 
 #define DESCRIPTORS "/proc/self/fd"
+#define GRACE_NS (5 * MPE_NS_PER_S)
+
+static _Atomic(mpe_engine *) bound; /* this process is bound by this engine */
 
 static void
 close_both(struct mpe__proc *p)
@@ -127,38 +136,104 @@ open_to_bind(int fd)
     return mpe_fd_lift(open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC));
 }
 
+static int
+has_ended(int fd)
+{
+    struct pollfd look = {.fd = fd, .events = POLLIN};
+    return fd >= 0 && poll(&look, 1, 0) > 0 && (look.revents & POLLHUP);
+}
+
+/* Has the kernel send the signal to this process when the last write end is closed. */
+static int
+subscribe(int fd, int number)
+{
+    return fd >= 0 && fcntl(fd, F_SETOWN, getpid()) == 0 && fcntl(fd, F_SETSIG, number) == 0 &&
+           fcntl(fd, F_SETFL, O_NONBLOCK | O_ASYNC) == 0;
+}
+
+static void
+on_continue(int number)
+{
+    (void)number;
+    mpe_engine *e = atomic_load(&bound);
+    if (e)
+        mpe_bound_continued(e);
+}
+
+/* A handler of the host, inherited by a fork, stays. */
+static void
+handle_continue(mpe_engine *e)
+{
+    struct sigaction now, ours = {.sa_handler = on_continue, .sa_flags = SA_RESTART};
+    atomic_store(&bound, e);
+    if (sigaction(SIGCONT, NULL, &now) != 0 ||
+        (now.sa_handler != SIG_DFL && now.sa_handler != SIG_IGN))
+        return;
+    sigfillset(&ours.sa_mask);
+    sigaction(SIGCONT, &ours, NULL);
+}
+
 /* Binds the calling process to the pipe behind fd. Errors: ESYS, ESTALE (the other is gone). */
 int
 mpe__life_bind(mpe_engine *e, int fd, unsigned flags)
 {
-    int number = flags & MPE_PROCESS_DAEMON ? SIGKILL : SIGTERM;
-    struct pollfd look = {.fd = open_to_bind(fd), .events = POLLIN};
-    if (look.fd < 0)
+    struct mpe__proc *p = e->proc;
+    int is_daemon = (flags & MPE_PROCESS_DAEMON) != 0;
+    if (!is_daemon && is_reopenable()) {
+        p->wake_fd = open_to_bind(fd);
+        handle_continue(e);
+        if (!subscribe(p->wake_fd, SIGCONT))
+            return MPE_ESYS;
+    }
+    p->bound_fd = open_to_bind(fd);
+    if (!subscribe(p->bound_fd, is_daemon ? SIGKILL : SIGTERM))
         return MPE_ESYS;
-    e->proc->bound_fd = look.fd;
-    if (fcntl(look.fd, F_SETOWN, getpid()) != 0 || fcntl(look.fd, F_SETSIG, number) != 0 ||
-        fcntl(look.fd, F_SETFL, O_NONBLOCK | O_ASYNC) != 0)
-        return MPE_ESYS;
-    return poll(&look, 1, 0) > 0 && (look.revents & POLLHUP) ? MPE_ESTALE : MPE_OK;
+    return has_ended(p->bound_fd) ? MPE_ESTALE : MPE_OK;
 }
 
-/* The kernel signals the readers of a pipe without writers again with each of them that closes it.
- * Cleared, the descriptor has no further signal; one that was made before that is pending. */
+/* Is it over with what this very process is bound to? The kernel signals the readers of a pipe without
+ * writers again with each of them that closes it. Cleared, the descriptor has no further signal; one
+ * that was made before that is pending. */
+static int
+take_end(mpe_engine *e, int fd)
+{
+    if (!has_ended(fd) || fcntl(fd, F_GETOWN) != getpid() || fcntl(fd, F_SETFL, O_NONBLOCK) != 0)
+        return 0;
+    if (!atomic_exchange(&e->proc->is_ending, 1))
+        mpe__end_after(GRACE_NS);
+    return 1;
+}
+
 void
 mpe_bound_signal(mpe_engine *e)
 {
     const struct timespec none = {0, 0};
-    struct pollfd look = {.fd = e->proc->bound_fd, .events = POLLIN};
     int saved = errno;
     sigset_t one;
-    if (look.fd >= 0 && poll(&look, 1, 0) > 0 && (look.revents & POLLHUP) &&
-        fcntl(look.fd, F_SETFL, O_NONBLOCK) == 0) {
+    if (take_end(e, e->proc->bound_fd)) {
         sigemptyset(&one);
         sigaddset(&one, SIGTERM);
         while (sigtimedwait(&one, NULL, &none) == SIGTERM)
             ;
     }
     errno = saved;
+}
+
+void
+mpe_bound_continued(mpe_engine *e)
+{
+    int saved = errno;
+    take_end(e, e->proc->wake_fd);
+    errno = saved;
+}
+
+/* A timer of the parent is not one of a forked child. */
+static void
+unbind(mpe_engine *e)
+{
+    mpe_engine *was = e;
+    atomic_compare_exchange_strong(&bound, &was, NULL);
+    atomic_store(&e->proc->is_ending, 0);
 }
 
 /* In a forked child: closes its copies of the parent's own descriptors, so that it keeps no
@@ -168,13 +243,14 @@ void
 mpe__life_forked(mpe_engine *e)
 {
     struct mpe__proc *p = e->proc;
-    const int fds[] = {p->bound_fd, p->tail_fd, p->status_fd, p->parent_fd, p->ask_fd};
+    const int fds[] = {p->bound_fd, p->wake_fd, p->tail_fd, p->status_fd, p->parent_fd, p->ask_fd};
     close_both(p);
+    unbind(e);
     for (size_t i = 0; i < MPE__COUNTOF(fds); i++)
         mpe__fd_close(fds[i]);
     while (p->lined)
         mpe__life_let_go(e, p->lined);
-    p->bound_fd = p->tail_fd = p->status_fd = p->parent_fd = p->ask_fd = -1;
+    p->bound_fd = p->wake_fd = p->tail_fd = p->status_fd = p->parent_fd = p->ask_fd = -1;
     p->server_pid = 0;
     p->daemons = NULL;
     p->threads = 0; /* none of them is here */
@@ -199,7 +275,7 @@ void
 mpe__proc_init(struct mpe__proc *p)
 {
     p->life[0] = p->life[1] = p->bound_fd = p->status_fd = p->server_fd = p->ask_fd = -1;
-    p->parent_fd = p->tail_fd = -1;
+    p->parent_fd = p->tail_fd = p->wake_fd = -1;
 }
 
 /* Closing the write end ends the processes that are bound to this engine. */
@@ -207,9 +283,10 @@ void
 mpe__proc_close(mpe_engine *e)
 {
     struct mpe__proc *p = e->proc;
-    const int fds[] = {p->bound_fd,  p->tail_fd, p->status_fd,
+    const int fds[] = {p->bound_fd,  p->wake_fd, p->tail_fd,  p->status_fd,
                        p->server_fd, p->ask_fd,  p->parent_fd};
     close_both(p);
+    unbind(e);
     for (size_t i = 0; i < MPE__COUNTOF(fds); i++)
         mpe__fd_close(fds[i]);
 }

@@ -27,7 +27,9 @@ struct mpe_process {
 struct mpe__proc {
     int life[2];  /* life.c: a pipe that ends with this process, -1 until needed */
     int bound_fd; /* life.c: the end of the starter's pipe that this process is bound to, or -1 */
-    int tail_fd;  /* life.c: closed by this process's exit, which the starter sees; or -1 */
+    int wake_fd;  /* life.c: the same end, which continues a stopped process, or -1 */
+    _Atomic int is_ending; /* life.c: the kernel kills this process soon */
+    int tail_fd;          /* life.c: closed by this process's exit, which the starter sees; or -1 */
     mpe_process *lined;   /* children with a life line of their own */
     mpe_process *daemons; /* children to be ended and reaped by mpe_close */
     int status_fd;        /* of a child of the fork server: where it reports its exit code, or -1 */
