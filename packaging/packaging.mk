@@ -80,7 +80,8 @@ dist:
 # ---- LuaRocks ------------------------------------------------------------------------------------
 
 # What the rockspec calls, with the directories of the rock. The module is a file, not a link: what packs
-# a rock follows none. tools/rock.sh builds and uses rocks.
+# a rock follows none. Nothing in it names these directories: a packed rock is installed elsewhere.
+# tools/rock.sh builds and uses rocks.
 rock:
 	+@$(SUBMAKE) all
 
@@ -89,4 +90,4 @@ install-rock:
 	install -m 755 -D $(BUILD)/mpengine $(ROCK_BIN)/mpengine
 	cd bindings && find mpengine -name '*.lua' -exec install -m 644 -D {} '$(abspath $(ROCK_LUA))'/{} \;
 	install -m 644 -D bindings/library/mpengine.lua $(ROCK_PREFIX)/library/mpengine.lua
-	$(call luarc,$(abspath $(ROCK_PREFIX))/library,$(ROCK_PREFIX)/luarc.json)
+	$(call luarc,library,$(ROCK_PREFIX)/luarc.json)

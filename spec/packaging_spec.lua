@@ -149,6 +149,18 @@ describe("make install", function()
     end
   end)
 
+  it("puts the same into a rock, wherever that is: a packed one is installed elsewhere", function()
+    local trees = { new_root(), new_root() }
+    for _, tree in ipairs(trees) do
+      local ok = os.execute(("%s install-rock ROCK_PREFIX=%s ROCK_LIB=%s/lib ROCK_LUA=%s/lua ROCK_BIN=%s/bin >/dev/null")
+        :format(make, tree, tree, tree, tree))
+      assert.truthy(ok)
+    end
+    assert.truthy(files(trees[1]):find("./library/mpengine.lua\n", 1, true), files(trees[1]))
+    assert.equal("", shell(("diff -r %s %s"):format(trees[1], trees[2])))
+    assert.truthy(read_file(trees[1] .. "/luarc.json"):find('["library"]', 1, true))
+  end)
+
   it("names the Lua of the build to pkg-config, if that has a name", function()
     local expected = { [""] = ", lua5.4, libuv", ["LUA_PC=lua-5.5"] = ", lua-5.5, libuv", ["LUA_PC="] = ", libuv" }
     for settings, names in pairs(expected) do

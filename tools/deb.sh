@@ -9,22 +9,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. tools/packing.sh
 suite=${SUITE:-bookworm}
-chmod 755 "$work"
-
-# quiet COMMAND...: its output only when it fails.
-quiet() {
-    "$@" >"$work/log" 2>&1 || {
-        tail -40 "$work/log" >&2
-        return 1
-    }
-}
-
-make -s dist BUILD="$work"
-tar -xzf "$work"/mpengine-*.tar.gz -C "$work"
-sources=$(find "$work" -maxdepth 1 -type d -name 'mpengine-*')
 version=$(sed -n '1s/.*(\(.*\)).*/\1/p' "$sources/debian/changelog")
 
 (cd "$sources" && quiet dpkg-buildpackage -us -uc -b)

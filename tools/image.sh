@@ -10,7 +10,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-work=$(mktemp -d)
+. tools/packing.sh
 base=$(sed -n 's/^FROM \([^ ]*\).*/\1/p' Dockerfile | tail -1)
 
 images() { buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs "$@"; }
@@ -20,18 +20,6 @@ clean() {
     rm -rf "$work"
 }
 trap clean EXIT
-
-# quiet COMMAND...: its output only when it fails.
-quiet() {
-    "$@" >"$work/log" 2>&1 || {
-        tail -40 "$work/log" >&2
-        return 1
-    }
-}
-
-make -s dist BUILD="$work"
-tar -xzf "$work"/mpengine-*.tar.gz -C "$work"
-sources=$(find "$work" -maxdepth 1 -type d -name 'mpengine-*')
 
 pull=--pull
 if [ "${BASE:-}" != pull ]; then

@@ -10,41 +10,40 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. tools/packing.sh
+scripts=$sources/scripts
 rocks="luarocks --lua-version 5.4"
+
+# What README.md says of annotations, which writes .luarc.json; and the directory that this file names.
+annotations=$(sed -n '/^rock=.*luarocks/,/^```/p' README.md | grep -v '```')
+named='s|.*library": \["\(.*\)"\].*|\1|p'
 
 # use TREE: the module under stock Lua, the command and the annotations, as a user of this tree has them.
 use() {
     (
         cd "$work"
+        tree=$1
+        luarocks() { command luarocks --tree "$tree" "$@"; }
         eval "$($rocks --tree "$1" path)"
         lua5.4 "$scripts/pool.lua" >pool.txt
         "$1/bin/mpengine" "$scripts/pool.lua" >command.txt
         lua5.4 -e 'assert(package.loaded.mpengine == nil and require("mpengine").Value("q", 42).value == 42)
             assert(package.searchpath("mpengine", package.path):find(arg[1], 1, true))' /dev/null "$1"
         test -s pool.txt && test -s command.txt
-        rock=$($rocks --tree "$1" show --rock-dir mpengine)
-        test -s "$rock/library/mpengine.lua" && test -s "$rock/luarc.json"
+        eval "$annotations"
+        library=$(sed -n "$named" .luarc.json)
+        test -s "$library/mpengine.lua" && test "${library#"$1"/}" != "$library"
     )
     echo "rock: $2: used"
 }
 
-make -s dist BUILD="$work"
-tar -xzf "$work"/mpengine-*.tar.gz -C "$work"
-sources=$(find "$work" -maxdepth 1 -type d -name 'mpengine-*')
-scripts=$sources/scripts
-
-(cd "$sources" && $rocks make --tree "$work/made" >"$work/log" 2>&1) || {
-    tail -30 "$work/log" >&2
-    exit 1
-}
+(cd "$sources" && quiet $rocks make --tree "$work/made")
 use "$work/made" "luarocks make"
 
 mkdir "$work/packed"
 cd "$work/packed"
-$rocks --tree "$work/made" pack mpengine >"$work/log"
-$rocks --tree "$work/binary" install ./mpengine-*.linux-*.rock >"$work/log"
+quiet $rocks --tree "$work/made" pack mpengine
+quiet $rocks --tree "$work/binary" install ./mpengine-*.linux-*.rock
 rm -r "$work/made"
 use "$work/binary" "packed binary"
 
@@ -52,20 +51,13 @@ use "$work/binary" "packed binary"
 for rockspec in "$sources"/*.rockspec; do
     sed "s|file://|&$work/|" "$rockspec" >"$(basename "$rockspec")"
 done
-$rocks pack ./*.rockspec >"$work/log"
-$rocks --tree "$work/source" install ./mpengine-*.src.rock >"$work/log" 2>&1 || {
-    tail -30 "$work/log" >&2
-    exit 1
-}
+quiet $rocks pack ./*.rockspec
+quiet $rocks --tree "$work/source" install ./mpengine-*.src.rock
 use "$work/source" "packed sources"
 
 if [ "$(id -u)" = 0 ] && command -v mmdebstrap >/dev/null; then
-    chmod 755 "$work"
-    mmdebstrap --variant=apt --include=lua5.4,luarocks,gcc,libc6-dev,make,pkg-config,liblua5.4-dev,libuv1-dev \
-        --include=libcurl4-openssl-dev "${SUITE:-bookworm}" "$work/root" >"$work/log" 2>&1 || {
-        tail -30 "$work/log" >&2
-        exit 1
-    }
+    quiet mmdebstrap --variant=apt --include=lua5.4,luarocks,gcc,libc6-dev,make,pkg-config,liblua5.4-dev,libuv1-dev \
+        --include=libcurl4-openssl-dev "${SUITE:-bookworm}" "$work/root"
     cp -r ./mpengine-*.src.rock "$scripts" "$work/root/tmp/"
     unshare --mount --pid --fork --mount-proc="$work/root/proc" chroot "$work/root" sh -euc '
         cd /tmp
@@ -76,9 +68,9 @@ if [ "$(id -u)" = 0 ] && command -v mmdebstrap >/dev/null; then
             test -s command.txt && test -s stock.txt
         done
         test "$(mpengine -i </dev/null)" != ""
-        rock=$(luarocks --lua-version 5.4 show --rock-dir mpengine)
-        grep -qF "\"$rock/library\"" "$rock/luarc.json"
-    '
+        eval "$1"
+        test -s "$(sed -n "$2" .luarc.json)/mpengine.lua"
+    ' sh "$annotations" "$named"
     echo "rock: packed sources: used in a clean chroot"
 fi
 echo "rock: ok"
