@@ -152,8 +152,8 @@ describe("make install", function()
   it("puts the same into a rock, wherever that is: a packed one is installed elsewhere", function()
     local trees = { new_root(), new_root() }
     for _, tree in ipairs(trees) do
-      local ok = os.execute(("%s install-rock ROCK_PREFIX=%s ROCK_LIB=%s/lib ROCK_LUA=%s/lua ROCK_BIN=%s/bin >/dev/null")
-        :format(make, tree, tree, tree, tree))
+      local places = ("ROCK_PREFIX=%s ROCK_LIB=%s/lib ROCK_LUA=%s/lua ROCK_BIN=%s/bin"):format(tree, tree, tree, tree)
+      local ok = os.execute(make .. "install-rock " .. places .. " >/dev/null")
       assert.truthy(ok)
     end
     assert.truthy(files(trees[1]):find("./library/mpengine.lua\n", 1, true), files(trees[1]))
