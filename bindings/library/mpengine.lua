@@ -306,21 +306,21 @@ local Array = {}
 local Struct = {}
 
 --- A name, a type code, and for a field that is an array the number of its elements. "s16" stands for a text of at most
---- 16 bytes, and is the same as "c", 16.
----@alias mpengine.Field { [1]: string, [2]: mpengine.TypeCode|string, [3]?: integer }
+--- 16 bytes, and is the same as "c", 16. The type may be a struct.
+---@alias mpengine.Field { [1]: string, [2]: mpengine.TypeCode|string|mpengine.Struct|mpengine.Field[], [3]?: integer }
 
 --- The type of elements with fields, for Array and Value.
 ---@param fields mpengine.Field[]
 ---@return mpengine.Struct
 function mp.Struct(fields) end
 --- The fields in their order; offset is in bytes, from 0 on; count is absent for a field that is no array.
----@return { name: string, type: mpengine.TypeCode, count?: integer, offset: integer }[]
+---@return { name: string, type: mpengine.TypeCode|mpengine.Struct, count?: integer, offset: integer }[]
 function Struct:fields() end
 
---- An element of an array of structs, or the value of one: r.x reads a field, r.x = v writes it. It keeps the array, and
---- belongs to its process. A key that is no field raises.
+--- An element of an array of structs, the value of one, or a struct in it: r.x reads a field, r.x = v writes it. It keeps
+--- the array, and belongs to its process. A key that is no field raises.
 ---@class mpengine.StructRef
----@field [string] number|string|mpengine.FieldRef
+---@field [string] number|string|mpengine.FieldRef|mpengine.StructRef
 local StructRef = {}
 --- A copy of all fields, of one moment: waits for the lock of the array, if it has one.
 ---@async
@@ -358,10 +358,10 @@ function mp.Array(type, init) end
 function mp.RawArray(type, init) end
 --- A view of one field of all elements, which are structs; of a field that is an array, of its element k. Nothing is
 --- copied.
----@param name string
+---@param path string a name, or "at.x" for a field of a field
 ---@param k? integer
 ---@return mpengine.ArrayView
-function RawArray:field(name, k) end
+function RawArray:field(path, k) end
 --- The elements i to j, all by default, as a list.
 ---@param i? integer
 ---@param j? integer

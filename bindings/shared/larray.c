@@ -144,7 +144,8 @@ value_newindex(lua_State *L)
                           luaL_tolstring(L, 2, NULL));
     if (a.type->kind == LMPE_STRUCT) {
         lmpe_where where = {.call = lua_pushfstring(L, "%s: value", name_of(b))};
-        return lmpe_struct_write(L, 1, 3, lmpe_struct_of(a.type), 0, &where);
+        return lmpe_struct_write(L, &(lmpe_struct_place){.box = 1, .t = lmpe_struct_of(a.type)}, 3,
+                                 &where);
     }
     if (!lmpe_element_from(L, 3, a.type, &bits))
         return lmpe_element_refuse(L, 3, a.type, lua_pushfstring(L, "%s: value", name_of(b)));

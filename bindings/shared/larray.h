@@ -77,8 +77,9 @@ lmpe_array_put(lua_State *L, int idx, const lmpe_array *a, uint64_t i, const cha
 {
     uint64_t bits;
     if (a->type->kind == LMPE_STRUCT)
-        return lmpe_struct_write(L, 1, idx, lmpe_struct_of(a->type), i - 1,
-                                 &(lmpe_where){call, (lua_Integer)i});
+        return lmpe_struct_write(
+            L, &(lmpe_struct_place){.box = 1, .index = i - 1, .t = lmpe_struct_of(a->type)}, idx,
+            &(lmpe_where){.call = call, .element = (lua_Integer)i});
     if (!lmpe_element_from(L, idx, a->type, &bits))
         return lmpe_array_refuse(L, idx, a, call, (lua_Integer)i);
     lmpe_element_store(a->type, lmpe_array_at(a, i), bits);

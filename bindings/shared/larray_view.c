@@ -75,7 +75,7 @@ lmpe_array_view(lua_State *L)
                      "Array:view");
 }
 
-/* a:field(name [, k]) */
+/* a:field(path [, k]) */
 int
 lmpe_array_field(lua_State *L)
 {
@@ -84,9 +84,13 @@ lmpe_array_field(lua_State *L)
     if (!t)
         return luaL_error(L, "Array:field: the elements must be structs, not of type '%c'",
                           (int)b->extra);
-    const lmpe_field *f = lmpe_field_of(L, 2, t);
+    const lmpe_field *f = lmpe_field_at(L, 2, t);
     if (!f)
         return lmpe_field_unknown(L, 2, t, &(lmpe_where){.call = "Array:field"});
+    if (lmpe_field_struct(f))
+        return luaL_error(
+            L, "Array:field: field '%s' is a struct, it must be a field of that: '%s.%s'", f->name,
+            lua_tostring(L, 2), lmpe_field_struct(f)->fields[0].name);
     if (!f->count && !lua_isnoneornil(L, 3))
         return luaL_error(L, "Array:field: field '%s' is not an array: k must be absent", f->name);
     lua_Integer k = f->count ? lmpe_array_integer(L, 3, "Array:field", "k") : 1;
@@ -96,7 +100,7 @@ lmpe_array_field(lua_State *L)
     mpe_object *o = NULL;
     int rc, tries = 0;
     do
-        rc = mpe_field_view(b->S->e, b->o, f->name, (uint32_t)k - 1, &o);
+        rc = mpe_field_view(b->S->e, b->o, lua_tostring(L, 2), (uint32_t)k - 1, &o);
     while (lmpe_try_again(L, b->S, rc, &tries));
     return push_made(L, b, rc, o, "Array:field");
 }

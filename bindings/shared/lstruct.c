@@ -29,12 +29,18 @@ push_text(lua_State *L, const char *layout)
 {
     luaL_Buffer b;
     mpe_field f;
+    luaL_checkstack(L, 8, NULL);
     luaL_buffinit(L, &b);
     for (size_t i = 0; mpe_struct_field(layout, i, &f) == MPE_OK; i++) {
         luaL_addstring(&b, i ? ", " : "{");
         luaL_addlstring(&b, f.name.data, f.name.size);
         luaL_addstring(&b, ": ");
-        luaL_addchar(&b, f.type);
+        if (f.layout) {
+            push_text(L, f.layout);
+            luaL_addvalue(&b);
+        } else {
+            luaL_addchar(&b, f.type);
+        }
         if (f.count) {
             lua_pushfstring(L, "[%d]", (int)f.count);
             luaL_addvalue(&b);
@@ -77,6 +83,21 @@ number_type(lua_State *L, lmpe *S, lmpe_struct *t)
     S->structs->at[S->structs->count++] = t;
 }
 
+/* The type of a field. */
+static const lmpe_element *
+type_of(lua_State *L, lmpe *S, const mpe_field *f)
+{
+    const char *end = f->layout;
+    if (!end)
+        return lmpe_element_of(f->type);
+    for (int depth = 1; depth > 0; end++) /* a layout that was read has the brace */
+        depth += (*end == '{') - (*end == '}');
+    lua_pushlstring(L, f->layout, (size_t)(end - f->layout) - 1);
+    const lmpe_struct *t = lmpe_struct_of_layout(L, S, lua_tostring(L, -1));
+    lua_pop(L, 1);
+    return &t->as;
+}
+
 /* A new type, into the table of types on top. */
 static lmpe_struct *
 new_type(lua_State *L, lmpe *S, const char *layout)
@@ -88,11 +109,14 @@ new_type(lua_State *L, lmpe *S, const char *layout)
     lua_insert(L, -2); /* above it the table, which the names go to */
     t->as = (lmpe_element){.code = MPE_STRUCT, .size = (uint32_t)size, .kind = LMPE_STRUCT};
     t->fields_count = (uint32_t)n;
+    t->align = 1;
     for (size_t i = 0; i < n; i++) {
         mpe_field f;
         mpe_struct_field(layout, i, &f);
         lmpe_field *to = &t->fields[i];
-        *to = (lmpe_field){.offset = f.offset, .count = f.count, .type = lmpe_element_of(f.type)};
+        *to = (lmpe_field){.offset = f.offset, .count = f.count, .type = type_of(L, S, &f)};
+        uint32_t align = f.layout ? lmpe_field_struct(to)->align : f.size;
+        t->align = align > t->align ? align : t->align;
         lua_pushlstring(L, f.name.data, f.name.size);
         to->name = keep(L, &to->name_size);
     }
@@ -110,6 +134,7 @@ new_type(lua_State *L, lmpe *S, const char *layout)
 const lmpe_struct *
 lmpe_struct_of_layout(lua_State *L, lmpe *S, const char *layout)
 {
+    luaL_checkstack(L, 8, NULL);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &types_key);
     const lmpe_struct *t = lua_getfield(L, -1, layout) == LUA_TUSERDATA ? lua_touserdata(L, -1)
                                                                         : NULL;
@@ -140,6 +165,24 @@ lmpe_field_of(lua_State *L, int idx, const lmpe_struct *t)
         if (t->fields[i].name_size == size && memcmp(t->fields[i].name, name, size) == 0)
             return &t->fields[i];
     return NULL;
+}
+
+const lmpe_field *
+lmpe_field_at(lua_State *L, int idx, const lmpe_struct *t)
+{
+    const char *path = lua_type(L, idx) == LUA_TSTRING ? lua_tostring(L, idx) : "";
+    for (;;) {
+        size_t size = strcspn(path, ".");
+        lua_pushlstring(L, path, size);
+        const lmpe_field *f = lmpe_field_of(L, -1, t);
+        lua_pop(L, 1);
+        if (!f || path[size] == '\0')
+            return f;
+        t = lmpe_field_struct(f);
+        path += size + 1;
+        if (!t)
+            return NULL;
+    }
 }
 
 int
@@ -194,7 +237,7 @@ check_field_type(lua_State *L, int idx, const char *name, lua_Integer *count, co
     } else if (!s || size != 1 || lmpe_element_of(*s)->code != *s) {
         luaL_error(L,
                    "%s: field '%s': the type must be one of " LMPE_ELEMENT_CODES
-                   ", or s and a number of bytes, got %s",
+                   ", s and a number of bytes, or a struct, got %s",
                    call, name, s ? lua_pushfstring(L, "'%s'", s) : luaL_typename(L, idx));
     } else if (!lua_isnil(L, idx + 1)) {
         *count = lua_tointegerx(L, idx + 1, &whole);
@@ -208,33 +251,6 @@ check_field_type(lua_State *L, int idx, const char *name, lua_Integer *count, co
                    call, name, MPE_STRUCT_BYTES,
                    whole ? lua_pushfstring(L, "%I", *count) : luaL_tolstring(L, idx + 1, NULL));
     return *s;
-}
-
-/* Pushes the layout of the list at idx. */
-static const char *
-push_layout(lua_State *L, int idx, const char *call)
-{
-    lua_newtable(L);
-    int seen = lua_gettop(L);
-    lua_pushliteral(L, "");
-    lua_Integer n = luaL_len(L, idx), count;
-    for (lua_Integer i = 1; i <= n; i++) {
-        if (lua_geti(L, idx, i) != LUA_TTABLE)
-            luaL_error(L, "%s: field %I must be a table of a name and a type, got %s", call, i,
-                       luaL_typename(L, -1));
-        for (int k = 1; k <= 3; k++)
-            lua_geti(L, seen + 2, k);
-        const char *name = check_name(L, seen + 3, i, seen, call);
-        char type[2] = {check_field_type(L, seen + 4, name, &count, call), '\0'};
-        lua_pushfstring(L, count ? "%s%s%s:%s%I" : "%s%s%s:%s", lua_tostring(L, seen + 1),
-                        i > 1 ? "," : "", name, type, count);
-        lua_replace(L, seen + 1);
-        lua_settop(L, seen + 1);
-    }
-    lua_remove(L, seen);
-    if (n > 0 && mpe_struct_size(lua_tostring(L, -1)) == 0)
-        luaL_error(L, "%s: a struct must have at most %d bytes", call, MPE_STRUCT_BYTES);
-    return lua_tostring(L, -1);
 }
 
 static int
@@ -259,6 +275,59 @@ layout_of(lua_State *L, int idx)
     return layout;
 }
 
+static void push_layout(lua_State *L, int idx, int depth, const char *call);
+
+/* Pushes the layout of a field whose type, a table, is at idx. */
+static void
+push_inner_layout(lua_State *L, int idx, const char *name, int depth, const char *call)
+{
+    call = lua_pushfstring(L, "%s: field '%s'", call, name);
+    if (!lua_isnil(L, idx + 1))
+        luaL_error(L, "%s: a struct cannot have a number of elements", call);
+    if (depth == 0)
+        luaL_error(L, "%s: structs can be in each other at most %d times", call, MPE_STRUCT_DEPTH);
+    if (is_struct(L, idx))
+        lua_pushstring(L, layout_of(L, idx));
+    else if (lua_rawlen(L, idx) > 0)
+        push_layout(L, idx, depth - 1, call);
+    else
+        luaL_error(L, "%s: the list of its fields must not be empty", call);
+    lua_remove(L, -2);
+}
+
+/* Pushes the layout of the list at idx. */
+static void
+push_layout(lua_State *L, int idx, int depth, const char *call)
+{
+    luaL_checkstack(L, 20, NULL);
+    lua_newtable(L);
+    int seen = lua_gettop(L);
+    lua_pushliteral(L, "");
+    lua_Integer n = luaL_len(L, idx), count;
+    for (lua_Integer i = 1; i <= n; i++) {
+        if (lua_geti(L, idx, i) != LUA_TTABLE)
+            luaL_error(L, "%s: field %I must be a table of a name and a type, got %s", call, i,
+                       luaL_typename(L, -1));
+        for (int k = 1; k <= 3; k++)
+            lua_geti(L, seen + 2, k);
+        const char *name = check_name(L, seen + 3, i, seen, call);
+        lua_pushfstring(L, "%s%s%s:", lua_tostring(L, seen + 1), i > 1 ? "," : "", name);
+        if (lua_istable(L, seen + 4)) {
+            push_inner_layout(L, seen + 4, name, depth, call);
+            lua_pushfstring(L, "%s{%s}", lua_tostring(L, -2), lua_tostring(L, -1));
+        } else {
+            char type[2] = {check_field_type(L, seen + 4, name, &count, call), '\0'};
+            lua_pushfstring(L, count ? "%s%s%I" : "%s%s", lua_tostring(L, -1), type, count);
+        }
+        lua_replace(L, seen + 1);
+        lua_settop(L, seen + 1);
+    }
+    lua_remove(L, seen);
+    if (n > 0 && mpe_struct_size(lua_tostring(L, -1)) == 0)
+        luaL_error(L, "%s: a struct must have at most %d bytes, and %d structs in each other", call,
+                   MPE_STRUCT_BYTES, MPE_STRUCT_DEPTH);
+}
+
 const lmpe_struct *
 lmpe_struct_from(lua_State *L, lmpe *S, int idx, const char *call)
 {
@@ -267,7 +336,8 @@ lmpe_struct_from(lua_State *L, lmpe *S, int idx, const char *call)
         return lmpe_struct_of_layout(L, S, layout_of(L, idx));
     if (!lua_istable(L, idx) || lua_rawlen(L, idx) == 0)
         return NULL;
-    const lmpe_struct *t = lmpe_struct_of_layout(L, S, push_layout(L, idx, call));
+    push_layout(L, idx, MPE_STRUCT_DEPTH, call);
+    const lmpe_struct *t = lmpe_struct_of_layout(L, S, lua_tostring(L, -1));
     lua_pop(L, 1);
     return t;
 }
@@ -317,7 +387,10 @@ struct_fields(lua_State *L)
         lua_createtable(L, 0, 4);
         lua_pushstring(L, f->name);
         lua_setfield(L, -2, "name");
-        lua_pushlstring(L, &f->type->code, 1);
+        if (lmpe_field_struct(f))
+            lmpe_struct_push_type(L, lmpe_field_struct(f));
+        else
+            lua_pushlstring(L, &f->type->code, 1);
         lua_setfield(L, -2, "type");
         lua_pushinteger(L, f->offset);
         lua_setfield(L, -2, "offset");

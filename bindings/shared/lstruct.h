@@ -14,14 +14,15 @@ typedef struct lmpe_field {
     const char *name; /* kept by the type; the text of a Lua string */
     size_t name_size;
     uint32_t offset;
-    uint32_t count; /* elements of an array; 0: it is none */
-    const lmpe_element *type;
+    uint32_t count;           /* elements of an array; 0: it is none */
+    const lmpe_element *type; /* that of a struct: it is in this one */
 } lmpe_field;
 
 /* A type of structs. There is one for each layout, and it lives as long as the state. */
 typedef struct lmpe_struct {
     lmpe_element as; /* its class is LMPE_STRUCT; first, so that it is known by a pointer to this */
     uint32_t number; /* of this type in this state */
+    uint32_t align;  /* bytes */
     uint32_t fields_count;
     const char *layout, *text; /* for the engine; for people: "{x: d, name: c[16]}" */
     lmpe_field fields[];
@@ -66,10 +67,27 @@ lmpe_field_is_text(const lmpe_field *f)
 
 /* The field whose name is the string at idx, NULL: none. */
 const lmpe_field *lmpe_field_of(lua_State *L, int idx, const lmpe_struct *t);
-/* Where a value goes, for a message: "Array:set: element 3". */
+/* The same of a path, "x" or "at.x". */
+const lmpe_field *lmpe_field_at(lua_State *L, int idx, const lmpe_struct *t);
+/* The struct that the field is, NULL: it is a number, a text or an array. */
+static inline const lmpe_struct *
+lmpe_field_struct(const lmpe_field *f)
+{
+    return lmpe_struct_of(f->type);
+}
+
+static inline size_t
+lmpe_field_bytes(const lmpe_field *f)
+{
+    return (size_t)(f->count ? f->count : 1) * f->type->size;
+}
+
+/* Where a value goes, for a message: "Array:set: element 3: field 'at'". */
 typedef struct lmpe_where {
     const char *call;
-    lua_Integer element; /* 0: it is said by the call */
+    lua_Integer element;            /* 0: it is said by the call */
+    const struct lmpe_where *outer; /* and the field that is the struct: instead of these */
+    const lmpe_field *field;
 } lmpe_where;
 /* Pushes it. */
 const char *lmpe_push_where(lua_State *L, const lmpe_where *where);
@@ -84,11 +102,9 @@ void lmpe_struct_convert(lua_State *L, int idx, const lmpe_struct *t, void *to,
 /* The same for the elements of the list at idx, from 1 to n. */
 void lmpe_structs_convert(lua_State *L, int idx, const lmpe_struct *t, void *to, size_t n,
                           const char *call);
-/* Of the table at idx the fields that it has, for which chosen is set; and copies those of such an
- * element. */
+/* Of the table at idx the fields that it has: chosen is set for each byte of them. */
 void lmpe_struct_convert_some(lua_State *L, int idx, const lmpe_struct *t, void *to,
                               uint8_t *chosen, const lmpe_where *where);
-void lmpe_struct_merge(const lmpe_struct *t, void *to, const void *from, const uint8_t *chosen);
 /* Copies n elements to others, with bytes from one to the next; no number is torn. */
 void lmpe_structs_copy(const lmpe_struct *t, void *to, int64_t to_stride, const void *from,
                        int64_t from_stride, size_t n);
@@ -100,21 +116,27 @@ void lmpe_struct_push(lua_State *L, const lmpe_struct *t, const void *element);
 void lmpe_field_push(lua_State *L, const lmpe_field *f, const void *element);
 
 /* ---- whole elements: lstruct_whole.c. Each suspends the task until it has the lock of the array or
- * value at box, and is a tail call. The index is from 0 on ---- */
+ * value at box, and is a tail call ---- */
+
+/* An element of what is at box, or a struct in it. */
+typedef struct lmpe_struct_place {
+    int box;
+    uint64_t index;       /* from 0 on */
+    const lmpe_struct *t; /* its type */
+    uint32_t offset;      /* in the element */
+} lmpe_struct_place;
 
 /* Pushes a table. */
-int lmpe_struct_read(lua_State *L, int box, const lmpe_struct *t, uint64_t index);
+int lmpe_struct_read(lua_State *L, const lmpe_struct_place *from);
 /* Writes the value at idx, or the fields that the table at idx has. */
-int lmpe_struct_write(lua_State *L, int box, int idx, const lmpe_struct *t, uint64_t index,
-                      const lmpe_where *where);
-int lmpe_struct_update(lua_State *L, int box, int idx, const lmpe_struct *t, uint64_t index,
-                       const lmpe_where *where);
+int lmpe_struct_write(lua_State *L, const lmpe_struct_place *to, int idx, const lmpe_where *where);
+int lmpe_struct_update(lua_State *L, const lmpe_struct_place *to, int idx, const lmpe_where *where);
 
 /* ---- references: lstruct_ref.c ---- */
 
 /* Pushes a reference to an element of the array whose box is at idx. */
 int lmpe_struct_push_ref(lua_State *L, int idx, const lmpe_struct *t, void *element);
-/* The element that the reference at idx is of, when it is one to that type; NULL otherwise. */
+/* The struct that the reference at idx is of, when it is one of that type; NULL otherwise. */
 const void *lmpe_struct_referred(lua_State *L, int idx, const lmpe_struct *t);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lstruct_ref.c - references to an element that is a struct, and to a field of one that is an array.
+ * lstruct_ref.c - references to an element that is a struct, to a struct in it, and to a field that is
+ * an array.
  * They are private to a state and keep the array; an access is one load or store in its memory.
  */
 #include "base/llabel.h"
@@ -10,8 +11,9 @@ typedef struct lmpe_ref {
     const void *tag;     /* &ref_tag */
     const lmpe_box *box; /* of the array: the user value */
     const lmpe_struct *type;
-    const lmpe_field *field; /* NULL: of a whole element */
-    uint8_t *element;
+    const lmpe_field *field; /* NULL: of the whole struct */
+    uint8_t *element;        /* the struct */
+    uint32_t offset;         /* of it, in the element of the array */
 } lmpe_ref;
 
 #define METHODS lua_upvalueindex(3)
@@ -82,18 +84,46 @@ static uint64_t
 index_of(const lmpe_ref *r)
 {
     lmpe_array a = lmpe_array_look(r->box);
-    return (uint64_t)((r->element - a.data) / a.stride);
+    return (uint64_t)((r->element - r->offset - a.data) / a.stride);
+}
+
+/* Pushes the fields that lead from an element to the struct, behind what names the element. */
+static const char *
+push_path(lua_State *L, const lmpe_ref *r, const lmpe_where *element)
+{
+    const lmpe_struct *t = lmpe_struct_of(lmpe_element_of_box(r->box));
+    const char *path = lmpe_push_where(L, element);
+    for (uint32_t offset = r->offset; t != r->type;) {
+        const lmpe_field *f = t->fields;
+        while (!lmpe_field_struct(f) || offset - f->offset >= f->type->size)
+            f++;
+        offset -= f->offset;
+        t = lmpe_field_struct(f);
+        path = lua_pushfstring(L, "%s: field '%s'", path, f->name);
+    }
+    return path;
 }
 
 /* How a message about an assignment begins. */
 static lmpe_where
-where_of(const lmpe_ref *r)
+where_of(lua_State *L, const lmpe_ref *r)
 {
     int kind = mpe_handle_kind(r->box->h);
     lmpe_where where = {.call = mpe_kind_name(kind)};
     if (kind != MPE_KIND_VALUE && kind != MPE_KIND_RAW_VALUE)
         where.element = (lua_Integer)index_of(r) + 1;
-    return where;
+    if (r->type == lmpe_struct_of(lmpe_element_of_box(r->box)))
+        return where;
+    return (lmpe_where){.call = push_path(L, r, &where)};
+}
+
+/* The struct of a reference, and pushes its array. */
+static lmpe_struct_place
+push_place(lua_State *L, const lmpe_ref *r)
+{
+    lua_getiuservalue(L, 1, 1);
+    return (lmpe_struct_place){
+        .box = lua_gettop(L), .index = index_of(r), .t = r->type, .offset = r->offset};
 }
 
 /* ---- of a struct ---- */
@@ -105,20 +135,28 @@ struct_index(lua_State *L)
     lmpe_ref *r = check_ref(L);
     const lmpe_field *f = lmpe_field_of(L, 2, r->type);
     if (!f) {
-        lmpe_where where = where_of(r);
         lua_pushvalue(L, 2);
-        if (lua_rawget(L, METHODS) == LUA_TNIL)
+        if (lua_rawget(L, METHODS) == LUA_TNIL) {
+            lmpe_where where = where_of(L, r);
             lmpe_field_unknown(L, 2, r->type, &where);
+        }
         return 1;
     }
-    if (!f->count || lmpe_field_is_text(f)) {
+    int is_struct = lmpe_field_struct(f) != NULL;
+    if (!is_struct && (!f->count || lmpe_field_is_text(f))) {
         lmpe_field_push(L, f, r->element);
         return 1;
     }
-    lmpe_ref of_field = *r;
-    of_field.field = f;
+    lmpe_ref made = *r;
+    if (is_struct) {
+        made.type = lmpe_field_struct(f);
+        made.element += f->offset;
+        made.offset += f->offset;
+    } else {
+        made.field = f;
+    }
     lua_getiuservalue(L, 1, 1);
-    push_ref(L, &of_field, lua_gettop(L), &field_key);
+    push_ref(L, &made, lua_gettop(L), is_struct ? &struct_key : &field_key);
     return 1;
 }
 
@@ -128,14 +166,21 @@ struct_newindex(lua_State *L)
 {
     lmpe_ref *r = check_ref(L);
     const lmpe_field *f = lmpe_field_of(L, 2, r->type);
+    const lmpe_struct *inner = f ? lmpe_field_struct(f) : NULL;
     uint64_t bits;
-    if (f && !f->count && lmpe_element_from(L, 3, f->type, &bits)) {
+    if (f && !f->count && !inner && lmpe_element_from(L, 3, f->type, &bits)) {
         lmpe_element_store(f->type, r->element + f->offset, bits);
         return 0;
     }
-    lmpe_where where = where_of(r);
+    lmpe_where where = where_of(L, r);
     if (!f)
         return lmpe_field_unknown(L, 2, r->type, &where);
+    if (inner) {
+        lmpe_struct_place to = push_place(L, r);
+        to.t = inner;
+        to.offset += f->offset;
+        return lmpe_struct_write(L, &to, 3, &(lmpe_where){.outer = &where, .field = f});
+    }
     lmpe_field_assign(L, 3, f, r->element, &where);
     return 0;
 }
@@ -145,9 +190,8 @@ static int
 struct_get(lua_State *L)
 {
     const lmpe_ref *r = check_ref(L);
-    lua_settop(L, 1);
-    lua_getiuservalue(L, 1, 1);
-    return lmpe_struct_read(L, 2, r->type, index_of(r));
+    lmpe_struct_place from = push_place(L, r);
+    return lmpe_struct_read(L, &from);
 }
 
 /* r:set{ x = 1 } */
@@ -156,9 +200,8 @@ struct_set(lua_State *L)
 {
     const lmpe_ref *r = check_ref(L);
     lua_settop(L, 2);
-    lua_getiuservalue(L, 1, 1);
-    return lmpe_struct_update(L, 3, 2, r->type, index_of(r),
-                              &(lmpe_where){.call = "StructRef:set: argument #1"});
+    lmpe_struct_place to = push_place(L, r);
+    return lmpe_struct_update(L, &to, 2, &(lmpe_where){.call = "StructRef:set: argument #1"});
 }
 
 /* The next field for pairs: (r, name) -> name, value */
@@ -214,20 +257,34 @@ show_value(lua_State *L)
     lua_replace(L, -2);
 }
 
+/* Pushes {x = 1.0, at = {y = 2.0}}. */
+static void
+show_struct(lua_State *L, const lmpe_struct *t, const uint8_t *element)
+{
+    luaL_checkstack(L, 12, NULL);
+    lua_pushliteral(L, "{");
+    for (uint32_t i = 0; i < t->fields_count; i++) {
+        const lmpe_field *f = &t->fields[i];
+        lua_pushfstring(L, i ? ", %s = " : "%s = ", f->name);
+        if (lmpe_field_struct(f)) {
+            show_struct(L, lmpe_field_struct(f), element + f->offset);
+        } else {
+            lmpe_field_push(L, f, element);
+            show_value(L);
+        }
+        lua_concat(L, 3);
+    }
+    lua_pushliteral(L, "}");
+    lua_concat(L, 2);
+}
+
 /* mp.StructRef: {x = 1.0, id = 3} */
 static int
 struct_tostring(lua_State *L)
 {
     const lmpe_ref *r = check_ref(L);
-    lua_pushliteral(L, "mp.StructRef: {");
-    for (uint32_t i = 0; i < r->type->fields_count; i++) {
-        const lmpe_field *f = &r->type->fields[i];
-        lua_pushfstring(L, i ? ", %s = " : "%s = ", f->name);
-        lmpe_field_push(L, f, r->element);
-        show_value(L);
-        lua_concat(L, 3);
-    }
-    lua_pushliteral(L, "}");
+    lua_pushliteral(L, "mp.StructRef: ");
+    show_struct(L, r->type, r->element);
     lua_concat(L, 2);
     return 1;
 }
@@ -275,7 +332,7 @@ field_newindex(lua_State *L)
         lmpe_element_store(f->type, p, bits);
         return 0;
     }
-    lmpe_where where = where_of(r);
+    lmpe_where where = where_of(L, r);
     const char *call = lmpe_push_where(L, &where);
     if (!p)
         return luaL_error(

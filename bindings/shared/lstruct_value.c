@@ -11,6 +11,9 @@
 const char *
 lmpe_push_where(lua_State *L, const lmpe_where *where)
 {
+    if (where->outer)
+        return lua_pushfstring(L, "%s: field '%s'", lmpe_push_where(L, where->outer),
+                               where->field->name);
     return where->element ? lua_pushfstring(L, "%s: element %I", where->call, where->element)
                           : lua_pushstring(L, where->call);
 }
@@ -39,17 +42,34 @@ convert_list(lua_State *L, int idx, const lmpe_field *f, uint8_t *to, const lmpe
         luaL_error(L, "%s: field '%s' must be a list of %d elements, got %s",
                    lmpe_push_where(L, where), f->name, (int)f->count,
                    is_list ? lua_pushfstring(L, "one of %I", n) : lmpe_type_name(L, idx));
+    int value = lua_gettop(L) + 1;
     for (lua_Integer i = 1; i <= n; i++, to += f->type->size) {
         uint64_t bits;
         lua_geti(L, idx, i);
-        if (!lmpe_element_from(L, -1, f->type, &bits)) {
-            lmpe_push_where(L, where);
-            lua_pushfstring(L, "%s: field '%s': element %I", lua_tostring(L, -1), f->name, i);
-            lmpe_element_refuse(L, -3, f->type, lua_tostring(L, -1));
-        }
+        if (!lmpe_element_from(L, -1, f->type, &bits))
+            lmpe_element_refuse(L, value, f->type,
+                                lua_pushfstring(L, "%s: field '%s': element %I",
+                                                lmpe_push_where(L, where), f->name, i));
         lmpe_element_store(f->type, to, bits);
         lua_pop(L, 1);
     }
+}
+
+/* A value that is no number that fits. */
+static void
+convert_other(lua_State *L, int idx, const lmpe_field *f, uint8_t *to, const lmpe_where *where)
+{
+    if (lmpe_field_struct(f))
+        lmpe_struct_convert(L, idx, lmpe_field_struct(f), to,
+                            &(lmpe_where){.outer = where, .field = f});
+    else if (lmpe_field_is_text(f))
+        convert_text(L, idx, f, to, where);
+    else if (f->count)
+        convert_list(L, idx, f, to, where);
+    else
+        lmpe_element_refuse(
+            L, idx, f->type,
+            lua_pushfstring(L, "%s: field '%s'", lmpe_push_where(L, where), f->name));
 }
 
 /* The value at idx to a field of a struct. */
@@ -57,18 +77,10 @@ static void
 convert_field(lua_State *L, int idx, const lmpe_field *f, uint8_t *element, const lmpe_where *where)
 {
     uint64_t bits;
-    idx = lua_absindex(L, idx);
-    if (lmpe_field_is_text(f)) {
-        convert_text(L, idx, f, element + f->offset, where);
-    } else if (f->count) {
-        convert_list(L, idx, f, element + f->offset, where);
-    } else if (lmpe_element_from(L, idx, f->type, &bits)) {
+    if (!f->count && !lmpe_field_struct(f) && lmpe_element_from(L, idx, f->type, &bits))
         lmpe_element_store(f->type, element + f->offset, bits);
-    } else {
-        lmpe_push_where(L, where);
-        lmpe_element_refuse(L, idx, f->type,
-                            lua_pushfstring(L, "%s: field '%s'", lua_tostring(L, -1), f->name));
-    }
+    else
+        convert_other(L, lua_absindex(L, idx), f, element + f->offset, where);
 }
 
 /* The field of the key at idx of a table. Keys are names or, of a list, places. */
@@ -106,7 +118,7 @@ convert_present(lua_State *L, int idx, const lmpe_struct *t, void *to, uint8_t *
         const lmpe_field *f = field_of_key(L, -2, t, listed, where);
         convert_field(L, -1, f, to, where);
         if (chosen)
-            chosen[f - t->fields] = 1;
+            memset(chosen + f->offset, 1, lmpe_field_bytes(f));
     }
     return n;
 }
@@ -170,19 +182,18 @@ lmpe_structs_convert(lua_State *L, int idx, const lmpe_struct *t, void *to, size
 
 /* ---- shared memory ---- */
 
-/* Elements are copied by words, as array_store.c of the engine does: a word is as large as their
- * alignment allows, so each number is inside one. */
+/* Elements are copied by words of their alignment: each number is inside one. */
 static const lmpe_element *
-word_of(size_t size)
+word_of(const lmpe_struct *t)
 {
-    return lmpe_element_of(size % 8 == 0 ? 'Q' : size % 4 == 0 ? 'I' : size % 2 == 0 ? 'H' : 'B');
+    return lmpe_element_of(t->align == 8 ? 'Q' : t->align == 4 ? 'I' : t->align == 2 ? 'H' : 'B');
 }
 
 void
 lmpe_structs_copy(const lmpe_struct *t, void *to, int64_t to_stride, const void *from,
                   int64_t from_stride, size_t n)
 {
-    const lmpe_element *word = word_of(t->as.size);
+    const lmpe_element *word = word_of(t);
     uint8_t *p = to;
     const uint8_t *q = from;
     for (size_t i = 0; i < n; i++, p += to_stride, q += from_stride)
@@ -197,19 +208,11 @@ copy_field(const lmpe_field *f, uint8_t *to, const uint8_t *from)
 }
 
 void
-lmpe_struct_merge(const lmpe_struct *t, void *to, const void *from, const uint8_t *chosen)
-{
-    for (uint32_t i = 0; i < t->fields_count; i++)
-        if (chosen[i])
-            copy_field(&t->fields[i], to, from);
-}
-
-void
 lmpe_field_assign(lua_State *L, int idx, const lmpe_field *f, void *element,
                   const lmpe_where *where)
 {
     uint64_t room[32];
-    size_t bytes = f->offset + (size_t)(f->count ? f->count : 1) * f->type->size;
+    size_t bytes = f->offset + lmpe_field_bytes(f);
     int top = lua_gettop(L);
     idx = lua_absindex(L, idx);
     void *value = bytes <= sizeof room ? room : lua_newuserdatauv(L, bytes, 0);
@@ -224,7 +227,9 @@ void
 lmpe_field_push(lua_State *L, const lmpe_field *f, const void *element)
 {
     const uint8_t *p = (const uint8_t *)element + f->offset;
-    if (lmpe_field_is_text(f)) {
+    if (lmpe_field_struct(f)) {
+        lmpe_struct_push(L, lmpe_field_struct(f), p);
+    } else if (lmpe_field_is_text(f)) {
         size_t size = f->count;
         while (size > 0 && p[size - 1] == 0)
             size--;
@@ -239,6 +244,7 @@ lmpe_field_push(lua_State *L, const lmpe_field *f, const void *element)
 void
 lmpe_struct_push(lua_State *L, const lmpe_struct *t, const void *element)
 {
+    luaL_checkstack(L, 8, NULL);
     lua_createtable(L, 0, (int)t->fields_count);
     for (uint32_t i = 0; i < t->fields_count; i++) {
         lmpe_field_push(L, &t->fields[i], element);

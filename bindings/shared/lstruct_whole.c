@@ -9,31 +9,30 @@
 
 #include <string.h>
 
-enum step { LOAD, STORE, COPY, UPDATE };
+enum step { LOAD, STORE, UPDATE };
 
 /* One of them, in private memory. */
 typedef struct whole {
     enum step step;
-    const lmpe_struct *type;
-    mpe_object *o;      /* what has the element */
-    uint64_t index;     /* of it, from 0 on */
-    lmpe_box *lock;     /* whose lock; NULL: there is none */
-    const void *source; /* COPY: the element in shared memory */
-    uint8_t *value;     /* size bytes */
-    uint8_t *old;       /* UPDATE: as many, of the element as it is */
-    uint8_t *chosen;    /* UPDATE: for each field, is it to be changed? */
+    lmpe_struct_place at; /* which element; in it, the struct that is asked for */
+    size_t size;          /* bytes of the element */
+    mpe_object *o;        /* what has it */
+    lmpe_box *lock;       /* whose lock; NULL: there is none */
+    const void *source;   /* the struct in shared memory that is the value; NULL: it is there */
+    uint8_t *value;       /* size bytes */
+    uint8_t *old;         /* UPDATE: as many, of the element as it is */
+    uint8_t *chosen;      /* UPDATE: for each byte, is it to be changed? */
 } whole;
 
-/* An element has at least a byte for each field, so that much is enough for each of the three. */
-#define PARTS 3
+#define PARTS 3  /* value, old, chosen */
 #define ROOM 256 /* bytes of an element for which there is room on the C stack */
 
 static void
 place(whole *w, void *memory)
 {
     w->value = memory;
-    w->old = w->value + w->type->as.size;
-    w->chosen = w->old + w->type->as.size;
+    w->old = w->value + w->size;
+    w->chosen = w->old + w->size;
 }
 
 /* ---- with the lock ---- */
@@ -42,16 +41,17 @@ static int
 take_step(mpe_engine *e, const whole *w)
 {
     if (w->step == LOAD)
-        return mpe_struct_load(e, w->o, w->index, w->value);
-    if (w->step == COPY)
-        lmpe_structs_copy(w->type, w->value, 0, w->source, 0, 1);
-    if (w->step != UPDATE)
-        return mpe_struct_store(e, w->o, w->index, w->value);
-    int rc = mpe_struct_load(e, w->o, w->index, w->old);
+        return mpe_struct_load(e, w->o, w->at.index, w->value);
+    if (w->source)
+        lmpe_structs_copy(w->at.t, w->value + w->at.offset, 0, w->source, 0, 1);
+    if (w->step == STORE)
+        return mpe_struct_store(e, w->o, w->at.index, w->value);
+    int rc = mpe_struct_load(e, w->o, w->at.index, w->old);
     if (rc != MPE_OK)
         return rc;
-    lmpe_struct_merge(w->type, w->old, w->value, w->chosen);
-    return mpe_struct_store(e, w->o, w->index, w->old);
+    for (size_t i = 0; i < w->size; i++)
+        w->old[i] = w->chosen[i] ? w->value[i] : w->old[i];
+    return mpe_struct_store(e, w->o, w->at.index, w->old);
 }
 
 static int
@@ -61,7 +61,7 @@ finish(lua_State *L, const whole *w, int rc)
         return lmpe_raise(L, rc, "Array");
     if (w->step != LOAD)
         return 0;
-    lmpe_struct_push(L, w->type, w->value);
+    lmpe_struct_push(L, w->at.t, w->value + w->at.offset);
     return 1;
 }
 
@@ -92,11 +92,10 @@ acquired(lua_State *L, int status, lua_KContext at)
 static int
 wait_for_lock(lua_State *L, const whole *w, int lock)
 {
-    size_t size = w->type->as.size;
-    whole *kept = lua_newuserdatauv(L, sizeof *kept + PARTS * size, 0);
+    whole *kept = lua_newuserdatauv(L, sizeof *kept + PARTS * w->size, 0);
     int at = lua_gettop(L);
     *kept = *w;
-    place(kept, memcpy(kept + 1, w->value, PARTS * size));
+    place(kept, memcpy(kept + 1, w->value, PARTS * w->size));
     luaL_getmetafield(L, lock, "methods");
     lua_getfield(L, -1, "acquire");
     lua_pushvalue(L, lock);
@@ -121,9 +120,9 @@ push_lock(lua_State *L, int box)
 }
 
 static int
-take(lua_State *L, whole *w, int box)
+take(lua_State *L, whole *w)
 {
-    int lock = push_lock(L, box);
+    int lock = push_lock(L, w->at.box);
     if (!lock)
         return finish(L, w, take_step(lmpe_self(L)->e, w));
     w->lock = lua_touserdata(L, lock);
@@ -139,48 +138,44 @@ take(lua_State *L, whole *w, int box)
 
 /* In the given room, or on the stack of L. */
 static whole
-whole_of(lua_State *L, int box, const lmpe_struct *t, uint64_t index, uint64_t *room)
+whole_of(lua_State *L, const lmpe_struct_place *at, enum step step, uint64_t *room)
 {
-    size_t size = t->as.size;
+    const lmpe_box *b = lua_touserdata(L, at->box);
+    size_t size = lmpe_element_of_box(b)->size;
     void *p = size <= ROOM ? room : lua_newuserdatauv(L, PARTS * size, 0);
-    whole w = {.type = t, .o = ((lmpe_box *)lua_touserdata(L, box))->o, .index = index};
+    whole w = {.step = step, .at = *at, .size = size, .o = b->o};
     place(&w, memset(p, 0, PARTS * size)); /* also between the fields */
     return w;
 }
 
 int
-lmpe_struct_read(lua_State *L, int box, const lmpe_struct *t, uint64_t index)
+lmpe_struct_read(lua_State *L, const lmpe_struct_place *from)
 {
     uint64_t room[PARTS * ROOM / 8];
-    box = lua_absindex(L, box);
-    whole w = whole_of(L, box, t, index, room);
-    w.step = LOAD;
-    return take(L, &w, box);
+    whole w = whole_of(L, from, LOAD, room);
+    return take(L, &w);
 }
 
 int
-lmpe_struct_write(lua_State *L, int box, int idx, const lmpe_struct *t, uint64_t index,
-                  const lmpe_where *where)
+lmpe_struct_write(lua_State *L, const lmpe_struct_place *to, int idx, const lmpe_where *where)
 {
     uint64_t room[PARTS * ROOM / 8];
-    box = lua_absindex(L, box);
-    idx = lua_absindex(L, idx);
-    whole w = whole_of(L, box, t, index, room);
-    w.source = lmpe_struct_referred(L, idx, t);
-    w.step = w.source ? COPY : STORE;
+    whole w = whole_of(L, to, STORE, room);
+    if (to->t->as.size < w.size) { /* the rest stays */
+        w.step = UPDATE;
+        memset(w.chosen + to->offset, 1, to->t->as.size);
+    }
+    w.source = lmpe_struct_referred(L, idx, to->t);
     if (!w.source)
-        lmpe_struct_convert(L, idx, t, w.value, where);
-    return take(L, &w, box);
+        lmpe_struct_convert(L, idx, to->t, w.value + to->offset, where);
+    return take(L, &w);
 }
 
 int
-lmpe_struct_update(lua_State *L, int box, int idx, const lmpe_struct *t, uint64_t index,
-                   const lmpe_where *where)
+lmpe_struct_update(lua_State *L, const lmpe_struct_place *to, int idx, const lmpe_where *where)
 {
     uint64_t room[PARTS * ROOM / 8];
-    box = lua_absindex(L, box);
-    whole w = whole_of(L, box, t, index, room);
-    w.step = UPDATE;
-    lmpe_struct_convert_some(L, idx, t, w.value, w.chosen, where);
-    return take(L, &w, box);
+    whole w = whole_of(L, to, UPDATE, room);
+    lmpe_struct_convert_some(L, idx, to->t, w.value + to->offset, w.chosen + to->offset, where);
+    return take(L, &w);
 }

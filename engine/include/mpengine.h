@@ -583,7 +583,8 @@ MPE_API int mpe_array_view(mpe_engine *e, mpe_object *o, const mpe_part *part, m
 MPE_API mpe_handle mpe_array_whole(mpe_engine *e, mpe_object *o);
 
 /* Elements may be structs, with the offsets and the size that a C compiler gives them. A layout is
- * a text: for each field name:type, or name:typeN for an array of N, with commas between them.
+ * a text: for each field name:type, or name:typeN for an array of N, with commas between them. The
+ * type may be a struct: its layout in braces, as in "at:{x:d,y:d},id:i".
  *
  *     struct point { double x, y; int id; char name[16]; };
  *     mpe_struct_create(e, "x:d,y:d,id:i,name:c16", 1000, 0, 0, &points);
@@ -595,16 +596,20 @@ MPE_API mpe_handle mpe_array_whole(mpe_engine *e, mpe_object *o);
  * mpe_array_add and mpe_array_exchange take only views of its fields. */
 #define MPE_STRUCT 'S'             /* the type of such elements */
 #define MPE_STRUCT_BYTES (1 << 24) /* the greatest size of one */
+#define MPE_STRUCT_DEPTH 16        /* structs may be in structs that are in structs ... */
 typedef struct mpe_field {
     mpe_bytes name;
-    uint32_t offset; /* bytes from the start of the struct */
-    uint32_t count;  /* elements; 0: it is no array */
-    char type;
+    uint32_t offset;    /* bytes from the start of the struct */
+    uint32_t count;     /* elements; 0: it is no array */
+    uint32_t size;      /* bytes of an element */
+    char type;          /* MPE_STRUCT: one in this one */
+    const char *layout; /* of that one, up to its brace, for mpe_struct_field; else NULL */
 } mpe_field;
 /* Returns the bytes of a struct; 0: the layout is none.  Threads: any. */
 MPE_API size_t mpe_struct_size(const char *layout);
 /* Reads a field, by its place from 0 on.
- * Ownership: the name is a part of the layout.  Threads: any.  Errors: ERANGE (no such), EINVAL. */
+ * Ownership: name and layout are parts of the layout.  Threads: any.
+ * Errors: ERANGE (no such), EINVAL. */
 MPE_API int mpe_struct_field(const char *layout, size_t index, mpe_field *out);
 /* Makes an array of length zeroed structs; columns: of each row, 0: one dimension.
  * Ownership: the caller holds it and must mpe_drop it.
@@ -622,10 +627,10 @@ MPE_API int mpe_struct_load(mpe_engine *e, mpe_object *o, uint64_t index, void *
  * Errors: ETYPE (no structs), ERANGE (no such element). */
 MPE_API int mpe_struct_store(mpe_engine *e, mpe_object *o, uint64_t index, const void *value);
 /* Makes a view of one field of all structs of an array or a view: of a field that is an array, the
- * element at an index from 0 on.
+ * element at an index from 0 on. The path is a name, or "at.x" for a field of a field.
  * Ownership: the caller holds it and must mpe_drop it.
- * Errors: ETYPE (no structs), ERANGE (no such field or index), EARENA, ENOMEM. */
-MPE_API int mpe_field_view(mpe_engine *e, mpe_object *o, const char *name, uint32_t index,
+ * Errors: ETYPE (no structs, or the field is one), ERANGE (no such field or index), EARENA, ENOMEM. */
+MPE_API int mpe_field_view(mpe_engine *e, mpe_object *o, const char *path, uint32_t index,
                            mpe_object **out);
 
 /* Calculations with the elements of arrays and views of numbers. A number is an int64_t for the

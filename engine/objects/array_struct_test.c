@@ -63,6 +63,21 @@ TEST(what_is_no_layout_is_refused)
         "x:c16777217",
         " x:d",
         "x:d ",
+        "x:{",
+        "x:{}",
+        "x:{y:d",
+        "x:{y:d}}",
+        "x:{y:d}3",
+        "x:{y:d}z:d",
+        "x:{y:d},",
+        "x:{,y:d}",
+        "x:{y:d,}",
+        "x:{y:d,y:i}",
+        "x:{y:d},x:{y:d}",
+        "x:{y:d},z:i,x:i",
+        "x:{y:c16777216},z:c",
+        "x:d}",
+        "a:{a:{a:{a:{a:{a:{a:{a:{a:{a:{a:{a:{a:{a:{a:{a:{a:{a:d}}}}}}}}}}}}}}}}}",
     };
     mpe_engine *e = mpe_test_engine(0);
     mpe_field f;
@@ -76,6 +91,61 @@ TEST(what_is_no_layout_is_refused)
     EXPECT_EQ(mpe_struct_create(e, "x:d", 7, 2, 0, &o), MPE_EINVAL);
     EXPECT_EQ(mpe_struct_create(e, "x:d", UINT64_MAX / 8, 0, 0, &o), MPE_EARENA);
     EXPECT_EQ(mpe_struct_create(e, "x:c16777216", UINT64_MAX >> 9, 0, 0, &o), MPE_EARENA);
+    EXPECT(o == NULL);
+    mpe_close(e);
+}
+
+struct leg {
+    short at[2];
+    char foot;
+};
+struct body {
+    char tag;
+    struct leg left;
+    struct {
+        float weight;
+        struct leg leg;
+        double x;
+    } rest;
+    char last;
+};
+#define LEG "{at:h2,foot:c}"
+#define BODY "tag:c,left:" LEG ",rest:{weight:f,leg:" LEG ",x:d},last:c"
+
+TEST(a_struct_in_a_struct_lies_as_in_c)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_field f;
+    mpe_object *a, *x, *y, *o = NULL;
+    double sum;
+    int64_t n;
+    EXPECT_EQ(mpe_struct_size(BODY), sizeof(struct body));
+    EXPECT_EQ(mpe_struct_size("a:b,b:{c:b,d:{e:h}}"), 6);
+    EXPECT_EQ(mpe_struct_size("a:{a:{a:{a:{a:{a:{a:{a:{a:{a:d}}}}}}}}}"), 8);
+    EXPECT_OK(mpe_struct_field(BODY, 1, &f));
+    EXPECT(f.offset == offsetof(struct body, left) && f.size == sizeof(struct leg));
+    EXPECT(f.type == MPE_STRUCT && f.count == 0);
+    EXPECT_OK(mpe_struct_field(f.layout, 1, &f));
+    EXPECT(f.offset == offsetof(struct leg, foot) && f.type == 'c' && f.layout == NULL);
+    EXPECT_OK(mpe_struct_field(BODY, 2, &f));
+    EXPECT(f.offset == offsetof(struct body, rest) && f.size == sizeof(((struct body *)0)->rest));
+    EXPECT_EQ(mpe_struct_field(f.layout, 3, &f), MPE_ERANGE);
+    EXPECT_OK(mpe_struct_field(BODY, 3, &f));
+    EXPECT_EQ(f.offset, offsetof(struct body, last));
+
+    REQUIRE_OK(mpe_struct_create(e, BODY, 20, 0, MPE_ARRAY_RAW, &a));
+    struct body *p = mpe_array_data(e, a, NULL, NULL);
+    for (int i = 0; i < 20; i++)
+        p[i].rest.x = i, p[i].rest.leg.at[1] = (short)(2 * i);
+    REQUIRE_OK(mpe_field_view(e, a, "rest.x", 0, &x));
+    REQUIRE_OK(mpe_field_view(e, a, "rest.leg.at", 1, &y));
+    EXPECT_OK(mpe_array_sum(e, x, &sum));
+    EXPECT_OK(mpe_array_sum(e, y, &n));
+    EXPECT(sum == 190 && n == 380);
+    static const char *const none[] = {"rest.z", "rest.", "tag.x", "left.at.x", ".left", "rest..x"};
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+        EXPECT_EQ(mpe_field_view(e, a, none[i], 0, &o), MPE_ERANGE);
+    EXPECT_EQ(mpe_field_view(e, a, "rest.leg", 0, &o), MPE_ETYPE);
     EXPECT(o == NULL);
     mpe_close(e);
 }
