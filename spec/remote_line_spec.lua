@@ -100,6 +100,38 @@ describe("over a bad line", function()
     ]], { timeout = 120 })
   end)
 
+  it("tasks that are cancelled before they have arrived are not submitted", function()
+    ok([[
+      local pool, path = m:Pool(), DIR .. "/ran_cancelled"
+      local first = pool:apply_async("jobs.note", { path, 0 })
+      until_true(function() return pool:stats().ready == 1 end)
+      local once = keys "once:*"[1]:match ":(once:.*)$"
+      local function steps() return hash_size(once) end
+      local function submitted()
+        local r = mp.subprocess.run{ "redis-cli", "-s", DIR .. "/socket", "HGET", "mp:{" .. NAMESPACE .. "}:counts",
+          "default submitted" }
+        return tonumber(r.stdout)
+      end
+      line "hold"
+      local results, cancels = {}, {}
+      for i = 1, 5 do results[i] = pool:apply_async("jobs.note", { path, i }) end
+      co.sleep(0) -- the first of them is a step, the others one more
+      for i = 1, 5 do
+        if i ~= 3 then cancels[i] = co.spawn(function() return results[i]:cancel() end) end
+      end
+      co.sleep(0)
+      line "cut"
+      line "calm"
+      for _, t in pairs(cancels) do eq(t:get(20), true) end
+      until_true(function() co.sleep(0.01) return steps() == 3 end)
+      eq(submitted(), 2)
+      local w = worker(URL)
+      eq({ first:get(20), results[3]:get(20) }, { 0, 3 })
+      eq(counts(path), { ["0"] = 1, ["3"] = 1 })
+      w:kill()
+    ]], { timeout = 60 })
+  end)
+
   it("locks exclude, and neither they nor semaphores lose anything", function()
     support.since("5.4.3", "lets a wait in a close handler end only after those that began later")
     ok([[

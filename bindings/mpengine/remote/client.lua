@@ -111,16 +111,16 @@ end
 --- The reply to a command. A command that is safe to repeat is repeated after an outage. Another one may have been
 --- carried out when its reply is lost, and the error says so.
 ---@param safe boolean
----@param words (string|number)[]
+---@param words (string|number)[]|fun(): (string|number)[] a function makes those of a safe command each time it is sent
 ---@param deadline number? when to give up; else after `timeout`
 ---@param reply mpengine.remote.Reply? of Client:begin
 function Client:command(safe, words, deadline, reply)
-    local bytes = core.redis_command(words)
+    local bytes = type(words) == "table" and core.redis_command(words)
     local limit = deadline or core.now() + self.timeout
     local attempts
     while true do
         local conn = self:connected("commands", limit)
-        reply = reply or conn:ask(bytes, 1)[1]
+        reply = reply or conn:ask(bytes or core.redis_command(words()), 1)[1]
         local heard = conn:wait(reply, limit)
         if heard and not reply.lost then
             local ok, value = answer(self, reply)
@@ -253,19 +253,25 @@ end
 return 1
 ]]
 
+--- The words of a command that runs a script the server has.
+local function addressed(self, script, words)
+    words[1], words[2], words[3], words[4] = "EVALSHA", script.digest, 1, self.prefix
+    return words
+end
+
 --- The result of a script.
 ---@param safe boolean as for command
 ---@param script mpengine.remote.Script
----@param words (string|number)[] its arguments, from client.WORDS + 1 on
+---@param words (string|number)[]|fun(): (string|number)[] its arguments, from client.WORDS + 1 on; as for command
 ---@param reply mpengine.remote.Reply? of Client:begin
 function Client:evaluate(safe, script, words, reply)
-    words[1], words[3], words[4] = "EVALSHA", 1, self.prefix
+    local all = type(words) == "table" and words or function() return addressed(self, script, words()) end
     while true do
         if not script.digest then
             script.digest = self:command(true, { "SCRIPT", "LOAD", script.text })
         end
-        words[2] = script.digest
-        local ok, value = pcall(self.command, self, safe, words, nil, reply)
+        if all == words then addressed(self, script, words) end
+        local ok, value = pcall(self.command, self, safe, all, nil, reply)
         if ok then return value end
         reply = nil
         -- A server that was started again does not have it.
@@ -288,8 +294,7 @@ end
 ---@param words (string|number)[]
 ---@return mpengine.remote.Reply
 function Client:begin(script, words)
-    words[1], words[2], words[3], words[4] = "EVALSHA", script.digest, 1, self.prefix
-    return self.connections.commands:send(core.redis_command(words))
+    return self.connections.commands:send(core.redis_command(addressed(self, script, words)))
 end
 
 --- The same with the arguments as such.

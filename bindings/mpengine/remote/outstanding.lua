@@ -17,6 +17,7 @@ local outstanding = {}
 local BYTES <const> = 1 << 20 -- of the tasks of one script, unless one has more
 local WINDOW <const> = 4      -- scripts that submit, sent before the first of them is answered
 local HEADS <const> = 256     -- heads of tasks that are kept
+local OVER <const> = 32       -- steps that are over, until the server is told
 local PRIORITIES <const> = { high = 0, normal = 1, low = 2 }
 
 
@@ -76,14 +77,16 @@ local function listen(c)
     end)
 end
 
---- A step that submits tasks: its words for the server, its number, and the numbers of steps that it says are over.
---- Nil when there are none.
-local function step_of(pool, numbers)
-    local c = pool.client
-    local words, n = { "", "", "", "", pool.queue, c.id, c:lease_ms(), "", "" }, 9
+--- The words of a step for the server, of those tasks that have not ended; made anew each time that they are sent, so
+--- that a task that was cancelled meanwhile does not come back.
+local function words_of(step)
+    local pool = step.pool
+    local c, again = pool.client, step.again and 1 or 0
+    local words, n = { "", "", "", "", pool.queue, c.id, c:lease_ms(), step.number, step.over, again }, 10
     local group, count = nil, 0
     local tail, delay
-    for _, number in ipairs(numbers) do
+    step.again = true
+    for _, number in ipairs(step.numbers) do
         local task = c.tasks[number]
         if task then
             if task.tail ~= tail or task.delay ~= delay then
@@ -94,27 +97,42 @@ local function step_of(pool, numbers)
             end
             words[n + 1], words[n + 2] = id_of(pool, number), task.bytes
             n, count = n + 2, count + 1
-            if delay then task.delay = nil end
+            step.has_delay = step.has_delay or delay
         end
     end
-    if not group then return nil end
-    words[group] = count
-    local step = { numbers = numbers, words = words, number = c:number(), over = c:take_over() }
-    words[8], words[9] = step.number, table.concat(step.over, " ")
-    return step
+    if group then words[group] = count end
+    return words
 end
 
---- Submits tasks in one step, or waits for the answer to one that has been sent.
-local function submit(pool, numbers, step)
+local function has_any(c, numbers)
+    for _, number in ipairs(numbers) do
+        if c.tasks[number] then return true end
+    end
+    return false
+end
+
+--- A step that submits tasks; nil when all have ended. `again`: the server may know some of them.
+local function step_of(pool, numbers, again)
     local c = pool.client
-    step = step or step_of(pool, numbers)
-    if not step then return end
-    local ok, err = pcall(c.evaluate, c, true, scripts.SUBMIT, step.words, step.reply)
+    if not has_any(c, numbers) then return nil end
+    local taken = #c.ended >= OVER and c:take_over() or {}
+    return { pool = pool, numbers = numbers, again = again, number = c:number(), taken = taken,
+        over = table.concat(taken, " ") }
+end
+
+--- Submits the tasks of a step, or waits for the answer when it has been sent.
+local function submit(step)
+    local c = step.pool.client
+    local ok, err = pcall(c.evaluate, c, true, scripts.SUBMIT, function() return words_of(step) end, step.reply)
     if not ok then
-        c:untold(step.over)
+        c:untold(step.taken)
         error(err, 0)
     end
     c:over(step.number)
+    for _, number in ipairs(step.has_delay and step.numbers or {}) do
+        local task = c.tasks[number]
+        if task then task.delay = nil end
+    end
 end
 
 --- They cannot be submitted: each fails with the reason.
@@ -129,9 +147,9 @@ local function fail(pool, numbers, err)
     end
 end
 
-local function submit_or_fail(pool, numbers, step)
-    local ok, err = pcall(submit, pool, numbers, step)
-    if not ok then fail(pool, numbers, err) end
+local function submit_or_fail(step)
+    local ok, err = pcall(submit, step)
+    if not ok then fail(step.pool, step.numbers, err) end
 end
 
 --- The next tasks that go in one step, taken from those that wait.
@@ -155,36 +173,36 @@ local function begin(pool)
     if pool.sending >= WINDOW or not c:may_begin(scripts.SUBMIT) then return end
     local step = step_of(pool, take_batch(pool))
     if not step then return end
-    step.reply = c:begin(scripts.SUBMIT, step.words)
+    step.reply = c:begin(scripts.SUBMIT, words_of(step))
     pool.sending = pool.sending + 1
     table.insert(pool.begun, step)
 end
 
 --- Submits while other steps are on their way.
-local function submit_beside(pool, numbers, step)
+local function submit_beside(step)
+    local pool = step.pool
     core.spawn(function()
-        submit_or_fail(pool, numbers, step)
+        submit_or_fail(step)
         pool.sending = pool.sending - 1
         pool.sent:wake()
     end)
 end
 
---- A task that submits what calls have asked for before it runs. The words of a step are made when it is sent, so that
---- it has no tasks that are cancelled before.
+--- A task that submits what calls have asked for before it runs.
 local function flush(pool)
     local out = pool.out
     while pool.begun[1] or out.first <= out.last do
         local step = table.remove(pool.begun, 1)
         if step then
-            submit_beside(pool, step.numbers, step)
+            submit_beside(step)
         else
             while pool.sending >= WINDOW do pool.sent:wait() end
-            local batch = take_batch(pool)
-            if out.first > out.last then
-                submit_or_fail(pool, batch)
-            else
+            step = step_of(pool, take_batch(pool))
+            if step and out.first > out.last then
+                submit_or_fail(step)
+            elseif step then
                 pool.sending = pool.sending + 1
-                submit_beside(pool, batch)
+                submit_beside(step)
             end
         end
     end
@@ -206,7 +224,8 @@ local function look_for_lost(pool, numbers)
             task.missed = true
         end
     end
-    submit(pool, lost)
+    local step = step_of(pool, lost, true)
+    if step then submit(step) end
 end
 
 --- Looks for those that were outstanding at the last look: up to a number.

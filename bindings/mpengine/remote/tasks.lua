@@ -200,18 +200,19 @@ local function reap()
 end
 ]]
 
--- ARGV: number of the step, numbers of steps that are over; then tasks in groups: tail, delay in ms, how many, and
--- id and payload of each.
+-- ARGV: number of the step, numbers of steps that are over; 1: some of the tasks may be known; then tasks in groups:
+-- tail, delay in ms, how many, and id and payload of each.
 tasks.SUBMIT = client.script(HEAD .. GIVE .. [[
 beat(me, lease, at)
 forget(me, ARGV[5])
 if not note_done(me, ARGV[4]) then return 1 end
-local i = 6
+local i = 7
 while ARGV[i] do
     local tail, delay, ids = ARGV[i], tonumber(ARGV[i + 1]), {}
     local first, last = i + 3, i + 2 + 2 * ARGV[i + 2]
     for j = first, last, 2 do ids[#ids + 1] = ARGV[j] end
-    local known, entries, fields, bytes, n = call('HMGET', tasks_of(me), unpack(ids)), {}, ARGV, {}, 0
+    local known = ARGV[6] == '1' and call('HMGET', tasks_of(me), unpack(ids)) or {}
+    local entries, fields, bytes, n = {}, ARGV, {}, 0
     for j, id in ipairs(ids) do
         if not known[j] then
             bytes[id] = ARGV[first + 2 * j - 1]
