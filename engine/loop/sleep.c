@@ -16,6 +16,7 @@
 #include "core/slot.h"
 
 #define SPIN_NS 20000u /* longer than a wake-up, so that two that answer each other stay in step */
+#define ANSWER_NS 40000u /* a wake-up, and what the other process does before it answers */
 #define SHORT_SLEEP_NS 40000u
 #define SPIN_PROBE 64u /* without credit, one sleep in so many tries spinning again */
 
@@ -36,9 +37,9 @@ mpe__may_spin(mpe_engine *e)
 
 /* 1 when the bell rang in the meantime. */
 static int
-spin_on_bell(mpe_engine *e)
+spin_on_bell(mpe_engine *e, uint64_t ns)
 {
-    uint64_t until = mpe_now() + SPIN_NS;
+    uint64_t until = mpe_now() + ns;
     do {
         for (int i = 0; i < 32; i++) {
             if (mpe__bell_rung(e))
@@ -62,7 +63,7 @@ spin(mpe_engine *e, uint32_t *score)
     if (l->entries == 0 || (*score == 0 && l->rounds % SPIN_PROBE != 0) || !mpe__may_spin(e))
         return 0;
     mpe__store32(&e->self->sleep, MPE__SPINNING);
-    int rung = spin_on_bell(e);
+    int rung = spin_on_bell(e, score == &l->spin_score[1] ? ANSWER_NS : SPIN_NS);
     mpe__store32(&e->self->sleep, MPE__AWAKE);
     if (rung)
         *score += *score < MPE__SPIN_SCORE_MAX;
