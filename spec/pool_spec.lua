@@ -303,7 +303,7 @@ describe("a pool", function()
     local count = 0
     for pid in r.stdout:gmatch("%d+") do
       count = count + 1
-      assert.is_true(support.eventually(function() return support.dead(pid) end, 5), "worker " .. count .. " lives")
+      assert.is_true(support.eventually(function() return support.dead(pid) end), "worker " .. count .. " lives")
     end
     assert.equal(2, count)
   end)

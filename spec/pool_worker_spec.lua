@@ -102,7 +102,7 @@ describe("a pool's worker", function()
       mp.sleep(30)]], { session = true })
     assert.equal(130, r.status)
     local pid = assert(r.stdout:match("%d+"))
-    assert.is_true(support.eventually(function() return support.dead(pid) end, 5))
+    assert.is_true(support.eventually(function() return support.dead(pid) end))
   end)
 
   it("ends the programs that it waits for when it is ended, except those detached", function()

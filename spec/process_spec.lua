@@ -847,7 +847,7 @@ describe("a daemon", function()
     local count = 0
     for pid in r.stdout:gmatch("%d+") do
       count = count + 1
-      assert.is_true(support.eventually(function() return support.dead(pid) end, 5), "daemon " .. count .. " lives")
+      assert.is_true(support.eventually(function() return support.dead(pid) end), "daemon " .. count .. " lives")
     end
     assert.equal(3, count)
   end)
@@ -982,7 +982,7 @@ describe("the other start methods", function()
         kill(0)
         mp.sleep(60)]])
       local pid = r.stdout:match("%d+")
-      assert.is_true(support.eventually(function() return support.dead(pid) end, 5))
+      assert.is_true(support.eventually(function() return support.dead(pid) end))
     end)
 
     it(method .. " refuses what cannot be sent, in the parent, at start", function()
@@ -1079,7 +1079,7 @@ describe("a start method", function()
         io.stdout:flush() ]] .. last)
       local pid = r.stdout:match("^(%d+)\n$")
       assert.truthy(pid, r.stderr)
-      assert.is_true(support.eventually(function() return support.dead(pid) end, 2))
+      assert.is_true(support.eventually(function() return support.dead(pid) end))
     end
   end)
 
@@ -1173,7 +1173,7 @@ describe("Ctrl-C", function()
       local count = 0
       for pid in r.stdout:gmatch("%d+") do
         count = count + 1
-        assert.is_true(support.eventually(function() return support.dead(pid) end, 5))
+        assert.is_true(support.eventually(function() return support.dead(pid) end))
       end
       assert.equal(3, count)
     end)
@@ -1201,7 +1201,7 @@ describe("SIGTERM of the main process", function()
       local daemon, worker = r.stdout:match("^(%d+)\t(%d+)\nclosed\n$")
       assert.truthy(daemon, r.stdout)
       assert.is_true(support.dead(daemon))
-      assert.is_true(support.eventually(function() return support.dead(worker) end, 2))
+      assert.is_true(support.eventually(function() return support.dead(worker) end))
     end)
   end
 end)

@@ -51,7 +51,7 @@ describe("the interactive mode on a terminal", function()
       t.line "end"
       t.screen("line 1", "line 2")
       t.press("Up", "Enter")
-      support.eventually(function() return select(2, t.screen("line 2"):gsub("\nline 2", "")) == 2 end)
+      assert.truthy(support.eventually(function() return select(2, t.screen("line 2"):gsub("\nline 2", "")) == 2 end))
       t.press "C-d"
       t.screen "status 0"
       assert.equal("for i = 1, 2 do\\nprint('line ' .. i)\\nend",

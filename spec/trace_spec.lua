@@ -444,13 +444,84 @@ describe("mpengine trace", function()
     return lines_with(text, ([["name":"put mp.Queue 'q'","cat":"queue","pid":%d,]]):format(pid))
   end
 
-  it("says on standard error how much was dropped", function()
+  -- Begins a long trace into first.json, and goes on when the program notes events: its end of a pipe, its pid, and a
+  -- function that checks that another trace is refused.
+  local function begin_trace(pid, dir)
+    local first = io.popen(("exec %s trace %d -o %s/first.json --seconds 1000 & echo $!; wait"):format(
+      quote(support.command), pid, quote(dir)))
+    local reader = first:read()
+    assert.truthy(support.eventually(function()
+      return support.read_file(("/proc/%d/maps"):format(pid)):find("trace-mpengine", 1, true)
+    end))
+    return first, reader, function()
+      local r = run("trace", tostring(pid), "-o", quote(dir .. "/x.json"), "--seconds", "0.01")
+      assert.equal(1, r.status)
+      says(r.stderr, "is being traced by process " .. reader)
+    end
+  end
+
+  -- The head of a large text.
+  local function head(text) return json(text:match '"otherData":(%b{})') end
+
+  it("says on standard error how much is missing", function()
     with_program([[
       local q = mp.Queue()
       local function spin() while true do q:put(1) q:get() end end
     ]] .. READY .. "spin()", function(pid, dir)
       local text, err = trace(pid, dir, 0.5)
-      says(err, dropped(text) .. " events were dropped")
+      local sum, paused = dropped(text), head(text).paused
+      assert.truthy(sum > 0 or paused > 0)
+      if sum > 0 then says(err, sum .. " events were dropped: ") end
+      if paused > 0 then says(err, ("paused for %.3g of 0."):format(paused):sub(1, 14)) end
+    end)
+  end)
+
+  it("pauses when a process notes too much, for all at once, and goes on", function()
+    local text, pids = own [[
+      local go, done = mp.Semaphore(0), mp.Semaphore(0)
+      mp.Process{ name = "other", daemon = true, target = function()
+        for _ = 1, 3 do go:acquire() move(10) done:release() end
+      end }:start()
+      local function both(n) move(n) go:release() done:acquire() end
+      trace.step(self)
+      both(100)
+      assert(not self.pause)
+      trace.step(self)
+      move(50000)
+      trace.step(self)
+      assert(self.pause)
+      both(500)
+      until_true(function() trace.step(self) return not self.pause end)
+      both(20)
+    ]]
+    local of = { MainProcess = {}, other = {} }
+    for name, list in pairs(of) do
+      for _, e in ipairs(puts(text, pids[name])) do list[#list + 1] = e end
+      local pauses = lines_with(text, ('"cat":"paused","pid":%d,'):format(pids[name]))
+      assert.equal(1, #pauses)
+      assert.equal("not traced", pauses[1].name)
+      for _, e in ipairs(list) do
+        assert.truthy(e.ts + e.dur <= pauses[1].ts or e.ts >= pauses[1].ts + pauses[1].dur)
+      end
+      assert.truthy(math.abs(head(text).paused * 1e6 - pauses[1].dur) < 1)
+    end
+    assert.equal(20, #of.other)
+    local main = of.MainProcess
+    assert.truthy(main[1].args.item == 0 and #main > 20)
+    for i = 1, 20 do assert.equal(main[#main].args.item - 20 + i, main[#main - 20 + i].args.item) end
+    dropped(text)
+  end)
+
+  it("is the reader's in a pause, too, and is given back when that is killed", function()
+    with_program([[
+      local q = mp.Queue()
+      local function spin() while true do q:put(1) q:get() end end
+    ]] .. READY .. "spin()", function(pid, dir)
+      local first, reader, refuse = begin_trace(pid, dir)
+      for _ = 1, 10 do refuse() end
+      shell("kill -KILL " .. reader)
+      first:close()
+      assert.truthy(#trace(pid, dir, 0.1) > 1000)
     end)
   end)
 
@@ -521,13 +592,8 @@ describe("mpengine trace", function()
   it("refuses a program that is being traced, and takes the place of a reader that was killed", function()
     with_program("co.spawn(function() while true do co.sleep(0.01) end end)\n" .. READY .. "mp.sleep(1000)",
       function(pid, dir)
-        local first = io.popen(("exec %s trace %d -o %s/first.json --seconds 1000 & echo $!; wait"):format(
-          quote(support.command), pid, quote(dir)))
-        local reader = first:read()
-        support.eventually(function()
-          local r = run("trace", tostring(pid), "-o", quote(dir .. "/x.json"), "--seconds", "0.01")
-          return r.status == 1 and r.stderr:find("is being traced by process " .. reader, 1, true)
-        end)
+        local first, reader, refuse = begin_trace(pid, dir)
+        refuse()
         -- what was there stays: another trace, and the one that the first reader is about to write
         support.write_file(dir .. "/kept.json", "kept")
         for name, text in pairs { ["kept.json"] = "kept", ["first.json"] = "", ["new.json"] = false } do

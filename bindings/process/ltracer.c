@@ -60,6 +60,14 @@ tracer_start(lua_State *L)
     return 2;
 }
 
+/* t:pause(paused) */
+static int
+tracer_pause(lua_State *L)
+{
+    mpe_tracer_pause(check_tracer(L), lua_toboolean(L, 2));
+    return 0;
+}
+
 /* t:clock() -> a time as records have it, the same as core.now has it, in ns */
 static int
 tracer_clock(lua_State *L)
@@ -127,9 +135,13 @@ on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {
         {"tracer", tracer}, {"trace_begin", trace_begin}, {"kind_of", kind_of}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"word", tracer_word},   {"start", tracer_start},
-                                       {"clock", tracer_clock}, {"read", tracer_read},
-                                       {"close", tracer_close}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"word", tracer_word},
+                                       {"start", tracer_start},
+                                       {"pause", tracer_pause},
+                                       {"clock", tracer_clock},
+                                       {"read", tracer_read},
+                                       {"close", tracer_close},
+                                       {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
     luaL_newmetatable(L, TRACER);
     lua_createtable(L, 0, 4);

@@ -142,7 +142,8 @@ struct mpe__header {
     uint64_t fixed_bytes; /* header and slots; counted as committed, backed as they are used */
     uint32_t objects_max, chunks_max;
     uint64_t created;  /* by the wall clock, ns */
-    mpe__a64 trace;    /* the reader that traces the program: core/trace.c; 0: none */
+    mpe__a64 trace;    /* switches tracing on, for the reader of that word: core/trace.c */
+    mpe__a64 tracer;   /* the word of the reader that has the program; 0: none */
     char command[256]; /* of the process that made it: its arguments, each with its 0 */
     _Alignas(64) mpe__a32 arena_lock; /* intent lock: runs, commits, chunk states */
     mpe__a32 chunks_top;              /* chunks ever used */

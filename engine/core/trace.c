@@ -1,6 +1,6 @@
 /* Tracing. A reader makes a memory file with a ring for each slot, and writes into the header of the
  * arena its pid and the number of the file: that word is the switch, and 0 while no reader
- * traces. Each place where something is noted loads the word, which shares its cache line with
+ * traces, or the one that does lets the program rest. Another word says which reader has the program. Each place where something is noted loads the word, which shares its cache line with
  * constants. A process that finds a new word opens the reader's file, commits and maps the ring
  * of its slot, and notes its pid and name; where that fails it is not traced, and does not try again for
  * this word.
@@ -15,8 +15,9 @@
  *
  * The rings are the reader's memory: what a killed process has noted stays readable, the next
  * process in its slot goes on behind it, and nothing is left in the arena when the reader ends. A
- * reader that was killed leaves its word behind: the next process that looks for its file, at its
- * first record or at a step, finds it gone, and clears the word.
+ * reader that was killed leaves its words behind: the next process that looks for its file, at its
+ * first record or at a step, finds it gone, and clears the switch; so does the next reader, which takes the
+ * other word.
  *
  * A death between two stores leaves a record that does not count, and that the next process in the
  * slot overwrites. The stores are in order, so while a record is written the count says that all

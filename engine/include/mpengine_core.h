@@ -297,6 +297,8 @@ MPE_API uint64_t mpe_tracer_word(const mpe_tracer *t);
 /* Switches tracing on: the processes of the program note what they do from now on.
  * Errors: EINVAL, ENOENT (it has ended), EAGAIN (process *by traces it). */
 MPE_API int mpe_tracer_start(mpe_tracer *t, mpe_view *v, int *by);
+/* Switches tracing off for a time, in which the program is the tracer's still; and on again. */
+MPE_API void mpe_tracer_pause(mpe_tracer *t, int paused);
 /* Copies records of a slot that were not read yet; where some were overwritten before, the first one is
  * MPE_TRACE_LOST. room is at least 2.
  * Returns how many there are; 0: none. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The reader's side of tracing: core/trace.c. A tracer has the memory file of the rings, and reads
- * each from where it has read last. It writes one word of the program, the switch, through a mapping
- * of the header alone.
+ * each from where it has read last. It writes two words of the program through a mapping of the header
+ * alone: first the one that says which reader has the program, then the switch. One that dies between
+ * them has left a word that names a file which is gone: the next reader takes its place.
  */
 #include "core/door.h"
 #include "core/trace.h"
@@ -15,7 +16,8 @@
 
 #define PAGE 4096u /* of the header: the word is in it */
 
-_Static_assert(offsetof(struct mpe__header, trace) + 8 <= PAGE, "the switch is in the first page");
+_Static_assert(offsetof(struct mpe__header, tracer) + 8 <= PAGE,
+               "both words are in the first page");
 
 struct mpe_tracer {
     int fd; /* of the rings */
@@ -74,14 +76,25 @@ map_header(void *ud, int fd)
     return 1;
 }
 
-/* A reader that was killed has left its word. */
 static int
-take_switch(mpe_tracer *t, int *by)
+is_there(uint64_t word)
+{
+    int fd = mpe__process_file(mpe__trace_pid(word), mpe__trace_fd(word), MPE__TRACE_FILE);
+    if (fd >= 0)
+        mpe__fd_close(fd);
+    return fd != MPE__NO_FILE;
+}
+
+/* The program is this reader's. One that was killed has left its words. */
+static int
+take_program(mpe_tracer *t, int *by)
 {
     uint64_t seen = 0;
-    while (!atomic_compare_exchange_strong(&t->header->trace, &seen, t->word)) {
+    while (!atomic_compare_exchange_strong(&t->header->tracer, &seen, t->word)) {
+        if (seen == t->word) /* since it began: mpe_trace_begin */
+            return MPE_OK;
         *by = mpe__trace_pid(seen);
-        if (mpe__process_user(*by) >= 0)
+        if (is_there(seen))
             return MPE_EAGAIN;
     }
     return MPE_OK;
@@ -103,12 +116,21 @@ mpe_tracer_start(mpe_tracer *t, mpe_view *v, int *by)
     if (!s.found)
         return MPE_ENOENT;
     t->header = s.found;
-    int rc = mpe__load64(&t->header->trace) == t->word ? MPE_OK : take_switch(t, by ? by : &other);
-    if (rc == MPE_OK)
+    int rc = take_program(t, by ? by : &other);
+    if (rc == MPE_OK) {
+        mpe__store64(&t->header->trace, t->word);
         return MPE_OK;
+    }
     mpe__memfd_unmap(t->header, PAGE);
     t->header = NULL;
     return rc;
+}
+
+void
+mpe_tracer_pause(mpe_tracer *t, int paused)
+{
+    if (t && t->header)
+        mpe__store64(&t->header->trace, paused ? 0 : t->word);
 }
 
 int
@@ -118,6 +140,7 @@ mpe_trace_begin(mpe_engine *e, uint64_t word)
         return mpe__refusal(e, NULL, 0);
     if (getppid() != mpe__trace_pid(word))
         return MPE_EPERM;
+    mpe__store64(&e->header->tracer, word);
     mpe__store64(&e->header->trace, word);
     return MPE_OK;
 }
@@ -196,7 +219,8 @@ mpe_tracer_free(mpe_tracer *t)
         return;
     if (t->header) {
         uint64_t word = t->word;
-        atomic_compare_exchange_strong(&t->header->trace, &word, 0);
+        mpe__store64(&t->header->trace, 0);
+        atomic_compare_exchange_strong(&t->header->tracer, &word, 0);
         mpe__memfd_unmap(t->header, PAGE);
     }
     if (t->rings)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Tracing: a process is killed at each store of what it notes, of how it gets its ring, and where the
  * ring begins a step or is full. The reader has all that was noted before, in order and whole,
- * counts what it has missed, and has what the next process in the slot notes in the same ring. */
+ * counts what it has missed, and has what the next process in the slot notes in the same ring.
+ *
+ * And the reader is killed at each store by which it gets, pauses and leaves the program: the next one gets it. */
 #include "core/trace.h"
 #include "testing/deaths.h"
 #include "testing/mpe_test.h"
@@ -257,4 +259,46 @@ TEST_LIMIT(a_process_killed_while_it_gets_or_leaves_its_ring_leaves_whole_record
             mpe_test_fail(__FILE__, __LINE__, "  after a death before %s", mpe_test_death());
     }
     finish(e);
+}
+
+/* ---- the reader ---- */
+
+static void
+trace_the_parent(mpe_engine *e, void *arg)
+{
+    mpe_tracer *t = NULL;
+    mpe_view *v = NULL;
+    int by = 0;
+    (void)e, (void)arg;
+    REQUIRE_OK(mpe_view_open(getppid(), &v));
+    REQUIRE_OK(mpe_tracer_new(&t));
+    REQUIRE_OK(mpe_tracer_start(t, v, &by));
+    mpe_tracer_pause(t, 1);
+    mpe_tracer_pause(t, 0);
+    mpe_tracer_free(t);
+    mpe_view_close(v);
+}
+
+/* What the dead reader has left keeps neither the program from going on nor the next reader out. */
+static void
+check_next_reader(mpe_engine *e, void *arg, bool has_ended)
+{
+    (void)arg, (void)has_ended;
+    mpe_trace_add(e, MPE_TRACE_RUN, 1, 0, 0);
+    EXPECT_EQ(*mpe_trace_word(e), 0);
+    begin();
+    mpe_trace_add(e, MPE_TRACE_RUN, 2, 0, 0);
+    size_t n = mpe_tracer_read(tracer, 0, got, ROOM);
+    EXPECT(n > 0 && got[n - 1].what == MPE_TRACE_RUN && got[n - 1].number == 2);
+    mpe_tracer_free(tracer);
+    mpe_view_close(view);
+    EXPECT_EQ(*mpe_trace_word(e), 0);
+}
+
+TEST_LIMIT(a_reader_killed_at_any_store_leaves_the_program_to_the_next_one, 60)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    struct mpe_test_deaths d = {nothing, NULL, trace_the_parent, check_next_reader};
+    mpe_test_kill_everywhere(e, &d);
+    mpe_close(e);
 }

@@ -211,6 +211,33 @@ TEST(one_tracer_at_a_time_has_the_program)
     mpe_close(e);
 }
 
+TEST(nothing_is_noted_in_a_pause_and_the_program_stays_the_tracers)
+{
+    mpe_engine *e = mpe_test_engine(0);
+    mpe_view *v = own_view();
+    mpe_tracer *t = start(v), *other = NULL;
+    int by = 0;
+    REQUIRE_OK(mpe_tracer_new(&other));
+    for (uint32_t round = 0; round < 3; round++) {
+        mpe_trace_add(e, MPE_TRACE_RUN, round, 0, 0);
+        mpe_tracer_pause(t, 1);
+        EXPECT_EQ(*mpe_trace_word(e), 0);
+        mpe_trace_add(e, MPE_TRACE_RUN, 100, 0, 0);
+        EXPECT_EQ(mpe_tracer_start(other, v, &by), MPE_EAGAIN);
+        EXPECT_EQ(by, getpid());
+        mpe_tracer_pause(t, 0);
+        EXPECT_EQ(*mpe_trace_word(e), mpe_tracer_word(t));
+        EXPECT_EQ(read_all(t), round == 0 ? 3 : 1); /* the process tells its name once */
+        EXPECT_EQ(got[round == 0 ? 2 : 0].number, round);
+    }
+    mpe_tracer_pause(t, 1);
+    mpe_tracer_free(t);
+    EXPECT_EQ(*mpe_trace_word(e), 0);
+    EXPECT_OK(mpe_tracer_start(other, v, &by));
+    mpe_tracer_pause(NULL, 1);
+    finish(e, v, other);
+}
+
 TEST(only_the_process_that_started_this_one_may_trace_it_from_the_first_line)
 {
     mpe_engine *e = mpe_test_engine(0);

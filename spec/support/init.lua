@@ -398,9 +398,10 @@ function support.misuse(parts, f, ...)
   return err
 end
 
---- Waits for an outside condition, at most `seconds`; checks ten times a second.
-function support.eventually(f, seconds)
-  for _ = 1, (seconds or 10) * 10 do
+--- Waits for an outside condition, at most 30 seconds; checks ten times a second.
+---@return boolean it has come true
+function support.eventually(f)
+  for _ = 1, 300 do
     if f() then return true end
     shell("sleep 0.1")
   end

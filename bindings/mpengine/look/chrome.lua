@@ -47,9 +47,9 @@ function Chrome:call(what, pid, tid, name)
 end
 
 --- The whole file.
-function Chrome:text(program, pid, seconds, dropped)
-    local head = ('{"displayTimeUnit":"ns","otherData":{"program":%s,"pid":%d,"seconds":%.6g,"dropped":%d},'
-        .. '"traceEvents":[\n'):format(json_text(program), pid, seconds, dropped)
+function Chrome:text(program, pid, seconds, dropped, paused)
+    local head = ('{"displayTimeUnit":"ns","otherData":{"program":%s,"pid":%d,"seconds":%.6g,"dropped":%d,'
+        .. '"paused":%.6g},"traceEvents":[\n'):format(json_text(program), pid, seconds, dropped, paused)
     return head .. table.concat(self.out, ",\n") .. "\n]}\n"
 end
 

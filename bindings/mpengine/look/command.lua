@@ -249,6 +249,10 @@ local function write_trace(name, out, form, found)
     if dropped > 0 then
         refuse(name, ("%d events were dropped: a ring was full, or the file"):format(dropped))
     end
+    if found.paused > 0 then
+        refuse(name, ("paused for %.3g of %.3g s: the program notes too many events"):format(found.paused,
+            found.to - found.from))
+    end
     return finish_output(name, out, bytes)
 end
 

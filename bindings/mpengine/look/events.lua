@@ -1,7 +1,7 @@
 --- The events of a trace in the trace format of Chrome, which Perfetto reads too. Each process is one
 --- there, each task a thread of it; a thread of its own has the items of a pool that it runs.
 --- Where records were lost, what was open is closed, and what follows is of the process that the
---- ring names next: a process notes its name now and then.
+--- ring names next: a process notes its name now and then. What was open when tracing paused is closed, too.
 local core = require "mpengine.core"
 local _ENV <const> = core.globals -- luacheck: ignore
 local Chrome = require "mpengine.look.chrome"
@@ -15,7 +15,7 @@ local TEXT <const>, PROCESS <const>, EXIT <const>, START <const>, PUT <const>, G
 local LOCK <const>, UNLOCK <const>, SITE <const>, SPAWN <const>, RUN <const>, WAIT <const> = 7, 8, 9, 10, 11, 12
 local PAUSE <const>, END <const>, ITEM <const>, ITEM_END <const>, OBJECT <const> = 13, 14, 15, 16, 17
 local TITLE <const>, DID <const>, WAKE <const>, DEATH <const>, PART <const> = 18, 19, 20, 21, 22
-local OFFLOAD <const>, OFFLOAD_END <const>, STILL <const>, LOST <const> = 23, 24, 25, 26
+local OFFLOAD <const>, OFFLOAD_END <const>, STILL <const>, LOST <const>, PAUSED <const> = 23, 24, 25, 26, 27
 
 -- What was done with an object, by its number; and which of it may end a wait for the object.
 local VERBS <const> = {
@@ -345,12 +345,24 @@ local function owner_after(bytes, at)
     return nil
 end
 
+local function forget_all(self, p, at)
+    end_all(self, p, at)
+    p.waits_on, p.joins, p.woken = {}, {}, {}
+end
+
+--- Goes on behind a pause.
+function Events:pass(p, from, to)
+    forget_all(self, p, from)
+    p.threads[current(p)] = true
+    self:slice("not traced", "paused", p.pid, current(p), from, to)
+    p.last = to
+end
+
 --- Goes on behind a loss of so many records: the process, nil when it is not known.
 function Events:go_on(p, bytes, at, count, when)
     local pid, name = owner_after(bytes, at)
     if p and not p.ended then
-        end_all(self, p, p.last)
-        p.waits_on, p.joins, p.woken = {}, {}, {}
+        forget_all(self, p, p.last)
         if pid ~= p.pid and at <= #bytes then p.ended = true end
     end
     if pid and (not p or p.pid ~= pid) then
@@ -396,6 +408,8 @@ function Events:read(slot, bytes)
             local text
             text, at = text_at(bytes, at)
             if p then p.titles[number] = title_of(text) end
+        elseif what == PAUSED then
+            if p and not p.ended then self:pass(p, when, self:time(object)) end
         elseif what == LOST then
             p = self:go_on(p, bytes, at, more, ticks == 0 and p and p.last or when)
         elseif what == EXIT and p then
@@ -459,5 +473,5 @@ return function(found)
     add_silent(self)
     connect(self)
     self:describe()
-    return self:text(found.script, found.pid, found.to - found.from, self.dropped), self.dropped
+    return self:text(found.script, found.pid, found.to - found.from, self.dropped, found.paused), self.dropped
 end

@@ -24,7 +24,7 @@ canvas { display: block; cursor: grab }
 <span id="matched"></span>
 <button id="in">+</button><button id="out">-</button><button id="all">all</button>
 <label><input id="flows" type="checkbox" checked> arrows</label>
-<span id="dropped"></span></div>
+<span id="missing"></span></div>
 <div id="view"><canvas id="canvas"></canvas></div>
 <div id="details">wheel: zoom, drag: move, click: details, double click: zoom to it; keys w s a d, / to search</div>
 <script type="application/json" id="data">
@@ -293,7 +293,10 @@ window.addEventListener("keydown", function (e) {
   else if (e.key === "/") { e.preventDefault(); el("search").focus(); }
 });
 el("title").textContent = data.otherData.program + " (pid " + data.otherData.pid + ")";
-if (data.otherData.dropped) el("dropped").textContent = data.otherData.dropped + " events were dropped";
+var missing = [];
+if (data.otherData.dropped) missing.push(data.otherData.dropped + " events were dropped");
+if (data.otherData.paused) missing.push("not traced for " + data.otherData.paused.toFixed(2) + " s");
+el("missing").textContent = missing.join(", ");
 draw();
 window.timeline = { search: search, zoom: zoom, next: next, all: all, view: view, rows: rows, flows: flows };
 if (location.hash.length > 1) {
