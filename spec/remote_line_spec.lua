@@ -200,6 +200,35 @@ describe("over a bad line", function()
   end)
 end)
 
+describe("a connection that is given up", function()
+  it("lets what was written and has not arrived never arrive", function()
+    support.ok [[
+      local uv = require "luv"
+      local ends, listener = {}, uv.new_tcp()
+      listener:bind("127.0.0.1", 0)
+      listener:listen(8, function()
+        local client = uv.new_tcp()
+        listener:accept(client)
+        client:read_start(function(err, bytes)
+          if not bytes then
+            ends[#ends + 1] = err or "closed"
+            client:close()
+          elseif bytes:find "HGET" then
+            client:write "no reply\r\n"
+          else
+            client:write(bytes:find "PING" and "+PONG\r\n" or "+OK\r\n")
+          end
+        end)
+      end)
+      local m = mp.Manager("redis://127.0.0.1:" .. listener:getsockname().port, { timeout = 0.5 })
+      raises("", function() return m:dict("d").x end)
+      listener:close()
+      assert(#ends > 0)
+      for _, why in ipairs(ends) do eq(why:match "^%u+", "ECONNRESET") end
+    ]]
+  end)
+end)
+
 describe("a storm", function()
   for _, mode in ipairs{ "always", "everysec", "cut" } do
     it("leaves all accounts right with a file that is: " .. mode, function()

@@ -152,12 +152,26 @@ stream_read(lua_State *L)
     return 1;
 }
 
+/* stream:discard(): what was written, and has not arrived, never does, once the stream is closed: the other end gets
+ * a reset. */
+static int
+stream_discard(lua_State *L)
+{
+    const struct linger none = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(check_connected(L)->fd, SOL_SOCKET, SO_LINGER, &none,
+               sizeof none); /* a path's has no effect */
+    return 0;
+}
+
 static void
 on_open(lua_State *L, lmpe *S)
 {
     static const luaL_Reg functions[] = {{"connect_stream", new_stream}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {
-        {"connect", stream_connect}, {"read", stream_read}, {"write", stream_write}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"connect", stream_connect},
+                                       {"read", stream_read},
+                                       {"write", stream_write},
+                                       {"discard", stream_discard},
+                                       {NULL, NULL}};
     lmpe_setfuncs(L, S, functions);
     lmpe_transfer_kind(L, STREAM, sizeof(stream), methods);
 }

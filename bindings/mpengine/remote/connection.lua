@@ -31,10 +31,12 @@ local function left(deadline) return deadline and math.max(0, deadline - core.no
 
 -- ---- the end ---------------------------------------------------------------------------------
 
---- Closes it: the replies that are owed are lost.
+--- Closes it: the replies that are owed are lost. Their commands must not arrive any more: the kernel would send those
+--- of a broken line again when it is whole, after what is asked over the next connection.
 function Connection:close(why)
     if self.lost then return end
     self.lost = why or "closed"
+    if self.first <= self.last then self.stream:discard() end
     for i = self.first, self.last do
         local reply = self[i]
         self[i] = nil
