@@ -31,6 +31,31 @@ describe("a time limit", function()
       end)), table.pack(nil, "timeout"))]]
   end)
 
+  it("ends no code that has just been given something", function()
+    co[[
+      local q, got = co.Queue(), 0
+      local function spend(seconds)
+        local began = os.clock()
+        repeat until os.clock() - began >= seconds
+      end
+      local function getter()
+        co.with_timeout(0.001, function()
+          local item = q:get()
+          spend(0.0005)
+          got = got + item
+        end)
+      end
+      for i = 1, 500 do -- a tick of the processor time comes in one of twenty
+        local t = co.spawn(getter)
+        co.sleep(0)
+        spend(0.0012)
+        q:put(1)
+        t:join()
+        got = got + (q:get(0) or 0)
+        eq(got, i)
+      end]]
+  end)
+
   it("leaves no hook behind, and the function after it alone", function()
     co[[
       co.with_timeout(0.02, function() while true do end end)

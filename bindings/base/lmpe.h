@@ -62,7 +62,7 @@ struct lmpe {
     struct lmpe_places *places;   /* llabel.c; the same */
     struct lmpe_structs *structs; /* lstruct.c; the same */
     struct lmpe_ticker *ticker;   /* lcancel.c */
-    uint32_t switches;            /* how often a task was run */
+    uint32_t switches;            /* how often a task was run, or ran on after a wait */
     volatile int answers;         /* a reader waits: each task that runs is hooked */
     int pauses;                   /* an answer goes on after LMPE_TICK_INSTRUCTIONS: lanswer.c */
     int yielded;                  /* a task is yielding to the scheduler */

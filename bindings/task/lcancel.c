@@ -8,7 +8,8 @@
  * after it runs: Lua programs clean up there. But code that has caught it MAX_CAUGHT times, or
  * has run for MAX_TICKS since the first catch, is ended: from then on a hook raises it at each
  * instruction (lhook.c), which no protected call outlives. The ticker (lticker.c) finds code
- * that does not wait at all, and raises it there at once.
+ * that does not wait at all, and raises it there at once. What has waited runs for a whole tick
+ * first: it may have been given something, and keeps it by its next statements.
  */
 #include "task/lcancel.h"
 #include "task/lturn.h"
@@ -110,12 +111,12 @@ is_at_end(const lmpe_raised *r)
 }
 
 int
-lmpe_count_tick(lua_State *L, lmpe *S, lmpe_task *t)
+lmpe_count_tick(lua_State *L, lmpe *S, lmpe_task *t, int whole)
 {
     lmpe_raised *r = raised_of(L, S, t);
     if (r && r->times > 0 && r->ticks < MAX_TICKS)
         r->ticks++;
-    return !r || r->times == 0 || is_at_end(r);
+    return is_at_end(r) || (whole && (!r || r->times == 0));
 }
 
 static void
@@ -159,7 +160,7 @@ lmpe_cancel_wants(lua_State *L, lmpe *S)
         S->ticker->overdue = 0;
     else if (is_at_end(raised_of(L, S, t)))
         return 1;
-    return S->ticker->overdue;
+    return S->ticker->overdue && S->ticker->switches == S->switches;
 }
 
 void

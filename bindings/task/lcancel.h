@@ -19,8 +19,9 @@ int lmpe_in_close_handler(lua_State *L, lmpe *S);
 
 /* ---- lcancel.c ---- */
 
-/* The running task is cancelled, and has run for a tick more: must the error be raised at once? */
-int lmpe_count_tick(lua_State *L, lmpe *S, lmpe_task *t);
+/* The running task is cancelled, and a tick has come: must the error be raised at once? `whole`: the task has run since
+ * the tick before, without a wait. */
+int lmpe_count_tick(lua_State *L, lmpe *S, lmpe_task *t, int whole);
 /* Must an error be raised in the running code? Then lmpe_cancel_act does so, unless close
  * handlers run. */
 int lmpe_cancel_wants(lua_State *L, lmpe *S);

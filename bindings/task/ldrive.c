@@ -100,6 +100,7 @@ end_drive(lmpe *S, const struct drive *d)
     S->driver = d->driver;
     S->links = d->links;
     S->current = d->task;
+    S->switches++;
     lmpe_new_turn(S);
 }
 

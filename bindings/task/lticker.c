@@ -67,13 +67,14 @@ tick(lmpe *S)
 {
     struct lmpe_ticker *k = S->ticker;
     lmpe_task *t = S->current;
-    if (k->switches != S->switches) {
+    int whole = k->switches == S->switches;
+    if (!whole) {
         k->switches = S->switches;
         k->since = mpe_now();
-        k->reported = 0;
+        k->reported = k->overdue = 0;
     }
     if (t->state == LMPE_RUNNING && lmpe_is_over(lmpe_running(S), S, t)) {
-        k->overdue |= lmpe_count_tick(lmpe_running(S), S, t);
+        k->overdue |= lmpe_count_tick(lmpe_running(S), S, t, whole);
         if (k->overdue)
             lmpe_hook(S, 1);
     } else if (k->watch_ns && !k->reported && mpe_now() - k->since >= k->watch_ns) {
