@@ -63,6 +63,15 @@ describe("a logger of a name", function()
     assert.truthy(r.stderr:find(" ERROR MainProcess%[%d+%] a%.b: text\n$"), r.stderr)
   end)
 
+  it("refuses a level that is no number, and a path that ends in the middle", function()
+    ok[[
+      local log = mp.get_logger()
+      for _, f in ipairs { log.set_level, log.log } do raises("number expected", f, log, 0 / 0) end
+      for _, field in ipairs { "file", "ident" } do
+        raises("field '" .. field .. "' must be", log.add_handler, log, { [field] = "a\0b", to = field == "ident" and "syslog" or nil })
+      end]]
+  end)
+
   it("refuses what is no name, no level and no handler", function()
     ok[[
       local log = mp.get_logger("a")
@@ -168,6 +177,51 @@ describe("a handler", function()
       eq(messages(), { "one", "one", "two", "two" })]])
     assert.equal(0, r.status, r.stderr)
     assert.truthy(r.stderr:find("^mpengine: a handler of the log failed: [^\n]*of the handler\n$"), r.stderr)
+  end)
+
+  -- Each comes to stay() while a record is written.
+  local STAYS <const> = {
+    "log:add_handler { to = stay }",
+    "log:add_handler { to = 'stderr', format = function() stay() return 'line' end }",
+    "log:add_handler { to = function() end } text = speaking",
+    "log:add_handler { to = function() end } text, value = '%s', speaking",
+  }
+  local STAYING <const> = [[
+    local co, log, text, value = mp.co, mp.get_logger(), "text", nil
+    local function stay() BEGIN WAY end
+    local speaking = setmetatable({}, { __tostring = function() stay() return "spoken" end })
+    SITE
+  ]]
+  local function staying(site, begin, way)
+    return (STAYING:gsub("%u%u+", { BEGIN = begin, WAY = way, SITE = site }):gsub("\n%s*", " "))
+  end
+
+  it("lets a signal that ends the program pass", function()
+    if support.mode == "stock" then return pending "the command's handling" end
+    for _, way in ipairs { "while true do end", "mp.sleep(1000)", "co.Event():wait()" } do
+      for i, site in ipairs(STAYS) do
+        local name, status = "INT", 130
+        if i % 2 == 0 then name, status = "TERM", 143 end
+        local r = support.run(staying(site, ("io.popen('kill -%s $PPID'):close()"):format(name), way)
+          .. "log:error(text, value) print 'it went on'")
+        assert.equal(status, r.status, r.stderr)
+        assert.equal("", r.stdout)
+        assert.falsy(r.stderr:find("handler of the log", 1, true), r.stderr)
+      end
+    end
+  end)
+
+  it("lets the end of the task pass, and says nothing of it", function()
+    for i = 1, 2 do -- in the others Lua cannot yield, so the main chunk has no turn
+      local site = STAYS[i]
+      ok("local began = mp.co.Event() " .. staying(site, "began:set()", "mp.sleep(1000)") .. [[
+        local t = co.spawn(function() log:error(text, value) end)
+        began:wait()
+        t:kill()
+        t:join()
+        eq({ t:successful(), t.error.kind }, { false, "killed" })
+        eq(table.pack(co.with_timeout(0.01, function() log:error(text, value) end)), { nil, "timeout", n = 2 })]])
+    end
   end)
 
   it("may log itself, and does not get that", function()

@@ -82,6 +82,23 @@ function errors.call(tell, f, ...)
     return finish(xpcall(f, handler, ...))
 end
 
+--- Raises an error that was caught again when it cancels the task, or ends the program by a signal.
+function errors.pass(err)
+    core.check_cancelled()
+    if core.signal_of(err) then error(err, 0) end
+end
+
+--- pcall for a call after which the caller goes on, unless its error is one to pass.
+---@return boolean
+---@return any ...
+function errors.attempt(f, ...)
+    local function finish(ok, ...)
+        if not ok then errors.pass((...)) end
+        return ok, ...
+    end
+    return finish(pcall(f, ...))
+end
+
 --- Raises an error at the script's function nearest to the caller, however deep in the engine the
 --- error is detected: the library's own error function does so (lglobals.c).
 function errors.raise(message) error(message) end

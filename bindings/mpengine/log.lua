@@ -39,7 +39,7 @@ end
 --- The number of a level; nil and what is there instead, for a message.
 local function number_of(value)
     local n = type(value) == "string" and LEVELS[string.lower(value)] or value
-    if type(n) == "number" then return n end
+    if type(n) == "number" and n == n then return n end
     return nil, type(value) == "string" and "'" .. value .. "'" or check.kind(value)
 end
 

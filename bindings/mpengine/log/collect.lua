@@ -120,8 +120,8 @@ function collect.send(record)
         upstream.dropped:add(1)
     else
         core.write_error(("%s (not collected: %s)\n"):format(format.text(record), errors.message(good and why or put)))
+        if not good then errors.pass(put) end
     end
-    core.check_cancelled() -- what was caught may have been the end of the task
 end
 
 --- Do the records of this process go anywhere?

@@ -14,7 +14,7 @@ function format.level_name(level) return NAMES[level] or tostring(level) end
 
 -- A value as text, also one whose __tostring raises.
 local function shown(value)
-    local good, text = pcall(tostring, value)
+    local good, text = errors.attempt(tostring, value)
     return good and text or "(a " .. type(value) .. ")"
 end
 
@@ -24,7 +24,7 @@ end
 function format.message(text, ...)
     local n = select("#", ...)
     if n == 0 then return shown(text) end
-    local good, result = pcall(string.format, text, ...)
+    local good, result = errors.attempt(string.format, text, ...)
     if good then return result end
     local values = table.pack(...)
     for i = 1, n do values[i] = shown(values[i]) end

@@ -68,7 +68,7 @@ local KINDS <const> = {
 
 local FORMS <const> = { text = format.text, json = format.json }
 
-local function is_text(v) return type(v) == "string" and v ~= "" end
+local function is_text(v) return type(v) == "string" and v ~= "" and not v:find("\0", 1, true) end
 local function is_count(v) return math.type(v) == "integer" and v >= 0 end
 
 local known = {
@@ -109,7 +109,7 @@ function handlers.new(call, options, level_of)
 end
 
 local function write(self, record)
-    local good, line = pcall(self.form, record)
+    local good, line = errors.attempt(self.form, record)
     if not good or type(line) ~= "string" then
         local why = good and "no string but " .. check.kind(line) or errors.message(line)
         line = format.text(record) .. (" (not formatted: %s)"):format(why)
@@ -120,12 +120,11 @@ end
 --- Writes a record, if it is of its level.
 function handlers.write(self, record)
     if self.pid ~= core.pid() or self.level and record.level < self.level then return end
-    local good, why = pcall(write, self, record)
+    local good, why = errors.attempt(write, self, record)
     if not good and not self.is_broken then
         core.write_error(("mpengine: a handler of the log failed: %s\n"):format(errors.message(why)))
     end
     self.is_broken = not good
-    core.check_cancelled() -- what was caught may have been the end of the task
 end
 
 --- Takes it from its logger. What was written stays.
