@@ -418,6 +418,29 @@ describe("the history", function()
     support.shell("rm -rf " .. dir)
   end)
 
+  it("is not read from what has no end, nor waited for, and that it is not kept is said once", function()
+    local dir = new_dir()
+    support.shell(("mkfifo %s/pipe; mkdir %s/dir"):format(dir, dir))
+    for path, says in pairs { ["/dev/full"] = "No space left on device", ["/dev/zero"] = false,
+      ["/dev/null"] = false, [dir .. "/pipe"] = "Illegal seek", [dir .. "/dir"] = "Is a directory",
+      ["/proc/1/nothing"] = "No such file or directory" } do
+      terminal.run(("env LUA_INIT= LANG=C.UTF-8 MPENGINE_HISTORY=%s %s -i"):format(path, quote(support.command)),
+        function(t)
+          t.screen "\n>"
+          t.line "6 * 7"
+          t.screen "\n42"
+          t.line "'one' .. 'more'"
+          local text = t.screen "\nonemore"
+          local _, count = text:gsub("what is typed is not kept", "")
+          assert.equal(says and 1 or 0, count, path)
+          if says then assert.truthy(text:find(says, 1, true), text) end
+          t.press "C-d"
+          t.screen "status 0"
+        end)
+    end
+    support.shell("rm -rf " .. dir)
+  end)
+
   it("is where XDG_STATE_HOME or MPENGINE_HISTORY says", function()
     local code = "print(require 'mpengine.repl.history'.path())"
     local function where(env) return support.run(code, { mode = "command", env = env }).stdout end

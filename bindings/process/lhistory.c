@@ -34,13 +34,15 @@ make_directories(const char *path)
     free(copy);
 }
 
+/* A pipe is not waited for. */
 static int
 open_locked(const char *path, int flags, int lock)
 {
-    int fd = open(path, flags | O_CLOEXEC, 0600);
+    flags |= O_CLOEXEC | O_NONBLOCK;
+    int fd = open(path, flags, 0600);
     if (fd < 0 && errno == ENOENT && flags & O_CREAT) {
         make_directories(path);
-        fd = open(path, flags | O_CLOEXEC, 0600);
+        fd = open(path, flags, 0600);
     }
     if (fd >= 0 && flock(fd, lock) != 0) {
         close(fd);
@@ -68,7 +70,7 @@ append(int fd, const char *line, size_t n)
 {
     char last = '\n';
     off_t size = lseek(fd, 0, SEEK_END);
-    if (size > 0 && pread(fd, &last, 1, size - 1) != 1)
+    if (size < 0 || (size > 0 && pread(fd, &last, 1, size - 1) != 1))
         return -1;
     if (last != '\n' && write(fd, "\n", 1) != 1)
         return -1;
@@ -94,15 +96,23 @@ history_append(lua_State *L)
     return lmpe_fileresult(L, !failed, path);
 }
 
+/* Other files may have no end. */
+static int
+is_file(int fd)
+{
+    struct stat st;
+    return fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 /* history_read(path) -> the text of the file, "" when there is none */
 static int
 history_read(lua_State *L)
 {
     luaL_Buffer text;
     ssize_t n = 0;
-    int fd = open_locked(luaL_checkstring(L, 1), O_RDONLY, LOCK_SH);
+    int fd = open_locked(luaL_checkstring(L, 1), O_RDONLY, LOCK_SH), reads = is_file(fd);
     luaL_buffinit(L, &text);
-    while (fd >= 0 && (n = read(fd, luaL_prepbuffer(&text), LUAL_BUFFERSIZE)) > 0)
+    while (reads && (n = read(fd, luaL_prepbuffer(&text), LUAL_BUFFERSIZE)) > 0)
         luaL_addsize(&text, (size_t)n);
     if (fd >= 0)
         close(fd);
