@@ -68,7 +68,8 @@ describe("a logger of a name", function()
       local log = mp.get_logger()
       for _, f in ipairs { log.set_level, log.log } do raises("number expected", f, log, 0 / 0) end
       for _, field in ipairs { "file", "ident" } do
-        raises("field '" .. field .. "' must be", log.add_handler, log, { [field] = "a\0b", to = field == "ident" and "syslog" or nil })
+        local to = field == "ident" and "syslog" or nil
+        raises("field '" .. field .. "' must be", log.add_handler, log, { [field] = "a\0b", to = to })
       end]]
   end)
 
