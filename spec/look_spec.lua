@@ -257,7 +257,7 @@ describe("mpengine dump", function()
       co.sleep(1.3)
     ]] .. READY .. "waiter:join()", function(pid)
       says(dump(pid), "'backlog'", "has 500 items, and none was ever taken", "mp.Lock 'long'",
-        "has been waited for for 1.", "main of spinner", "without waiting")
+        "has been waited for for ", "main of spinner", "without waiting")
     end)
   end)
 

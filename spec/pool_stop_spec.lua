@@ -68,7 +68,7 @@ describe("a task of a pool that is stopped", function()
     it("is stopped at once while its own hook counts " .. what .. ", which then is as it was", function()
       ok(([[
         local pool <close> = mp.Pool(2)
-        local ran, same = mp.Value("i", 0), mp.Value("i", 0)
+        local ran, same, other = mp.Value("i", 0), mp.Value("i", 0), mp.Value("i", 0)
         local result = pool:map(function()
           local hook, f = function() end, function() end
           debug.sethook(hook, %s)
@@ -77,13 +77,13 @@ describe("a task of a pool that is stopped", function()
             while true do f() end
           end)
           for _ = 1, 5 do end
-          if debug.gethook() == hook then same:add(1) end
+          if debug.gethook() == hook then same:add(1) else other:add(1) end
           debug.sethook()
         end, mp.RawArray("i", 150), { timeout = 0.02, return_exceptions = true, chunksize = 1 })
         for _, r in ipairs(result) do eq(r.kind, "timeout") end
         pool:close() pool:join() -- what the last ones do after their pcall has been done
-        assert(ran.value > 0)
-        eq(same.value, ran.value)]]):format(hook), { timeout = 60 })
+        assert(ran.value > 0 and same.value > 0) -- an item may be stopped before its pcall, or once more behind it
+        eq(other.value, 0)]]):format(hook), { timeout = 60 })
     end)
   end
 
@@ -141,10 +141,10 @@ describe("a task of a pool that is stopped", function()
         local good, index, v = pcall(step, s)
         if good and index == nil then break end
         seen = seen + 1
-        if good then eq(v, index) else eq(index.kind, "timeout") late = late + 1 end
+        if good then eq({ v, begun[index] }, { index, 1 }) else eq(index.kind, "timeout") late = late + 1 end
       end
       eq(seen, 600)
-      for i = 1, 600 do eq(begun[i], 1) end]], { timeout = 40 })
+      for i = 1, 600 do assert(begun[i] <= 1) end -- 0: its time was over before it began]], { timeout = 40 })
   end)
 end)
 

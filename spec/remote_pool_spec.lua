@@ -19,6 +19,7 @@ setup(function()
     function jobs.many() return 1, nil, 3, nil end
     function jobs.none() end
     function jobs.meet(barrier) return barrier:wait(20) ~= nil end
+    function jobs.await(event) return event:wait() end
     function jobs.incr(d, k) return d:incr(k) end
     function jobs.crash_once(d) if d:incr "runs" == 1 then os.exit(7) end return "second" end
     function jobs.fail_twice(d) if d:incr "runs" < 3 then error "not yet" end return d.runs end
@@ -42,7 +43,8 @@ local function worker(...)
   local before = pool:stats().workers
   local p = mp.subprocess.Popen{ "env", "LUA_PATH=" .. DIR .. "/?.lua;;", COMMAND, "worker", "--namespace", NAMESPACE,
     "--lease", "2", "-j2", URL, stderr = "pipe", ... }
-  local line = p:read_err "l"
+  local line
+  repeat line = p:read_err "l" until not (line and line:find "trying again$") -- the server was slow to answer
   matches(line, "processes")
   until_true(function() co.sleep(0.01) return pool:stats().workers > before end)
   return p
@@ -418,7 +420,8 @@ describe("a remote pool", function()
       local a, b = m:Pool{ queue = "a" }, m:Pool{ queue = "b" }
       pool = a
       local busy <close> = worker("--queue", "a", "--queue", "b", "--queue", "a", "-j1")
-      local long = a:apply_async(jobs.sleep, { 1.5 })
+      local go = m:Event "go"
+      local long = a:apply_async(jobs.await, { go })
       until_true(function() co.sleep(0.01) return a:stats().ready == 0 end)
       -- It is given nothing more, neither with its question nor by messages.
       local waiting = b:apply_async(jobs.sleep, { 0.01 })
@@ -426,8 +429,9 @@ describe("a remote pool", function()
       eq(b:stats().ready, 1)
       pool = b
       local free <close> = worker("--queue", "b", "-j1")
-      eq({ waiting:get(1), long:ready() }, { 0.01, false })
-      eq(long:get(10), 1.5)
+      eq({ waiting:get(20), long:ready() }, { 0.01, false })
+      go:set()
+      eq(long:get(20), true)
       free:kill "TERM"
       free:wait(10)
       -- Both queues have a turn.

@@ -62,10 +62,8 @@ end
 -- ---- figures ---------------------------------------------------------------------------------
 
 local function memory_of(pid)
-  for line in io.lines(("/proc/%d/status"):format(pid)) do
-    local kib = line:match "^RssAnon:%s*(%d+) kB"
-    if kib then return tonumber(kib) end
-  end
+  local f <close> = assert(io.open(("/proc/%d/status"):format(pid)))
+  return tonumber(f:read "a":match "\nRssAnon:%s*(%d+) kB")
 end
 
 local function descriptors_of(pid)
