@@ -258,4 +258,25 @@ describe("No deadlock is reported #later", function()
       q:put(1)
       idle:join()]]
   end)
+
+  it("by the processes of a program that is killed, which end with it", function()
+    local program = os.tmpname()
+    support.write_file(program, [[
+      local mp = require "mpengine"
+      local q, pool = mp.Queue(), mp.Pool(2)
+      mp.Process(function() q:get() end):start()
+      pool:apply(function() end)
+      print "ready"
+      mp.Event():wait(100)
+    ]])
+    ok(([[
+      for _ = 1, 20 do
+        local p = mp.subprocess.Popen{ %q, %q, stdout = "pipe", stderr = "pipe" }
+        eq(p:read "l", "ready")
+        p:kill()
+        p:wait()
+        eq(p:read_err "a", "") -- until all of them have ended
+      end]]):format(support.command, program), { timeout = 60 })
+    os.remove(program)
+  end)
 end)

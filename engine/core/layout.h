@@ -78,6 +78,7 @@ struct mpe__slot {
     char name[48];
     mpe__a32 tasks;   /* tasks of its script that have not ended, for readers */
     mpe__a32 answers; /* it answers the questions of readers: a signal asks */
+    mpe__a64 bound;   /* generation << 32 | slot + 1 of the process whose end ends it; 0: none */
     struct mpe__redo redo;
 };
 

@@ -149,6 +149,7 @@ become_owner(mpe_engine *e, uint32_t slot)
     mpe__store32(&s->thread, mpe__slot_thread(s));
     mpe__store32(&s->tasks, 0);
     mpe__store32(&s->answers, 0);
+    mpe__store64(&s->bound, 0);
     mpe__store32(&s->bell, 0);
     mpe__store32(&s->sleep, MPE__AWAKE);
     mpe__store32(&s->quiet, 0);

@@ -43,6 +43,18 @@ mpe__is_running(struct mpe__slot *s)
     return mpe__is_live(s) && mpe__slot_thread(s) == mpe__load32(&s->thread);
 }
 
+/* Has the process ended whose end ends this one? Its signal is on the way: the kernel marks a life
+ * word before it closes the descriptors. */
+static inline int
+mpe__is_orphan(mpe_engine *e)
+{
+    uint64_t bound = mpe__load64(&e->self->bound);
+    if (!bound)
+        return 0;
+    struct mpe__slot *s = &e->slots[(uint32_t)bound - 1];
+    return !mpe__is_running(s) || mpe__load32(&s->generation) != bound >> 32;
+}
+
 /* Has another thread of this process a slot? */
 int mpe__other_threads_attached(mpe_engine *e);
 /* Adds the life words of all others to the n words to be slept on, so that any death wakes a

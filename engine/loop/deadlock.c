@@ -9,7 +9,7 @@
  * signal sent before the round began has arrived by then. If all have answered, and none has
  * done anything in between, it is a deadlock. A process that is stopped or being killed never
  * answers, and one with a timer, a descriptor, a signal handler of the script or a thread of its
- * own was never quiet.
+ * own was never quiet. Nor is one whose end is on its way, as what it is bound to has ended.
  *
  * quiet is even (round) when it is stored after the process has done something, odd when it is
  * stored in answer to the round. An answer counts for its round only if the last action was
@@ -190,7 +190,8 @@ looks_for_deadlocks(mpe_engine *e, uint64_t deadline)
 {
     struct mpe__loop *l = e->loop;
     return deadline == MPE_FOREVER && atomic_load(&e->header->finds_deadlocks) &&
-           l->keep_alive == 0 && (l->entries > 0 || l->ends) && all_there(e) && !has_io(e);
+           l->keep_alive == 0 && (l->entries > 0 || l->ends) && all_there(e) && !has_io(e) &&
+           !mpe__is_orphan(e);
 }
 
 int

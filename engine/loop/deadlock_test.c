@@ -3,8 +3,10 @@
 #include "loop/loop.h"
 #include "testing/mpe_test.h"
 #include "testing/procs.h"
+#include "core/slot.h"
 
 #include <signal.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 static mpe_object *queues[4];
@@ -191,5 +193,82 @@ TEST(a_death_in_progress_is_no_deadlock)
     }
     mpe_test_put(e, queues[1], "x", 1);
     EXPECT_EQ(mpe_test_join(e, idler), 0);
+    mpe_close(e);
+}
+
+/* ---- orphans ---- */
+
+static uint64_t
+process_of(mpe_engine *e)
+{
+    return (uint64_t)mpe__load32(&e->self->generation) << 32 | (e->slot + 1);
+}
+
+/* Waits as a process does whose starter has ended and whose signal is on the way: an alarm, here. */
+static void
+wait_as_orphan(mpe_engine *e, void *arg)
+{
+    const struct itimerval soon = {.it_value = {.tv_usec = 100000}};
+    int is_alone = *(int *)arg, nothing = 0;
+    mpe__store64(&e->self->bound, process_of(e) + (1ull << 32)); /* not this one, but a later one */
+    REQUIRE(setitimer(ITIMER_REAL, &soon, NULL) == 0);
+    _exit(is_alone ? mpe_run_until(e, &nothing) : get_forever(e, 0));
+}
+
+TEST(a_process_whose_end_is_on_its_way_is_in_no_deadlock)
+{
+    mpe_engine *e = open_with_queues();
+    for (int is_alone = 0; is_alone < 2; is_alone++) {
+        int code;
+        mpe_process *p = mpe_test_start(e, wait_as_orphan, &is_alone);
+        EXPECT_EQ(wait_for_end(e, p, &code), 0);
+        EXPECT_EQ(code, -SIGALRM);
+    }
+    mpe_close(e);
+}
+
+struct bound_to {
+    uint64_t first;
+    unsigned flags;
+};
+
+static int
+start_bound(mpe_engine *e, unsigned flags, void (*body)(mpe_engine *e, void *arg), void *arg)
+{
+    mpe_process *p;
+    int is_child, code;
+    REQUIRE_OK(mpe_process_fork(e, "bound", flags, (mpe_bytes){"", 0}, &p, &is_child));
+    if (is_child) {
+        body(e, arg);
+        _exit(0);
+    }
+    EXPECT_EQ(wait_for_end(e, p, &code), 0);
+    return code;
+}
+
+static void
+look_at_bound(mpe_engine *e, void *arg)
+{
+    _exit(mpe__load64(&e->self->bound) == *(uint64_t *)arg && !mpe__is_orphan(e) ? 0 : 1);
+}
+
+static void
+start_another(mpe_engine *e, void *arg)
+{
+    struct bound_to *g = arg;
+    uint64_t own = process_of(e), wanted = g->flags == MPE_PROCESS_DAEMON ? own : g->first;
+    _exit(start_bound(e, g->flags, look_at_bound, &wanted));
+}
+
+TEST(a_process_knows_whose_end_ends_it)
+{
+    mpe_engine *e = open_with_queues();
+    uint64_t none = 0;
+    struct bound_to g = {process_of(e), MPE_PROCESS_BOUND};
+    EXPECT_EQ(start_bound(e, 0, look_at_bound, &none), 0);
+    EXPECT_EQ(start_bound(e, MPE_PROCESS_DAEMON, look_at_bound, &g.first), 0);
+    EXPECT_EQ(start_bound(e, MPE_PROCESS_BOUND, start_another, &g), 0);
+    g.flags = MPE_PROCESS_DAEMON;
+    EXPECT_EQ(start_bound(e, MPE_PROCESS_BOUND, start_another, &g), 0);
     mpe_close(e);
 }

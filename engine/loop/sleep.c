@@ -146,7 +146,7 @@ mpe__sleep(mpe_engine *e, const int *done)
     int unseen = mpe__ends_settle(e);
     int polls = mpe__uv_alive(e);
     if (!polls && !l->ends_apart && l->keep_alive == 0 && awaited == MPE_FOREVER &&
-        (l->entries == 0 || !mpe__others_live(e)) && !mpe__bell_rung(e)) {
+        (l->entries == 0 || !mpe__others_live(e)) && !mpe__bell_rung(e) && !mpe__is_orphan(e)) {
         mpe__deadlock_over(e); /* this is a new deadlock */
         return MPE_EDEADLK;
     }

@@ -19,6 +19,19 @@
 #include <string.h>
 #include <unistd.h>
 
+/* What a child with these flags is bound to (life.c): its starter, or what that is bound to. */
+static uint64_t
+bound_to(mpe_engine *e, uint32_t starter, unsigned flags)
+{
+    struct mpe__slot *s = &e->slots[starter];
+    uint64_t of_starter = mpe__load64(&s->bound);
+    if (!(flags & MPE__LINED))
+        return 0;
+    if (!(flags & MPE_PROCESS_DAEMON) && of_starter)
+        return of_starter;
+    return (uint64_t)mpe__load32(&s->generation) << 32 | (starter + 1);
+}
+
 /* The starter records itself in the slot. */
 static int
 note_parent(mpe_engine *e, uint32_t slot)
@@ -42,10 +55,13 @@ mpe__birth_take(mpe_engine *e, const struct mpe__birth *b)
     if (b->slot >= MPE__SLOTS)
         return MPE_EINVAL;
     int rc = note_parent(e, b->slot);
+    uint64_t bound = rc == MPE_OK ? bound_to(e, e->proc->parent_slot, b->flags) : 0;
     if (rc == MPE_OK)
         rc = mpe__slot_take_reserved(e, b->slot, b->generation);
-    if (rc == MPE_OK)
+    if (rc == MPE_OK) {
+        mpe__store64(&e->self->bound, bound);
         mpe__process_show_name(e->self->name);
+    }
     e->proc->start_messages = b->start_messages;
     return rc;
 }
