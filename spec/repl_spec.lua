@@ -214,8 +214,11 @@ describe("the interactive mode on a terminal", function()
         again.press("Up", "Up")
         again.screen "> first = 'one' .. 1"
         again.press "C-c"
+        again.screen "^C\n>"
         again.press "C-r"
+        again.screen "bck:"
         again.type "= fi"
+        again.screen "bck:= fi"
         again.press("Enter")
         again.screen "> = first"
       end)
@@ -350,14 +353,30 @@ describe("help", function()
       has(help.of "sleep", "mp.sleep")
       has(help.of "task_done", "JoinableQueue:task_done()")
       has(help.of(mp.Queue), "mp.Queue(maxsize)")
-      has(help.of(mp.co.spawn), "co.spawn(f, ...)")
+      has(help.of(mp.co.spawn), "mp.co.spawn(f, ...)")
       has(help.of(mp.Queue().put), "Queue:put(v, timeout)")
       has(help.of(mp.Queue()), "Queue", "Queue:get(timeout)")
-      has(help.of(mp.co), "co.spawn(f, ...)")
+      has(help.of(mp.co), "mp.co\n", "mp.co.spawn(f, ...)")
       has(help.of(mp), "mp.Process(options)")
       has(help.of(string.format), "of Lua", "#pdf-string.format")
       has(help.of "no such thing", "nothing is called 'no such thing'")
       has(help.of(3), "an integer: 3")]])
+  end)
+
+  it("begins with examples that work as they stand, one after the other", function()
+    ok(HELP .. [[
+      local env, count = setmetatable({ help = help.of }, { __index = _G }), 0
+      for line in tostring(help.global):gmatch "\n  ([^\n]*)" do
+        for example in (line .. "   "):gmatch "(.-)   +" do
+          local f = load("return " .. example, "=example", "t", env) or load(example, "=example", "t", env)
+          local text = f()
+          if example:find "^help" then
+            count = count + 1
+            assert(not text:find "^nothing is called" and not text:find "^a nil", example .. ": " .. text)
+          end
+        end
+      end
+      eq(count, 6)]])
   end)
 
   it("tells a type from what is said of it", function()

@@ -41,6 +41,7 @@ local Process = {}
 ---@overload fun(target: function, ...: any): mpengine.Process
 function mp.Process(options) end
 
+--- Starts it.
 --- Raises when it was started already, when something cannot be sent (names the path), or when the system refuses.
 function Process:start() end
 --- Waits for its end. Raises before start, and for a process that is not a child of this one.
@@ -52,9 +53,9 @@ function Process:join(timeout) end
 --- Was it started, and has it not ended yet?
 ---@return boolean
 function Process:is_alive() end
---- SIGTERM. Raises before start.
+--- Sends it SIGTERM. Raises before start.
 function Process:terminate() end
---- SIGKILL. Raises before start.
+--- Sends it SIGKILL. Raises before start.
 function Process:kill() end
 --- Gives the object up. Raises while the process runs.
 function Process:close() end
@@ -185,6 +186,7 @@ function mp.Queue(maxsize) end
 ---@return mpengine.Queue
 function mp.SimpleQueue() end
 
+--- Adds an item at the end.
 --- Waits while it is full. Raises for what cannot be sent (names the path), and when shared memory is exhausted.
 ---@async
 ---@param v any nil is an item
@@ -192,7 +194,7 @@ function mp.SimpleQueue() end
 ---@return true? put
 ---@return "full"|"closed"|nil reason
 function Queue:put(v, timeout) end
---- Waits while it is empty.
+--- Takes the first item. Waits while it is empty.
 ---@async
 ---@param timeout? number seconds
 ---@return any item
@@ -247,7 +249,7 @@ local PipeEnd = {}
 ---@return mpengine.PipeEnd
 ---@return mpengine.PipeEnd
 function mp.Pipe(duplex) end
---- Never waits.
+--- Sends a value; never waits.
 ---@return true?
 ---@return "closed"? reason no process holds the other end
 function PipeEnd:send(v) end
@@ -262,7 +264,7 @@ function PipeEnd:send_bytes(s) end
 ---@return any
 ---@return "timeout"|"closed"|nil reason
 function PipeEnd:recv(timeout) end
---- Raises when something else than a string came.
+--- Waits for a string that send_bytes has sent. Raises when something else than a string came.
 ---@async
 ---@param timeout? number seconds
 ---@return string?
@@ -339,7 +341,7 @@ local FieldRef = {}
 --- The elements of the field, as a list.
 ---@return table
 function FieldRef:totable() end
---- All or nothing.
+--- Writes the elements of the field, all or nothing.
 ---@param list table of as many elements
 function FieldRef:set(list) end
 
@@ -367,7 +369,7 @@ function RawArray:field(path, k) end
 ---@param j? integer
 ---@return table
 function RawArray:totable(i, j) end
---- All or nothing: everything is converted first.
+--- Writes the elements of a list from `at` on, all or nothing: everything is converted first.
 ---@param list table|mpengine.RawArray|mpengine.List
 ---@param at? integer default 1
 ---@overload fun(self, i: integer, j: integer, v: number|string|table) the element in row i and column j
@@ -400,13 +402,13 @@ function RawArray:col(j) end
 ---@param j integer
 ---@return number|string|mpengine.StructRef|nil
 function RawArray:get(i, j) end
---- Integers wrap around at 64 bits; floats are added as doubles.
+--- The sum of all elements. Integers wrap around at 64 bits; floats are added as doubles.
 ---@return number
 function RawArray:sum() end
---- NaN when there is one; nil of no elements.
+--- The least element; NaN when there is one; nil of no elements.
 ---@return number?
 function RawArray:min() end
---- NaN when there is one; nil of no elements.
+--- The greatest element; NaN when there is one; nil of no elements.
 ---@return number?
 function RawArray:max() end
 --- The sum of the products with an array of the same type and length; see sum.
@@ -432,12 +434,12 @@ function RawArray:string(i, j) end
 ---@param bytes string whole elements
 ---@param at? integer
 function RawArray:set_string(bytes, at) end
---- Atomic. Raises when the sum does not fit.
+--- Adds to an element, atomically. Raises when the sum does not fit.
 ---@param i integer
 ---@param delta number
 ---@return number new
 function RawArray:add(i, delta) end
---- Atomic.
+--- Sets an element if it is `expected`, atomically.
 ---@return boolean done
 ---@return number|string|nil current when it was not
 function RawArray:compare_exchange(i, expected, desired) end
@@ -480,11 +482,11 @@ function mp.Value(type, init) end
 ---@param init? number|string|table
 ---@return mpengine.RawValue
 function mp.RawValue(type, init) end
---- Atomic.
+--- Adds to it, atomically.
 ---@param delta number
 ---@return number new
 function RawValue:add(delta) end
---- Atomic.
+--- Sets it if it is `expected`, atomically.
 ---@return boolean done
 ---@return number|string|nil current
 function RawValue:compare_exchange(expected, desired) end
@@ -544,7 +546,7 @@ function Dict:copy() end
 ---@param n? number default 1
 ---@return number new
 function Dict:incr(k, n) end
---- Atomic `d[k] = f(d[k])`. f may run again when another process came first; its error leaves d as it was.
+--- Sets `d[k] = f(d[k])`, atomically. f may run again when another process came first; its error leaves d as it was.
 ---@async
 ---@param f fun(value: any): any
 ---@return any new
@@ -568,7 +570,7 @@ function mp.Cache(fields, ttl) end
 ---@param k mpengine.Key
 ---@return any value nil: absent, or expired
 function Cache:get(k) end
---- Raises when v is nil, or larger than the cache: then nothing has changed.
+--- Sets a key. Raises when v is nil, or larger than the cache: then nothing has changed.
 ---@param k mpengine.Key
 ---@param v any
 ---@param ttl? number seconds, more than 0; math.huge: for ever; default: that of the cache
@@ -592,7 +594,8 @@ function Cache:touch(k, ttl) end
 --- How long a key is still kept.
 ---@return number? seconds math.huge: it never expires; nil: absent
 function Cache:ttl(k) end
---- Atomic. A key that is there keeps its time to live. Raises when the value is no number, or absent and init too.
+--- Adds to a number, atomically. A key that is there keeps its time to live. Raises when the value is no number, or
+--- absent and init too.
 ---@param k mpengine.Key
 ---@param n? number default 1
 ---@param init? number the value of an absent key, to which n is added
@@ -785,7 +788,7 @@ function mp.Lock(fields) end
 ---@return true? held
 ---@return "timeout"|"owner_died"|nil why owner_died: held, and the last owner's process died with it
 function Lock:acquire(timeout) end
---- Raises when it is not held; an RLock when not held by this task.
+--- Releases it. Raises when it is not held; an RLock when not held by this task.
 function Lock:release() end
 --- Does any task hold it?
 ---@return boolean
@@ -817,7 +820,7 @@ local Semaphore = {}
 ---@param n? integer|{ value?: integer, name?: string } default 1
 ---@return mpengine.Semaphore
 function mp.Semaphore(n) end
---- Releasing beyond n raises.
+--- A semaphore with n permits, and never more: releasing beyond n raises.
 ---@param n? integer|{ value?: integer, name?: string } default 1
 ---@return mpengine.Semaphore
 function mp.BoundedSemaphore(n) end
@@ -834,7 +837,7 @@ local RateLimiter = {}
 ---@field burst? number tokens that it holds at most; default max(1, rate)
 ---@field name? string
 
---- mp.RateLimiter{ rate = 10, burst = 20 }, or mp.RateLimiter(10, 20).
+--- Lets so many tokens pass a second: mp.RateLimiter{ rate = 10, burst = 20 }, or mp.RateLimiter(10, 20).
 ---@param settings mpengine.RateLimiter.Settings|number
 ---@param burst? number
 ---@return mpengine.RateLimiter
@@ -904,7 +907,7 @@ function Condition:wait(timeout) end
 ---@return any value what pred gave
 ---@return "timeout"? reason
 function Condition:wait_for(pred, timeout) end
---- Raises unless this task holds the lock.
+--- Wakes n tasks that wait, 1 by default. Raises unless this task holds the lock.
 ---@param n? integer default 1
 function Condition:notify(n) end
 --- Wakes all that wait. Raises when the caller does not hold the lock.
@@ -954,7 +957,7 @@ function Barrier:abort() end
 
 ---@class mpengine.AsyncResult
 local AsyncResult = {}
---- Raises the task's error.
+--- Waits for the result. Raises the task's error.
 ---@async
 ---@param timeout? number seconds
 ---@return any ... the results; or nil, "timeout"
@@ -968,10 +971,10 @@ function AsyncResult:wait(timeout) end
 --- Is it there?
 ---@return boolean
 function AsyncResult:ready() end
---- Raises before it is ready.
+--- Is it there, and no error? Raises before it is ready.
 ---@return boolean
 function AsyncResult:successful() end
---- True when it will give no result: a queued task never runs, a running one is stopped.
+--- Cancels the call: true when it will give no result: a queued task never runs, a running one is stopped.
 ---@return boolean
 function AsyncResult:cancel() end
 
@@ -1026,7 +1029,7 @@ function Pool:map(f, list, opts) end
 ---@param opts? mpengine.MapOptions
 ---@return mpengine.AsyncResult
 function Pool:map_async(f, list, opts) end
---- Items are lists of arguments.
+--- As map; items are lists of arguments.
 ---@async
 ---@param list table[]
 ---@param opts? mpengine.MapOptions
@@ -1046,7 +1049,7 @@ function Pool:imap(f, source, ...) end
 ---@param ... any
 ---@return fun(): integer?, any, any
 function Pool:imap_unordered(f, source, ...) end
---- No more tasks.
+--- Takes no more tasks.
 function Pool:close() end
 --- Kills the workers; what is unfinished fails with kind "terminated".
 function Pool:terminate() end
@@ -1135,7 +1138,7 @@ function mp.register(name, metatable) end
 ---@field size integer bytes
 local SharedMemory = {}
 
---- Raises when the name exists (create) or does not (open).
+--- A block of bytes with a name, for other programs, too. Raises when the name exists (create) or does not (open).
 ---@param options { name: string?, create: boolean?, size: integer? }
 ---@return mpengine.SharedMemory
 function mp.SharedMemory(options) end
@@ -1254,9 +1257,10 @@ function mp.log_to_stderr(level) end
 
 ---@class mpengine.codec
 local codec = {}
---- Raises for what cannot be sent, and names the path.
+--- Any values as bytes. Raises for what cannot be sent, and names the path.
 ---@return string
 function codec.encode(...) end
+--- The values that encode has made bytes of.
 --- Raises for damaged bytes; accepts functions, and loads modules, only when asked.
 ---@param bytes string
 ---@param opts? { functions: boolean }
@@ -1385,7 +1389,7 @@ local co = {}
 ---@field name string
 local Task = {}
 
---- Runs when the caller waits, not before.
+--- Starts a task that calls f(...). Runs when the caller waits, not before.
 ---@return mpengine.Task
 function co.spawn(f, ...) end
 --- A task that begins after so many seconds. Killed before, it never runs.
@@ -1407,17 +1411,18 @@ function co.every(seconds, f, ...) end
 ---@return "r"|"w"|"rw"|nil ready what became ready
 ---@return "timeout"? reason
 function co.wait_fd(fd, mode, timeout) end
---- An error of the task is not raised.
+--- Waits for its end. An error of the task is not raised.
 ---@async
 ---@param timeout? number seconds
 ---@return true?
 ---@return "timeout"? reason
 function Task:join(timeout) end
---- Raises its error.
+--- Waits for its results; raises its error.
 ---@async
 ---@param timeout? number seconds
 ---@return any ... all its results; or nil and "timeout" or "killed"
 function Task:get(timeout) end
+--- Ends it.
 --- Raises an error of kind "killed" at its wait, and at later ones. Does not wait. A pcall may catch it, 100 times
 --- and for half a second of processor time at most.
 ---@param reason? any
@@ -1439,7 +1444,7 @@ function Task:link(f) end
 ---@param opts? { count: integer?, raise_error: boolean? }
 ---@return mpengine.Task[] ended
 function co.joinall(tasks, timeout, opts) end
---- Takes what mp.wait takes. Without arguments: waits for all tasks.
+--- Waits until some objects are ready. Takes what mp.wait takes. Without arguments: waits for all tasks.
 ---@async
 ---@param objects? table
 ---@param timeout? number seconds
@@ -1452,7 +1457,7 @@ function co.wait(objects, timeout, count) end
 ---@param timeout? number seconds
 ---@return fun(): any each as it becomes ready; a step may wait
 function co.iwait(objects, timeout) end
---- Does not wait.
+--- Kills tasks; does not wait.
 ---@param tasks mpengine.Task[]
 function co.killall(tasks) end
 --- Waits; other tasks run meanwhile.
@@ -1491,7 +1496,7 @@ function co.offload(f, ...) end
 ---@param seconds? number
 function co.watchdog(seconds) end
 
---- Of the tasks of one process, as all objects of co.
+--- An event for tasks of this process, as all objects of co are.
 ---@class mpengine.co.Event : mpengine.Event
 ---@param opts? { name?: string } a name, which tostring and dumps show
 ---@return mpengine.co.Event
@@ -1514,7 +1519,7 @@ function co.RLock(opts) end
 ---@param value? integer | { value?: integer, name?: string } default 1
 ---@return mpengine.co.Semaphore
 function co.Semaphore(value) end
---- Releasing beyond that value raises.
+--- A semaphore for tasks of this process. Releasing beyond that value raises.
 ---@param value? integer | { value?: integer, name?: string } default 1
 ---@return mpengine.co.Semaphore
 function co.BoundedSemaphore(value) end
@@ -1536,14 +1541,14 @@ function co.Queue(maxsize) end
 ---@param opts? { name?: string } a name, which tostring and dumps show
 ---@return mpengine.co.Queue
 function co.SimpleQueue(opts) end
---- Waits while it is full.
+--- Adds an item at the end. Waits while it is full.
 ---@async
 ---@param v any
 ---@param timeout? number seconds
 ---@return true? put
 ---@return "full"|"closed"|nil reason
 function CoQueue:put(v, timeout) end
---- Waits while it is empty.
+--- Takes the first item. Waits while it is empty.
 ---@async
 ---@param timeout? number seconds
 ---@return any item
@@ -1564,7 +1569,7 @@ function CoQueue:empty() end
 --- Has it as many items as it may have?
 ---@return boolean
 function CoQueue:full() end
---- Later puts fail, gets go on until it is drained.
+--- Closes it: later puts fail, gets go on until it is drained.
 function CoQueue:close() end
 --- Was it closed? It may have items still.
 ---@return boolean
@@ -1600,7 +1605,7 @@ local CoResult = {}
 ---@param opts? { name?: string } a name, which tostring and dumps show
 ---@return mpengine.co.AsyncResult
 function co.AsyncResult(opts) end
---- Raises when it was set.
+--- Sets the result. Raises when it was set.
 function CoResult:set(...) end
 --- Ends the waits: get raises err.
 function CoResult:set_error(err) end
@@ -1629,7 +1634,7 @@ local Group = {}
 ---@param opts? { name?: string } a name, which tostring and dumps show
 ---@return mpengine.co.Group
 function co.Group(opts) end
---- In a Pool: waits for room.
+--- Starts a task in it; in a Pool waits for room.
 ---@async
 ---@return mpengine.Task
 function Group:spawn(f, ...) end
@@ -1961,7 +1966,7 @@ local subprocess = {}
 ---@field cwd? string
 ---@field env? table<string, string> instead of this process's
 
---- Raises for a mistake in the command; what the program does comes back.
+--- Runs a program until it ends. Raises for a mistake in the command; what the program does comes back.
 ---@async
 ---@param command mpengine.subprocess.Command
 ---@return { status: integer, stdout: string, stderr: string }? result status -n: ended by signal n
@@ -2016,7 +2021,7 @@ function Pipe:close() end
 ---@field stderr mpengine.subprocess.Pipe?
 local Popen = {}
 
---- Raises for a mistake in the command.
+--- Starts a program. Raises for a mistake in the command.
 ---@param command mpengine.subprocess.PopenCommand
 ---@return mpengine.subprocess.Popen? program
 ---@return string? message why it cannot be started

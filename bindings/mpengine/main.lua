@@ -14,13 +14,20 @@ function the_os.exit(...)
 end
 
 local USAGE = [=[
-usage: mpengine [options] [script.lua [args]]
-       mpengine worker|dead|acl …                tasks of remote pools; worker --help
-       mpengine top [options] URL                queues and workers of remote pools
-       mpengine ps | dump [PID] [--json]
-       mpengine top [PID]
-       mpengine trace [PID] -o out.json|out.html [--seconds 5]
-       mpengine profile [PID] -o out.svg [--seconds 5]
+usage: mpengine [options] [script.lua [args]]     without a script, on a terminal: interactive mode
+       mpengine VERB --help                       more of one of these verbs
+programs that run, of this user:
+  mpengine ps                                     list them
+  mpengine top [PID]                              show one, live
+  mpengine dump [PID] [--json]                    what each task does, and what it waits for
+  mpengine trace [PID] -o FILE.html|FILE.json     what happens in the next seconds
+  mpengine profile [PID] -o FILE.svg|FILE.folded  where the time goes in the next seconds
+tasks of pools on a Redis server:
+  mpengine worker [options] URL                   run them
+  mpengine top [options] URL                      show queues and workers
+  mpengine dead list|retry|drop URL [ID...]       those whose workers died
+  mpengine acl NAMESPACE [USER]                   print the command that makes a user of the server
+options:
   -e code         run code
   -i              enter interactive mode after the script
   -l mod          require module 'mod' into global 'mod'

@@ -160,15 +160,46 @@ command.usage = {
     dump = "usage: mpengine dump [PID] [--json]",
     top = "usage: mpengine top [--interval S] [-n N] [PID]\n"
         .. "       mpengine top [--interval S] [-n N] [--namespace NAME] [--ca FILE] URL",
-    trace = "usage: mpengine trace [PID] -o FILE.json|FILE.html [--seconds 5]",
+    trace = "usage: mpengine trace [PID] -o FILE.html|FILE.json [--seconds S]",
     ["--trace"] = "usage: mpengine --trace=FILE.json|FILE.html script.lua [args]",
-    profile = "usage: mpengine profile [PID] -o FILE.folded|FILE.svg [--seconds 5]",
+    profile = "usage: mpengine profile [PID] -o FILE.svg|FILE.folded [--seconds S]",
 }
+
+local PID_TEXT <const> = "PID is that of any process of the program; without it the only program that runs is shown.\n"
+
+--- What --help says of each, behind its usage.
+local ABOUT <const> = {
+    ps = "Lists the programs of this user: the pid of the first process, processes, tasks, objects, shared memory,\n"
+        .. "since when, the script.\n",
+    dump = "Shows the processes and tasks of a program, with stacks, and what each waits for and holds. Lines that\n"
+        .. "begin with ! come first: what looks wrong, such as tasks that wait for each other.\n" .. PID_TEXT
+        .. "  --json               one JSON object, for other programs\n",
+    top = "Shows the processes and objects of a program, live; q ends it, and the last line names the other keys.\n"
+        .. "With a URL: the queues and workers of a namespace of a Redis server. Without a terminal: one frame.\n"
+        .. PID_TEXT
+        .. "  --interval S         seconds between frames (1)\n"
+        .. "  -n N                 how many frames\n"
+        .. "  --namespace NAME     with a URL: of the manager (default)\n"
+        .. "  --ca FILE            with a URL: certificates, for rediss://\n",
+    trace = "Records when tasks run and what they wait for, and writes a page with a time line, or trace events as\n"
+        .. "Perfetto and Chrome read them. mpengine --trace=FILE script.lua traces a script from its first line.\n"
+        .. PID_TEXT
+        .. "  -o FILE              what is written, by the end of its name: .html, .json\n"
+        .. "  --seconds S          for how long (5)\n",
+    profile = "Asks each process a hundred times a second what it does, and writes a flame graph, or folded stacks.\n"
+        .. PID_TEXT
+        .. "  -o FILE              what is written, by the end of its name: .svg, .folded\n"
+        .. "  --seconds S          for how long (5)\n",
+}
+
+local function show_help(name)
+    return output(name, command.usage[name] .. "\n" .. ABOUT[name] .. "  -h, --help           show this text\n")
+end
 
 function command.ps(argv)
     local options, code = parse("ps", argv, { ["--help"] = "help", ["-h"] = "help" })
     if not options then return code end
-    if options.help then return output("ps", command.usage.ps .. "\n") end
+    if options.help then return show_help "ps" end
     if options.pid then return refuse("ps", "takes no pid\n" .. command.usage.ps, 2) end
     local programs, unreadable = look.programs()
     if not programs then return refuse("ps", unreadable) end
@@ -178,7 +209,7 @@ end
 function command.dump(argv)
     local options, code = parse("dump", argv, { ["--help"] = "help", ["-h"] = "help", ["--json"] = "json" })
     if not options then return code end
-    if options.help then return output("dump", command.usage.dump .. "\n") end
+    if options.help then return show_help "dump" end
     local program, status = choose("dump", options.pid)
     if not program then return status end
     local dump = require "mpengine.look.dump"
@@ -197,7 +228,7 @@ local OUTPUT <const> = {
 local function begin(name, argv, forms)
     local options, code = parse(name, argv, OUTPUT)
     if not options then return nil, code end
-    if options.help then return nil, output(name, command.usage[name] .. "\n") end
+    if options.help then return nil, show_help(name) end
     local form, wrong = form_of(name, options.output, forms)
     if not form then return nil, wrong end
     local program, status = choose(name, options.pid)
@@ -226,7 +257,7 @@ function command.top(argv)
         ["--help"] = "help", ["-h"] = "help", ["--interval"] = { "interval" }, ["-n"] = { "count" },
     })
     if not options then return code end
-    if options.help then return output("top", command.usage.top .. "\n") end
+    if options.help then return show_help "top" end
     local program, status = choose("top", options.pid)
     if not program then return status end
     local written = 0

@@ -7,6 +7,7 @@ local USAGE <const> = {}
 
 USAGE.worker = [=[
 usage: mpengine worker [options] URL
+Runs the tasks that programs submit to pools of the Redis server at URL, redis://HOST:PORT/DATABASE.
   -j N                 processes (as many as the machine has processors)
   --queue NAME         a queue whose tasks are run (default); may be repeated
   --allow PATTERN      names of functions that may be run, such as 'jobs.*'; may be repeated. For TCP it must be given
@@ -25,6 +26,8 @@ Tasks whose worker died each time they ran: lists them, runs them again, or forg
   --queue NAME         the queue (default)
   --namespace NAME     of the manager (default)
   --ca FILE            certificates, for rediss://
+  -h, --help           show this text
+Without an ID the URL may also be in MPENGINE_URL.
 ]=]
 
 USAGE.top = [=[
@@ -40,7 +43,9 @@ picture is made again and again; else it is printed once, in plain lines.
 
 USAGE.acl = [=[
 usage: mpengine acl NAMESPACE [USER]
-Prints the command that makes a user of the server who can use this namespace and nothing else.
+Prints the command of Redis that makes a user of the server for this namespace and nothing else. USER is
+mpengine-NAMESPACE by default, and PASSWORD in what is printed is to be replaced.
+  -h, --help           show this text
 ]=]
 
 local function number(text, least)

@@ -7,8 +7,10 @@ local annotations = require "mpengine.repl.annotations"
 local help = {}
 
 local INTRO <const> = [[
-help(x) or help "name" says what a function, a class or an object is:
-  help "mp.Queue"     help "Queue:put"     help(mp.co.spawn)     help(q)     help "timeout"
+help "name" or help(x) says what a function, a class or an object is; "mp" is what there is:
+  help "mp"     help "mp.Queue"     help "Queue:put"     help "timeout"
+The library is a module, as in a script; what it has, and what it makes, has help, too:
+  mp = require "mpengine"     q = mp.Queue()     help(q)     help(mp.co.spawn)
 Tab completes names, also after . and :   The arrows and Ctrl-R find earlier lines.
 A line that begins with = or is an expression shows its values. Ctrl-C leaves a line or interrupts a
 chunk, Ctrl-D ends. Tasks run while the prompt waits. The manual is docs/ of the sources, and of
@@ -31,6 +33,14 @@ end
 -- ---- texts ----
 
 local function id_of(f) return f.class .. "." .. f.name end
+
+-- As a script writes it: "mp.co", of what is a module in mp.
+local function module_name(name) return name:find "^%l+$" and name ~= "mp" and "mp." .. name or name end
+
+local function signature_of(f)
+    local module, rest = f.signature:match "^(%l+)(%.[%w_]+%(.*)$"
+    return module and module_name(module) .. rest or f.signature
+end
 
 local function short(kind) return (kind:gsub("mpengine%.", "mp.")) end
 
@@ -61,7 +71,7 @@ local function add_text(out, text)
 end
 
 local function function_lines(f)
-    local out = { f.signature }
+    local out = { signature_of(f) }
     add_text(out, f.text)
     add_list(out, f.params)
     for _, result in ipairs(f.returns) do out[#out + 1] = "  returns " .. type_text(result) end
@@ -81,7 +91,7 @@ end
 local function add_methods(out, class)
     for _, f in ipairs(functions) do
         if f.class == class.name then
-            out[#out + 1] = (("  %-30s %s"):format(f.signature, first_sentence(f)):gsub("%s+$", ""))
+            out[#out + 1] = (("  %-30s %s"):format(signature_of(f), first_sentence(f)):gsub("%s+$", ""))
         end
     end
     for _, parent in ipairs(class.parents) do
@@ -90,7 +100,7 @@ local function add_methods(out, class)
 end
 
 local function class_lines(class)
-    local out = { class.name }
+    local out = { module_name(class.name) }
     add_text(out, class.text)
     add_list(out, class.fields)
     add_methods(out, class)
@@ -135,7 +145,7 @@ local function mention(word)
     if #list == 0 then return nil end
     local out = {}
     for i = 1, math.min(#list, FOUND_MOST) do
-        out[i] = (("  %-36s %s"):format(list[i].signature, first_sentence(list[i])):gsub("%s+$", ""))
+        out[i] = (("  %-36s %s"):format(signature_of(list[i]), first_sentence(list[i])):gsub("%s+$", ""))
     end
     if #list > FOUND_MOST then out[#out + 1] = ("  … %d more"):format(#list - FOUND_MOST) end
     return table.concat(out, "\n")
@@ -187,7 +197,7 @@ end
 function help.names()
     load()
     local list = {}
-    for i, f in ipairs(functions) do list[i] = f.signature:match "^[^(]*" end
+    for i, f in ipairs(functions) do list[i] = signature_of(f):match "^[^(]*" end
     return list
 end
 
