@@ -742,8 +742,11 @@ describe("arguments of every kind", function()
         { "Queue", m:Queue("q", 5), "put get put_nowait get_nowait qsize empty full iter" },
         { "JoinableQueue", m:JoinableQueue("jq", 5), "put get task_done join" },
         { "Array", m:Array("a", "i", 5),
-          "totable set fill string set_string add compare_exchange get_lock guard sum min max dot shape" },
-        { "Value", m:Value("v", "i", 5), "add compare_exchange get_lock guard" },
+          [[totable set fill string set_string add compare_exchange get_lock acquire release guard sum min max dot
+          shape]] },
+        { "StructRef", m:Array("as", { { "x", "i" } }, 1)[1], "get set" },
+        { "FieldRef", m:Array("av", { { "x", "i", 2 } }, 1)[1].x, "totable set" },
+        { "Value", m:Value("v", "i", 5), "add compare_exchange get_lock acquire release guard" },
         { "Dict", d, "get set has setdefault pop popitem keys values items update clear copy incr modify" },
         { "List", l, "append insert pop remove extend index sort reverse clear copy" },
         { "Lock", m:Lock "lock", "acquire release locked guard with" },

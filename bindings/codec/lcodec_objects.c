@@ -132,9 +132,10 @@ fail_metatable(lmpe_encoder *e)
         return lmpe_encode_fail(e, MPE_ETYPE,
                                 "cannot send a table with a metatable that is not "
                                 "registered (see mp.register)");
-    snprintf(text, sizeof text,
-             "cannot send a %.40s: its metatable is not registered (see mp.register)",
-             lua_tostring(L, -1));
+    lua_pushliteral(L, "__instead");
+    int says = lua_rawget(L, -3) == LUA_TSTRING;
+    snprintf(text, sizeof text, "cannot send a %.40s%.60s", lua_tostring(L, -2),
+             says ? lua_tostring(L, -1) : ": its metatable is not registered (see mp.register)");
     return lmpe_encode_fail(e, MPE_ETYPE, text);
 }
 

@@ -315,8 +315,9 @@ local Struct = {}
 ---@param fields mpengine.Field[]
 ---@return mpengine.Struct
 function mp.Struct(fields) end
---- The fields in their order; offset is in bytes, from 0 on; count is absent for a field that is no array.
----@return { name: string, type: mpengine.TypeCode|mpengine.Struct, count?: integer, offset: integer }[]
+--- The fields in their order; offset is in bytes, from 0 on, and size the bytes of an element; count is absent for a
+--- field that is no array.
+---@return { name: string, type: mpengine.TypeCode|mpengine.Struct, count?: integer, offset: integer, size: integer }[]
 function Struct:fields() end
 
 --- An element of an array of structs, the value of one, or a struct in it: r.x reads a field, r.x = v writes it. It keeps
@@ -689,8 +690,8 @@ local Manager = {}
 ---@field Event fun(self, name: string): mpengine.Event
 ---@field Condition fun(self, name: string, lock?: mpengine.Lock|mpengine.RLock): mpengine.Condition
 ---@field Barrier fun(self, name: string, parties?: integer, action?: function|string, timeout?: number): mpengine.Barrier
----@field Array fun(self, name: string, code?: string, init?: integer|table|string): mpengine.Array
----@field Value fun(self, name: string, code?: string, init?: any): mpengine.Value
+---@field Array fun(self, name: string, type?: mpengine.ElementType, init?: integer|table|string): mpengine.Array
+---@field Value fun(self, name: string, type?: mpengine.ElementType, init?: any): mpengine.Value
 ---@field Cache fun(self, name: string, options?: { size: integer|string, ttl: number? }): mpengine.Cache
 ---@field RateLimiter fun(self, name: string, options?: { rate: number, burst: number? }): mpengine.RateLimiter
 ---@field Pool fun(self, options?: table): mpengine.Pool

@@ -376,7 +376,7 @@ check_struct(lua_State *L)
     return lmpe_struct_of_layout(L, lmpe_self(L), layout_of(L, 1));
 }
 
-/* s:fields() -> { {name =, type =, count =, offset =}, ... } */
+/* s:fields() -> { {name =, type =, count =, offset =, size =}, ... } */
 static int
 struct_fields(lua_State *L)
 {
@@ -384,7 +384,7 @@ struct_fields(lua_State *L)
     lua_createtable(L, (int)t->fields_count, 0);
     for (uint32_t i = 0; i < t->fields_count; i++) {
         const lmpe_field *f = &t->fields[i];
-        lua_createtable(L, 0, 4);
+        lua_createtable(L, 0, 5);
         lua_pushstring(L, f->name);
         lua_setfield(L, -2, "name");
         if (lmpe_field_struct(f))
@@ -394,6 +394,8 @@ struct_fields(lua_State *L)
         lua_setfield(L, -2, "type");
         lua_pushinteger(L, f->offset);
         lua_setfield(L, -2, "offset");
+        lua_pushinteger(L, f->type->size);
+        lua_setfield(L, -2, "size");
         if (f->count) {
             lua_pushinteger(L, f->count);
             lua_setfield(L, -2, "count");

@@ -1,16 +1,23 @@
---- Array and Value of a remote manager: numbers of a C type, packed in a string of the server's as a local array has
---- them. Local arrays pack and unpack them, so a number that does not fit is refused as they refuse it.
+--- Array and Value of a remote manager: elements of a C type, packed in a string of the server's as a local array has
+--- them. Local arrays pack and unpack them, so a value that does not fit is refused as they refuse it.
 local mp = require "mpengine"
 local check = require "mpengine.check"
 local client = require "mpengine.remote.client"
 local lock = require "mpengine.remote.lock"
 local object = require "mpengine.remote.object"
+local struct = require "mpengine.remote.struct"
 
 local CODES <const> = "^[cubBhHiIlLqQfd]$"
 
 -- ARGV: name, bytes
 local INIT = client.script [[
 return call('SETNX', P .. 'array:' .. ARGV[1], ARGV[2])
+]]
+
+-- ARGV: name, offset, bytes, ...
+local PATCH = client.script [[
+for i = 2, #ARGV, 2 do call('SETRANGE', P .. 'array:' .. ARGV[1], ARGV[i], ARGV[i + 1]) end
+return 1
 ]]
 
 -- ARGV: name, offset, expected, new: false when it is stored, else what is there
@@ -24,40 +31,51 @@ return false
 
 -- ---- elements --------------------------------------------------------------------------------
 
-local shapes = setmetatable({}, { __mode = "k" }) -- handle -> code, count, size of an element, one element
+local shapes = setmetatable({}, { __mode = "k" }) -- handle -> type, count, size of an element, one element
 
 local function shape(self)
     local known = shapes[self]
     if known then return known end
     local text = object.agree(object.manager_of(self), getmetatable(self).kind, object.name(self), nil, "")
-    local code, count = text:match "^(%a) (%d+)$"
+    local code, count = text:match "^(%S+) (%d+)$" -- a code, or a layout
     if not code then error(("%s: '%s' does not exist"):format(getmetatable(self).kind, object.name(self))) end
-    local scratch = mp.RawArray(code, 1)
-    known = { code = code, count = math.tointeger(tonumber(count)), size = #scratch:string(), scratch = scratch }
+    local T = #code > 1 and struct.of_layout(code) or nil
+    local scratch = mp.RawArray(T or code, 1)
+    known = {
+        type = T or code, T = T, count = math.tointeger(tonumber(count)), size = #scratch:string(), scratch = scratch,
+    }
     shapes[self] = known
     return known
 end
 
 local function store(scratch, value) scratch[1] = value end
 
---- Raises what a local array has raised, with the words of this one for the beginning of its own.
-local function refuse(why, own, words) error((why:gsub("^.-" .. own, function() return words end))) end
-
 --- The bytes of an element; raises for a value that does not fit.
 ---@param what string the call and what the value is in it
 local function pack(s, value, what)
+    if s.T then value = struct.copied(value) end
     local ok, why = pcall(store, s.scratch, value)
-    if not ok then refuse(why, "RawArray: element 1", what) end
+    if not ok then struct.refuse(why, "RawArray: element 1", what) end
     return s.scratch:string()
 end
 
 --- The bytes of the items of a list; raises for one that does not fit.
 local function pack_all(s, list, call)
-    local array = mp.RawArray(s.code, #list)
+    if s.T then
+        local copies = {}
+        for i = 1, #list do copies[i] = struct.copied(list[i]) end
+        list = copies
+    end
+    local array = mp.RawArray(s.type, #list)
     local ok, why = pcall(array.set, array, list)
-    if not ok then refuse(why, "Array:set", call) end
+    if not ok then struct.refuse(why, "Array:set", call) end
     return array:string()
 end
+
+local function length(list) return #list end
+
+--- Is it a table, or an array or list, also a local one?
+local function is_list(v) return type(v) == "table" or type(v) == "userdata" and (pcall(length, v)) end
 
 local function unpack_one(s, bytes)
     s.scratch:set_string(bytes)
@@ -66,9 +84,17 @@ end
 
 --- A local array of these bytes.
 local function unpack_all(s, bytes)
-    local array = mp.RawArray(s.code, #bytes // s.size)
+    local array = mp.RawArray(s.type, #bytes // s.size)
     array:set_string(bytes)
     return array
+end
+
+--- Raises as a local array does when the elements are structs.
+local function check_numbers(s, name, call)
+    if not s.T then return end
+    local array = mp.RawArray(s.T, 1)
+    local _, why = pcall(array[name], array, 1, 0, 0)
+    struct.refuse(why, "Array:" .. name, call)
 end
 
 local function key_of(c, self) return c.prefix .. "array:" .. getmetatable(self).kind .. ":" .. object.name(self) end
@@ -82,9 +108,24 @@ local function write(c, self, s, first, bytes)
     c:command(true, { "SETRANGE", key_of(c, self), (first - 1) * s.size, bytes })
 end
 
+--- The value of an element, or a reference to it when it is a struct.
+local function element(c, self, s, i, where)
+    if not s.T then return unpack_one(s, read(c, self, s, i, i)) end
+    local base = (i - 1) * s.size
+    return struct.ref {
+        T = s.T, scratch = s.scratch, where = where, key = key_of(c, self) .. " " .. i,
+        read = function() return read(c, self, s, i, i) end,
+        write = function(parts)
+            for k = 1, #parts, 2 do parts[k] = base + parts[k] end
+            c:run(true, PATCH, name_of(self), table.unpack(parts))
+        end,
+    }
+end
+
 --- Adds to an element as one step: the new value.
 local function add(c, self, s, i, delta)
     local call = getmetatable(self).kind .. ":add"
+    check_numbers(s, "add", call)
     if type(delta) ~= "number" then error(("%s: delta must be a number, got %s"):format(call, check.kind(delta))) end
     local old = read(c, self, s, i, i)
     while old do
@@ -99,6 +140,7 @@ end
 --- Stores a value where the expected one is: true, or false and what is there.
 local function exchange(c, self, s, i, expected, desired)
     local call = getmetatable(self).kind .. ":compare_exchange: "
+    check_numbers(s, "compare_exchange", getmetatable(self).kind .. ":compare_exchange")
     local old, new = pack(s, expected, call .. "expected"), pack(s, desired, call .. "desired")
     local there = c:run(false, EXCHANGE, name_of(self), (i - 1) * s.size, old, new)
     if not there then return true end
@@ -112,10 +154,11 @@ local function open(class, manager, name, code, values, count)
         shape(self)
         return self
     end
-    if type(code) ~= "string" or not code:find(CODES) then
-        check.wrong("Manager:" .. class.kind, 2, ("a type code expected, got %s"):format(tostring(code)))
+    local T = struct.from(code, "Manager:" .. class.kind)
+    if not T and (type(code) ~= "string" or not code:find(CODES)) then
+        check.wrong("Manager:" .. class.kind, 2, ("a type code or a Struct expected, got %s"):format(tostring(code)))
     end
-    object.agree(manager, class.kind, name, ("%s %d"):format(code, count), "")
+    object.agree(manager, class.kind, name, ("%s %d"):format(T and T.layout or code, count), "")
     local s = shape(self)
     local bytes = #values > 0 and pack_all(s, values, class.kind) or ""
     client.of(manager):run(true, INIT, name_of(self), bytes .. ("\0"):rep(count * s.size - #bytes))
@@ -158,7 +201,7 @@ end
 --- Stores the items of a list from place `at` (1) on, in one step.
 function methods:set(list, at)
     local c, s = object.check(self, Array, "set"), shape(self)
-    check.type("Array:set", 1, list, "table")
+    if not is_list(list) then check.fail("Array:set", 1, "table", list) end
     at = integer("set", "at", at, 1)
     if #list == 0 then return end
     within(":set", s, at)
@@ -250,7 +293,7 @@ function Array.__index(self, key)
     local i = math.type(key) and math.tointeger(key)
     local c, s = object.check(self, Array, "__index"), shape(self)
     if not i or i < 1 or i > s.count then return nil end
-    return unpack_one(s, read(c, self, s, i, i))
+    return element(c, self, s, i, ("Array: element %d"):format(i))
 end
 
 function Array.__newindex(self, key, value)
@@ -268,11 +311,11 @@ function Array.open(manager, name, code, contents)
         for i = 1, #contents do list[i] = contents:sub(i, i) end
         contents = list
     end
-    if code ~= nil and type(contents) ~= "table" and (math.type(contents) ~= "integer" or contents < 1) then
+    if code ~= nil and not is_list(contents) and (math.type(contents) ~= "integer" or contents < 1) then
         check.fail("Manager:Array", 3, "a size, 1 or more, or a table of elements", contents)
     end
-    local list = type(contents) == "table" and contents or {}
-    return open(Array, manager, name, code, list, type(contents) == "table" and #list or contents)
+    local list = is_list(contents) and contents or {}
+    return open(Array, manager, name, code, list, is_list(contents) and #list or contents)
 end
 
 -- ---- Value -----------------------------------------------------------------------------------
@@ -292,7 +335,7 @@ end
 
 function Value.fields:value()
     local c, s = object.check(self, Value, "value"), shape(self)
-    return unpack_one(s, read(c, self, s, 1, 1))
+    return element(c, self, s, 1, "Value")
 end
 
 function Value.__newindex(self, key, value)
@@ -315,9 +358,12 @@ for _, class in ipairs { Array, Value } do
         return object.new(lock.RLock, object.manager_of(self), class.kind .. " " .. object.name(self))
     end
 
-    function class.methods:guard(timeout) return class.methods.get_lock(self):guard(timeout) end
-
-    function class.methods:with(f, ...) return class.methods.get_lock(self):with(f, ...) end
+    for _, name in ipairs { "acquire", "release", "guard", "with" } do
+        class.methods[name] = function(self, ...)
+            local own = class.methods.get_lock(self)
+            return own[name](own, ...)
+        end
+    end
 end
 
 return { Array = Array, Value = Value }

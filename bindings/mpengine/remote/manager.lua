@@ -64,7 +64,8 @@ local FIELDS = {
 --- The arguments of a constructor, when a plain table has them.
 local function spread(kind, first, ...)
     local names = FIELDS[kind]
-    if not names or type(first) ~= "table" or getmetatable(first) or select("#", ...) > 0 then return first, ... end
+    local is_fields = type(first) == "table" and not getmetatable(first) and #first == 0 -- no type of structs
+    if not names or not is_fields or select("#", ...) > 0 then return first, ... end
     local args = {}
     for i, name in ipairs(names) do args[i] = first[name] end
     for name in pairs(first) do
