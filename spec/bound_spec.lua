@@ -3,11 +3,11 @@ local support = require "spec.support"
 local ok, run, shell, quote = support.ok, support.run, support.shell, support.quote
 
 -- All processes of a program have its output: it is over when none of them runs.
-local OVER = { through = "{ timeout -s KILL 15 cat && echo over; }" }
+local OVER = { through = "{ " .. support.limit .. " cat && echo over; }" }
 
 local function ends_with_main(expected, code, opts)
   opts = opts or {}
-  opts.through, opts.timeout = OVER.through, 40
+  opts.through = OVER.through
   local r = run(code, opts)
   assert.same({ 128 + 9, expected .. "over\n" }, { r.status, r.stdout })
 end

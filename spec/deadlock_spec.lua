@@ -139,7 +139,7 @@ describe("A deadlock of processes #later", function()
       local q = mp.Queue()
       P(function() q:get() end):join() ]]
     for _, opts in ipairs{ { env = { MPENGINE_DEADLOCK = "off" }, mode = "command" }, { mode = "stock" } } do
-      opts.timeout = 1
+      opts.cut = 1
       assert.truthy(support.run(code, opts).timed_out)
     end
   end)

@@ -53,7 +53,7 @@ describe("MPENGINE_ARENA", function()
     local names, finds = script 'local q = mp.Queue() mp.name("q", q) print(q:get(10))',
       script 'mp.find("q", 10):put("met")'
     local dies = script 'mp.find("q", 10) mp.subprocess.run{ "sh", "-c", "kill -9 $PPID" }'
-    local run = ("MPENGINE_ARENA='spec %s' timeout 20 build/mpengine "):format(names)
+    local run = ("MPENGINE_ARENA='spec %s' " .. support.limit .. " build/mpengine "):format(names)
     local h = assert(io.popen(("%s%s & (%s%s) 2>&-; %s%s; wait"):format(run, names, run, dies, run, finds)))
     assert.equal("met\n", h:read "a")
     h:close()
@@ -63,8 +63,8 @@ describe("MPENGINE_ARENA", function()
   -- Runs a script as `args` of its command, in an arena of its own; its output.
   local function run(code, args)
     local path = script(code)
-    local h = assert(io.popen(("MPENGINE_ARENA='spec %s' timeout 20 build/mpengine %s %s 2>&1"):format(path, args or "",
-      path)))
+    local h = assert(io.popen(("MPENGINE_ARENA='spec %s' %s build/mpengine %s %s 2>&1"):format(path, support.limit,
+      args or "", path)))
     local text = h:read "a"
     h:close()
     os.remove(path)
@@ -116,7 +116,7 @@ describe("MPENGINE_ARENA", function()
       mp.sleep(60)
     ]]
     local asks = script[[print(mp.find("there", 0) ~= nil)]]
-    local command = ("MPENGINE_ARENA='spec %s' timeout 20 build/mpengine "):format(names)
+    local command = ("MPENGINE_ARENA='spec %s' " .. support.limit .. " build/mpengine "):format(names)
     local h = assert(io.popen(command .. names))
     local pids = h:read "l"
     assert.equal("true\n", support.shell(command .. asks))

@@ -205,6 +205,7 @@ describe("a root that is read-only and almost empty", function()
 
   it("runs processes, pools, threads and servers, and names what it lacks", function()
     if not can then return pending "this user may not mount" end
+    if not has_addresses then return pending "the address sanitizer reads /proc" end
     local dir = support.shell("mktemp -d"):gsub("\n", "")
     support.write_file(dir .. "/script.lua", [[
       local mp = require "mpengine"
@@ -231,8 +232,8 @@ describe("a root that is read-only and almost empty", function()
     local text = support.shell(([[cd %s && mkdir bin && cp %s bin/mpengine &&
       for f in $(ldd bin/mpengine | grep -o '/[^ ]*'); do mkdir -p .$(dirname $f); cp -L $f .$f; done;
       unshare --mount sh -c 'mount --bind . . && cd "$PWD" && mount -o remount,ro,bind . &&
-        exec timeout -s KILL 30 chroot . /bin/mpengine /script.lua' 2>&1; rm -rf %s]])
-      :format(dir, support.quote(support.command), dir))
+        exec %s chroot . /bin/mpengine /script.lua' 2>&1; rm -rf %s]])
+      :format(dir, support.quote(support.command), support.limit, dir))
     assert.equal("fork\nspawn\nforkserver\n1\t2\n7\ntrue\n"
       .. "SharedMemory: cannot create NAME: No such file or directory (there is no /dev/shm)\n"
       .. "Logger:add_handler: /log: Read-only file system\n"

@@ -351,7 +351,7 @@ describe("mpengine dump", function()
     local name = "MPENGINE_ARENA=look-" .. os.time()
     with_program(READY .. "mp.sleep(1000)", function(pid)
       for _ = 1, 2 do
-        local out = shell(("%s timeout 20 %s dump %d; echo $?"):format(name, quote(support.command), pid))
+        local out = shell(("%s " .. support.limit .. " %s dump %d; echo $?"):format(name, quote(support.command), pid))
         says(out, "program " .. pid, ", 1 process,")
       end
       says(mpengine("ps").stdout, tostring(pid))

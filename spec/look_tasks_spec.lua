@@ -109,7 +109,7 @@ describe("a dump of many tasks", function()
         assert(question:news() == "begun")
         print "ends"
       ]])
-      local out = shell(("timeout 20 %s %s/reader.lua %d"):format(quote(support.command), quote(dir), pid))
+      local out = shell((support.limit .. " %s %s/reader.lua %d"):format(quote(support.command), quote(dir), pid))
       assert.equal("ends\n", out)
       assert.is_true(support.eventually(function() return open_files() == before end))
       says(dump(pid), "400 tasks wait: waits for mp.co.Event 'never'")

@@ -123,7 +123,8 @@ describe("tasks that share", function()
       co.joinall(readers)
       print(count)]]
     local feed = "for i in `seq 300`; do printf 'item %d' $i; printf ' of many\\n'; done"
-    local line = ("(%s) | timeout 20 %s -e %s"):format(feed, support.quote(support.command), support.quote(program))
+    local line = ("(%s) | %s %s -e %s"):format(feed, support.limit, support.quote(support.command),
+      support.quote(program))
     assert.equal("300\n", support.shell(line))
   end)
 

@@ -12,8 +12,9 @@ end
 local function said_by(arguments, opts)
   opts = opts or {}
   local name = new_name(opts.kind)
-  local text = shell(("cd %s && timeout 60 python3 spec/support/notified.py %s %d %d %s %s 2>/dev/null"):format(
-    quote(support.root), quote(name), opts.beats or 0, opts.seconds or 20, quote(support.command), arguments))
+  local text = shell(("cd %s && %s python3 spec/support/notified.py %s %d %d %s %s 2>/dev/null"):format(
+    quote(support.root), support.limit, quote(name), opts.beats or 0, opts.seconds or 20, quote(support.command),
+    arguments))
   os.remove(name)
   return text
 end

@@ -170,8 +170,8 @@ describe("while the reader of stdout does not read", function()
       co.spawn(function() for _ = 1, 300 do io.stderr:write(("x"):rep(1000), "\n") end end):join()
       io.stderr:write "end\n"]]
     local text = with_gate(function(gate)
-      return support.shell(("{ GATE=%s timeout 20 %s -e %s 2>&1 >&3 | { cat %s; cat; } } 3>&1"):format(gate,
-        quote(support.command), quote(code), gate))
+      return support.shell(("{ GATE=%s %s %s -e %s 2>&1 >&3 | { cat %s; cat; } } 3>&1"):format(gate,
+        support.limit, quote(support.command), quote(code), gate))
     end)
     assert.equal((("x"):rep(1000) .. "\n"):rep(300) .. "end\n", text)
   end)
@@ -208,7 +208,7 @@ describe("output", function()
       local mp = require "mpengine"
       mp.co.spawn(function() while true do print(("x"):rep(1000)) end end)
       mp.sleep(100)]]
-    local line = ("{ { timeout 20 %s -e %s; echo $? >&3; } | head -c 100000 >/dev/null; } 3>&1"):format(
+    local line = ("{ { " .. support.limit .. " %s -e %s; echo $? >&3; } | head -c 100000 >/dev/null; } 3>&1"):format(
       quote(support.command), quote(code))
     assert.equal("141\n", support.shell(line))
   end)

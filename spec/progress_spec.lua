@@ -6,8 +6,8 @@ local ok = support.ok
 local function on_terminal(code, options)
   local file = os.tmpname()
   support.write_file(file, 'local mp = require "mpengine" ' .. code)
-  local command = ("stty rows %d cols 100; TERM=%s timeout 20 %s %s"):format(options and options.rows or 24,
-    options and options.term or "xterm", support.command, file)
+  local command = ("stty rows %d cols 100; TERM=%s %s %s %s"):format(options and options.rows or 24,
+    options and options.term or "xterm", support.limit, support.command, file)
   local text = support.shell(("script -qec %s /dev/null < /dev/null"):format(support.quote(command)))
   os.remove(file)
   return text

@@ -4,6 +4,8 @@ local support = require "spec.support"
 local quote, shell = support.quote, support.shell
 local with_program, run, says, json = look.with_program, look.mpengine, look.says, look.json
 
+-- What it does when it is told to, it does while a task of its own shows that a trace has begun.
+local TICKS <const> = "co.spawn(function() while true do co.sleep(0.01) end end)\n"
 local READY <const> = "io.stdout:write('ready\\n') io.stdout:flush()\n"
 
 -- Checks what the format demands of each event, and returns the whole.
@@ -72,12 +74,24 @@ local function trace(pid, dir, seconds, form)
   return support.read_file(path), r.stderr
 end
 
+-- Traces the program while it does what it has for SIGUSR1, after which it prints a line: the text, and what
+-- the reader printed.
+local function trace_of_usr1(pid, dir, pipe)
+  local path = dir .. "/out.json"
+  local status, printed = look.read_while("trace", pid, path, function()
+    shell("kill -USR1 " .. pid)
+    assert.equal("done", pipe:read())
+  end)
+  assert.equal(0, status, printed)
+  return support.read_file(path), printed
+end
+
 -- Runs code with --trace: the file, the status, and what it printed.
 local function traced(code, form, args)
   local dir = shell("mktemp -d"):gsub("\n", "")
   local path = dir .. "/out." .. (form or "json")
   support.write_file(dir .. "/script.lua", "local mp = require 'mpengine' local co = mp.co " .. code)
-  local out = shell(("cd %s && timeout 20 %s --trace=%s script.lua %s 2>err; echo $?"):format(quote(dir),
+  local out = shell(("cd %s && " .. support.limit .. " %s --trace=%s script.lua %s 2>err; echo $?"):format(quote(dir),
     quote(support.command), quote(path), args or ""))
   local text, err = support.read_file(path), support.read_file(dir .. "/err")
   shell("rm -rf " .. quote(dir))
@@ -348,11 +362,15 @@ describe("mpengine trace", function()
       local function take() while true do q:get() end end
       mp.Process{ target = take, name = "taker" }:start()
       mp.Process{ target = function() mp.Queue{ name = "never" }:get() end, name = "idle" }:start()
-      local function give() for i = 1, math.huge do q:put(i) co.sleep(0.002) end end
-      local t = co.spawn(give)
-    ]] .. READY .. "t:join()", function(pid, dir)
+      local function give() for i = 1, 20 do q:put(i) co.sleep(0.002) end end
+      mp.signal("USR1", function()
+        co.spawn(give):join()
+        while not q:empty() do co.sleep(0.001) end
+        io.stdout:write("done\n") io.stdout:flush()
+      end)
+    ]] .. TICKS .. READY .. "mp.sleep(1000)", function(pid, dir, _, pipe)
       for _ = 1, 2 do -- the second one is a trace of its own
-        local t = check(trace(pid, dir, 0.4))
+        local t = check((trace_of_usr1(pid, dir, pipe)))
         assert.truthy(#events(t, { ph = "s", cat = "queue", pid = pid }) > 10)
         assert.truthy(#events(t, { ph = "f", cat = "queue", pid = pid_of(t, "taker") }) > 10)
         assert.truthy(#events(t, { ph = "X", cat = "task", name = "give", pid = pid }) > 10)
@@ -363,45 +381,58 @@ describe("mpengine trace", function()
   end)
 
   it("gives its file at once when the program ends", function()
-    with_program("co.spawn(function() co.sleep(0.5) os.exit(0) end)\n" .. READY .. "mp.sleep(1000)", function(pid, dir)
-      check(trace(pid, dir, 1000))
-    end)
+    with_program("mp.signal('USR1', function() os.exit(0) end)\n" .. TICKS .. READY .. "mp.sleep(1000)",
+      function(pid, dir, _, pipe)
+        local path = dir .. "/out.json"
+        local status, printed = look.read_while("trace", pid, path, function(reader)
+          shell("kill -USR1 " .. pid)
+          assert.is_nil(pipe:read())
+          assert.is_true(support.eventually(function() return support.dead(reader) end))
+        end)
+        assert.same({ 0, "" }, { status, printed })
+        check(support.read_file(path))
+      end)
   end)
 
   it("gives its file when it is interrupted, and a profile too", function()
-    with_program("co.spawn(function() while true do co.sleep(0.01) end end)\n" .. READY .. "mp.sleep(1000)",
-      function(pid, dir)
-        for verb, form in pairs { trace = "json", profile = "folded" } do
-          local path = quote(dir .. "/out." .. form)
-          local out = shell(("timeout -s INT 0.8 %s %s %d -o %s --seconds 1000 2>&1; echo $?"):format(
-            quote(support.command), verb, pid, path))
-          assert.truthy(out:find("^%d+\n$"), out) -- timeout says 124, and the command nothing
-          local text = shell("cat " .. path)
-          assert.truthy(#text > 20)
-          if verb == "trace" then check(text) end
-        end
-      end)
+    with_program(TICKS .. READY .. "mp.sleep(1000)", function(pid, dir)
+      for verb, form in pairs { trace = "json", profile = "folded" } do
+        local path = dir .. "/out." .. form
+        assert.same({ 0, "" }, { look.read_while(verb, pid, path, function() end) })
+        local text = support.read_file(path)
+        assert.truthy(#text > 20)
+        if verb == "trace" then check(text) end
+      end
+    end)
   end)
 
   it("keeps what a process noted that was killed, and goes on", function()
     with_program([[
-      local q, go = mp.Queue{ name = "q" }, mp.Event()
-      local p = mp.Process{ target = function() for i = 1, 50 do q:put(i) co.sleep(0.002) end mp.sleep(1000) end,
-        name = "victim" }
-      co.spawn(function() co.sleep(0.2) p:start() co.sleep(0.3) p:kill() end)
-    ]] .. READY .. "mp.sleep(1000)", function(pid, dir)
-      local t = check(trace(pid, dir, 1))
+      local q, has_put = mp.Queue{ name = "q" }, mp.Event()
+      local function put() for i = 1, 50 do q:put(i) end has_put:set() mp.sleep(1000) end
+      local p = mp.Process{ target = put, name = "victim" }
+      mp.signal("USR1", function()
+        p:start() has_put:wait() p:kill() p:join()
+        io.stdout:write("done\n") io.stdout:flush()
+      end)
+    ]] .. TICKS .. READY .. "mp.sleep(1000)", function(pid, dir, _, pipe)
+      local t = check((trace_of_usr1(pid, dir, pipe)))
       assert.truthy(#events(t, { ph = "X", name = "put mp.Queue 'q'", pid = pid_of(t, "victim") }) > 10)
     end)
   end)
 
-  -- The events of a large text, one a line, whose line has that part.
+  -- The events of a large text, one a line, whose line has that part; each is read when it is asked for.
+  local of_lines = { __len = function(list) return #list.lines end }
+  function of_lines.__index(list, i)
+    local line = list.lines[i]
+    return line and json((line:gsub(",$", "")))
+  end
   local function lines_with(text, part)
-    local list = {}
+    local lines = {}
     for line in text:gmatch "[^\n]+" do
-      if line:find(part, 1, true) then list[#list + 1] = json((line:gsub(",$", ""))) end
+      if line:find(part, 1, true) then lines[#lines + 1] = line end
     end
-    return list
+    return setmetatable({ lines = lines }, of_lines)
   end
 
   -- What was dropped by the head, which must be what the events at the places where it is missing say.
@@ -613,7 +644,7 @@ describe("mpengine trace", function()
     local dir = shell("mktemp -d"):gsub("\n", "")
     support.write_file(dir .. "/out.html", text)
     local part = search and "#" .. search:gsub("[ ']", { [" "] = "%20", ["'"] = "%27" }) or ""
-    local dom = shell(("timeout 60 chromium --headless --no-sandbox --disable-gpu --dump-dom "
+    local dom = shell((support.limit .. " chromium --headless --no-sandbox --disable-gpu --dump-dom "
       .. "'file://%s/out.html%s' 2>/dev/null"):format(dir, part))
     shell("rm -rf " .. quote(dir))
     return dom

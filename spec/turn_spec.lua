@@ -254,7 +254,8 @@ describe("other tasks run while one reads", function()
       co.spawn(function() while true do co.sleep(0.001) ticks = ticks + 1 end end)
       for _ in io.lines() do if ticks >= 20 then break end end
       print "read" os.exit(0)]]
-    local line = ("yes | timeout 20 %s -e %s"):format(support.quote(support.command), support.quote(program))
+    local line = ("yes | %s %s -e %s"):format(support.limit, support.quote(support.command),
+      support.quote(program))
     assert.equal("read\n", support.shell(line))
   end)
 end)

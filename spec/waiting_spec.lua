@@ -7,7 +7,7 @@ local function on_terminal(code, stock)
   local path = os.tmpname()
   support.write_file(path, 'local mp = require "mpengine" ' .. code)
   local command = (stock and support.stock_command() or quote(support.command)) .. " " .. path
-  local text = support.shell(("timeout -s KILL 30 script -qec %s /dev/null < /dev/null"):format(
+  local text = support.shell((support.limit .. " script -qec %s /dev/null < /dev/null"):format(
     quote(command .. "; echo status $?")))
   os.remove(path)
   return (text:gsub("\r\n", "\n"))

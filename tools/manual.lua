@@ -150,7 +150,9 @@ function manual.open()
   local command = output_of("realpath " .. quote(os.getenv "MPENGINE" or "build/mpengine")):match "[^\n]+"
   local session = { dir = output_of "mktemp -d":match "[^\n]+", started = {}, real = {} }
   for i, port in ipairs(free_ports(#PORTS)) do session.real[PORTS[i]] = port end
-  session.prefix = ("cd %s; export PATH=%s:$PATH; "):format(quote(session.dir), quote(command:match "^(.*)/"))
+  -- Without the library of a sanitizer: the command has it inside, and curl hangs beside it.
+  session.prefix = ("cd %s; unset LD_PRELOAD; export PATH=%s:$PATH; "):format(quote(session.dir),
+    quote(command:match "^(.*)/"))
   return setmetatable(session, Session)
 end
 

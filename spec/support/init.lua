@@ -8,9 +8,18 @@
 --   MPENGINE             the command           (build/mpengine)
 --   MPENGINE_SPEC_MODE   "command" | "stock"   how a scenario is run by default
 --   LUA_PATH, LUA_CPATH  where stock lua5.4 finds the module  (build/lua)
+--   MPE_TEST_SLOW        all limits are so many times longer
 --   MPENGINE_PROGRAMS    a tree that is built with LUA_DIR: its interpreter is the stock Lua of scenarios
 
 local support = {}
+
+-- Limits only end what hangs, so they are longer than what a loaded machine takes.
+local SLOW = tonumber(os.getenv "MPE_TEST_SLOW") or 1
+local SCENARIO_SECONDS = 60 * SLOW
+local UNTIL_SECONDS = 30 * SLOW
+
+--- The beginning of a shell command that ends what hangs.
+support.limit = ("timeout -k 5 %d"):format(SCENARIO_SECONDS)
 
 local function shell(command)
   local f = assert(io.popen(command))
@@ -107,9 +116,9 @@ lua_path, lua_cpath = absolute_path(lua_path), absolute_path(lua_cpath)
 --   raises(patterns, f, ...)   f raises, with all the plain patterns in the message; the error value
 --   P(f, ...)                  a started process
 --   all(list)                  joins all of them, each must exit with 0
---   dead(pid), wait_dead(pid)  no such process, or a zombie; waits for it, at most ten seconds
+--   dead(pid), wait_dead(pid)  no such process, or a zombie; waits for it, as until_true
 --   asleep(pid)                returns once the process sleeps in the kernel
---   until_true(f)              calls f again and again, at most ten seconds, until it is true
+--   until_true(f)              calls f again and again until it is true, at most UNTIL_SECONDS
 --   kill(pid [, signal])       sends a signal, KILL by default; 0 is the calling process; with STOP it returns
 --                              once the process is stopped
 --   now()                      seconds, wall clock
@@ -177,9 +186,9 @@ local function now()
   return t
 end
 local function until_true(f, ...)
-  local limit = now() + 10
+  local limit = now() + UNTIL_SECONDS
   while not f(...) do
-    if now() > limit then error("did not come true within ten seconds", 2) end
+    if now() > limit then error("did not come true within UNTIL_SECONDS seconds", 2) end
     mp.sleep(0.005)
   end
 end
@@ -214,7 +223,7 @@ local order = { "same", "show", "eq", "raises", "P", "all", "state", "dead", "no
   "wait_dead", "asleep", "descriptors", "kill", "late" }
 do
   local name, text
-  for line in PRELUDE:gmatch("[^\n]+") do
+  for line in PRELUDE:gsub("UNTIL_SECONDS", UNTIL_SECONDS):gmatch("[^\n]+") do
     local start = line:match("^local function (%w[%w_]*)")
     if start then
       if name then helpers[name] = text end
@@ -253,7 +262,8 @@ local counter = 0
 
 --- Runs a script as a program and waits for it.
 --- opts: mode ("command" | "stock"), file (instead of code), args and flags (lists), stdin (text),
---- timeout (seconds, 20), env (a table), plain (no helpers), cwd, session (its own session and process group),
+--- timeout (seconds, where SCENARIO_SECONDS are too few), cut (seconds, of a program that goes on), env
+--- (a table), plain (no helpers), cwd, session (its own session and process group),
 --- through (a shell filter for its stdout), before (shell commands, for example for limits), under
 --- (the beginning of a command line that runs the program), closed (a list of the standard
 --- descriptors that are closed in it).
@@ -284,7 +294,7 @@ function support.run(code, opts)
   if stock then
     words[#words + 1] = "LUA_PATH=" .. quote(lua_path) .. " LUA_CPATH=" .. quote(lua_cpath)
   end
-  words[#words + 1] = "timeout -k 2 " .. (opts.timeout or 20)
+  words[#words + 1] = ("timeout -k 5 %g"):format(opts.cut or math.max((opts.timeout or 0) * SLOW, SCENARIO_SECONDS))
   if opts.session then words[#words + 1] = "setsid -w" end
   if opts.under then words[#words + 1] = opts.under end
   words[#words + 1] = stock and quote(stock_lua) or quote(support.command)
@@ -398,13 +408,14 @@ function support.misuse(parts, f, ...)
   return err
 end
 
---- Waits for an outside condition, at most 30 seconds; checks ten times a second.
+--- Waits for an outside condition, at most UNTIL_SECONDS; checks ten times a second.
 ---@return boolean it has come true
 function support.eventually(f)
-  for _ = 1, 300 do
+  local limit = os.time() + UNTIL_SECONDS
+  repeat
     if f() then return true end
     shell("sleep 0.1")
-  end
+  until os.time() > limit
   return false
 end
 

@@ -24,13 +24,37 @@ local function with_program(code, look, opts)
 end
 
 local function mpengine(...)
-  local words = { "timeout 20", quote(support.command), ... }
+  local words = { support.limit, quote(support.command), ... }
   local err = os.tmpname()
   local out = shell(table.concat(words, " ") .. " 2>" .. err .. "; echo $?")
   local errors = support.read_file(err)
   os.remove(err)
   local stdout, status = out:match("^(.-)(%d+)\n$")
   return { status = tonumber(status), stdout = stdout, stderr = errors }
+end
+
+-- A reader has begun: the program has mapped its rings once a task runs in it, or the reader has a question.
+local function has_begun(verb, pid, reader)
+  local file, name = "/proc/" .. pid .. "/maps", "memfd:trace-mpengine"
+  if verb == "profile" then file, name = "/proc/" .. reader .. "/fd", "memfd:mpengine-question" end
+  return shell(("ls -l %s/ 2>/dev/null; cat %s 2>/dev/null"):format(file, file)):find(name, 1, true) ~= nil
+end
+
+-- Runs `mpengine VERB pid -o path` until it has begun and meanwhile(reader) has returned, and interrupts it then,
+-- unless that has ended the program: the status and all that it printed.
+local function read_while(verb, pid, path, meanwhile)
+  local reader <close> = assert(io.popen(("echo $$; exec %s %s %d -o %s --seconds 1000 2>&1"):format(
+    quote(support.command), verb, pid, quote(path))))
+  local number = reader:read("n", "l")
+  local good, err = pcall(function()
+    assert(support.eventually(function() return has_begun(verb, pid, number) end), "the reader has not begun")
+    meanwhile(number)
+  end)
+  shell(("kill -%s %d 2>/dev/null"):format(good and "INT" or "KILL", number))
+  local printed = reader:read "a"
+  if not good then error(err, 0) end
+  local _, _, status = reader:close()
+  return status, printed
 end
 
 local function says(text, ...)
@@ -95,4 +119,4 @@ local function json(text)
   return result
 end
 
-return { with_program = with_program, mpengine = mpengine, says = says, json = json }
+return { with_program = with_program, mpengine = mpengine, read_while = read_while, says = says, json = json }
