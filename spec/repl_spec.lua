@@ -103,7 +103,7 @@ describe("the interactive mode on a terminal", function()
       t.line "mp = require 'mpengine' co = mp.co go = co.Event()"
       t.line "t = co.spawn(function() for i = 1, 3 do go:wait() go:clear() print('tick ' .. i) end end)"
       t.line "signal = mp.signal('USR1', function() go:set() end) pid = mp.current_process().pid print('pid ' .. pid)"
-      local pid = t.screen("pid "):match "\npid (%d+)"
+      local pid = t.screen("\npid "):match "\npid (%d+)"
       t.type(("x = '%s'"):format(("word "):rep(20))) -- two rows
       t.press "C-a"
       for i = 1, 3 do
