@@ -56,6 +56,26 @@ describe("a time limit", function()
       end]]
   end)
 
+  it("leaves a condition with its lock, at whatever moment it comes", function()
+    co[[
+      local c = mp.Condition()
+      local function wait()
+        c:acquire()
+        local _ <close> = setmetatable({}, { __close = function() c:release() end })
+        c:wait()
+      end
+      for i = 1, 20000 do -- some come between the release of the lock and the wait
+        co.with_timeout(i % 100 * 1e-7, wait)
+        eq(c:locked(), false)
+      end
+      local t = co.spawn(wait) -- and no notification is for a wait that has ended so
+      co.sleep(0)
+      c:acquire()
+      c:notify()
+      c:release()
+      eq(t:join(5), true)]]
+  end)
+
   it("leaves no hook behind, and the function after it alone", function()
     co[[
       co.with_timeout(0.02, function() while true do end end)

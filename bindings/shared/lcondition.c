@@ -135,7 +135,7 @@ condition_wait(lua_State *L)
     a->scratch[1] = ticket;
     a->scratch[2] = (uint64_t)(uintptr_t)lock->o | (uint64_t)levels << 48;
     a->attempt = attempt_wait;
-    a->cleans_up = 1;
+    a->cleans_up = a->acted = 1;
     a->finish = finish_wait;
     return lmpe_await_run(L, S, a);
 }

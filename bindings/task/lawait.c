@@ -228,10 +228,13 @@ lmpe_await_check(lua_State *L, lmpe *S)
 int
 lmpe_await_run(lua_State *L, lmpe *S, lmpe_await *a)
 {
-    if (!a->shielded)
-        lmpe_await_check(L, S);
+    if (!a->shielded && lmpe_is_cancelled(L, S, S->current)) {
+        if (!a->acted)
+            return lmpe_raise_cancelled(L, S, S->current);
+        a->ending = LMPE_KILLED;
+    }
     int rc = a->attempt(S, a), units = LMPE_DID;
-    if (rc == MPE_EAGAIN && a->deadline == MPE_NOW) {
+    if (rc == MPE_EAGAIN && a->deadline == MPE_NOW && a->ending == LMPE_GOES_ON) {
         a->ending = LMPE_TIMED_OUT;
         rc = a->attempt(S, a);
         units = LMPE_LOOKED;

@@ -243,7 +243,7 @@ offload(lua_State *L)
     a->scratch[0] = (uintptr_t)j;
     a->attempt = attempt_offload;
     a->finish = finish_offload;
-    a->cleans_up = 1;
+    a->cleans_up = a->acted = 1;
     return lmpe_await_run(L, S, a);
 }
 

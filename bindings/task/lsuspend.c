@@ -300,7 +300,7 @@ mpe_lua_suspend(lua_State *L, const mpe_call_ops *ops, void *ud)
     a->scratch[0] = (uintptr_t)c;
     a->attempt = attempt;
     a->finish = finish;
-    a->cleans_up = a->stays = 1;
+    a->cleans_up = a->acted = a->stays = 1;
     int rc = ops->start(S->e, c->number, ud);
     if (rc < 0)
         mpe_call_finish(S->e, c->number, rc);

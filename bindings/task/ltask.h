@@ -45,6 +45,7 @@ struct lmpe_await {
     uint8_t ending;      /* enum lmpe_ending */
     uint8_t shielded;
     uint8_t cleans_up; /* attempt wants to be called when the wait is killed */
+    uint8_t acted; /* so it does when the task is cancelled by now: the call has done something */
     uint8_t timed_out;
     uint8_t stays;     /* an immediate success is handled before the others run */
     uint8_t has_begun; /* it has waited before */

@@ -308,7 +308,7 @@ wait_any(lua_State *L)
     any->a = a;
     a->attempt = attempt_any;
     a->finish = finish_any;
-    a->cleans_up = 1;
+    a->cleans_up = a->acted = 1;
     return lmpe_await_run(L, S, a);
 }
 
