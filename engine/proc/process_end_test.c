@@ -19,13 +19,6 @@ end_with(mpe_engine *e, void *arg)
     _exit((int)(intptr_t)arg);
 }
 
-static void
-sleep_long(mpe_engine *e, void *arg)
-{
-    (void)e, (void)arg;
-    pause();
-}
-
 /* ---- freeing from the callback ---- */
 
 static mpe_process *running;
@@ -211,11 +204,21 @@ TEST(closing_ends_and_reaps_daemons_whether_freed_or_not)
     EXPECT_EQ(errno, ECHILD);
 }
 
+static void
+open_and_stay(mpe_engine *e, void *gate)
+{
+    (void)e;
+    mpe_test_gate_open(*(struct mpe_test_gate *)gate);
+    pause();
+}
+
 TEST(closing_leaves_other_children_alone)
 {
     mpe_engine *e = mpe_test_engine(0);
-    mpe_process *p = mpe_test_start(e, sleep_long, NULL);
+    struct mpe_test_gate attached = mpe_test_gate_new();
+    mpe_process *p = mpe_test_start(e, open_and_stay, &attached);
     int pid = mpe_process_pid(p), status;
+    mpe_test_gate_wait(attached); /* the start of one that has no starter any more fails */
     mpe_process_free(e, p);
     mpe_close(e);
     EXPECT_EQ(waitpid(pid, &status, WNOHANG), 0);
