@@ -19,7 +19,6 @@ cd "$(dirname "$0")/.."
 build=${BUILD:-build}
 out=$build/aarch64
 triple=aarch64-linux-gnu
-suite=${SUITE:-$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")}
 packages='libc6-dev libgcc-12-dev libuv1-dev liblua5.4-dev libcurl4-openssl-dev libhiredis-dev libmicrohttpd-dev
     libwslay-dev lua5.4'
 scripts='pool queue lock dict sync coroutine co_pipeline'
@@ -75,7 +74,8 @@ wrap lua-stock "$sysroot/usr/bin/lua5.4"
 export MPENGINE_SHM_LIMIT=${MPENGINE_SHM_LIMIT:-64M}
 export MPE_TEST_SLOW=${MPE_TEST_SLOW:-3} MAY_SKIP=1 MPE_TEST_SKIP=$PWD/tools/emulated.txt
 status=0
-BUILD=$out RUNNER=$emulator tools/test.sh unit || status=1
+cases=$out/cases.log
+BUILD=$out RUNNER=$emulator tools/test.sh unit | tee "$cases" || status=1
 for script in $scripts; do
     if timeout 60 "$programs/mpengine" "scripts/$script.lua" >"$out/script.log" 2>&1 </dev/null; then
         echo "script scripts/$script.lua: ended well"
@@ -86,5 +86,13 @@ for script in $scripts; do
     fi
 done
 # shellcheck disable=SC2086
-BUILD=$build PROGRAMS=$programs SPEC=$(printf 'spec/%s_spec.lua ' $specs) tools/test.sh lua || status=1
+BUILD=$build PROGRAMS=$programs SPEC=$(printf 'spec/%s_spec.lua ' $specs) tools/test.sh lua | tee -a "$cases" || status=1
+
+# Names of cases that are no more. The handler of the specs writes `_` for all but letters and digits.
+skipped=$(sed -n 's/[^[:alnum:]]\+/_/gp' "$cases")
+[ -n "${FILTER:-}" ] || while read -r name _; do
+    [[ $skipped != *"_${name}_"* ]] || continue
+    echo "aarch64: $MPE_TEST_SKIP: no case $name was skipped"
+    status=1
+done <"$MPE_TEST_SKIP"
 exit "$status"
