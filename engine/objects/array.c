@@ -1,6 +1,6 @@
-/* Typed arrays: a block with a 16-byte head, or a larger one of structs, and the elements. The object's word is the array's own
- * recursive lock. Length, type and shape never change. An element of up to 8 aligned bytes is never
- * torn; a bulk store that dies in the middle leaves a prefix. */
+/* Typed arrays: a block with a 16-byte head, or a larger one of structs, and the elements. The
+ * object's word is the array's own recursive lock. Length, type and shape never change. An element of
+ * up to 8 aligned bytes is never torn; a bulk store that dies in the middle leaves a prefix. */
 #include "core/arena.h"
 #include "core/object.h"
 #include "objects/array.h"
@@ -106,39 +106,44 @@ mpe_array_data(mpe_engine *e, mpe_object *o, char *type, uint64_t *length)
     return first_of(a);
 }
 
-int
-mpe_array_elements(mpe_engine *e, mpe_object *o, mpe_elements *out)
+static mpe_elements
+elements_of(mpe_engine *e, mpe_object *o)
 {
-    if (!out)
-        return MPE_EINVAL;
-    if (!mpe__admits(e, o, MPE__ARRAYS | MPE__KIND(ARRAY_VIEW)))
-        return mpe__refusal(e, o, MPE__ARRAYS | MPE__KIND(ARRAY_VIEW));
     if (mpe_kind_of(o) == MPE_KIND_ARRAY_VIEW) {
         const struct mpe__array_view *v = mpe__body(e, o);
-        *out = (mpe_elements){.first = mpe__at(e, v->first_off),
+        return (mpe_elements){.first = mpe__at(e, v->first_off),
                               .length = v->length,
                               .step = v->step,
                               .columns = v->columns,
                               .size = v->size,
                               .type = (char)v->type};
-        return MPE_OK;
     }
     struct mpe__array *a = mpe__body(e, o);
     char type = (char)a->type;
     size_t size = type == MPE_STRUCT ? ((struct mpe__struct_array *)a)->size : mpe_type_size(type);
-    *out = (mpe_elements){.first = first_of(a),
+    return (mpe_elements){.first = first_of(a),
                           .length = a->length,
                           .step = 1,
                           .columns = a->columns,
                           .size = size,
                           .type = type};
+}
+
+int
+mpe_array_elements(mpe_engine *e, mpe_object *o, mpe_elements *out)
+{
+    if (!out)
+        return MPE_EINVAL;
+    if (!mpe__admits(e, o, MPE__ARRAYS_AND_VIEWS))
+        return mpe__refusal(e, o, MPE__ARRAYS_AND_VIEWS);
+    *out = elements_of(e, o);
     return MPE_OK;
 }
 
-static void
-measure(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes)
+void
+mpe__array_measure(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes)
 {
-    *depth = ((struct mpe__array *)mpe__body(e, o))->length;
+    *depth = elements_of(e, o).length;
     *bytes = 0;
 }
 
@@ -146,7 +151,7 @@ const struct mpe__kind mpe__array_kind = {
     .body_bytes = sizeof(struct mpe__array),
     .death = mpe__array_death,
     .ready = mpe__lock_ready,
-    .measure = measure,
+    .measure = mpe__array_measure,
     .wake = {[MPE_EVENT_READY] = {.turn = MPE__TURN_ONE}},
     .facets = 1u << MPE_KIND_RLOCK,
 };
@@ -154,5 +159,5 @@ const struct mpe__kind mpe__array_kind = {
 /* Its word is not used: there is nothing to acquire, to wait for, or to release. */
 const struct mpe__kind mpe__raw_array_kind = {
     .body_bytes = sizeof(struct mpe__array),
-    .measure = measure,
+    .measure = mpe__array_measure,
 };

@@ -36,7 +36,8 @@ struct mpe__array_view {
     uint64_t layout_off; /* arena offset of the layout, of structs */
 };
 
-/* The move for the death of a slot. */
+/* The moves for measuring, of arrays and views, and for the death of a slot. */
+void mpe__array_measure(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes);
 void mpe__array_death(mpe_engine *e, mpe_object *o, uint32_t slot);
 /* Begins an array or value of so many bytes behind its head. Errors: those of mpe__object_begin,
  * and what mpe__refusal says. */

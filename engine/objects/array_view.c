@@ -10,8 +10,6 @@
 #include "objects/array.h"
 #include "objects/doors.h"
 
-#define VIEWED (MPE__ARRAYS | MPE__KIND(ARRAY_VIEW))
-
 /* Are all elements of the part elements of s? */
 static int
 is_inside(const mpe_elements *s, const mpe_part *part)
@@ -94,7 +92,7 @@ mpe_array_view(mpe_engine *e, mpe_object *o, const mpe_part *part, mpe_object **
 mpe_handle
 mpe_array_whole(mpe_engine *e, mpe_object *o)
 {
-    return mpe__admits(e, o, VIEWED) ? array_of(e, o) : 0;
+    return mpe__admits(e, o, MPE__ARRAYS_AND_VIEWS) ? array_of(e, o) : 0;
 }
 
 static void
@@ -103,16 +101,9 @@ scan(mpe_engine *e, mpe_object *o, int (*visit)(void *ud, uint64_t handle), void
     visit(ud, array_of(e, o));
 }
 
-static void
-measure(mpe_engine *e, mpe_object *o, uint64_t *depth, uint64_t *bytes)
-{
-    *depth = ((struct mpe__array_view *)mpe__body(e, o))->length;
-    *bytes = 0;
-}
-
 /* Its word is not used: the lock is that of the array. */
 const struct mpe__kind mpe__array_view_kind = {
     .body_bytes = sizeof(struct mpe__array_view),
     .scan = scan,
-    .measure = measure,
+    .measure = mpe__array_measure,
 };

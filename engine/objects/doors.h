@@ -9,6 +9,7 @@
 #define MPE__SEMAPHORES (MPE__KIND(SEMAPHORE) | MPE__KIND(BOUNDED))
 #define MPE__ARRAYS                                                                                \
     (MPE__KIND(ARRAY) | MPE__KIND(VALUE) | MPE__KIND(RAW_ARRAY) | MPE__KIND(RAW_VALUE))
+#define MPE__ARRAYS_AND_VIEWS (MPE__ARRAYS | MPE__KIND(ARRAY_VIEW))
 /* A recursive lock, and the objects that carry one. */
 #define MPE__RLOCKS (MPE__KIND(RLOCK) | MPE__KIND(ARRAY) | MPE__KIND(VALUE) | MPE__KIND(CONDITION))
 

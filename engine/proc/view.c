@@ -311,10 +311,8 @@ look_at_state(mpe_engine *e, mpe_object *o, mpe_view_object *out)
         look_at_queue(e, o, out);
     else if (1u << out->kind & MPE__SEMAPHORES)
         out->depth = mpe_semaphore_value(e, o);
-    else if (1u << out->kind & MPE__ARRAYS)
-        mpe_array_data(e, o, NULL, &out->depth);
-    else if (out->kind == MPE_KIND_ARRAY_VIEW)
-        mpe__kinds[MPE_KIND_ARRAY_VIEW]->measure(e, o, &out->depth, &(uint64_t){0});
+    else if (1u << out->kind & MPE__ARRAYS_AND_VIEWS)
+        mpe__kinds[out->kind]->measure(e, o, &out->depth, &(uint64_t){0});
     else if (out->kind == MPE_KIND_BARRIER)
         look_at_barrier(e, o, out);
     else if (out->kind == MPE_KIND_DICT)
