@@ -206,6 +206,24 @@ describe("a name that does not exist", function()
 end)
 
 describe("arguments of every kind", function()
+  it("give no such error of arrays of every sort", function()
+    ok([==[
+      local structs = mp.Array({ { "v", "i", 3 }, { "at", { { "x", "d" } } } }, 2)
+      local all = "totable set fill string set_string add compare_exchange sum dot scale axpy view field reshape row "
+      local objects = {
+        { "matrix", mp.Array{ type = "d", rows = 2, cols = 3 }, all .. "col get shape" },
+        { "view", mp.Array("f", 9):view(8, 2, -3), all .. "guard" },
+        { "structs", structs, all .. "guard" },
+        { "StructRef", structs[1], "get set" },
+        { "FieldRef", structs[1].v, "totable set" },
+        { "Struct", mp.Struct{ { "x", "d" } }, "fields" },
+        { "mp", mp, "Struct", fn = true },
+      }
+      eq(require("spec.support.misuse").faults(objects, function() mp.co.sleep(0) end), {})
+      os.exit(0)
+    ]==])
+  end)
+
   it("give no error of the library's own code: it names the call and has a line of the script", function()
     ok([==[
       local co = mp.co

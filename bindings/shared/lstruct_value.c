@@ -33,10 +33,21 @@ convert_text(lua_State *L, int idx, const lmpe_field *f, uint8_t *to, const lmpe
     memset(to + size, 0, f->count - size);
 }
 
+static int
+has_length(lua_State *L, int idx)
+{
+    if (lua_type(L, idx) != LUA_TUSERDATA)
+        return lua_istable(L, idx);
+    if (luaL_getmetafield(L, idx, "__len") == LUA_TNIL)
+        return 0;
+    lua_pop(L, 1);
+    return 1;
+}
+
 static void
 convert_list(lua_State *L, int idx, const lmpe_field *f, uint8_t *to, const lmpe_where *where)
 {
-    int type = lua_type(L, idx), is_list = type == LUA_TTABLE || type == LUA_TUSERDATA;
+    int is_list = has_length(L, idx);
     lua_Integer n = is_list ? luaL_len(L, idx) : 0;
     if (n != (lua_Integer)f->count)
         luaL_error(L, "%s: field '%s' must be a list of %d elements, got %s",
