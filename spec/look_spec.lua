@@ -321,6 +321,22 @@ describe("mpengine dump", function()
     end)
   end)
 
+  it("shows the beginning of a long name of a process, in whole characters", function()
+    local code = [[
+      local ready = mp.Semaphore(0)
+      local function stay() ready:release() mp.sleep(1000) end
+      for _, name in ipairs { ("\u{e9}"):rep(60), ("\u{65e5}"):rep(60), "zero\0byte" } do
+        mp.Process { target = stay, name = name }:start()
+      end
+      for _ = 1, 3 do ready:acquire() end
+    ]]
+    with_program(code .. READY .. "mp.sleep(1000)", function(pid)
+      local text = dump(pid)
+      says(text, ("process %s (pid"):format(("\u{e9}"):rep(23)), ("process %s (pid"):format(("\u{65e5}"):rep(15)),
+        "process zero\\\\0byte (pid")
+    end)
+  end)
+
   it("takes no number for the pid that its low 32 bits are", function()
     with_program(READY .. "mp.sleep(1000)", function(pid)
       for _, command in ipairs { "dump", "top" } do

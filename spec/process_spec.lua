@@ -155,6 +155,39 @@ describe("a process", function()
       p:start() p:join()]])
   end)
 
+  it("has its whole name in the child too, and is the parent of its children by it", function()
+    for _, method in ipairs { "fork", "spawn", "forkserver" } do
+      ok(([[
+        local ctx, q = mp.get_context(%q), mp.SimpleQueue()
+        local function child(results)
+          results:put(mp.current_process().name)
+          local p = mp.Process(function(from) from:put(mp.parent_process().name) end, results)
+          p:start()
+          p:join()
+          mp.current_process().name = "changed\0here"
+          results:put(mp.current_process().name)
+        end
+        for _, name in ipairs { ("n"):rep(300), ("\u{e9}"):rep(60), "zero\0byte", "", "line\n\27[31m" } do
+          local p = ctx.Process { target = child, args = { q }, name = name }
+          p:start()
+          eq({ q:get(), q:get(), q:get() }, { name, name, "changed\0here" })
+          p:join()
+          eq(p.exitcode, 0)
+        end]]):format(method))
+    end
+  end)
+
+  it("has its name escaped in tostring, and so has a task", function()
+    ok[[
+      local name = "a\0b\27[31m\255\u{e9}"
+      local shown = "a\\x00b\\x1b[31m\\xff\u{e9}"
+      local p = mp.Process { target = print, name = name }
+      eq(tostring(p), "mp.Process: " .. shown .. " (not started)")
+      local t = mp.co.spawn(function() end)
+      t.name = name
+      eq({ t.name, tostring(t) }, { name, "mp.Task: " .. shown .. " (new)" })]]
+  end)
+
   it("has no pid and no exit code, and is not alive, before start", function()
     ok[[
       local p = mp.Process(function() end)

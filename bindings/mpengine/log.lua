@@ -85,10 +85,15 @@ local function handle(node, record)
     end
 end
 
+local function process_name()
+    local process = core.modules["mpengine.process"]
+    return process and process.name() or core.process_name()
+end
+
 local function record_of(name, at, message)
     return {
         time = core.wall_time(), level = at, level_name = format.level_name(at), name = name, message = message,
-        process = core.process_name(), pid = core.pid(),
+        process = process_name(), pid = core.pid(),
     }
 end
 

@@ -8,11 +8,13 @@ local hooks = require "mpengine.hooks"
 local process = {}
 
 local SIGKILL, SIGTERM, SIGCONT = 9, 15, 18
+local SLOT_NAME <const> = 47 -- bytes of a name in shared memory
 
 --- A different table in each forked process, so that the maker of an object is recognized without a
 --- system call.
 process.identity = {}
 
+local own_name, parent_name -- of a child, whole
 local started = 0        -- children started by this process, for default names
 local seen = 0           -- exits of children that the table below no longer has
 local children = {}      -- started and not known to have ended: object -> true
@@ -79,8 +81,11 @@ local function is_told(err)
     return deadlock and deadlock.is_told(err)
 end
 
+--- The name of this process, whole; others see the beginning that its slot has room for.
+function process.name() return own_name or core.process_name() end
+
 local function report(text)
-    core.report(1, string.format("Process %s:\n%s", core.process_name(), text))
+    core.report(1, string.format("Process %s:\n%s", core.escaped(process.name()), text))
 end
 
 local function describe(err) return is_told(err) and "" or (errors.traceback(err, 3)) end
@@ -110,6 +115,7 @@ end
 local function become(settings)
     started, children, current = 0, {}, nil
     process.identity = {}
+    own_name, parent_name = settings.name, settings.parent_name
     is_daemon, process.is_worker = settings.daemon, settings.worker
     is_supervised = settings.supervised ~= nil
     ready_event = is_supervised and settings.supervised ~= true and settings.supervised or nil
@@ -131,7 +137,7 @@ end
 local function settings_of(s)
     local log = core.modules["mpengine.log"]
     return {
-        daemon = s.daemon, worker = s.worker, supervised = s.supervised, method = context.get_start_method(),
+        name = s.name, parent_name = process.name(), daemon = s.daemon, worker = s.worker, supervised = s.supervised, method = context.get_start_method(),
         path = package.path, cpath = package.cpath, executable = process.executable,
         log = log and log.settings(), arg = context.plain_arg(),
     }
@@ -145,15 +151,25 @@ local function forked_main(bytes, s)
     child_main(core.decode_args, bytes)
 end
 
+--- What the slot has room for: whole characters, and no zero byte, which ends a name there.
+local function shown_name(name)
+    name = name:gsub("\0", "\\0")
+    if #name <= SLOT_NAME then return name end
+    local size = SLOT_NAME
+    while size > SLOT_NAME - 3 and name:find("^[\x80-\xbf]", size + 1) do size = size - 1 end
+    return name:sub(1, size)
+end
+
 function starters.fork(s, bond, bytes)
-    return pcall(core.fork, s.child, s.name, bond, forked_main, bytes, s)
+    s.parent_name = process.name()
+    return pcall(core.fork, s.child, shown_name(s.name), bond, forked_main, bytes, s)
 end
 
 local function start_program(method, s, bond, bytes)
     local found, executable = pcall(context.executable, "start", process.executable)
     if not found then return false, executable end
     local settings = core.encode_value("start", "settings", settings_of(s))
-    return pcall(core.start_program, s.child, method, s.name, bond, executable, context.boot_code(), settings, bytes)
+    return pcall(core.start_program, s.child, method, shown_name(s.name), bond, executable, context.boot_code(), settings, bytes)
 end
 
 function starters.spawn(...) return start_program("spawn", ...) end
@@ -267,7 +283,10 @@ function Process:__newindex(key, value)
     if key == "name" then
         if type(value) ~= "string" then error("name: a string expected, got " .. type(value), 2) end
         s.name = value
-        if self == current then core.process_name(value) end -- as others see it
+        if self == current then
+            own_name = value
+            core.process_name(shown_name(value)) -- as others see it
+        end
     elseif key == "daemon" then
         if s.child then error("daemon: cannot be changed after start", 2) end
         if type(value) ~= "boolean" then error("daemon: a boolean expected, got " .. type(value), 2) end
@@ -280,12 +299,13 @@ end
 
 function Process:__tostring()
     local s = state[self] or check_self(self, "tostring")
-    if s.closed then return string.format("mp.Process: %s (closed)", s.name) end
+    local name = core.escaped(s.name)
+    if s.closed then return string.format("mp.Process: %s (closed)", name) end
     local pid = pid_of(s)
-    if not pid then return string.format("mp.Process: %s (not started)", s.name) end
+    if not pid then return string.format("mp.Process: %s (not started)", name) end
     local code = poll(self, s)
-    if code == nil then return string.format("mp.Process: %s (pid %d, running)", s.name, pid) end
-    return string.format("mp.Process: %s (pid %d, exit code %d)", s.name, pid, code)
+    if code == nil then return string.format("mp.Process: %s (pid %d, running)", name, pid) end
+    return string.format("mp.Process: %s (pid %d, exit code %d)", name, pid, code)
 end
 
 local exited = core.waitlist() -- the source of a parent that has exited
@@ -323,7 +343,7 @@ local function new(target, args, s)
     started = started + 1
     local name, daemon = s.name, s.daemon
     if not name then
-        local prefix = core.parent() and core.process_name() .. ":" or "Process-"
+        local prefix = core.parent() and process.name() .. ":" or "Process-"
         name = prefix .. started
     end
     if daemon == nil then daemon = is_daemon and not process.is_worker and not is_supervised end
@@ -366,7 +386,7 @@ end
 function process.current_process()
     if not current then
         current = setmetatable({}, Process)
-        state[current] = { name = core.process_name(), pid = core.pid(), daemon = is_daemon, remote = true }
+        state[current] = { name = process.name(), pid = core.pid(), daemon = is_daemon, remote = true }
     end
     return current
 end
@@ -376,7 +396,7 @@ function process.parent_process()
     local pid, name = core.parent()
     if not pid then return nil end
     local self = setmetatable({}, Process)
-    state[self] = { name = name, pid = pid, daemon = false, remote = true }
+    state[self] = { name = parent_name or name, pid = pid, daemon = false, remote = true }
     return self
 end
 

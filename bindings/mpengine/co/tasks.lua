@@ -69,7 +69,7 @@ function Task:__tostring()
     if state == "done" then
         state = outcome and "returned" or outcome == nil and "killed" or "failed"
     end
-    return string.format("mp.Task: %s (%s)", self.name, state)
+    return string.format("mp.Task: %s (%s)", core.escaped(self.name), state)
 end
 
 local function check_task(call, index, value)

@@ -114,7 +114,7 @@ local function add_objects(list, objects)
         if seconds >= LONG then
             add(list, "held", "%s is held by %s%s, and has been waited for for %.1f s", title(object),
                 object.holder.task and object.holder.task .. " of " or "",
-                ("%s (pid %d)"):format(object.holder.process, object.holder.pid), seconds)
+                ("%s (pid %d)"):format(core.escaped(object.holder.process), object.holder.pid), seconds)
         end
         if (object.items or 0) >= MANY_ITEMS then
             if object.gets == 0 then
@@ -148,7 +148,7 @@ local function add_processes(list, processes)
         add_busy(list, process)
         if not process.answered and process.reason ~= marks.HOST then
             local holds = #process.holds > 0 and ", and holds " .. table.concat(process.holds, ", ") or ""
-            add(list, "silent", "%s (pid %d) does not answer: %s%s", process.name, process.pid,
+            add(list, "silent", "%s (pid %d) does not answer: %s%s", core.escaped(process.name), process.pid,
                 process.reason or "?", holds)
         end
     end

@@ -23,9 +23,9 @@ local function time_text(seconds)
     return ("%d h %02d min"):format(seconds // 3600, seconds % 3600 // 60)
 end
 
-text.bytes, text.time = bytes_text, time_text
-
 local function plural(n, word) return ("%d %s%s"):format(n, word, n == 1 and "" or "s") end
+
+text.bytes, text.time, text.plural = bytes_text, time_text, plural
 
 -- ---- ps ----
 

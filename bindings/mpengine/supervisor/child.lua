@@ -40,7 +40,7 @@ local function set_state(self, state)
 end
 
 local function report(self, what, ...)
-    core.report(1, ("%s: %s %s"):format(self.supervisor.name, core.escaped(self.name), what:format(...)))
+    core.report(1, ("%s: %s %s"):format(core.escaped(self.supervisor.name), core.escaped(self.name), what:format(...)))
 end
 
 -- ---- a process of it --------------------------------------------------------------------------
