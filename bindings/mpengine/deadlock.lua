@@ -104,7 +104,9 @@ local function report(processes)
     for _, process in ipairs(processes) do
         for _, task in ipairs(process.tasks) do
             local awaited = task.holder == 0 and by_slot[task.slot]
-            if awaited then task.what = string.format("the end of %s (pid %d)", core.escaped(awaited.name), awaited.pid) end
+            if awaited then
+                task.what = string.format("the end of %s (pid %d)", core.escaped(awaited.name), awaited.pid)
+            end
         end
         lines[#lines + 1] = string.format("  %s (pid %d):", core.escaped(process.name), process.pid)
         add_tasks(lines, "    ", process.tasks)

@@ -137,7 +137,8 @@ end
 local function settings_of(s)
     local log = core.modules["mpengine.log"]
     return {
-        name = s.name, parent_name = process.name(), daemon = s.daemon, worker = s.worker, supervised = s.supervised, method = context.get_start_method(),
+        name = s.name, parent_name = process.name(), daemon = s.daemon, worker = s.worker, supervised = s.supervised,
+        method = context.get_start_method(),
         path = package.path, cpath = package.cpath, executable = process.executable,
         log = log and log.settings(), arg = context.plain_arg(),
     }
@@ -169,7 +170,8 @@ local function start_program(method, s, bond, bytes)
     local found, executable = pcall(context.executable, "start", process.executable)
     if not found then return false, executable end
     local settings = core.encode_value("start", "settings", settings_of(s))
-    return pcall(core.start_program, s.child, method, shown_name(s.name), bond, executable, context.boot_code(), settings, bytes)
+    local name = shown_name(s.name)
+    return pcall(core.start_program, s.child, method, name, bond, executable, context.boot_code(), settings, bytes)
 end
 
 function starters.spawn(...) return start_program("spawn", ...) end

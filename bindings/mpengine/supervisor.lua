@@ -77,7 +77,9 @@ end
 local function give_up(self, why)
     if self.state == "stopping" then return end
     self.failure = why
-    if not self.is_awaited then core.report(1, ("%s: %s; all children are stopped"):format(core.escaped(self.name), why)) end
+    if not self.is_awaited then
+        core.report(1, ("%s: %s; all children are stopped"):format(core.escaped(self.name), why))
+    end
     begin_stop(self)
 end
 
