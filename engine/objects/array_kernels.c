@@ -222,8 +222,8 @@ axpy_f64(void *to, mpe__number k, const void *from, size_t n)
 #define EACH_FEW(n, result, to)                                                                    \
     for (; i + FEW <= (n); i += FEW) {                                                             \
         float few[FEW];                                                                            \
-        for (size_t l = i; l < i + FEW; l++)                                                       \
-            few[l - i] = (float)(result);                                                          \
+        for (size_t f = 0, l = i; f < FEW; f++, l++)                                               \
+            few[f] = (float)(result);                                                              \
         memcpy((to) + i, few, sizeof few);                                                         \
         atomic_signal_fence(memory_order_seq_cst);                                                 \
     }
