@@ -1,13 +1,14 @@
 -- mp.progress: the values of the loop, lines where no terminal is, and bars in the rows of one.
 local support = require "spec.support"
+local terminal = require "spec.support.terminal"
 local ok = support.ok
 
 -- What the program writes to a terminal of 24 rows, a screen at a time.
 local function on_terminal(code, options)
   local file = os.tmpname()
   support.write_file(file, 'local mp = require "mpengine" ' .. code)
-  local command = ("stty rows %d cols 100; TERM=%s %s %s %s"):format(options and options.rows or 24,
-    options and options.term or "xterm", support.limit, support.command, file)
+  local command = ("stty rows %d cols 100; TERM=%s timeout 20 %s %s"):format(options and options.rows or 24,
+    options and options.term or "xterm", support.command, file)
   local text = support.shell(("script -qec %s /dev/null < /dev/null"):format(support.quote(command)))
   os.remove(file)
   return text
@@ -116,6 +117,27 @@ describe("mp.progress", function()
 end)
 
 describe("the bar of mp.progress on a terminal", function()
+  it("goes on beyond a total that is too small, is empty without one, and has its label in one row", function()
+    for _, environment in ipairs { "", "TERM=dumb " } do
+      local dir = support.shell("mktemp -d"):match "%S+"
+      support.write_file(dir .. "/loop.lua", [[
+        local mp = require "mpengine"
+        local function to(n) return function(_, i) mp.sleep(0.06) return (i or 0) < n and (i or 0) + 1 or nil end end
+        for _ in mp.progress(to(12), { total = 3, label = "small\n\27[31m" }) do end
+        for i in mp.progress(to(9), { label = ("\u{65e5}"):rep(9) }) do
+          if i == 9 then io.read "l" end
+        end]])
+      terminal.run(("env %sLC_ALL=C.UTF-8 %s %s/loop.lua"):format(environment, support.quote(support.command), dir),
+        function(t)
+          t.screen("small\\n\\x1b[31m [####", "] 12/3  ")
+          t.screen(("\u{65e5}"):rep(9) .. " [....", ".] ", "/?  ")
+          t.press "Enter"
+          t.screen(("\u{65e5}"):rep(9) .. " [####", "#] 9/9  ", "status 0")
+        end)
+      support.shell("rm -rf " .. dir)
+    end
+  end)
+
   it("is below what the loop prints, and becomes a line at the end", function()
     local text = on_terminal[[
       for i in mp.progress({ 1, 2, 3 }, { label = "things" }) do print("item " .. i) end

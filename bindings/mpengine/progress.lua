@@ -38,7 +38,7 @@ function loops.progress(items, ...)
     if options == nil then options = {} end
     check.type("progress", 2, options, "table")
     check.settings("progress", options, known)
-    local self = { items = from, progress = progress.new(true, options.total or from.total, options.label) }
+    local self = { items = from, progress = progress.new(true, options.total or from.total, options.label, true) }
     setmetatable(self, Loop)
     return function() return next_item(self) end, nil, nil, self
 end

@@ -3,6 +3,7 @@
 local core = require "mpengine.core"
 local bars = require "mpengine.bars"
 local errors = require "mpengine.errors"
+local screen = require "mpengine.look.screen"
 
 local progress = {}
 
@@ -17,31 +18,27 @@ end
 local function describe(p)
     local elapsed = core.now() - p.from
     local rate = elapsed > 0 and p.done / elapsed or 0
-    local left = p.total and rate > 0 and clock((p.total - p.done) / rate) or "?"
+    local left = p.total and rate > 0 and clock(math.max(0, p.total - p.done) / rate) or "?"
     local text = ("%d/%s  %.0f/s  elapsed %s  left %s"):format(p.done, p.total or "?", rate, clock(elapsed), left)
     if p.failed > 0 then text = text .. ("  failed %d"):format(p.failed) end
     return text
 end
 
 -- Text that fits into a row, with whole characters.
-local function cut(text)
-    local columns = bars.columns()
-    if #text <= columns then return text end
-    local ends = utf8.offset(text, columns + 1)
-    return ends and string.sub(text, 1, ends - 1) or text
-end
+local function cut(text) return (screen.cut(text, bars.columns())) end
 
 -- A narrow terminal has a shorter bar.
 local function bar_text(p)
-    local part = p.total and p.total > 0 and math.min(1, p.done / p.total) or 1
+    local part = p.total and (p.total == 0 and 1 or math.min(1, p.done / p.total)) or 0
     local text = describe(p)
-    local width = math.max(NARROWEST, math.min(WIDTH, bars.columns() - #p.label - #text - 3))
+    local _, before = screen.cut(p.label, math.maxinteger)
+    local width = math.max(NARROWEST, math.min(WIDTH, bars.columns() - before - #text - 3))
     local full = math.floor(part * width)
     return ("%s[%s%s] %s"):format(p.label, ("#"):rep(full), ("."):rep(width - full), text)
 end
 
 local function draw_bar(p)
-    core.write_error(("\r%s\27[K"):format(bar_text(p)))
+    core.write_error(("\r%s\27[K"):format(cut(bar_text(p))))
 end
 
 local function draw_row(p)
@@ -49,7 +46,7 @@ local function draw_row(p)
 end
 
 local function draw_line(p)
-    p.has_line = true
+    p.has_line, p.told = true, p.total and p.done
     core.write_error(p.label .. describe(p) .. "\n")
 end
 
@@ -86,10 +83,15 @@ local function start_call(p, after)
 end
 
 --- option: true for a bar or lines, "lines" for lines, a function (done, total, failed). nil: none.
+--- A total that is only expected is no end of it: more items may come.
 ---@param label? string
-function progress.new(option, total, label)
+---@param is_expected? boolean
+function progress.new(option, total, label, is_expected)
     if not option then return nil end
-    local p = { done = 0, failed = 0, total = total, label = label and label .. " " or "", from = core.now() }
+    local p = {
+        done = 0, failed = 0, total = total, label = label and core.escaped(label) .. " " or "", from = core.now(),
+        is_expected = is_expected,
+    }
     if type(option) == "function" then
         p.call, p.returned = option, core.waitlist()
     elseif core.isatty(2) and option ~= "lines" then
@@ -111,7 +113,7 @@ function progress.finish(p)
     if p.row then
         p.row:close(cut(bar_text(p)))
     elseif p.has_line then
-        p.draw(p)
+        if p.told ~= p.done then p.draw(p) end
     elseif p.bar then
         p.draw(p)
         core.write_error("\n")
@@ -131,7 +133,7 @@ function progress.add(p, n, failed, after)
     p.done, p.failed = p.done + n, p.failed + failed
     if p.call then return start_call(p, after) end
     local now = core.now()
-    if p.done == p.total then
+    if p.done == p.total and not p.is_expected then
         progress.finish(p)
     elseif now - p.last >= p.every and not p.finished then
         p.last = now
