@@ -49,7 +49,8 @@ wake_sleeper(mpe_engine *e, uint32_t slot, int even_if_rung)
 {
     struct mpe__slot *s = &e->slots[slot];
     uint32_t state = atomic_load(&s->sleep);
-    e->has_rung = 1;
+    if (slot != e->slot) /* other threads ring the bell of their own process */
+        e->has_rung = 1;
     if (state == MPE__IN_FUTEX) {
         mpe__futex_wake(&s->bell, 1);
     } else if (state == MPE__IN_POLL || state == MPE__IN_POLL_ALONE) {

@@ -38,7 +38,7 @@ struct mpe_engine {
     uint32_t depth; /* intent locks held */
     uint32_t cpus;
     uint32_t wake_from;       /* slot where the last wake-one stopped */
-    uint32_t has_rung;        /* 1: it has rung a process since its last sleep */
+    uint32_t has_rung;        /* 1: it has rung another one since its last sleep */
     int owes_wakes;           /* leaves with current waits, which may have been given a turn */
     int fd;                   /* of the arena */
     int spare_fd;             /* kept so that there is one for bell_fd, -1 when it was used */
