@@ -10,14 +10,15 @@ teardown(function() redis.remove(server) end)
 -- With this lease no wait asks again by itself within the limit of a spec.
 local HEAD = [[
 local co = mp.co
-local m = mp.Manager(%q, { namespace = %q, lease = 60 })
+local URL, DIR, NAMESPACE = %q, %q, %q
+local m = mp.Manager(URL, { namespace = NAMESPACE, lease = 60 })
 ]]
 
 local spaces = 0
 
 local function ok(code)
   spaces = spaces + 1
-  return support.ok(HEAD:format(server.url, "turn" .. spaces) .. code)
+  return support.ok(HEAD:format(server.url, server.dir, "turn" .. spaces) .. code)
 end
 
 describe("a task that waits for what comes from the server", function()
@@ -73,6 +74,87 @@ describe("a task that waits for what comes from the server", function()
       local waiting = {}
       for i = 1, 5 do waiting[i] = co.spawn(function() return limiter:acquire(1, i < 5 and 0.05 or nil) end) end
       eq(waiting[5]:get(), true)
+    ]]
+  end)
+end)
+
+describe("a task that asks again", function()
+  -- The server is made to say once more, and late, what it had given to a process that was stopped for longer than
+  -- its lease, and what others have since. With the short lease a task asks again soon.
+  local function stale(code)
+    return ok([[
+      local short = mp.Manager(URL, { namespace = "stale", lease = 2 })
+      local long = mp.Manager(URL, { namespace = "stale", lease = 60 })
+      local function cli(...)
+        return mp.subprocess.run{ "redis-cli", "-s", DIR .. "/socket", "--raw", ... }.stdout
+      end
+      local function asked() return tonumber(cli("INFO", "commandstats"):match "cmdstat_evalsha:calls=(%d+)") end
+      -- The line has one task: its entry, once it has asked again.
+      local function entry_of(line)
+        until_true(function() return cli("LLEN", line) == "1\n" end)
+        local before = asked()
+        until_true(function() co.sleep(0.01) return asked() > before end)
+        return cli("LINDEX", line, "0"):match "^(%S+) (%S+)"
+      end
+      local function tell(line, ...)
+        local client, token = entry_of(line)
+        cli("XADD", "mp:{stale}:mail:" .. client, "*", "w", token, ...)
+      end
+    ]] .. code)
+  end
+
+  it("has a lock when the lock is its own, and leaves nothing in the line", function()
+    stale [[
+      local theirs, mine = long:Lock "l", short:Lock "l"
+      theirs:acquire()
+      local t = co.spawn(function() return mine:acquire() end)
+      tell("mp:{stale}:lockq:l", "fence", "1", "died", "0")
+      eq({ t:join(0.3) }, { nil, "timeout" })
+      theirs:release()
+      eq(t:get(), true)
+      eq(mine.fence > 1, true)
+      mine:release()
+      eq(theirs:locked(), false)
+    ]]
+  end)
+
+  it("has a permit when there is one, and leaves nothing in the line", function()
+    stale [[
+      local theirs, mine = long:Semaphore("s", 1), short:Semaphore("s", 1)
+      theirs:acquire()
+      local t = co.spawn(function() return mine:acquire() end)
+      tell("mp:{stale}:semq:Semaphores", "ok", "1")
+      eq({ t:join(0.3) }, { nil, "timeout" })
+      theirs:release()
+      eq(t:get(), true)
+      mine:release()
+      eq(theirs:get_value(), 1)
+    ]]
+  end)
+
+  it("has an item once, and leaves nothing in the line", function()
+    stale [[
+      local q = short:Queue "q"
+      local t = co.spawn(function() return q:get() end)
+      tell("mp:{stale}:queueg:q", "item", "one that another process has")
+      eq({ t:join(0.3) }, { nil, "timeout" })
+      q:put "new"
+      q:put "newer"
+      eq({ t:get(), q:get() }, { "new", "newer" })
+    ]]
+  end)
+
+  it("gives back what it has when it is killed", function()
+    stale [[
+      local theirs, mine = long:Lock "k", short:Lock "k"
+      theirs:acquire()
+      local t = co.spawn(function() return mine:acquire() end)
+      tell("mp:{stale}:lockq:k", "fence", "1", "died", "0")
+      t:kill()
+      t:join()
+      eq(cli("LLEN", "mp:{stale}:lockq:k"), "0\n")
+      theirs:release()
+      eq(theirs:locked(), false)
     ]]
   end)
 end)

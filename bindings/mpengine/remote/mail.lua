@@ -20,6 +20,7 @@ local PAUSE <const> = 0.1 -- seconds until a read that the server refuses is tri
 ---@class mpengine.remote.Wait: mpengine.remote.Item
 ---@field token string
 ---@field mail table<string, string>? the fields of the message that has come
+---@field asked_again boolean? the message may be older than the last answer
 ---@field deliver fun(words: string[])? gets the messages, however many: w, the token, then fields and values
 
 --- A new wait, to be closed by the scope.
@@ -117,12 +118,20 @@ end
 ---@field leave fun(token: string): any waits no longer; what was given at that moment, or nil
 ---@field give_back fun(value: any, token: string)? the task is cancelled: it does not want what it has been given
 
+--- What the message of a wait gives, or nil. What is to be given back may have been taken away from a process that was
+--- stopped for long, before it has read the message. When it has asked again meanwhile, its token is in the line
+--- again, so the message is a call to ask, and no more.
+local function given_by_mail(source, wait)
+    if not wait.mail or wait.asked_again and source.give_back then return nil end
+    return source.given(wait.mail)
+end
+
 --- The task is killed, or there is an error, when it may have been given something. When there is no server it is
 --- given back as soon as there is one again.
 local function withdraw(self, source, wait, err)
     self:has_left(wait.token)
     self:eventually(function()
-        local given = wait.mail and source.given(wait.mail)
+        local given = given_by_mail(source, wait)
         if given == nil then given = source.leave(wait.token) end
         if given ~= nil and source.give_back then source.give_back(given, wait.token) end
     end, err)
@@ -147,7 +156,7 @@ function Client:obtain(source, timeout)
     while true do
         local soon = core.now() + math.min(again or math.huge, self.lease)
         if self:await(wait, math.min(deadline or math.huge, soon)) then
-            value = source.given(wait.mail)
+            value = given_by_mail(source, wait)
             over = value ~= nil
             if over then return value end
             wait.mail, wait.done = nil, false
@@ -158,6 +167,7 @@ function Client:obtain(source, timeout)
             if value == nil then self:has_left(wait.token) end
             return value
         end
+        wait.asked_again = true
         value, again = source.ask(wait.token, true)
         if value ~= nil then
             over = true
