@@ -23,7 +23,7 @@ tsan:
 
 valgrind:
 	@CC='$(CC)' tools/deps.sh check-valgrind
-	+@MPENGINE_SHM_LIMIT=64M RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite" \
+	+@MPENGINE_SHM_LIMIT=64M RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite --suppressions=tools/valgrind.supp" \
 		MPE_TEST_SLOW=20 $(SUBMAKE) DEPS=engine unit
 
 # For another processor: compiled, and tested under an emulator as far as that goes.
@@ -50,13 +50,14 @@ chaos-redis: all
 soak: all
 	timeout 3600 $(BUILD)/mpengine tools/soak.lua $(or $(CONNECTIONS),200000) $(or $(WORKERS),2)
 
-# Damaged messages, for SECONDS; a finding is left in build/fuzz.
-fuzz:
+# Damaged messages, for SECONDS; a finding is left in build/fuzz. What decodes is instrumented, the rest is as ever.
+fuzz: all
 	@mkdir -p $(BUILD)/fuzz/corpus
 	clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE $(BINDING_INC) -Iengine \
 		bindings/fuzz/fuzz_decode.c $(wildcard bindings/codec/*.c) \
 		engine/base/buf.c engine/base/wire.c engine/base/err.c \
-		-Wl,--wrap=lua_load $(LUA_LIBS) -o $(BUILD)/fuzz/fuzz_decode
+		$(BUILD)/libmpengine_lua.a $(BUILD)/libmpengine.a \
+		-Wl,--wrap=lua_load $(LUA_LIBS) $(UV_LIBS) $(SYS_LIBS) -o $(BUILD)/fuzz/fuzz_decode
 	cd $(BUILD)/fuzz && ./fuzz_decode -max_len=4096 -max_total_time=$(or $(SECONDS),300) \
 		corpus $(CURDIR)/bindings/fuzz/corpus
 
