@@ -154,11 +154,11 @@ end
 
 --- What the slot has room for: whole characters, and no zero byte, which ends a name there.
 local function shown_name(name)
-    name = name:gsub("\0", "\\0")
+    name = string.gsub(name, "\0", "\\0") -- no method: the script may have taken it away
     if #name <= SLOT_NAME then return name end
     local size = SLOT_NAME
-    while size > SLOT_NAME - 3 and name:find("^[\x80-\xbf]", size + 1) do size = size - 1 end
-    return name:sub(1, size)
+    while size > SLOT_NAME - 3 and string.find(name, "^[\x80-\xbf]", size + 1) do size = size - 1 end
+    return string.sub(name, 1, size)
 end
 
 function starters.fork(s, bond, bytes)
