@@ -78,6 +78,28 @@ describe("a task that waits for what comes from the server", function()
   end)
 end)
 
+describe("a task that opens the connection", function()
+  it("leaves no descriptor when it is killed", function()
+    ok [[
+      collectgarbage "stop"
+      -- Each timeout makes a client of its own, which has one connection at last.
+      local function ask(i) return mp.Manager(URL, { namespace = NAMESPACE, timeout = 20 + i }):dict "d".x end
+      ask(0)
+      local before, one = descriptors(), nil
+      ask(41)
+      one = descriptors() - before
+      for i = 1, 40 do
+        local t = co.spawn(ask, i)
+        for _ = 1, i % 20 do co.sleep(i % 2 == 0 and 0 or 1e-5) end
+        t:kill()
+        t:join()
+        ask(i)
+      end
+      eq(descriptors(), before + 41 * one)
+    ]]
+  end)
+end)
+
 describe("a task that asks again", function()
   -- The server is made to say once more, and late, what it had given to a process that was stopped for longer than
   -- its lease, and what others have since. With the short lease a task asks again soon.

@@ -58,7 +58,7 @@ local function open(self, name, deadline, once)
     local attempts = pauses()
     while true do
         local limit = math.min(deadline, core.now() + math.max(0.1, self.connect_timeout))
-        local conn, why, refused = connection.open(self.address,
+        local conn <close>, why, refused = connection.open(self.address,
             { ca = self.ca, name = "mpengine-" .. self.id, silence = name == "mail" and client.BLOCK + 2 }, limit)
         if conn and (name ~= "commands" or self:settle(conn, limit)) then return conn end
         if conn then

@@ -49,6 +49,11 @@ function Connection:close(why)
     self.connections:close()
 end
 
+--- A scope that is left by an error closes it.
+function Connection:__close(err)
+    if err ~= nil then self:close() end
+end
+
 -- ---- writing ---------------------------------------------------------------------------------
 
 --- Writes what is asked for, and what is asked for meanwhile. Without waiting: as far as there is room.
@@ -269,8 +274,8 @@ function connection.open(address, options, deadline)
     end })
     local fd, why = stream:connect()
     if not fd then return nil, why end
-    local self = setmetatable({ stream = stream, connections = connections, fd = fd, reader = core.redis_reader(),
-        tls = address.tls, more = address.tls, out = {}, first = 1, last = 0, unsent = 1, heard = core.now(),
+    local self <close> = setmetatable({ stream = stream, connections = connections, fd = fd,
+        reader = core.redis_reader(), tls = address.tls, more = address.tls, out = {}, first = 1, last = 0, unsent = 1, heard = core.now(),
         turn = turn.new(), writing = false, silence = options.silence or SILENCE }, Connection)
     opening[1] = nil
     local greeted, message, refused = greet(self, address, options.name, deadline)
