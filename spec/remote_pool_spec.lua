@@ -1,6 +1,7 @@
 -- The pool of a manager of a URL, and its workers.
 local support = require "spec.support"
 local redis = require "spec.support.redis"
+local terminal = require "spec.support.terminal"
 
 local server
 
@@ -585,12 +586,31 @@ describe("mpengine worker", function()
       eq({ q.submitted, q.done, q.failed, q.crashed }, { 8, 6, 1, 1 })
       eq({ worker.queue, worker.processes, worker.is_alive, #worker.host > 0 }, { "default", 2, true, true })
       picture.at = before.at + 2 -- seconds
-      matches(top.lines(picture, before, "title")[4], "3.0       0.5       0.5")
+      local lines = top.lines(picture, before, "title")
+      matches(lines[4], "3.0      0.5       0.5")
+      for _, line in ipairs(lines) do assert(#line <= 80, line) end
       local r = mp.subprocess.run{ COMMAND, "top", "--namespace", NAMESPACE, "--interval", "0.1", URL }
       eq({ r.status, r.stdout:find("\27", 1, true) }, { 0 })
       matches(r.stdout, "socket?db=0 (" .. NAMESPACE .. ")  2 processes are heard of")
       matches(r.stdout, "works")
     ]]
+  end)
+
+  it("is shown by mpengine top as far as a terminal has room", function()
+    ok [[
+      for i = 10, 40 do
+        local p = m:Pool{ queue = "queue" .. i }
+        p:apply_async(jobs.add, { 1, 2 })
+        until_true(function() return p:stats().ready == 1 end)
+      end
+    ]]
+    local command = ("%s top --namespace spec%d %s"):format(support.command, spaces, server.url)
+    terminal.run(command, function(t)
+      local shown = t.screen("\nqueue10 ", "\nqueue28 ", "\n... and 14 lines more")
+      assert.falsy(shown:find("queue29", 1, true))
+      t.press "C-c"
+      t.screen "status 130"
+    end)
   end)
 
   it("says what is wrong with its arguments", function()

@@ -44,6 +44,29 @@ function screen.fit(text, columns)
     return part .. (" "):rep(columns - used)
 end
 
+local function width(text) return select(2, screen.cut(text, math.maxinteger)) end
+
+--- Rows of cells as lines, whose columns are as wide as their widest cell.
+---@param rows string[][]
+---@param sides string l or r for each column: where its cells are
+---@param gap string between two columns
+---@return string[]
+function screen.rows(rows, sides, gap)
+    local widths, lines = {}, {}
+    for _, row in ipairs(rows) do
+        for i, cell in ipairs(row) do widths[i] = math.max(widths[i] or 0, width(cell)) end
+    end
+    for n, row in ipairs(rows) do
+        local cells = {}
+        for i, cell in ipairs(row) do
+            local pad = (" "):rep(widths[i] - width(cell))
+            cells[i] = sides:sub(i, i) == "r" and pad .. cell or i < #row and cell .. pad or cell
+        end
+        lines[n] = table.concat(cells, gap)
+    end
+    return lines
+end
+
 --- A text in lines of so many columns, broken at spaces where there are any; those after the first are behind lead.
 ---@return string[]
 function screen.wrap(text, columns, lead)

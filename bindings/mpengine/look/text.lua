@@ -2,6 +2,7 @@
 local core = require "mpengine.core"
 local _ENV <const> = core.globals -- luacheck: ignore
 local dump = require "mpengine.look.dump"
+local screen = require "mpengine.look.screen"
 local tasks = require "mpengine.look.tasks"
 
 local text = {}
@@ -45,19 +46,7 @@ function text.programs(programs, unreadable)
     for _, pid in ipairs(unreadable or {}) do
         rows[#rows + 1] = { tostring(pid), "?", "?", "?", "?", "?", "(of another version of mpengine)" }
     end
-    local widths, lines = {}, {}
-    for _, r in ipairs(rows) do
-        for i, cell in ipairs(r) do widths[i] = math.max(widths[i] or 0, #cell) end
-    end
-    for _, r in ipairs(rows) do
-        local cells = {}
-        for i, cell in ipairs(r) do
-            local pad = (" "):rep(widths[i] - #cell)
-            cells[i] = i == #r and cell or i < 6 and pad .. cell or cell .. pad
-        end
-        lines[#lines + 1] = table.concat(cells, "  ")
-    end
-    return table.concat(lines, "\n") .. "\n"
+    return table.concat(screen.rows(rows, "rrrrrll", "  "), "\n") .. "\n"
 end
 
 -- ---- dump ----

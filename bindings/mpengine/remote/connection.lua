@@ -275,8 +275,8 @@ function connection.open(address, options, deadline)
     local fd, why = stream:connect()
     if not fd then return nil, why end
     local self <close> = setmetatable({ stream = stream, connections = connections, fd = fd,
-        reader = core.redis_reader(), tls = address.tls, more = address.tls, out = {}, first = 1, last = 0, unsent = 1, heard = core.now(),
-        turn = turn.new(), writing = false, silence = options.silence or SILENCE }, Connection)
+        reader = core.redis_reader(), tls = address.tls, more = address.tls, out = {}, first = 1, last = 0, unsent = 1,
+        heard = core.now(), turn = turn.new(), writing = false, silence = options.silence or SILENCE }, Connection)
     opening[1] = nil
     local greeted, message, refused = greet(self, address, options.name, deadline)
     if greeted then return self end

@@ -3,6 +3,7 @@
 local core = require "mpengine.core"
 local mp = require "mpengine"
 local client = require "mpengine.remote.client"
+local screen = require "mpengine.look.screen"
 
 local top = {}
 
@@ -86,31 +87,44 @@ local function state_of(w)
     return w.processes == 0 and "ends" or "works"
 end
 
+local function whole(n) return ("%d"):format(n) end
+
 --- The lines of a picture; the rates are since another one.
 ---@return string[]
 function top.lines(picture, before, title)
     local seconds = math.max(1e-3, picture.at - before.at)
-    local lines = { ("%s  %d processes are heard of"):format(title, picture.clients), "",
-        ("%-20s %8s %8s %8s %8s %8s %9s %9s %9s %9s"):format("QUEUE", "READY", "DELAYED", "RUNNING", "DEAD", "WORKERS",
-            "PROCESSES", "DONE/S", "FAILED/S", "CRASHED/S") }
-    for _, q in ipairs(picture.queues) do
-        lines[#lines + 1] = ("%-20s %8d %8d %8d %8d %8d %9d %9.1f %9.1f %9.1f"):format(q.name, q.ready, q.delayed,
-            q.running, q.dead, q.workers, q.processes, rate(q, before, "done", seconds),
-            rate(q, before, "failed", seconds), rate(q, before, "crashed", seconds))
+    local queues = { { "QUEUE", "READY", "DELAYED", "RUNNING", "DEAD", "WORKERS", "PROCESSES", "DONE/S", "FAILED/S",
+        "CRASHED/S" } }
+    for i, q in ipairs(picture.queues) do
+        local function per_second(kind) return ("%.1f"):format(rate(q, before, kind, seconds)) end
+        queues[i + 1] = { q.name, whole(q.ready), whole(q.delayed), whole(q.running), whole(q.dead), whole(q.workers),
+            whole(q.processes), per_second "done", per_second "failed", per_second "crashed" }
     end
+    local workers = { { "WORKER", "HOST", "QUEUE", "PROCESSES", "RUNNING", "STATE" } }
+    for i, w in ipairs(picture.workers) do
+        workers[i + 1] = { w.id, w.host, w.queue, whole(w.processes), whole(w.running), state_of(w) }
+    end
+    local lines = { ("%s  %d processes are heard of"):format(title, picture.clients), "" }
+    table.move(screen.rows(queues, "lrrrrrrrrr", " "), 1, #queues, #lines + 1, lines)
     lines[#lines + 1] = ""
-    lines[#lines + 1] = ("%-26s %-20s %-20s %9s %8s %s"):format("WORKER", "HOST", "QUEUE", "PROCESSES", "RUNNING",
-        "STATE")
-    for _, w in ipairs(picture.workers) do
-        lines[#lines + 1] = ("%-26s %-20s %-20s %9d %8d %s"):format(w.id, w.host, w.queue, w.processes, w.running,
-            state_of(w))
-    end
+    table.move(screen.rows(workers, "lllrrl", " "), 1, #workers, #lines + 1, lines)
     return lines
 end
 
 -- ---- the command -----------------------------------------------------------------------------
 
 local CLEAR <const> = "\27[H\27[2J"
+
+--- What a screen has room for: the lines that go on below it are counted in the last one.
+local function fitted(lines)
+    local rows, columns = core.terminal_size(1)
+    if not rows or rows < 2 then return lines end
+    local shown = #lines < rows and #lines or rows - 2
+    local out = {}
+    for i = 1, shown do out[i] = (screen.cut(lines[i], columns)) end
+    if shown < #lines then out[shown + 1] = ("... and %d lines more"):format(#lines - shown) end
+    return out
+end
 
 --- Shows pictures of a manager: `count` of them, or until the process is stopped.
 ---@param manager mpengine.remote.Manager
@@ -125,7 +139,9 @@ function top.run(manager, interval, count)
     for _ = 1, count do
         mp.sleep(interval)
         local picture = top.picture(c)
-        io.write(is_screen and CLEAR or "", table.concat(top.lines(picture, before, title), "\n"), "\n")
+        local lines = top.lines(picture, before, title)
+        if is_screen then lines = fitted(lines) end
+        io.write(is_screen and CLEAR or "", table.concat(lines, "\n"), "\n")
         io.flush()
         before = picture
     end
