@@ -21,6 +21,19 @@ local kinds = {
   { class = "Queue", list = "queueg:x", take = "get", give = "put" },
 }
 local function handle(manager, kind) return manager[kind.class](manager, "x") end
+-- A task that waits at a condition, and says in its close handler whether it has the lock: { task, had }.
+local function waiter_at(c)
+  local waiter = {}
+  waiter.task = co.spawn(function()
+    c:acquire()
+    local _ <close> = setmetatable({}, { __close = function()
+      waiter.had = c:is_mine()
+      c:release()
+    end })
+    c:wait()
+  end)
+  return waiter
+end
 local function take(kind, o, timeout) return o[kind.take](o, timeout) end
 local function give(kind, o) return o[kind.give](o, kind.give == "put" and 7 or nil) end
 ]]
@@ -167,15 +180,7 @@ describe("the lock of a condition", function()
     ok [[
       for _, is_notified in ipairs{ false, true } do
         local name = "c" .. tostring(is_notified)
-        local c, s, had = m:Condition(name), sure:Condition(name), nil
-        local t = co.spawn(function()
-          c:acquire()
-          local _ <close> = setmetatable({}, { __close = function()
-            had = c:is_mine()
-            c:release()
-          end })
-          c:wait()
-        end)
+        local s, waiter = sure:Condition(name), waiter_at(m:Condition(name))
         until_waiting("cond:" .. name, 1)
         line "hold"
         if is_notified then
@@ -183,11 +188,11 @@ describe("the lock of a condition", function()
           s:notify()
           s:release()
         end
-        t:kill()
+        waiter.task:kill()
         co.sleep(2.5)
         line "calm"
-        t:join()
-        eq(had, true)
+        waiter.task:join()
+        eq(waiter.had, true)
         eq(s:acquire(10), true)
       end
     ]]
@@ -195,24 +200,15 @@ describe("the lock of a condition", function()
 
   it("is acquired again by a killed task, however long it is held", function()
     ok [[
-      local c, s = m:Condition "c", sure:Condition "c"
-      local had
-      local t = co.spawn(function()
-        c:acquire()
-        local _ <close> = setmetatable({}, { __close = function()
-          had = c:is_mine()
-          c:release()
-        end })
-        c:wait()
-      end)
+      local s, waiter = sure:Condition "c", waiter_at(m:Condition "c")
       until_waiting("cond:c", 1)
       s:acquire()
-      t:kill()
+      waiter.task:kill()
       co.sleep(2.5)
-      eq(t:ready(), false)
+      eq(waiter.task:ready(), false)
       s:release()
-      t:join()
-      eq(had, true)
+      waiter.task:join()
+      eq(waiter.had, true)
       eq(s:acquire(10), true)
     ]]
   end)

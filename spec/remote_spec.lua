@@ -2,16 +2,10 @@
 local support = require "spec.support"
 local redis = require "spec.support.redis"
 
-local server
-
-setup(function() server = redis.start() end)
-teardown(function() redis.remove(server) end)
-
-local HEAD = [[
+local ok = redis.scenarios([[
 local co = mp.co
-local URL = %q
 local function matches(text, pattern) raises(pattern, error, text, 0) end
-local m = mp.Manager(URL, { namespace = %q, lease = 2 })
+local m = mp.Manager(URL, { namespace = NAMESPACE, lease = 2 })
 -- Runs f in a process that is killed when it has said so.
 local function killed(f)
   local told, tell = mp.Pipe()
@@ -21,14 +15,7 @@ local function killed(f)
   p:kill()
   p:join()
 end
-]]
-
-local spaces = 0
-
-local function ok(code, opts)
-  spaces = spaces + 1
-  return support.ok(HEAD:format(server.url, "spec" .. spaces) .. code, opts)
-end
+]], setup, teardown)
 
 describe("a manager of a URL", function()
   it("refuses what is no URL of a server, and never shows a password", function()

@@ -1,14 +1,8 @@
 -- Arrays of structs: the same assertions for those of a manager of a URL and for local ones.
-local support = require "spec.support"
 local redis = require "spec.support.redis"
 
-local server
-
-setup(function() server = redis.start() end)
-teardown(function() redis.remove(server) end)
-
-local HEAD = [[
-local m = mp.Manager(%q, { namespace = %q })
+local ok = redis.scenarios([[
+local m = mp.Manager(URL, { namespace = NAMESPACE })
 local PLACE = { { "x", "d" }, { "y", "d" } }
 local T = mp.Struct{ { "tag", "c" }, { "at", PLACE }, { "h", "h", 3 }, { "name", "s5" }, { "id", "q" } }
 local function item(i)
@@ -21,15 +15,9 @@ local kinds = {
   { Array = mp.Array, Value = mp.Value },
   { Array = function(...) return m:Array(name(), ...) end, Value = function(...) return m:Value(name(), ...) end },
 }
-]]
+]], setup, teardown)
 
-local spaces = 0
-
-local function both(code)
-  spaces = spaces + 1
-  return support.ok(HEAD:format(server.url, "struct" .. spaces)
-    .. "for _, kind in ipairs(kinds) do\n" .. code .. "\nend")
-end
+local function both(code) return ok("for _, kind in ipairs(kinds) do\n" .. code .. "\nend") end
 
 describe("an array of structs, local or remote,", function()
   it("has elements and fields", function()
@@ -177,11 +165,6 @@ describe("an array of structs, local or remote,", function()
 end)
 
 describe("an array of structs of a manager of a URL", function()
-  local function ok(code)
-    spaces = spaces + 1
-    return support.ok(HEAD:format(server.url, "struct" .. spaces) .. code)
-  end
-
   it("is the same one by its name, and has the fields that it was made with", function()
     ok [[
       local a = m:Array("a", T, { item(1) })

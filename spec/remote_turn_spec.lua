@@ -2,24 +2,11 @@
 local support = require "spec.support"
 local redis = require "spec.support.redis"
 
-local server
-
-setup(function() server = redis.start() end)
-teardown(function() redis.remove(server) end)
-
 -- With this lease no wait asks again by itself within the limit of a spec.
-local HEAD = [[
+local ok = redis.scenarios([[
 local co = mp.co
-local URL, DIR, NAMESPACE = %q, %q, %q
 local m = mp.Manager(URL, { namespace = NAMESPACE, lease = 60 })
-]]
-
-local spaces = 0
-
-local function ok(code)
-  spaces = spaces + 1
-  return support.ok(HEAD:format(server.url, server.dir, "turn" .. spaces) .. code)
-end
+]], setup, teardown)
 
 describe("a task that waits for what comes from the server", function()
   it("gets its reply when those that would read for it are cancelled in one turn", function()

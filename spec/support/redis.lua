@@ -82,4 +82,18 @@ function redis.with_server(arguments, code, opts)
   if not ok then error(err, 0) end
 end
 
+local PLACE <const> = "local URL, DIR, NAMESPACE = %q, %q, %q\n"
+
+--- A function (code, opts) that runs a scenario behind `head`, in a namespace of its own; all of a file have one
+--- server, which the file's setup and teardown start and end.
+function redis.scenarios(head, setup, teardown)
+  local server, count = nil, 0
+  setup(function() server = redis.start() end)
+  teardown(function() redis.remove(server) end)
+  return function(code, opts)
+    count = count + 1
+    return support.ok(PLACE:format(server.url, server.dir, "space" .. count) .. head .. code, opts)
+  end
+end
+
 return redis
