@@ -24,7 +24,7 @@ local function time_text(seconds)
     return ("%d h %02d min"):format(seconds // 3600, seconds % 3600 // 60)
 end
 
-local function plural(n, word) return ("%d %s%s"):format(n, word, n == 1 and "" or "s") end
+local function plural(n, word, many) return ("%d %s"):format(n, n == 1 and word or many or word .. "s") end
 
 text.bytes, text.time, text.plural = bytes_text, time_text, plural
 
@@ -192,7 +192,7 @@ end
 function text.dump(found)
     local program, out = found.program, {}
     add(out, "program %d: %s, %s, %s, %s, shared memory %s, running for %s%s", program.pid,
-        core.escaped(program.script), plural(program.processes, program.processes == 1 and "process" or "processe"),
+        core.escaped(program.script), plural(program.processes, "process", "processes"),
         plural(program.tasks, "task"), plural(program.objects, "object"), bytes_text(program.committed),
         time_text(program.seconds), program.main_ended and ", its main process has ended" or "")
     for _, mark in ipairs(found.marks) do add(out, "! %s", mark.text) end

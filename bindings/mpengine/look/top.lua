@@ -120,9 +120,8 @@ end
 local function head_of(program, seen)
     local info, share = program.info, 0
     for _, p in ipairs(seen.processes) do share = share + p.share end
-    local count = #seen.processes
     return ("program %d: %s, %s, %s, %s, %s shared, CPU %.0f %%, up %s"):format(program.pid,
-        core.escaped(program.script), text.plural(count, count == 1 and "process" or "processe"),
+        core.escaped(program.script), text.plural(#seen.processes, "process", "processes"),
         text.plural(info.tasks, "task"), text.plural(info.objects, "object"), text.bytes(info.committed), share,
         text.time(core.wall_time() - info.created))
 end
