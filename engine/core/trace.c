@@ -1,9 +1,9 @@
 /* Tracing. A reader makes a memory file with a ring for each slot, and writes into the header of the
  * arena its pid and the number of the file: that word is the switch, and 0 while no reader
- * traces, or the one that does lets the program rest. Another word says which reader has the program. Each place where something is noted loads the word, which shares its cache line with
- * constants. A process that finds a new word opens the reader's file, commits and maps the ring
- * of its slot, and notes its pid and name; where that fails it is not traced, and does not try again for
- * this word.
+ * traces, or the one that does lets the program rest. Another word says which reader has the program.
+ * Each place where something is noted loads the switch, which shares its cache line with constants. A
+ * process that finds a new word opens the reader's file, commits and maps the ring of its slot, and notes
+ * its pid and name; where that fails it is not traced, and does not try again for this word.
  *
  * A ring is overwritten when it is full; the reader copies it faster than that, or counts what it
  * missed. It is written in steps. At the beginning of each the process notes its pid and name again:

@@ -233,7 +233,8 @@ enum mpe_trace_what {
     MPE_TRACE_OFFLOAD, /* task number waits for a thread that runs a function */
     MPE_TRACE_OFFLOAD_END, /* of task number */
     MPE_TRACE_STILL,       /* as MPE_TRACE_PROCESS, of the process that has noted what is before */
-    MPE_TRACE_LOST         /* more records were overwritten here: made by mpe_tracer_read */
+    MPE_TRACE_LOST,        /* more records were overwritten here: made by mpe_tracer_read */
+    MPE_TRACE_PAUSED       /* nothing was noted from at to object: made by a reader that pauses */
 };
 #define MPE_TRACE_MAIN UINT64_MAX /* the site of the main task */
 /* Of what is no object (more of MPE_TRACE_WAIT). */

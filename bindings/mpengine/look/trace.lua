@@ -22,7 +22,7 @@ local NAMES_EVERY <const> = 10    -- readings between two looks at the names of 
 local RECORD <const> = 32         -- bytes
 local MOST <const> = 1 << 18      -- records that are kept
 local SLOTS <const> = 256
-local PAUSED <const> = 27         -- the number of a record that stands for a pause: of these two moments
+local PAUSED <const> = 27         -- MPE_TRACE_PAUSED
 
 --- How many events that process has noted which has noted most.
 local function read_rings(self)
